@@ -1,0 +1,98 @@
+"""Selection algorithms: from a Q × N similarity and a budget to an ordered list of columns.
+
+A new algorithm is one new file and one line in ALGORITHMS.
+
+Shapes: Q queries, N candidates, B budget.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.algorithms.checks import checked_request
+from handpick.algorithms.doubly_greedy import doubly_greedy
+from handpick.algorithms.mean_max import mean_max
+from handpick.algorithms.protocol import Algorithm, Picks
+from handpick.algorithms.round_robin import round_robin
+from handpick.algorithms.uniform_random import uniform_random
+from handpick.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ALGORITHMS", "Algorithm", "Picks", "find", "pick", "rank"]
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "mean-max": Algorithm(
+        mean_max,
+        "mean over each subtask's queries, maximum over subtasks, largest first",
+        "LESS, arXiv 2402.04333",
+        reads=frozenset({"subtasks"}),
+    ),
+    "doubly-greedy": Algorithm(doubly_greedy, "maximum over queries, largest first", "TIS, arXiv 2602.14696"),
+    "round-robin": Algorithm(
+        round_robin,
+        "queries take turns, each takes its most similar candidate not yet taken",
+        "TIS, arXiv 2602.14696",
+    ),
+    "random": Algorithm(
+        uniform_random, "a uniform draw that the seed alone decides", "baseline", reads=frozenset({"seed"})
+    ),
+}
+
+
+def find(algorithm: str) -> Algorithm:
+    """The table's entry of that name.
+
+    Raises:
+        SettingsError: there is none; the message lists those there are.
+    """
+    if algorithm not in ALGORITHMS:
+        close = get_close_matches(algorithm, ALGORITHMS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise SettingsError(f"no algorithm {algorithm!r}{hint}; choose one of {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[algorithm]
+
+
+def pick(
+    similarity_QN: "NDArray[np.floating[Any]] | torch.Tensor",
+    budget: int,
+    algorithm: str = "round-robin",
+    *,
+    subtasks: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Picks:
+    """Choose ``budget`` candidates and say, for each, what it was ranked on and which query it is for.
+
+    Ties go to the candidate with the larger maximum over queries, then to the smaller index. The same
+    input gives the same picks, and a smaller budget gives the head of a larger one's list.
+
+    Args:
+        similarity_QN: float16, float32, float64 or bfloat16 (Q, N), NumPy array, memory map or torch
+            tensor; compared at its own precision.
+        budget: number of candidates to choose, from 1 to N.
+        algorithm: a name in ALGORITHMS.
+        subtasks: one label a query; algorithms that do not read labels ignore them.
+        seed: for algorithms that draw; the others ignore it.
+
+    Raises:
+        SimilarityError: the similarity is not a Q × N array of finite floats with Q, N ≥ 1.
+        SettingsError: a setting is out of range or names no algorithm.
+    """
+    entry = find(algorithm)
+    return entry.choose(checked_request(similarity_QN, budget, subtasks, seed))
+
+
+def rank(
+    similarity_QN: "NDArray[np.floating[Any]] | torch.Tensor",
+    budget: int,
+    algorithm: str = "round-robin",
+    *,
+    subtasks: Sequence[str] | None = None,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """The columns that ``pick`` chooses, in order of choice, int64 (B,); see there."""
+    return pick(similarity_QN, budget, algorithm, subtasks=subtasks, seed=seed).columns

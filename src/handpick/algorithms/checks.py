@@ -1,0 +1,85 @@
+"""The checks at the door: what passes them, every algorithm can trust.
+
+Shapes: Q queries, N candidates.
+"""
+
+import operator
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.algorithms.protocol import Request, Similarity
+from handpick.errors import SettingsError, SimilarityError
+
+if TYPE_CHECKING:
+    import torch
+
+# Values looked at together: the mask of finite values then takes 1 MiB, whatever N is.
+_BLOCK = 1 << 20
+
+
+def checked_request(
+    similarity_QN: "NDArray[Any] | torch.Tensor", budget: int, subtasks: Sequence[str] | None, seed: int
+) -> Request:
+    """A request that algorithms can trust.
+
+    Raises:
+        SimilarityError: not a Q × N array of floats with Q, N ≥ 1, or a value in it is not finite.
+        SettingsError: ``budget`` is no whole number from 1 to N, ``subtasks`` has not one label a
+            query, or ``seed`` is negative.
+    """
+    array_QN = _as_numpy(similarity_QN)
+    if array_QN.ndim != 2 or 0 in array_QN.shape:
+        raise SimilarityError(
+            f"the similarity has shape {array_QN.shape}; give queries × candidates, at least one of each"
+        )
+    if array_QN.dtype.kind != "f":
+        raise SimilarityError(f"the similarity holds {array_QN.dtype}; give float16, float32 or float64")
+    n_queries, n_candidates = array_QN.shape
+    checked_budget = _checked_budget(budget, n_candidates)
+    if subtasks is not None and len(subtasks) != n_queries:
+        raise SettingsError(
+            f"there are {len(subtasks)} subtask labels for {n_queries} queries; give one label a query, or none at all"
+        )
+    if seed < 0:
+        raise SettingsError(f"the seed is {seed}; give 0 or more")
+    _require_finite(array_QN)
+    return Request(array_QN, checked_budget, None if subtasks is None else tuple(subtasks), seed)
+
+
+def _as_numpy(similarity_QN: object) -> NDArray[Any]:
+    """The same values as a NumPy array, without a copy where the type and the device allow it."""
+    # A tensor can only have come from a torch that is already imported; nobody else waits for its import.
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(similarity_QN, torch.Tensor):
+        tensor_QN: Any = similarity_QN
+        if tensor_QN.dtype == torch.bfloat16:  # NumPy has no such type
+            tensor_QN = tensor_QN.float()
+        return np.asarray(tensor_QN.detach().cpu())
+    return np.asarray(similarity_QN)
+
+
+def _checked_budget(budget: object, n_candidates: int) -> int:
+    if not isinstance(budget, SupportsIndex):
+        raise SettingsError(f"the budget is {budget!r}; give a whole number of examples, from 1 to {n_candidates}")
+    count = operator.index(budget)
+    if not 1 <= count <= n_candidates:
+        raise SettingsError(
+            f"the budget is {count} and there are {n_candidates} candidates; give from 1 to {n_candidates}"
+        )
+    return count
+
+
+def _require_finite(similarity_QN: Similarity) -> None:
+    for query, row_N in enumerate(similarity_QN):
+        for start in range(0, row_N.size, _BLOCK):
+            finite = np.isfinite(row_N[start : start + _BLOCK])
+            if not finite.all():
+                column = start + int(np.argmin(finite))
+                raise SimilarityError(
+                    f"the similarity of query {query} (row) and candidate {column} (column) is {row_N[column]}; "
+                    "recompute it, or leave that query or candidate out"
+                )

@@ -1,0 +1,5 @@
+"""The command line. It only calls the library, and loads it when a command runs, so that help is quick."""
+
+from handpick.cli.app import app
+
+__all__ = ["app"]

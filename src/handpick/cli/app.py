@@ -1,0 +1,160 @@
+"""The commands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handpick.cli.options import takes
+from handpick.errors import HandpickError
+from handpick.settings import Settings
+
+app = typer.Typer(
+    name="handpick",
+    help="Choose, from a large pool of instruction data, the few examples that teach a language model a task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(store_app, name="store")
+
+_REPRESENT = [
+    "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
+    "projection_dim", "projection_nonzeros", "dtype", "storage", "batch_tokens", "shard_rows", "warmup",
+    "max_quarantined",
+]  # fmt: skip
+_SELECT = ["pool", "query", "model", "budget", "method", "algorithm", "store", *_REPRESENT[2:3], *_REPRESENT[4:]]
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Errors as one line, an interrupt as one line, and no wall of warnings from libraries."""
+    import warnings
+
+    from handpick.progress import say
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _quiet_libraries()
+            yield
+    except HandpickError as error:
+        say(f"handpick: {error}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        say("handpick: stopped. What was computed is kept; the same command goes on from here.")
+        raise typer.Exit(130) from None
+
+
+def _quiet_libraries() -> None:
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+@app.command()
+@takes(_SELECT)
+def select(settings: dict[str, Any]) -> None:
+    """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
+
+    handpick select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL --budget 1000 --out runs/gsm8k
+    """
+    from handpick.settings import checked
+
+    with _plainly():
+        _select(checked(settings))
+
+
+@app.command()
+@takes(_REPRESENT)
+def represent(settings: dict[str, Any]) -> None:
+    """Build the feature store of a pool alone; `select --store` starts from it."""
+    from handpick.settings import checked
+
+    with _plainly():
+        from handpick.pipeline import run_represent
+
+        store = run_represent(checked(settings))
+        typer.echo(
+            f"{len(store):,} examples, {store.dim:,} features, {len(store.checkpoints)} checkpoints: {store.path}"
+        )
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="A YAML file of settings, such as the settings.yaml of a run.")],
+) -> None:
+    """Choose examples with the settings of a file."""
+    with _plainly():
+        _select(Settings.from_yaml(config))
+
+
+@app.command()
+def demo(
+    target: Annotated[str, typer.Option(help="What to choose for: gsm8k, boolq or mbpp.")] = "gsm8k",
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.")] = None,
+) -> None:
+    """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
+    with _plainly():
+        from handpick import embedded
+
+        _select(
+            Settings(
+                pool=[str(path) for path in embedded.pool_paths()],
+                query=[str(embedded.target_path(target))],
+                model=str(embedded.model_path()),
+                budget="100",
+                max_length=512,
+                out=str(out or Path("runs") / f"demo-{target}"),
+            ),
+            first_picks=True,
+        )
+
+
+@app.command()
+def methods() -> None:
+    """List the methods and the selection algorithms."""
+    from handpick.cli.show import methods_table
+
+    methods_table()
+
+
+@store_app.command()
+def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature store.")]) -> None:
+    """Read every byte of a store and name what is wrong."""
+    with _plainly():
+        from handpick.store import FeatureStore
+
+        store = FeatureStore.open(path, allow_incomplete=True)
+        problems = store.verify()
+        for problem in problems:
+            typer.echo(problem)
+        typer.echo(f"{len(problems)} problems" if problems else f"{len(store):,} examples, all as they were written")
+        if problems:
+            raise typer.Exit(1)
+
+
+@store_app.command()
+def merge(
+    paths: Annotated[list[Path], typer.Argument(help="Stores of the same model and settings.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new store.")],
+) -> None:
+    """Make one store of several."""
+    with _plainly():
+        from handpick.store import merge as merge_stores
+
+        typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")
+
+
+def _select(settings: Settings, *, first_picks: bool = False) -> None:
+    from handpick.cli.show import show_selection
+    from handpick.pipeline import run_select
+
+    show_selection(run_select(settings), first_picks=first_picks)

@@ -1,0 +1,54 @@
+"""Flags made from the settings: one flag a field, its help the field's description."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from handpick.settings import Settings
+
+_REPEATED = {"pool", "query", "checkpoints"}  # flags that may be given several times
+
+
+def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
+    """A decorator: the command gets flags for these fields of ``Settings``, and a dict of those that were given."""
+
+    def decorate(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+        def with_flags(**flags: Any) -> None:
+            command({name: value for name, value in flags.items() if value})
+
+        parameters = [_flag(name, Settings.model_fields[name]) for name in fields]
+        with_flags.__name__ = command.__name__
+        with_flags.__doc__ = command.__doc__
+        with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
+        return with_flags
+
+    return decorate
+
+
+def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
+    default = "" if field.default in (None, [], "auto") else f" [default: {field.default}]"
+    option = typer.Option(
+        f"--{name.replace('_', '-')}", help=f"{field.description}{default}", show_default=False,
+        metavar=_metavar(name, field),
+    )  # fmt: skip
+    kind = list[str] if name in _REPEATED else str
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    """What a flag takes: the words of a choice, or one word for its type."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is not Literal else (field.annotation,)
+    for kind in kinds or (field.annotation,):
+        if get_origin(kind) is Literal:
+            return "|".join(get_args(kind))
+    if name in ("pool", "query"):
+        return "FILE"
+    if name in ("out", "store", "checkpoints"):
+        return "DIR"
+    return {"model": "DIR|NAME", "budget": "N|N%|N tokens"}.get(name, "N" if field.annotation is int else "NAME")

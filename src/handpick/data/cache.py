@@ -1,0 +1,154 @@
+"""The parsed records of one source as an Arrow file, made once and opened memory-mapped after that.
+
+Beside ``<digest>.arrow`` stands ``<digest>.jsonl`` with the records that could not be used, so that a
+later run reports them too. What depends on the other files of a pool, the uniqueness of ids, or on
+the name the file goes by, is not in here.
+"""
+
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from handpick.data.formats import parse_record
+from handpick.data.ids import content_id, explicit_id, id_key
+from handpick.data.quarantine import Quarantine, readable
+from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
+from handpick.errors import DataError
+
+_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("explicit_id", pa.bool_()),
+        pa.field("id_key", pa.uint64()),
+        pa.field("line", pa.int64()),
+        pa.field("messages", _TURNS),
+        pa.field("rejected", _TURNS),
+        pa.field("source", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("subtask", pa.string()),
+        pa.field("raw", pa.binary()),
+    ],
+    # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
+    metadata={"handpick_parser": "1"},
+)
+BATCH_ROWS = 1000
+BATCH_BYTES = 1 << 23
+
+
+class CachedSource(NamedTuple):
+    """A source that has been parsed."""
+
+    source: FileInput | DatasetInput
+    sha256: str
+    table: Path
+    set_aside: Path
+
+    def report(self, quarantine: Quarantine) -> None:
+        """Add the records that could not be used to the quarantine.
+
+        Raises:
+            DataError: they are more than its limit.
+        """
+        with self.set_aside.open(encoding="utf-8", newline="\n") as entries:
+            for entry in map(json.loads, entries):
+                raw = entry.pop("raw").encode("utf-8")
+                quarantine.add(file=self.source.name, raw=raw, **entry)
+
+
+def parse_into(folder: Path, source: FileInput | DatasetInput) -> CachedSource:
+    """Parse a source into ``folder``, unless that has been done before.
+
+    Raises:
+        DataError: the source cannot be read, or the folder cannot be written.
+    """
+    sha256 = source.sha256()
+    cached = CachedSource(source, sha256, folder / f"{sha256[:16]}.arrow", folder / f"{sha256[:16]}.jsonl")
+    if _is_current(cached.table):
+        return cached
+    # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The table is renamed last: where it stands, the other file does too.
+        with _replacing(cached.table) as table, _replacing(cached.set_aside) as set_aside:
+            _write(source, table, set_aside)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise DataError(f"cannot write the cache of {source.name} in {folder}: {reason}") from error
+    return cached
+
+
+def _is_current(table: Path) -> bool:
+    if not table.exists():
+        return False
+    with pa.memory_map(str(table)) as file, pa.ipc.open_stream(file) as stream:
+        return bool(stream.schema.equals(SCHEMA, check_metadata=True))
+
+
+@contextmanager
+def _replacing(path: Path) -> Generator[Path]:
+    """A name to write to, which becomes ``path`` if all goes well."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(source: FileInput | DatasetInput, table: Path, set_aside: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    size = 0
+    with (
+        pa.OSFile(str(table), "wb") as file,
+        pa.ipc.new_stream(file, SCHEMA) as stream,
+        set_aside.open("w", encoding="utf-8", newline="\n") as bad,
+    ):
+        for record in source.records():
+            try:
+                rows.append(_row(record))
+            except DataError as error:
+                id = _id_if_any(record)
+                entry = {"line": record.line, "id": id, "reason": str(error), "raw": readable(record.raw)}
+                bad.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                continue
+            size += len(record.raw)
+            if len(rows) == BATCH_ROWS or size > BATCH_BYTES:
+                stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+                rows, size = [], 0
+        stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+
+
+def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
+    if isinstance(record, BadRecord):
+        raise DataError(record.reason)
+    conversations = parse_record(record.fields)
+    own_id = explicit_id(record.fields)
+    id = own_id or content_id(conversations)
+    labels = {name: record.fields.get(name) for name in ("source", "category", "subtask")}
+    return {
+        "id": id,
+        "explicit_id": own_id is not None,
+        "id_key": id_key(id),
+        "line": record.line,
+        "messages": [asdict(m) for m in conversations.messages],
+        "rejected": None if conversations.rejected is None else [asdict(m) for m in conversations.rejected],
+        **{name: label if isinstance(label, str) else None for name, label in labels.items()},
+        "raw": record.raw,
+    }
+
+
+def _id_if_any(record: RawRecord | BadRecord) -> str | None:
+    """The id of a record that has something else wrong with it."""
+    if isinstance(record, BadRecord):
+        return None
+    try:
+        return explicit_id(record.fields)
+    except DataError:
+        return None

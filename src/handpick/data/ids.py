@@ -1,0 +1,97 @@
+"""Ids: what a record without one is called, and how ids are kept unique over a whole pool.
+
+Shapes: N records.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Message
+from handpick.data.formats import Conversations, Record
+from handpick.errors import DataError
+
+
+class RepeatedIds(NamedTuple):
+    """What becomes of the rows whose id an earlier row has."""
+
+    occurrence: dict[int, int]  # a row without an id of its own → which record of that content it is, from 2
+    first_of: dict[int, int]  # a row that repeats an id explicitly, to be set aside → the first row with it
+
+
+def explicit_id(record: Record) -> str | None:
+    """The record's own ``id``, None if it has none.
+
+    Raises:
+        DataError: it is neither text nor a whole number.
+    """
+    id = record.get("id")
+    if id is None or id == "":
+        return None
+    if isinstance(id, bool) or not isinstance(id, str | int):
+        raise DataError(f"unusable id: `id` is a {type(id).__name__}, not text or a whole number")
+    return str(id)
+
+
+def content_id(conversations: Conversations) -> str:
+    """16 hex digits that depend on what is said and by whom, and on nothing else."""
+
+    def turns(messages: Sequence[Message] | None) -> list[list[str]] | None:
+        return None if messages is None else [[m.role, m.content] for m in messages]
+
+    content = [turns(conversations.messages), turns(conversations.rejected)]
+    canonical = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def id_key(id: str) -> int:
+    """An unsigned 64-bit digest of an id, small enough to compare ten million of them in memory."""
+    return int.from_bytes(hashlib.blake2b(id.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def numbered_id(id: str, n: int) -> str:
+    """What the ``n``-th record with the same content is called."""
+    return f"{id}-{n}"
+
+
+def settle_ids(keys_N: NDArray[np.uint64], explicit_N: NDArray[np.bool_], id_of: Callable[[int], str]) -> RepeatedIds:
+    """Find repeated ids and say what becomes of each, in the order of the rows.
+
+    The first row with an id keeps it. A later one is set aside if its id is explicit, else it is
+    numbered. Takes 25 bytes a record (digest, sorted digest, order, flag) and some 200 more for each
+    repetition; ids are fetched, and compared as text, only where two digests are equal.
+
+    Args:
+        keys_N: ``id_key`` of every id; at least one.
+        explicit_N: whether the record came with the id.
+        id_of: the id of a row.
+    """
+    order_N = np.argsort(keys_N, kind="stable")
+    sorted_N = keys_N[order_N]
+    equal = sorted_N[1:] == sorted_N[:-1]
+    repeated = np.append(equal, False) | np.insert(equal, 0, False)
+
+    def taken(id: str) -> bool:
+        key = np.uint64(id_key(id))
+        at = int(np.searchsorted(sorted_N, key))
+        return at < len(sorted_N) and bool(sorted_N[at] == key)
+
+    settled = RepeatedIds({}, {})
+    first_row: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    for row in np.sort(order_N[repeated]).tolist():
+        id = id_of(row)
+        if id not in first_row:
+            first_row[id], latest[id] = row, 1
+        elif explicit_N[row]:
+            settled.first_of[row] = first_row[id]
+        else:
+            latest[id] += 1
+            while taken(numbered_id(id, latest[id])):  # somebody wrote that very id into another record
+                latest[id] += 1
+            settled.occurrence[row] = latest[id]
+    return settled

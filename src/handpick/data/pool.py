@@ -1,0 +1,193 @@
+"""A pool or a query set: examples of one or several sources in one memory-mapped table."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.cache import CachedSource, parse_into
+from handpick.data.examples import Example, Message
+from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
+from handpick.data.quarantine import Quarantine
+from handpick.data.read import DatasetInput, FileInput, Source, open_source
+from handpick.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A source of a pool: its path or name, the digest of its bytes, and how many good records it gave."""
+
+    name: str
+    sha256: str
+    rows: int
+
+
+class Pool:
+    """An immutable sequence of examples with unique ids.
+
+    Examples stay on disk until asked for. In memory are, a record, 8 bytes if any record of the pool
+    was set aside for its id and none otherwise; opening takes 25 bytes a record for a moment.
+    """
+
+    files: tuple[DataFile, ...]
+    """The sources in the order given. The rows of one are contiguous and in its own order."""
+
+    def __init__(self, sources: Sequence[CachedSource], tables: Sequence["Dataset"], quarantine: Quarantine) -> None:
+        """For ``open`` to call: ``tables`` are the opened tables of ``sources``."""
+        from datasets import concatenate_datasets
+
+        self._table = concatenate_datasets(list(tables)).with_format("arrow")
+        self._sources = [s.source for s in sources]
+        self._table_ends = list(accumulate(len(table) for table in tables))
+
+        repeated = self._settle_ids()
+        self._occurrence = repeated.occurrence
+        self._kept: NDArray[np.int64] | None = None  # the table's row of every row of the pool; None where the same
+        ends = self._table_ends
+        if repeated.first_of:
+            self._kept = np.delete(np.arange(len(self._table)), list(repeated.first_of))
+            ends = np.searchsorted(self._kept, ends).tolist()
+        self._length = ends[-1]
+        self.files = tuple(
+            DataFile(s.source.name, s.sha256, end - start)
+            for s, start, end in zip(sources, [0, *ends], ends, strict=False)
+        )
+        for row, first in repeated.first_of.items():
+            self._set_aside(row, first, quarantine)
+
+    @classmethod
+    def open(cls, sources: "Source | Sequence[Source]", *, cache: Path, quarantine: Quarantine) -> "Pool":
+        """Read the sources, or what an earlier call left in ``cache``, as one pool.
+
+        A record that cannot be used goes to the quarantine, as does one whose explicit id an earlier
+        record of the pool has. A record without an id is named by its content; repetitions of it
+        are numbered: ``-2``, ``-3``.
+
+        Args:
+            sources: paths, ``datasets.Dataset`` objects or Hub names (``org/name`` or ``org/name:split``).
+            cache: the folder for the parsed tables, one a source, named by the digest of its bytes.
+            quarantine: where bad records go, also those found by the call that filled the cache.
+
+        Raises:
+            DataError: a source is missing or cannot be read, no record is usable, more are bad than the
+                quarantine's limit, or the cache cannot be written.
+        """
+        from datasets import Dataset
+
+        if isinstance(sources, str | Path | Dataset):
+            sources = [sources]
+        parsed: list[CachedSource] = []
+        for source in [open_source(s) for s in sources]:
+            parsed.append(parse_into(cache, source))
+            parsed[-1].report(quarantine)
+        names = ", ".join(p.source.name for p in parsed)
+        tables = [Dataset.from_file(str(p.table)) for p in parsed]
+        if not any(len(table) for table in tables):
+            raise DataError(f"no usable record in {names or 'no file'}; {quarantine.summary()}")
+        return cls(parsed, tables, quarantine)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> Example:
+        """The example of a row.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        table_row = self._table_row(row)
+        return self._example(table_row, self._table[table_row : table_row + 1].to_pylist()[0])
+
+    def examples(self, start: int, stop: int) -> list[Example]:
+        """The examples of the rows ``start`` to ``stop``, the latter not included."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        if start >= stop:
+            return []
+        rows = range(start, stop) if self._kept is None else self._kept[start:stop].tolist()
+        records = self._table[rows].to_pylist()
+        return [self._example(row, record) for row, record in zip(rows, records, strict=True)]
+
+    def ids(self) -> list[str]:
+        """The id of every row."""
+        ids = self._column("id")
+        for row, n in self._occurrence.items():
+            ids[row] = numbered_id(ids[row], n)
+        return self._only_kept(ids)
+
+    def column(self, name: Literal["id", "source", "category", "subtask"]) -> list[str | None]:
+        """One field of every row. A record without a source has the name of its file, less the suffixes."""
+        if name == "id":
+            return list(self.ids())
+        values = self._column(name)
+        if name == "source":
+            for source, start, end in zip(self._sources, [0, *self._table_ends], self._table_ends, strict=False):
+                values[start:end] = [source.stem if value is None else value for value in values[start:end]]
+        return self._only_kept(values)
+
+    def raw(self, row: int) -> bytes:
+        """The record of a row as it came, without the end of its line."""
+        return cast("bytes", self._cell("raw", self._table_row(row)))
+
+    def location(self, row: int) -> tuple[str, int]:
+        """The source and the line (or row, counted from 1) that a row came from."""
+        return self._table_location(self._table_row(row))
+
+    def _settle_ids(self) -> RepeatedIds:
+        columns = self._table.data
+        keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
+        return settle_ids(keys_N, explicit_N, lambda row: self._cell("id", row))
+
+    def _set_aside(self, row: int, first: int, quarantine: Quarantine) -> None:
+        file, line = self._table_location(row)
+        first_file, first_line = self._table_location(first)
+        quarantine.add(
+            file=file,
+            line=line,
+            id=self._cell("id", row),
+            reason=f"id seen before: at line {first_line} of {first_file}",
+            raw=self._cell("raw", row),
+        )
+
+    def _column(self, name: str) -> list[Any]:
+        return cast("list[Any]", self._table.data.column(name).to_pylist())
+
+    def _cell(self, column: str, table_row: int) -> Any:
+        return self._table.data.column(column)[table_row].as_py()
+
+    def _table_row(self, row: int) -> int:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a pool of {len(self)}")
+        return row if self._kept is None else int(self._kept[row])
+
+    def _source_of(self, table_row: int) -> FileInput | DatasetInput:
+        return self._sources[bisect_right(self._table_ends, table_row)]
+
+    def _table_location(self, table_row: int) -> tuple[str, int]:
+        return self._source_of(table_row).name, self._cell("line", table_row)
+
+    def _only_kept(self, values: list[Any]) -> list[Any]:
+        return values if self._kept is None else [values[row] for row in self._kept.tolist()]
+
+    def _example(self, table_row: int, record: dict[str, Any]) -> Example:
+        n = self._occurrence.get(table_row)
+        return Example(
+            id=record["id"] if n is None else numbered_id(record["id"], n),
+            messages=_messages(record["messages"]),
+            raw=record["raw"],
+            rejected=None if record["rejected"] is None else _messages(record["rejected"]),
+            source=record["source"] or self._source_of(table_row).stem,
+            category=record["category"],
+            subtask=record["subtask"],
+        )
+
+
+def _messages(turns: list[dict[str, Any]]) -> tuple[Message, ...]:
+    return tuple(Message(turn["role"], turn["content"]) for turn in turns)

@@ -1,0 +1,33 @@
+"""Everything handpick raises on purpose.
+
+A message is one sentence or two: what is wrong, where, and what to do. The command line prints it as
+one line and exits with 2; the library raises it as it is.
+"""
+
+
+class HandpickError(Exception):
+    """Base of every error a user can cause and can mend."""
+
+
+class DataError(HandpickError):
+    """A pool, a query set or a record cannot be used."""
+
+
+class SettingsError(HandpickError):
+    """A setting is out of range, contradicts another, or names something that is not there."""
+
+
+class ModelError(HandpickError):
+    """A model, tokenizer, adapter or checkpoint cannot be used, or has a layer that is not supported."""
+
+
+class FingerprintMismatch(HandpickError):
+    """Two things that must come from the same model, data or settings do not."""
+
+
+class StoreError(HandpickError):
+    """A feature store is missing, damaged, incomplete or full."""
+
+
+class SimilarityError(HandpickError):
+    """A similarity matrix holds a value that is not finite, or has the wrong shape."""

@@ -1,0 +1,119 @@
+"""What a thing was made from, as plain JSON, and how two such records are compared.
+
+A fingerprint is a dictionary of settings and digests. It is kept in full beside what it describes, not
+only as a hash, so that a mismatch can name the setting that differs.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from handpick.errors import DataError, FingerprintMismatch
+
+JSON = JsonValue
+Fingerprint = dict[str, JSON]
+
+_SHOWN = 60  # characters of a value that an error message has room for
+
+
+def _canonical(obj: object) -> str:
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(obj: object) -> str:
+    """The first 16 hex digits of the SHA-256 of ``obj`` as canonical JSON (sorted keys, no spaces).
+
+    Raises:
+        TypeError: something in ``obj`` has no JSON form.
+        ValueError: a number in ``obj`` is not finite.
+    """
+    return hashlib.sha256(_canonical(obj).encode()).hexdigest()[:16]
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits, read in pieces.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {os.fspath(path)}: {error.strerror}; check the path and its permissions"
+        ) from error
+
+
+def first_difference(there: Mapping[str, JSON], here: Mapping[str, JSON]) -> str | None:
+    """The first setting that differs, such as ``projection.seed is 0 there and 1 here``; None when all agree.
+
+    Values are compared as ``digest`` sees them: the order of keys does not count, while 1, 1.0 and true differ.
+
+    Raises:
+        TypeError, ValueError: as ``digest``.
+    """
+    return _difference(dict(there), dict(here), "")
+
+
+def require_same(there: Mapping[str, JSON], here: Mapping[str, JSON], *, what: str) -> None:
+    """Refuse to go on where two fingerprints differ.
+
+    Args:
+        there: the fingerprint of what already stands.
+        here: the fingerprint of what is about to be used with it.
+        what: the thing that stands "there"; the subject of the error's sentence.
+
+    Raises:
+        FingerprintMismatch: they differ; the message names the first difference.
+    """
+    difference = first_difference(there, here)
+    if difference is not None:
+        raise FingerprintMismatch(
+            f"{what} does not match: {difference}; use the same on both sides, or build anew in another folder"
+        )
+
+
+def _difference(there: JSON, here: JSON, path: str) -> str | None:
+    if _canonical(there) == _canonical(here):
+        return None
+    if not (
+        (isinstance(there, dict) and isinstance(here, dict)) or (isinstance(there, list) and isinstance(here, list))
+    ):
+        return _sentence(path, json.dumps(there, ensure_ascii=False), json.dumps(here, ensure_ascii=False))
+    entries_there, entries_here = _entries(there), _entries(here)
+    for key in entries_there | entries_here:
+        at = (path + key).removeprefix(".")
+        if key not in entries_there:
+            return _sentence(at, "not set", json.dumps(entries_here[key], ensure_ascii=False))
+        if key not in entries_here:
+            return _sentence(at, json.dumps(entries_there[key], ensure_ascii=False), "not set")
+        if found := _difference(entries_there[key], entries_here[key], at):
+            return found
+    return None
+
+
+def _entries(container: dict[str, JSON] | list[JSON]) -> dict[str, JSON]:
+    """What stands in a container, under the text that leads there from its path."""
+    if isinstance(container, dict):
+        return {f".{key}": value for key, value in container.items()}
+    return {f"[{index}]": value for index, value in enumerate(container)}
+
+
+def _sentence(path: str, there: str, here: str) -> str:
+    """Long values (a chat template) are cut to a window that begins shortly before they part."""
+    if max(len(there), len(here)) > _SHOWN:
+        shorter = min(len(there), len(here))
+        parting = next((i for i in range(shorter) if there[i] != here[i]), shorter)
+        start = max(0, parting - _SHOWN // 2)
+        there, here = _window(there, start), _window(here, start)
+    return f"{path} is {there} there and {here} here"
+
+
+def _window(text: str, start: int) -> str:
+    end = start + _SHOWN
+    return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")

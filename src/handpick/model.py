@@ -1,0 +1,117 @@
+"""Loading a base model and its tokenizer: what is there, what it is (its fingerprint), and in which precision.
+
+Nothing here runs code that comes with a model, and nothing is unpickled.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handpick.choices import Dtype
+from handpick.errors import ModelError
+from handpick.fingerprint import Fingerprint, digest, file_digest
+
+
+def device() -> torch.device:
+    """Where models run: the first CUDA device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(dtype: Dtype) -> torch.dtype:
+    """``auto`` is bfloat16 on a CUDA device that has it, float32 elsewhere."""
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _explain(name: str, error: Exception) -> ModelError:
+    where = Path(name)
+    if where.is_dir() and not (where / "config.json").exists():
+        return ModelError(f"{name} is no model folder: it has no config.json")
+    if where.is_file():
+        return ModelError(f"{name} is a file; --model takes a model folder or the name of a model on the Hub")
+    if not where.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        return ModelError(f"there is no model folder {name}")
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(f"the model {name} cannot be loaded: {first_line}")
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model folder or a Hub name.
+
+    Raises:
+        ModelError: there is none, or it needs code of its own.
+    """
+    from transformers import AutoTokenizer
+
+    if Path(name).is_dir() and not any((Path(name) / f).exists() for f in ("tokenizer.json", "tokenizer_config.json")):
+        raise _explain(name, ModelError("the folder has no tokenizer"))
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _explain(name, error) from error
+
+
+def padding_id(tokenizer: Any) -> int:
+    """A token to fill batches up with; it is masked everywhere, so any will do where the tokenizer has none."""
+    return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+
+
+def load_config(name: str) -> Any:
+    """The configuration of a model folder or a Hub name.
+
+    Raises:
+        ModelError: there is none, or it needs code of its own.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, error) from error
+
+
+def load_base(name: str, dtype: torch.dtype) -> nn.Module:
+    """The causal language model of a folder or a Hub name, frozen, on ``device()``.
+
+    Raises:
+        ModelError: there is none, it needs code of its own, or its weights are not safetensors.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _explain(name, error) from error
+    return model.requires_grad_(False).to(device())
+
+
+def parameter_count(name: str) -> int:
+    """Parameters of a model, without loading its weights."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(load_config(name))
+    return sum(p.numel() for p in model.parameters())
+
+
+def model_fingerprint(name: str) -> Fingerprint:
+    """What the base model is: the bytes of a folder's weights, or the commit of a Hub model; never its path."""
+    folder = Path(name)
+    if folder.is_dir():
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            raise ModelError(f"{name} holds no safetensors weights; convert the model's other formats first")
+        return {"config": digest(load_config(name).to_dict() | {"_name_or_path": ""}),
+                "weights": digest([file_digest(path) for path in weights])}  # fmt: skip
+    config = load_config(name)
+    return {"hub": name, "commit": getattr(config, "_commit_hash", None)}
+
+
+def tokenizer_fingerprint(tokenizer: Any, template: str) -> Fingerprint:
+    """What turns a conversation into tokens."""
+    return {"tokenizer": digest(tokenizer.backend_tokenizer.to_str()), "template": digest(template)}

@@ -1,0 +1,13 @@
+"""The main job: from a pool, a query set and a model to a selection.
+
+    pool ──► features ──┐
+                        ├─► similarity ──► algorithm ──► selection
+    query ─► features ──┘
+
+Everything that can be checked is checked before anything costly starts; every step writes what it made under the
+output folder and is skipped by the next run that can use it.
+"""
+
+from handpick.pipeline.run import Run, represent, run_represent, run_select, select
+
+__all__ = ["Run", "represent", "run_represent", "run_select", "select"]

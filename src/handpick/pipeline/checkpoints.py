@@ -1,0 +1,138 @@
+"""Which checkpoints a run takes its gradients at: somebody else's, those of its own warmup, or a fresh adapter."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from handpick.data.pool import Pool
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.fingerprint import Fingerprint, require_same
+from handpick.model import compute_dtype, load_base, padding_id, parameter_count
+from handpick.progress import say
+from handpick.represent.gradient import render_usable
+from handpick.settings import Settings
+from handpick.store import Checkpoint
+from handpick.training.checkpoint import ADAPTER_FILE, check_checkpoint, checkpoint_weights, moments_file
+from handpick.training.settings import SMALL, SMALL_MODEL, WarmupSettings
+from handpick.training.warmup import new_adapter, train, warmup_rows
+
+_RECORD = "warmup.json"
+
+
+def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fingerprint) -> None:
+    """Find out, before any training, what would stop ``find_checkpoints`` later.
+
+    Raises:
+        ModelError: a named checkpoint is none, or lacks the optimizer state that is needed.
+        SettingsError: the settings contradict each other.
+        FingerprintMismatch: the output folder holds the warmup of other settings, another model or another pool.
+    """
+    for path in map(Path, settings.checkpoints):
+        check_checkpoint(path)
+        if optimizer == "adam":
+            moments_file(path)
+    if settings.checkpoints:
+        return
+    warmup, _ = _warmup(settings)
+    if warmup is None and optimizer == "adam":
+        raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
+    record = settings.folder / "warmup" / _RECORD
+    if warmup is not None and record.exists():
+        there: dict[str, Any] = json.loads(record.read_text())
+        here = _record(settings, warmup, pool, model)
+        # The pool may have grown since; features of its new files belong to the old warmup.
+        here["files"] = here["files"][: len(there["files"])]
+        require_same(
+            {key: value for key, value in there.items() if key in here}, here, what=f"the warmup in {record.parent}"
+        )
+
+
+def find_checkpoints(
+    settings: Settings, pool: Pool, renderer: Renderer, model: Fingerprint
+) -> tuple[list[Path], list[Checkpoint]]:
+    """The checkpoint folders and what each weighs; trains the warmup where there is none yet.
+
+    Raises:
+        DataError: no example drawn for the warmup can be used.
+        ModelError: what training or a foreign checkpoint raises.
+    """
+    if settings.checkpoints:
+        return _weighed([Path(path) for path in settings.checkpoints])
+    warmup, _ = _warmup(settings)
+    folder = settings.folder / "warmup"
+    if warmup is None:
+        return _weighed([_fresh_adapter(settings, folder / "fresh")])
+    record_path = folder / _RECORD
+    record = json.loads(record_path.read_text()) if record_path.exists() else _record(settings, warmup, pool, model)
+    if "checkpoints" not in record:
+        folder.mkdir(parents=True, exist_ok=True)
+        record_path.write_text(json.dumps(record, indent=1))  # a run that is killed from here on is resumed
+        record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, renderer, folder)]
+        record_path.write_text(json.dumps(record, indent=1))
+    return _weighed([folder / name for name in record["checkpoints"]])
+
+
+def _warmup(settings: Settings) -> tuple[WarmupSettings | None, str]:
+    """The warmup that the settings stand for, None for a fresh adapter; and its name."""
+    if isinstance(settings.warmup, WarmupSettings):
+        return settings.warmup, "own"
+    if settings.warmup == "none":
+        return None, "none"
+    if settings.warmup == "small" or (settings.warmup == "auto" and _is_small(settings)):
+        return SMALL, "small"
+    return WarmupSettings(), "less"
+
+
+def _is_small(settings: Settings) -> bool:
+    assert settings.model is not None  # Features has checked
+    return parameter_count(settings.model) < SMALL_MODEL
+
+
+def _record(settings: Settings, warmup: WarmupSettings, pool: Pool, model: Fingerprint) -> dict[str, Any]:
+    """What the weights of a warmup depend on."""
+    return {
+        "warmup": warmup.model_dump(mode="json"),
+        "model": model,
+        "seed": settings.seed,
+        "max_length": settings.max_length,
+        "dtype": str(compute_dtype(settings.dtype)),
+        "files": [{"sha256": file.sha256, "rows": file.rows} for file in pool.files],
+    }
+
+
+def _train(settings: Settings, warmup: WarmupSettings, pool: Pool, renderer: Renderer, folder: Path) -> list[Path]:
+    assert settings.model is not None
+    examples = [pool[row] for row in warmup_rows(len(pool), warmup, settings.seed)]
+    _, sequences, _ = render_usable(examples, renderer, settings.max_length)
+    if not sequences:
+        raise DataError("none of the records drawn for the warmup leaves a response to learn from")
+    steps = math.ceil(len(sequences) / warmup.batch) * warmup.epochs
+    say(
+        f"warmup ({_warmup(settings)[1]} settings): {len(sequences):,} examples, {warmup.epochs} epochs, "
+        f"{steps} steps, LoRA rank {warmup.lora.rank}"
+    )
+    return train(
+        settings.model, sequences, warmup, out=folder, seed=settings.seed,
+        pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
+    )  # fmt: skip
+
+
+def _fresh_adapter(settings: Settings, folder: Path) -> Path:
+    """A folder with an adapter that was never trained, made once."""
+    assert settings.model is not None
+    if not (folder / ADAPTER_FILE).exists():
+        lora = SMALL.lora if _is_small(settings) else WarmupSettings().lora
+        base = load_base(settings.model, compute_dtype(settings.dtype))
+        new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(folder)  # type: ignore[operator]
+    return folder
+
+
+def _weighed(paths: list[Path]) -> tuple[list[Path], list[Checkpoint]]:
+    weights = checkpoint_weights(paths)
+    if weights is None:
+        weights = [1 / len(paths)] * len(paths)
+        if len(paths) > 1:
+            say("the checkpoints record no learning rates: each weighs the same")
+    return paths, [Checkpoint(name=path.name, weight=weight) for path, weight in zip(paths, weights, strict=True)]

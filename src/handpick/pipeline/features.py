@@ -1,0 +1,172 @@
+"""The two feature stores of a run, the pool's and the query's, made by one model at one set of checkpoints."""
+
+from pathlib import Path
+
+import yaml
+
+from handpick.choices import Optimizer
+from handpick.data.pool import Pool
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError, StoreError
+from handpick.fingerprint import JSON, Fingerprint, digest, require_same
+from handpick.methods import find_method
+from handpick.model import load_tokenizer, model_fingerprint, tokenizer_fingerprint
+from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints
+from handpick.represent.fill import fill
+from handpick.represent.gradient import (
+    GradientEncoder,
+    adapter_fingerprint,
+    build_fingerprint,
+    moments_fingerprint,
+    render_usable,
+    space_fingerprint,
+)
+from handpick.represent.settings import GradientSettings
+from handpick.settings import Settings, checked
+from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store.manifest import MANIFEST_NAME, read_manifest
+
+_SETTINGS = "represent.yaml"  # in the pool's store: what to make a query's features with
+_KEPT = [*GradientSettings.model_fields, "pool", "checkpoints", "shard_rows"]
+
+
+def pool_store_path(settings: Settings) -> Path:
+    """The folder of the pool's features."""
+    return Path(settings.store) if settings.store else settings.folder / "features" / "pool"
+
+
+def resume_from_store(settings: Settings) -> Settings:
+    """With ``store`` set, take from it what the user did not say: the pool, the model, how features are made.
+
+    Raises:
+        StoreError: there is no store, or nothing says how it was made.
+    """
+    if settings.store is None:
+        return settings
+    FeatureStore.open(settings.store)
+    try:
+        kept = yaml.safe_load((Path(settings.store) / _SETTINGS).read_text())
+    except OSError as error:
+        raise StoreError(
+            f"the feature store {settings.store} has no {_SETTINGS}, so the query's features cannot be made like its "
+            "own; give the settings it was made with in a YAML file, as --out's own store"
+        ) from error
+    said = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return checked(kept | said, where=settings.store)
+
+
+class Features:
+    """Makes the stores, or finds them made.
+
+    Args:
+        settings: of the run.
+        pool: what to choose from.
+
+    Raises:
+        SettingsError: no model is given.
+        ModelError: the model's folder or tokenizer cannot be used.
+    """
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        if settings.model is None:
+            raise SettingsError("no model given: name a folder or a model on the Hub with --model")
+        self.settings = settings
+        self.pool = pool
+        optimizer = settings.optimizer or find_method(settings.method).optimizer
+        assert optimizer is not None  # a method without features does not come here
+        self.optimizer: Optimizer = optimizer
+        tokenizer = load_tokenizer(settings.model)
+        self.renderer = Renderer(tokenizer)
+        self._model = model_fingerprint(settings.model)
+        self._space = space_fingerprint(settings, self._model, tokenizer_fingerprint(tokenizer, self.renderer.template))
+        self._found: tuple[list[Path], list[Checkpoint]] | None = None
+        self._encoder: GradientEncoder | None = None
+
+    def check(self, query: Pool | None = None) -> None:
+        """Find out, before anything costly, what would stop the run later.
+
+        Raises:
+            FingerprintMismatch: the output folder or the store was made from other settings, model or data.
+            DataError: no query leaves a response to learn from.
+        """
+        path = pool_store_path(self.settings)
+        if (path / MANIFEST_NAME).exists():
+            there = read_manifest(path)
+            what = f"the feature store {path}"
+            require_same(_without(there.space, "adapter"), self._space, what=what)
+            build = build_fingerprint(self.settings, self.optimizer)
+            require_same(_without(there.build, "moments"), build, what=what)
+            known: list[JSON] = [{"sha256": file.sha256, "rows": file.rows} for file in there.files]
+            here: list[JSON] = [{"sha256": file.sha256, "rows": file.rows} for file in self.pool.files]
+            require_same({"pool": known}, {"pool": here[: len(known)]}, what=what)
+        check_checkpoints(self.settings, self.optimizer, self.pool, self._model)
+        if query is not None:
+            ids, _, refused = render_usable(query.examples(0, len(query)), self.renderer, self.settings.max_length)
+            if not ids:
+                raise DataError(
+                    f"no query can be used: the first, {refused[0][0].id!r}, has {refused[0][1]}; "
+                    "gradients of the next-token loss need queries with answers"
+                )
+
+    def pool_store(self) -> FeatureStore:
+        """The pool's features: preconditioned as the method says."""
+        store = self._store(pool_store_path(self.settings), self.pool, self.optimizer)
+        if self.settings.store is None:
+            self._write_settings(store.path)
+        self._fill(store, self.pool, self.optimizer, "pool features")
+        return store
+
+    def query_store(self, query: Pool) -> FeatureStore:
+        """The query's features: plain gradients, in the same space."""
+        manifest = self._manifest(query, "sgd")
+        path = self.settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
+        store = FeatureStore.create(path, manifest)
+        self._fill(store, query, "sgd", "query features")
+        return store
+
+    def _store(self, path: Path, examples: Pool, optimizer: Optimizer) -> FeatureStore:
+        return FeatureStore.create(path, self._manifest(examples, optimizer))
+
+    def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, what: str) -> None:
+        fill(store, examples, lambda t, batch: self._loaded().encode(t, optimizer, batch), what)
+
+    def _manifest(self, examples: Pool, optimizer: Optimizer) -> Manifest:
+        paths, checkpoints = self._checkpoints()
+        space: Fingerprint = self._space | {"adapter": adapter_fingerprint(paths)}
+        build = build_fingerprint(self.settings, optimizer)
+        if optimizer == "adam":
+            build["moments"] = moments_fingerprint(paths)
+        return Manifest(
+            space=space, build=build, dim=self._dim(), storage=self.settings.storage, checkpoints=checkpoints,
+            files=[DataFile(name=file.name, sha256=file.sha256, rows=file.rows) for file in examples.files],
+            shard_rows=self.settings.shard_rows,
+        )  # fmt: skip
+
+    def _dim(self) -> int:
+        return self.settings.projection_dim if self.settings.projection != "none" else self._loaded().dim
+
+    def _checkpoints(self) -> tuple[list[Path], list[Checkpoint]]:
+        if self._found is None:
+            self._found = find_checkpoints(self.settings, self.pool, self.renderer, self._model)
+        return self._found
+
+    def _loaded(self) -> GradientEncoder:
+        if self._encoder is None:
+            self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer)
+        return self._encoder
+
+    def _write_settings(self, folder: Path) -> None:
+        kept = self.settings.model_dump(mode="json", exclude_none=True, include=set(_KEPT))
+        kept["checkpoints"] = [str(path.resolve()) for path in self._checkpoints()[0]]
+        kept["pool"] = [_absolute(source) for source in self.settings.pool]
+        kept["model"] = _absolute(str(self.settings.model))
+        (folder / _SETTINGS).write_text(yaml.safe_dump(kept, sort_keys=False))
+
+
+def _absolute(name: str) -> str:
+    """A path that is there, made absolute; a name on the Hub as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def _without(fingerprint: Fingerprint, key: str) -> Fingerprint:
+    return {name: value for name, value in fingerprint.items() if name != key}

@@ -1,0 +1,215 @@
+"""``select`` and ``represent``, from settings to what is written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from handpick.algorithms import Picks, pick
+from handpick.budget import Budget, longest_prefix
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.methods import find_method
+from handpick.model import load_tokenizer
+from handpick.pipeline.features import Features, pool_store_path, resume_from_store
+from handpick.progress import say
+from handpick.represent.fill import set_aside_unusable
+from handpick.selection import Selection
+from handpick.settings import Settings, checked
+from handpick.similarity import similarity
+from handpick.store import FeatureStore
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished selection with what it was chosen from; ``query`` is None where the method looks at none."""
+
+    selection: Selection
+    pool: Pool
+    query: Pool | None
+    settings: Settings
+
+
+def select(
+    pool: Any = None, query: Any = None, model: str | None = None, *, budget: str | int = 1000, **settings: Any
+) -> Selection:
+    """Choose from ``pool`` the examples that teach ``model`` the task that ``query`` shows.
+
+    Args:
+        pool: a file, a list of files, or a data set on the Hub.
+        query: the same, for the few examples of the task.
+        model: the base model, a folder or a name on the Hub.
+        budget: ``1000``, ``"5%"`` or ``"2M tokens"``.
+        settings: any other field of ``handpick.settings.Settings``: ``method``, ``out``, ``seed``, ``store``, …
+
+    Returns:
+        The selection; it is also written to ``out``.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
+    """
+    given = {"pool": pool, "query": query, "model": model, "budget": budget} | settings
+    return run_select(checked({name: value for name, value in given.items() if value is not None})).selection
+
+
+def represent(pool: Any = None, model: str | None = None, **settings: Any) -> FeatureStore:
+    """Build the feature store of a pool alone; ``select(store=…)`` starts from it.
+
+    Args and errors as ``select``.
+    """
+    given = {"pool": pool, "model": model} | settings
+    return run_represent(checked({name: value for name, value in given.items() if value is not None}))
+
+
+def run_represent(settings: Settings) -> FeatureStore:
+    """``represent`` for settings that are already one object."""
+    if find_method(settings.method).optimizer is None:
+        raise SettingsError(f"the method {settings.method} needs no features")
+    pool, quarantine = _open("pool", settings.pool, settings)
+    features = Features(settings, pool)
+    features.check()
+    store = features.pool_store()
+    _set_aside(store, pool, features.renderer, settings, quarantine)
+    _write_settings(settings)
+    return store
+
+
+def run_select(settings: Settings) -> Run:
+    """``select`` for settings that are already one object."""
+    settings = resume_from_store(settings)
+    method = find_method(settings.method)
+    algorithm = settings.algorithm or method.algorithm
+    budget = Budget.parse(settings.budget)
+    pool, quarantine = _open("pool", settings.pool, settings)
+    if budget.kind != "tokens":
+        budget.examples_needed(len(pool))  # too large is said now, not after hours
+    query = None
+    if method.optimizer is None:
+        selection = _draw(settings, pool, algorithm, budget)
+    else:
+        query, query_quarantine = _open("query", settings.query, settings)
+        features = Features(settings, pool)
+        features.check(query)
+        pool_store = features.pool_store()
+        _set_aside(pool_store, pool, features.renderer, settings, quarantine)
+        query_store = features.query_store(query)
+        _set_aside(query_store, query, features.renderer, settings, query_quarantine)
+        selection = _choose(settings, pool, pool_store, query, query_store, algorithm, budget, features.renderer)
+    selection.save(settings.folder)
+    _write_settings(settings)
+    return Run(selection, pool, query, settings)
+
+
+def _open(name: str, sources: Sequence[str], settings: Settings) -> tuple[Pool, Quarantine]:
+    if not sources:
+        raise SettingsError(f"no {name} given: name a file or a data set with --{name}")
+    suffix = "" if name == "pool" else f"-{name}"
+    quarantine = Quarantine(settings.folder / f"quarantine{suffix}.jsonl", settings.max_quarantined)
+    # Beside the features, so that every run that shares them shares the parsed pool.
+    parsed = pool_store_path(settings).parent / "parsed"
+    return Pool.open(list(sources), cache=parsed, quarantine=quarantine), quarantine
+
+
+def _set_aside(store: FeatureStore, pool: Pool, renderer: Renderer, settings: Settings, quarantine: Quarantine) -> None:
+    set_aside_unusable(store, pool, renderer, settings.max_length, quarantine)
+    if quarantine.count:
+        say(quarantine.summary())
+
+
+def _choose(
+    settings: Settings,
+    pool: Pool,
+    pool_store: FeatureStore,
+    query: Pool,
+    query_store: FeatureStore,
+    algorithm: str,
+    budget: Budget,
+    renderer: Renderer,
+) -> Selection:
+    fingerprints: Fingerprint = {"pool": _fingerprint(pool_store), "query": _fingerprint(query_store)}
+    path = settings.folder / f"similarity-{digest(fingerprints)}.npy"
+    similarity_QN = np.load(path, mmap_mode="r") if path.exists() else similarity(pool_store, query_store, out=path)
+    subtask_of = dict(zip(query.ids(), query.column("subtask"), strict=True))
+    subtasks = [subtask_of[query_id] or "" for query_id in query_store.ids]
+    row_of = {example_id: row for row, example_id in enumerate(pool.ids())}
+    rows = [row_of[example_id] for example_id in pool_store.ids]
+    picks = _within(
+        budget,
+        len(rows),
+        lambda n: pick(similarity_QN, n, algorithm, subtasks=subtasks, seed=settings.seed),
+        lambda column: _n_tokens(pool, renderer, rows[column]),
+    )
+    if len(picks.columns) < len(query_store):
+        say(f"{len(query_store)} queries and {len(picks.columns)} picks: not every query has one of its own")
+    return _selection(settings, pool, picks, rows, query_store.ids, fingerprints)
+
+
+def _draw(settings: Settings, pool: Pool, algorithm: str, budget: Budget) -> Selection:
+    """A method that looks at no features."""
+    if budget.kind == "tokens" and settings.model is None:
+        raise SettingsError("a budget in tokens is counted with the model's tokenizer: name one with --model")
+    renderer = Renderer(load_tokenizer(settings.model)) if budget.kind == "tokens" and settings.model else None
+
+    def n_tokens(column: int) -> int:
+        assert renderer is not None
+        return _n_tokens(pool, renderer, column)
+
+    no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(pool)))
+    picks = _within(budget, len(pool), lambda n: pick(no_similarity_1N, n, algorithm, seed=settings.seed), n_tokens)
+    files: list[JSON] = [{"sha256": file.sha256, "rows": file.rows} for file in pool.files]
+    return _selection(settings, pool, picks, range(len(pool)), [], {"pool": {"files": files}})
+
+
+def _within(budget: Budget, n: int, choose: Callable[[int], Picks], n_tokens: Callable[[int], int]) -> Picks:
+    """The picks that a budget has room for; of a token budget, the longest prefix of the order that fits."""
+    if budget.kind != "tokens":
+        return choose(budget.examples_needed(n))
+    tried = min(n, 1000)
+    while True:
+        picks = choose(tried)
+        fitting = longest_prefix((n_tokens(int(column)) for column in picks.columns), int(budget.amount))
+        if fitting < tried or tried == n:
+            return Picks(picks.columns[:fitting], picks.scores[:fitting], picks.queries[:fitting])
+        tried = min(n, 2 * tried)
+
+
+def _n_tokens(pool: Pool, renderer: Renderer, row: int) -> int:
+    """Tokens of a whole conversation, before any cut."""
+    try:
+        return renderer(pool[row].messages, max_length=1 << 30).full_length
+    except DataError:
+        return 0  # it cannot be trained on, so it costs nothing
+
+
+def _selection(
+    settings: Settings,
+    pool: Pool,
+    picks: Picks,
+    rows: Sequence[int],
+    query_ids: Sequence[str],
+    fingerprints: Fingerprint,
+) -> Selection:
+    chosen = [rows[int(column)] for column in picks.columns]
+    return Selection(
+        ids=[pool[row].id for row in chosen],
+        scores=[float(score) for score in picks.scores],
+        picked_for=[query_ids[int(q)] if q >= 0 else None for q in picks.queries],
+        settings=settings.model_dump(mode="json", exclude_none=True),
+        fingerprints=fingerprints,
+        record=lambda choice: pool.raw(chosen[choice]),
+    )
+
+
+def _fingerprint(store: FeatureStore) -> dict[str, Any]:
+    manifest = store.manifest
+    files = [{"sha256": file.sha256, "rows": file.rows} for file in manifest.files]
+    return manifest.settings() | {"files": files}
+
+
+def _write_settings(settings: Settings) -> None:
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    (settings.folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""Filling a feature store: every shard that is missing, checkpoint by checkpoint."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Example
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import Renderer
+from handpick.errors import DataError
+from handpick.progress import progress
+from handpick.represent.gradient import render_usable
+from handpick.store import FeatureStore, Shard
+
+Encode = Callable[[int, Sequence[Example]], tuple[list[str], NDArray[np.float32]]]
+
+
+def fill(store: FeatureStore, pool: Pool, encode: Encode, what: str) -> None:
+    """Write what is missing of a store; a killed run goes on from here.
+
+    Args:
+        store: made for the files of ``pool``.
+        encode: ``(checkpoint, examples) -> (ids, features)``.
+        what: the words beside the progress bar.
+    """
+    checkpoints = range(len(store.checkpoints))
+    missing: list[tuple[int, Shard]] = [(t, shard) for t in checkpoints for shard in store.missing(t)]
+    if not missing:
+        return
+    total = len(pool) * len(checkpoints)
+    left = sum(shard.stop - shard.start for _, shard in missing)
+    with progress(what, total=total, done=total - left) as advance:
+        for checkpoint, shard in missing:
+            ids, features_BK = encode(checkpoint, pool.examples(shard.start, shard.stop))
+            store.write_shard(checkpoint, shard, ids, features_BK)
+            advance(shard.stop - shard.start)
+
+
+def set_aside_unusable(
+    store: FeatureStore, pool: Pool, renderer: Renderer, max_length: int, quarantine: Quarantine
+) -> None:
+    """Report the records that are in the pool and not in its finished store, each with its reason.
+
+    Raises:
+        DataError: nothing is left, or the quarantine's limit is passed.
+    """
+    kept = set(store.ids)
+    for row, example_id in enumerate(pool.ids()):
+        if example_id in kept:
+            continue
+        _, _, refused = render_usable([pool[row]], renderer, max_length)
+        file, line = pool.location(row)
+        for example, reason in refused:
+            quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+    if not kept:
+        raise DataError(
+            f"no record of {', '.join(file.name for file in pool.files)} can be used: {quarantine.summary()}"
+        )

@@ -1,0 +1,139 @@
+"""The gradient representation: an example is the gradient of its loss, at every checkpoint of the warmup.
+
+The pool's side goes through Adam where the method says so, the query's does not (methods.md, section 2).
+
+Legend: B examples, K features.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handpick.choices import Optimizer
+from handpick.data.batching import collate, token_batches
+from handpick.data.examples import Example
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import DataError
+from handpick.fingerprint import JSON, Fingerprint, file_digest
+from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.engine import GradientEngine
+from handpick.gradients.projection import Projection, projection
+from handpick.model import compute_dtype, load_base, padding_id
+from handpick.objectives import next_token
+from handpick.represent.settings import GradientSettings
+from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
+from handpick.training.warmup import load_trainable
+
+
+def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer: Fingerprint) -> Fingerprint:
+    """What two sets of gradient features must share to be compared, but for the checkpoints."""
+    projected: Fingerprint = {"kind": settings.projection}
+    if settings.projection != "none":
+        projected |= {"dim": settings.projection_dim, "seed": settings.seed}
+    if settings.projection == "sparse":
+        projected["nonzeros"] = settings.projection_nonzeros
+    return {"representation": "gradient", "model": model, **tokenizer, "projection": projected}
+
+
+def build_fingerprint(settings: GradientSettings, optimizer: Optimizer) -> Fingerprint:
+    """What else decides the rows of one side."""
+    build: Fingerprint = {
+        "objective": next_token.NAME,
+        "optimizer": optimizer,
+        "max_length": settings.max_length,
+        "dtype": str(compute_dtype(settings.dtype)).removeprefix("torch."),
+        "batch_tokens": settings.batch_tokens,
+    }
+    return build | ({"eps_mode": settings.eps_mode} if optimizer == "adam" else {})
+
+
+def adapter_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
+    """The bytes of each checkpoint's adapter."""
+    return [file_digest(path / ADAPTER_FILE)[:16] for path in checkpoints]
+
+
+def moments_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
+    """The bytes of each checkpoint's optimizer state."""
+    return [file_digest(moments_file(path))[:16] for path in checkpoints]
+
+
+def render_usable(
+    examples: Sequence[Example], renderer: Renderer, max_length: int
+) -> tuple[list[str], list[Rendered], list[tuple[Example, str]]]:
+    """(ids, sequences) of the examples that leave a response to learn from, and the others with the reason."""
+    ids, sequences, refused = [], [], []
+    for example in examples:
+        try:
+            sequences.append(renderer(example.messages, max_length))
+        except DataError as error:
+            refused.append((example, str(error)))
+        else:
+            ids.append(example.id)
+    return ids, sequences, refused
+
+
+class GradientEncoder:
+    """A base model with its adapter, which moves from checkpoint to checkpoint.
+
+    Args:
+        settings: the model, the projection, and how batches are made.
+        checkpoints: adapter folders, all of one shape.
+        renderer: renders with the model's tokenizer.
+
+    Raises:
+        ModelError: the model or a checkpoint cannot be used, or has a layer whose gradient would not be exact.
+    """
+
+    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], renderer: Renderer) -> None:
+        assert settings.model is not None  # the pipeline has checked
+        self.settings = settings
+        self.checkpoints = list(checkpoints)
+        self.renderer = renderer
+        self._pad_id = padding_id(renderer.tokenizer)
+        dtype = compute_dtype(settings.dtype)
+        self._model = load_trainable(load_base(settings.model, dtype), self.checkpoints[0])
+        self._engine = GradientEngine(self._model, next_token.next_token_loss)
+        self._projection: Projection = projection(
+            settings.projection,
+            self._engine.n_coordinates,
+            settings.projection_dim,
+            settings.seed,
+            settings.projection_nonzeros,
+        )
+        self._at: tuple[int, Optimizer] | None = None
+        self._precondition: AdamPreconditioner | None = None
+
+    @property
+    def dim(self) -> int:
+        """K, the features of an example."""
+        return self._projection.dim
+
+    def _move_to(self, checkpoint: int, optimizer: Optimizer) -> None:
+        place = (checkpoint, optimizer)
+        if place == self._at:
+            return
+        path = self.checkpoints[checkpoint]
+        load_adapter(self._model, path)
+        self._precondition = None
+        if optimizer == "adam":
+            self._precondition = AdamPreconditioner(load_moments(path, self._model), self.settings.eps_mode)
+        self._at = place
+
+    def encode(
+        self, checkpoint: int, optimizer: Optimizer, examples: Sequence[Example]
+    ) -> tuple[list[str], NDArray[np.float32]]:
+        """Ids and features (B, K), float32, of the examples that leave a response to learn from, in order.
+
+        What goes into a batch is a function of the examples and the settings alone.
+        """
+        self._move_to(checkpoint, optimizer)
+        ids, sequences, _ = render_usable(examples, self.renderer, self.settings.max_length)
+        features_BK = np.empty((len(ids), self.dim), dtype=np.float32)
+        for members in token_batches([len(s.input_ids) for s in sequences], self.settings.batch_tokens):
+            batch = collate([sequences[i] for i in members], self._pad_id)
+            rows = self._engine.features(batch, self._projection, self._precondition)
+            features_BK[members] = rows.to("cpu", torch.float32).numpy()
+        return ids, features_BK

@@ -1,0 +1,21 @@
+"""What can be set of a representation."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from handpick.choices import Dtype, EpsMode, ProjectionKind
+
+
+class GradientSettings(BaseModel):
+    """What decides the gradient features of an example, besides the checkpoints and the side it is on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="base model: a folder, or a name on the Hub")
+    seed: int = Field(0, ge=0, description="of the warmup, the projection and random choices")
+    max_length: int = Field(2048, ge=2, description="tokens of an example that are kept")
+    eps_mode: EpsMode = Field("less", description="where Adam's epsilon stands: as in LESS's code, or as in AdamW")
+    projection: ProjectionKind = Field("sparse", description="none keeps the raw gradient")
+    projection_dim: int = Field(8192, gt=0, description="features an example")
+    projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
+    dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 on a GPU that has it, else float32")
+    batch_tokens: int = Field(4096, ge=1, description="padded tokens a forward pass")

@@ -1,0 +1,164 @@
+"""The result: which examples were chosen, in order, and what led there."""
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handpick.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
+
+SCHEMA_VERSION = 1
+_SUMMARY = "selection.json"
+_RECORDS = "selected.jsonl"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen examples, in order of choice.
+
+    ``scores`` are what the algorithm ranked on. ``picked_for`` has the id of the query each was picked
+    for, None where the algorithm picks for none. ``settings`` and ``fingerprints`` hold JSON values.
+    ``record(i)`` gives the ``i``-th choice as it stood in the pool's file, without the line end; it is
+    called only when the records are written or converted.
+    """
+
+    ids: list[str]
+    scores: list[float]
+    picked_for: list[str | None]
+    settings: dict[str, Any]
+    fingerprints: dict[str, Any]
+    record: Callable[[int], bytes]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Selection":
+        """Read back what ``save`` wrote; the records stay in the folder until they are asked for.
+
+        Raises:
+            StoreError: the folder holds no selection, or a damaged one, or one of another schema version.
+        """
+        summary_path, records_path = Path(folder) / _SUMMARY, Path(folder) / _RECORDS
+        try:
+            summary = json.loads(summary_path.read_bytes())
+            line_starts = _line_starts(records_path)
+        except OSError as error:
+            raise StoreError(
+                f"no selection in {folder} ({error}); name a folder that `handpick select` wrote"
+            ) from error
+        except ValueError as error:
+            raise StoreError(f"{summary_path} is not JSON ({error}); select again") from error
+        if summary.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(
+                f"{summary_path} has schema version {summary.get('schema_version')} and this handpick reads "
+                f"{SCHEMA_VERSION}; open it with handpick {summary.get('handpick_version')}, or select again"
+            )
+        n_ids, n_records = len(summary["ids"]), len(line_starts) - 1
+        if n_ids != n_records:
+            raise StoreError(f"{summary_path} has {n_ids} ids and {records_path} {n_records} records; select again")
+
+        def record(choice: int) -> bytes:
+            start, end = line_starts[choice], line_starts[choice + 1]
+            with records_path.open("rb") as file:
+                file.seek(start)
+                return file.read(end - start).removesuffix(b"\n")
+
+        return cls(
+            ids=summary["ids"],
+            scores=summary["scores"],
+            picked_for=summary["picked_for"],
+            settings=summary["settings"],
+            fingerprints=summary["fingerprints"],
+            record=record,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``selected.jsonl`` and ``selection.json`` into ``folder``, making it if need be.
+
+        Each file is written whole and renamed into place, ``selection.json`` last.
+
+        Raises:
+            StoreError: the folder cannot be written, a full disk among the reasons.
+        """
+        self.to_jsonl(Path(folder) / _RECORDS)
+        summary = {
+            "schema_version": SCHEMA_VERSION,
+            "handpick_version": _handpick_version(),
+            "settings": self.settings,
+            "fingerprints": self.fingerprints,
+            "ids": self.ids,
+            "scores": self.scores,
+            "picked_for": self.picked_for,
+        }
+        text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
+        _write_whole(Path(folder) / _SUMMARY, [text.encode()])
+
+    def to_jsonl(self, path: str | Path) -> None:
+        """Write the records to ``path``, the pool's own bytes, one a line, in order of choice.
+
+        Raises:
+            StoreError: the file cannot be written, a full disk among the reasons.
+        """
+        _write_whole(Path(path), (self.record(choice) + b"\n" for choice in range(len(self))))
+
+    def to_dataset(self) -> "Dataset":
+        """The records as a ``datasets.Dataset``, in order of choice; a field that a record lacks is None.
+
+        Raises:
+            DataError: a field has values of several types, which a Dataset cannot hold.
+        """
+        from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
+
+        records: list[dict[str, Any]] = [json.loads(self.record(choice)) for choice in range(len(self))]
+        # Dataset.from_list would drop every field that the first record has not.
+        fields = dict.fromkeys(field for record in records for field in record)
+        columns = {field: [record.get(field) for record in records] for field in fields}
+        try:
+            return Dataset.from_dict(columns)  # pyright: ignore[reportUnknownMemberType]
+        except (ValueError, TypeError) as error:  # Arrow's own errors are kinds of these
+            raise DataError(f"the chosen records do not fit one table ({error}); use to_jsonl instead") from error
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        if not self.ids:
+            return "Selection of 0 examples"
+        examples = "1 example" if len(self) == 1 else f"{len(self):,} examples"
+        picked_for = "" if self.picked_for[0] is None else f" for {self.picked_for[0]!r}"
+        return f"Selection of {examples}; first {self.ids[0]!r}{picked_for}, score {self.scores[0]:.4g}"
+
+
+def _line_starts(path: Path) -> list[int]:
+    """Where each line of the file starts, and where the last one ends."""
+    with path.open("rb") as file:
+        return list(accumulate((len(line) for line in file), initial=0))
+
+
+def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    """Write under another name and rename, so that ``path`` is never half a file."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}); free space there or name another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _handpick_version() -> str | None:
+    """The installed version; None where handpick runs from its source tree."""
+    try:
+        return importlib.metadata.version("handpick")
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,107 @@
+"""Everything that can be set, in one object: from Python, from a YAML file or from flags.
+
+It is checked before any work starts and written beside the results, so that a run can be repeated from what it wrote.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from handpick.algorithms import find
+from handpick.budget import Budget
+from handpick.choices import Optimizer
+from handpick.errors import SettingsError
+from handpick.methods import find_method
+from handpick.represent.settings import GradientSettings
+from handpick.store.codec import Storage
+from handpick.training.settings import WarmupSettings
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Path) else value
+
+
+Paths = Annotated[list[str], BeforeValidator(lambda value: [str(v) for v in _as_list(value)] if value else [])]
+
+
+class Settings(GradientSettings):
+    """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
+
+    pool: Paths = Field([], description="files to choose from, or a data set on the Hub")
+    query: Paths = Field([], description="the few examples of the target task")
+    checkpoints: Paths = Field([], description="LoRA checkpoint folders to use instead of a warmup")
+    method: str = Field("less-rr", description="see `handpick methods`")
+    algorithm: str | None = Field(None, description="selection algorithm, instead of the method's own")
+    budget: str = Field("1000", description="how much to choose: 1000, 5% or '2M tokens'")
+    out: str | None = Field(None, description="folder for everything that is written; default runs/QUERY")
+    store: str | None = Field(None, description="start from the features in this folder")
+    optimizer: Optimizer | None = Field(None, description="pool side; default: the method's own")
+    storage: Storage = Field("float32", description="type of the stored features")
+    shard_rows: int = Field(1024, ge=1, description="examples a shard of the store")
+    warmup: Literal["auto", "less", "small", "none"] | WarmupSettings = Field(
+        "auto", description="auto: `small` for models under 100M parameters, else `less`"
+    )
+    max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget(cls, value: Any) -> str:
+        return str(Budget.parse(value))
+
+    @model_validator(mode="after")
+    def _known(self) -> "Settings":
+        find_method(self.method)
+        if self.algorithm is not None:
+            find(self.algorithm)
+        if self.projection == "sparse" and self.projection_dim % self.projection_nonzeros:
+            raise SettingsError(
+                f"projection_dim {self.projection_dim} is no multiple of projection_nonzeros {self.projection_nonzeros}"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        if self.out is not None:
+            return Path(self.out)
+        name = Path(self.query[0]).name.split(".")[0] if self.query else "features"
+        return Path("runs") / name
+
+    def to_yaml(self) -> str:
+        """All settings, as ``from_yaml`` reads them back."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Settings":
+        """Settings from a file.
+
+        Raises:
+            SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
+        """
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(loaded, dict):
+            raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
+        return checked(loaded, where=str(path))
+
+
+def checked(values: dict[str, Any], where: str = "settings") -> Settings:
+    """Settings from plain values; pydantic's complaint becomes one sentence.
+
+    Raises:
+        SettingsError: a name is unknown or a value is wrong.
+    """
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:2])
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{where}: there is no setting {name!r}; see `handpick select --help`") from error
+        raise SettingsError(f"{where}: {name}: {first['msg']}, not {first['input']!r}") from error

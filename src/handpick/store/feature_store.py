@@ -1,0 +1,217 @@
+"""The feature store: a folder of shards that is written in parts, by several processes, and read as one array.
+
+Legend: N rows, D features a row, B rows of one shard (N and B count the rows that are there, not those set aside).
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from handpick.errors import StoreError
+from handpick.store.array import FeatureArray
+from handpick.store.codec import Floats, encode, row_norms
+from handpick.store.manifest import MANIFEST_NAME, Manifest, Shard, extended, read_manifest, write_manifest
+from handpick.store.memory import available_bytes
+from handpick.store.repeats import repeated_ids
+from handpick.store.rows import Rows
+from handpick.store.shard_file import read_sidecar, shard_path, sidecar_path, write_shard_file, written_shards
+from handpick.store.verify import problems
+
+
+class FeatureStore:
+    """Features of a pool or a query set, per checkpoint. Made by ``create`` (to write) or ``open`` (to read).
+
+    Reading covers the shards that are written at every checkpoint, so that ids, norms and features always
+    belong together, also while the store is incomplete.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._whole: Rows | None = None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], manifest: Manifest) -> "FeatureStore":
+        """A new store, or the one at ``path`` to go on with.
+
+        A store goes on when ``manifest`` has its settings and begins with its files (compared by content, so
+        a moved file is the same); files behind those are appended to its plan. ``missing`` says what is
+        left to write.
+
+        Raises:
+            FingerprintMismatch: the store at ``path`` has other settings or other data; names the first difference.
+            StoreError: the store at ``path`` is unreadable or newer, or the file system refuses.
+        """
+        folder = Path(path)
+        is_new = not (folder / MANIFEST_NAME).exists()
+        there = manifest if is_new else read_manifest(folder)
+        plan = extended(there, manifest, folder)
+        try:
+            for checkpoint in range(len(plan.checkpoints)):
+                (folder / "shards" / str(checkpoint)).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot create the feature store {folder}: {error.strerror}; choose another folder"
+            ) from error
+        if is_new or plan != there:
+            write_manifest(folder, plan)
+        return cls(folder, plan)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, allow_incomplete: bool = False) -> "FeatureStore":
+        """The store at ``path``, to read.
+
+        Raises:
+            StoreError: there is none, its manifest is damaged or newer, or shards are missing and
+                ``allow_incomplete`` is not set.
+        """
+        folder = Path(path)
+        store = cls(folder, read_manifest(folder))
+        missing = sum(len(store.missing(checkpoint)) for checkpoint in range(len(store.manifest.checkpoints)))
+        if missing and not allow_incomplete:
+            planned = len(store.shards()) * len(store.manifest.checkpoints)
+            raise StoreError(
+                f"the feature store {folder} is incomplete, {missing} of its {planned} shards are missing; run the "
+                "command that built it again to go on from there, or open it with allow_incomplete=True"
+            )
+        return store
+
+    def shards(self) -> list[Shard]:
+        """All shards of the plan, in the order of the pool; the same for every checkpoint."""
+        return self.manifest.shards()
+
+    def missing(self, checkpoint: int) -> list[Shard]:
+        """Shards that are still to be written for a checkpoint, in the order of the pool."""
+        shards = self.shards()
+        written = set(written_shards(self.path, checkpoint, shards))
+        return [shard for shard in shards if shard not in written]
+
+    def write_shard(
+        self, checkpoint: int, shard: Shard, ids: Sequence[str], features_BD: npt.NDArray[np.floating[Any]]
+    ) -> None:
+        """Write one shard of one checkpoint; one that is already there is replaced.
+
+        Several processes may write at once, each its own shards.
+
+        Args:
+            checkpoint: its place in the manifest.
+            shard: one of ``shards()``.
+            ids: of the rows, in order: fewer than the shard's span, or none, where records were set aside.
+            features_BD: any float type, at the norm they have.
+
+        Raises:
+            StoreError: shapes or ids do not fit, a value is not finite, or the file system refuses (disk full).
+                The shard does not count then, and all others stay good.
+        """
+        path = shard_path(self.path, checkpoint, shard)
+        if features_BD.shape != (len(ids), self.dim) or len(ids) > shard.stop - shard.start:
+            raise StoreError(
+                f"{path} cannot hold {len(ids)} ids with features of shape {features_BD.shape}: it has room for "
+                f"{shard.stop - shard.start} rows of {self.dim} features; nothing of it was written"
+            )
+        with np.errstate(over="ignore"):  # a float64 past float32 becomes infinite and is refused below
+            features_BD = np.ascontiguousarray(features_BD, np.float32)  # the bytes must not depend on the layout
+        norms_B = row_norms(features_BD)
+        broken = np.flatnonzero(~np.isfinite(norms_B))
+        if len(broken):
+            raise StoreError(
+                f"{len(broken)} of {len(ids)} rows for {path} are not finite, the first of them {ids[broken[0]]!r}; "
+                "nothing of this shard was written: set such records aside, or compute in a wider type"
+            )
+        self._check_ids(checkpoint, shard, ids)
+        write_shard_file(path, ids, encode(features_BD, norms_B, self.manifest.storage))
+
+    def _check_ids(self, checkpoint: int, shard: Shard, ids: Sequence[str]) -> None:
+        path = shard_path(self.path, checkpoint, shard)
+        if repeated := repeated_ids(lambda: ids):
+            raise StoreError(f"the id {repeated[0]!r} stands twice in {path}; give every record an id of its own")
+        for other in range(len(self.manifest.checkpoints)):
+            sidecar = sidecar_path(shard_path(self.path, other, shard))
+            if other != checkpoint and sidecar.exists() and read_sidecar(sidecar).ids != list(ids):
+                raise StoreError(
+                    f"{path} would hold other ids than {sidecar}; set the same records aside at every checkpoint, "
+                    "or build the store anew"
+                )
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.rows())
+
+    @property
+    def dim(self) -> int:
+        """D, the features of a row."""
+        return self.manifest.dim
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of the checkpoints, in order."""
+        return [checkpoint.name for checkpoint in self.manifest.checkpoints]
+
+    @property
+    def weights(self) -> list[float]:
+        """What each checkpoint's similarity weighs."""
+        return [checkpoint.weight for checkpoint in self.manifest.checkpoints]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all rows, in order.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        return self.rows().ids
+
+    def array(self, checkpoint: int = 0, normalized: bool = True) -> Floats | FeatureArray:
+        """Features, float32 (N, D), at unit norm or at the norm they came with.
+
+        In memory where they take at most half of what is available, else an array that reads from disk.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        lazy = FeatureArray(self.rows(), checkpoint, normalized=normalized)
+        fits = len(lazy) * self.dim * lazy.dtype.itemsize <= available_bytes() / 2
+        return np.asarray(lazy) if fits else lazy
+
+    def norms(self, checkpoint: int = 0) -> Floats:
+        """Norms of the rows as they came, float32 (N,).
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        return self.rows().norms(checkpoint)
+
+    def blocks(self, checkpoint: int = 0, normalized: bool = True) -> Iterator[tuple[int, Floats]]:
+        """All rows in order, a shard at a time: the first row's number and features, float32 (B, D).
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        return self.rows().blocks(checkpoint, normalized=normalized)
+
+    def verify(self) -> list[str]:
+        """All that is wrong, one sentence each, after reading every byte; empty when the store is whole.
+
+        Found are: shards that are missing, cut short or changed in any byte, ids that differ between
+        checkpoints, and ids that stand at more than one row.
+        """
+        return problems(self.path, self.manifest)
+
+    def rows(self) -> Rows:
+        """The rows that can be read now; of a store that is whole, the same object at every call.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        if self._whole is not None:
+            return self._whole
+        shards = self.shards()
+        missing = {shard for checkpoint in range(len(self.manifest.checkpoints)) for shard in self.missing(checkpoint)}
+        rows = Rows(self.path, self.manifest, [shard for shard in shards if shard not in missing])
+        if not missing:  # nothing of this plan changes any more
+            self._whole = rows
+        return rows

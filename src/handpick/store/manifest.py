@@ -1,0 +1,140 @@
+"""What a feature store is to hold: where its rows come from, how they are stored, and its cut into shards."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from handpick.errors import StoreError
+from handpick.fingerprint import JSON, Fingerprint, require_same
+from handpick.store.codec import Storage
+from handpick.store.files import write_whole
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Checkpoint(_Part):
+    """One checkpoint of the warmup and what its similarity weighs."""
+
+    name: str
+    weight: float
+
+
+class DataFile(_Part):
+    """One file of the pool. What it holds makes it the same file, not where it lies: ``name`` may change."""
+
+    name: str
+    sha256: str
+    rows: int = Field(ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows [start, stop) of the pool, counted over its files in order; the ``number``-th shard of one file.
+
+    A shard never spans two files, so that adding a file leaves the shards before it as they are.
+    """
+
+    file: int
+    number: int
+    start: int
+    stop: int
+
+
+class Manifest(_Part):
+    """The whole plan of a store.
+
+    ``space`` must agree for two stores to be compared. ``build`` is everything else that decides the rows,
+    save the data, which ``files`` names so that it can grow. ``shard_rows`` is the most rows of a shard.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    space: Fingerprint
+    build: Fingerprint
+    dim: int = Field(ge=1)
+    storage: Storage
+    checkpoints: list[Checkpoint] = Field(min_length=1)
+    files: list[DataFile]
+    shard_rows: int = Field(ge=1)
+
+    def shards(self) -> list[Shard]:
+        """All shards of the plan, in the order of the pool."""
+        planned: list[Shard] = []
+        first = 0
+        for index, file in enumerate(self.files):
+            end = first + file.rows
+            starts = range(first, end, self.shard_rows)
+            planned += [
+                Shard(index, number, start, min(start + self.shard_rows, end)) for number, start in enumerate(starts)
+            ]
+            first = end
+        return planned
+
+    def settings(self) -> Fingerprint:
+        """All but the data: what two stores must share to stand in one folder or be merged."""
+        document: dict[str, Any] = self.model_dump(mode="json")
+        return {key: document[key] for key in ("space", "build", "dim", "storage", "checkpoints", "shard_rows")}
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the store in a folder.
+
+    Raises:
+        StoreError: there is none, it is damaged, or a newer handpick wrote it.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        document = json.loads(path.read_bytes())
+        version = document["schema_version"]
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"the feature store {folder} has schema version {version} and this handpick reads up to "
+                f"{SCHEMA_VERSION}; install a newer handpick"
+            )
+        return Manifest.model_validate(document)
+    except FileNotFoundError as error:
+        raise StoreError(f"there is no feature store at {folder} (no {MANIFEST_NAME}); check the path") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise _unreadable(path, reason) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, reason: str) -> StoreError:
+    return StoreError(f"{path} cannot be read as a manifest ({reason}); restore it, or build the store anew")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest; the same bytes whatever order its fingerprints' keys came in.
+
+    Raises:
+        StoreError: the file system refuses.
+    """
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False)
+    write_whole(folder / MANIFEST_NAME, f"{text}\n".encode())
+
+
+def extended(there: Manifest, here: Manifest, folder: Path) -> Manifest:
+    """The manifest of a store that goes on: ``there``, with the files that only ``here`` has behind its own.
+
+    Raises:
+        FingerprintMismatch: the settings differ, or ``here`` does not begin with the files of ``there``.
+    """
+    what = f"the feature store {folder}"
+    require_same(there.settings(), here.settings(), what=what)
+    known = len(there.files)
+    require_same({"files": _contents(there.files)}, {"files": _contents(here.files[:known])}, what=what)
+    return there.model_copy(update={"files": there.files + here.files[known:]})
+
+
+def _contents(files: list[DataFile]) -> list[JSON]:
+    return [{"sha256": file.sha256, "rows": file.rows} for file in files]

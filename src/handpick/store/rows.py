@@ -1,0 +1,100 @@
+"""The rows of a store in order, read shard by shard.
+
+Legend: N rows, D features a row, B rows of one shard.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from handpick.errors import StoreError
+from handpick.store.codec import Floats, decode
+from handpick.store.manifest import Manifest, Shard
+from handpick.store.shard_file import how_to_mend, map_tensors, read_sidecar, shard_path, sidecar_path
+
+RowPick = slice | npt.NDArray[np.intp]
+
+
+class Rows:
+    """Where the rows of some shards lie, when the shards stand one behind the other.
+
+    Args:
+        folder: of the store.
+        manifest: of the store.
+        shards: those to read; each written at every checkpoint.
+
+    Raises:
+        StoreError: a shard is damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.shards = shards
+        # From the tensor files' headers, which are short: the sidecars hold every id of the pool.
+        counts = [len(map_tensors(shard_path(folder, 0, shard))["norms"]) for shard in shards]
+        self.starts: npt.NDArray[np.intp] = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of all rows, in order."""
+        return list(self.iter_ids())
+
+    def iter_ids(self) -> Iterator[str]:
+        """Ids of all rows, in order, a shard's at a time.
+
+        Raises:
+            StoreError: a sidecar is damaged.
+        """
+        for shard in self.shards:
+            yield from read_sidecar(sidecar_path(shard_path(self.folder, 0, shard))).ids
+
+    def read(self, checkpoint: int, index: int, pick: RowPick, *, normalized: bool) -> Floats:
+        """Some rows of the ``index``-th shard, float32 (rows picked, D), in new memory.
+
+        Raises:
+            StoreError: the shard is damaged.
+        """
+        tensors = {name: tensor[pick] for name, tensor in self._tensors(checkpoint, index).items()}
+        return decode(tensors, self.manifest.storage, self.manifest.dim, normalized=normalized)
+
+    def blocks(self, checkpoint: int, *, normalized: bool) -> Iterator[tuple[int, Floats]]:
+        """The first row and the features, float32 (B, D), of each shard that has any rows.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        for index in range(len(self.shards)):
+            if self.starts[index] < self.starts[index + 1]:
+                yield int(self.starts[index]), self.read(checkpoint, index, slice(None), normalized=normalized)
+
+    def norms(self, checkpoint: int) -> Floats:
+        """Norms of all rows, float32 (N,).
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        norms_N = np.empty(len(self), np.float32)
+        for index in range(len(self.shards)):
+            norms_N[self.starts[index] : self.starts[index + 1]] = self._tensors(checkpoint, index)["norms"]
+        return norms_N
+
+    def _tensors(self, checkpoint: int, index: int) -> dict[str, npt.NDArray[Any]]:
+        if not 0 <= checkpoint < len(self.manifest.checkpoints):
+            raise StoreError(
+                f"the feature store {self.folder} has no checkpoint {checkpoint}; "
+                f"the last is {len(self.manifest.checkpoints) - 1}"
+            )
+        path = shard_path(self.folder, checkpoint, self.shards[index])
+        tensors = map_tensors(path)
+        rows = self.starts[index + 1] - self.starts[index]
+        if any(len(tensor) != rows for tensor in tensors.values()):
+            raise StoreError(f"{path} does not hold the {rows} rows its first checkpoint has; {how_to_mend(path)}")
+        return tensors

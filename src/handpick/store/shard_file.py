@@ -1,0 +1,121 @@
+"""One shard of one checkpoint on disk: a safetensors file, and beside it the sidecar that makes it count.
+
+The sidecar is written last. A shard counts when both files are there; one without its sidecar was cut off
+and is written again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from handpick.errors import StoreError
+from handpick.store.codec import Tensors
+from handpick.store.files import remove, write_whole
+from handpick.store.manifest import Shard
+
+# The types a codec may store, as safetensors names and writes them (little-endian whatever the machine).
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What a shard holds: the SHA-256 of its file, and the ids of its rows with a digest of their own."""
+
+    sha256: str
+    rows: int
+    ids_sha256: str
+    ids: list[str]
+
+
+def shard_path(folder: Path, checkpoint: int, shard: Shard) -> Path:
+    """Where the tensors of a shard lie."""
+    return folder / "shards" / str(checkpoint) / f"{shard.file}-{shard.number}.safetensors"
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the sidecar of the shard file ``path`` lies."""
+    return path.with_suffix(".json")
+
+
+def written_shards(folder: Path, checkpoint: int, shards: Sequence[Shard]) -> list[Shard]:
+    """Those of ``shards`` that count."""
+    parent = folder / "shards" / str(checkpoint)
+    names = set(os.listdir(parent)) if parent.is_dir() else set[str]()  # one listing: a look a shard is slow on NFS
+    paths = [shard_path(folder, checkpoint, shard) for shard in shards]
+    return [
+        shard
+        for shard, path in zip(shards, paths, strict=True)
+        if path.name in names and sidecar_path(path).name in names
+    ]
+
+
+def ids_digest(ids: Sequence[str]) -> str:
+    """The SHA-256 of a list of ids as compact JSON, 64 hex digits."""
+    return hashlib.sha256(json.dumps(ids, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_shard_file(path: Path, ids: Sequence[str], tensors: Tensors) -> None:
+    """Write a shard and then its sidecar; one that is there is replaced.
+
+    Raises:
+        StoreError: the file system refuses; the shard does not count then.
+    """
+    data = save(tensors)  # a fixed order of tensors and no metadata: the bytes depend on the content alone
+    sidecar = Sidecar(hashlib.sha256(data).hexdigest(), len(ids), ids_digest(ids), list(ids))
+    # An old sidecar must not vouch for new tensors, should this process die between the two.
+    remove(sidecar_path(path))
+    write_whole(path, data)
+    write_whole(sidecar_path(path), json.dumps(asdict(sidecar), separators=(",", ":")).encode())
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """The sidecar at ``path``.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    try:
+        return Sidecar(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); {how_to_mend(path)}") from error
+
+
+def map_tensors(path: Path) -> Tensors:
+    """The tensors of a shard as read-only views of a memory map: only the rows that are used get read.
+
+    The header is taken apart here because safetensors' own reader cannot pick rows without reading all.
+
+    Raises:
+        StoreError: the file is missing or cut short, or its header is damaged.
+    """
+    try:
+        whole = np.memmap(path, np.uint8, mode="r")
+        start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
+        header: dict[str, Any] = json.loads(whole[8:start].tobytes())
+        return {name: _view(whole[start:], entry) for name, entry in header.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); {how_to_mend(path)}") from error
+
+
+def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any]:
+    begin, end = entry["data_offsets"]
+    flat: npt.NDArray[Any] = data[begin:end].view(_DTYPES[entry["dtype"]])
+    return flat.reshape(entry["shape"])
+
+
+def how_to_mend(path: Path) -> str:
+    """What to do about a damaged shard or sidecar."""
+    return f"delete {sidecar_path(path)} and run the command that built the store again"

@@ -1,0 +1,64 @@
+"""Looking for damage in a feature store."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from handpick.errors import DataError, StoreError
+from handpick.fingerprint import file_digest
+from handpick.store.manifest import Manifest, Shard
+from handpick.store.repeats import repeated_ids
+from handpick.store.shard_file import (
+    Sidecar,
+    how_to_mend,
+    ids_digest,
+    read_sidecar,
+    shard_path,
+    sidecar_path,
+    written_shards,
+)
+
+
+def problems(folder: Path, manifest: Manifest) -> list[str]:
+    """All that is wrong with the store in a folder, one sentence each; every byte of it is read."""
+    found: list[str] = []
+    shards = manifest.shards()
+    sound: dict[Shard, Path] = {}  # for each shard, the sidecar of the first checkpoint that is as it was written
+    for checkpoint in range(len(manifest.checkpoints)):
+        written = set(written_shards(folder, checkpoint, shards))
+        for shard in shards:
+            path = shard_path(folder, checkpoint, shard)
+            if shard not in written:
+                found.append(f"{path} or its sidecar is missing; run the command that built the store again")
+                continue
+            try:
+                sidecar = _checked(path)
+                if shard in sound and sidecar.ids_sha256 != read_sidecar(sound[shard]).ids_sha256:
+                    found.append(f"{path} holds other ids than {sound[shard]}; {how_to_mend(path)}")
+            except (DataError, StoreError) as error:
+                found.append(str(error))
+            else:
+                sound.setdefault(shard, sidecar_path(path))
+
+    def all_ids() -> Iterator[str]:
+        for sidecar in sound.values():
+            yield from read_sidecar(sidecar).ids
+
+    found += [
+        f"the id {id_!r} stands at more than one row of {folder}; build the store anew" for id_ in repeated_ids(all_ids)
+    ]
+    return found
+
+
+def _checked(path: Path) -> Sidecar:
+    """The sidecar of a shard that is as it was written.
+
+    Raises:
+        StoreError: a byte of the shard or of its sidecar has changed.
+        DataError: the shard cannot be read.
+    """
+    sidecar = read_sidecar(sidecar_path(path))
+    if sidecar.rows != len(sidecar.ids) or sidecar.ids_sha256 != ids_digest(sidecar.ids):
+        raise StoreError(f"{sidecar_path(path)} is damaged (its ids have changed); {how_to_mend(path)}")
+    if sidecar.sha256 != file_digest(path):
+        raise StoreError(f"{path} is damaged (its checksum has changed); {how_to_mend(path)}")
+    return sidecar

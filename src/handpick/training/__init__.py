@@ -1,0 +1,1 @@
+"""Warmup training and the checkpoints it leaves."""

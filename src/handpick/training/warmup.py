@@ -1,0 +1,205 @@
+"""Warmup: a LoRA adapter trained a little on a random part of the pool (Xia et al. ICML 2024, section 3.1).
+
+Its checkpoints, one an epoch with Adam's state, are where gradients are taken. Training is transformers' Trainer;
+ours are the choice of examples, the state by parameter name, and the order inside a batch.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from handpick.choices import Dtype
+from handpick.data.batching import collate
+from handpick.data.render import Rendered
+from handpick.errors import ModelError
+from handpick.model import compute_dtype, device, load_base
+from handpick.progress import progress
+from handpick.training.checkpoint import RECORD_FILE, save_moments
+from handpick.training.settings import LoraSettings, WarmupSettings
+
+
+def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool) -> nn.Module:
+    """A model with a fresh LoRA adapter, the same for the same seed.
+
+    Raises:
+        ModelError: the model has none of the layers that the adapter names.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    targets: Any = lora.targets
+    if targets == "auto":
+        is_llama = base.config.model_type == "llama"  # type: ignore[union-attr]
+        targets = ["q_proj", "k_proj", "v_proj", "o_proj"] if is_llama else "all-linear"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(
+                base,
+                LoraConfig(
+                    task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout,  # type: ignore[arg-type]
+                    target_modules=targets,
+                ),
+                autocast_adapter_dtype=in_float32,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ModelError(f"the adapter does not fit this model: {error}") from error
+
+
+def load_trainable(base: nn.Module, checkpoint: Path) -> nn.Module:
+    """A base model with a checkpoint's adapter, ready for gradients, in the base's own precision.
+
+    Where every B is zero, as in an adapter that was never trained, A has no gradient and is left out.
+
+    Raises:
+        ModelError: the adapter does not fit the model.
+    """
+    from peft import PeftModel
+
+    try:
+        model = PeftModel.from_pretrained(base, str(checkpoint), is_trainable=True, autocast_adapter_dtype=False)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"the adapter {checkpoint} does not fit this model: {error}") from error
+    lora_b = [p for name, p in model.named_parameters() if ".lora_B." in name]
+    if lora_b and not any(p.any() for p in lora_b):
+        for name, parameter in model.named_parameters():
+            if ".lora_A." in name:
+                parameter.requires_grad = False
+    return model
+
+
+def warmup_rows(n_pool: int, settings: WarmupSettings, seed: int) -> list[int]:
+    """Which rows of the pool the warmup draws, in the order drawn."""
+    n = min(n_pool, max(settings.at_least, round(settings.share * n_pool)))
+    return [int(row) for row in np.random.default_rng(seed).permutation(n_pool)[:n]]
+
+
+class _SortedInBatch(torch.utils.data.Sampler[int]):
+    """A random order an epoch, sorted by length inside each batch.
+
+    A step still sees a random batch, and its gradient is the same; but the forward passes that make it up pad little.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
+        for start in range(0, len(order), self.batch):
+            batch = order[start : start + self.batch]
+            yield from batch[np.argsort(self.lengths[batch], kind="stable")].tolist()
+
+
+def train(
+    base: str,
+    sequences: Sequence[Rendered],
+    settings: WarmupSettings,
+    *,
+    out: Path,
+    seed: int,
+    pad_id: int,
+    dtype: Dtype = "auto",
+    what: str = "warmup",
+) -> list[Path]:
+    """Train an adapter and return its checkpoint folders, one an epoch.
+
+    A killed run goes on from its last finished epoch and ends with the same weights as an unbroken one.
+
+    Args:
+        base: the base model's folder or Hub name.
+        sequences: what to train on.
+        settings: see ``WarmupSettings``.
+        out: a folder for the checkpoints.
+        seed: draws the adapter, the order and the dropout.
+        pad_id: fills batches up.
+        dtype: of the frozen base; the adapter is trained in float32.
+        what: the word beside the progress bar.
+    """
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+
+    class SortedTrainer(Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+            return _SortedInBatch([len(s.input_ids) for s in sequences], settings.batch, seed)
+
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in out.glob("checkpoint-*"):  # our record is written last: without it, a checkpoint is half-written
+        if not (folder / RECORD_FILE).exists():
+            shutil.rmtree(folder)
+    precision = compute_dtype(dtype)
+    model = new_adapter(load_base(base, precision), settings.lora, seed, in_float32=True)
+    micro = min(settings.micro_batch, settings.batch)
+    arguments = TrainingArguments(
+        output_dir=str(out), per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, settings.batch // micro), num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate, lr_scheduler_type="linear", warmup_steps=settings.warmup_ratio,
+        weight_decay=0.0, optim="adamw_torch", seed=seed, data_seed=seed, save_strategy="epoch",
+        logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
+        use_cpu=device().type == "cpu", bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
+        dataloader_pin_memory=device().type == "cuda",
+    )  # fmt: skip
+    steps = -(-len(sequences) // settings.batch) * settings.epochs
+    last = get_last_checkpoint(str(out))
+    with progress(what, total=steps, done=_step(Path(last)) if last else 0) as advance:
+        trainer = SortedTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=list(sequences),
+            data_collator=lambda rows: _inputs(rows, pad_id),
+            callbacks=[_recorder(out, advance)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=last)
+    checkpoints = sorted(out.glob("checkpoint-*"), key=_step)
+    for path in checkpoints:  # pickles that only the Trainer's own resuming needs
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
+            (path / name).unlink(missing_ok=True)
+    return checkpoints
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
+    batch = collate(rows, pad_id)
+    return {"input_ids": batch.input_ids_BT, "labels": batch.labels_BT, "attention_mask": batch.attention_mask_BT}
+
+
+def _recorder(out: Path, advance: Any) -> Any:
+    """A Trainer callback: writes Adam's state by name and the epoch's mean learning rate beside each checkpoint."""
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):
+        rates: list[float]
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.rates = []
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.rates.append(float(kwargs["optimizer"].param_groups[0]["lr"]))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            advance(1)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            folder = out / f"checkpoint-{state.global_step}"
+            save_moments(folder, kwargs["model"], kwargs["optimizer"])
+            record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
+            (folder / RECORD_FILE).write_text(json.dumps(record))
+
+    return Recorder()

@@ -1,0 +1,142 @@
+"""Every algorithm against the plainest reading of its definition: loops over Python numbers."""
+
+import functools
+import operator
+import tracemalloc
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from handpick.algorithms import pick
+
+Pick = tuple[int, float, int]  # column, score, query
+Oracle = Callable[[NDArray[np.floating], int, list[str]], list[Pick]]
+
+
+def in_order(scores: list[float], largest: list[float]) -> list[int]:
+    return sorted(range(len(scores)), key=lambda n: (-scores[n], -largest[n], n))
+
+
+def largest_of_columns(matrix: NDArray[np.floating]) -> list[float]:
+    return [max(float(row[n]) for row in matrix) for n in range(matrix.shape[1])]
+
+
+def nearest(matrix: NDArray[np.floating], column: int, queries: list[int]) -> int:
+    return max(queries, key=lambda q: (matrix[q, column], -q))
+
+
+def mean_max_by_loops(matrix: NDArray[np.floating], budget: int, subtasks: list[str]) -> list[Pick]:
+    scores, winners = [], []
+    for n in range(matrix.shape[1]):
+        means = {}
+        for subtask in dict.fromkeys(subtasks):
+            values = [float(matrix[q, n]) for q, own in enumerate(subtasks) if own == subtask]
+            means[subtask] = functools.reduce(operator.add, values, 0.0) / len(values)
+        winner = max(means, key=lambda subtask: means[subtask])
+        scores.append(means[winner])
+        winners.append([q for q, own in enumerate(subtasks) if own == winner])
+    columns = in_order(scores, largest_of_columns(matrix))[:budget]
+    return [(n, scores[n], nearest(matrix, n, winners[n])) for n in columns]
+
+
+def doubly_greedy_by_loops(matrix: NDArray[np.floating], budget: int, subtasks: list[str]) -> list[Pick]:
+    largest = largest_of_columns(matrix)
+    everyone = list(range(len(matrix)))
+    return [(n, largest[n], nearest(matrix, n, everyone)) for n in in_order(largest, largest)[:budget]]
+
+
+def round_robin_by_loops(matrix: NDArray[np.floating], budget: int, subtasks: list[str]) -> list[Pick]:
+    largest = largest_of_columns(matrix)
+    picks: list[Pick] = []
+    taken: set[int] = set()
+    for turn in range(budget):
+        query = turn % len(matrix)
+        order = in_order([float(value) for value in matrix[query]], largest)
+        column = next(n for n in order if n not in taken)
+        taken.add(column)
+        picks.append((column, float(matrix[query, column]), query))
+    return picks
+
+
+ORACLES: dict[str, Oracle] = {
+    "mean-max": mean_max_by_loops,
+    "doubly-greedy": doubly_greedy_by_loops,
+    "round-robin": round_robin_by_loops,
+}
+
+shapes = st.tuples(st.integers(1, 6), st.integers(1, 14))
+# Few distinct values, so that ties abound, at the edge of every top list and in the mean.
+tied_matrices = hnp.arrays(
+    st.sampled_from([np.float16, np.float32, np.float64]), shapes, elements=st.integers(-2, 2).map(float)
+)
+float_matrices = hnp.arrays(np.float32, shapes, elements=st.floats(-1, 1, width=32))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[NDArray[np.floating], int, list[str]]:
+    matrix = draw(st.one_of(tied_matrices, float_matrices))
+    n_queries, n_candidates = matrix.shape
+    budget = draw(st.integers(1, n_candidates))
+    subtasks = draw(st.lists(st.sampled_from("abc"), min_size=n_queries, max_size=n_queries))
+    return matrix, budget, subtasks
+
+
+@pytest.mark.parametrize("algorithm", ORACLES)
+@settings(max_examples=150, deadline=None)
+@given(case=cases())
+def test_equals_the_double_loop(algorithm: str, case: tuple[NDArray[np.floating], int, list[str]]) -> None:
+    matrix, budget, subtasks = case
+    expected = ORACLES[algorithm](matrix, budget, subtasks)
+    picks = pick(matrix, budget, algorithm, subtasks=subtasks)
+    assert picks.columns.tolist() == [column for column, _, _ in expected]
+    assert picks.scores.tolist() == [np.float32(score) for _, score, _ in expected]
+    assert picks.queries.tolist() == [query for _, _, query in expected]
+    assert (picks.columns.dtype, picks.scores.dtype, picks.queries.dtype) == (np.int64, np.float32, np.int64)
+
+
+@pytest.mark.parametrize("kind", ["spread", "few values", "same query throughout", "mostly zero"])
+def test_round_robin_refills_its_lists_exactly(kind: str) -> None:
+    """Large enough that lists run dry several times, and that ties straddle their ends."""
+    generator = np.random.default_rng(5)
+    matrix = {
+        "spread": generator.standard_normal((7, 300)),
+        "few values": generator.integers(0, 4, (7, 300)).astype(float),
+        "same query throughout": np.tile(generator.standard_normal(300), (7, 1)),
+        "mostly zero": generator.standard_normal((7, 300)) * (generator.random((7, 300)) < 0.05),
+    }[kind].astype(np.float32)
+    for budget in (1, 6, 50, 300):
+        expected = [column for column, _, _ in round_robin_by_loops(matrix, budget, [])]
+        assert pick(matrix, budget, "round-robin").columns.tolist() == expected
+
+
+def test_round_robin_reads_each_row_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst case: all queries want the same, so each list of twice its share runs dry again and again."""
+    round_robin = import_module("handpick.algorithms.round_robin")  # the package's attribute is the function
+    reads = 0
+    first_columns = round_robin.first_columns
+
+    def counted(*arguments: object) -> NDArray[np.int64]:
+        nonlocal reads
+        reads += 1
+        return first_columns(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(round_robin, "first_columns", counted)
+    matrix = np.tile(np.random.default_rng(0).standard_normal(4096).astype(np.float32), (16, 1))
+    pick(matrix, 2048, "round-robin")
+    assert reads <= 16 * (1 + np.log2(16))
+
+
+def test_round_robin_does_not_copy_the_similarity() -> None:
+    """Each query's top list lives on between its turns; a copy of its row must not."""
+    matrix = np.random.default_rng(0).standard_normal((64, 20_000)).astype(np.float32)
+    tracemalloc.start()
+    pick(matrix, 500, "round-robin")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < matrix.nbytes / 4

@@ -1,0 +1,89 @@
+from typing import Any
+
+import pytest
+
+from handpick.data.examples import Message
+from handpick.data.formats import Conversations, parse_record
+from handpick.errors import DataError
+
+USER, ASSISTANT, WORSE = Message("user", "Hi"), Message("assistant", "Hello"), Message("assistant", "No")
+ASKED = (USER, ASSISTANT)
+PREFERRED = Conversations(ASKED, (USER, WORSE))
+
+hi, hello, no = ({"role": m.role, "content": m.content} for m in (USER, ASSISTANT, WORSE))
+
+
+@pytest.mark.parametrize(
+    ("record", "messages"),
+    [
+        ({"messages": [hi, hello]}, ASKED),
+        ({"messages": [hi]}, (USER,)),
+        ({"messages": [hi, hello], "prompt": "HumanEval records carry one too"}, ASKED),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in "Hi"]}, hello]}, ASKED),
+        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, ASKED),
+        ({"conversations": [hi, {"role": "model", "content": "Hello"}]}, ASKED),
+        ({"instruction": "Hi", "input": "", "output": "Hello"}, ASKED),
+        ({"instruction": "Hi", "input": None, "output": "Hello"}, ASKED),
+        ({"instruction": "Hi", "input": "there", "output": "Hello"}, (Message("user", "Hi\n\nthere"), ASSISTANT)),
+        ({"instruction": "Hi", "context": "there", "response": "Hello"}, (Message("user", "Hi\n\nthere"), ASSISTANT)),
+        ({"instruction": "Hi", "context": "", "response": "Hello", "category": "qa"}, ASKED),
+        ({"instruction": "Hi", "input": "there", "response": "Hello"}, (Message("user", "Hi\n\nthere"), ASSISTANT)),
+        ({"prompt": "Hi", "completion": "Hello<|endoftext|>"}, ASKED),
+        ({"prompt": [hi], "completion": [hello]}, ASKED),
+        ({"prompt": "Hi", "response": "Hello"}, ASKED),
+        ({"prompt": "Hi"}, (USER,)),
+    ],
+)
+def test_reads_conversation(record: dict[str, Any], messages: tuple[Message, ...]) -> None:
+    assert parse_record(record) == Conversations(messages)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "No"},
+        {"prompt": [hi], "chosen": [hello], "rejected": [no]},
+        {"prompt": "Hi", "chosen": [hi, hello], "rejected": [hi, no], "messages": [hi, hello]},
+        {"chosen": [hi, hello], "rejected": [hi, no]},
+        {
+            "conversations": [{"from": "human", "value": "Hi"}],
+            "chosen": {"from": "gpt", "value": "Hello"},
+            "rejected": {"from": "gpt", "value": "No"},
+        },
+        {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"},
+    ],
+)
+def test_reads_preference(record: dict[str, Any]) -> None:
+    assert parse_record(record) == PREFERRED
+
+
+def test_fields_that_are_null_in_a_table_of_mixed_shapes_do_not_count() -> None:
+    nulls = dict.fromkeys(["prompt", "chosen", "rejected", "conversations", "completion", "output"])
+    assert parse_record({**nulls, "messages": [hi, hello]}) == Conversations(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"question": "Hi", "answer": "Hello"}, r"no known shape: .* question, answer; known are .*Alpaca"),
+        ({}, "no known shape: the record has the fields none"),
+        ({"instruction": "Hi", "input": ""}, "no known shape"),
+        ({"instruction": "Hi", "output": None}, "`output` of a record in the Alpaca shape is null"),
+        ({"instruction": "Hi", "output": 3}, "`output` is int, not text"),
+        ({"instruction": "Hi", "input": 3, "output": "Hello"}, "`input` is int"),
+        ({"messages": []}, "`messages` is no list of turns, or an empty one"),
+        ({"messages": "Hi"}, "`messages` is no list of turns"),
+        ({"messages": ["Hi"]}, "turn 1 of `messages` is str"),
+        ({"messages": [hi, {"role": "wizard", "content": ""}]}, "`role` of turn 2 of `messages` is 'wizard'"),
+        ({"messages": [hi, {"role": "assistant"}]}, "`content` of turn 2 of `messages` is null"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "a part of type image_url"),
+        ({"prompt": "Hi", "chosen": "Hello", "rejected": None}, "`chosen` and `rejected` beside `prompt`"),
+        ({"prompt": "Hi", "completion": None}, "`completion` beside `prompt` is null"),
+        ({"prompt": None, "completion": "Hello"}, "`prompt` of a record in the prompt/completion shape is null"),
+        ({"chosen": "Hello", "rejected": "No"}, "`chosen` is text, but does not open with"),
+        ({"chosen": "Oh.\n\nHuman: Hi", "rejected": "No"}, "`chosen` is text, but does not open with"),
+    ],
+)
+def test_says_what_a_record_lacks(record: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_record(record)

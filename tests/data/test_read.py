@@ -1,0 +1,235 @@
+"""Containers: what is a record, what is a bad one, and what bytes it had."""
+
+import datetime
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord, open_source
+from handpick.errors import DataError
+
+RECORDS: list[dict[str, Any]] = [{"prompt": f"é{i}", "completion": "yes", "n": i} for i in range(3)]
+LINES = [json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
+JSONL = b"\n".join(LINES) + b"\n"
+
+
+def read(path: Path, content: bytes | None = None) -> list[RawRecord | BadRecord]:
+    if content is not None:
+        path.write_bytes(content)
+    source = open_source(path)
+    assert isinstance(source, FileInput)
+    return list(source.records())
+
+
+def good(path: Path, content: bytes) -> list[RawRecord]:
+    records = read(path, content)
+    assert all(isinstance(record, RawRecord) for record in records), records
+    return [record for record in records if isinstance(record, RawRecord)]
+
+
+def compress_zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data)
+
+
+COMPRESSIONS: list[Callable[[bytes], bytes]] = [lambda data: data, gzip.compress, compress_zstd]
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
+@pytest.mark.parametrize("name", ["pool.jsonl", "pool.json", "pool.jsonl.gz", "pool.dat"])
+def test_json_lines_are_known_by_their_content(tmp_path: Path, compress: Callable[[bytes], bytes], name: str) -> None:
+    records = good(tmp_path / name, compress(JSONL))
+    assert [r.raw for r in records] == LINES
+    assert [r.fields for r in records] == RECORDS
+    assert [r.line for r in records] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, compress_zstd])
+def test_compressed_files_of_several_members_and_padding_are_one(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    content = compress(JSONL[:40]) + compress(JSONL[40:]) + bytes(512)
+    assert [r.raw for r in good(tmp_path / "a", content)] == LINES
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("compress", COMPRESSIONS)
+def test_json_array(tmp_path: Path, compress: Callable[[bytes], bytes], indent: int | None) -> None:
+    records = good(tmp_path / "pool.json", compress(json.dumps(RECORDS, indent=indent).encode()))
+    assert [r.fields for r in records] == RECORDS
+    assert records[0].raw == '{"prompt":"é0","completion":"yes","n":0}'.encode()
+    assert [r.line for r in records] == ([1, 1, 1] if indent is None else [2, 7, 12])
+
+
+def test_json_array_sets_bad_elements_aside(tmp_path: Path) -> None:
+    content = b'[\n{"a": 1},\n3,\n{"a": NaN},\n{"a": "\xff"},\n{"a": 2}\n]\n'
+    records = read(tmp_path / "a.json", content)
+    assert [type(r) for r in records] == [RawRecord, BadRecord, BadRecord, BadRecord, RawRecord]
+    assert [r.reason.partition(":")[0] for r in records if isinstance(r, BadRecord)] == [
+        "not an object",
+        "malformed JSON",
+        "not text",
+    ]
+    assert records[3].line == 5
+
+
+def test_json_array_that_is_cut_off_gives_what_is_there(tmp_path: Path) -> None:
+    first, cut = read(tmp_path / "a.json", b'[{"a": 1},\n {"a": ')
+    assert first.raw == b'{"a":1}'
+    assert isinstance(cut, BadRecord)
+    assert (cut.line, cut.raw) == (2, b'{"a": ')
+    assert cut.reason.startswith("malformed JSON: the array cannot be read past here")
+
+
+def test_parquet(tmp_path: Path) -> None:
+    when = datetime.datetime(2024, 7, 26, 12)
+    rows = [record | {"when": when, "tags": ["x", None]} for record in RECORDS]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.bin", row_group_size=2)
+    records = read(tmp_path / "a.bin")
+    assert [json.loads(r.raw) for r in records] == [
+        r | {"when": when.isoformat(), "tags": ["x", None]} for r in RECORDS
+    ]
+    assert [r.line for r in records] == [1, 2, 3]
+
+
+def test_parquet_sets_aside_what_json_cannot_say(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1.0, float("nan")]}), tmp_path / "a.parquet")
+    assert [type(r) for r in read(tmp_path / "a.parquet")] == [RawRecord, BadRecord]
+    pq.write_table(pa.table({"a": [b"\x00"]}), tmp_path / "b.parquet")
+    (record,) = read(tmp_path / "b.parquet")
+    assert isinstance(record, BadRecord)
+    assert "type bytes" in record.reason
+
+
+def test_damaged_parquet(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a.parquet cannot be read as Parquet"):
+        read(tmp_path / "a.parquet", b"PAR1 and no more")
+
+
+def test_dataset_with_a_selection_of_rows() -> None:
+    source = open_source(datasets.Dataset.from_list(RECORDS).select([2, 0]))
+    records = list(source.records())
+    assert [json.loads(r.raw) for r in records] == [RECORDS[2], RECORDS[0]]
+    assert source.sha256() == DatasetInput(datasets.Dataset.from_list([RECORDS[2], RECORDS[0]])).sha256()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"prompt": "x"', "malformed JSON: Expecting ',' delimiter at column 15"),
+        (b"{'prompt': 'x'}", "malformed JSON: "),
+        (b'{"prompt": NaN}', "malformed JSON: NaN is no JSON value"),
+        (b'{"prompt": -Infinity}', "malformed JSON: -Infinity is no JSON value"),
+        (b'{"prompt": ' + b"9" * 5000 + b"}", "malformed JSON: "),
+        (b'{"prompt": ' + b"[" * 100_000, "malformed JSON: "),
+        (b'{"prompt": "\xe9t\xe9"}', "not UTF-8: byte 13 of the line is 0xe9"),
+        (b'{"prompt": "\\ud83d"}', "not text: a string holds half of a surrogate pair"),
+        (b'["prompt"]', "not an object: the line holds a list"),
+        (b"null", "not an object: the line holds a NoneType"),
+    ],
+)
+def test_a_bad_line_is_reported_and_does_not_end_the_run(tmp_path: Path, line: bytes, reason: str) -> None:
+    for content in (LINES[0] + b"\n" + line + b"\n" + LINES[1], line + b"\n" + LINES[0] + b"\n" + LINES[1]):
+        records = read(tmp_path / "a.jsonl", content)
+        (bad,) = (r for r in records if isinstance(r, BadRecord))
+        assert bad.raw == line
+        assert bad.line == records.index(bad) + 1
+        assert bad.reason.startswith(reason)
+        assert [r.raw for r in records if isinstance(r, RawRecord)] == LINES[:2]
+
+
+def test_surrogate_pairs_are_text(tmp_path: Path) -> None:
+    (record,) = good(tmp_path / "a.jsonl", b'{"prompt": "\\ud83d\\ude00"}')
+    assert record.fields == {"prompt": "😀"}
+
+
+def test_blank_lines_are_passed_over_and_still_counted(tmp_path: Path) -> None:
+    records = good(tmp_path / "a.jsonl", b"\n" + LINES[0] + b"\n \t\n\r\n" + LINES[1])
+    assert [(r.line, r.raw) for r in records] == [(2, LINES[0]), (5, LINES[1])]
+
+
+def test_carriage_returns_stay_with_the_record(tmp_path: Path) -> None:
+    assert [r.raw for r in good(tmp_path / "a.jsonl", LINES[0] + b"\r\n" + LINES[1] + b"\r\n")] == [
+        LINES[0] + b"\r",
+        LINES[1] + b"\r",
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path: Path) -> None:
+    bom = b"\xef\xbb\xbf"
+    assert [r.raw for r in good(tmp_path / "a.jsonl", bom + LINES[0] + b"\n" + bom + LINES[1])] == LINES[:2]
+    assert [r.fields for r in good(tmp_path / "a.json", bom + json.dumps(RECORDS).encode())] == RECORDS
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, compress_zstd])
+def test_a_compressed_file_that_is_cut_off_gives_its_whole_lines(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    lines = [json.dumps({"prompt": f"{i:x}" * 50, "hash": hash(i) ** 3 % 7919}).encode() for i in range(5000)]
+    whole = compress(b"\n".join(lines))
+    *records, last = read(tmp_path / "a.jsonl.gz", whole[: len(whole) * 9 // 10])
+    assert 0 < len(records) < len(lines)
+    assert [r.raw for r in records] == lines[: len(records)]
+    assert isinstance(last, BadRecord)
+    assert last.reason == "damaged file: the compressed file is cut off here"
+    assert last.line == len(records) + 1
+    assert lines[len(records)].startswith(last.raw)
+
+
+def test_a_flipped_byte_in_a_compressed_file_is_noticed(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(JSONL))
+    content[-6] ^= 1  # in the checksum
+    *_, last = read(tmp_path / "a.jsonl.gz", bytes(content))
+    assert isinstance(last, BadRecord)
+    assert last.reason.startswith("damaged file: the compressed file is damaged from here on")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b""), b"[]"])
+def test_an_empty_file_holds_no_records(tmp_path: Path, content: bytes) -> None:
+    assert read(tmp_path / "a", content) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("pool.jsonl", "pool"), ("a.v2.jsonl.gz", "a.v2"), ("b.json.zst", "b"), ("c.parquet", "c"), ("d", "d")],
+)
+def test_stem_of_a_file(name: str, stem: str) -> None:
+    assert FileInput(Path("x") / name).stem == stem
+
+
+def test_stem_of_a_hub_name() -> None:
+    assert DatasetInput(datasets.Dataset.from_dict({}), "org/name:test[:10]").stem == "name"
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no file .*nowhere\.jsonl"):
+        open_source(tmp_path / "nowhere.jsonl")
+    with pytest.raises(DataError, match=r"there is no file data/pool\.jsonl"):
+        open_source("data/pool.jsonl")
+    with pytest.raises(DataError, match="is a folder; name the files in it"):
+        open_source(str(tmp_path))
+
+
+def test_hub_name_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, split: str) -> datasets.Dataset:
+        return datasets.Dataset.from_dict({"name": [name], "split": [split]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert next(open_source("org/name").records()).raw == b'{"name":"org/name","split":"train"}'
+    assert next(open_source("org/name:test").records()).raw == b'{"name":"org/name","split":"test"}'
+
+
+def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, split: str) -> datasets.Dataset:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match=r"there is no file org/name, .* from the Hub: no route to host"):
+        open_source("org/name")

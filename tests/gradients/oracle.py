@@ -1,0 +1,56 @@
+"""The slow way that anyone can believe: one example at a time, plain autograd."""
+
+import torch
+from torch import Tensor, nn
+
+from handpick.data.render import IGNORED, Rendered
+from handpick.gradients.layers import canonical_name
+
+
+def autograd_rows(model: nn.Module, sequences: list[Rendered]) -> dict[str, Tensor]:
+    """Per-example gradients by canonical parameter name, each (N, *shape)."""
+    model.eval()
+    names = {canonical_name(n): p for n, p in model.named_parameters() if p.requires_grad}
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    for sequence in sequences:
+        model.zero_grad()
+        ids = torch.tensor([sequence.input_ids])
+        logits_TV = model(input_ids=ids).logits[0]
+        wide = torch.promote_types(logits_TV.dtype, torch.float32)
+        labels_T = torch.tensor(sequence.labels)
+        nn.functional.cross_entropy(logits_TV[:-1].to(wide), labels_T[1:], ignore_index=IGNORED).backward()
+        for name, parameter in names.items():
+            assert parameter.grad is not None
+            rows[name].append(parameter.grad.detach().clone())
+    model.zero_grad()
+    return {name: torch.stack(grads) for name, grads in rows.items()}
+
+
+def flat(rows: dict[str, Tensor]) -> Tensor:
+    """(N, D), parameters in the order of their names."""
+    return torch.cat([rows[name].flatten(1) for name in sorted(rows)], dim=1)
+
+
+def relative_error(got_ND: Tensor, want_ND: Tensor) -> float:
+    """The largest ‖got − want‖ / ‖want‖ over examples."""
+    got_ND, want_ND = got_ND.double(), want_ND.double()
+    return float(((got_ND - want_ND).norm(dim=1) / want_ND.norm(dim=1)).max())
+
+
+def random_sequences(n: int, vocab: int, *, seed: int = 0, longest: int = 24) -> list[Rendered]:
+    """Sequences of unlike lengths with a prompt, a response, and sometimes a second turn."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    sequences = []
+    for _ in range(n):
+        length = draw(3, longest)
+        ids = torch.randint(3, vocab, (length,), generator=generator).tolist()
+        start = draw(0, length - 1)
+        labels = [token if i >= start else IGNORED for i, token in enumerate(ids)]
+        if length - start > 4 and draw(0, 2):
+            labels[start + 2] = IGNORED  # a gap: the user speaks between two assistant turns
+        sequences.append(Rendered(ids, labels, length))
+    return sequences

@@ -1,0 +1,189 @@
+"""Batched per-example gradients against a loop of plain autograd."""
+
+import random
+from typing import Literal
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from handpick.data.batching import collate, token_batches
+from handpick.data.render import Rendered
+from handpick.errors import ModelError
+from handpick.gradients.engine import GradientEngine
+from handpick.gradients.layers import trainable_layers
+from handpick.gradients.projection import NoProjection
+from handpick.objectives.next_token import next_token_loss
+from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
+from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, base_model, lora_model
+
+
+def engine_rows(
+    model: nn.Module,
+    sequences: list[Rendered],
+    *,
+    batch_tokens: int = 64,
+    side: Literal["right", "left"] = "right",
+    shuffle: int | None = None,
+) -> Tensor:
+    """Raw gradients (N, D) in the order of ``sequences``, whatever the batching."""
+    engine = GradientEngine(model, next_token_loss)
+    project = NoProjection(engine.n_coordinates)
+    order = list(range(len(sequences)))
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(order)
+    rows: dict[int, Tensor] = {}
+    for batch in token_batches([len(sequences[i].input_ids) for i in order], batch_tokens):
+        members = [order[i] for i in batch]
+        features = engine.features(collate([sequences[i] for i in members], pad_id=0, side=side), project)
+        rows |= dict(zip(members, features, strict=True))
+    return torch.stack([rows[i] for i in range(len(sequences))])
+
+
+EVERYWHERE = [name for name in ARCHITECTURES if name != "mixtral"]  # whose router is no linear layer: see REFUSED
+
+
+@pytest.mark.parametrize(
+    ("name", "everywhere"), [(name, False) for name in ARCHITECTURES] + [(name, True) for name in EVERYWHERE]
+)
+def test_equals_autograd(name: str, everywhere: bool) -> None:
+    model = lora_model(name, everywhere=everywhere)
+    sequences = random_sequences(11, VOCAB)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences), want) <= 1e-5
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("batch_tokens", [1, 30, 1000])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mistral"])
+def test_batching_padding_and_order_change_nothing(
+    name: str, batch_tokens: int, side: Literal["right", "left"]
+) -> None:
+    model = lora_model(name)
+    sequences = random_sequences(9, VOCAB, seed=3)
+    want = flat(autograd_rows(model, sequences))
+    got = engine_rows(model, sequences, batch_tokens=batch_tokens, side=side, shuffle=batch_tokens)
+    assert relative_error(got, want) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-12), (torch.bfloat16, 0.1)], ids=str
+)
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
+def test_dtypes(name: str, dtype: torch.dtype, bound: float) -> None:
+    """In bfloat16 both sides round, each in its own order: a tenth, where a wrong row would be off by more than one."""
+    model = lora_model(name, dtype=dtype)
+    sequences = random_sequences(8, VOCAB, seed=5)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences), want) <= bound
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_implementations(attention: str) -> None:
+    model = lora_model("llama")
+    model.get_base_model().set_attn_implementation(attention)  # type: ignore[operator]
+    sequences = random_sequences(8, VOCAB, seed=6)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences, side="left"), want) <= 1e-5
+
+
+@pytest.mark.parametrize("lora", [{"use_rslora": True}, {"lora_dropout": 0.5}, {"r": 1}, {"lora_alpha": 1}], ids=str)
+def test_lora_variants_that_stay_linear(lora: dict[str, object]) -> None:
+    model = lora_model("llama", **lora).train()
+    sequences = random_sequences(7, VOCAB, seed=7)
+    got = engine_rows(model, sequences)
+    assert model.training, "the caller's mode is put back"
+    assert relative_error(got, flat(autograd_rows(model, sequences))) <= 1e-5
+
+
+def test_a_model_that_is_trainable_in_part() -> None:
+    model = lora_model("llama")
+    for name, parameter in model.named_parameters():
+        if "layers.0" in name or "k_proj" in name:
+            parameter.requires_grad = False
+    sequences = random_sequences(6, VOCAB, seed=8)
+    assert relative_error(engine_rows(model, sequences), flat(autograd_rows(model, sequences))) <= 1e-5
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = lora_model("llama")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    sequences = random_sequences(4, VOCAB)
+    plain = model(input_ids=torch.tensor([sequences[0].input_ids])).logits
+    engine_rows(model, sequences)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(model(input_ids=torch.tensor([sequences[0].input_ids])).logits, plain)
+
+
+def test_a_frozen_layer_gets_no_gradient_below_the_first_adapter() -> None:
+    """With the adapter on the last layer alone, nothing below it is differentiated."""
+    model = lora_model("llama", layers_to_transform=[1])
+    seen: list[str] = []
+    for name, module in model.named_modules():
+        if name.endswith(("layers.0.mlp", "layers.1.mlp")):
+            module.register_forward_hook(
+                lambda _m, _a, out, name=name: seen.append(name) if out.requires_grad else None
+            )
+    engine_rows(model, random_sequences(3, VOCAB), batch_tokens=1000)
+    assert [name.split(".")[-2] for name in seen] == ["1"]
+
+
+def with_adapter(name: str, **lora: object) -> nn.Module:
+    return get_peft_model(base_model(name), LoraConfig(task_type="CAUSAL_LM", r=2, **lora))  # type: ignore[arg-type]
+
+
+def shared_layer() -> nn.Module:
+    model = lora_model("llama")
+    layers = model.get_base_model().model.layers  # type: ignore[operator]
+    layers[1].self_attn.q_proj = layers[0].self_attn.q_proj
+    return model
+
+
+REFUSED = {
+    "DoRA": (lambda: with_adapter("llama", target_modules=["q_proj"], use_dora=True), "DoRA"),
+    "bias": (lambda: with_adapter("llama", target_modules=["q_proj"], lora_bias=True), "bias"),
+    "embedding": (lambda: with_adapter("llama", target_modules=["embed_tokens", "q_proj"]), "embedding"),
+    "norm": (lambda: with_adapter("llama", target_modules=["q_proj"], modules_to_save=["norm"]), "norm"),
+    "experts": (
+        lambda: with_adapter("mixtral", target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj"]),
+        "experts",
+    ),
+    "router": (lambda: lora_model("mixtral", everywhere=True), r"mlp\.gate"),
+    "shared": (shared_layer, "shared"),
+    "nothing": (lambda: base_model("llama").requires_grad_(False), "no trainable"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_exact_is_refused_by_name(what: str) -> None:
+    build, named = REFUSED[what]
+    with pytest.raises(ModelError, match=named):
+        trainable_layers(build())
+
+
+def test_a_layer_that_runs_twice_is_refused_by_name() -> None:
+    model = lora_model("llama")
+    attention = model.get_base_model().model.layers[0].self_attn  # type: ignore[operator]
+    inner = attention.q_proj.forward
+    attention.q_proj.forward = lambda x: inner(x) + inner(x)
+    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj.*more than once"):
+        engine_rows(model, random_sequences(2, VOCAB))
+
+
+def test_a_layer_that_never_runs_is_refused_by_name() -> None:
+    model = lora_model("llama")
+    attention = model.get_base_model().model.layers[0].self_attn  # type: ignore[operator]
+    attention.q_proj.forward = attention.q_proj.base_layer.forward
+    with pytest.raises(ModelError, match=r"no gradient reached .*layers\.0\.self_attn\.q_proj"):
+        engine_rows(model, random_sequences(2, VOCAB))
+
+
+def test_coordinates_are_numbered_by_name() -> None:
+    layers = trainable_layers(lora_model("llama"))
+    assert [layer.name for layer in layers] == sorted(layer.name for layer in layers)
+    assert all(".default" not in layer.name for layer in layers)
+    ends = [layer.offset + layer.size for layer in layers]
+    assert [layer.offset for layer in layers] == [0, *ends[:-1]]

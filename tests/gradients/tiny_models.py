@@ -1,0 +1,95 @@
+"""Tiny models of many architectures, with random weights and an adapter that has been trained a little."""
+
+from collections.abc import Callable
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+VOCAB = 97
+COMMON = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+LLAMA_LIKE = COMMON | {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "head_dim": 8,
+}  # fmt: skip
+
+# name → (model type, config, attention layers, all linear layers)
+ARCHITECTURES: dict[str, tuple[str, dict[str, object], list[str]]] = {
+    "llama": ("llama", LLAMA_LIKE, ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "llama-tied": ("llama", LLAMA_LIKE | {"tie_word_embeddings": True}, ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "mistral": ("mistral", LLAMA_LIKE | {"sliding_window": 6}, ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "qwen2": ("qwen2", LLAMA_LIKE, ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "qwen3": ("qwen3", LLAMA_LIKE, ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "gemma": ("gemma", LLAMA_LIKE, ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "gemma2": (
+        "gemma2",
+        LLAMA_LIKE | {"final_logit_softcapping": 5.0, "attn_logit_softcapping": 5.0, "query_pre_attn_scalar": 8},
+        ["q_proj", "k_proj", "v_proj", "o_proj"],
+    ),
+    "gpt2": (
+        "gpt2",
+        COMMON | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
+        ["c_attn", "c_proj"],
+    ),
+    "gpt-neox": (
+        "gpt_neox",
+        COMMON
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 128,
+        },
+        ["query_key_value", "dense"],
+    ),
+    "phi": (
+        "phi",
+        COMMON
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 128,
+        },
+        ["q_proj", "k_proj", "v_proj", "dense"],
+    ),
+    "mixtral": (
+        "mixtral",
+        LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2},
+        ["q_proj", "k_proj", "v_proj", "o_proj"],
+    ),
+}
+
+
+def base_model(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
+    model_type, config, _ = ARCHITECTURES[name]
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **config)).to(dtype)
+    for parameter in model.parameters():  # random models start too close to uniform to have telling gradients
+        if parameter.ndim >= 2:
+            parameter.data.mul_(4)
+    return model
+
+
+def lora_model(
+    name: str, *, everywhere: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0, **lora: object
+) -> nn.Module:
+    """The model with LoRA on its attention, or on all linear layers; B is not zero, as after training."""
+    targets: object = "all-linear" if everywhere else ARCHITECTURES[name][2]
+    settings = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": targets} | lora
+    model = get_peft_model(
+        base_model(name, dtype=dtype, seed=seed),
+        LoraConfig(task_type="CAUSAL_LM", **settings),  # type: ignore[arg-type]
+        autocast_adapter_dtype=False,
+    )
+    generator = torch.Generator().manual_seed(seed + 1)
+    for parameter_name, parameter in model.named_parameters():
+        if "lora_B" in parameter_name:
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+ModelFactory = Callable[..., nn.Module]

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handpick.errors import DataError, FingerprintMismatch
+from handpick.fingerprint import Fingerprint, digest, file_digest, first_difference, require_same
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+fingerprints = st.dictionaries(st.text(), json_values, max_size=3)
+
+
+def test_digest_is_a_fixed_function_of_the_content() -> None:
+    assert digest({"b": [1, None], "a": "ü"}) == digest({"a": "ü", "b": [1, None]}) == "9d57496cc00f5bc8"
+    assert digest({"a": 1}) != digest({"a": 1.0})
+
+
+def test_digest_refuses_what_json_cannot_say() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"rate": float("nan")})
+    with pytest.raises(TypeError):
+        digest({"path": Path("here")})
+
+
+def test_file_digest(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert file_digest(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    with pytest.raises(DataError, match="none: No such file"):
+        file_digest(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "difference"),
+    [
+        ({"proj": {"dim": 8, "seed": 0}}, {"proj": {"seed": 1, "dim": 8}}, "proj.seed is 0 there and 1 here"),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 3}, "b is 2 there and 3 here"),
+        ({"model": "x"}, {"model": "y"}, 'model is "x" there and "y" here'),
+        ({"model": "x"}, {}, 'model is "x" there and not set here'),
+        ({}, {"lora": {"r": 8}}, 'lora is not set there and {"r": 8} here'),
+        ({"r": None}, {}, "r is null there and not set here"),
+        ({"layers": ["q", "k"]}, {"layers": ["q", "v"]}, 'layers[1] is "k" there and "v" here'),
+        ({"layers": ["q"]}, {"layers": ["q", {"r": 1}]}, 'layers[1] is not set there and {"r": 1} here'),
+        ({"files": [{"rows": 1}]}, {"files": [{"rows": 2}]}, "files[0].rows is 1 there and 2 here"),
+        ({"layers": ["q"]}, {"layers": {"q": 1}}, 'layers is ["q"] there and {"q": 1} here'),
+        ({"on": True}, {"on": 1}, "on is true there and 1 here"),
+    ],
+)  # fmt: skip
+def test_first_difference_names_the_setting_and_both_values(
+    there: Fingerprint, here: Fingerprint, difference: str
+) -> None:
+    assert first_difference(there, here) == difference
+
+
+def test_long_values_are_shown_where_they_part() -> None:
+    difference = first_difference({"template": "x" * 500 + "A" + "y" * 500}, {"template": "x" * 500 + "B" + "y" * 500})
+    assert difference is not None
+    assert "xA" in difference
+    assert "xB" in difference
+    assert len(difference) < 200
+
+
+@given(fingerprints, fingerprints)
+def test_a_difference_is_found_exactly_where_the_digests_differ(there: Fingerprint, here: Fingerprint) -> None:
+    assert (first_difference(there, here) is None) == (digest(there) == digest(here))
+
+
+def test_require_same() -> None:
+    require_same({"a": 1, "b": 2}, {"b": 2, "a": 1}, what="the store")
+    with pytest.raises(FingerprintMismatch, match=r"^the store runs/x does not match: a is 1 there and 2 here; use "):
+        require_same({"a": 1}, {"a": 2}, what="the store runs/x")
