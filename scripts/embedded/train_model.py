@@ -155,9 +155,11 @@ def main() -> None:
     train_text, held_out_text = read(args.pool)
     tokenizer = train_tokenizer(train_text, vocab_size=8192)
     renderer = Renderer(tokenizer)
-    encode = lambda texts: [
-        ids[:MAX_LENGTH] for ids in tokenizer([renderer.text(t) for t in texts], add_special_tokens=False)["input_ids"]
-    ]
+
+    def encode(conversations: list[tuple[Message, ...]]) -> list[list[int]]:
+        texts = [renderer.text(messages) for messages in conversations]
+        return [ids[:MAX_LENGTH] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
     train, held_out = encode(train_text), encode(held_out_text)
     held_out = [held_out[i] for i in rng.permutation(len(held_out))[:1500]]
     lengths = np.array([len(s) for s in train])
