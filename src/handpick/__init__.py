@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from handpick.algorithms import rank
     from handpick.errors import HandpickError
-    from handpick.pipeline import represent, select
+    from handpick.pipeline import represent_pool, select
     from handpick.selection import Selection
     from handpick.store import FeatureStore
 
-__all__ = ["FeatureStore", "HandpickError", "Selection", "rank", "represent", "select"]
+__all__ = ["FeatureStore", "HandpickError", "Selection", "rank", "represent_pool", "select"]
 
 # Loaded when first used, so that `import handpick` is quick.
 _HOME = {
@@ -18,7 +18,7 @@ _HOME = {
     "HandpickError": "handpick.errors",
     "Selection": "handpick.selection",
     "rank": "handpick.algorithms",
-    "represent": "handpick.pipeline",
+    "represent_pool": "handpick.pipeline",  # `represent` is the room of the representations
     "select": "handpick.pipeline",
 }
 

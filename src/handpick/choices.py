@@ -1,8 +1,27 @@
-"""The words that settings take, where more than one room needs to know them."""
+"""The words that settings take, and how a name is looked up in a table of them."""
 
-from typing import Literal
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Literal, TypeVar
+
+from handpick.errors import SettingsError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EpsMode = Literal["less", "adam"]
 Optimizer = Literal["adam", "sgd"]
 ProjectionKind = Literal["sparse", "rademacher", "none"]
+
+Entry = TypeVar("Entry")
+
+
+def look_up(table: Mapping[str, Entry], name: str, what: str) -> Entry:
+    """The table's entry of that name.
+
+    Raises:
+        SettingsError: there is none; the message says what was looked for, and which there are.
+    """
+    if name not in table:
+        close = get_close_matches(name, table, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise SettingsError(f"no {what} {name!r}{hint}; choose one of {', '.join(table)}")
+    return table[name]

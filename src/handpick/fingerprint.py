@@ -86,7 +86,7 @@ def _difference(there: JSON, here: JSON, path: str) -> str | None:
     ):
         return _sentence(path, json.dumps(there, ensure_ascii=False), json.dumps(here, ensure_ascii=False))
     entries_there, entries_here = _entries(there), _entries(here)
-    for key in entries_there | entries_here:
+    for key in entries_here | entries_there:
         at = (path + key).removeprefix(".")
         if key not in entries_there:
             return _sentence(at, "not set", json.dumps(entries_here[key], ensure_ascii=False))

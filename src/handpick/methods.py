@@ -1,10 +1,8 @@
 """The named methods: each a representation, an objective and a selection algorithm, as its paper has it."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from handpick.choices import Optimizer
-from handpick.errors import SettingsError
+from handpick.choices import Optimizer, look_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,4 @@ def find_method(name: str) -> Method:
     Raises:
         SettingsError: there is none; the message lists those there are.
     """
-    if name not in METHODS:
-        close = get_close_matches(name, METHODS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SettingsError(f"no method {name!r}{hint}; choose one of {', '.join(METHODS)}")
-    return METHODS[name]
+    return look_up(METHODS, name, "method")

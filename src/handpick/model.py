@@ -3,13 +3,17 @@
 Nothing here runs code that comes with a model, and nothing is unpickled.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from handpick.choices import Dtype
+from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint, digest, file_digest
 
@@ -34,8 +38,22 @@ def _explain(name: str, error: Exception) -> ModelError:
         return ModelError(f"{name} is a file; --model takes a model folder or the name of a model on the Hub")
     if not where.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         return ModelError(f"there is no model folder {name}")
+    if not where.exists() and not hub_answers():
+        return ModelError(
+            f"there is no folder {name}, and no model of that name in the local cache; the Hub cannot be reached"
+        )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ModelError(f"the model {name} cannot be loaded: {first_line}")
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a ModelError that says what ``name`` is."""
+    try:
+        with hub_or_cache() if not Path(name).exists() else nullcontext():
+            yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _explain(name, error) from error
 
 
 def load_tokenizer(name: str) -> Any:
@@ -48,10 +66,8 @@ def load_tokenizer(name: str) -> Any:
 
     if Path(name).is_dir() and not any((Path(name) / f).exists() for f in ("tokenizer.json", "tokenizer_config.json")):
         raise _explain(name, ModelError("the folder has no tokenizer"))
-    try:
+    with _loading(name):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _explain(name, error) from error
 
 
 def padding_id(tokenizer: Any) -> int:
@@ -67,26 +83,27 @@ def load_config(name: str) -> Any:
     """
     from transformers import AutoConfig
 
-    try:
+    with _loading(name):
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise _explain(name, error) from error
 
 
 def load_base(name: str, dtype: torch.dtype) -> nn.Module:
     """The causal language model of a folder or a Hub name, frozen, on ``device()``.
 
     Raises:
-        ModelError: there is none, it needs code of its own, or its weights are not safetensors.
+        ModelError: there is none, it needs code of its own, or its weights are not safetensors or not all there.
     """
     from transformers import AutoModelForCausalLM
 
-    try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, trust_remote_code=False, use_safetensors=True
+    with _loading(name):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _explain(name, error) from error
+    model: nn.Module
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would draw them at random
+        raise ModelError(f"the weights of {name} lack {len(missing)} of the model's, among them {missing[0]}")
     return model.requires_grad_(False).to(device())
 
 
@@ -94,8 +111,9 @@ def parameter_count(name: str) -> int:
     """Parameters of a model, without loading its weights."""
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(name))
+    config = load_config(name)
+    with _loading(name), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
     return sum(p.numel() for p in model.parameters())
 
 

@@ -3,6 +3,8 @@
 It is checked before any work starts and written beside the results, so that a run can be repeated from what it wrote.
 """
 
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,11 +21,14 @@ from handpick.store.codec import Storage
 from handpick.training.settings import WarmupSettings
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str | Path) else value
+def _paths(value: Any) -> list[str]:
+    several = [value] if isinstance(value, str | Path) else value
+    if not isinstance(several, list | tuple) or not all(isinstance(path, str | Path) for path in several):
+        raise ValueError("should be a path or a list of paths")
+    return [str(path) for path in several]
 
 
-Paths = Annotated[list[str], BeforeValidator(lambda value: [str(v) for v in _as_list(value)] if value else [])]
+Paths = Annotated[list[str], BeforeValidator(_paths)]
 
 
 class Settings(GradientSettings):
@@ -55,6 +60,12 @@ class Settings(GradientSettings):
         find_method(self.method)
         if self.algorithm is not None:
             find(self.algorithm)
+        if self.method == "random" and self.algorithm not in (None, "random"):
+            raise SettingsError(f"the method random looks at nothing that the algorithm {self.algorithm} could rank by")
+        if self.checkpoints and self.warmup != "auto":
+            raise SettingsError(
+                "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
+            )
         if self.projection == "sparse" and self.projection_dim % self.projection_nonzeros:
             raise SettingsError(
                 f"projection_dim {self.projection_dim} is no multiple of projection_nonzeros {self.projection_nonzeros}"
@@ -91,8 +102,12 @@ class Settings(GradientSettings):
         return checked(loaded, where=str(path))
 
 
-def checked(values: dict[str, Any], where: str = "settings") -> Settings:
+def checked(values: dict[str, Any], where: str = "") -> Settings:
     """Settings from plain values; pydantic's complaint becomes one sentence.
+
+    Args:
+        values: by the names of the fields.
+        where: what they came from, for the complaint; "--" for flags.
 
     Raises:
         SettingsError: a name is unknown or a value is wrong.
@@ -100,8 +115,19 @@ def checked(values: dict[str, Any], where: str = "settings") -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:2])
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{where}: there is no setting {name!r}; see `handpick select --help`") from error
-        raise SettingsError(f"{where}: {name}: {first['msg']}, not {first['input']!r}") from error
+        raise SettingsError(_complaint(error, where)) from error
+
+
+def _complaint(error: ValidationError, where: str) -> str:
+    errors = error.errors()
+    # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
+    first = max((e for e in errors if e["loc"][0] == errors[0]["loc"][0]), key=lambda e: len(e["loc"]))
+    path = [str(part) for part in first["loc"] if re.fullmatch(r"[a-z_]+|\d+", str(part))]  # less the types' names
+    name = f"--{path[0].replace('_', '-')}" if where == "--" else ".".join(path)
+    before = f"{where}: " if where not in ("", "--") else ""
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(path[-1], (WarmupSettings if path[0] == "warmup" else Settings).model_fields, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"{before}there is no setting {name!r}{hint}; see `handpick select --help`"
+    wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{before}{name} {wrong}, not {first['input']!r}"

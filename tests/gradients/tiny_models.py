@@ -56,6 +56,23 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, object], list[str]]] = {
         },
         ["q_proj", "k_proj", "v_proj", "dense"],
     ),
+    "cohere": (
+        "cohere",
+        LLAMA_LIKE | {"logit_scale": 0.3, "use_qk_norm": True, "tie_word_embeddings": True},
+        ["q_proj", "k_proj", "v_proj", "o_proj"],
+    ),
+    "granite": (
+        "granite",
+        LLAMA_LIKE
+        | {
+            "logits_scaling": 3.0,
+            "embedding_multiplier": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.4,
+            "tie_word_embeddings": True,
+        },
+        ["q_proj", "k_proj", "v_proj", "o_proj"],
+    ),
     "mixtral": (
         "mixtral",
         LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2},

@@ -6,7 +6,6 @@ Shapes: Q queries, N candidates, B budget.
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from handpick.algorithms.mean_max import mean_max
 from handpick.algorithms.protocol import Algorithm, Picks
 from handpick.algorithms.round_robin import round_robin
 from handpick.algorithms.uniform_random import uniform_random
-from handpick.errors import SettingsError
+from handpick.choices import look_up
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +49,7 @@ def find(algorithm: str) -> Algorithm:
     Raises:
         SettingsError: there is none; the message lists those there are.
     """
-    if algorithm not in ALGORITHMS:
-        close = get_close_matches(algorithm, ALGORITHMS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SettingsError(f"no algorithm {algorithm!r}{hint}; choose one of {', '.join(ALGORITHMS)}")
-    return ALGORITHMS[algorithm]
+    return look_up(ALGORITHMS, algorithm, "algorithm")
 
 
 def pick(

@@ -42,7 +42,7 @@ def _plainly() -> Iterator[None]:
             warnings.simplefilter("ignore")
             _quiet_libraries()
             yield
-    except HandpickError as error:
+    except (HandpickError, OSError) as error:
         say(f"handpick: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def select(settings: dict[str, Any]) -> None:
     from handpick.settings import checked
 
     with _plainly():
-        _select(checked(settings))
+        _select(checked(settings, where="--"))
 
 
 @app.command()
@@ -81,10 +81,10 @@ def represent(settings: dict[str, Any]) -> None:
     with _plainly():
         from handpick.pipeline import run_represent
 
-        store = run_represent(checked(settings))
-        typer.echo(
-            f"{len(store):,} examples, {store.dim:,} features, {len(store.checkpoints)} checkpoints: {store.path}"
-        )
+        store = run_represent(checked(settings, where="--"))
+        n = len(store.checkpoints)
+        checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
+        typer.echo(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
 
 
 @app.command()
@@ -148,7 +148,7 @@ def merge(
 ) -> None:
     """Make one store of several."""
     with _plainly():
-        from handpick.store import merge as merge_stores
+        from handpick.pipeline import merge_stores
 
         typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")
 

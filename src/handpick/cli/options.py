@@ -17,7 +17,7 @@ def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]],
 
     def decorate(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
         def with_flags(**flags: Any) -> None:
-            command({name: value for name, value in flags.items() if value})
+            command({name: value for name, value in flags.items() if value not in (None, [])})
 
         parameters = [_flag(name, Settings.model_fields[name]) for name in fields]
         with_flags.__name__ = command.__name__

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -10,13 +11,15 @@ from rich.text import Text
 from handpick.algorithms import ALGORITHMS
 from handpick.data.examples import Example
 from handpick.methods import METHODS
-from handpick.pipeline import Run
+
+if TYPE_CHECKING:  # the pipeline is slow to load, and the list of methods needs none
+    from handpick.pipeline import Run
 
 _ROWS = 12  # of the table of composition
 console = Console(highlight=False)
 
 
-def show_selection(run: Run, *, first_picks: bool) -> None:
+def show_selection(run: "Run", *, first_picks: bool) -> None:
     """The table of composition, the first picks if asked for, and where everything is."""
     row_of = {example_id: row for row, example_id in enumerate(run.pool.ids())}
     chosen = [row_of[example_id] for example_id in run.selection.ids]
@@ -24,7 +27,8 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     if first_picks and run.query is not None:
         console.print(_first_picks(run, chosen[:5]))
     folder = run.settings.folder
-    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {run.settings.method}")
+    by = " and ".join(name for name in (run.settings.method, run.settings.algorithm) if name)
+    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {by}")
     for name, what in {
         "selected.jsonl": "the chosen records, as they came, in order of choice",
         "selection.json": "their ids, scores, the query each was picked for, settings, fingerprints",
@@ -35,7 +39,7 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
             console.print(Text(f"  {folder / name}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
 
 
-def _kinds(run: Run) -> list[str]:
+def _kinds(run: "Run") -> list[str]:
     """Source and category of every row of the pool."""
     columns = zip(run.pool.column("source"), run.pool.column("category"), strict=True)
     return [f"{source or '?'} / {category}" if category else str(source) for source, category in columns]
@@ -44,13 +48,13 @@ def _kinds(run: Run) -> list[str]:
 def _composition(kinds: Sequence[str], chosen: Sequence[int]) -> Table:
     pool, picked = Counter(kinds), Counter(kinds[row] for row in chosen)
     table = Table(title="What was chosen", title_justify="left")
-    table.add_column("source / category")
+    table.add_column("source / category", no_wrap=True, overflow="ellipsis")
     for heading in ("chosen", "share", "pool's share", "ratio"):
         table.add_column(heading, justify="right")
     by_count = sorted(pool, key=lambda kind: (-picked[kind], -pool[kind]))
     for kind in by_count[:_ROWS]:
         share, base = picked[kind] / len(chosen), pool[kind] / len(kinds)
-        table.add_row(kind, str(picked[kind]), f"{share:.1%}", f"{base:.1%}", f"{share / base:.1f} ×")
+        table.add_row(Text(kind), str(picked[kind]), f"{share:.1%}", f"{base:.1%}", f"{share / base:.1f} ×")
     rest = by_count[_ROWS:]
     if rest:
         count, base = sum(picked[kind] for kind in rest), sum(pool[kind] for kind in rest) / len(kinds)
@@ -59,7 +63,7 @@ def _composition(kinds: Sequence[str], chosen: Sequence[int]) -> Table:
     return table
 
 
-def _first_picks(run: Run, rows: Sequence[int]) -> Table:
+def _first_picks(run: "Run", rows: Sequence[int]) -> Table:
     assert run.query is not None
     query_row = {query_id: row for row, query_id in enumerate(run.query.ids())}
     table = Table(

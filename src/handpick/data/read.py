@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from handpick.data.formats import Json
+from handpick.data.hub import hub_or_cache
 from handpick.data.lines import Damaged, read_chunks, read_lines
 from handpick.errors import DataError
 
@@ -141,7 +142,8 @@ def _load_from_hub(name: str, split: str) -> "Dataset":
     from datasets.exceptions import DatasetsError
 
     try:
-        return load_dataset(name, split=split)
+        with hub_or_cache():
+            return load_dataset(name, split=split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(
             f"there is no file {name}, and the split {split!r} of a data set {name} could not be loaded from the "

@@ -119,10 +119,10 @@ class RademacherProjection:
         words = -(-self.dim // 64)
         coordinate_P = torch.arange(start, start + n, dtype=torch.int64, device=device)
         counter_PW = coordinate_P[:, None] * words + torch.arange(words, device=device)
-        byte_PX = random_bits(counter_PW, self.seed).view(torch.uint8).long()
+        byte_PX = random_bits(counter_PW, self.seed).view(torch.uint8).int()
         bit_of_byte = torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1
         table = 1 - 2 * bit_of_byte.to(dtype)
-        return table[byte_PX].reshape(n, -1)[:, : self.dim]
+        return torch.nn.functional.embedding(byte_PX, table).reshape(n, -1)[:, : self.dim]
 
     def begin(self, n_examples: int, like: Tensor) -> Tensor:
         return torch.zeros(n_examples, self.dim, device=like.device, dtype=like.dtype)

@@ -5,16 +5,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError
-from handpick.fingerprint import Fingerprint, require_same
+from handpick.errors import DataError, SettingsError, StoreError
+from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.model import compute_dtype, load_base, padding_id, parameter_count
 from handpick.progress import say
 from handpick.represent.gradient import render_usable
 from handpick.settings import Settings
 from handpick.store import Checkpoint
-from handpick.training.checkpoint import ADAPTER_FILE, check_checkpoint, checkpoint_weights, moments_file
+from handpick.store.files import write_whole
+from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
 from handpick.training.settings import SMALL, SMALL_MODEL, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
@@ -49,6 +52,14 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fin
         )
 
 
+def to_be_trained(settings: Settings) -> bool:
+    """Whether ``find_checkpoints`` has training to do, or to finish."""
+    if settings.checkpoints or _warmup(settings)[0] is None:
+        return False
+    record = settings.folder / "warmup" / _RECORD
+    return not record.exists() or "checkpoints" not in json.loads(record.read_text())
+
+
 def find_checkpoints(
     settings: Settings, pool: Pool, renderer: Renderer, model: Fingerprint
 ) -> tuple[list[Path], list[Checkpoint]]:
@@ -63,14 +74,15 @@ def find_checkpoints(
     warmup, _ = _warmup(settings)
     folder = settings.folder / "warmup"
     if warmup is None:
-        return _weighed([_fresh_adapter(settings, folder / "fresh")])
+        return _weighed([_fresh_adapter(settings, folder, model)])
     record_path = folder / _RECORD
     record = json.loads(record_path.read_text()) if record_path.exists() else _record(settings, warmup, pool, model)
     if "checkpoints" not in record:
         folder.mkdir(parents=True, exist_ok=True)
-        record_path.write_text(json.dumps(record, indent=1))  # a run that is killed from here on is resumed
-        record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, renderer, folder)]
-        record_path.write_text(json.dumps(record, indent=1))
+        write_whole(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
+        n_rows = sum(file["rows"] for file in record["files"])
+        record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, n_rows, renderer, folder)]
+        write_whole(record_path, json.dumps(record, indent=1).encode())
     return _weighed([folder / name for name in record["checkpoints"]])
 
 
@@ -102,9 +114,12 @@ def _record(settings: Settings, warmup: WarmupSettings, pool: Pool, model: Finge
     }
 
 
-def _train(settings: Settings, warmup: WarmupSettings, pool: Pool, renderer: Renderer, folder: Path) -> list[Path]:
+def _train(
+    settings: Settings, warmup: WarmupSettings, pool: Pool, n_rows: int, renderer: Renderer, folder: Path
+) -> list[Path]:
+    """Train on the first ``n_rows`` of the pool, which were all there were when the warmup began."""
     assert settings.model is not None
-    examples = [pool[row] for row in warmup_rows(len(pool), warmup, settings.seed)]
+    examples = [pool[row] for row in warmup_rows(n_rows, warmup, settings.seed)]
     _, sequences, _ = render_usable(examples, renderer, settings.max_length)
     if not sequences:
         raise DataError("none of the records drawn for the warmup leaves a response to learn from")
@@ -113,19 +128,31 @@ def _train(settings: Settings, warmup: WarmupSettings, pool: Pool, renderer: Ren
         f"warmup ({_warmup(settings)[1]} settings): {len(sequences):,} examples, {warmup.epochs} epochs, "
         f"{steps} steps, LoRA rank {warmup.lora.rank}"
     )
-    return train(
-        settings.model, sequences, warmup, out=folder, seed=settings.seed,
-        pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
-    )  # fmt: skip
+    try:
+        return train(
+            settings.model, sequences, warmup, out=folder, seed=settings.seed,
+            pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
+        )  # fmt: skip
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
+            raise
+        raise StoreError(
+            f"cannot write the warmup to {folder}; is the disk full? The same command goes on from the last epoch that "
+            f"was finished ({str(error).splitlines()[0]})"
+        ) from error
 
 
-def _fresh_adapter(settings: Settings, folder: Path) -> Path:
-    """A folder with an adapter that was never trained, made once."""
+def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path:
+    """A folder with an adapter that was never trained, made once for a model and a seed."""
     assert settings.model is not None
-    if not (folder / ADAPTER_FILE).exists():
-        lora = SMALL.lora if _is_small(settings) else WarmupSettings().lora
+    lora = SMALL.lora if _is_small(settings) else WarmupSettings().lora
+    made_from = {"model": model, "seed": settings.seed, "lora": lora.model_dump(mode="json")}
+    folder = parent / f"fresh-{digest(made_from)}"
+    if not folder.exists():
+        part = parent / f"{folder.name}.part"
         base = load_base(settings.model, compute_dtype(settings.dtype))
-        new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(folder)  # type: ignore[operator]
+        new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
+        part.rename(folder)  # whole or not at all
     return folder
 
 

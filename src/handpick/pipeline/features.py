@@ -1,17 +1,19 @@
 """The two feature stores of a run, the pool's and the query's, made by one model at one set of checkpoints."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from handpick.choices import Optimizer
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError, StoreError
-from handpick.fingerprint import JSON, Fingerprint, digest, require_same
+from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
+from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.methods import find_method
 from handpick.model import load_tokenizer, model_fingerprint, tokenizer_fingerprint
-from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints
+from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints, to_be_trained
 from handpick.represent.fill import fill
 from handpick.represent.gradient import (
     GradientEncoder,
@@ -23,11 +25,12 @@ from handpick.represent.gradient import (
 )
 from handpick.represent.settings import GradientSettings
 from handpick.settings import Settings, checked
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest, merge
+from handpick.store.files import write_whole
 from handpick.store.manifest import MANIFEST_NAME, read_manifest
 
 _SETTINGS = "represent.yaml"  # in the pool's store: what to make a query's features with
-_KEPT = [*GradientSettings.model_fields, "pool", "checkpoints", "shard_rows"]
+_KEPT = [*GradientSettings.model_fields, "pool", "checkpoints", "shard_rows", "storage"]
 
 
 def pool_store_path(settings: Settings) -> Path:
@@ -44,15 +47,47 @@ def resume_from_store(settings: Settings) -> Settings:
     if settings.store is None:
         return settings
     FeatureStore.open(settings.store)
-    try:
-        kept = yaml.safe_load((Path(settings.store) / _SETTINGS).read_text())
-    except OSError as error:
-        raise StoreError(
-            f"the feature store {settings.store} has no {_SETTINGS}, so the query's features cannot be made like its "
-            "own; give the settings it was made with in a YAML file, as --out's own store"
-        ) from error
+    kept = _made_with(settings.store)
     said = {name: getattr(settings, name) for name in settings.model_fields_set}
     return checked(kept | said, where=settings.store)
+
+
+def _made_with(store: str | Path) -> dict[str, Any]:
+    read_manifest(Path(store))  # what is no store at all should be called that
+    try:
+        kept: dict[str, Any] = yaml.safe_load((Path(store) / _SETTINGS).read_text())
+    except OSError as error:
+        raise StoreError(
+            f"the feature store {store} has no {_SETTINGS}, so a query's features cannot be made like its own; put the "
+            "one of the run that built it there"
+        ) from error
+    return kept
+
+
+def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
+    """Make one store of several, which ``select(store=…)`` can start from.
+
+    Raises:
+        FingerprintMismatch: they were made with different settings.
+        StoreError: as ``handpick.store.merge``, or nothing says how one of them was made.
+    """
+    made_with = [_made_with(path) for path in paths]
+    store = merge(paths, out)
+    kept = made_with[0] | {"pool": [source for each in made_with for source in each["pool"]]}
+    write_whole(store.path / _SETTINGS, yaml.safe_dump(kept, sort_keys=False).encode())
+    return store
+
+
+def open_renderer(settings: Settings) -> Renderer:
+    """What turns conversations into the model's tokens: the first look at the model, before any data is read.
+
+    Raises:
+        SettingsError: no model is given.
+        ModelError: it is none, or its tokenizer cannot be used.
+    """
+    if settings.model is None:
+        raise SettingsError("no model given: name a folder or a model on the Hub with --model")
+    return Renderer(load_tokenizer(settings.model))
 
 
 class Features:
@@ -60,25 +95,24 @@ class Features:
 
     Args:
         settings: of the run.
+        renderer: with the model's tokenizer, from ``open_renderer``.
         pool: what to choose from.
 
     Raises:
-        SettingsError: no model is given.
-        ModelError: the model's folder or tokenizer cannot be used.
+        ModelError: the model's folder cannot be used.
     """
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
-        if settings.model is None:
-            raise SettingsError("no model given: name a folder or a model on the Hub with --model")
+    def __init__(self, settings: Settings, renderer: Renderer, pool: Pool) -> None:
+        assert settings.model is not None  # `open_renderer` has checked
         self.settings = settings
+        self.renderer = renderer
         self.pool = pool
         optimizer = settings.optimizer or find_method(settings.method).optimizer
         assert optimizer is not None  # a method without features does not come here
         self.optimizer: Optimizer = optimizer
-        tokenizer = load_tokenizer(settings.model)
-        self.renderer = Renderer(tokenizer)
         self._model = model_fingerprint(settings.model)
-        self._space = space_fingerprint(settings, self._model, tokenizer_fingerprint(tokenizer, self.renderer.template))
+        tokenizer = tokenizer_fingerprint(renderer.tokenizer, renderer.template)
+        self._space = space_fingerprint(settings, self._model, tokenizer)
         self._found: tuple[list[Path], list[Checkpoint]] | None = None
         self._encoder: GradientEncoder | None = None
 
@@ -90,16 +124,22 @@ class Features:
             DataError: no query leaves a response to learn from.
         """
         path = pool_store_path(self.settings)
-        if (path / MANIFEST_NAME).exists():
-            there = read_manifest(path)
-            what = f"the feature store {path}"
+        what = f"the feature store {path}"
+        there = read_manifest(path) if (path / MANIFEST_NAME).exists() else None
+        if there is not None:
             require_same(_without(there.space, "adapter"), self._space, what=what)
             build = build_fingerprint(self.settings, self.optimizer)
             require_same(_without(there.build, "moments"), build, what=what)
-            known: list[JSON] = [{"sha256": file.sha256, "rows": file.rows} for file in there.files]
-            here: list[JSON] = [{"sha256": file.sha256, "rows": file.rows} for file in self.pool.files]
-            require_same({"pool": known}, {"pool": here[: len(known)]}, what=what)
+            _require_same_files(there, self.pool, what)
+            stored: Fingerprint = {"storage": there.storage, "shard_rows": there.shard_rows}
+            require_same(stored, {name: getattr(self.settings, name) for name in stored}, what=what)
         check_checkpoints(self.settings, self.optimizer, self.pool, self._model)
+        if there is not None and to_be_trained(self.settings):
+            raise FingerprintMismatch(
+                f"{what} does not match: it was made at {', '.join(c.name for c in there.checkpoints)}, not at the "
+                "checkpoints of the warmup that these settings ask for; use the same --warmup or --checkpoints, or "
+                "build anew in another folder"
+            )
         if query is not None:
             ids, _, refused = render_usable(query.examples(0, len(query)), self.renderer, self.settings.max_length)
             if not ids:
@@ -128,7 +168,7 @@ class Features:
         return FeatureStore.create(path, self._manifest(examples, optimizer))
 
     def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, what: str) -> None:
-        fill(store, examples, lambda t, batch: self._loaded().encode(t, optimizer, batch), what)
+        fill(store, examples, lambda t, batch, advance: self._loaded().encode(t, optimizer, batch, advance), what)
 
     def _manifest(self, examples: Pool, optimizer: Optimizer) -> Manifest:
         paths, checkpoints = self._checkpoints()
@@ -143,7 +183,10 @@ class Features:
         )  # fmt: skip
 
     def _dim(self) -> int:
-        return self.settings.projection_dim if self.settings.projection != "none" else self._loaded().dim
+        if self.settings.projection != "none":
+            return self.settings.projection_dim
+        path = pool_store_path(self.settings)
+        return read_manifest(path).dim if (path / MANIFEST_NAME).exists() else self._loaded().dim
 
     def _checkpoints(self) -> tuple[list[Path], list[Checkpoint]]:
         if self._found is None:
@@ -160,7 +203,22 @@ class Features:
         kept["checkpoints"] = [str(path.resolve()) for path in self._checkpoints()[0]]
         kept["pool"] = [_absolute(source) for source in self.settings.pool]
         kept["model"] = _absolute(str(self.settings.model))
-        (folder / _SETTINGS).write_text(yaml.safe_dump(kept, sort_keys=False))
+        write_whole(folder / _SETTINGS, yaml.safe_dump(kept, sort_keys=False).encode())
+
+
+def _require_same_files(there: Manifest, pool: Pool, what: str) -> None:
+    """Refuse a pool that does not begin with the files that a store was made from."""
+    for place, file in enumerate(there.files):
+        if place >= len(pool.files):
+            problem = f"{file.name} is no longer in the pool"
+        elif pool.files[place].sha256 != file.sha256:
+            problem = f"file {place + 1} of the pool was {file.name} and now {pool.files[place].name} has other content"
+        else:
+            continue
+        raise FingerprintMismatch(
+            f"{what} does not match: {problem}; name the same files first, in the same order, or build anew in "
+            "another folder"
+        )
 
 
 def _absolute(name: str) -> str:

@@ -14,14 +14,14 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest
 from handpick.methods import find_method
-from handpick.model import load_tokenizer
-from handpick.pipeline.features import Features, pool_store_path, resume_from_store
+from handpick.pipeline.features import Features, open_renderer, pool_store_path, resume_from_store
 from handpick.progress import say
 from handpick.represent.fill import set_aside_unusable
 from handpick.selection import Selection
 from handpick.settings import Settings, checked
 from handpick.similarity import similarity
 from handpick.store import FeatureStore
+from handpick.store.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def select(
     return run_select(checked({name: value for name, value in given.items() if value is not None})).selection
 
 
-def represent(pool: Any = None, model: str | None = None, **settings: Any) -> FeatureStore:
+def represent_pool(pool: Any = None, model: str | None = None, **settings: Any) -> FeatureStore:
     """Build the feature store of a pool alone; ``select(store=…)`` starts from it.
 
     Args and errors as ``select``.
@@ -66,14 +66,15 @@ def represent(pool: Any = None, model: str | None = None, **settings: Any) -> Fe
 
 
 def run_represent(settings: Settings) -> FeatureStore:
-    """``represent`` for settings that are already one object."""
+    """``represent_pool`` for settings that are already one object."""
     if find_method(settings.method).optimizer is None:
         raise SettingsError(f"the method {settings.method} needs no features")
+    renderer = open_renderer(settings)
     pool, quarantine = _open("pool", settings.pool, settings)
-    features = Features(settings, pool)
+    features = Features(settings, renderer, pool)
     features.check()
     store = features.pool_store()
-    _set_aside(store, pool, features.renderer, settings, quarantine)
+    _set_aside(store, pool, renderer, settings, quarantine)
     _write_settings(settings)
     return store
 
@@ -81,27 +82,10 @@ def run_represent(settings: Settings) -> FeatureStore:
 def run_select(settings: Settings) -> Run:
     """``select`` for settings that are already one object."""
     settings = resume_from_store(settings)
-    method = find_method(settings.method)
-    algorithm = settings.algorithm or method.algorithm
-    budget = Budget.parse(settings.budget)
-    pool, quarantine = _open("pool", settings.pool, settings)
-    if budget.kind != "tokens":
-        budget.examples_needed(len(pool))  # too large is said now, not after hours
-    query = None
-    if method.optimizer is None:
-        selection = _draw(settings, pool, algorithm, budget)
-    else:
-        query, query_quarantine = _open("query", settings.query, settings)
-        features = Features(settings, pool)
-        features.check(query)
-        pool_store = features.pool_store()
-        _set_aside(pool_store, pool, features.renderer, settings, quarantine)
-        query_store = features.query_store(query)
-        _set_aside(query_store, query, features.renderer, settings, query_quarantine)
-        selection = _choose(settings, pool, pool_store, query, query_store, algorithm, budget, features.renderer)
-    selection.save(settings.folder)
+    run = _draw(settings) if find_method(settings.method).optimizer is None else _choose(settings)
+    run.selection.save(settings.folder)
     _write_settings(settings)
-    return Run(selection, pool, query, settings)
+    return run
 
 
 def _open(name: str, sources: Sequence[str], settings: Settings) -> tuple[Pool, Quarantine]:
@@ -120,16 +104,27 @@ def _set_aside(store: FeatureStore, pool: Pool, renderer: Renderer, settings: Se
         say(quarantine.summary())
 
 
-def _choose(
-    settings: Settings,
-    pool: Pool,
-    pool_store: FeatureStore,
-    query: Pool,
-    query_store: FeatureStore,
-    algorithm: str,
-    budget: Budget,
-    renderer: Renderer,
-) -> Selection:
+def _open_for(budget: Budget, settings: Settings) -> tuple[Pool, Quarantine]:
+    """The pool, if it has room for the budget: too large is said now, not after hours."""
+    pool, quarantine = _open("pool", settings.pool, settings)
+    if budget.kind != "tokens":
+        budget.examples_needed(len(pool))
+    return pool, quarantine
+
+
+def _choose(settings: Settings) -> Run:
+    """A method that compares features. What is small is looked at first: a pool may take an hour to read."""
+    renderer = open_renderer(settings)
+    query, query_quarantine = _open("query", settings.query, settings)
+    budget = Budget.parse(settings.budget)
+    pool, quarantine = _open_for(budget, settings)
+    features = Features(settings, renderer, pool)
+    features.check(query)
+    pool_store = features.pool_store()
+    _set_aside(pool_store, pool, renderer, settings, quarantine)
+    query_store = features.query_store(query)
+    _set_aside(query_store, query, renderer, settings, query_quarantine)
+
     fingerprints: Fingerprint = {"pool": _fingerprint(pool_store), "query": _fingerprint(query_store)}
     path = settings.folder / f"similarity-{digest(fingerprints)}.npy"
     similarity_QN = np.load(path, mmap_mode="r") if path.exists() else similarity(pool_store, query_store, out=path)
@@ -137,6 +132,7 @@ def _choose(
     subtasks = [subtask_of[query_id] or "" for query_id in query_store.ids]
     row_of = {example_id: row for row, example_id in enumerate(pool.ids())}
     rows = [row_of[example_id] for example_id in pool_store.ids]
+    algorithm = settings.algorithm or find_method(settings.method).algorithm
     picks = _within(
         budget,
         len(rows),
@@ -145,23 +141,27 @@ def _choose(
     )
     if len(picks.columns) < len(query_store):
         say(f"{len(query_store)} queries and {len(picks.columns)} picks: not every query has one of its own")
-    return _selection(settings, pool, picks, rows, query_store.ids, fingerprints)
+    return Run(_selection(settings, pool, picks, rows, query_store.ids, fingerprints), pool, query, settings)
 
 
-def _draw(settings: Settings, pool: Pool, algorithm: str, budget: Budget) -> Selection:
+def _draw(settings: Settings) -> Run:
     """A method that looks at no features."""
+    budget = Budget.parse(settings.budget)
     if budget.kind == "tokens" and settings.model is None:
         raise SettingsError("a budget in tokens is counted with the model's tokenizer: name one with --model")
-    renderer = Renderer(load_tokenizer(settings.model)) if budget.kind == "tokens" and settings.model else None
+    renderer = open_renderer(settings) if budget.kind == "tokens" else None
+    pool, _ = _open_for(budget, settings)
 
     def n_tokens(column: int) -> int:
         assert renderer is not None
         return _n_tokens(pool, renderer, column)
 
+    algorithm = settings.algorithm or find_method(settings.method).algorithm
     no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(pool)))
     picks = _within(budget, len(pool), lambda n: pick(no_similarity_1N, n, algorithm, seed=settings.seed), n_tokens)
     files: list[JSON] = [{"sha256": file.sha256, "rows": file.rows} for file in pool.files]
-    return _selection(settings, pool, picks, range(len(pool)), [], {"pool": {"files": files}})
+    selection = _selection(settings, pool, picks, range(len(pool)), [], {"pool": {"files": files}})
+    return Run(selection, pool, None, settings)
 
 
 def _within(budget: Budget, n: int, choose: Callable[[int], Picks], n_tokens: Callable[[int], int]) -> Picks:
@@ -211,5 +211,4 @@ def _fingerprint(store: FeatureStore) -> dict[str, Any]:
 
 
 def _write_settings(settings: Settings) -> None:
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    (settings.folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+    write_whole(settings.folder / "settings.yaml", settings.to_yaml().encode())

@@ -14,7 +14,8 @@ from handpick.progress import progress
 from handpick.represent.gradient import render_usable
 from handpick.store import FeatureStore, Shard
 
-Encode = Callable[[int, Sequence[Example]], tuple[list[str], NDArray[np.float32]]]
+Advance = Callable[[int], None]
+Encode = Callable[[int, Sequence[Example], Advance], tuple[list[str], NDArray[np.float32]]]
 
 
 def fill(store: FeatureStore, pool: Pool, encode: Encode, what: str) -> None:
@@ -22,7 +23,7 @@ def fill(store: FeatureStore, pool: Pool, encode: Encode, what: str) -> None:
 
     Args:
         store: made for the files of ``pool``.
-        encode: ``(checkpoint, examples) -> (ids, features)``.
+        encode: ``(checkpoint, examples, advance) -> (ids, features)``; calls ``advance`` with how many more are done.
         what: the words beside the progress bar.
     """
     checkpoints = range(len(store.checkpoints))
@@ -33,9 +34,10 @@ def fill(store: FeatureStore, pool: Pool, encode: Encode, what: str) -> None:
     left = sum(shard.stop - shard.start for _, shard in missing)
     with progress(what, total=total, done=total - left) as advance:
         for checkpoint, shard in missing:
-            ids, features_BK = encode(checkpoint, pool.examples(shard.start, shard.stop))
+            ids, features_BK = encode(checkpoint, pool.examples(shard.start, shard.stop), advance)
             store.write_shard(checkpoint, shard, ids, features_BK)
-            advance(shard.stop - shard.start)
+            if set_aside := shard.stop - shard.start - len(ids):
+                advance(set_aside)
 
 
 def set_aside_unusable(

@@ -5,7 +5,7 @@ The pool's side goes through Adam where the method says so, the query's does not
 Legend: B examples, K features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,7 @@ class GradientEncoder:
         self.renderer = renderer
         self._pad_id = padding_id(renderer.tokenizer)
         dtype = compute_dtype(settings.dtype)
-        self._model = load_trainable(load_base(settings.model, dtype), self.checkpoints[0])
+        self._model = load_trainable(load_base(settings.model, dtype), self.checkpoints)
         self._engine = GradientEngine(self._model, next_token.next_token_loss)
         self._projection: Projection = projection(
             settings.projection,
@@ -123,11 +123,16 @@ class GradientEncoder:
         self._at = place
 
     def encode(
-        self, checkpoint: int, optimizer: Optimizer, examples: Sequence[Example]
+        self,
+        checkpoint: int,
+        optimizer: Optimizer,
+        examples: Sequence[Example],
+        advance: Callable[[int], None] = lambda n: None,
     ) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and features (B, K), float32, of the examples that leave a response to learn from, in order.
 
-        What goes into a batch is a function of the examples and the settings alone.
+        What goes into a batch is a function of the examples and the settings alone. ``advance`` is told how many
+        rows each gave.
         """
         self._move_to(checkpoint, optimizer)
         ids, sequences, _ = render_usable(examples, self.renderer, self.settings.max_length)
@@ -136,4 +141,5 @@ class GradientEncoder:
             batch = collate([sequences[i] for i in members], self._pad_id)
             rows = self._engine.features(batch, self._projection, self._precondition)
             features_BK[members] = rows.to("cpu", torch.float32).numpy()
+            advance(len(members))
         return ids, features_BK

@@ -6,8 +6,9 @@ Adam's state: ours in ``adam_moments.safetensors``, by canonical parameter name;
 """
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def check_checkpoint(path: Path) -> None:
         raise ModelError(f"there is no checkpoint folder {path}")
     if not (path / "adapter_config.json").exists():
         raise ModelError(f"{path} is no LoRA checkpoint: it has no adapter_config.json")
+    try:
+        kind = json.loads((path / "adapter_config.json").read_text())["peft_type"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path / 'adapter_config.json'} cannot be read as peft's: {error!r}") from error
+    if kind != "LORA":
+        raise ModelError(f"{path} is no LoRA checkpoint: its adapter_config.json says {kind}")
     if not (path / ADAPTER_FILE).exists():
         raise ModelError(f"{path} has no {ADAPTER_FILE}; save the adapter as safetensors (peft's default)")
 
@@ -44,12 +51,26 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def load_adapter(model: nn.Module, path: Path) -> None:
-    """Copy a checkpoint's adapter weights into a model that carries an adapter of the same shape.
+    """Copy a checkpoint's adapter weights into a model that carries an adapter of the same shape and scaling.
 
     Raises:
-        ModelError: a weight is missing or has another shape; the message names it.
+        ModelError: a weight is missing, is one too many, or has another shape, or the adapter scales otherwise; the
+            message names it.
     """
-    weights = load_file(path / ADAPTER_FILE)
+    from peft import PeftConfig
+
+    here, there = model.peft_config["default"], PeftConfig.from_pretrained(str(path))  # type: ignore[index]
+    for setting in ("lora_alpha", "alpha_pattern", "use_rslora"):
+        if getattr(there, setting, None) != getattr(here, setting, None):
+            raise ModelError(
+                f"{path}: {setting} is {getattr(there, setting, None)}, not {getattr(here, setting, None)} as in the "
+                "first checkpoint"
+            )
+    weights = _adapter_weights(path)
+    known = {canonical_name(name) for name, _ in model.named_parameters() if ".lora_" in name}
+    extra = sorted(weights.keys() - known)
+    if extra:
+        raise ModelError(f"{path}: the adapter holds {extra[0]}, which is no LoRA weight of the first checkpoint's")
     for full_name, parameter in model.named_parameters():
         if ".lora_" not in full_name:
             continue
@@ -62,6 +83,22 @@ def load_adapter(model: nn.Module, path: Path) -> None:
                 "checkpoint"
             )
         parameter.data.copy_(weights[name])
+
+
+def was_trained(path: Path) -> bool:
+    """Whether any B of a checkpoint's adapter is not zero, as all are in an adapter fresh from peft.
+
+    Raises:
+        ModelError: the adapter's file is damaged.
+    """
+    return any(bool(weight.any()) for name, weight in _adapter_weights(path).items() if ".lora_B." in name)
+
+
+def _adapter_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path / ADAPTER_FILE)
+    except SafetensorError as error:
+        raise ModelError(f"{path / ADAPTER_FILE} is damaged: {error}") from error
 
 
 def save_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -111,32 +148,45 @@ def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
                 first[name] = _checked(path, name, parameter, file.get_tensor(f"first.{name}"))
                 second[name] = _checked(path, name, parameter, file.get_tensor(f"second.{name}"))
     except SafetensorError as error:
-        raise ModelError(f"{path / MOMENTS_FILE} does not fit this adapter: {error}") from error
+        raise ModelError(f"{path / MOMENTS_FILE} is damaged or belongs to another adapter: {error}") from error
     return AdamMoments(first, second, **settings)
 
 
 def _trainer_moments(path: Path, model: nn.Module) -> AdamMoments:
+    file = path / "optimizer.pt"
     try:
-        saved: dict[str, Any] = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # a pickle that is more than tensors, or a damaged file
-        raise ModelError(f"{path / 'optimizer.pt'} cannot be read as plain tensors: {error}") from error
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        states, groups = saved["state"], saved["param_groups"]
+    except Exception as error:  # torch raises many kinds for a damaged file and for a pickle with code in it
+        raise ModelError(
+            f"{file} is damaged, or a pickle of more than an optimizer's tensors, which handpick does not run"
+        ) from error
     parameters = trainable(model)
     ordered = sorted(parameters, key=lambda name: bool(_NO_DECAY.search(name)))  # stable: each group in model order
-    positions = [i for group in saved["param_groups"] for i in group["params"]]
-    if len(positions) != len(ordered):
+    sizes = [n for n in _group_sizes(ordered) if n]
+    saved_sizes = [len(group["params"]) for group in groups if group["params"]]
+    if saved_sizes != sizes:
         raise ModelError(
-            f"{path / 'optimizer.pt'} has the state of {len(positions)} parameters, the adapter has {len(ordered)}"
+            f"{file} has the state of {' + '.join(map(str, saved_sizes))} parameters, where transformers' Trainer "
+            f"keeps {' + '.join(map(str, sizes))} for this adapter"
         )
     first, second, step = {}, {}, 0
-    for position, name in zip(positions, ordered, strict=True):
-        state = saved["state"].get(position)
-        if state is None or "exp_avg_sq" not in state:
-            raise ModelError(f"{path / 'optimizer.pt'} has no Adam state for {name}")
+    for position, name in zip((i for group in groups for i in group["params"]), ordered, strict=True):
+        state = states.get(position, {})
+        missing = {"exp_avg", "exp_avg_sq", "step"} - state.keys()
+        if missing:
+            raise ModelError(f"{file} has no {min(missing)} for {name}: it is not the state of an Adam")
         first[name] = _checked(path, name, parameters[name], state["exp_avg"])
         second[name] = _checked(path, name, parameters[name], state["exp_avg_sq"])
         step = int(state["step"])
-    group = saved["param_groups"][0]
-    return AdamMoments(first, second, step, beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"])
+    beta1, beta2 = groups[0]["betas"]
+    return AdamMoments(first, second, step, beta1, beta2, groups[0]["eps"])
+
+
+def _group_sizes(names: Sequence[str]) -> tuple[int, int]:
+    """How many parameters the Trainer puts in its first group and in its second."""
+    n_second = sum(bool(_NO_DECAY.search(name)) for name in names)
+    return len(names) - n_second, n_second
 
 
 def _checked(path: Path, name: str, parameter: nn.Parameter, moment: Tensor) -> Tensor:
@@ -152,25 +202,31 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
     """Mean learning rate of the epoch that each checkpoint ends, normalised to sum 1 (LESS, section 3.2).
 
     Ours is in the checkpoint's record, a Trainer's in the log of its ``trainer_state.json``. None where one has
-    neither: the caller weighs them alike and says so.
+    neither, or all are zero: the caller weighs them alike and says so.
     """
     rates = []
-    previous_step = 0
     for path in paths:
         if (path / RECORD_FILE).exists():
             rates.append(float(json.loads((path / RECORD_FILE).read_text())["mean_learning_rate"]))
-            continue
-        if not (path / "trainer_state.json").exists():
+        elif (path / "trainer_state.json").exists():
+            logged = _logged_rates(json.loads((path / "trainer_state.json").read_text()))
+            if not logged:
+                return None
+            rates.append(sum(logged) / len(logged))
+        else:
             return None
-        state = json.loads((path / "trainer_state.json").read_text())
-        logged = [
-            entry["learning_rate"]
-            for entry in state["log_history"]
-            if "learning_rate" in entry and previous_step < entry["step"] <= state["global_step"]
-        ]
-        if not logged:
-            return None
-        rates.append(sum(logged) / len(logged))
-        previous_step = state["global_step"]
     total = sum(rates)
     return [rate / total for rate in rates] if total > 0 else None
+
+
+def _logged_rates(state: Mapping[str, Any]) -> list[float]:
+    """The learning rates that a Trainer logged in the epoch of its last step, up to that step."""
+    if not state.get("epoch"):
+        return []
+    steps_an_epoch = state["global_step"] / state["epoch"]
+    begin = steps_an_epoch * (math.ceil(state["epoch"] - 1e-3) - 1) + 0.5  # half a step, for an epoch that is rounded
+    return [
+        entry["learning_rate"]
+        for entry in state["log_history"]
+        if "learning_rate" in entry and begin < entry["step"] <= state["global_step"]
+    ]

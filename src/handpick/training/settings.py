@@ -26,14 +26,12 @@ class WarmupSettings(BaseModel):
     epochs: int = Field(4, gt=0, description="and checkpoints")
     learning_rate: float = Field(2e-5, gt=0)
     batch: int = Field(32, gt=0, description="examples a step")
-    micro_batch: int = Field(4, gt=0, description="examples a forward pass; a divisor of the batch")
+    micro_batch: int = Field(4, gt=0, description="examples a forward pass, at most")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="of the steps, in which the learning rate rises")
     lora: LoraSettings = LoraSettings()
 
 
 # Tuned on random selections of the demo pool alone, by the loss after fine-tuning on them, then frozen
 # (benchmarks/small_preset.py): LESS's settings make two steps on models and pools this small.
-SMALL = WarmupSettings(
-    epochs=2, learning_rate=1e-3, batch=16, lora=LoraSettings(rank=16, alpha=32, dropout=0.0, targets="all-linear")
-)
+SMALL = WarmupSettings(epochs=2, learning_rate=1e-3, batch=16, lora=LoraSettings(rank=16, alpha=32, dropout=0.0))
 SMALL_MODEL = 100_000_000  # parameters; the preset ``small`` is for models below

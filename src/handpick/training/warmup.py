@@ -20,7 +20,7 @@ from handpick.data.render import Rendered
 from handpick.errors import ModelError
 from handpick.model import compute_dtype, device, load_base
 from handpick.progress import progress
-from handpick.training.checkpoint import RECORD_FILE, save_moments
+from handpick.training.checkpoint import RECORD_FILE, check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings
 
 
@@ -51,22 +51,24 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
             raise ModelError(f"the adapter does not fit this model: {error}") from error
 
 
-def load_trainable(base: nn.Module, checkpoint: Path) -> nn.Module:
-    """A base model with a checkpoint's adapter, ready for gradients, in the base's own precision.
+def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
+    """A base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
 
-    Where every B is zero, as in an adapter that was never trained, A has no gradient and is left out.
+    Where every B of all of them is zero, as in an adapter that was never trained, A has no gradient and is left out.
 
     Raises:
-        ModelError: the adapter does not fit the model.
+        ModelError: the adapter does not fit the model, or a file is missing or damaged.
     """
     from peft import PeftModel
 
+    for path in checkpoints:
+        check_checkpoint(path)
+    trained = any(was_trained(path) for path in checkpoints)
     try:
-        model = PeftModel.from_pretrained(base, str(checkpoint), is_trainable=True, autocast_adapter_dtype=False)
+        model = PeftModel.from_pretrained(base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False)
     except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"the adapter {checkpoint} does not fit this model: {error}") from error
-    lora_b = [p for name, p in model.named_parameters() if ".lora_B." in name]
-    if lora_b and not any(p.any() for p in lora_b):
+        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {error}") from error
+    if not trained:
         for name, parameter in model.named_parameters():
             if ".lora_A." in name:
                 parameter.requires_grad = False
@@ -142,16 +144,18 @@ def train(
             shutil.rmtree(folder)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision), settings.lora, seed, in_float32=True)
-    micro = min(settings.micro_batch, settings.batch)
+    # the largest that divides the batch, so that a step sees exactly `batch` examples
+    micro = max(n for n in range(1, settings.micro_batch + 1) if settings.batch % n == 0)
     arguments = TrainingArguments(
         output_dir=str(out), per_device_train_batch_size=micro,
-        gradient_accumulation_steps=max(1, settings.batch // micro), num_train_epochs=settings.epochs,
+        gradient_accumulation_steps=settings.batch // micro, num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate, lr_scheduler_type="linear", warmup_steps=settings.warmup_ratio,
         weight_decay=0.0, optim="adamw_torch", seed=seed, data_seed=seed, save_strategy="epoch",
         logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
         use_cpu=device().type == "cpu", bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
         dataloader_pin_memory=device().type == "cuda",
     )  # fmt: skip
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
     steps = -(-len(sequences) // settings.batch) * settings.epochs
     last = get_last_checkpoint(str(out))
     with progress(what, total=steps, done=_step(Path(last)) if last else 0) as advance:
@@ -165,9 +169,9 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last)
     checkpoints = sorted(out.glob("checkpoint-*"), key=_step)
-    for path in checkpoints:  # pickles that only the Trainer's own resuming needs
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
-            (path / name).unlink(missing_ok=True)
+    for path in checkpoints:  # optimizer, schedule, random state: pickles that only the Trainer's own resuming needs
+        for file in [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")]:
+            file.unlink()
     return checkpoints
 
 
@@ -200,6 +204,8 @@ def _recorder(out: Path, advance: Any) -> Any:
             folder = out / f"checkpoint-{state.global_step}"
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
-            (folder / RECORD_FILE).write_text(json.dumps(record))
+            part = folder / f"{RECORD_FILE}.part"
+            part.write_text(json.dumps(record))
+            part.rename(folder / RECORD_FILE)
 
     return Recorder()

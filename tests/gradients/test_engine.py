@@ -1,0 +1,75 @@
+"""Corners of the gradient engine: odd batches, odd heads, and switches that a caller may have thrown."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handpick.data.render import IGNORED, Rendered
+from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
+from tests.gradients.test_per_example import engine_rows
+from tests.gradients.tiny_models import VOCAB, lora_model
+
+
+def sequence(n: int, labelled: set[int], *, seed: int = 0) -> Rendered:
+    """``n`` tokens, those at ``labelled`` with a loss."""
+    ids = torch.randint(3, VOCAB, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return Rendered(ids, [token if i in labelled else IGNORED for i, token in enumerate(ids)], n)
+
+
+BATCHES = {
+    "one example": [sequence(9, {4, 5})],
+    "of two tokens each": [sequence(2, {1}), sequence(2, {1}, seed=1), sequence(2, {0, 1}, seed=2)],
+    "every token labelled": [sequence(n, set(range(n)), seed=n) for n in (3, 7, 12)],
+    "one label each": [sequence(n, {label}, seed=n) for n, label in ((5, 1), (6, 5), (12, 6))],
+    "of very unlike lengths": [sequence(2, {1}), sequence(100, {50}), sequence(120, set(range(1, 120)))],
+    "an example twice": [sequence(8, {3, 4}), sequence(5, {2}), sequence(8, {3, 4})],
+}
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("what", BATCHES)
+def test_odd_batches(what: str, side: str) -> None:
+    model = lora_model("llama", everywhere=True)
+    want = flat(autograd_rows(model, BATCHES[what]))
+    got = engine_rows(model, BATCHES[what], batch_tokens=10_000, side=side)  # type: ignore[arg-type]
+    assert relative_error(got, want) <= 1e-5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 8), st.integers(20, 300), st.sampled_from(["right", "left"]))
+def test_a_row_does_not_depend_on_its_neighbours(seed: int, n: int, batch_tokens: int, side: str) -> None:
+    model = lora_model("llama", seed=seed % 3)
+    sequences = random_sequences(n, VOCAB, seed=seed)
+    alone = engine_rows(model, sequences, batch_tokens=1)
+    together = engine_rows(model, sequences, batch_tokens=batch_tokens, side=side, shuffle=seed)  # type: ignore[arg-type]
+    assert relative_error(together, alone) <= 1e-5
+
+
+def test_a_head_with_a_bias() -> None:
+    model = lora_model("phi")
+    bias = model.get_output_embeddings().bias  # type: ignore[operator]
+    bias.data.copy_(torch.randn(VOCAB, generator=torch.Generator().manual_seed(0)) * 3)
+    sequences = random_sequences(7, VOCAB, seed=9)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences), want) <= 1e-5
+    bias.data.zero_()
+    assert relative_error(engine_rows(model, sequences), want) > 0.01, "the bias tells"
+
+
+def test_float16() -> None:
+    model = lora_model("llama", dtype=torch.float16)
+    sequences = random_sequences(8, VOCAB, seed=5)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences), want) <= 0.02
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradient_checkpointing_that_the_caller_left_on(training: bool) -> None:
+    model = lora_model("llama", everywhere=True, lora_dropout=0.3)
+    sequences = random_sequences(7, VOCAB, seed=10)
+    want = flat(autograd_rows(model, sequences))
+    model.gradient_checkpointing_enable()  # type: ignore[operator]
+    model.train(training)
+    assert relative_error(engine_rows(model, sequences), want) <= 1e-5
+    assert model.training is training
