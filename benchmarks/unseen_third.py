@@ -59,7 +59,7 @@ def main() -> None:
         "pool": str(source), "model": args.model, "out": str(args.runs), "max_length": MAX_LENGTH,
         "dtype": args.dtype, "storage": "float16",
     }  # fmt: skip
-    store = handpick.represent(**settings)
+    store = handpick.represent_pool(**settings)
     if args.features_only:
         return
     pool = read([source], args.runs)

@@ -20,7 +20,7 @@ A Llama of 7.2 million parameters (6 layers × 256, 4 heads, vocabulary 8,192, t
 demo, the tests and the studies need no model hub. It is a real language model and a very small one: it is good for
 choosing data and for measuring, and for nothing else.
 
-- **Made by** `scripts/embedded/train_model.py` with its defaults, from nothing, in {minutes:.0f} minutes on one CPU core:
+- **Made by** `scripts/embedded/train_model.py` with its defaults, from nothing, in {minutes:.0f} minutes on one core:
   {steps:,} steps of about 4,096 tokens, {epochs:.0f} epochs, AdamW in bfloat16 autocast.
 - **Data**: {conversations:,} conversations, {tokens:.2f} M tokens: of the pool's records whose licence is Apache-2.0,
   MIT or CC BY (`LICENSES.md` in the folder above), two thirds by a hash of the prompt. The last third it has never

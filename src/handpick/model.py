@@ -24,10 +24,15 @@ def device() -> torch.device:
 
 
 def compute_dtype(dtype: Dtype) -> torch.dtype:
-    """``auto`` is bfloat16 on a CUDA device that has it, float32 elsewhere."""
+    """The type to compute in: ``auto`` is bfloat16 where the device has instructions for it, else float32."""
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
-    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    if device().type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        cpu = torch.cpu.get_capabilities()
+        has_bfloat16 = bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
+    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 def _explain(name: str, error: Exception) -> ModelError:
@@ -107,14 +112,27 @@ def load_base(name: str, dtype: torch.dtype) -> nn.Module:
     return model.requires_grad_(False).to(device())
 
 
-def parameter_count(name: str) -> int:
-    """Parameters of a model, without loading its weights."""
+def _without_weights(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     config = load_config(name)
     with _loading(name), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return sum(p.numel() for p in model.parameters())
+        model: nn.Module = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+def parameter_count(name: str) -> int:
+    """Parameters of a model, without loading its weights."""
+    return sum(p.numel() for p in _without_weights(name).parameters())
+
+
+def position_limit(name: str) -> int | None:
+    """The most tokens that a model with a table of positions (GPT-2, OPT) can read; None where there is no table."""
+    model = _without_weights(name)
+    for place, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and ("position" in place or place.endswith("wpe")):
+            return int(model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+    return None
 
 
 def model_fingerprint(name: str) -> Fingerprint:

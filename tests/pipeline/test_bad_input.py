@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import handpick
 from handpick.errors import DataError, HandpickError, ModelError, SettingsError, StoreError
@@ -185,6 +186,17 @@ def test_a_model_that_writes_no_text_is_refused(given: Given, damaged: Path, out
     (damaged / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ModelError, match="damaged cannot be loaded"):
         handpick.select(**given | {"warmup": "auto", "model": str(damaged)}, out=out)
+
+
+def test_more_tokens_than_the_model_has_positions_for_are_refused(
+    untrained: Given, tiny_model: Path, tmp_path: Path, out: str
+) -> None:
+    gpt2 = str(shutil.copytree(tiny_model, tmp_path / "gpt2"))
+    config = GPT2Config(vocab_size=512, n_embd=16, n_layer=1, n_head=2, n_positions=200)
+    GPT2LMHeadModel(config).save_pretrained(gpt2)
+    with pytest.raises(SettingsError, match="the model reads 200 tokens at most, and max_length is 2048"):
+        handpick.select(**untrained | {"model": gpt2}, out=out)
+    assert len(handpick.select(**untrained | {"model": gpt2}, max_length=200, out=out)) == 10
 
 
 def test_a_weight_that_is_missing_is_not_drawn_at_random(untrained: Given, damaged: Path, out: str) -> None:

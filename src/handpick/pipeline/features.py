@@ -12,8 +12,16 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.methods import find_method
-from handpick.model import load_tokenizer, model_fingerprint, tokenizer_fingerprint
+from handpick.model import (
+    compute_dtype,
+    device,
+    load_tokenizer,
+    model_fingerprint,
+    position_limit,
+    tokenizer_fingerprint,
+)
 from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints, to_be_trained
+from handpick.progress import say
 from handpick.represent.fill import fill
 from handpick.represent.gradient import (
     GradientEncoder,
@@ -122,7 +130,14 @@ class Features:
         Raises:
             FingerprintMismatch: the output folder or the store was made from other settings, model or data.
             DataError: no query leaves a response to learn from.
+            SettingsError: ``max_length`` is more than the model has positions for, or two settings contradict.
         """
+        limit = position_limit(str(self.settings.model))
+        if limit is not None and self.settings.max_length > limit:
+            raise SettingsError(
+                f"the model reads {limit} tokens at most, and max_length is {self.settings.max_length}; give "
+                f"--max-length {limit} or less"
+            )
         path = pool_store_path(self.settings)
         what = f"the feature store {path}"
         there = read_manifest(path) if (path / MANIFEST_NAME).exists() else None
@@ -195,6 +210,8 @@ class Features:
 
     def _loaded(self) -> GradientEncoder:
         if self._encoder is None:
+            dtype = str(compute_dtype(self.settings.dtype)).removeprefix("torch.")
+            say(f"gradients in {dtype} on {device()} (--dtype {self.settings.dtype})")
             self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer)
         return self._encoder
 

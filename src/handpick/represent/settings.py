@@ -17,5 +17,5 @@ class GradientSettings(BaseModel):
     projection: ProjectionKind = Field("sparse", description="none keeps the raw gradient")
     projection_dim: int = Field(8192, gt=0, description="features an example")
     projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
-    dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 on a GPU that has it, else float32")
+    dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 where GPU or CPU has instructions for it")
     batch_tokens: int = Field(4096, ge=1, description="padded tokens a forward pass")
