@@ -22,7 +22,7 @@ from tests.pipeline.conftest import Finished
 
 # The command line, in a process that gets a real signal right after the first shard of features is there.
 STOPPED_AFTER_A_SHARD = """
-import os, sys
+import os, signal, sys
 from handpick.cli import app
 from handpick.store import FeatureStore
 
@@ -33,6 +33,7 @@ def write_shard_and_stop(*args):
     os.kill(os.getpid(), {signal})
 
 FeatureStore.write_shard = write_shard_and_stop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 app(["run", sys.argv[1]])
 """
 

@@ -24,7 +24,7 @@ SEED = 5
 
 def run(model: Path, out: Path, settings: WarmupSettings = SETTINGS) -> list[Path]:
     """The warmup of these tests."""
-    return warmup.train(str(model), SEQUENCES, settings, out=out, seed=SEED, pad_id=1)
+    return warmup.train(str(model), SEQUENCES, settings, out=out, seed=SEED, pad_id=1, dtype="float32")
 
 
 # when → what to break, and which call of it is the last
