@@ -110,5 +110,8 @@ def _one_thread() -> None:
     import transformers
 
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision(
+        "medium"
+    )  # matrix products in bfloat16 where the CPU has them, the rest in float32
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
