@@ -25,7 +25,7 @@ from handpick.training.settings import SMALL, WarmupSettings
 from handpick.training.warmup import load_trainable, train
 
 MAX_LENGTH = 512
-RECIPE = SMALL.model_copy(update={"epochs": 6, "batch": 8})
+RECIPE = SMALL.model_copy(update={"epochs": 4})
 
 
 def read(sources: Sequence[str | Path], scratch: Path) -> Pool:
