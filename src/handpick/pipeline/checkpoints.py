@@ -125,7 +125,7 @@ def _train(
         raise DataError("none of the records drawn for the warmup leaves a response to learn from")
     steps = math.ceil(len(sequences) / warmup.batch) * warmup.epochs
     say(
-        f"warmup ({_warmup(settings)[1]} settings): {len(sequences):,} examples, {warmup.epochs} epochs, "
+        f"warmup ({_warmup(settings)[1]} settings): {len(sequences):,} examples × {warmup.epochs}, "
         f"{steps} steps, LoRA rank {warmup.lora.rank}"
     )
     try:

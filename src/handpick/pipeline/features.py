@@ -165,7 +165,7 @@ class Features:
 
     def pool_store(self) -> FeatureStore:
         """The pool's features: preconditioned as the method says."""
-        store = self._store(pool_store_path(self.settings), self.pool, self.optimizer)
+        store = FeatureStore.create(pool_store_path(self.settings), self._manifest(self.pool, self.optimizer))
         if self.settings.store is None:
             self._write_settings(store.path)
         self._fill(store, self.pool, self.optimizer, "pool features")
@@ -178,9 +178,6 @@ class Features:
         store = FeatureStore.create(path, manifest)
         self._fill(store, query, "sgd", "query features")
         return store
-
-    def _store(self, path: Path, examples: Pool, optimizer: Optimizer) -> FeatureStore:
-        return FeatureStore.create(path, self._manifest(examples, optimizer))
 
     def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, what: str) -> None:
         fill(store, examples, lambda t, batch, advance: self._loaded().encode(t, optimizer, batch, advance), what)
