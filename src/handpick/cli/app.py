@@ -35,11 +35,13 @@ def _plainly() -> Iterator[None]:
     """Errors as one line, an interrupt as one line, and no wall of warnings from libraries."""
     import warnings
 
+    from handpick.cli.memory import keep_freed_memory
     from handpick.progress import say
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            keep_freed_memory()
             _quiet_libraries()
             yield
     except (HandpickError, OSError) as error:
