@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from finetune import MAX_LENGTH, Job, read, rendered, renderer_of, run
+from finetune import MAX_LENGTH, against_random, read, rendered, renderer_of, run
 
 import handpick
 from handpick import embedded
@@ -71,18 +71,15 @@ def main() -> None:
             )  # fmt: skip
             chosen[method, target] = selection.ids
     usable = handpick.FeatureStore.open(args.runs / "features" / "features" / "pool").ids
-    jobs = [Job("zero-shot", args.model, [], tests, seed=0)]
-    for seed in range(args.seeds):
-        for (method, target), ids in chosen.items():
-            jobs.append(Job(f"{method} {target}", args.model, sequences(ids), {target: tests[target]}, seed))
-        for draw in range(args.draws):
-            order = np.random.default_rng([7, draw]).permutation(len(usable))[: args.budget]
-            jobs.append(Job(f"random-{draw}", args.model, sequences([usable[i] for i in order]), tests, seed))
+    named = {f"{method} {target}": (ids, {target: tests[target]}) for (method, target), ids in chosen.items()}
+    jobs = against_random(
+        args.model, named, usable, sequences, tests, budget=args.budget, draws=args.draws, seeds=args.seeds
+    )
     losses = run(jobs, args.out.with_suffix(".json"), args.workers)
 
     lines = [
-        "| target | method | share of its kind: pool → chosen | zero-shot | random, mean (sd over draws) | chosen, "
-        "mean (each seed) | random draws beaten |",
+        "| target | method | share of its kind: pool → chosen | zero-shot | random, mean (sd over draws; best draw) | "
+        "chosen, mean (each seed) | random draws beaten |",
         "|---|---|---|---|---|---|---|",
     ]
     for target in args.targets:
@@ -93,8 +90,8 @@ def main() -> None:
             lines.append(
                 f"| {target} | {method} | {share(pool, usable, target):.3f} → "
                 f"{share(pool, chosen[method, target], target):.2f} | {losses['zero-shot 0'][target]:.3f} | "
-                f"{by_draw.mean():.3f} "
-                f"({by_draw.std(ddof=1):.3f}) | {own.mean():.3f} ({', '.join(f'{x:.3f}' for x in own)}) | "
+                f"{by_draw.mean():.3f} ({by_draw.std(ddof=1):.3f}; {by_draw.min():.3f}) | "
+                f"{own.mean():.3f} ({', '.join(f'{x:.3f}' for x in own)}) | "
                 f"{int((by_draw > own.mean()).sum())} of {args.draws} |"
             )
     lines += ["", "What was chosen, by source and category:", ""]

@@ -7,11 +7,12 @@ import json
 import multiprocessing
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -91,6 +92,27 @@ def losses(job: Job) -> dict[str, float]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def against_random(
+    model: str,
+    chosen: Mapping[str, tuple[list[str], dict[str, list[Rendered]]]],
+    usable: Sequence[str],
+    sequences: Callable[[list[str]], list[Rendered]],
+    tests: dict[str, list[Rendered]],
+    *,
+    budget: int,
+    draws: int,
+    seeds: int,
+) -> list[Job]:
+    """The model as it is on all tests, each choice (by name: ids and its own tests), and random draws on all tests."""
+    jobs = [Job("zero-shot", model, [], tests, seed=0)]
+    for seed in range(seeds):
+        jobs += [Job(name, model, sequences(ids), own, seed) for name, (ids, own) in chosen.items()]
+        for draw in range(draws):
+            order = np.random.default_rng([7, draw]).permutation(len(usable))[:budget]
+            jobs.append(Job(f"random-{draw}", model, sequences([usable[i] for i in order]), tests, seed))
+    return jobs
+
+
 def run(jobs: Sequence[Job], results: Path, workers: int) -> dict[str, dict[str, float]]:
     """Losses by job, each job in one thread of one of ``workers`` processes; those in ``results`` are not redone."""
     done: dict[str, dict[str, float]] = json.loads(results.read_text()) if results.exists() else {}
@@ -110,8 +132,7 @@ def _one_thread() -> None:
     import transformers
 
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision(
-        "medium"
-    )  # matrix products in bfloat16 where the CPU has them, the rest in float32
+    # matrix products in bfloat16 where the CPU has them, the rest in float32
+    torch.set_float32_matmul_precision("medium")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from beats_random import DATA, test_set
-from finetune import MAX_LENGTH, Job, read, renderer_of, run
+from finetune import MAX_LENGTH, against_random, read, renderer_of, run
 
 import handpick
 from handpick import embedded
@@ -78,13 +78,10 @@ def main() -> None:
         for target in args.targets
     }
     usable = store.ids
-    jobs = [Job("zero-shot", args.model, [], tests, seed=0)]
-    for seed in range(args.seeds):
-        for target, ids in chosen.items():
-            jobs.append(Job(f"less-rr {target}", args.model, sequences(ids), {target: tests[target]}, seed))
-        for draw in range(args.draws):
-            order = np.random.default_rng([7, draw]).permutation(len(usable))[: args.budget]
-            jobs.append(Job(f"random-{draw}", args.model, sequences([usable[i] for i in order]), tests, seed))
+    named = {f"less-rr {target}": (ids, {target: tests[target]}) for target, ids in chosen.items()}
+    jobs = against_random(
+        args.model, named, usable, sequences, tests, budget=args.budget, draws=args.draws, seeds=args.seeds
+    )
     losses = run(jobs, args.out.with_suffix(".json"), args.workers)
 
     lines = [

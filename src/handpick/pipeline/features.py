@@ -13,7 +13,6 @@ from handpick.errors import DataError, FingerprintMismatch, SettingsError, Store
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.methods import find_method
 from handpick.model import (
-    compute_dtype,
     device,
     load_tokenizer,
     model_fingerprint,
@@ -207,7 +206,7 @@ class Features:
 
     def _loaded(self) -> GradientEncoder:
         if self._encoder is None:
-            dtype = str(compute_dtype(self.settings.dtype)).removeprefix("torch.")
+            dtype = build_fingerprint(self.settings, self.optimizer)["dtype"]
             say(f"gradients in {dtype} on {device()} (--dtype {self.settings.dtype})")
             self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer)
         return self._encoder
