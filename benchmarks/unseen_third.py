@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--tests", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--dtype", default="bfloat16", help="of the gradients")
+    parser.add_argument("--dtype", default="auto", help="of the gradients")
     parser.add_argument("--runs", type=Path, default=Path("runs/unseen_third"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/unseen_third"))
     parser.add_argument("--features-only", action="store_true", help="stop when the pool's features are there")

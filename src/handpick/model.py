@@ -27,12 +27,15 @@ def compute_dtype(dtype: Dtype) -> torch.dtype:
     """The type to compute in: ``auto`` is bfloat16 where the device has instructions for it, else float32."""
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    return torch.bfloat16 if has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether the device multiplies bfloat16 with instructions of its own, and does not only imitate it."""
     if device().type == "cuda":
-        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        cpu = torch.cpu.get_capabilities()
-        has_bfloat16 = bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
 
 
 def _explain(name: str, error: Exception) -> ModelError:

@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handpick.data.batching import collate
 from handpick.data.render import IGNORED, Rendered
+from handpick.errors import ModelError
+from handpick.gradients import engine
+from handpick.gradients.projection import NoProjection
+from handpick.objectives.next_token import token_weights
 from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
 from tests.gradients.test_per_example import engine_rows
 from tests.gradients.tiny_models import VOCAB, lora_model
@@ -73,3 +78,35 @@ def test_gradient_checkpointing_that_the_caller_left_on(training: bool) -> None:
     model.train(training)
     assert relative_error(engine_rows(model, sequences), want) <= 1e-5
     assert model.training is training
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite", "cohere", "gpt2"])
+def test_the_size_of_chunks_and_blocks_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few positions of the head and a few coordinates of a layer at a time; some models cap or scale their logits."""
+    model = lora_model(name)
+    sequences = random_sequences(7, VOCAB, seed=12)
+    want = flat(autograd_rows(model, sequences))
+    monkeypatch.setattr(engine, "_CPU_LOGITS", 3 * VOCAB)
+    monkeypatch.setattr(engine, "_CPU_BLOCK", 50)
+    assert relative_error(engine_rows(model, sequences), want) <= 1e-5
+
+
+def test_what_a_token_weighs_scales_its_row() -> None:
+    model = lora_model("llama")
+    sequences = random_sequences(4, VOCAB, seed=13)
+    batch = collate(sequences, pad_id=0)
+    gradients = engine.GradientEngine(model)
+    project = NoProjection(gradients.n_coordinates)
+    one = gradients.features(batch, token_weights(batch), project)
+    factor_B = torch.tensor([2.0, 0.0, -1.5, 1.0])
+    got = gradients.features(batch, token_weights(batch) * factor_B, project)
+    torch.testing.assert_close(got, one * factor_B[:, None], rtol=1e-4, atol=1e-6)
+    assert not got[1].any()
+
+
+def test_a_head_inside_the_decoder_is_refused() -> None:
+    model = lora_model("llama")
+    base = model.get_base_model()  # type: ignore[operator]
+    base.base_model_prefix = "nowhere"
+    with pytest.raises(ModelError, match="no decoder apart"):
+        engine.GradientEngine(model)

@@ -14,7 +14,7 @@ from handpick.errors import ModelError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.layers import trainable_layers
 from handpick.gradients.projection import NoProjection
-from handpick.objectives.next_token import next_token_loss
+from handpick.objectives.next_token import token_weights
 from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, base_model, lora_model
 
@@ -28,7 +28,7 @@ def engine_rows(
     shuffle: int | None = None,
 ) -> Tensor:
     """Raw gradients (N, D) in the order of ``sequences``, whatever the batching."""
-    engine = GradientEngine(model, next_token_loss)
+    engine = GradientEngine(model)
     project = NoProjection(engine.n_coordinates)
     order = list(range(len(sequences)))
     if shuffle is not None:
@@ -36,7 +36,8 @@ def engine_rows(
     rows: dict[int, Tensor] = {}
     for batch in token_batches([len(sequences[i].input_ids) for i in order], batch_tokens):
         members = [order[i] for i in batch]
-        features = engine.features(collate([sequences[i] for i in members], pad_id=0, side=side), project)
+        batch = collate([sequences[i] for i in members], pad_id=0, side=side)
+        features = engine.features(batch, token_weights(batch), project)
         rows |= dict(zip(members, features, strict=True))
     return torch.stack([rows[i] for i in range(len(sequences))])
 

@@ -22,6 +22,19 @@ class Batch:
     attention_mask_BT: torch.Tensor
     position_ids_BT: torch.Tensor
 
+    @property
+    def targets_BT(self) -> torch.Tensor:
+        """The labelled token that each position predicts, the one after it; else ``IGNORED``."""
+        target_BT = torch.full_like(self.labels_BT, IGNORED)
+        # nothing predicts a sequence's first token, least of all padding before it
+        target_BT[:, :-1] = self.labels_BT.masked_fill(self.position_ids_BT == 0, IGNORED)[:, 1:]
+        return target_BT
+
+    @property
+    def is_padded_left(self) -> bool:
+        """Whether padding stands before some sequence."""
+        return not bool(self.attention_mask_BT[:, 0].all())
+
 
 def token_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Group sequences of like length so that a padded batch holds at most ``max_tokens`` tokens.

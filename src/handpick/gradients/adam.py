@@ -4,9 +4,10 @@
 (Xia et al. ICML 2024, section 3, as its released code has it: ε inside the root, no bias correction).
 ``eps_mode="adam"`` is torch.optim.AdamW's own step: bias correction, ε outside the root.
 
-Legend: B examples, O outputs, I inputs of a layer.
+Legend: B examples, P coordinates of a layer, or a block of them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,16 +40,19 @@ class AdamPreconditioner:
     def __init__(self, moments: AdamMoments, eps_mode: EpsMode) -> None:
         self.moments = moments
         self.eps_mode = eps_mode
+        # β1 m, and β2 v + ε where ε stands inside the root: what is the same for every example
+        inside = moments.eps if eps_mode == "less" else 0.0
+        self._first = {name: (moments.beta1 * m).flatten() for name, m in moments.first.items()}
+        self._second = {name: (moments.beta2 * v + inside).flatten() for name, v in moments.second.items()}
 
-    def __call__(self, name: str, grad_BOI: Tensor) -> Tensor:
+    def __call__(self, name: str, grad_BP: Tensor, start: int = 0) -> Tensor:
+        """Γ of a layer's coordinates ``start`` … ``start + P``, in float32 or the gradients' wider dtype."""
         state = self.moments
-        first_OI = state.first[name].to(grad_BOI)
-        second_OI = state.second[name].to(grad_BOI)
-        first_BOI = (1 - state.beta1) * grad_BOI + state.beta1 * first_OI
-        second_BOI = (1 - state.beta2) * grad_BOI.square() + state.beta2 * second_OI
+        block = slice(start, start + grad_BP.shape[1])
+        first_BP = torch.add(self._first[name][block].to(grad_BP), grad_BP, alpha=1 - state.beta1)
+        second_BP = torch.addcmul(self._second[name][block].to(grad_BP), grad_BP, grad_BP, value=1 - state.beta2)
         if self.eps_mode == "less":
-            return first_BOI * torch.rsqrt(second_BOI + state.eps)
+            return first_BP.mul_(second_BP.rsqrt_())
         step = state.step + 1  # the step that this example would be
-        first_BOI = first_BOI / (1 - state.beta1**step)
-        second_BOI = second_BOI / (1 - state.beta2**step)
-        return first_BOI / (second_BOI.sqrt() + state.eps)
+        root_BP = second_BP.sqrt_().div_(math.sqrt(1 - state.beta2**step)).add_(state.eps)
+        return first_BP.div_(root_BP).div_(1 - state.beta1**step)

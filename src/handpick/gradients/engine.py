@@ -1,12 +1,16 @@
-"""From a batch of sequences to one projected gradient row an example.
+"""From a batch of sequences to one projected gradient row a sequence.
 
-Legend: B examples, T positions, H hidden size, M labelled positions of the whole batch, V vocabulary,
-O outputs and I inputs of a layer, K projected dimensions.
+The loss of a sequence is a weighted sum of the negative log-likelihoods of its labelled tokens; what a token weighs is
+the objective's to say. No logits are made at other positions, and never all at once.
+
+Legend: B sequences, T positions, H hidden size, M labelled positions of the whole batch, C of them in a chunk,
+V vocabulary, O outputs and I inputs of a layer, P coordinates of a layer, K projected dimensions.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,83 +19,145 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.per_example import capture
 from handpick.gradients.projection import Projection
 
-Loss = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+# Numbers that are worked on at a time, so that they stay in a CPU's cache: of a layer's gradients, and of logits.
+_CPU_BLOCK = 1 << 17
+_CPU_LOGITS = 1 << 21
+_GPU_LOGITS = 1 << 27
 
 
 class GradientEngine:
-    """Per-example gradients of one model under one loss.
+    """Per-sequence gradients of one model.
 
     Args:
         model: a causal language model with a LoRA adapter, its adapter weights trainable and nothing else.
-        loss: ``(logits_MV, targets_M, example_M, n_examples) -> losses_B``, each a function of its example alone.
 
     Raises:
-        ModelError: something trainable is not supported (see ``trainable_layers``), or the model's language-model
-            head is not to be found.
+        ModelError: something trainable is not supported (see ``trainable_layers``), or the model's decoder or
+            language-model head is not to be found.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.loss = loss
         self.layers = trainable_layers(model)
         self.n_coordinates = sum(layer.size for layer in self.layers)
         head = model.get_output_embeddings()  # type: ignore[operator]
         if head is None or any(layer.module in set(head.modules()) for layer in self.layers):
             raise ModelError("the model has no language-model head of its own, or the adapter stands on it")
-        self._head: nn.Module = head
-        # peft's wrapper takes anything; the arguments are the wrapped model's.
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-        self._takes_positions = "position_ids" in inspect.signature(base.forward).parameters
+        # peft's wrapper takes anything; what it wraps is a decoder and a head on it.
+        self._causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        decoder = getattr(self._causal, getattr(self._causal, "base_model_prefix", None) or "", None)
+        if decoder is None or any(module is head for module in decoder.modules()):
+            raise ModelError(f"{type(self._causal).__name__} has no decoder apart from its language-model head")
+        self._decoder: nn.Module = decoder
+        self._takes_positions = "position_ids" in inspect.signature(self._causal.forward).parameters
 
-    def features(self, batch: Batch, project: Projection, precondition: AdamPreconditioner | None = None) -> Tensor:
-        """One row an example, (B, K): P·Γ(g) with a preconditioner, P·g without; float32 (float64 for such a model).
+    def features(
+        self, batch: Batch, weight_B: Tensor, project: Projection, precondition: AdamPreconditioner | None = None
+    ) -> Tensor:
+        """One row a sequence, (B, K): P·Γ(g) with a preconditioner, P·g without; float32 (float64 for such a model).
+
+        Nothing in here waits for the device: on a GPU the rows may still be under way.
+
+        Args:
+            batch: on the CPU.
+            weight_B: what each labelled token of a sequence weighs in its loss, on the CPU.
+            project: of ``n_coordinates`` coordinates.
+            precondition: Adam's state at this checkpoint, for the pool's side of LESS.
 
         Raises:
             ModelError: as ``capture``.
         """
         device = next(self.model.parameters()).device
-        n_examples = len(batch.input_ids_BT)
+        n = len(batch.input_ids_BT)
         sums: list[Tensor] = []
 
         def receive(layer: Layer, grad_BOI: Tensor) -> None:
-            grad_BOI = grad_BOI.to(torch.promote_types(grad_BOI.dtype, torch.float32))
-            if precondition is not None:
-                grad_BOI = precondition(layer.name, grad_BOI)
+            grad_BP = grad_BOI.flatten(1)
+            wide = torch.promote_types(grad_BP.dtype, torch.float32)
             if not sums:
-                sums.append(project.begin(n_examples, like=grad_BOI))
-            project.add(sums[0], grad_BOI.flatten(1), layer.offset)
+                sums.append(project.begin(n, like=grad_BP.new_empty((), dtype=wide)))
+            step = max(1, _CPU_BLOCK // n) if device.type == "cpu" else layer.size
+            for start in range(0, layer.size, step):
+                rows_BP = grad_BP[:, start : start + step].to(wide)
+                if precondition is not None:
+                    rows_BP = precondition(layer.name, rows_BP, start)
+                project.add(sums[0], rows_BP, layer.offset + start)
 
-        target_BT = torch.full_like(batch.labels_BT, IGNORED)
-        # position t predicts token t + 1; nothing predicts a sequence's first token, least of all padding before it
-        target_BT[:, :-1] = batch.labels_BT.masked_fill(batch.position_ids_BT == 0, IGNORED)[:, 1:]
-        target_BT = target_BT.to(device)
-        labelled_BT = target_BT != IGNORED
-        inputs = {"input_ids": batch.input_ids_BT.to(device), "attention_mask": batch.attention_mask_BT.to(device)}
-        if self._takes_positions:
-            inputs["position_ids"] = batch.position_ids_BT.to(device)
-        with capture(self.model, self.layers, n_examples, receive), self._head_only_at(labelled_BT):
-            logits_MV = self.model(**inputs, use_cache=False).logits[0]
-            example_M = labelled_BT.nonzero()[:, 0]
-            losses_B = self.loss(logits_MV, target_BT[labelled_BT], example_M, n_examples)
-            losses_B.sum().backward()
+        # What depends on values is worked out before anything is sent, so that no step waits for the device.
+        target_BT = batch.targets_BT
+        position_M = (target_BT != IGNORED).flatten().nonzero()[:, 0]
+        weight_M = weight_B[position_M // target_BT.shape[1]]
+
+        def sent(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        inputs = {"input_ids": sent(batch.input_ids_BT)}
+        if batch.is_padded_left:  # else padding comes after all that counts, and a causal model never looks there
+            inputs["attention_mask"] = sent(batch.attention_mask_BT)
+            if self._takes_positions:
+                inputs["position_ids"] = sent(batch.position_ids_BT)
+        target_M, weight_M, position_M = sent(target_BT.flatten()[position_M]), sent(weight_M), sent(position_M)
+
+        with fast_exact_float32(), capture(self.model, self.layers, n, receive):
+            hidden_BTH, output = self._decode(inputs)
+            hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, position_M)
+            hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), target_M, weight_M))
         return project.finish(sums[0])
 
-    @contextmanager
-    def _head_only_at(self, labelled_BT: Tensor) -> Iterator[None]:
-        """While open, the language-model head sees the labelled positions alone, as one row (1, M, H).
+    def _decode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+        """The last hidden states (B, T, H), and the decoder's output that they came in."""
+        decode = self._decoder.forward
+        kept: list[Any] = []
 
-        Whatever a model does to its logits afterwards (soft-capping, scaling) is element-wise and goes on as it was.
+        def keep(*args: Any, **kwargs: Any) -> Any:
+            kept.append(decode(*args, **kwargs))
+            # the head runs on one position alone: its logits are not used
+            return type(kept[0])(last_hidden_state=kept[0].last_hidden_state[:1, :1])
+
+        with _forward_is(self._decoder, keep):
+            self.model(**inputs, use_cache=False)
+        return kept[0].last_hidden_state, type(kept[0])
+
+    def _head_gradient(self, output: Any, hidden_MH: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:
+        """The gradient of Σ weight · nll at the hidden states, (M, H), some positions at a time.
+
+        The logits come from the model's own forward, with its decoder held to these hidden states, so that whatever
+        it does to them (soft-capping, scaling) is in the gradient.
         """
+        grad_MH = torch.empty_like(hidden_MH)
+        logits = _CPU_LOGITS if hidden_MH.device.type == "cpu" else _GPU_LOGITS
+        n_chunk = max(1, logits // self._causal.config.get_text_config().vocab_size)
+        no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=hidden_MH.device)
+        for start in range(0, len(hidden_MH), n_chunk):
+            chunk = slice(start, start + n_chunk)
+            hidden_CH = hidden_MH[chunk].requires_grad_()
+            held = output(last_hidden_state=hidden_CH[None])
+            with _forward_is(self._decoder, lambda *_args, held=held, **_kwargs: held):
+                logits_CV = self._causal(input_ids=no_tokens, use_cache=False).logits[0]
+            with torch.no_grad():  # the softmax less one at the target
+                wide = torch.promote_types(logits_CV.dtype, torch.float32)
+                d_logits_CV = torch.softmax(logits_CV, dim=-1, dtype=wide)
+                d_logits_CV.scatter_add_(
+                    1, target_M[chunk, None], d_logits_CV.new_tensor(-1.0).expand(len(hidden_CH), 1)
+                )
+                d_logits_CV *= weight_M[chunk, None].to(wide)
+            (grad_MH[chunk],) = torch.autograd.grad(logits_CV, hidden_CH, d_logits_CV.to(logits_CV.dtype))
+        return grad_MH
 
-        def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (args[0][labelled_BT][None], *args[1:])
 
-        handle = self._head.register_forward_pre_hook(gather)
-        try:
-            yield
-        finally:
-            handle.remove()
+@contextmanager
+def _forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward  # the class's own is seen again
+        else:
+            module.forward = own

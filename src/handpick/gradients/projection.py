@@ -4,7 +4,7 @@ Every entry of P is a function of (seed, coordinate) alone, computed with intege
 any device, block of coordinates, batch and worker sees the same matrix, and none holds it whole.
 
 - ``sparse``: each coordinate goes to s of the K outputs, with random signs and weight 1/sqrt(s): the sparse
-  Johnson–Lindenstrauss transform (Kane and Nelson 2014; s = 1 is the count sketch), D·s operations.
+  Johnson–Lindenstrauss transform (Kane and Nelson 2014; s = 1 is the count sketch), D·s operations; here in runs.
 - ``rademacher``: dense ±1/sqrt(K), as LESS, ROSE and NICE use it (TRAK, Park et al. 2023), D·K operations.
 - ``none``: the gradient itself, K = D.
 
@@ -69,40 +69,62 @@ def _mix(z: Tensor) -> Tensor:
 
 
 class SparseProjection:
-    """Sparse Johnson–Lindenstrauss transform.
+    """Sparse Johnson–Lindenstrauss transform, a whole run of coordinates at a time.
 
-    Keeps 8·S bytes a coordinate: where each one goes. The accumulator has 2K columns, the sums of what goes in
-    with a plus and of what goes in with a minus, so that no sign is ever multiplied.
+    The K outputs are S blocks of W = K/S. A run of W coordinates goes to each block whole: signed, coordinate by
+    coordinate, and rotated by a random amount (ours). Two coordinates of a run never meet in an output; two of
+    different runs do with probability 1/W, as with a random output for every coordinate, so inner products are unbiased
+    and their variance is no greater; but memory is read and written in order (docs/gradients.md has the measurement).
+
+    Keeps the signs, S numbers a coordinate.
     """
 
     def __init__(self, dim: int, seed: int, nonzeros: int) -> None:
         self.dim = dim
         self.seed = seed
         self.nonzeros = nonzeros
-        self._columns: dict[tuple[int, int], Tensor] = {}
+        self.width = dim // nonzeros
+        self._signs: dict[tuple[int, int], Tensor] = {}
+        self._shifts: dict[int, list[int]] = {}
 
-    def columns_SP(self, offset: int, n: int, device: torch.device) -> Tensor:
-        """Where coordinates go, int64 in [0, 2K): below K with a plus, from K on with a minus."""
-        key = (offset, n)
-        if key not in self._columns or self._columns[key].device != device:
+    def signs_SP(self, offset: int, like_BP: Tensor) -> Tensor:
+        """±1 for the coordinates ``offset`` … ``offset + P``, made once."""
+        n = like_BP.shape[1]
+        signs_SP = self._signs.get((offset, n))
+        if signs_SP is None or signs_SP.device != like_BP.device or signs_SP.dtype != like_BP.dtype:
+            device = like_BP.device
             coordinate_P = torch.arange(offset, offset + n, dtype=torch.int64, device=device)
             counter_SP = coordinate_P * self.nonzeros + torch.arange(self.nonzeros, device=device)[:, None]
-            bits_SP = random_bits(counter_SP, self.seed)
-            # The S outputs of a coordinate lie one in each of S blocks of the K, so they never coincide.
-            width = self.dim // self.nonzeros
-            column_SP = _shifted(bits_SP, 2) % width + width * torch.arange(self.nonzeros, device=device)[:, None]
-            self._columns[key] = column_SP + self.dim * (bits_SP & 1)
-        return self._columns[key]
+            signs_SP = 1 - 2 * (random_bits(counter_SP, self.seed) & 1).to(like_BP.dtype)
+            self._signs[offset, n] = signs_SP
+        return signs_SP
+
+    def shifts_S(self, run: int) -> list[int]:
+        """By how much a run is rotated in each block, in [0, W)."""
+        if run not in self._shifts:
+            # counters below zero are no coordinate's
+            counter_S = -1 - (run * self.nonzeros + torch.arange(self.nonzeros, dtype=torch.int64))
+            self._shifts[run] = (_shifted(random_bits(counter_S, self.seed), 1) % self.width).tolist()
+        return self._shifts[run]
 
     def begin(self, n_examples: int, like: Tensor) -> Tensor:
-        return torch.zeros(n_examples, 2 * self.dim, device=like.device, dtype=like.dtype)
+        """(B, S, 2W): a block has room for a run that is shifted past its end, which ``finish`` folds back."""
+        return torch.zeros(n_examples, self.nonzeros, 2 * self.width, device=like.device, dtype=like.dtype)
 
     def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
-        for column_P in self.columns_SP(offset, rows_BP.shape[1], rows_BP.device):
-            sums.scatter_add_(1, column_P.expand_as(rows_BP), rows_BP)
+        signs_SP = self.signs_SP(offset, rows_BP)
+        end = offset + rows_BP.shape[1]
+        for run in range(offset // self.width, -(-end // self.width)):
+            first = run * self.width
+            start, stop = max(first, offset), min(first + self.width, end)
+            piece = slice(start - offset, stop - offset)
+            for s, shift in enumerate(self.shifts_S(run)):
+                place = slice(shift + start - first, shift + stop - first)
+                sums[:, s, place].addcmul_(rows_BP[:, piece], signs_SP[s, piece])
 
     def finish(self, sums: Tensor) -> Tensor:
-        return (sums[:, : self.dim] - sums[:, self.dim :]) / math.sqrt(self.nonzeros)
+        folded_BSW = sums[..., : self.width] + sums[..., self.width :]
+        return folded_BSW.flatten(1) / math.sqrt(self.nonzeros)
 
 
 class RademacherProjection:

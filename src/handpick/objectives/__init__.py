@@ -1,1 +1,1 @@
-"""From logits to one loss an example."""
+"""From a batch of sequences to what each token weighs in the loss."""

@@ -14,6 +14,7 @@ from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.methods import find_method
 from handpick.model import (
     device,
+    has_bfloat16,
     load_tokenizer,
     model_fingerprint,
     position_limit,
@@ -208,6 +209,8 @@ class Features:
         if self._encoder is None:
             dtype = build_fingerprint(self.settings, self.optimizer)["dtype"]
             say(f"gradients in {dtype} on {device()} (--dtype {self.settings.dtype})")
+            if dtype == "bfloat16" and not has_bfloat16():
+                say(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
             self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer)
         return self._encoder
 

@@ -34,7 +34,7 @@ def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer:
     if settings.projection != "none":
         projected |= {"dim": settings.projection_dim, "seed": settings.seed}
     if settings.projection == "sparse":
-        projected["nonzeros"] = settings.projection_nonzeros
+        projected |= {"nonzeros": settings.projection_nonzeros, "runs": "rotated"}
     return {"representation": "gradient", "model": model, **tokenizer, "projection": projected}
 
 
@@ -95,7 +95,7 @@ class GradientEncoder:
         self._pad_id = padding_id(renderer.tokenizer)
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(settings.model, dtype), self.checkpoints)
-        self._engine = GradientEngine(self._model, next_token.next_token_loss)
+        self._engine = GradientEngine(self._model)
         self._projection: Projection = projection(
             settings.projection,
             self._engine.n_coordinates,
@@ -139,7 +139,8 @@ class GradientEncoder:
         features_BK = np.empty((len(ids), self.dim), dtype=np.float32)
         for members in token_batches([len(s.input_ids) for s in sequences], self.settings.batch_tokens):
             batch = collate([sequences[i] for i in members], self._pad_id)
-            rows = self._engine.features(batch, self._projection, self._precondition)
+            weight_B = next_token.token_weights(batch)
+            rows = self._engine.features(batch, weight_B, self._projection, self._precondition)
             features_BK[members] = rows.to("cpu", torch.float32).numpy()
             advance(len(members))
         return ids, features_BK

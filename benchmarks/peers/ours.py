@@ -1,0 +1,194 @@
+"""handpick's lines, and the floors that they stand on.
+
+Legend: N examples, B of a batch, T positions, M labelled positions, H hidden size, V vocabulary, O outputs and
+I inputs of a layer, K features.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from peers.common import Task, Work
+from torch import Tensor, nn
+
+import handpick.gradients.engine
+from handpick.data.batching import Batch, collate, token_batches
+from handpick.data.render import IGNORED, Rendered
+from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.engine import GradientEngine
+from handpick.gradients.layers import Layer, trainable_layers
+from handpick.gradients.projection import projection
+from handpick.model import load_base
+from handpick.objectives.next_token import token_weights
+from handpick.training.checkpoint import load_moments
+from handpick.training.warmup import load_trainable
+
+PROJECTED = 8192
+
+
+def features(task: Task) -> Work:
+    """One feature row an example; options ``adam`` and ``projected`` as their names say.
+
+    What is not projected is made and dropped.
+    """
+    model = _model(task)
+    engine = GradientEngine(model)
+    projected = task.options["projected"]
+    project = projection("sparse" if projected else "none", engine.n_coordinates, PROJECTED, seed=0, nonzeros=1)
+    moments = load_moments(Path(task.adapter), model) if task.options["adam"] else None
+    precondition = AdamPreconditioner(moments, "less") if moments else None
+    sequences = _sequences(task)
+    features_NK = np.empty((len(sequences), PROJECTED if projected else 0), dtype=np.float32)
+
+    def run(sequences: Sequence[Rendered]) -> None:
+        for members, batch in _batches(sequences, task.batch_tokens):
+            rows_BK = engine.features(batch, token_weights(batch), project, precondition)
+            if projected:
+                features_NK[members] = rows_BK.to("cpu", torch.float32).numpy()
+
+    return _work(task, run, sequences)
+
+
+def own_floor(task: Task) -> Work:
+    """Our forward and backward pass alone: the engine, made to capture nothing, so that no weight has a gradient."""
+    model = _model(task)
+    engine = GradientEngine(model)
+    sequences = _sequences(task)
+
+    def run(sequences: Sequence[Rendered]) -> None:
+        with patch.object(handpick.gradients.engine, "capture", _captures_nothing):
+            for _, batch in _batches(sequences, task.batch_tokens):
+                engine.features(batch, token_weights(batch), _ProjectsNothing())
+
+    return _work(task, run, sequences)
+
+
+def floor(task: Task) -> Work:
+    """The same, as plain PyTorch: our batches, the head at labelled positions, no weight's gradient."""
+    model = _model(task)
+    layers = trainable_layers(model)
+    sequences = _sequences(task)
+
+    def run(sequences: Sequence[Rendered]) -> None:
+        for _, batch in _batches(sequences, task.batch_tokens):
+            target_BT = batch.targets_BT.to(task.device)
+            labelled_BT = target_BT != IGNORED
+            weight_M = token_weights(batch).float().to(task.device)[labelled_BT.nonzero()[:, 0]]
+            with _without_weight_gradients(layers), _head_only_at(model, labelled_BT):
+                # padding comes last, where a causal model never looks
+                logits_MV = model(input_ids=batch.input_ids_BT.to(task.device), use_cache=False).logits[0]
+                nats_M = nn.functional.cross_entropy(logits_MV.float(), target_BT[labelled_BT], reduction="none")
+                (weight_M * nats_M).sum().backward()
+
+    return _work(task, run, sequences)
+
+
+def plain(task: Task) -> Work:
+    """What training does in the same batches: logits everywhere, and the gradient of the adapter's weights."""
+    model = _model(task)
+    sequences = _sequences(task)
+
+    def run(sequences: Sequence[Rendered]) -> None:
+        for _, batch in _batches(sequences, task.batch_tokens):
+            inputs = {"input_ids": batch.input_ids_BT, "labels": batch.labels_BT}
+            model(**{name: tensor.to(task.device) for name, tensor in inputs.items()}).loss.backward()
+            model.zero_grad()
+
+    return _work(task, run, sequences)
+
+
+def matrix_peak(task: Task) -> Work:
+    """The fastest that the device multiplies: 20 products of square matrices; ``examples`` counts operations."""
+    n = 8192 if task.device == "cuda" else 2048
+    left, right = (torch.randn(n, n, device=task.device, dtype=task.torch_dtype) for _ in range(2))
+
+    def run() -> None:
+        for _ in range(20):
+            left @ right
+
+    return Work(run, run, 20 * 2 * n**3)
+
+
+def _model(task: Task) -> Any:
+    return load_trainable(load_base(task.base, task.torch_dtype), [Path(task.adapter)]).eval()
+
+
+def _sequences(task: Task) -> list[Rendered]:
+    return [Rendered(s["input_ids"], s["labels"], len(s["input_ids"])) for s in task.sequences()]
+
+
+def _work(task: Task, run: Any, sequences: list[Rendered]) -> Work:
+    few = sequences if task.device == "cuda" else sequences[:4]
+    return Work(lambda: run(sequences), lambda: run(few), len(sequences))
+
+
+def _batches(sequences: Sequence[Rendered], batch_tokens: int) -> Iterator[tuple[list[int], Batch]]:
+    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
+        yield members, collate([sequences[i] for i in members], pad_id=0)
+
+
+@contextmanager
+def _head_only_at(model: Any, labelled_BT: Tensor) -> Iterator[None]:
+    """While open, the language-model head sees the labelled positions alone, (1, M, H)."""
+    handle = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, args: (args[0][labelled_BT][None], *args[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _NoWeightGradient(torch.autograd.Function):
+    """A linear layer with nothing in its backward pass but the gradient of its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTI: Tensor, anchor: Tensor, weight_OI: Tensor) -> Tensor:
+        ctx.save_for_backward(weight_OI)
+        return nn.functional.linear(x_BTI, weight_OI)
+
+    @staticmethod
+    def backward(ctx: Any, dy_BTO: Tensor) -> tuple[Tensor | None, None, None]:
+        (weight_OI,) = ctx.saved_tensors
+        return (dy_BTO @ weight_OI if ctx.needs_input_grad[0] else None), None, None
+
+
+@contextmanager
+def _without_weight_gradients(layers: Sequence[Layer]) -> Iterator[None]:
+    """While open, a backward pass reaches every trainable layer, as far down as ours goes, and leaves no gradient."""
+    anchor = torch.zeros((), requires_grad=True)  # makes a layer's output need a gradient though its input does not
+    for layer in layers:
+        weight_OI = layer.module.weight.detach()
+        layer.module.forward = lambda x_BTI, weight_OI=weight_OI: _NoWeightGradient.apply(x_BTI, anchor, weight_OI)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.module.forward  # the class's own is seen again
+
+
+@contextmanager
+def _captures_nothing(model: Any, layers: Sequence[Layer], n_examples: int, receive: Any) -> Iterator[None]:
+    """In ``capture``'s place: the engine is told of one gradient without coordinates."""
+    receive(layers[0], torch.empty(n_examples, 0, 0))
+    with _without_weight_gradients(layers):
+        yield
+
+
+class _ProjectsNothing:
+    """In a projection's place."""
+
+    dim = 0
+
+    def begin(self, n_examples: int, like: Tensor) -> Tensor:
+        return like.new_empty(n_examples, 0)
+
+    def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
+        pass
+
+    def finish(self, sums: Tensor) -> Tensor:
+        return sums

@@ -1,0 +1,45 @@
+"""Which float32 matrix product a CPU is asked for.
+
+PyTorch has two: MKL's, slow on processors that are not Intel's, and oneDNN's, which it takes under
+``set_float32_matmul_precision("medium")``. That word allows oneDNN to round to bfloat16, which it does where the
+processor has AMX, and nowhere else that we know of. So it is tried, and taken only where nothing is rounded.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+_EXACT = 1e-5  # relative error; bfloat16 would be near 2e-3, float32 near 1e-6
+
+
+@contextmanager
+def _precision(word: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(word)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@cache
+def onednn_is_exact() -> bool:
+    """Whether this processor's oneDNN multiplies float32 as float32, found by doing it."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    with _precision("medium"):
+        got = a @ b
+    want = a.double() @ b.double()
+    return bool((got - want).norm() / want.norm() < _EXACT)
+
+
+@contextmanager
+def fast_exact_float32() -> Iterator[None]:
+    """While open, float32 products on the CPU are the fastest of those that do not round their factors.
+
+    On CUDA it is IEEE float32, no TF32. The caller's setting is put back.
+    """
+    with _precision("medium" if onednn_is_exact() and not torch.cuda.is_available() else "highest"):
+        yield
