@@ -48,6 +48,7 @@ class Settings(GradientSettings):
     warmup: Literal["auto", "less", "small", "none"] | WarmupSettings = Field(
         "auto", description="auto: `small` for models under 100M parameters, else `less`"
     )
+    score_only: bool = Field(False, description="keep the similarity to this query alone, and no features of the pool")
     max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
 
     @field_validator("budget", mode="before")
@@ -66,6 +67,8 @@ class Settings(GradientSettings):
             raise SettingsError(
                 "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
             )
+        if self.score_only and self.store is not None:
+            raise SettingsError("the store has the pool's features already: leave out score_only")
         if self.projection == "sparse" and self.projection_dim % self.projection_nonzeros:
             raise SettingsError(
                 f"projection_dim {self.projection_dim} is no multiple of projection_nonzeros {self.projection_nonzeros}"

@@ -27,7 +27,18 @@ _REPRESENT = [
     "projection_dim", "projection_nonzeros", "dtype", "storage", "batch_tokens", "shard_rows", "warmup",
     "max_quarantined",
 ]  # fmt: skip
-_SELECT = ["pool", "query", "model", "budget", "method", "algorithm", "store", *_REPRESENT[2:3], *_REPRESENT[4:]]
+_SELECT = [
+    "pool",
+    "query",
+    "model",
+    "budget",
+    "method",
+    "algorithm",
+    "store",
+    "score_only",
+    *_REPRESENT[2:3],
+    *_REPRESENT[4:],
+]
 
 
 @contextmanager

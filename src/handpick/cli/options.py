@@ -17,7 +17,7 @@ def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]],
 
     def decorate(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
         def with_flags(**flags: Any) -> None:
-            command({name: value for name, value in flags.items() if value not in (None, [])})
+            command({name: value for name, value in flags.items() if value not in (None, [], False)})
 
         parameters = [_flag(name, Settings.model_fields[name]) for name in fields]
         with_flags.__name__ = command.__name__
@@ -31,6 +31,11 @@ def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]],
 
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     default = "" if field.default in (None, [], "auto") else f" [default: {field.default}]"
+    if field.annotation is bool:
+        switch = typer.Option(f"--{name.replace('_', '-')}", help=field.description, show_default=False)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, switch]
+        )
     option = typer.Option(
         f"--{name.replace('_', '-')}", help=f"{field.description}{default}", show_default=False,
         metavar=_metavar(name, field),

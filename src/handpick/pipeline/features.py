@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from handpick.choices import Optimizer
+from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
@@ -22,7 +25,7 @@ from handpick.model import (
 )
 from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints, to_be_trained
 from handpick.progress import say
-from handpick.represent.fill import fill
+from handpick.represent.fill import Advance, fill
 from handpick.represent.gradient import (
     GradientEncoder,
     adapter_fingerprint,
@@ -34,6 +37,7 @@ from handpick.represent.gradient import (
 from handpick.represent.settings import GradientSettings
 from handpick.settings import Settings, checked
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest, merge
+from handpick.store.codec import row_norms
 from handpick.store.files import write_whole
 from handpick.store.manifest import MANIFEST_NAME, read_manifest
 
@@ -177,6 +181,28 @@ class Features:
         path = self.settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
         store = FeatureStore.create(path, manifest)
         self._fill(store, query, "sgd", "query features")
+        return store
+
+    def score_store(self, query_store: FeatureStore) -> FeatureStore:
+        """The pool's weighted similarities to the queries, (N, Q) a checkpoint; its features are not kept.
+
+        S[q, n] is the sum of ``array(t, normalized=False)[n, q]`` over the checkpoints t.
+        """
+        query = digest(query_store.manifest.model_dump(mode="json"))
+        manifest = self._manifest(self.pool, self.optimizer)
+        manifest = manifest.model_copy(
+            update={"space": manifest.space | {"scores for": query}, "dim": len(query_store), "storage": "float32"}
+        )
+        store = FeatureStore.create(self.settings.folder / "features" / f"scores-{query}", manifest)
+        weighted_tQK = [np.float32(w) * np.asarray(query_store.array(t)) for t, w in enumerate(query_store.weights)]
+
+        def encode(t: int, batch: Sequence[Example], advance: Advance) -> tuple[list[str], npt.NDArray[np.float32]]:
+            ids, features_BK = self._loaded().encode(t, self.optimizer, batch, advance)
+            norms_B = row_norms(features_BK)
+            unit_BK = features_BK / np.where(norms_B > 0, norms_B, np.float32(1))[:, None]
+            return ids, (unit_BK @ weighted_tQK[t].T).astype(np.float32, copy=False)
+
+        fill(store, self.pool, encode, "pool scores")
         return store
 
     def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, what: str) -> None:

@@ -69,6 +69,8 @@ def run_represent(settings: Settings) -> FeatureStore:
     """``represent_pool`` for settings that are already one object."""
     if find_method(settings.method).optimizer is None:
         raise SettingsError(f"the method {settings.method} needs no features")
+    if settings.score_only:
+        raise SettingsError("score_only is for a selection: `represent` is there to keep the features")
     renderer = open_renderer(settings)
     pool, quarantine = _open("pool", settings.pool, settings)
     features = Features(settings, renderer, pool)
@@ -120,14 +122,22 @@ def _choose(settings: Settings) -> Run:
     pool, quarantine = _open_for(budget, settings)
     features = Features(settings, renderer, pool)
     features.check(query)
-    pool_store = features.pool_store()
+    if settings.score_only:
+        query_store = features.query_store(query)
+        pool_store = features.score_store(query_store)
+    else:
+        pool_store = features.pool_store()
+        query_store = features.query_store(query)
     _set_aside(pool_store, pool, renderer, settings, quarantine)
-    query_store = features.query_store(query)
     _set_aside(query_store, query, renderer, settings, query_quarantine)
 
     fingerprints: Fingerprint = {"pool": _fingerprint(pool_store), "query": _fingerprint(query_store)}
-    path = settings.folder / f"similarity-{digest(fingerprints)}.npy"
-    similarity_QN = np.load(path, mmap_mode="r") if path.exists() else similarity(pool_store, query_store, out=path)
+    if settings.score_only:
+        each_tNQ = [pool_store.array(t, normalized=False) for t in range(len(pool_store.checkpoints))]
+        similarity_QN = np.ascontiguousarray(np.sum(each_tNQ, axis=0).T)
+    else:
+        path = settings.folder / f"similarity-{digest(fingerprints)}.npy"
+        similarity_QN = np.load(path, mmap_mode="r") if path.exists() else similarity(pool_store, query_store, out=path)
     subtask_of = dict(zip(query.ids(), query.column("subtask"), strict=True))
     subtasks = [subtask_of[query_id] or "" for query_id in query_store.ids]
     row_of = {example_id: row for row, example_id in enumerate(pool.ids())}

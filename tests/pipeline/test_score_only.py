@@ -1,0 +1,62 @@
+"""``score_only``: the same choice, and no features of the pool on disk."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handpick
+from handpick.errors import SettingsError
+from tests.pipeline.conftest import Finished
+
+Given = dict[str, Any]
+
+
+def test_the_choice_is_that_of_the_features(given: Given, finished: Finished, out: str) -> None:
+    selection = handpick.select(**given, score_only=True, out=out)
+    assert selection.ids == finished.selection.ids
+    assert selection.picked_for == finished.selection.picked_for
+    assert selection.scores == pytest.approx(finished.selection.scores, abs=1e-5)
+    assert not (Path(out) / "features" / "pool").exists()
+    (scores,) = (Path(out) / "features").glob("scores-*")
+    assert handpick.FeatureStore.open(scores).array(0, normalized=False).shape[1] == 4  # the queries
+
+
+def test_another_budget_needs_no_model(
+    untrained: Given, finished_untrained: Finished, out: str, request: pytest.FixtureRequest
+) -> None:
+    first = handpick.select(**untrained, score_only=True, out=out)
+    assert first.ids == finished_untrained.selection.ids
+    request.getfixturevalue("no_model")
+    more = handpick.select(**untrained | {"budget": 20}, score_only=True, out=out)
+    assert more.ids[:10] == first.ids
+
+
+def test_a_killed_run_goes_on(untrained: Given, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = handpick.select(**untrained, score_only=True, out=out + "-whole")
+    own, calls = handpick.FeatureStore.write_shard, []
+
+    def once(store: handpick.FeatureStore, *args: Any) -> None:
+        if "scores" in store.path.name:
+            calls.append(args[1])
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+        own(store, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handpick.FeatureStore, "write_shard", once)
+        with pytest.raises(KeyboardInterrupt):
+            handpick.select(**untrained, score_only=True, out=out)
+    (scores,) = (Path(out) / "features").glob("scores-*")
+    first = handpick.FeatureStore.open(scores, allow_incomplete=True)
+    assert len(first.missing(0)) == len(first.shards()) - 1
+    again = handpick.select(**untrained, score_only=True, out=out)
+    np.testing.assert_array_equal(again.scores, whole.scores)
+
+
+def test_what_makes_no_sense_is_refused(untrained: Given, finished_untrained: Finished, out: str) -> None:
+    with pytest.raises(SettingsError, match="score_only"):
+        handpick.select(**untrained, score_only=True, store=str(finished_untrained.folder / "features" / "pool"))
+    with pytest.raises(SettingsError, match="score_only"):
+        handpick.represent_pool(pool=untrained["pool"], model=untrained["model"], score_only=True, out=out)
