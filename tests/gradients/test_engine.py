@@ -1,5 +1,7 @@
 """Corners of the gradient engine: odd batches, odd heads, and switches that a caller may have thrown."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -110,3 +112,23 @@ def test_a_head_inside_the_decoder_is_refused() -> None:
     base.base_model_prefix = "nowhere"
     with pytest.raises(ModelError, match="no decoder apart"):
         engine.GradientEngine(model)
+
+
+def test_one_layers_gradient_is_freed_before_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    bmm = torch.bmm
+
+    def watched(*args: torch.Tensor) -> torch.Tensor:
+        if torch._C._current_graph_task_id() == -1:  # attention's own products in the forward pass
+            return bmm(*args)
+        alive.append(sum(ref() is not None for ref in made))
+        product = bmm(*args)
+        made.append(weakref.ref(product))
+        return product
+
+    monkeypatch.setattr(torch, "bmm", watched)
+    model = lora_model("llama", everywhere=True)
+    engine_rows(model, random_sequences(3, VOCAB), batch_tokens=1000)
+    assert len(made) == len(engine.trainable_layers(model))
+    assert max(alive) == 0
