@@ -187,3 +187,12 @@ def test_rank_takes_any_similarity() -> None:
 @pytest.mark.parametrize("name", handpick.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(handpick, name).__name__ == name
+
+
+@pytest.mark.parametrize("imitated", [True, False])
+def test_bfloat16_that_the_machine_imitates_is_named(
+    imitated: bool, untrained: Given, out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("handpick.pipeline.features.has_bfloat16", lambda: not imitated)
+    handpick.select(**untrained, dtype="bfloat16", out=out)
+    assert ("no instructions for bfloat16" in capsys.readouterr().err) is imitated
