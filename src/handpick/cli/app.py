@@ -40,6 +40,11 @@ _SELECT = [
     *_REPRESENT[4:],
 ]
 
+_DOCTOR = [
+    "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",
+    "seed", "batch_tokens", "max_quarantined",
+]  # fmt: skip
+
 
 @contextmanager
 def _plainly() -> Iterator[None]:
@@ -98,6 +103,28 @@ def represent(settings: dict[str, Any]) -> None:
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
         typer.echo(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
+
+
+@app.command()
+@takes(_DOCTOR)
+def doctor(settings: dict[str, Any]) -> None:
+    """Check, on a few examples, that gradients are right on this model, data and machine, and how fast.
+
+    handpick doctor --pool pool.jsonl.gz --model MODEL
+    """
+    from handpick.settings import checked
+
+    with _plainly():
+        from handpick.doctor import examine
+
+        failed = 0
+        for check in examine(checked(settings, where="--")):
+            typer.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<10} {check.found}")
+            if not check.passed:
+                failed += 1
+                typer.echo(f"                {check.advice}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,0 +1,202 @@
+"""Does this work on this model, data and machine? A few examples through the engine and through plain autograd.
+
+Legend: N examples, D coordinates of the gradient, K features, T positions, V vocabulary.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from handpick.data.batching import collate, token_batches
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.gradients.engine import GradientEngine
+from handpick.gradients.kernels import onednn_is_exact
+from handpick.gradients.layers import canonical_name
+from handpick.gradients.projection import NoProjection, Projection, projection
+from handpick.model import compute_dtype, device, has_bfloat16, load_base, load_tokenizer, padding_id
+from handpick.objectives.next_token import token_weights
+from handpick.represent.gradient import render_usable
+from handpick.settings import Settings
+from handpick.training.settings import SMALL
+from handpick.training.warmup import load_trainable, new_adapter
+
+_LOOKED_AT = 200  # records of the pool
+_EXAMPLES = 8
+_HELD = 1 << 31  # bytes of raw gradients that are held at once
+_EXACT = 1e-4  # relative error; float32 on two ways through the same model
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: what was looked at, whether it is well, what was found, and what to do where it is not."""
+
+    name: str
+    passed: bool
+    found: str
+    advice: str
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Every check in turn, as it is done.
+
+    Raises:
+        HandpickError: the model, the checkpoint or the pool cannot be used at all.
+    """
+    if settings.model is None:
+        raise SettingsError("no model given: name a folder or a model on the Hub with --model")
+    if not settings.pool:
+        raise SettingsError("no pool given: name a file with --pool")
+    tokenizer = load_tokenizer(settings.model)
+    sequences, check = _data(settings, Renderer(tokenizer))
+    yield check
+    pad_id = padding_id(tokenizer)
+
+    exact = _model(settings, torch.float32)
+    engine = GradientEngine(exact)
+    n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
+    sequences = sequences[:n_held]
+    what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
+    yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
+
+    raw = NoProjection(engine.n_coordinates)
+    together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=1 << 30)
+    autograd_ND = torch.stack([_autograd(exact, sequence, engine) for sequence in sequences])
+    error = _relative_error(together_ND, autograd_ND)
+    yield Check(
+        "gradient", error <= _EXACT, f"relative error {error:.1e} against plain autograd, float32, one at a time",
+        "the gradients of this model are not exact: do not use them, and report the model's architecture",
+    )  # fmt: skip
+    alone_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=1)
+    error = _relative_error(together_ND, alone_ND)
+    yield Check(
+        "padding", error <= _EXACT, f"relative error {error:.1e} between a padded batch and each example alone",
+        "this model's rows depend on their neighbours: --batch-tokens 1 takes each example alone",
+    )  # fmt: skip
+
+    dtype = compute_dtype(settings.dtype)
+    word = str(dtype).removeprefix("torch.")
+    imitated = dtype == torch.bfloat16 and not has_bfloat16()
+    own_engine = engine
+    if dtype != torch.float32:
+        own_engine = GradientEngine(_model(settings, dtype))
+    cosine = _cosines(_rows(own_engine, sequences, pad_id, raw, batch_tokens=1 << 30), autograd_ND).min().item()
+    kernels = "" if device().type == "cuda" else f"; float32 products by {'oneDNN' if onednn_is_exact() else 'default'}"
+    yield Check(
+        "dtype", cosine >= 0.99 and not imitated,
+        f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {cosine:.5f}{kernels}",
+        "--dtype float32" + (": this machine only imitates bfloat16, several times slower" if imitated else ""),
+    )  # fmt: skip
+
+    project = projection(
+        settings.projection, engine.n_coordinates, settings.projection_dim, settings.seed, settings.projection_nonzeros
+    )
+    projected_NK = _rows(engine, sequences, pad_id, project, batch_tokens=1 << 30)
+    unit_ND, unit_NK = (nn.functional.normalize(rows.double()) for rows in (autograd_ND, projected_NK))
+    off_diagonal = ~torch.eye(len(unit_ND), dtype=torch.bool)
+    rms = (unit_ND @ unit_ND.T - unit_NK @ unit_NK.T)[off_diagonal].square().mean().sqrt().item()
+    bound = 3 / project.dim**0.5
+    yield Check(
+        "projection", rms <= bound,
+        f"{settings.projection} to {project.dim:,}: RMS error of the cosine {rms:.4f} (at most {bound:.4f})",
+        "a larger --projection-dim",
+    )  # fmt: skip
+    yield _speed(own_engine, sequences, pad_id, project, settings.batch_tokens)
+
+
+def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check]:
+    with tempfile.TemporaryDirectory() as folder:
+        quarantine = Quarantine(Path(folder) / "quarantine.jsonl", settings.max_quarantined)
+        pool = Pool.open(list(settings.pool), cache=Path(folder) / "parsed", quarantine=quarantine)
+        looked_at = list(pool.examples(0, min(_LOOKED_AT, len(pool))))
+    _, sequences, refused = render_usable(looked_at, renderer, settings.max_length)
+    if len(sequences) < 2:
+        why = f": the first has {refused[0][1]}" if refused else ""
+        raise DataError(f"of the first {len(looked_at)} records {len(sequences)} can be used, and it takes two{why}")
+    lengths = [len(sequence.input_ids) for sequence in sequences]
+    return sequences[:_EXAMPLES], Check(
+        "data", len(refused) * 2 <= len(looked_at),
+        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens",
+        f"more than half would be set aside, the first for {refused[0][1]}; is --max-length long enough?"
+        if refused else "",
+    )  # fmt: skip
+
+
+def _model(settings: Settings, dtype: torch.dtype) -> nn.Module:
+    assert settings.model is not None  # `examine` has checked
+    base = load_base(settings.model, dtype)
+    if settings.checkpoints:
+        return load_trainable(base, [Path(settings.checkpoints[0])])
+    model = new_adapter(base, SMALL.lora, settings.seed, in_float32=False)
+    generator = torch.Generator().manual_seed(settings.seed)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:  # zero in a new adapter, which would hide A's gradient
+            parameter.data.copy_(0.01 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def _rows(
+    engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, *, batch_tokens: int
+) -> Tensor:
+    """Features (N, K) on the CPU, in the order of ``sequences``."""
+    rows_NK = torch.empty(len(sequences), project.dim)
+    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
+        batch = collate([sequences[i] for i in members], pad_id)
+        rows_NK[members] = engine.features(batch, token_weights(batch), project).to("cpu", torch.float32)
+    return rows_NK
+
+
+def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> Tensor:
+    """The gradient of one example's mean loss, (D,), as anybody would write it."""
+    model.eval()
+    model.zero_grad()
+    ids_1T = torch.tensor([sequence.input_ids], device=device())
+    logits_TV = model(input_ids=ids_1T, use_cache=False).logits[0]
+    labels_T = torch.tensor(sequence.labels, device=device())
+    nn.functional.cross_entropy(logits_TV[:-1].float(), labels_T[1:], ignore_index=IGNORED).backward()
+    gradients = {canonical_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad}
+    flat = [gradients[layer.name] for layer in engine.layers]
+    row_D = torch.cat([grad.flatten() for grad in flat if grad is not None]).cpu()
+    model.zero_grad()
+    return row_D
+
+
+def _relative_error(got_ND: Tensor, want_ND: Tensor) -> float:
+    return float(((got_ND - want_ND).norm(dim=1) / want_ND.norm(dim=1)).max())
+
+
+def _cosines(left_ND: Tensor, right_ND: Tensor) -> Tensor:
+    return nn.functional.cosine_similarity(left_ND, right_ND, dim=1)
+
+
+def _speed(
+    engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, batch_tokens: int
+) -> Check:
+    def once() -> float:
+        began = time.perf_counter()
+        _rows(engine, sequences, pad_id, project, batch_tokens=batch_tokens)
+        return time.perf_counter() - began
+
+    once()
+    rate = len(sequences) / once()
+    found = (
+        f"{rate:,.1f} plain rows a second and checkpoint; at most {_peak_bytes() / 2**30:.1f} GiB held"
+    )
+    return Check("speed", True, found, "")
+
+
+def _peak_bytes() -> int:
+    """The most memory this process has held: of the GPU where there is one."""
+    if device().type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

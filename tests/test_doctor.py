@@ -1,0 +1,79 @@
+"""``handpick doctor`` on a small model: all well, and what it says when something is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from handpick import doctor
+from handpick.cli import app
+from handpick.doctor import Check, examine
+from handpick.errors import DataError
+from handpick.gradients.engine import GradientEngine
+from handpick.settings import Settings
+from tests.conftest import write_jsonl
+
+NAMES = ["data", "adapter", "gradient", "padding", "dtype", "projection", "speed"]
+
+
+@pytest.fixture
+def settings(tiny_model: Path, pool_records: list[dict[str, Any]], tmp_path: Path) -> Settings:
+    pool = write_jsonl(tmp_path / "pool.jsonl", pool_records[:30])
+    return Settings(pool=str(pool), model=str(tiny_model), max_length=256, projection_dim=512, dtype="float32")
+
+
+def checks(settings: Settings) -> dict[str, Check]:
+    return {check.name: check for check in examine(settings)}
+
+
+def test_all_is_well(settings: Settings) -> None:
+    found = checks(settings)
+    assert list(found) == NAMES
+    assert all(check.passed for check in found.values()), found
+
+
+def test_a_wrong_gradient_is_caught(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = GradientEngine.features
+    monkeypatch.setattr(GradientEngine, "features", lambda *args: own(*args) * 1.01)
+    failed = [name for name, check in checks(settings).items() if not check.passed]
+    assert failed == ["gradient"]
+
+
+def test_rows_that_depend_on_their_neighbours_are_caught(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = GradientEngine.features
+
+    def leaking(*args: Any) -> torch.Tensor:
+        rows_BK = own(*args)
+        return rows_BK + 0.01 * (rows_BK.sum(0) - rows_BK)
+
+    monkeypatch.setattr(GradientEngine, "features", leaking)
+    assert not checks(settings)["padding"].passed
+
+
+def test_a_type_that_the_machine_imitates_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "has_bfloat16", lambda: False)
+    check = checks(settings.model_copy(update={"dtype": "bfloat16"}))["dtype"]
+    assert not check.passed
+    assert "--dtype float32" in check.advice
+
+
+def test_a_pool_without_responses_is_refused(settings: Settings, tmp_path: Path) -> None:
+    silent = [{"messages": [{"role": "user", "content": f"Anyone? {i}"}]} for i in range(5)]
+    pool = write_jsonl(tmp_path / "silent.jsonl", silent)
+    with pytest.raises(DataError, match="0 can be used"):
+        checks(settings.model_copy(update={"pool": [str(pool)]}))
+
+
+def test_the_command_prints_a_line_a_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ["doctor", "--pool", settings.pool[0], "--model", str(settings.model), "--max-length", "256"]
+    result = CliRunner().invoke(app, [*flags, "--dtype", "float32"])
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("ok  ")]
+    assert [line.split()[1] for line in lines] == NAMES
+    own = GradientEngine.features
+    monkeypatch.setattr(GradientEngine, "features", lambda *args: own(*args) * 1.01)
+    result = CliRunner().invoke(app, [*flags, "--dtype", "float32"])
+    assert result.exit_code == 1
+    assert "FAIL gradient" in result.output
