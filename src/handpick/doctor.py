@@ -94,7 +94,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     kernels = "" if device().type == "cuda" else f"; float32 products by {'oneDNN' if onednn_is_exact() else 'default'}"
     yield Check(
         "dtype", cosine >= 0.99 and not imitated,
-        f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {cosine:.5f}{kernels}",
+        f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {min(cosine, 1):.5f}{kernels}",
         "--dtype float32" + (": this machine only imitates bfloat16, several times slower" if imitated else ""),
     )  # fmt: skip
 
@@ -189,9 +189,7 @@ def _speed(
 
     once()
     rate = len(sequences) / once()
-    found = (
-        f"{rate:,.1f} plain rows a second and checkpoint; at most {_peak_bytes() / 2**30:.1f} GiB held"
-    )
+    found = f"{rate:,.1f} plain rows a second and checkpoint; at most {_peak_bytes() / 2**30:.1f} GiB held"
     return Check("speed", True, found, "")
 
 
