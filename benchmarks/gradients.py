@@ -1,8 +1,11 @@
 """What a gradient row costs: ours, the floor that it stands on, LESS's loop and Bergson.
 
     python -m venv peers                            # a second environment, for what handpick does not need
-    peers/bin/pip install -c constraints.txt torch==2.13.0 transformers peft accelerate datasets
-    peers/bin/pip install bergson==2.5.1 traker==0.3.2
+    peers/bin/pip install -c constraints.txt torch==2.13.0
+    peers/bin/pip install -c constraints.txt transformers peft accelerate datasets safetensors numpy scipy \\
+        jinja2 "jaxtyping>=0.3.3" ml_dtypes natsort petname pyarrow pyyaml simple-parsing torchopt tqdm pydantic \\
+        traker==0.3.2
+    peers/bin/pip install --no-deps bergson==2.5.1   # its other requirements are large, and not used here
     python benchmarks/gradients.py --peers-python peers/bin/python
 
 256 records of the demo pool at their real lengths, on a random Llama with LESS's adapter and on the shipped model. In

@@ -10,9 +10,12 @@ from typer.testing import CliRunner
 from handpick import doctor
 from handpick.cli import app
 from handpick.doctor import Check, examine
-from handpick.errors import DataError
+from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
+from handpick.model import load_base
 from handpick.settings import Settings
+from handpick.training.settings import LoraSettings
+from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
 NAMES = ["data", "adapter", "gradient", "padding", "dtype", "projection", "speed"]
@@ -50,6 +53,44 @@ def test_rows_that_depend_on_their_neighbours_are_caught(settings: Settings, mon
 
     monkeypatch.setattr(GradientEngine, "features", leaking)
     assert not checks(settings)["padding"].passed
+
+
+def test_examples_of_one_length_get_one_to_pad(
+    settings: Settings, pool_records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alike = [{**pool_records[0], "id": str(i)} for i in range(10)]
+    update = {"pool": [str(write_jsonl(tmp_path / "mixed.jsonl", [*alike, *pool_records[1:5]]))]}
+    assert "a padded batch" in checks(settings.model_copy(update=update))["padding"].found
+    update = {"pool": [str(write_jsonl(tmp_path / "alike.jsonl", alike))]}
+    assert "nothing to pad" in checks(settings.model_copy(update=update))["padding"].found
+
+
+def test_bad_records_are_counted(settings: Settings, tmp_path: Path) -> None:
+    pool = tmp_path / "bad.jsonl"
+    pool.write_text("{oops\n" * 3 + Path(settings.pool[0]).read_text())
+    check = next(examine(settings.model_copy(update={"pool": [str(pool)]})))
+    assert "; 3 of the whole pool" in check.found
+
+
+def test_a_large_model_gets_the_adapter_of_its_preset(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "SMALL_MODEL", 0)
+    found = checks(settings)
+    assert all(check.passed for check in found.values()), found
+    assert "65,536 coordinates" in found["adapter"].found  # rank 128, not 16
+
+
+def test_more_tokens_than_positions_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "position_limit", lambda name: 64)
+    with pytest.raises(SettingsError, match="--max-length 64 or less"):
+        checks(settings)
+
+
+def test_a_checkpoint_is_taken_where_one_is_named(settings: Settings, tmp_path: Path) -> None:
+    fresh = new_adapter(load_base(str(settings.model), torch.float32), LoraSettings(rank=2), 0, in_float32=True)
+    fresh.save_pretrained(tmp_path / "fresh")  # type: ignore[operator]
+    found = checks(settings.model_copy(update={"checkpoints": [str(tmp_path / "fresh")]}))
+    assert all(check.passed for check in found.values()), found
+    assert "512 coordinates (of the first checkpoint)" in found["adapter"].found  # B alone: A has no gradient yet
 
 
 def test_a_type_that_the_machine_imitates_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

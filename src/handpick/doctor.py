@@ -24,11 +24,20 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.kernels import onednn_is_exact
 from handpick.gradients.layers import canonical_name
 from handpick.gradients.projection import NoProjection, Projection, projection
-from handpick.model import compute_dtype, device, has_bfloat16, load_base, load_tokenizer, padding_id
+from handpick.model import (
+    compute_dtype,
+    device,
+    has_bfloat16,
+    load_base,
+    load_tokenizer,
+    padding_id,
+    parameter_count,
+    position_limit,
+)
 from handpick.objectives.next_token import token_weights
 from handpick.represent.gradient import render_usable
 from handpick.settings import Settings
-from handpick.training.settings import SMALL
+from handpick.training.settings import SMALL, SMALL_MODEL, WarmupSettings
 from handpick.training.warmup import load_trainable, new_adapter
 
 _LOOKED_AT = 200  # records of the pool
@@ -58,6 +67,12 @@ def examine(settings: Settings) -> Iterator[Check]:
     if not settings.pool:
         raise SettingsError("no pool given: name a file with --pool")
     tokenizer = load_tokenizer(settings.model)
+    limit = position_limit(settings.model)
+    if limit is not None and settings.max_length > limit:
+        raise SettingsError(
+            f"the model reads {limit} tokens at most, and max_length is {settings.max_length}; give "
+            f"--max-length {limit} or less"
+        )
     sequences, check = _data(settings, Renderer(tokenizer))
     yield check
     pad_id = padding_id(tokenizer)
@@ -65,7 +80,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     exact = _model(settings, torch.float32)
     engine = GradientEngine(exact)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
-    sequences = sequences[:n_held]
+    sequences = _unlike(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
     yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
 
@@ -79,8 +94,10 @@ def examine(settings: Settings) -> Iterator[Check]:
     )  # fmt: skip
     alone_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=1)
     error = _relative_error(together_ND, alone_ND)
+    lengths = {len(sequence.input_ids) for sequence in sequences}
+    against = "a padded batch" if len(lengths) > 1 else f"a batch (nothing to pad: all have {lengths.pop()} tokens)"
     yield Check(
-        "padding", error <= _EXACT, f"relative error {error:.1e} between a padded batch and each example alone",
+        "padding", error <= _EXACT, f"relative error {error:.1e} between {against} and each example alone",
         "this model's rows depend on their neighbours: --batch-tokens 1 takes each example alone",
     )  # fmt: skip
 
@@ -111,7 +128,11 @@ def examine(settings: Settings) -> Iterator[Check]:
         f"{settings.projection} to {project.dim:,}: RMS error of the cosine {rms:.4f} (at most {bound:.4f})",
         "a larger --projection-dim",
     )  # fmt: skip
-    yield _speed(own_engine, sequences, pad_id, project, settings.batch_tokens)
+    engine = own_engine
+    del exact, own_engine  # so that of two models one is left, and the GPU's memory is that of a run
+    if device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    yield _speed(engine, sequences, pad_id, project, settings.batch_tokens)
 
 
 def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check]:
@@ -124,12 +145,22 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
         why = f": the first has {refused[0][1]}" if refused else ""
         raise DataError(f"of the first {len(looked_at)} records {len(sequences)} can be used, and it takes two{why}")
     lengths = [len(sequence.input_ids) for sequence in sequences]
-    return sequences[:_EXAMPLES], Check(
+    bad = f"; {quarantine.count} of the whole pool are set aside as they are read" if quarantine.count else ""
+    return sequences, Check(
         "data", len(refused) * 2 <= len(looked_at),
-        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens",
+        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens{bad}",
         f"more than half would be set aside, the first for {refused[0][1]}; is --max-length long enough?"
         if refused else "",
     )  # fmt: skip
+
+
+def _unlike(sequences: list[Rendered], n: int) -> list[Rendered]:
+    """The first ``n``; where these have one length, the second makes way for the shortest of another, to be padded."""
+    chosen = sequences[:n]
+    others = [s for s in sequences if len(s.input_ids) != len(chosen[0].input_ids)]
+    if others and len({len(s.input_ids) for s in chosen}) == 1:
+        chosen[1] = min(others, key=lambda s: len(s.input_ids))
+    return chosen
 
 
 def _model(settings: Settings, dtype: torch.dtype) -> nn.Module:
@@ -137,7 +168,8 @@ def _model(settings: Settings, dtype: torch.dtype) -> nn.Module:
     base = load_base(settings.model, dtype)
     if settings.checkpoints:
         return load_trainable(base, [Path(settings.checkpoints[0])])
-    model = new_adapter(base, SMALL.lora, settings.seed, in_float32=False)
+    lora = SMALL.lora if parameter_count(settings.model) < SMALL_MODEL else WarmupSettings().lora
+    model = new_adapter(base, lora, settings.seed, in_float32=False)
     generator = torch.Generator().manual_seed(settings.seed)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:  # zero in a new adapter, which would hide A's gradient
@@ -189,7 +221,8 @@ def _speed(
 
     once()
     rate = len(sequences) / once()
-    found = f"{rate:,.1f} plain rows a second and checkpoint; at most {_peak_bytes() / 2**30:.1f} GiB held"
+    held = f"at most {_peak_bytes() / 2**30:.1f} GiB held"
+    found = f"{rate:,.1f} examples a second at a checkpoint, without Adam's state; {held}"
     return Check("speed", True, found, "")
 
 
