@@ -32,7 +32,7 @@ from typing import Any
 
 F32, BF16 = "float32", "bfloat16"
 SHORT = {F32: "f32", BF16: "bf16"}
-INSTALL = {"less": "pip install traker==0.3.2", "bergson": "pip install bergson==2.5.1"}
+INSTALL = {"less": "pip install traker==0.3.2", "bergson": "see the first lines of benchmarks/gradients.py"}
 UNPROJECTED = {"examples": 64, "batch_tokens": 1024}  # whole gradients: 16 MiB an example and type
 
 

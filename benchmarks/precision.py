@@ -17,6 +17,7 @@ from torch import from_numpy
 
 import handpick
 from handpick import embedded
+from handpick.fingerprint import digest
 
 
 def main() -> None:
@@ -36,17 +37,13 @@ def main() -> None:
 
     def run(dtype: str, **more: object) -> dict[str, tuple[np.ndarray, list[str]]]:
         found = {}
+        out = args.runs / dtype
         for target in args.targets:
-            out = args.runs / dtype
             query = str(embedded.target_path(target))
-            chosen = handpick.select(query=query, dtype=dtype, out=str(out), **settings, **more).ids
-            newest = max(out.glob("similarity-*.npy"), key=lambda path: path.stat().st_mtime)
-            found[target] = (np.load(newest), chosen)
+            selection = handpick.select(query=query, dtype=dtype, out=str(out), **settings, **more)
+            found[target] = (np.load(out / f"similarity-{digest(selection.fingerprints)}.npy"), selection.ids)
         return found
 
-    for dtype in ("float32", *args.dtypes):  # a similarity's age tells whose it is
-        for path in (args.runs / dtype).glob("similarity-*.npy"):
-            path.unlink()
     exact = run("float32")
     checkpoints = sorted(str(path) for path in (args.runs / "float32" / "warmup").glob("checkpoint-*"))
     rows_ND = handpick.FeatureStore.open(args.runs / "float32" / "features" / "pool").array(0)

@@ -1,6 +1,7 @@
 """What each random projection does to real gradients: the error of the cosine, and which candidates come first.
 
     python benchmarks/projection.py
+    python benchmarks/projection.py --time    # milliseconds a row instead, 4.19 M coordinates to 8192, in one thread
 
 Raw gradients (``--projection none``) of the embedded pool and target at the checkpoint of a small warmup, the pool's
 through Adam as LESS has it. Each projection is compared with the exact cosine: the root mean square error over all
@@ -12,6 +13,7 @@ output = coordinate modulo K (the sign fold), both written out here.
 import argparse
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +96,41 @@ def records(n: int) -> list[bytes]:
     return [every[i] for i in np.linspace(0, len(every) - 1, n).astype(int)]
 
 
+def time_them() -> None:
+    """Medians of nine rounds in turn: 22 rows, a layer of 65,536 coordinates at a time, as the engine feeds them."""
+    torch.set_num_threads(1)
+    n_rows, size, n_layers, dim = 22, 1 << 16, 64, 8192
+    rows_BP = torch.randn(n_rows, size, generator=torch.Generator().manual_seed(0))
+    sparse = {s: projection("sparse", size * n_layers, dim, 0, s) for s in (1, 4)}
+    outputs_LP = (random_bits(torch.arange(size * n_layers), 1) >> 8).remainder(2 * dim).view(n_layers, size)
+
+    def by_runs(s: int) -> None:
+        sums = sparse[s].begin(n_rows, rows_BP)
+        for layer in range(n_layers):
+            for start in range(0, size, dim):
+                sparse[s].add(sums, rows_BP[:, start : start + dim], layer * size + start)
+        sparse[s].finish(sums)
+
+    def to_random_outputs() -> None:
+        sums_BK = torch.zeros(n_rows, 2 * dim)  # plus and minus apart, so that no sign is multiplied
+        for output_P in outputs_LP:
+            sums_BK.scatter_add_(1, output_P.expand(n_rows, size), rows_BP)
+
+    contenders = {
+        "sparse, s = 1": lambda: by_runs(1), "sparse, s = 4": lambda: by_runs(4),
+        "count sketch by scatter_add_": to_random_outputs,
+    }  # fmt: skip
+    took: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(10):
+        for name, contender in contenders.items():
+            began = time.perf_counter()
+            contender()
+            took[name].append((time.perf_counter() - began) / n_rows * 1000)
+    print("| projection | ms a row |\n|---|---|")
+    for name, times in took.items():
+        print(f"| {name} | {np.median(times[1:]):.1f} |")  # the first round makes the signs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="gsm8k")
@@ -103,7 +140,11 @@ def main() -> None:
     parser.add_argument("--dims", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384])
     parser.add_argument("--runs", type=Path, default=Path("runs/projection"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/projection"))
+    parser.add_argument("--time", action="store_true", help="time them instead")
     args = parser.parse_args()
+    if args.time:
+        time_them()
+        return
 
     query_QD, pool_ND = raw_gradients(args.target, args.pool, args.rank, args.runs / f"{args.target}-{args.rank}")
     exact_QN = cosines_QN(query_QD, pool_ND)

@@ -4,13 +4,12 @@ Legend: N examples, B of a batch, T positions, M labelled positions, H hidden si
 I inputs of a layer, K features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from peers.common import Task, Work
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.projection import projection
 from handpick.model import load_base
 from handpick.objectives.next_token import token_weights
+from handpick.represent.gradient import encode_sequences
 from handpick.training.checkpoint import load_moments
 from handpick.training.warmup import load_trainable
 
@@ -41,64 +41,55 @@ def features(task: Task) -> Work:
     project = projection("sparse" if projected else "none", engine.n_coordinates, PROJECTED, seed=0, nonzeros=1)
     moments = load_moments(Path(task.adapter), model) if task.options["adam"] else None
     precondition = AdamPreconditioner(moments, "less") if moments else None
-    sequences = _sequences(task)
-    features_NK = np.empty((len(sequences), PROJECTED if projected else 0), dtype=np.float32)
 
-    def run(sequences: Sequence[Rendered]) -> None:
-        for members, batch in _batches(sequences, task.batch_tokens):
-            rows_BK = engine.features(batch, token_weights(batch), project, precondition)
-            if projected:
-                features_NK[members] = rows_BK.to("cpu", torch.float32).numpy()
+    def rows(sequences: Sequence[Rendered]) -> None:
+        encode_sequences(engine, sequences, 0, project, task.batch_tokens, precondition)
 
-    return _work(task, run, sequences)
+    def each_batch(batch: Batch) -> None:
+        engine.features(batch, token_weights(batch), project, precondition)
+
+    return _work(task, rows) if projected else _over_batches(task, each_batch)
 
 
 def own_floor(task: Task) -> Work:
     """Our forward and backward pass alone: the engine, made to capture nothing, so that no weight has a gradient."""
-    model = _model(task)
-    engine = GradientEngine(model)
-    sequences = _sequences(task)
+    engine = GradientEngine(_model(task))
 
-    def run(sequences: Sequence[Rendered]) -> None:
+    def each_batch(batch: Batch) -> None:
         with patch.object(handpick.gradients.engine, "capture", _captures_nothing):
-            for _, batch in _batches(sequences, task.batch_tokens):
-                engine.features(batch, token_weights(batch), _ProjectsNothing())
+            engine.features(batch, token_weights(batch), _ProjectsNothing())
 
-    return _work(task, run, sequences)
+    return _over_batches(task, each_batch)
 
 
 def floor(task: Task) -> Work:
     """The same, as plain PyTorch: our batches, the head at labelled positions, no weight's gradient."""
     model = _model(task)
     layers = trainable_layers(model)
-    sequences = _sequences(task)
 
-    def run(sequences: Sequence[Rendered]) -> None:
-        for _, batch in _batches(sequences, task.batch_tokens):
-            target_BT = batch.targets_BT.to(task.device)
-            labelled_BT = target_BT != IGNORED
-            weight_M = token_weights(batch).float().to(task.device)[labelled_BT.nonzero()[:, 0]]
-            with _without_weight_gradients(layers), _head_only_at(model, labelled_BT):
-                # padding comes last, where a causal model never looks
-                logits_MV = model(input_ids=batch.input_ids_BT.to(task.device), use_cache=False).logits[0]
-                nats_M = nn.functional.cross_entropy(logits_MV.float(), target_BT[labelled_BT], reduction="none")
-                (weight_M * nats_M).sum().backward()
+    def each_batch(batch: Batch) -> None:
+        target_BT = batch.targets_BT.to(task.device)
+        labelled_BT = target_BT != IGNORED
+        weight_M = token_weights(batch).float().to(task.device)[labelled_BT.nonzero()[:, 0]]
+        with _without_weight_gradients(layers), _head_only_at(model, labelled_BT):
+            # padding comes last, where a causal model never looks
+            logits_MV = model(input_ids=batch.input_ids_BT.to(task.device), use_cache=False).logits[0]
+            nats_M = nn.functional.cross_entropy(logits_MV.float(), target_BT[labelled_BT], reduction="none")
+            (weight_M * nats_M).sum().backward()
 
-    return _work(task, run, sequences)
+    return _over_batches(task, each_batch)
 
 
 def plain(task: Task) -> Work:
     """What training does in the same batches: logits everywhere, and the gradient of the adapter's weights."""
     model = _model(task)
-    sequences = _sequences(task)
 
-    def run(sequences: Sequence[Rendered]) -> None:
-        for _, batch in _batches(sequences, task.batch_tokens):
-            inputs = {"input_ids": batch.input_ids_BT, "labels": batch.labels_BT}
-            model(**{name: tensor.to(task.device) for name, tensor in inputs.items()}).loss.backward()
-            model.zero_grad()
+    def each_batch(batch: Batch) -> None:
+        inputs = {"input_ids": batch.input_ids_BT, "labels": batch.labels_BT}
+        model(**{name: tensor.to(task.device) for name, tensor in inputs.items()}).loss.backward()
+        model.zero_grad()
 
-    return _work(task, run, sequences)
+    return _over_batches(task, each_batch)
 
 
 def matrix_peak(task: Task) -> Work:
@@ -117,18 +108,21 @@ def _model(task: Task) -> Any:
     return load_trainable(load_base(task.base, task.torch_dtype), [Path(task.adapter)]).eval()
 
 
-def _sequences(task: Task) -> list[Rendered]:
-    return [Rendered(s["input_ids"], s["labels"], len(s["input_ids"])) for s in task.sequences()]
-
-
-def _work(task: Task, run: Any, sequences: list[Rendered]) -> Work:
+def _work(task: Task, run: Callable[[Sequence[Rendered]], None]) -> Work:
+    """``run`` on all sequences of the task, and on a few to warm up."""
+    sequences = [Rendered(s["input_ids"], s["labels"], len(s["input_ids"])) for s in task.sequences()]
     few = sequences if task.device == "cuda" else sequences[:4]
     return Work(lambda: run(sequences), lambda: run(few), len(sequences))
 
 
-def _batches(sequences: Sequence[Rendered], batch_tokens: int) -> Iterator[tuple[list[int], Batch]]:
-    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
-        yield members, collate([sequences[i] for i in members], pad_id=0)
+def _over_batches(task: Task, each_batch: Callable[[Batch], None]) -> Work:
+    """``each_batch`` on the batches that the engine would get."""
+
+    def run(sequences: Sequence[Rendered]) -> None:
+        for members in token_batches([len(s.input_ids) for s in sequences], task.batch_tokens):
+            each_batch(collate([sequences[i] for i in members], pad_id=0))
+
+    return _work(task, run)
 
 
 @contextmanager

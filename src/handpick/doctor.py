@@ -15,7 +15,6 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from handpick.data.batching import collate, token_batches
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
@@ -24,20 +23,11 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.kernels import onednn_is_exact
 from handpick.gradients.layers import canonical_name
 from handpick.gradients.projection import NoProjection, Projection, projection
-from handpick.model import (
-    compute_dtype,
-    device,
-    has_bfloat16,
-    load_base,
-    load_tokenizer,
-    padding_id,
-    parameter_count,
-    position_limit,
-)
-from handpick.objectives.next_token import token_weights
-from handpick.represent.gradient import render_usable
+from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
+from handpick.pipeline.checkpoints import new_lora
+from handpick.pipeline.features import check_max_length, open_renderer
+from handpick.represent.gradient import encode_sequences, render_usable
 from handpick.settings import Settings
-from handpick.training.settings import SMALL, SMALL_MODEL, WarmupSettings
 from handpick.training.warmup import load_trainable, new_adapter
 
 _LOOKED_AT = 200  # records of the pool
@@ -62,20 +52,13 @@ def examine(settings: Settings) -> Iterator[Check]:
     Raises:
         HandpickError: the model, the checkpoint or the pool cannot be used at all.
     """
-    if settings.model is None:
-        raise SettingsError("no model given: name a folder or a model on the Hub with --model")
+    renderer = open_renderer(settings)
     if not settings.pool:
-        raise SettingsError("no pool given: name a file with --pool")
-    tokenizer = load_tokenizer(settings.model)
-    limit = position_limit(settings.model)
-    if limit is not None and settings.max_length > limit:
-        raise SettingsError(
-            f"the model reads {limit} tokens at most, and max_length is {settings.max_length}; give "
-            f"--max-length {limit} or less"
-        )
-    sequences, check = _data(settings, Renderer(tokenizer))
+        raise SettingsError("no pool given: name a file or a data set with --pool")
+    check_max_length(settings)
+    sequences, check = _data(settings, renderer)
     yield check
-    pad_id = padding_id(tokenizer)
+    pad_id = padding_id(renderer.tokenizer)
 
     exact = _model(settings, torch.float32)
     engine = GradientEngine(exact)
@@ -168,8 +151,7 @@ def _model(settings: Settings, dtype: torch.dtype) -> nn.Module:
     base = load_base(settings.model, dtype)
     if settings.checkpoints:
         return load_trainable(base, [Path(settings.checkpoints[0])])
-    lora = SMALL.lora if parameter_count(settings.model) < SMALL_MODEL else WarmupSettings().lora
-    model = new_adapter(base, lora, settings.seed, in_float32=False)
+    model = new_adapter(base, new_lora(settings), settings.seed, in_float32=False)
     generator = torch.Generator().manual_seed(settings.seed)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:  # zero in a new adapter, which would hide A's gradient
@@ -181,11 +163,7 @@ def _rows(
     engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, *, batch_tokens: int
 ) -> Tensor:
     """Features (N, K) on the CPU, in the order of ``sequences``."""
-    rows_NK = torch.empty(len(sequences), project.dim)
-    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
-        batch = collate([sequences[i] for i in members], pad_id)
-        rows_NK[members] = engine.features(batch, token_weights(batch), project).to("cpu", torch.float32)
-    return rows_NK
+    return torch.from_numpy(encode_sequences(engine, sequences, pad_id, project, batch_tokens))
 
 
 def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> Tensor:

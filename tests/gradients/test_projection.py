@@ -73,6 +73,14 @@ def test_the_coordinates_of_a_run_never_meet_and_runs_are_rotated_apart(nonzeros
     assert len(set(first.tolist())) > min(width, len(first)) // 2
 
 
+def test_what_is_kept_of_the_signs_does_not_depend_on_the_blocks() -> None:
+    rows_BP = torch.randn(2, 640, dtype=torch.float64)
+    p = projection("sparse", 640, 64, 0)
+    for cuts in ([], [100, 333], [1, 50, 639]):
+        project(p, rows_BP, cuts)
+    assert sum(signs.numel() for signs in p._signs.values()) == 640  # type: ignore[attr-defined]
+
+
 def test_rademacher_entries_are_plus_or_minus_one_over_root_k() -> None:
     p = projection("rademacher", 5000, 96, 0)  # more than one block, and no whole number of words
     signs_KP = matrix(p, 5000)
@@ -106,11 +114,13 @@ def test_inner_products_are_unbiased(kind: str, nonzeros: int) -> None:
 
 @pytest.mark.parametrize(("kind", "nonzeros"), KINDS[:3])
 def test_neighbouring_coordinates_and_seeds_are_unlike(kind: str, nonzeros: int) -> None:
-    columns_KP = matrix(projection(kind, 2000, 64, 0, nonzeros), 2000)  # type: ignore[arg-type]
-    other_KP = matrix(projection(kind, 2000, 64, 1, nonzeros), 2000)  # type: ignore[arg-type]
-    for lag_KP in (columns_KP[:, :-1] * columns_KP[:, 1:], columns_KP * other_KP):
+    # so few outputs that some runs are rotated alike: with one entry, the coordinates of two runs all meet or none do
+    columns_KP = matrix(projection(kind, 2000, 16, 0, nonzeros), 2000)  # type: ignore[arg-type]
+    other_KP = matrix(projection(kind, 2000, 16, 1, nonzeros), 2000)  # type: ignore[arg-type]
+    lag = 17 if (kind, nonzeros) == ("sparse", 1) else 1  # those of one run never meet at all
+    for lag_KP in (columns_KP[:, :-lag] * columns_KP[:, lag:], columns_KP * other_KP):
         cosine = lag_KP.sum(0)
-        assert abs(float(cosine.mean())) <= 5 * float(cosine.std()) / len(cosine) ** 0.5
+        assert abs(float(cosine.mean())) < 5 * float(cosine.std()) / len(cosine) ** 0.5
     used = (columns_KP != 0).sum(1).double()
     assert used.min() > 0.4 * used.mean()
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import handpick
-from handpick.errors import SettingsError
+from handpick.errors import SettingsError, StoreError
+from handpick.represent.gradient import GradientEncoder
 from tests.pipeline.conftest import Finished
 
 Given = dict[str, Any]
@@ -60,3 +61,18 @@ def test_what_makes_no_sense_is_refused(untrained: Given, finished_untrained: Fi
         handpick.select(**untrained, score_only=True, store=str(finished_untrained.folder / "features" / "pool"))
     with pytest.raises(SettingsError, match="score_only"):
         handpick.represent_pool(pool=untrained["pool"], model=untrained["model"], score_only=True, out=out)
+
+
+def test_a_row_without_a_finite_norm_is_named(untrained: Given, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value is finite, and their norm is not: the score must not come out as zero."""
+    own = GradientEncoder.encode
+
+    def huge(encoder: GradientEncoder, *args: Any) -> Any:
+        ids, features_BK = own(encoder, *args)
+        if args[1] == "sgd" and len(ids) > 4:  # the pool's
+            features_BK[2] = 3e38
+        return ids, features_BK
+
+    monkeypatch.setattr(GradientEncoder, "encode", huge)
+    with pytest.raises(StoreError, match="1 of 16 rows"):
+        handpick.select(**untrained, score_only=True, out=out)

@@ -28,18 +28,9 @@ _REPRESENT = [
     "max_quarantined",
 ]  # fmt: skip
 _SELECT = [
-    "pool",
-    "query",
-    "model",
-    "budget",
-    "method",
-    "algorithm",
-    "store",
-    "score_only",
-    *_REPRESENT[2:3],
+    "pool", "query", "model", "budget", "method", "algorithm", "store", "score_only", *_REPRESENT[2:3],
     *_REPRESENT[4:],
-]
-
+]  # fmt: skip
 _DOCTOR = [
     "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",
     "seed", "batch_tokens", "max_quarantined",

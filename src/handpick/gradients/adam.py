@@ -38,8 +38,9 @@ class AdamPreconditioner:
     """
 
     def __init__(self, moments: AdamMoments, eps_mode: EpsMode) -> None:
-        self.moments = moments
         self.eps_mode = eps_mode
+        self._step, self._eps = moments.step + 1, moments.eps  # the step that an example would be
+        self._beta1, self._beta2 = moments.beta1, moments.beta2
         # β1 m, and β2 v + ε where ε stands inside the root: what is the same for every example
         inside = moments.eps if eps_mode == "less" else 0.0
         self._first = {name: (moments.beta1 * m).flatten() for name, m in moments.first.items()}
@@ -47,12 +48,10 @@ class AdamPreconditioner:
 
     def __call__(self, name: str, grad_BP: Tensor, start: int = 0) -> Tensor:
         """Γ of a layer's coordinates ``start`` … ``start + P``, in float32 or the gradients' wider dtype."""
-        state = self.moments
         block = slice(start, start + grad_BP.shape[1])
-        first_BP = torch.add(self._first[name][block].to(grad_BP), grad_BP, alpha=1 - state.beta1)
-        second_BP = torch.addcmul(self._second[name][block].to(grad_BP), grad_BP, grad_BP, value=1 - state.beta2)
+        first_BP = torch.add(self._first[name][block].to(grad_BP), grad_BP, alpha=1 - self._beta1)
+        second_BP = torch.addcmul(self._second[name][block].to(grad_BP), grad_BP, grad_BP, value=1 - self._beta2)
         if self.eps_mode == "less":
             return first_BP.mul_(second_BP.rsqrt_())
-        step = state.step + 1  # the step that this example would be
-        root_BP = second_BP.sqrt_().div_(math.sqrt(1 - state.beta2**step)).add_(state.eps)
-        return first_BP.div_(root_BP).div_(1 - state.beta1**step)
+        root_BP = second_BP.sqrt_().div_(math.sqrt(1 - self._beta2**self._step)).add_(self._eps)
+        return first_BP.div_(root_BP).div_(1 - self._beta1**self._step)

@@ -84,20 +84,19 @@ class SparseProjection:
         self.seed = seed
         self.nonzeros = nonzeros
         self.width = dim // nonzeros
-        self._signs: dict[tuple[int, int], Tensor] = {}
+        self._signs: dict[int, Tensor] = {}
         self._shifts: dict[int, list[int]] = {}
 
-    def signs_SP(self, offset: int, like_BP: Tensor) -> Tensor:
-        """±1 for the coordinates ``offset`` … ``offset + P``, made once."""
-        n = like_BP.shape[1]
-        signs_SP = self._signs.get((offset, n))
-        if signs_SP is None or signs_SP.device != like_BP.device or signs_SP.dtype != like_BP.dtype:
-            device = like_BP.device
-            coordinate_P = torch.arange(offset, offset + n, dtype=torch.int64, device=device)
-            counter_SP = coordinate_P * self.nonzeros + torch.arange(self.nonzeros, device=device)[:, None]
-            signs_SP = 1 - 2 * (random_bits(counter_SP, self.seed) & 1).to(like_BP.dtype)
-            self._signs[offset, n] = signs_SP
-        return signs_SP
+    def signs_SW(self, run: int, like: Tensor) -> Tensor:
+        """±1 for the coordinates of a run, made once for ``like``'s device and dtype."""
+        signs_SW = self._signs.get(run)
+        if signs_SW is None or signs_SW.device != like.device or signs_SW.dtype != like.dtype:
+            first = run * self.width
+            coordinate_W = torch.arange(first, first + self.width, dtype=torch.int64, device=like.device)
+            counter_SW = coordinate_W * self.nonzeros + torch.arange(self.nonzeros, device=like.device)[:, None]
+            signs_SW = 1 - 2 * (random_bits(counter_SW, self.seed) & 1).to(like.dtype)
+            self._signs[run] = signs_SW
+        return signs_SW
 
     def shifts_S(self, run: int) -> list[int]:
         """By how much a run is rotated in each block, in [0, W)."""
@@ -112,15 +111,14 @@ class SparseProjection:
         return torch.zeros(n_examples, self.nonzeros, 2 * self.width, device=like.device, dtype=like.dtype)
 
     def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
-        signs_SP = self.signs_SP(offset, rows_BP)
         end = offset + rows_BP.shape[1]
         for run in range(offset // self.width, -(-end // self.width)):
             first = run * self.width
             start, stop = max(first, offset), min(first + self.width, end)
-            piece = slice(start - offset, stop - offset)
+            piece_BW = rows_BP[:, start - offset : stop - offset]
+            signs_SW = self.signs_SW(run, rows_BP)[:, start - first : stop - first]
             for s, shift in enumerate(self.shifts_S(run)):
-                place = slice(shift + start - first, shift + stop - first)
-                sums[:, s, place].addcmul_(rows_BP[:, piece], signs_SP[s, piece])
+                sums[:, s, shift + start - first : shift + stop - first].addcmul_(piece_BW, signs_SW[s])
 
     def finish(self, sums: Tensor) -> Tensor:
         folded_BSW = sums[..., : self.width] + sums[..., self.width :]

@@ -18,7 +18,7 @@ from handpick.settings import Settings
 from handpick.store import Checkpoint
 from handpick.store.files import write_whole
 from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
-from handpick.training.settings import SMALL, SMALL_MODEL, WarmupSettings
+from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
 _RECORD = "warmup.json"
@@ -142,10 +142,15 @@ def _train(
         ) from error
 
 
+def new_lora(settings: Settings) -> LoraSettings:
+    """The shape of an adapter that no warmup has trained: the preset's for the model's size."""
+    return SMALL.lora if _is_small(settings) else WarmupSettings().lora
+
+
 def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path:
     """A folder with an adapter that was never trained, made once for a model and a seed."""
     assert settings.model is not None
-    lora = SMALL.lora if _is_small(settings) else WarmupSettings().lora
+    lora = new_lora(settings)
     made_from = {"model": model, "seed": settings.seed, "lora": lora.model_dump(mode="json")}
     folder = parent / f"fresh-{digest(made_from)}"
     if not folder.exists():

@@ -37,7 +37,7 @@ from handpick.represent.gradient import (
 from handpick.represent.settings import GradientSettings
 from handpick.settings import Settings, checked
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest, merge
-from handpick.store.codec import row_norms
+from handpick.store.codec import row_norms, unit_rows
 from handpick.store.files import write_whole
 from handpick.store.manifest import MANIFEST_NAME, read_manifest
 
@@ -102,6 +102,16 @@ def open_renderer(settings: Settings) -> Renderer:
     return Renderer(load_tokenizer(settings.model))
 
 
+def check_max_length(settings: Settings) -> None:
+    """Raise SettingsError where ``max_length`` is more than the model has positions for."""
+    limit = position_limit(str(settings.model))
+    if limit is not None and settings.max_length > limit:
+        raise SettingsError(
+            f"the model reads {limit} tokens at most, and max_length is {settings.max_length}; give "
+            f"--max-length {limit} or less"
+        )
+
+
 class Features:
     """Makes the stores, or finds them made.
 
@@ -136,12 +146,7 @@ class Features:
             DataError: no query leaves a response to learn from.
             SettingsError: ``max_length`` is more than the model has positions for, or two settings contradict.
         """
-        limit = position_limit(str(self.settings.model))
-        if limit is not None and self.settings.max_length > limit:
-            raise SettingsError(
-                f"the model reads {limit} tokens at most, and max_length is {self.settings.max_length}; give "
-                f"--max-length {limit} or less"
-            )
+        check_max_length(self.settings)
         path = pool_store_path(self.settings)
         what = f"the feature store {path}"
         there = read_manifest(path) if (path / MANIFEST_NAME).exists() else None
@@ -198,9 +203,9 @@ class Features:
 
         def encode(t: int, batch: Sequence[Example], advance: Advance) -> tuple[list[str], npt.NDArray[np.float32]]:
             ids, features_BK = self._loaded().encode(t, self.optimizer, batch, advance)
-            norms_B = row_norms(features_BK)
-            unit_BK = features_BK / np.where(norms_B > 0, norms_B, np.float32(1))[:, None]
-            return ids, (unit_BK @ weighted_tQK[t].T).astype(np.float32, copy=False)
+            unit_BK = unit_rows(features_BK, row_norms(features_BK))
+            scores_BQ: npt.NDArray[np.float32] = unit_BK @ weighted_tQK[t].T
+            return ids, scores_BQ
 
         fill(store, self.pool, encode, "pool scores")
         return store

@@ -75,6 +75,29 @@ def render_usable(
     return ids, sequences, refused
 
 
+def encode_sequences(
+    engine: GradientEngine,
+    sequences: Sequence[Rendered],
+    pad_id: int,
+    project: Projection,
+    batch_tokens: int,
+    precondition: AdamPreconditioner | None = None,
+    advance: Callable[[int], None] = lambda n: None,
+) -> NDArray[np.float32]:
+    """Features of the next-token loss (N, K), float32, in the order of ``sequences``.
+
+    What goes into a batch is a function of the sequences and ``batch_tokens`` alone. ``advance`` is told how many rows
+    each gave.
+    """
+    features_NK = np.empty((len(sequences), project.dim), dtype=np.float32)
+    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
+        batch = collate([sequences[i] for i in members], pad_id)
+        rows_BK = engine.features(batch, next_token.token_weights(batch), project, precondition)
+        features_NK[members] = rows_BK.to("cpu", torch.float32).numpy()
+        advance(len(members))
+    return features_NK
+
+
 class GradientEncoder:
     """A base model with its adapter, which moves from checkpoint to checkpoint.
 
@@ -131,16 +154,12 @@ class GradientEncoder:
     ) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and features (B, K), float32, of the examples that leave a response to learn from, in order.
 
-        What goes into a batch is a function of the examples and the settings alone. ``advance`` is told how many
-        rows each gave.
+        ``advance`` is told how many are done, as each batch is.
         """
         self._move_to(checkpoint, optimizer)
         ids, sequences, _ = render_usable(examples, self.renderer, self.settings.max_length)
-        features_BK = np.empty((len(ids), self.dim), dtype=np.float32)
-        for members in token_batches([len(s.input_ids) for s in sequences], self.settings.batch_tokens):
-            batch = collate([sequences[i] for i in members], self._pad_id)
-            weight_B = next_token.token_weights(batch)
-            rows = self._engine.features(batch, weight_B, self._projection, self._precondition)
-            features_BK[members] = rows.to("cpu", torch.float32).numpy()
-            advance(len(members))
+        features_BK = encode_sequences(
+            self._engine, sequences, self._pad_id, self._projection, self.settings.batch_tokens, self._precondition,
+            advance,
+        )  # fmt: skip
         return ids, features_BK

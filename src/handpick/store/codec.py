@@ -51,11 +51,18 @@ def row_norms(features_ND: Floats) -> Floats:
         return np.sqrt(squares_N).astype(np.float32)
 
 
+def unit_rows(features_ND: Floats, norms_N: Floats) -> Floats:
+    """Rows divided by their norms; zeros where the norm is 0, NaN where it is not finite."""
+    unit_ND = np.zeros_like(features_ND)
+    finite_N1 = np.isfinite(norms_N)[:, None]
+    np.divide(features_ND, norms_N[:, None], out=unit_ND, where=(norms_N[:, None] > 0) & finite_N1)
+    unit_ND[~finite_N1[:, 0]] = np.nan
+    return unit_ND
+
+
 def encode(features_ND: Floats, norms_N: Floats, storage: Storage) -> Tensors:
     """The tensors to store, ``norms`` among them; a row with norm 0 is stored as zeros."""
-    unit_ND = np.zeros_like(features_ND)
-    np.divide(features_ND, norms_N[:, None], out=unit_ND, where=norms_N[:, None] > 0)
-    return {**CODECS[storage].encode(unit_ND), "norms": norms_N}
+    return {**CODECS[storage].encode(unit_rows(features_ND, norms_N)), "norms": norms_N}
 
 
 def decode(tensors: Tensors, storage: Storage, dim: int, *, normalized: bool) -> Floats:
