@@ -409,7 +409,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--batch-tokens", type=int, default=None, help="4096, and 16384 on a GPU")
+    parser.add_argument("--batch-tokens", type=int, default=None, help="1024, and 16384 on a GPU")
     parser.add_argument("--quick", action="store_true", help="32 examples, one round")
     parser.add_argument("--scratch", type=Path, help="where the temporary folder goes")
     parser.add_argument("--out", type=Path, help="the results, without suffix")
@@ -417,7 +417,7 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.examples, args.rounds = min(args.examples, 32), 1
-    args.batch_tokens = args.batch_tokens or (16384 if args.device == "cuda" else 4096)
+    args.batch_tokens = args.batch_tokens or (16384 if args.device == "cuda" else 1024)
     name = "gradients" + ("_gpu" if args.device == "cuda" else "") + ("_quick" if args.quick else "")
     args.out = args.out or Path(__file__).parent / "results" / name
     return args

@@ -20,13 +20,13 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
-from handpick.gradients.kernels import onednn_is_exact
+from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.layers import canonical_name
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.pipeline.checkpoints import new_lora
 from handpick.pipeline.features import check_max_length, open_renderer
-from handpick.represent.gradient import encode_sequences, render_usable
+from handpick.represent.gradient import encode_sequences, render_usable, tokens_a_batch
 from handpick.settings import Settings
 from handpick.training.warmup import load_trainable, new_adapter
 
@@ -91,7 +91,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     if dtype != torch.float32:
         own_engine = GradientEngine(_model(settings, dtype))
     cosine = _cosines(_rows(own_engine, sequences, pad_id, raw, batch_tokens=1 << 30), autograd_ND).min().item()
-    kernels = "" if device().type == "cuda" else f"; float32 products by {'oneDNN' if onednn_is_exact() else 'default'}"
+    library = "oneDNN" if takes_onednn() else "PyTorch's default library"
+    kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
     yield Check(
         "dtype", cosine >= 0.99 and not imitated,
         f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {min(cosine, 1):.5f}{kernels}",
@@ -115,7 +116,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     del exact, own_engine  # so that of two models one is left, and the GPU's memory is that of a run
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    yield _speed(engine, sequences, pad_id, project, settings.batch_tokens)
+    yield _speed(engine, sequences, pad_id, project, tokens_a_batch(settings))
 
 
 def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check]:

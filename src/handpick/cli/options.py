@@ -56,4 +56,6 @@ def _metavar(name: str, field: FieldInfo) -> str:
         return "FILE"
     if name in ("out", "store", "checkpoints"):
         return "DIR"
-    return {"model": "DIR|NAME", "budget": "N|N%|N tokens"}.get(name, "N" if field.annotation is int else "NAME")
+    return {"model": "DIR|NAME", "budget": "N|N%|N tokens"}.get(
+        name, "N" if int in (field.annotation, *kinds) else "NAME"
+    )

@@ -26,7 +26,7 @@ from handpick.gradients.projection import Projection
 
 # Numbers that are worked on at a time, so that they stay in a CPU's cache: of a layer's gradients, and of logits.
 _CPU_BLOCK = 1 << 17
-_CPU_LOGITS = 1 << 21
+_CPU_LOGITS = 1 << 22
 _GPU_LOGITS = 1 << 27
 
 
@@ -116,8 +116,8 @@ class GradientEngine:
 
         def keep(*args: Any, **kwargs: Any) -> Any:
             kept.append(decode(*args, **kwargs))
-            # the head runs on one position alone: its logits are not used
-            return type(kept[0])(last_hidden_state=kept[0].last_hidden_state[:1, :1])
+            # the head runs on no position at all: its logits are not used
+            return type(kept[0])(last_hidden_state=kept[0].last_hidden_state[:1, :0])
 
         with _forward_is(self._decoder, keep):
             self.model(**inputs, use_cache=False)

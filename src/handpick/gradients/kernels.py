@@ -1,17 +1,21 @@
 """Which float32 matrix product a CPU is asked for.
 
-PyTorch has two: MKL's, slow on processors that are not Intel's, and oneDNN's, which it takes under
-``set_float32_matmul_precision("medium")``. That word allows oneDNN to round to bfloat16, which it does where the
-processor has AMX, and nowhere else that we know of. So it is tried, and taken only where nothing is rounded.
+PyTorch has two: MKL's, which it takes by itself and which is slow on processors that are not Intel's, and oneDNN's,
+under ``set_float32_matmul_precision("medium")``. That word also allows oneDNN to round to bfloat16, which it does where
+the processor has AMX, and on Intel's oneDNN makes attention four times slower (docs/gradients.md). So oneDNN is taken
+on AMD's processors alone, and there only after a trial has shown that it rounds nothing. The choice is by name and not
+by speed, so that every run on a machine computes the same.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 
 _EXACT = 1e-5  # relative error; bfloat16 would be near 2e-3, float32 near 1e-6
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @contextmanager
@@ -22,6 +26,10 @@ def _precision(word: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _is_amd() -> bool:
+    return _CPU_INFO.exists() and "AuthenticAMD" in _CPU_INFO.read_text()
 
 
 @cache
@@ -35,11 +43,17 @@ def onednn_is_exact() -> bool:
     return bool((got - want).norm() / want.norm() < _EXACT)
 
 
+@cache
+def takes_onednn() -> bool:
+    """Whether ``fast_exact_float32`` means oneDNN here."""
+    return not torch.cuda.is_available() and _is_amd() and onednn_is_exact()
+
+
 @contextmanager
 def fast_exact_float32() -> Iterator[None]:
     """While open, float32 products on the CPU are the fastest of those that do not round their factors.
 
     On CUDA it is IEEE float32, no TF32. The caller's setting is put back.
     """
-    with _precision("medium" if onednn_is_exact() and not torch.cuda.is_available() else "highest"):
+    with _precision("medium" if takes_onednn() else "highest"):
         yield

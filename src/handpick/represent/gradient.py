@@ -21,7 +21,7 @@ from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import Projection, projection
-from handpick.model import compute_dtype, load_base, padding_id
+from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.objectives import next_token
 from handpick.represent.settings import GradientSettings
 from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
@@ -45,9 +45,19 @@ def build_fingerprint(settings: GradientSettings, optimizer: Optimizer) -> Finge
         "optimizer": optimizer,
         "max_length": settings.max_length,
         "dtype": str(compute_dtype(settings.dtype)).removeprefix("torch."),
-        "batch_tokens": settings.batch_tokens,
+        "batch_tokens": tokens_a_batch(settings),
     }
     return build | ({"eps_mode": settings.eps_mode} if optimizer == "adam" else {})
+
+
+def tokens_a_batch(settings: GradientSettings) -> int:
+    """Padded tokens a forward pass, as set; else few on a CPU, whose cache should hold what a layer works on.
+
+    Dense signs cost the same for a batch of any size, so with them it is never small.
+    """
+    if settings.batch_tokens is not None:
+        return settings.batch_tokens
+    return 1024 if device().type == "cpu" and settings.projection != "rademacher" else 4096
 
 
 def adapter_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
@@ -159,7 +169,7 @@ class GradientEncoder:
         self._move_to(checkpoint, optimizer)
         ids, sequences, _ = render_usable(examples, self.renderer, self.settings.max_length)
         features_BK = encode_sequences(
-            self._engine, sequences, self._pad_id, self._projection, self.settings.batch_tokens, self._precondition,
-            advance,
+            self._engine, sequences, self._pad_id, self._projection, tokens_a_batch(self.settings),
+            self._precondition, advance,
         )  # fmt: skip
         return ids, features_BK

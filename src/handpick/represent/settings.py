@@ -18,4 +18,6 @@ class GradientSettings(BaseModel):
     projection_dim: int = Field(8192, gt=0, description="features an example")
     projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
     dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 where GPU or CPU has instructions for it")
-    batch_tokens: int = Field(4096, ge=1, description="padded tokens a forward pass")
+    batch_tokens: int | None = Field(
+        None, ge=1, description="padded tokens a forward pass; else 1024 on a CPU, 4096 on a GPU or with rademacher"
+    )
