@@ -18,7 +18,7 @@ from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
-NAMES = ["data", "adapter", "gradient", "padding", "dtype", "projection", "speed"]
+NAMES = ["data", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
 
 
 @pytest.fixture
@@ -118,3 +118,10 @@ def test_the_command_prints_a_line_a_check(settings: Settings, monkeypatch: pyte
     result = CliRunner().invoke(app, [*flags, "--dtype", "float32"])
     assert result.exit_code == 1
     assert "FAIL gradient" in result.output
+
+
+def test_a_batch_that_does_not_fit_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "available_bytes", lambda: 1 << 20)
+    check = checks(settings)["memory"]
+    assert not check.passed
+    assert "--gradient-checkpointing" in check.advice

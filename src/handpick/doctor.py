@@ -3,8 +3,6 @@
 Legend: N examples, D coordinates of the gradient, K features, T positions, V vocabulary.
 """
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from handpick.data.batching import token_batches
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
@@ -22,12 +21,14 @@ from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.layers import canonical_name
+from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.pipeline.checkpoints import new_lora
 from handpick.pipeline.features import check_max_length, open_renderer
 from handpick.represent.gradient import encode_sequences, render_usable, tokens_a_batch
 from handpick.settings import Settings
+from handpick.store.memory import available_bytes
 from handpick.training.warmup import load_trainable, new_adapter
 
 _LOOKED_AT = 200  # records of the pool
@@ -61,7 +62,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     pad_id = padding_id(renderer.tokenizer)
 
     exact = _model(settings, torch.float32)
-    engine = GradientEngine(exact)
+    engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
     sequences = _unlike(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
@@ -89,7 +90,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     imitated = dtype == torch.bfloat16 and not has_bfloat16()
     own_engine = engine
     if dtype != torch.float32:
-        own_engine = GradientEngine(_model(settings, dtype))
+        own_engine = GradientEngine(_model(settings, dtype), recompute=settings.gradient_checkpointing)
     cosine = _cosines(_rows(own_engine, sequences, pad_id, raw, batch_tokens=1 << 30), autograd_ND).min().item()
     library = "oneDNN" if takes_onednn() else "PyTorch's default library"
     kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
@@ -113,9 +114,8 @@ def examine(settings: Settings) -> Iterator[Check]:
         "a larger --projection-dim",
     )  # fmt: skip
     engine = own_engine
-    del exact, own_engine  # so that of two models one is left, and the GPU's memory is that of a run
-    if device().type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    del exact, own_engine  # so that of two models one is left, and what is free is what a run would find
+    yield _memory(engine, sequences, project, settings)
     yield _speed(engine, sequences, pad_id, project, tokens_a_batch(settings))
 
 
@@ -190,6 +190,20 @@ def _cosines(left_ND: Tensor, right_ND: Tensor) -> Tensor:
     return nn.functional.cosine_similarity(left_ND, right_ND, dim=1)
 
 
+def _memory(engine: GradientEngine, sequences: list[Rendered], project: Projection, settings: Settings) -> Check:
+    took = footprint(engine, project, adam=True)
+    lengths = [len(sequence.input_ids) for sequence in sequences]
+    batches = token_batches(lengths, tokens_a_batch(settings))
+    most = max(took.peak(len(members), max(lengths[i] for i in members)) for members in batches)
+    most = max(most, took.peak(1, settings.max_length))  # the longest that may come
+    free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else available_bytes()
+    return Check(
+        "memory", most <= free,
+        f"{most / 2**30:.2f} GiB at most for a batch, beside the model, with Adam; {free / 2**30:.1f} GiB are free",
+        "--gradient-checkpointing, or a smaller --batch-tokens or --max-length",
+    )  # fmt: skip
+
+
 def _speed(
     engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, batch_tokens: int
 ) -> Check:
@@ -200,13 +214,4 @@ def _speed(
 
     once()
     rate = len(sequences) / once()
-    held = f"at most {_peak_bytes() / 2**30:.1f} GiB held"
-    found = f"{rate:,.1f} examples a second at a checkpoint, without Adam's state; {held}"
-    return Check("speed", True, found, "")
-
-
-def _peak_bytes() -> int:
-    """The most memory this process has held: of the GPU where there is one."""
-    if device().type == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Check("speed", True, f"{rate:,.1f} examples a second at a checkpoint, without Adam's state", "")

@@ -17,8 +17,8 @@ from handpick.choices import EpsMode, Optimizer, ProjectionKind
 from handpick.data.examples import Example, Message
 from handpick.data.render import Rendered, Renderer
 from handpick.gradients.projection import projection
-from handpick.model import load_base, load_tokenizer
-from handpick.represent.gradient import GradientEncoder
+from handpick.model import load_base, load_tokenizer, padding_id
+from handpick.represent.gradient import GradientEncoder, render_usable
 from handpick.represent.settings import GradientSettings
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train
@@ -95,7 +95,8 @@ def encoder(tiny_model: Path, checkpoints: Sequence[Path], renderer: Renderer, *
         "model": str(tiny_model), "max_length": MAX_LENGTH, "projection": "none", "dtype": "float32",
         "batch_tokens": 200,
     }  # fmt: skip
-    return GradientEncoder(GradientSettings(**(defaults | settings)), checkpoints, renderer)
+    pad_id = padding_id(renderer.tokenizer)
+    return GradientEncoder(GradientSettings(**(defaults | settings)), checkpoints, pad_id)
 
 
 def error(got_ND: NDArray[Any], want_ND: NDArray[Any]) -> float:
@@ -107,15 +108,12 @@ def error(got_ND: NDArray[Any], want_ND: NDArray[Any]) -> float:
 @pytest.mark.parametrize(("optimizer", "eps_mode"), SIDES)
 def test_features_are_the_formula_of_the_paper(
     optimizer: Optimizer, eps_mode: EpsMode, checkpoint: int,
-    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example], sequences: list[Rendered],
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, sequences: list[Rendered],
 ) -> None:  # fmt: skip
     want = autograd(tiny_model, checkpoints[checkpoint], sequences)
     if optimizer == "adam":
         want = preconditioned(want, checkpoints[checkpoint], eps_mode)
-    ids, features_ND = encoder(tiny_model, checkpoints, renderer, eps_mode=eps_mode).encode(
-        checkpoint, optimizer, examples
-    )
-    assert ids == [example.id for example in examples]
+    features_ND = encoder(tiny_model, checkpoints, renderer, eps_mode=eps_mode).encode(checkpoint, optimizer, sequences)
     assert features_ND.dtype == np.float32
     assert error(features_ND, flat(want)) <= 1e-5
 
@@ -123,7 +121,7 @@ def test_features_are_the_formula_of_the_paper(
 @pytest.mark.parametrize(("kind", "nonzeros"), [("sparse", 1), ("sparse", 4), ("rademacher", 1)])
 def test_projected_features_are_the_matrix_times_the_formula(
     kind: ProjectionKind, nonzeros: int,
-    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example], sequences: list[Rendered],
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, sequences: list[Rendered],
 ) -> None:  # fmt: skip
     """The same matrix on both sides: one seed, whatever the optimizer."""
     encode = encoder(
@@ -135,7 +133,7 @@ def test_projected_features_are_the_matrix_times_the_formula(
     p_KD = matrix(projection(kind, n_coordinates, 64, 7, nonzeros), n_coordinates).numpy()
     sides: list[tuple[Optimizer, Rows]] = [("sgd", plain), ("adam", adam)]
     for optimizer, want in sides:
-        _, features_NK = encode(1, optimizer, examples)
+        features_NK = encode(1, optimizer, sequences)
         assert error(features_NK, flat(want) @ p_KD.T) <= 1e-5
 
 
@@ -143,67 +141,61 @@ def test_projected_features_are_the_matrix_times_the_formula(
 @pytest.mark.parametrize("kind", ["sparse", "rademacher"])
 def test_batches_and_the_order_of_the_pool_change_nothing(
     kind: ProjectionKind, batch_tokens: int,
-    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example],
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, sequences: list[Rendered],
 ) -> None:  # fmt: skip
     settings = {"projection": kind, "projection_dim": 64}
-    _, want_NK = encoder(tiny_model, checkpoints, renderer, **settings).encode(0, "adam", examples)
+    want_NK = encoder(tiny_model, checkpoints, renderer, **settings).encode(0, "adam", sequences)
     other = encoder(tiny_model, checkpoints, renderer, batch_tokens=batch_tokens, **settings)
-    for size in (len(examples), 5):  # the whole pool at once, and in shards of five
-        backwards = examples[::-1]
+    for size in (len(sequences), 5):  # the whole pool at once, and in shards of five
+        backwards = sequences[::-1]
         shards = [other.encode(0, "adam", backwards[i : i + size]) for i in range(0, len(backwards), size)]
-        assert [i for ids, _ in shards for i in ids] == [example.id for example in backwards]
-        assert error(np.concatenate([rows for _, rows in shards])[::-1], want_NK) <= 1e-5
+        assert error(np.concatenate(shards)[::-1], want_NK) <= 1e-5
 
 
 def test_moving_between_checkpoints_leaves_nothing_behind(
-    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example]
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, sequences: list[Rendered]
 ) -> None:
     places: list[tuple[int, Optimizer]] = [(0, "adam"), (1, "adam"), (1, "sgd"), (0, "sgd")]
-    fresh = {
-        place: encoder(tiny_model, checkpoints, renderer).encode(*place, examples)[1].tobytes() for place in places
-    }
+    fresh = {place: encoder(tiny_model, checkpoints, renderer).encode(*place, sequences).tobytes() for place in places}
     assert len(set(fresh.values())) == len(places)
     moving = encoder(tiny_model, checkpoints, renderer)
     for place in [*places, *places[::-1], places[2], places[0]]:
-        assert moving.encode(*place, examples)[1].tobytes() == fresh[place], place
+        assert moving.encode(*place, sequences).tobytes() == fresh[place], place
 
 
 def test_records_without_a_response_to_learn_from_are_left_out(
-    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example]
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example], sequences: list[Rendered]
 ) -> None:
     silent = Example("silent", (Message("user", "Anyone there?"),), b"")
     endless = Example("endless", (Message("user", "word " * 200), Message("assistant", "No.")), b"")
-    mixed = [silent, examples[3], endless, examples[1]]
-    encode = encoder(tiny_model, checkpoints, renderer).encode
-    ids, features_ND = encode(0, "sgd", mixed)
+    ids, usable, refused = render_usable([silent, examples[3], endless, examples[1]], renderer, MAX_LENGTH)
     assert ids == [examples[3].id, examples[1].id]
-    _, want_ND = encode(0, "sgd", [examples[3], examples[1]])
-    np.testing.assert_array_equal(features_ND, want_ND)
-    ids, features_ND = encode(0, "sgd", [silent, endless])
-    assert ids == []
-    assert features_ND.shape == (0, want_ND.shape[1])
+    assert usable == [sequences[3], sequences[1]]
+    assert [example for example, _ in refused] == [silent, endless]
+    encode = encoder(tiny_model, checkpoints, renderer).encode
+    assert encode(0, "sgd", []).shape == (0, encode(0, "sgd", usable).shape[1])
 
 
 def test_of_an_adapter_that_was_never_trained_the_gradients_of_b_are_taken(
-    tiny_model: Path, renderer: Renderer, examples: list[Example], sequences: list[Rendered], tmp_path: Path
+    tiny_model: Path, renderer: Renderer, sequences: list[Rendered], tmp_path: Path
 ) -> None:
     """``warmup: none``. B is zero there, so A has no gradient: leaving it out loses nothing and halves the work."""
     adapter: Any = new_adapter(load_base(str(tiny_model), torch.float32), WARMUP.lora, 0, in_float32=True)
     adapter.save_pretrained(tmp_path)
     rows = autograd(tiny_model, tmp_path, sequences)
     assert not any(grads.any() for name, grads in rows.items() if ".lora_A." in name)
-    _, features_ND = encoder(tiny_model, [tmp_path], renderer).encode(0, "sgd", examples)
+    features_ND = encoder(tiny_model, [tmp_path], renderer).encode(0, "sgd", sequences)
     assert error(features_ND, flat({name: grads for name, grads in rows.items() if ".lora_B." in name})) <= 1e-5
 
 
 def test_a_first_checkpoint_without_training_does_not_take_a_from_the_others(
-    tiny_model: Path, renderer: Renderer, examples: list[Example], sequences: list[Rendered], tmp_path: Path
+    tiny_model: Path, renderer: Renderer, sequences: list[Rendered], tmp_path: Path
 ) -> None:
     """One step an epoch, and the first at learning rate zero: what the schedule makes of a very small pool."""
     checkpoints = train(
         str(tiny_model), sequences, WARMUP.model_copy(update={"batch": 16}), out=tmp_path, seed=0, pad_id=1
     )
-    _, features_ND = encoder(tiny_model, checkpoints, renderer).encode(1, "sgd", examples)
+    features_ND = encoder(tiny_model, checkpoints, renderer).encode(1, "sgd", sequences)
     rows = autograd(tiny_model, checkpoints[1], sequences)
     assert any(grads.any() for name, grads in rows.items() if ".lora_A." in name)
     assert error(features_ND, flat(rows)) <= 1e-5
@@ -213,10 +205,10 @@ def test_a_first_checkpoint_without_training_does_not_take_a_from_the_others(
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_half_precision_gives_features_near_those_of_float32(
     optimizer: Optimizer, dtype: str, bound: float,
-    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, examples: list[Example],
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, sequences: list[Rendered],
 ) -> None:  # fmt: skip
     """bfloat16 rounds to 8 bits and float16 to 11; a wrong row would be off by about one."""
-    _, want_ND = encoder(tiny_model, checkpoints, renderer).encode(1, optimizer, examples)
-    _, features_ND = encoder(tiny_model, checkpoints, renderer, dtype=dtype).encode(1, optimizer, examples)
+    want_ND = encoder(tiny_model, checkpoints, renderer).encode(1, optimizer, sequences)
+    features_ND = encoder(tiny_model, checkpoints, renderer, dtype=dtype).encode(1, optimizer, sequences)
     assert features_ND.dtype == np.float32
     assert error(features_ND, want_ND) < bound

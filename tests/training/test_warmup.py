@@ -119,6 +119,13 @@ def test_the_micro_batch_changes_nothing(
     assert max(error.values()) < 5e-6, error
 
 
+def test_gradient_checkpointing_changes_no_bit(tiny_model: Path, checkpoints: list[Path], tmp_path: Path) -> None:
+    again = run(tiny_model, tmp_path, gradient_checkpointing=True)
+    want, got = trained(tiny_model, checkpoints[-1]), trained(tiny_model, again[-1])
+    for kind, tensors in want.items():
+        assert all(torch.equal(got[kind][name], tensor) for name, tensor in tensors.items()), kind
+
+
 def test_the_moments_carry_the_step_and_adams_settings(tiny_model: Path, checkpoints: list[Path]) -> None:
     model = new_adapter(load_base(str(tiny_model), torch.float32), SETTINGS.lora, SEED, in_float32=True)
     for checkpoint, step in zip(checkpoints, [3, 6], strict=True):

@@ -22,9 +22,14 @@ WITH_DROPOUT = SETTINGS.model_copy(update={"lora": LoraSettings(rank=4, alpha=64
 SEED = 5
 
 
-def run(model: Path, out: Path, settings: WarmupSettings = SETTINGS) -> list[Path]:
+def run(
+    model: Path, out: Path, settings: WarmupSettings = SETTINGS, *, gradient_checkpointing: bool = False
+) -> list[Path]:
     """The warmup of these tests."""
-    return warmup.train(str(model), SEQUENCES, settings, out=out, seed=SEED, pad_id=1, dtype="float32")
+    return warmup.train(
+        str(model), SEQUENCES, settings, out=out, seed=SEED, pad_id=1, dtype="float32",
+        gradient_checkpointing=gradient_checkpointing,
+    )  # fmt: skip
 
 
 # when → what to break, and which call of it is the last

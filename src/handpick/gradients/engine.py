@@ -8,8 +8,6 @@ V vocabulary, O outputs and I inputs of a layer, P coordinates of a layer, K pro
 """
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,10 +17,12 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.forward import forward_is
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.per_example import capture
 from handpick.gradients.projection import Projection
+from handpick.gradients.recompute import blocks_of, recomputed
 
 # Numbers that are worked on at a time, so that they stay in a CPU's cache: of a layer's gradients, and of logits.
 _CPU_BLOCK = 1 << 17
@@ -35,13 +35,15 @@ class GradientEngine:
 
     Args:
         model: a causal language model with a LoRA adapter, its adapter weights trainable and nothing else.
+        recompute: make a block's activations again in the backward pass (gradient checkpointing): slower, and of all
+            blocks' activations one block's are held.
 
     Raises:
-        ModelError: something trainable is not supported (see ``trainable_layers``), or the model's decoder or
-            language-model head is not to be found.
+        ModelError: something trainable is not supported (see ``trainable_layers``), or the model's decoder, its
+            language-model head or, to recompute them, its blocks are not to be found.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, recompute: bool = False) -> None:
         self.model = model
         self.layers = trainable_layers(model)
         self.n_coordinates = sum(layer.size for layer in self.layers)
@@ -54,7 +56,29 @@ class GradientEngine:
         if decoder is None or any(module is head for module in decoder.modules()):
             raise ModelError(f"{type(self._causal).__name__} has no decoder apart from its language-model head")
         self._decoder: nn.Module = decoder
+        self.blocks = blocks_of(decoder, self.layers)
+        self.recompute = recompute
+        if recompute and not self.blocks:
+            raise ModelError(
+                f"{type(decoder).__name__} has no list of blocks that holds the whole adapter: leave gradient "
+                "checkpointing off"
+            )
         self._takes_positions = "position_ids" in inspect.signature(self._causal.forward).parameters
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self._causal.config.get_text_config().hidden_size)
+
+    @property
+    def _vocab(self) -> int:
+        return int(self._causal.config.get_text_config().vocab_size)
+
+    @property
+    def chunk_logits(self) -> int:
+        """C·V, the logits that are held at a time."""
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        return max(1, (_CPU_LOGITS if on_cpu else _GPU_LOGITS) // self._vocab) * self._vocab
 
     def features(
         self, batch: Batch, weight_B: Tensor, project: Projection, precondition: AdamPreconditioner | None = None
@@ -103,7 +127,11 @@ class GradientEngine:
                 inputs["position_ids"] = sent(batch.position_ids_BT)
         target_M, weight_M, position_M = sent(target_BT.flatten()[position_M]), sent(weight_M), sent(position_M)
 
-        with fast_exact_float32(), capture(self.model, self.layers, n, receive):
+        with (
+            fast_exact_float32(),
+            capture(self.model, self.layers, n, receive),
+            recomputed(self.blocks if self.recompute else []),
+        ):
             hidden_BTH, output = self._decode(inputs)
             hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, position_M)
             hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), target_M, weight_M))
@@ -119,7 +147,7 @@ class GradientEngine:
             # the head runs on no position at all: its logits are not used
             return type(kept[0])(last_hidden_state=kept[0].last_hidden_state[:1, :0])
 
-        with _forward_is(self._decoder, keep):
+        with forward_is(self._decoder, keep):
             self.model(**inputs, use_cache=False)
         return kept[0].last_hidden_state, type(kept[0])
 
@@ -130,14 +158,13 @@ class GradientEngine:
         it does to them (soft-capping, scaling) is in the gradient.
         """
         grad_MH = torch.empty_like(hidden_MH)
-        logits = _CPU_LOGITS if hidden_MH.device.type == "cpu" else _GPU_LOGITS
-        n_chunk = max(1, logits // self._causal.config.get_text_config().vocab_size)
+        n_chunk = self.chunk_logits // self._vocab
         no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=hidden_MH.device)
         for start in range(0, len(hidden_MH), n_chunk):
             chunk = slice(start, start + n_chunk)
             hidden_CH = hidden_MH[chunk].requires_grad_()
             held = output(last_hidden_state=hidden_CH[None])
-            with _forward_is(self._decoder, lambda *_args, held=held, **_kwargs: held):
+            with forward_is(self._decoder, lambda *_args, held=held, **_kwargs: held):
                 logits_CV = self._causal(input_ids=no_tokens, use_cache=False).logits[0]
             with torch.no_grad():  # the softmax less one at the target
                 wide = torch.promote_types(logits_CV.dtype, torch.float32)
@@ -148,16 +175,3 @@ class GradientEngine:
                 d_logits_CV *= weight_M[chunk, None].to(wide)
             (grad_MH[chunk],) = torch.autograd.grad(logits_CV, hidden_CH, d_logits_CV.to(logits_CV.dtype))
         return grad_MH
-
-
-@contextmanager
-def _forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    own = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward  # the class's own is seen again
-        else:
-            module.forward = own

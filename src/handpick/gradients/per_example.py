@@ -8,13 +8,14 @@ Legend: B examples, T positions, I inputs, O outputs of a layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from handpick.errors import ModelError
+from handpick.gradients.forward import forward_is
 from handpick.gradients.layers import Layer
 
 Receive = Callable[[Layer, Tensor], None]
@@ -79,15 +80,14 @@ def capture(model: nn.Module, layers: Sequence[Layer], n_examples: int, receive:
 
     was_training = {name for name, module in model.named_modules() if module.training}
     model.eval()
-    for layer in layers:
-        layer.module.forward = forward_of(layer)  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with ExitStack() as forwards:
+            for layer in layers:
+                forwards.enter_context(forward_is(layer.module, forward_of(layer)))
+            yield
         if len(received) != len(layers):
             missed = next(layer.name for layer in layers if layer.name not in received)
             raise ModelError(f"no gradient reached {missed}: the model does not use it; leave it out of the adapter")
     finally:
-        for layer in layers:
-            del layer.module.forward  # the class's own is seen again
         for name, module in model.named_modules():
             module.training = name in was_training

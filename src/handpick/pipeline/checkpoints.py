@@ -132,6 +132,7 @@ def _train(
         return train(
             settings.model, sequences, warmup, out=folder, seed=settings.seed,
             pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
+            gradient_checkpointing=settings.gradient_checkpointing,
         )  # fmt: skip
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk

@@ -9,9 +9,8 @@ import numpy.typing as npt
 import yaml
 
 from handpick.choices import Optimizer
-from handpick.data.examples import Example
 from handpick.data.pool import Pool
-from handpick.data.render import Renderer
+from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.methods import find_method
@@ -20,6 +19,7 @@ from handpick.model import (
     has_bfloat16,
     load_tokenizer,
     model_fingerprint,
+    padding_id,
     position_limit,
     tokenizer_fingerprint,
 )
@@ -201,17 +201,20 @@ class Features:
         store = FeatureStore.create(self.settings.folder / "features" / f"scores-{query}", manifest)
         weighted_tQK = [np.float32(w) * np.asarray(query_store.array(t)) for t, w in enumerate(query_store.weights)]
 
-        def encode(t: int, batch: Sequence[Example], advance: Advance) -> tuple[list[str], npt.NDArray[np.float32]]:
-            ids, features_BK = self._loaded().encode(t, self.optimizer, batch, advance)
+        def encode(t: int, sequences: Sequence[Rendered], advance: Advance) -> npt.NDArray[np.float32]:
+            features_BK = self._loaded().encode(t, self.optimizer, sequences, advance)
             unit_BK = unit_rows(features_BK, row_norms(features_BK))
             scores_BQ: npt.NDArray[np.float32] = unit_BK @ weighted_tQK[t].T
-            return ids, scores_BQ
+            return scores_BQ
 
-        fill(store, self.pool, encode, "pool scores")
+        fill(store, self.pool, self.renderer, self.settings.max_length, encode, "pool scores")
         return store
 
     def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, what: str) -> None:
-        fill(store, examples, lambda t, batch, advance: self._loaded().encode(t, optimizer, batch, advance), what)
+        def encode(t: int, sequences: Sequence[Rendered], advance: Advance) -> npt.NDArray[np.float32]:
+            return self._loaded().encode(t, optimizer, sequences, advance)
+
+        fill(store, examples, self.renderer, self.settings.max_length, encode, what)
 
     def _manifest(self, examples: Pool, optimizer: Optimizer) -> Manifest:
         paths, checkpoints = self._checkpoints()
@@ -242,7 +245,7 @@ class Features:
             say(f"gradients in {dtype} on {device()} (--dtype {self.settings.dtype})")
             if dtype == "bfloat16" and not has_bfloat16():
                 say(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
-            self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer)
+            self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], padding_id(self.renderer.tokenizer))
         return self._encoder
 
     def _write_settings(self, folder: Path) -> None:

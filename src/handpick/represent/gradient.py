@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from handpick.choices import Optimizer
 from handpick.data.batching import collate, token_batches
@@ -21,7 +22,7 @@ from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import Projection, projection
-from handpick.model import compute_dtype, device, load_base, padding_id
+from handpick.model import compute_dtype, device, load_base
 from handpick.objectives import next_token
 from handpick.represent.settings import GradientSettings
 from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
@@ -100,12 +101,36 @@ def encode_sequences(
     each gave.
     """
     features_NK = np.empty((len(sequences), project.dim), dtype=np.float32)
+    coming: _Coming | None = None
     for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
         batch = collate([sequences[i] for i in members], pad_id)
-        rows_BK = engine.features(batch, next_token.token_weights(batch), project, precondition)
-        features_NK[members] = rows_BK.to("cpu", torch.float32).numpy()
+        last, coming = (
+            coming,
+            _Coming(members, engine.features(batch, next_token.token_weights(batch), project, precondition)),
+        )
+        if last is not None:
+            last.into(features_NK)
         advance(len(members))
+    if coming is not None:
+        coming.into(features_NK)
     return features_NK
+
+
+class _Coming:
+    """Rows on their way from the device, which has the next batch to compute while they travel."""
+
+    def __init__(self, members: list[int], rows_BK: Tensor) -> None:
+        self.members = members
+        self._rows_BK = rows_BK.to("cpu", torch.float32, non_blocking=True)  # into pinned memory, from a GPU
+        self._there = torch.cuda.Event() if rows_BK.is_cuda else None
+        if self._there is not None:
+            self._there.record()
+
+    def into(self, features_NK: NDArray[np.float32]) -> None:
+        """Wait for the rows and put them where they belong."""
+        if self._there is not None:
+            self._there.synchronize()
+        features_NK[self.members] = self._rows_BK.numpy()
 
 
 class GradientEncoder:
@@ -114,21 +139,20 @@ class GradientEncoder:
     Args:
         settings: the model, the projection, and how batches are made.
         checkpoints: adapter folders, all of one shape.
-        renderer: renders with the model's tokenizer.
+        pad_id: a token to fill batches up with.
 
     Raises:
         ModelError: the model or a checkpoint cannot be used, or has a layer whose gradient would not be exact.
     """
 
-    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], renderer: Renderer) -> None:
+    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], pad_id: int) -> None:
         assert settings.model is not None  # the pipeline has checked
         self.settings = settings
         self.checkpoints = list(checkpoints)
-        self.renderer = renderer
-        self._pad_id = padding_id(renderer.tokenizer)
+        self._pad_id = pad_id
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(settings.model, dtype), self.checkpoints)
-        self._engine = GradientEngine(self._model)
+        self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
         self._projection: Projection = projection(
             settings.projection,
             self._engine.n_coordinates,
@@ -159,17 +183,15 @@ class GradientEncoder:
         self,
         checkpoint: int,
         optimizer: Optimizer,
-        examples: Sequence[Example],
+        sequences: Sequence[Rendered],
         advance: Callable[[int], None] = lambda n: None,
-    ) -> tuple[list[str], NDArray[np.float32]]:
-        """Ids and features (B, K), float32, of the examples that leave a response to learn from, in order.
+    ) -> NDArray[np.float32]:
+        """Features (N, K), float32, of sequences that each leave a response to learn from, in their order.
 
-        ``advance`` is told how many are done, as each batch is.
+        ``advance`` is told how many more are done, as each batch is.
         """
         self._move_to(checkpoint, optimizer)
-        ids, sequences, _ = render_usable(examples, self.renderer, self.settings.max_length)
-        features_BK = encode_sequences(
+        return encode_sequences(
             self._engine, sequences, self._pad_id, self._projection, tokens_a_batch(self.settings),
             self._precondition, advance,
         )  # fmt: skip
-        return ids, features_BK

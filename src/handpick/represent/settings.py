@@ -18,6 +18,9 @@ class GradientSettings(BaseModel):
     projection_dim: int = Field(8192, gt=0, description="features an example")
     projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
     dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 where GPU or CPU has instructions for it")
+    gradient_checkpointing: bool = Field(
+        False, description="keep no activations but make them again: the same rows, slower, for models that do not fit"
+    )
     batch_tokens: int | None = Field(
         None, ge=1, description="padded tokens a forward pass; else 1024 on a CPU, 4096 on a GPU or with rademacher"
     )

@@ -115,6 +115,7 @@ def train(
     seed: int,
     pad_id: int,
     dtype: Dtype = "auto",
+    gradient_checkpointing: bool = False,
     what: str = "warmup",
 ) -> list[Path]:
     """Train an adapter and return its checkpoint folders, one an epoch.
@@ -129,6 +130,7 @@ def train(
         seed: draws the adapter, the order and the dropout.
         pad_id: fills batches up.
         dtype: of the frozen base; the adapter is trained in float32.
+        gradient_checkpointing: make activations again in the backward pass; the same weights, slower, in less memory.
         what: the word beside the progress bar.
     """
     from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -153,7 +155,8 @@ def train(
         weight_decay=0.0, optim="adamw_torch", seed=seed, data_seed=seed, save_strategy="epoch",
         logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
         use_cpu=device().type == "cpu", bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
-        dataloader_pin_memory=device().type == "cuda",
+        dataloader_pin_memory=device().type == "cuda", gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
     )  # fmt: skip
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
     steps = -(-len(sequences) // settings.batch) * settings.epochs

@@ -1,0 +1,102 @@
+"""Shards come in order whatever is made at the same time, and trouble in a thread is not lost."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import StoreError
+from handpick.model import load_tokenizer
+from handpick.represent.fill import Advance, fill
+from handpick.represent.gradient import render_usable
+from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from tests.conftest import write_jsonl
+
+N, SHARD, MAX_LENGTH = 10, 3, 128
+
+
+@pytest.fixture
+def renderer(tiny_model: Path) -> Renderer:
+    return Renderer(load_tokenizer(str(tiny_model)))
+
+
+@pytest.fixture
+def pool(pool_records: list[dict[str, Any]], tmp_path: Path) -> Pool:
+    path = write_jsonl(tmp_path / "pool.jsonl", pool_records[:N])
+    return Pool.open([str(path)], cache=tmp_path / "parsed", quarantine=Quarantine(tmp_path / "quarantine.jsonl"))
+
+
+@pytest.fixture
+def store(pool: Pool, tmp_path: Path) -> FeatureStore:
+    manifest = Manifest(
+        space={}, build={}, dim=1, storage="float32", shard_rows=SHARD,
+        checkpoints=[Checkpoint(name="a", weight=1.0), Checkpoint(name="b", weight=1.0)],
+        files=[DataFile(name=f.name, sha256=f.sha256, rows=f.rows) for f in pool.files],
+    )  # fmt: skip
+    return FeatureStore.create(tmp_path / "store", manifest)
+
+
+def lengths(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) -> NDArray[np.float32]:
+    """One feature: the tokens of a sequence, told apart by checkpoint."""
+    return np.array([len(s.input_ids) + 1000 * checkpoint for s in sequences], dtype=np.float32).reshape(-1, 1)
+
+
+def test_every_row_is_its_own(store: FeatureStore, pool: Pool, renderer: Renderer) -> None:
+    fill(store, pool, renderer, MAX_LENGTH, lengths, "rows")
+    ids, sequences, _ = render_usable(pool.examples(0, N), renderer, MAX_LENGTH)
+    assert store.ids == ids
+    for t in range(2):
+        want_N1 = lengths(t, sequences, lambda n: None)
+        np.testing.assert_array_equal(np.asarray(store.array(t, normalized=False)), want_N1)
+
+
+def test_the_next_shard_is_prepared_while_one_is_computed(
+    store: FeatureStore, pool: Pool, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = threading.Event()
+    own = Pool.examples
+
+    def examples(self: Pool, start: int, stop: int) -> Any:
+        if start == SHARD:
+            second.set()
+        return own(self, start, stop)
+
+    monkeypatch.setattr(Pool, "examples", examples)
+
+    def encode(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) -> NDArray[np.float32]:
+        assert second.wait(30)  # the first shard is not done before the second is being read
+        return lengths(checkpoint, sequences, advance)
+
+    fill(store, pool, renderer, MAX_LENGTH, encode, "rows")
+
+
+def test_a_shard_that_cannot_be_written_stops_the_run(
+    store: FeatureStore, pool: Pool, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, computed = FeatureStore.write_shard, []
+
+    def write(self: FeatureStore, *args: Any) -> None:
+        if args[1].start == SHARD:
+            raise StoreError("the disk is full")
+        own(self, *args)
+
+    def encode(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) -> NDArray[np.float32]:
+        computed.append(sequences)
+        return lengths(checkpoint, sequences, advance)
+
+    monkeypatch.setattr(FeatureStore, "write_shard", write)
+    with pytest.raises(StoreError, match="the disk is full"):
+        fill(store, pool, renderer, MAX_LENGTH, encode, "rows")
+    assert len(computed) == 3  # the one after it was under way
+    assert len(list(store.missing(0))) == 3  # what was written before stays
+    monkeypatch.undo()
+    fill(store, pool, renderer, MAX_LENGTH, lengths, "rows")
+    assert not list(store.missing(0))
+    assert not list(store.missing(1))
