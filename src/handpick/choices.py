@@ -10,6 +10,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EpsMode = Literal["less", "adam"]
 Optimizer = Literal["adam", "sgd"]
 ProjectionKind = Literal["sparse", "rademacher", "none"]
+Quantization = Literal["none", "8bit", "4bit"]
 
 Entry = TypeVar("Entry")
 

@@ -149,7 +149,7 @@ def _unlike(sequences: list[Rendered], n: int) -> list[Rendered]:
 
 def _model(settings: Settings, dtype: torch.dtype) -> nn.Module:
     assert settings.model is not None  # `examine` has checked
-    base = load_base(settings.model, dtype)
+    base = load_base(settings.model, dtype, settings.quantization)
     if settings.checkpoints:
         return load_trainable(base, [Path(settings.checkpoints[0])])
     model = new_adapter(base, new_lora(settings), settings.seed, in_float32=False)

@@ -24,8 +24,8 @@ app.add_typer(store_app, name="store")
 
 _REPRESENT = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
-    "projection_dim", "projection_nonzeros", "dtype", "storage", "batch_tokens", "gradient_checkpointing",
-    "shard_rows", "warmup", "max_quarantined",
+    "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
+    "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined",
 ]  # fmt: skip
 _SELECT = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", "score_only", *_REPRESENT[2:3],
@@ -33,7 +33,7 @@ _SELECT = [
 ]  # fmt: skip
 _DOCTOR = [
     "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",
-    "seed", "batch_tokens", "gradient_checkpointing", "max_quarantined",
+    "seed", "quantization", "batch_tokens", "gradient_checkpointing", "max_quarantined",
 ]  # fmt: skip
 
 

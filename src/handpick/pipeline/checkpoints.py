@@ -104,7 +104,8 @@ def _is_small(settings: Settings) -> bool:
 
 def _record(settings: Settings, warmup: WarmupSettings, pool: Pool, model: Fingerprint) -> dict[str, Any]:
     """What the weights of a warmup depend on."""
-    return {
+    quantized = {} if settings.quantization == "none" else {"quantization": settings.quantization}
+    return quantized | {
         "warmup": warmup.model_dump(mode="json"),
         "model": model,
         "seed": settings.seed,
@@ -132,7 +133,7 @@ def _train(
         return train(
             settings.model, sequences, warmup, out=folder, seed=settings.seed,
             pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
-            gradient_checkpointing=settings.gradient_checkpointing,
+            quantization=settings.quantization, gradient_checkpointing=settings.gradient_checkpointing,
         )  # fmt: skip
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
@@ -156,7 +157,7 @@ def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path
     folder = parent / f"fresh-{digest(made_from)}"
     if not folder.exists():
         part = parent / f"{folder.name}.part"
-        base = load_base(settings.model, compute_dtype(settings.dtype))
+        base = load_base(settings.model, compute_dtype(settings.dtype), settings.quantization)
         new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
         part.rename(folder)  # whole or not at all
     return folder

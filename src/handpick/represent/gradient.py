@@ -36,7 +36,8 @@ def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer:
         projected |= {"dim": settings.projection_dim, "seed": settings.seed}
     if settings.projection == "sparse":
         projected |= {"nonzeros": settings.projection_nonzeros, "runs": "rotated"}
-    return {"representation": "gradient", "model": model, **tokenizer, "projection": projected}
+    quantized: Fingerprint = {} if settings.quantization == "none" else {"quantization": settings.quantization}
+    return {"representation": "gradient", "model": model, **quantized, **tokenizer, "projection": projected}
 
 
 def build_fingerprint(settings: GradientSettings, optimizer: Optimizer) -> Fingerprint:
@@ -151,7 +152,7 @@ class GradientEncoder:
         self.checkpoints = list(checkpoints)
         self._pad_id = pad_id
         dtype = compute_dtype(settings.dtype)
-        self._model = load_trainable(load_base(settings.model, dtype), self.checkpoints)
+        self._model = load_trainable(load_base(settings.model, dtype, settings.quantization), self.checkpoints)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
         self._projection: Projection = projection(
             settings.projection,

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from handpick.choices import Dtype, EpsMode, ProjectionKind
+from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
 
 
 class GradientSettings(BaseModel):
@@ -18,6 +18,7 @@ class GradientSettings(BaseModel):
     projection_dim: int = Field(8192, gt=0, description="features an example")
     projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
     dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 where GPU or CPU has instructions for it")
+    quantization: Quantization = Field("none", description="of the base model's weights, by bitsandbytes: NF4 or int8")
     gradient_checkpointing: bool = Field(
         False, description="keep no activations but make them again: the same rows, slower, for models that do not fit"
     )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from handpick.choices import Dtype
+from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
@@ -115,6 +115,7 @@ def train(
     seed: int,
     pad_id: int,
     dtype: Dtype = "auto",
+    quantization: Quantization = "none",
     gradient_checkpointing: bool = False,
     what: str = "warmup",
 ) -> list[Path]:
@@ -130,6 +131,7 @@ def train(
         seed: draws the adapter, the order and the dropout.
         pad_id: fills batches up.
         dtype: of the frozen base; the adapter is trained in float32.
+        quantization: of the frozen base.
         gradient_checkpointing: make activations again in the backward pass; the same weights, slower, in less memory.
         what: the word beside the progress bar.
     """
@@ -145,9 +147,12 @@ def train(
         if not (folder / RECORD_FILE).exists():
             shutil.rmtree(folder)
     precision = compute_dtype(dtype)
-    model = new_adapter(load_base(base, precision), settings.lora, seed, in_float32=True)
+    model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
     # the largest that divides the batch, so that a step sees exactly `batch` examples
     micro = max(n for n in range(1, settings.micro_batch + 1) if settings.batch % n == 0)
+    sparing: dict[str, Any] = {}  # named only where it is wanted: transformers renames it in its next version
+    if gradient_checkpointing:
+        sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     arguments = TrainingArguments(
         output_dir=str(out), per_device_train_batch_size=micro,
         gradient_accumulation_steps=settings.batch // micro, num_train_epochs=settings.epochs,
@@ -155,8 +160,7 @@ def train(
         weight_decay=0.0, optim="adamw_torch", seed=seed, data_seed=seed, save_strategy="epoch",
         logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
         use_cpu=device().type == "cpu", bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
-        dataloader_pin_memory=device().type == "cuda", gradient_checkpointing=gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        dataloader_pin_memory=device().type == "cuda", **sparing,
     )  # fmt: skip
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
     steps = -(-len(sequences) // settings.batch) * settings.epochs
