@@ -11,8 +11,8 @@
 256 records of the demo pool at their real lengths, on a random Llama with LESS's adapter and on the shipped model. In
 every round each line runs once over the same examples, in a process of its own and in rotated order; reported are
 medians over rounds, of the time and of each round's ratios. ``--quick`` tries it out; its times mean nothing.
-``--device cuda`` measures a random Llama of 1B in bfloat16 instead. Writes benchmarks/results/gradients.md and .json;
-a GPU and ``--quick`` have files of their own.
+A CPU without instructions for bfloat16 is measured in float32 alone. ``--device cuda`` measures a random Llama of 1B in
+bfloat16. Writes benchmarks/results/gradients.md and .json; a GPU and ``--quick`` have files of their own.
 """
 
 import argparse
@@ -434,6 +434,7 @@ def main() -> None:
     from peers.inputs import draw_sequences, prepare
 
     from handpick.gradients.kernels import fast_exact_float32
+    from handpick.model import has_bfloat16
 
     if args.device == "cuda" and not torch.cuda.is_available():
         print("no GPU here: nothing measured")
@@ -446,6 +447,10 @@ def main() -> None:
     if args.device == "cuda":
         everything, comparisons = gpu_lines(coordinates), gpu_comparisons()
     lines = [x for x in everything if not args.only or any(x.name.startswith(name) for name in args.only)]
+    if args.device == "cpu" and not has_bfloat16():
+        lines = [x for x in lines if x.dtype == F32]
+    if args.matmul == "highest":
+        lines = [x for x in lines if x.name != "less switched"]  # there is nothing to switch
     measured = {line.key for line in lines}
     comparisons = [c for c in comparisons if {*c.over, c.under} <= measured]
 

@@ -23,7 +23,7 @@ from handpick.fingerprint import digest
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", default=["gsm8k", "boolq", "mbpp"])
-    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float16"])
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], help="and float16, on a GPU")
     parser.add_argument("--pool", type=int, default=600)
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--runs", type=Path, default=Path("runs/precision"))
