@@ -48,7 +48,7 @@ def chosen(flags: list[object], tmp_path_factory: pytest.TempPathFactory) -> tup
 
 @pytest.mark.parametrize(
     "command",
-    ["", "select", "represent", "run", "demo", "methods", "store", "store verify", "store merge"],
+    ["", "select", "represent", "run", "demo", "methods", "doctor", "store", "store verify", "store merge"],
 )
 def test_help(command: str) -> None:
     shown = handpick(*command.split(), "--help")
