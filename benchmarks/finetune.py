@@ -21,7 +21,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.model import has_bfloat16, load_base, load_tokenizer, padding_id
-from handpick.represent.gradient import render_usable
+from handpick.objectives.next_token import NextToken
 from handpick.training.settings import SMALL, WarmupSettings
 from handpick.training.warmup import load_trainable, train
 
@@ -40,7 +40,7 @@ def renderer_of(model: str) -> Renderer:
 
 def rendered(pool: Pool, renderer: Renderer) -> list[Rendered]:
     """Everything in a pool that leaves a response to learn from."""
-    return render_usable(pool.examples(0, len(pool)), renderer, MAX_LENGTH)[1]
+    return NextToken(renderer, MAX_LENGTH).prepare(pool.examples(0, len(pool))).items
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ class Line:
     dtype: str
     options: dict[str, Any] = field(default_factory=dict)
     fewer: dict[str, int] = field(default_factory=dict)  # examples and batch_tokens of this line, if not all
-    switched: bool = False  # float32 products as our engine chooses them, not as PyTorch does by itself
+    switched: bool = False  # float32 products and allocator as our command line sets them, not as they are by default
 
     @property
     def key(self) -> str:
@@ -86,7 +86,7 @@ def cpu_lines(coordinates: int) -> list[Line]:
     shipped = {"as_shipped": True, "store": "disk"}
     return [
         *lines,
-        Line("less switched", "LESS's loop (Adam), no projection, our matmul switch", "less.loop", F32, switched=True),
+        Line("less switched", "LESS's loop (Adam), no projection, our switches", "less.loop", F32, switched=True),
         _ours("ours whole", "**ours**, plain gradient, unprojected ‡", F32, projected=False),
         _bergson("bergson whole", "Bergson like for like, unprojected, stored nowhere ‡", F32, projected=False),
         _bergson("bergson shipped", "Bergson as shipped, 16 × 16 a module, on disk", F32, **shipped),
@@ -139,7 +139,7 @@ def cpu_comparisons() -> list[Comparison]:
             Comparison(f"{what} (ii) matrix kept †", (f"less loop {t}", f"less resident {t}"), f"ours adam {m}", 5),
             Comparison(f"{what} (iii) no projection", (f"less loop {t}",), f"ours adam {m}", loop_aim),
         ]
-    what = "LESS in float32 with our matmul switch ÷ ours in float32: (iii) no projection"
+    what = "LESS in float32 with our switches ÷ ours in float32: (iii) no projection"
     found.append(Comparison(what, ("less switched f32",), "ours adam f32"))
     for kind in ("plain", "adam"):
         for dtype in (F32, BF16):
@@ -226,6 +226,8 @@ def run_worker(text: str) -> None:
 
 def run_line(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """One line in a process of its own."""
+    from handpick.cli.memory import KEEP_FREED
+
     task = {
         "name": line.key, "call": line.call, "folder": str(folder), "scratch": str(folder / "scratch"),
         "dtype": line.dtype, "device": args.device, "threads": args.threads,
@@ -239,6 +241,8 @@ def run_line(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, An
         "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore",
         "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
+    if line.switched or line.side == "ours":
+        environment |= {f"MALLOC_{name}_": str(value) for name, (_, value) in KEEP_FREED.items()}
     log = folder / "log.txt"
     with log.open("a") as stderr:
         done = subprocess.run(
@@ -361,8 +365,9 @@ def notes(args: argparse.Namespace, coordinates: int) -> str:
         f"two blocks (matrix drawn anew) or one (matrix kept) of at most {coordinates:,} coordinates, and the time is "
         "scaled to all blocks and coordinates. The matrix kept would hardly fit in memory (64 GiB in bfloat16 for "
         "D = 4.19M); drawing it is not counted. A comparison adds the loop's own time, measured on all examples.\n\n"
-        "Like for like: the same type, threads, float32 matmul switch and tokens a batch"
-        f" ({args.batch_tokens}), the mean loss; Bergson keeps 256 numbers a module, ours 8192 in all. As shipped: "
+        "Like for like: the same type, threads, float32 matmul switch, allocator settings (glibc keeps freed memory, "
+        f"as our command line tells it) and tokens a batch ({args.batch_tokens}), the mean loss; Bergson keeps 256 "
+        "numbers a module, ours 8192 in all. As shipped: "
         "Bergson's defaults but for the projection (off by default; 16 is trackstar's): float32, 2048 tokens a batch, "
         "an index on disk; LESS and Bergson as shipped under PyTorch's own float32 matmul setting (highest)."
     )
@@ -433,15 +438,14 @@ def main() -> None:
     import torch
     from peers.inputs import draw_sequences, prepare
 
-    from handpick.gradients.kernels import fast_exact_float32
+    from handpick.gradients.kernels import takes_onednn
     from handpick.model import has_bfloat16
 
     if args.device == "cuda" and not torch.cuda.is_available():
         print("no GPU here: nothing measured")
         return
     torch.set_num_threads(args.threads)
-    with fast_exact_float32():
-        args.matmul = torch.get_float32_matmul_precision()  # what our engine computes under
+    args.matmul = "medium" if takes_onednn() else "highest"  # what our engine computes under
     coordinates = 2**16 if args.quick else 2**20
     everything, comparisons = cpu_lines(coordinates), cpu_comparisons()
     if args.device == "cuda":
@@ -449,8 +453,6 @@ def main() -> None:
     lines = [x for x in everything if not args.only or any(x.name.startswith(name) for name in args.only)]
     if args.device == "cpu" and not has_bfloat16():
         lines = [x for x in lines if x.dtype == F32]
-    if args.matmul == "highest":
-        lines = [x for x in lines if x.name != "less switched"]  # there is nothing to switch
     measured = {line.key for line in lines}
     comparisons = [c for c in comparisons if {*c.over, c.under} <= measured]
 

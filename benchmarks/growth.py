@@ -29,7 +29,8 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import projection
 from handpick.model import load_base
-from handpick.represent.gradient import encode_sequences
+from handpick.objectives.next_token import mean_loss
+from handpick.represent.gradient import encode_rows
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 
@@ -70,17 +71,19 @@ def measure(point: Point, threads: int) -> dict[str, float]:
         if ".lora_B." in name:
             parameter.data.normal_(std=0.01)
     engine = GradientEngine(model)
+    rows = [mean_loss(sequence) for sequence in sequences]
     project = projection("sparse", engine.n_coordinates, point.features, 0)
     moments = AdamMoments(
         {layer.name: torch.randn(layer.module.weight.shape) * 1e-4 for layer in engine.layers},
         {layer.name: torch.rand(layer.module.weight.shape) * 1e-8 for layer in engine.layers}, step=100,
     )  # fmt: skip
     adam = AdamPreconditioner(moments, "less")
-    encode_sequences(engine, sequences[:4], 0, project, point.batch_tokens, adam)
+    encode_rows(engine, rows[:4], 0, project, point.batch_tokens, adam)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = resident("VmRSS")
     began = time.perf_counter()
     for _ in range(point.checkpoints):
-        encode_sequences(engine, sequences, 0, project, point.batch_tokens, adam)
+        encode_rows(engine, rows, 0, project, point.batch_tokens, adam)
     took = time.perf_counter() - began
     longest = max(len(s.input_ids) for s in sequences)
     mean = sum(len(s.input_ids) for s in sequences) / len(sequences)

@@ -12,6 +12,7 @@ from handpick.cli import app
 from handpick.doctor import Check, examine
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.memory import Footprint
 from handpick.model import load_base
 from handpick.settings import Settings
 from handpick.training.settings import LoraSettings
@@ -125,3 +126,19 @@ def test_a_batch_that_does_not_fit_is_named(settings: Settings, monkeypatch: pyt
     check = checks(settings)["memory"]
     assert not check.passed
     assert "--gradient-checkpointing" in check.advice
+
+
+def test_the_largest_batch_is_as_full_as_it_may_be(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only as full as the few records that are tried make it."""
+    asked: list[tuple[int, int]] = []
+    own = Footprint.peak
+
+    def peak(self: Footprint, n_sequences: int, longest: int) -> float:
+        asked.append((n_sequences, longest))
+        return own(self, n_sequences, longest)
+
+    monkeypatch.setattr(Footprint, "peak", peak)
+    checks(settings.model_copy(update={"batch_tokens": 5000}))
+    assert (5000 // settings.max_length, settings.max_length) in asked
+    assert len({length for _, length in asked}) > 8
+    assert all(5000 // length == n for n, length in asked)

@@ -14,7 +14,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
 from handpick.model import device, load_base, load_tokenizer
-from handpick.represent.gradient import render_usable
+from handpick.objectives.next_token import NextToken
 from handpick.training.checkpoint import save_moments, trainable
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
@@ -33,7 +33,7 @@ def draw_sequences(n: int, scratch: Path) -> list[Rendered]:
     )
     renderer = Renderer(load_tokenizer(str(embedded.model_path())))
     order = np.random.default_rng(0).permutation(len(pool))[: 2 * n]
-    _, sequences, _ = render_usable([pool[int(row)] for row in order], renderer, MAX_LENGTH)
+    sequences = NextToken(renderer, MAX_LENGTH).prepare([pool[int(row)] for row in order]).items
     return sequences[:n]
 
 

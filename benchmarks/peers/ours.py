@@ -22,8 +22,8 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.projection import projection
 from handpick.model import load_base
-from handpick.objectives.next_token import token_weights
-from handpick.represent.gradient import encode_sequences
+from handpick.objectives.next_token import mean_loss
+from handpick.represent.gradient import encode_rows
 from handpick.training.checkpoint import load_moments
 from handpick.training.warmup import load_trainable
 
@@ -43,10 +43,10 @@ def features(task: Task) -> Work:
     precondition = AdamPreconditioner(moments, "less") if moments else None
 
     def rows(sequences: Sequence[Rendered]) -> None:
-        encode_sequences(engine, sequences, 0, project, task.batch_tokens, precondition)
+        encode_rows(engine, [mean_loss(s) for s in sequences], 0, project, task.batch_tokens, precondition)
 
     def each_batch(batch: Batch) -> None:
-        engine.features(batch, token_weights(batch), project, precondition)
+        engine.features(batch, mean_weights(batch), project, precondition)
 
     return _work(task, rows) if projected else _over_batches(task, each_batch)
 
@@ -57,7 +57,7 @@ def own_floor(task: Task) -> Work:
 
     def each_batch(batch: Batch) -> None:
         with patch.object(handpick.gradients.engine, "capture", _captures_nothing):
-            engine.features(batch, token_weights(batch), _ProjectsNothing())
+            engine.features(batch, mean_weights(batch), _ProjectsNothing())
 
     return _over_batches(task, each_batch)
 
@@ -70,7 +70,7 @@ def floor(task: Task) -> Work:
     def each_batch(batch: Batch) -> None:
         target_BT = batch.targets_BT.to(task.device)
         labelled_BT = target_BT != IGNORED
-        weight_M = token_weights(batch).float().to(task.device)[labelled_BT.nonzero()[:, 0]]
+        weight_M = mean_weights(batch).float().to(task.device)[labelled_BT.nonzero()[:, 0]]
         with _without_weight_gradients(layers), _head_only_at(model, labelled_BT):
             # padding comes last, where a causal model never looks
             logits_MV = model(input_ids=batch.input_ids_BT.to(task.device), use_cache=False).logits[0]
@@ -102,6 +102,11 @@ def matrix_peak(task: Task) -> Work:
             left @ right
 
     return Work(run, run, 20 * 2 * n**3)
+
+
+def mean_weights(batch: Batch) -> Tensor:
+    """What makes a sequence's loss the mean over its labelled tokens, (B,)."""
+    return 1 / (batch.targets_BT != IGNORED).sum(1).double()
 
 
 def _model(task: Task) -> Any:

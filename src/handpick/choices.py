@@ -6,11 +6,15 @@ from typing import Literal, TypeVar
 
 from handpick.errors import SettingsError
 
+Advantage = Literal["raw", "centered", "rloo", "group_norm"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EpsMode = Literal["less", "adam"]
+ObjectiveName = Literal["next-token", "preference", "reward"]
 Optimizer = Literal["adam", "sgd"]
+PreferenceLoss = Literal["dpo", "ipo", "simpo"]
 ProjectionKind = Literal["sparse", "rademacher", "none"]
 Quantization = Literal["none", "8bit", "4bit"]
+Variant = Literal["rejection", "hard_rejection", "topk", "worst_case_protect", "guidance"]
 
 Entry = TypeVar("Entry")
 

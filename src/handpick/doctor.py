@@ -3,6 +3,7 @@
 Legend: N examples, D coordinates of the gradient, K features, T positions, V vocabulary.
 """
 
+import gc
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from handpick.data.batching import token_batches
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
@@ -24,9 +24,10 @@ from handpick.gradients.layers import canonical_name
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
+from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.pipeline.checkpoints import new_lora
 from handpick.pipeline.features import check_max_length, open_renderer
-from handpick.represent.gradient import encode_sequences, render_usable, tokens_a_batch
+from handpick.represent.gradient import encode_rows, tokens_a_batch
 from handpick.settings import Settings
 from handpick.store.memory import available_bytes
 from handpick.training.warmup import load_trainable, new_adapter
@@ -64,6 +65,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     exact = _model(settings, torch.float32)
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
+    lengths_seen = {len(sequence.input_ids) for sequence in sequences}
     sequences = _unlike(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
     yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
@@ -115,7 +117,10 @@ def examine(settings: Settings) -> Iterator[Check]:
     )  # fmt: skip
     engine = own_engine
     del exact, own_engine  # so that of two models one is left, and what is free is what a run would find
-    yield _memory(engine, sequences, project, settings)
+    gc.collect()
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+    yield _memory(engine, lengths_seen, project, settings)
     yield _speed(engine, sequences, pad_id, project, tokens_a_batch(settings))
 
 
@@ -124,7 +129,7 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
         quarantine = Quarantine(Path(folder) / "quarantine.jsonl", settings.max_quarantined)
         pool = Pool.open(list(settings.pool), cache=Path(folder) / "parsed", quarantine=quarantine)
         looked_at = list(pool.examples(0, min(_LOOKED_AT, len(pool))))
-    _, sequences, refused = render_usable(looked_at, renderer, settings.max_length)
+    _, sequences, refused = NextToken(renderer, settings.max_length).prepare(looked_at)
     if len(sequences) < 2:
         why = f": the first has {refused[0][1]}" if refused else ""
         raise DataError(f"of the first {len(looked_at)} records {len(sequences)} can be used, and it takes two{why}")
@@ -164,7 +169,8 @@ def _rows(
     engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, *, batch_tokens: int
 ) -> Tensor:
     """Features (N, K) on the CPU, in the order of ``sequences``."""
-    return torch.from_numpy(encode_sequences(engine, sequences, pad_id, project, batch_tokens))
+    rows = [mean_loss(sequence) for sequence in sequences]
+    return torch.from_numpy(encode_rows(engine, rows, pad_id, project, batch_tokens))
 
 
 def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> Tensor:
@@ -190,12 +196,14 @@ def _cosines(left_ND: Tensor, right_ND: Tensor) -> Tensor:
     return nn.functional.cosine_similarity(left_ND, right_ND, dim=1)
 
 
-def _memory(engine: GradientEngine, sequences: list[Rendered], project: Projection, settings: Settings) -> Check:
+def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection, settings: Settings) -> Check:
+    """The largest batch that may come: full of sequences of a length that was seen, or of the longest there can be."""
     took = footprint(engine, project, adam=True)
-    lengths = [len(sequence.input_ids) for sequence in sequences]
-    batches = token_batches(lengths, tokens_a_batch(settings))
-    most = max(took.peak(len(members), max(lengths[i] for i in members)) for members in batches)
-    most = max(most, took.peak(1, settings.max_length))  # the longest that may come
+
+    def rows(length: int) -> int:
+        return min(settings.shard_rows, max(1, tokens_a_batch(settings) // length))
+
+    most = max(took.peak(rows(length), length) for length in lengths_seen | {settings.max_length})
     free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else available_bytes()
     return Check(
         "memory", most <= free,

@@ -31,3 +31,11 @@ class StoreError(HandpickError):
 
 class SimilarityError(HandpickError):
     """A similarity matrix holds a value that is not finite, or has the wrong shape."""
+
+
+class SandboxError(HandpickError):
+    """A sandbox for code that nobody has read cannot be made."""
+
+
+class JudgeError(HandpickError):
+    """A judge cannot be asked: a cap is reached, its server refuses, or the file with its answers cannot be used."""

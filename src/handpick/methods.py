@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 
-from handpick.choices import Optimizer, look_up
+from handpick.choices import ObjectiveName, Optimizer, look_up
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One line of the table. ``optimizer`` is the pool side's; None where no features are needed at all."""
+    """One line of the table.
+
+    ``optimizer`` is the pool side's, None where no features are needed at all; ``objective`` is the query side's.
+    """
 
     optimizer: Optimizer | None
     algorithm: str
     summary: str
     source: str
+    objective: ObjectiveName = "next-token"
 
 
 METHODS: dict[str, Method] = {
@@ -21,6 +25,12 @@ METHODS: dict[str, Method] = {
     ),
     "less": Method(
         "adam", "mean-max", "Adam-preconditioned LoRA gradients, best mean over a subtask", "LESS, arXiv 2402.04333"
+    ),
+    "rose": Method(
+        "adam", "mean-max", "as less, for what is preferred: queries are pairs", "ROSE, arXiv 2412.00631", "preference"
+    ),
+    "nice": Method(
+        "adam", "mean-max", "as less, for what is rewarded: queries need no answers", "NICE, ICML 2025", "reward"
     ),
     "gradient-rr": Method("sgd", "round-robin", "plain LoRA gradients, queries take turns", "ours"),
     "random": Method(None, "random", "a uniform draw, the baseline of every study", "baseline"),

@@ -131,7 +131,8 @@ def _quantized(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]
         raise ModelError(f"--quantization {quantization} needs bitsandbytes: pip install 'handpick[quantized]'")
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # a line a layer and batch
+    # said once a layer and batch
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
     if quantization == "4bit":
         config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     else:
@@ -139,6 +140,10 @@ def _quantized(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]
         # examples: a row would depend on its neighbours, by 2% in our test.
         config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     return {"quantization_config": config, "device_map": {"": device()}}
+
+
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    return "inputs will be cast from" not in record.getMessage()
 
 
 def _without_weights(name: str) -> nn.Module:

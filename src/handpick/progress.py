@@ -17,7 +17,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float], None]]:
     """A bar for ``total`` things; the caller is given a function that advances it.
 
     On something that is no terminal there is no bar, but a line when it is over.

@@ -16,6 +16,7 @@ from handpick.budget import Budget
 from handpick.choices import Optimizer
 from handpick.errors import SettingsError
 from handpick.methods import find_method
+from handpick.objectives.settings import ObjectiveSettings
 from handpick.represent.settings import GradientSettings
 from handpick.store.codec import Storage
 from handpick.training.settings import WarmupSettings
@@ -31,7 +32,7 @@ def _paths(value: Any) -> list[str]:
 Paths = Annotated[list[str], BeforeValidator(_paths)]
 
 
-class Settings(GradientSettings):
+class Settings(GradientSettings, ObjectiveSettings):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
     pool: Paths = Field([], description="files to choose from, or a data set on the Hub")

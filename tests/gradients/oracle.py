@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from handpick.data.batching import Batch
 from handpick.data.render import IGNORED, Rendered
 from handpick.gradients.layers import canonical_name
 
@@ -24,6 +25,11 @@ def autograd_rows(model: nn.Module, sequences: list[Rendered]) -> dict[str, Tens
             rows[name].append(parameter.grad.detach().clone())
     model.zero_grad()
     return {name: torch.stack(grads) for name, grads in rows.items()}
+
+
+def mean_weights(batch: Batch) -> Tensor:
+    """What makes Σ weight · nll the mean over a sequence's labelled tokens, (B,)."""
+    return 1 / (batch.targets_BT != IGNORED).sum(1).double()
 
 
 def flat(rows: dict[str, Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """The float32 product that is chosen rounds nothing, and the caller's choice comes back."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,31 +10,71 @@ from handpick.gradients import kernels
 from handpick.gradients.kernels import fast_exact_float32, onednn_is_exact, takes_onednn
 
 
-@pytest.mark.parametrize("before", ["highest", "high", "medium"])
-def test_products_are_float32_and_the_setting_comes_back(before: str) -> None:
-    own = torch.get_float32_matmul_precision()
+def settings() -> list[str]:
+    backends = torch.backends
+    return [backends.mkldnn.matmul.fp32_precision, backends.cuda.matmul.fp32_precision, backends.fp32_precision]
+
+
+@pytest.fixture
+def own_settings() -> Iterator[None]:
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    for backend in (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul):
+        backend.fp32_precision = "none"
+
+
+CALLERS: dict[str, Callable[[], None]] = {
+    "nothing": lambda: None,
+    "highest": lambda: torch.set_float32_matmul_precision("highest"),
+    "high": lambda: torch.set_float32_matmul_precision("high"),
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "everything in tf32": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "CUDA in tf32": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    "oneDNN in bfloat16": lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
+    "CUDA, the old way": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.usefixtures("own_settings")
+def test_products_are_float32_and_the_setting_comes_back(
+    caller: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "takes_onednn", lambda: onednn)
     a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(1))
-    try:
-        torch.set_float32_matmul_precision(before)
-        with fast_exact_float32():
-            got = a @ b
-        assert torch.get_float32_matmul_precision() == before
-        with pytest.raises(ZeroDivisionError), fast_exact_float32():
-            raise ZeroDivisionError
-        assert torch.get_float32_matmul_precision() == before
-    finally:
-        torch.set_float32_matmul_precision(own)
-    want = a.double() @ b.double()
-    assert float((got - want).norm() / want.norm()) < 1e-6
+    CALLERS[caller]()
+    before = settings()
+    with fast_exact_float32():
+        got = a @ b
+        assert (torch.backends.mkldnn.matmul.fp32_precision == "bf16") == onednn
+        assert torch.backends.cuda.matmul.fp32_precision in ("ieee", "none")
+    assert settings() == before
+    with pytest.raises(ZeroDivisionError), fast_exact_float32():
+        raise ZeroDivisionError
+    assert settings() == before
+    if not onednn:
+        want = a.double() @ b.double()
+        assert float((got - want).norm() / want.norm()) < 1e-6
+
+
+@pytest.mark.usefixtures("own_settings")
+def test_what_the_caller_sets_for_everything_still_arrives_afterwards() -> None:
+    torch.backends.fp32_precision = "tf32"
+    with fast_exact_float32():
+        pass
+    torch.backends.fp32_precision = "none"
+    assert settings() == ["none", "none", "none"]
 
 
 @pytest.mark.parametrize(
     ("vendor", "exact", "word"),
     [
-        ("AuthenticAMD", True, "medium"),
-        ("AuthenticAMD", False, "highest"),
-        ("GenuineIntel", True, "highest"),
-        (None, True, "highest"),
+        ("AuthenticAMD", True, "bf16"),
+        ("AuthenticAMD", False, "none"),
+        ("GenuineIntel", True, "none"),
+        (None, True, "none"),
     ],
 )
 def test_onednn_is_taken_on_amd_and_only_where_it_rounds_nothing(
@@ -48,7 +89,7 @@ def test_onednn_is_taken_on_amd_and_only_where_it_rounds_nothing(
     takes_onednn.cache_clear()
     try:
         with fast_exact_float32():
-            assert torch.get_float32_matmul_precision() == word
+            assert torch.backends.mkldnn.matmul.fp32_precision in (word, "ieee" if word == "none" else word)
     finally:
         takes_onednn.cache_clear()
 

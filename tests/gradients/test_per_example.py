@@ -14,8 +14,7 @@ from handpick.errors import ModelError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.layers import trainable_layers
 from handpick.gradients.projection import NoProjection
-from handpick.objectives.next_token import token_weights
-from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
+from tests.gradients.oracle import autograd_rows, flat, mean_weights, random_sequences, relative_error
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, base_model, lora_model
 
 
@@ -37,7 +36,7 @@ def engine_rows(
     for batch in token_batches([len(sequences[i].input_ids) for i in order], batch_tokens):
         members = [order[i] for i in batch]
         batch = collate([sequences[i] for i in members], pad_id=0, side=side)
-        features = engine.features(batch, token_weights(batch), project)
+        features = engine.features(batch, mean_weights(batch), project)
         rows |= dict(zip(members, features, strict=True))
     return torch.stack([rows[i] for i in range(len(sequences))])
 
@@ -143,6 +142,13 @@ def shared_layer() -> nn.Module:
     return model
 
 
+def two_adapters() -> nn.Module:
+    model = with_adapter("llama", target_modules=["q_proj"])
+    model.add_adapter("second", LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))  # type: ignore[operator]
+    model.base_model.set_adapter(["default", "second"])  # type: ignore[operator, union-attr]
+    return model
+
+
 REFUSED = {
     "DoRA": (lambda: with_adapter("llama", target_modules=["q_proj"], use_dora=True), "DoRA"),
     "bias": (lambda: with_adapter("llama", target_modules=["q_proj"], lora_bias=True), "bias"),
@@ -154,6 +160,7 @@ REFUSED = {
     ),
     "router": (lambda: lora_model("mixtral", everywhere=True), r"mlp\.gate"),
     "shared": (shared_layer, "shared"),
+    "two adapters": (two_adapters, "second adapter"),
     "nothing": (lambda: base_model("llama").requires_grad_(False), "no trainable"),
 }
 

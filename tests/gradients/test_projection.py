@@ -78,7 +78,7 @@ def test_what_is_kept_of_the_signs_does_not_depend_on_the_blocks() -> None:
     p = projection("sparse", 640, 64, 0)
     for cuts in ([], [100, 333], [1, 50, 639]):
         project(p, rows_BP, cuts)
-    assert sum(signs.numel() for signs in p._signs.values()) == 640  # type: ignore[attr-defined]
+    assert sum(signs_W.numel() for signs_S in p._signs.values() for signs_W in signs_S) == 640  # type: ignore[attr-defined]
 
 
 def test_rademacher_entries_are_plus_or_minus_one_over_root_k() -> None:

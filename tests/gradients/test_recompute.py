@@ -9,8 +9,7 @@ from handpick.errors import ModelError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import NoProjection
 from handpick.gradients.recompute import blocks_of
-from handpick.objectives.next_token import token_weights
-from tests.gradients.oracle import random_sequences
+from tests.gradients.oracle import mean_weights, random_sequences
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 
 
@@ -19,7 +18,7 @@ from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 def test_rows_are_bit_equal_and_every_block_runs_twice(name: str, side: str) -> None:
     model = lora_model(name)
     batch = collate(random_sequences(5, VOCAB, seed=3), pad_id=0, side=side)  # type: ignore[arg-type]
-    weight_B = token_weights(batch)
+    weight_B = mean_weights(batch)
     plain, sparing = GradientEngine(model), GradientEngine(model, recompute=True)
     project = NoProjection(plain.n_coordinates)
     want = plain.features(batch, weight_B, project)

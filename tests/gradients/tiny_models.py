@@ -81,10 +81,12 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, object], list[str]]] = {
 }
 
 
-def base_model(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
+def base_model(
+    name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, changed: dict[str, object] | None = None
+) -> nn.Module:
     model_type, config, _ = ARCHITECTURES[name]
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **config)).to(dtype)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **config | (changed or {}))).to(dtype)
     for parameter in model.parameters():  # random models start too close to uniform to have telling gradients
         if parameter.ndim >= 2:
             parameter.data.mul_(4)
@@ -92,13 +94,14 @@ def base_model(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) 
 
 
 def lora_model(
-    name: str, *, everywhere: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0, **lora: object
-) -> nn.Module:
+    name: str, *, everywhere: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0,
+    config: dict[str, object] | None = None, **lora: object,
+) -> nn.Module:  # fmt: skip
     """The model with LoRA on its attention, or on all linear layers; B is not zero, as after training."""
     targets: object = "all-linear" if everywhere else ARCHITECTURES[name][2]
     settings = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": targets} | lora
     model = get_peft_model(
-        base_model(name, dtype=dtype, seed=seed),
+        base_model(name, dtype=dtype, seed=seed, changed=config),
         LoraConfig(task_type="CAUSAL_LM", **settings),  # type: ignore[arg-type]
         autocast_adapter_dtype=False,
     )

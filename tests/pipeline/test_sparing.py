@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import TrainingArguments
 
 import handpick
 from handpick.errors import FingerprintMismatch
+from handpick.gradients.engine import GradientEngine
 from tests.pipeline.conftest import Finished
 
 Given = dict[str, Any]
@@ -31,8 +33,33 @@ def test_a_quantized_model_is_warmed_up_and_chooses(
         handpick.select(**given, out=str(out))
 
 
-def test_gradient_checkpointing_gives_the_same_bytes(given: Given, finished: Finished, out: str) -> None:
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize(("before", "after"), [("4bit", "none"), ("none", "4bit"), ("4bit", "8bit")])
+def test_a_warmup_on_other_weights_is_not_taken(given: Given, out: str, before: str, after: str) -> None:
+    """No store is kept that would be refused by itself."""
+    handpick.select(**given, quantization=before, score_only=True, out=out)
+    with pytest.raises(FingerprintMismatch, match=r"the warmup.*quantization"):
+        handpick.select(**given, quantization=after, score_only=True, out=out)
+
+
+def test_gradient_checkpointing_gives_the_same_bytes(
+    given: Given, finished: Finished, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    own_engine, own_arguments = GradientEngine.__init__, TrainingArguments.__init__
+
+    def engine(self: GradientEngine, model: Any, *, recompute: bool = False) -> None:
+        asked.append(f"engine {recompute}")
+        own_engine(self, model, recompute=recompute)
+
+    def arguments(self: TrainingArguments, *args: Any, **kwargs: Any) -> None:
+        asked.append(f"warmup {kwargs.get('gradient_checkpointing')}")
+        own_arguments(self, *args, **kwargs)
+
+    monkeypatch.setattr(GradientEngine, "__init__", engine)
+    monkeypatch.setattr(TrainingArguments, "__init__", arguments)
     handpick.select(**given, gradient_checkpointing=True, out=out)
+    assert asked == ["warmup True", "engine True"]
     store = handpick.FeatureStore.open(out + "/features/pool")
     exact = handpick.FeatureStore.open(finished.folder / "features" / "pool")
     for t in range(2):

@@ -1,6 +1,7 @@
 """Shards come in order whatever is made at the same time, and trouble in a thread is not lost."""
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import StoreError
 from handpick.model import load_tokenizer
+from handpick.objectives.next_token import NextToken
 from handpick.represent.fill import Advance, fill
-from handpick.represent.gradient import render_usable
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
 from tests.conftest import write_jsonl
 
@@ -49,8 +50,8 @@ def lengths(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) ->
 
 
 def test_every_row_is_its_own(store: FeatureStore, pool: Pool, renderer: Renderer) -> None:
-    fill(store, pool, renderer, MAX_LENGTH, lengths, "rows")
-    ids, sequences, _ = render_usable(pool.examples(0, N), renderer, MAX_LENGTH)
+    fill(store, pool, NextToken(renderer, MAX_LENGTH), lengths, "rows")
+    ids, sequences, _ = NextToken(renderer, MAX_LENGTH).prepare(pool.examples(0, N))
     assert store.ids == ids
     for t in range(2):
         want_N1 = lengths(t, sequences, lambda n: None)
@@ -74,7 +75,7 @@ def test_the_next_shard_is_prepared_while_one_is_computed(
         assert second.wait(30)  # the first shard is not done before the second is being read
         return lengths(checkpoint, sequences, advance)
 
-    fill(store, pool, renderer, MAX_LENGTH, encode, "rows")
+    fill(store, pool, NextToken(renderer, MAX_LENGTH), encode, "rows")
 
 
 def test_a_shard_that_cannot_be_written_stops_the_run(
@@ -93,10 +94,36 @@ def test_a_shard_that_cannot_be_written_stops_the_run(
 
     monkeypatch.setattr(FeatureStore, "write_shard", write)
     with pytest.raises(StoreError, match="the disk is full"):
-        fill(store, pool, renderer, MAX_LENGTH, encode, "rows")
+        fill(store, pool, NextToken(renderer, MAX_LENGTH), encode, "rows")
     assert len(computed) == 3  # the one after it was under way
     assert len(list(store.missing(0))) == 3  # what was written before stays
     monkeypatch.undo()
-    fill(store, pool, renderer, MAX_LENGTH, lengths, "rows")
+    fill(store, pool, NextToken(renderer, MAX_LENGTH), lengths, "rows")
     assert not list(store.missing(0))
     assert not list(store.missing(1))
+
+
+def test_a_failed_write_is_said_while_the_next_shard_is_computed(
+    store: FeatureStore, pool: Pool, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, batches = threading.Event(), []
+
+    def write(self: FeatureStore, *args: Any) -> None:
+        failed.set()
+        raise StoreError("the disk is full")
+
+    def encode(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) -> NDArray[np.float32]:
+        if len(batches) == 0:
+            batches.append(0)
+            return lengths(checkpoint, sequences, advance)
+        assert failed.wait(30)
+        for _ in range(1000):  # batches of the next shard; told at the first that ends after the write
+            time.sleep(0.01)
+            batches.append(0)
+            advance(0)
+        return lengths(checkpoint, sequences, advance)
+
+    monkeypatch.setattr(FeatureStore, "write_shard", write)
+    with pytest.raises(StoreError, match="the disk is full"):
+        fill(store, pool, NextToken(renderer, MAX_LENGTH), encode, "rows")
+    assert len(batches) < 100

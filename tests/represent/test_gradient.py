@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from handpick.choices import EpsMode, Optimizer, ProjectionKind
 from handpick.data.examples import Example, Message
 from handpick.data.render import Rendered, Renderer
 from handpick.gradients.projection import projection
-from handpick.model import load_base, load_tokenizer, padding_id
-from handpick.represent.gradient import GradientEncoder, render_usable
+from handpick.model import load_base, load_tokenizer
+from handpick.objectives.next_token import NextToken
+from handpick.represent.gradient import GradientEncoder
 from handpick.represent.settings import GradientSettings
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train
@@ -90,13 +91,23 @@ def flat(rows: Rows) -> NDArray[np.float64]:
     return np.concatenate([rows[name].reshape(len(rows[name]), -1) for name in sorted(rows)], axis=1)
 
 
-def encoder(tiny_model: Path, checkpoints: Sequence[Path], renderer: Renderer, **settings: Any) -> GradientEncoder:
+class Encoder(NamedTuple):
+    """A gradient encoder for the next-token loss."""
+
+    of: GradientEncoder
+    objective: NextToken
+
+    def encode(self, checkpoint: int, optimizer: Optimizer, sequences: list[Rendered]) -> NDArray[np.float32]:
+        return self.of.encode(checkpoint, optimizer, self.objective, sequences)
+
+
+def encoder(tiny_model: Path, checkpoints: Sequence[Path], renderer: Renderer, **settings: Any) -> Encoder:
     defaults: dict[str, Any] = {
         "model": str(tiny_model), "max_length": MAX_LENGTH, "projection": "none", "dtype": "float32",
         "batch_tokens": 200,
     }  # fmt: skip
-    pad_id = padding_id(renderer.tokenizer)
-    return GradientEncoder(GradientSettings(**(defaults | settings)), checkpoints, pad_id)
+    of = GradientEncoder(GradientSettings(**(defaults | settings)), checkpoints, renderer.tokenizer)
+    return Encoder(of, NextToken(renderer, MAX_LENGTH))
 
 
 def error(got_ND: NDArray[Any], want_ND: NDArray[Any]) -> float:
@@ -168,7 +179,7 @@ def test_records_without_a_response_to_learn_from_are_left_out(
 ) -> None:
     silent = Example("silent", (Message("user", "Anyone there?"),), b"")
     endless = Example("endless", (Message("user", "word " * 200), Message("assistant", "No.")), b"")
-    ids, usable, refused = render_usable([silent, examples[3], endless, examples[1]], renderer, MAX_LENGTH)
+    ids, usable, refused = NextToken(renderer, MAX_LENGTH).prepare([silent, examples[3], endless, examples[1]])
     assert ids == [examples[3].id, examples[1].id]
     assert usable == [sequences[3], sequences[1]]
     assert [example for example, _ in refused] == [silent, endless]

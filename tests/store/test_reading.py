@@ -12,7 +12,7 @@ import pytest
 from handpick.errors import StoreError
 from handpick.store import FeatureArray, FeatureStore
 from handpick.store.codec import CODECS, Storage
-from handpick.store.memory import available_bytes
+from handpick.store.memory import _left, available_bytes
 from tests.store import writer
 
 ERROR = {"float32": 1e-6, "float16": 2**-11}  # of a feature, relative to its row's norm
@@ -102,6 +102,14 @@ def test_an_array_is_lazy_past_half_of_the_memory(whole: FeatureStore, monkeypat
 
 def test_available_memory_is_some_of_the_machine() -> None:
     assert 1 << 20 < available_bytes() < 1 << 50
+
+
+def test_what_a_control_group_holds_is_not_free(tmp_path: Path) -> None:
+    for name, text in {"max": "1000\n", "current": "700\n", "stat": "anon 500\ninactive_file 150\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert _left(tmp_path) == 450
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _left(tmp_path) is None
 
 
 def test_a_store_without_any_row(tmp_path: Path) -> None:

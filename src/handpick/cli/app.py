@@ -9,6 +9,7 @@ import typer
 
 from handpick.cli.options import takes
 from handpick.errors import HandpickError
+from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings import Settings
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ _REPRESENT = [
 ]  # fmt: skip
 _SELECT = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", "score_only", *_REPRESENT[2:3],
-    *_REPRESENT[4:],
+    *_REPRESENT[4:], *ObjectiveSettings.model_fields,
 ]  # fmt: skip
 _DOCTOR = [
     "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",

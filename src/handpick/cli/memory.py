@@ -8,11 +8,12 @@ leaves its caller's allocator alone.
 import ctypes
 import sys
 
-# of malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_KEPT = 1 << 30  # bytes at the top of the heap that are not given back
-_GROWN_BY = 1 << 26
-_LARGEST_THRESHOLD = 1 << 25  # glibc takes no more: larger blocks are mapped by themselves
+# glibc's names, their numbers in malloc.h, and what they are set to. MALLOC_name_ in the environment does the same.
+KEEP_FREED = {
+    "TRIM_THRESHOLD": (-1, 1 << 30),  # bytes at the top of the heap that are not given back
+    "TOP_PAD": (-2, 1 << 26),
+    "MMAP_THRESHOLD": (-3, 1 << 25),  # glibc takes no more: larger blocks are mapped by themselves
+}
 
 
 def keep_freed_memory() -> None:
@@ -22,9 +23,5 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    for parameter, value in (
-        (_M_TRIM_THRESHOLD, _KEPT),
-        (_M_TOP_PAD, _GROWN_BY),
-        (_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD),
-    ):
-        mallopt(parameter, value)
+    for number, value in KEEP_FREED.values():
+        mallopt(number, value)

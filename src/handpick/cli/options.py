@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from handpick.settings import Settings
 
-_REPEATED = {"pool", "query", "checkpoints"}  # flags that may be given several times
+_REPEATED = {"pool", "query", "checkpoints", "stop", "variants"}  # flags that may be given several times
 
 
 def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
@@ -54,8 +54,8 @@ def _metavar(name: str, field: FieldInfo) -> str:
             return "|".join(get_args(kind))
     if name in ("pool", "query"):
         return "FILE"
-    if name in ("out", "store", "checkpoints"):
+    if name in ("out", "store", "checkpoints", "reference"):
         return "DIR"
     return {"model": "DIR|NAME", "budget": "N|N%|N tokens"}.get(
-        name, "N" if int in (field.annotation, *kinds) else "NAME"
+        name, "N" if {int, float} & {field.annotation, *kinds} else "NAME"
     )

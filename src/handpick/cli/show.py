@@ -11,6 +11,7 @@ from rich.text import Text
 from handpick.algorithms import ALGORITHMS
 from handpick.data.examples import Example
 from handpick.methods import METHODS
+from handpick.rewards import REWARDS
 
 if TYPE_CHECKING:  # the pipeline is slow to load, and the list of methods needs none
     from handpick.pipeline import Run
@@ -89,14 +90,22 @@ def _shortened(example: Example, length: int = 220) -> Text:
 def methods_table() -> None:
     """The tables of methods and algorithms, as the code has them."""
     table = Table(title="Methods", title_justify="left")
-    for heading in ("method", "pool side", "algorithm", "what it does", "source"):
+    for heading in ("method", "pool side", "query side", "algorithm", "what it does", "source"):
         table.add_column(heading)
     for name, method in METHODS.items():
-        table.add_row(name, method.optimizer or "–", method.algorithm, method.summary, method.source)
+        sides = (method.optimizer, method.objective) if method.optimizer else ("–", "–")
+        table.add_row(name, *sides, method.algorithm, method.summary, method.source)
     console.print(table)
     table = Table(title="Selection algorithms", title_justify="left")
     for heading in ("algorithm", "what it does", "source"):
         table.add_column(heading)
     for name, algorithm in ALGORITHMS.items():
         table.add_row(name, algorithm.summary, algorithm.source)
+    console.print(table)
+    table = Table(title="Rewards, for --method nice", title_justify="left")
+    for heading in ("reward", "what it is"):
+        table.add_column(heading)
+    for name, entry in REWARDS.items():
+        table.add_row(name + (f":{entry.argument}" if entry.argument else ""), entry.summary)
+    table.add_row("FILE.py:FUNCTION", "a function of your own: (prompts, completions, records) -> scores")
     console.print(table)

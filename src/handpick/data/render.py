@@ -123,21 +123,22 @@ class Renderer:
             raise DataError(f"refused by the chat template: {error}") from error
         return str(text)
 
-    def __call__(self, messages: Sequence[Message], max_length: int) -> Rendered:
+    def __call__(self, messages: Sequence[Message], max_length: int, *, labelled_from: int = 0) -> Rendered:
         """Render one conversation.
 
         Args:
             messages: the turns, at least one of them by the assistant.
             max_length: tokens to keep, from the beginning.
+            labelled_from: the first turn that the loss may stand on.
 
         Raises:
             DataError: no response token is left to learn from, or the template cannot be followed.
             ModelError: the template is not valid Jinja.
         """
-        if not any(m.role == "assistant" and m.content.strip() for m in messages):
+        if not any(m.role == "assistant" and m.content.strip() for m in messages[labelled_from:]):
             raise DataError("no assistant turn with any text")
         text = self.text(messages)
-        spans = self._loss_spans(messages, text)
+        spans = self._loss_spans(messages, text, labelled_from)
         encoding = self._backend.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
         labels = _labels(ids, encoding.offsets, spans, self._special_ids)
@@ -148,7 +149,18 @@ class Renderer:
             )
         return rendered
 
-    def _loss_spans(self, messages: Sequence[Message], text: str) -> list[Span]:
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a conversation up to where the assistant's answer begins.
+
+        Raises:
+            DataError: the template refuses the conversation.
+            ModelError: the template is not valid Jinja.
+        """
+        text = self.text(messages, add_generation_prompt=True)
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _loss_spans(self, messages: Sequence[Message], text: str, labelled_from: int) -> list[Span]:
         """The spans of ``text`` that carry the loss, in order."""
         scaffold = self._scaffold(tuple(m.role for m in messages))
         spans: list[Span] = []
@@ -164,7 +176,7 @@ class Renderer:
                     f"({message.role}), so its loss mask is unknown"
                 )
             end = position + len(content)
-            if message.role == "assistant":
+            if message.role == "assistant" and turn >= labelled_from:
                 end_of_turn = self._end_of_turn.match(after)
                 spans.append((position, end + (end_of_turn.end() if end_of_turn else 0)))
             position = end + len(after)

@@ -8,7 +8,8 @@ V vocabulary, O outputs and I inputs of a layer, P coordinates of a layer, K pro
 """
 
 import inspect
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +18,27 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
-from handpick.gradients.forward import forward_is
+from handpick.gradients.forward import evaluating, forward_is
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.per_example import capture
 from handpick.gradients.projection import Projection
 from handpick.gradients.recompute import blocks_of, recomputed
 
-# Numbers that are worked on at a time, so that they stay in a CPU's cache: of a layer's gradients, and of logits.
+# Numbers that are worked on at a time, so that they stay in a CPU's cache: of a layer's gradients a thread, and of
+# logits. Blocks of gradients begin where runs of the default projection do, which are then not cut up.
 _CPU_BLOCK = 1 << 17
+_RUN = 1 << 13
 _CPU_LOGITS = 1 << 22
 _GPU_LOGITS = 1 << 27
+
+
+class _Labelled(NamedTuple):
+    """Positions that predict a labelled token: the sequence each is of (on the CPU), its place, the token."""
+
+    row: Tensor
+    position: Tensor
+    target: Tensor
 
 
 class GradientEngine:
@@ -71,6 +82,12 @@ class GradientEngine:
         return int(self._causal.config.get_text_config().hidden_size)
 
     @property
+    def n_positions(self) -> int | None:
+        """Tokens that the model was made for, at most; None where its configuration has no such number."""
+        limit = getattr(self._causal.config.get_text_config(), "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    @property
     def _vocab(self) -> int:
         return int(self._causal.config.get_text_config().vocab_size)
 
@@ -105,37 +122,69 @@ class GradientEngine:
             wide = torch.promote_types(grad_BP.dtype, torch.float32)
             if not sums:
                 sums.append(project.begin(n, like=grad_BP.new_empty((), dtype=wide)))
-            step = max(1, _CPU_BLOCK // n) if device.type == "cpu" else layer.size
+            step = layer.size
+            if device.type == "cpu":
+                step = max(1, torch.get_num_threads() * _CPU_BLOCK // (n * _RUN)) * _RUN
             for start in range(0, layer.size, step):
                 rows_BP = grad_BP[:, start : start + step].to(wide)
                 if precondition is not None:
                     rows_BP = precondition(layer.name, rows_BP, start)
                 project.add(sums[0], rows_BP, layer.offset + start)
 
-        # What depends on values is worked out before anything is sent, so that no step waits for the device.
-        target_BT = batch.targets_BT
-        position_M = (target_BT != IGNORED).flatten().nonzero()[:, 0]
-        weight_M = weight_B[position_M // target_BT.shape[1]]
-
-        def sent(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        inputs = {"input_ids": sent(batch.input_ids_BT)}
-        if batch.is_padded_left:  # else padding comes after all that counts, and a causal model never looks there
-            inputs["attention_mask"] = sent(batch.attention_mask_BT)
-            if self._takes_positions:
-                inputs["position_ids"] = sent(batch.position_ids_BT)
-        target_M, weight_M, position_M = sent(target_BT.flatten()[position_M]), sent(weight_M), sent(position_M)
-
+        inputs, at_M = self._sent(batch)
+        weight_M = weight_B[at_M.row].to(device, non_blocking=True)
         with (
             fast_exact_float32(),
             capture(self.model, self.layers, n, receive),
             recomputed(self.blocks if self.recompute else []),
         ):
             hidden_BTH, output = self._decode(inputs)
-            hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, position_M)
-            hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), target_M, weight_M))
+            hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, at_M.position)
+            hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), at_M.target, weight_M))
         return project.finish(sums[0])
+
+    @torch.no_grad()
+    def log_likelihoods(self, batch: Batch) -> Tensor:
+        """log π(labelled tokens | what stands before them), summed over each sequence; float64 (B,), on the CPU.
+
+        Args:
+            batch: on the CPU.
+        """
+        inputs, at_M = self._sent(batch)
+        with fast_exact_float32(), evaluating(self.model):
+            hidden_BTH, output = self._decode(inputs)
+            hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, at_M.position)
+            each_M = torch.cat(
+                [
+                    torch.log_softmax(logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)), dim=-1)
+                    .gather(1, at_M.target[chunk, None])[:, 0]
+                    .double()
+                    .cpu()
+                    for chunk in self._chunks(len(hidden_MH))
+                    for logits_CV in [self._logits(output, hidden_MH[chunk])[0]]
+                ]
+            )
+        return torch.zeros(len(batch.input_ids_BT), dtype=torch.float64).index_add_(0, at_M.row, each_M)
+
+    def _sent(self, batch: Batch) -> tuple[dict[str, Tensor], "_Labelled"]:
+        """A batch's inputs and its labelled positions, on the way to the device.
+
+        What depends on values is worked out before anything is sent, so that no step waits for the device.
+        """
+        device = next(self.model.parameters()).device
+
+        def sent(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        target_BT = batch.targets_BT
+        position_M = (target_BT != IGNORED).flatten().nonzero()[:, 0]
+        inputs = {"input_ids": sent(batch.input_ids_BT)}
+        if batch.is_padded_left:  # else padding comes after all that counts, and a causal model never looks there
+            inputs["attention_mask"] = sent(batch.attention_mask_BT)
+            if self._takes_positions:
+                inputs["position_ids"] = sent(batch.position_ids_BT)
+        row_M = position_M // target_BT.shape[1]
+        return inputs, _Labelled(row_M, sent(position_M), sent(target_BT.flatten()[position_M]))
 
     def _decode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """The last hidden states (B, T, H), and the decoder's output that they came in."""
@@ -151,27 +200,33 @@ class GradientEngine:
             self.model(**inputs, use_cache=False)
         return kept[0].last_hidden_state, type(kept[0])
 
-    def _head_gradient(self, output: Any, hidden_MH: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:
-        """The gradient of Σ weight · nll at the hidden states, (M, H), some positions at a time.
-
-        The logits come from the model's own forward, with its decoder held to these hidden states, so that whatever
-        it does to them (soft-capping, scaling) is in the gradient.
-        """
-        grad_MH = torch.empty_like(hidden_MH)
+    def _chunks(self, n_positions: int) -> Iterator[slice]:
+        """Positions whose logits are held at a time."""
         n_chunk = self.chunk_logits // self._vocab
-        no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=hidden_MH.device)
-        for start in range(0, len(hidden_MH), n_chunk):
-            chunk = slice(start, start + n_chunk)
+        return (slice(start, start + n_chunk) for start in range(0, n_positions, n_chunk))
+
+    def _logits(self, output: Any, hidden_CH: Tensor) -> Tensor:
+        """Logits (1, C, V) from the model's own forward, with its decoder held to these hidden states.
+
+        So whatever the model does to them (soft-capping, scaling) is in the gradient.
+        """
+        held = output(last_hidden_state=hidden_CH[None])
+        no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=hidden_CH.device)
+        with forward_is(self._decoder, lambda *_args, **_kwargs: held):
+            logits_1CV: Tensor = self._causal(input_ids=no_tokens, use_cache=False).logits
+        return logits_1CV
+
+    def _head_gradient(self, output: Any, hidden_MH: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:
+        """The gradient of Σ weight · nll at the hidden states, (M, H), some positions at a time."""
+        grad_MH = torch.empty_like(hidden_MH)
+        for chunk in self._chunks(len(hidden_MH)):
             hidden_CH = hidden_MH[chunk].requires_grad_()
-            held = output(last_hidden_state=hidden_CH[None])
-            with forward_is(self._decoder, lambda *_args, held=held, **_kwargs: held):
-                logits_CV = self._causal(input_ids=no_tokens, use_cache=False).logits[0]
+            logits_1CV = self._logits(output, hidden_CH)
             with torch.no_grad():  # the softmax less one at the target
-                wide = torch.promote_types(logits_CV.dtype, torch.float32)
-                d_logits_CV = torch.softmax(logits_CV, dim=-1, dtype=wide)
-                d_logits_CV.scatter_add_(
-                    1, target_M[chunk, None], d_logits_CV.new_tensor(-1.0).expand(len(hidden_CH), 1)
-                )
+                wide = torch.promote_types(logits_1CV.dtype, torch.float32)
+                d_logits_CV = torch.softmax(logits_1CV[0], dim=-1, dtype=wide)
+                less_one_C1 = d_logits_CV.new_full((len(hidden_CH), 1), -1.0)
+                d_logits_CV.scatter_add_(1, target_M[chunk, None], less_one_C1)
                 d_logits_CV *= weight_M[chunk, None].to(wide)
-            (grad_MH[chunk],) = torch.autograd.grad(logits_CV, hidden_CH, d_logits_CV.to(logits_CV.dtype))
+            (grad_MH[chunk],) = torch.autograd.grad(logits_1CV, hidden_CH, d_logits_CV[None].to(logits_1CV.dtype))
         return grad_MH

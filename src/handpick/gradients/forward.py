@@ -1,4 +1,4 @@
-"""Another forward for a module, for a while."""
+"""Another forward for a module, or evaluation mode for a model, for a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,3 +19,15 @@ def forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
             del module.forward  # the class's own is seen again
         else:
             module.forward = own
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """While open, dropout is off; afterwards every module's mode is what it was."""
+    was_training = {name for name, module in model.named_modules() if module.training}
+    model.eval()
+    try:
+        yield
+    finally:
+        for name, module in model.named_modules():
+            module.training = name in was_training

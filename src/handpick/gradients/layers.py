@@ -50,6 +50,8 @@ def trainable_layers(model: nn.Module) -> list[Layer]:
         reason = _unsupported(modules, module_name, attribute)
         if reason is None and id(parameter) in owner:
             reason = f"its weight is shared with {owner[id(parameter)]}"
+        if reason is None and canonical_name(full_name) in found:
+            reason = "a second adapter stands on the same layer, and which of the two is meant is not known"
         if reason is not None:
             raise ModelError(f"no exact per-example gradient for {full_name}: {reason}; leave it out of the adapter")
         assert isinstance(module, nn.Linear)  # _unsupported refuses everything else

@@ -24,7 +24,7 @@ from handpick.data.render import Rendered
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import NoProjection, Projection, RademacherProjection, SparseProjection
 
-_TRIALS = (32, 64, 128)  # tokens
+_TRIAL = 128  # tokens of the longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,9 @@ def _saved(engine: GradientEngine) -> Saved:
             keeps_all.features(batch, torch.ones(1), _Dropped())
         return sum(held.values())
 
-    a_pair, a_token, _ = np.polyfit(_TRIALS, [trial(n) for n in _TRIALS], 2).round(6).tolist()
+    longest = min(_TRIAL, engine.n_positions or _TRIAL)
+    lengths = (longest // 4, longest // 2, longest)
+    a_pair, a_token, _ = np.polyfit(lengths, [trial(n) for n in lengths], 2).round(6).tolist()
     return Saved(a_token, a_pair)
 
 

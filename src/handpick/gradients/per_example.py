@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from handpick.errors import ModelError
-from handpick.gradients.forward import forward_is
+from handpick.gradients.forward import evaluating, forward_is
 from handpick.gradients.layers import Layer
 
 Receive = Callable[[Layer, Tensor], None]
@@ -78,16 +78,10 @@ def capture(model: nn.Module, layers: Sequence[Layer], n_examples: int, receive:
 
         return forward
 
-    was_training = {name for name, module in model.named_modules() if module.training}
-    model.eval()
-    try:
-        with ExitStack() as forwards:
-            for layer in layers:
-                forwards.enter_context(forward_is(layer.module, forward_of(layer)))
-            yield
+    with evaluating(model), ExitStack() as forwards:
+        for layer in layers:
+            forwards.enter_context(forward_is(layer.module, forward_of(layer)))
+        yield
         if len(received) != len(layers):
             missed = next(layer.name for layer in layers if layer.name not in received)
             raise ModelError(f"no gradient reached {missed}: the model does not use it; leave it out of the adapter")
-    finally:
-        for name, module in model.named_modules():
-            module.training = name in was_training

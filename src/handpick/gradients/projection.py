@@ -12,6 +12,7 @@ Legend: B examples, P coordinates of one layer, K projected dimensions, S nonzer
 """
 
 import math
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -58,7 +59,7 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
 def random_bits(counter: Tensor, seed: int) -> Tensor:
     """64 random bits for every counter (int64), as int64: splitmix64's output function at counter + seed's stream."""
     # The seed is mixed first, so that neighbouring seeds do not give shifted copies of one stream.
-    key = _mix(torch.tensor(seed, dtype=torch.int64, device=counter.device) * _GOLDEN + _MIX_1)
+    key = int(_mix(torch.tensor(seed, dtype=torch.int64, device="cpu") * _GOLDEN + _MIX_1))
     return _mix(_mix(counter * _GOLDEN + key) + key)
 
 
@@ -84,19 +85,19 @@ class SparseProjection:
         self.seed = seed
         self.nonzeros = nonzeros
         self.width = dim // nonzeros
-        self._signs: dict[int, Tensor] = {}
+        self._signs: dict[int, tuple[Tensor, ...]] = {}
         self._shifts: dict[int, list[int]] = {}
 
-    def signs_SW(self, run: int, like: Tensor) -> Tensor:
-        """±1 for the coordinates of a run, made once for ``like``'s device and dtype."""
-        signs_SW = self._signs.get(run)
-        if signs_SW is None or signs_SW.device != like.device or signs_SW.dtype != like.dtype:
+    def signs_S(self, run: int, like: Tensor) -> tuple[Tensor, ...]:
+        """±1 for the coordinates of a run, (W,) for each of its blocks; made once for ``like``'s device and dtype."""
+        signs_S = self._signs.get(run)
+        if signs_S is None or signs_S[0].device != like.device or signs_S[0].dtype != like.dtype:
             first = run * self.width
             coordinate_W = torch.arange(first, first + self.width, dtype=torch.int64, device=like.device)
             counter_SW = coordinate_W * self.nonzeros + torch.arange(self.nonzeros, device=like.device)[:, None]
-            signs_SW = 1 - 2 * (random_bits(counter_SW, self.seed) & 1).to(like.dtype)
-            self._signs[run] = signs_SW
-        return signs_SW
+            signs_S = (1 - 2 * (random_bits(counter_SW, self.seed) & 1).to(like.dtype)).unbind()
+            self._signs[run] = signs_S
+        return signs_S
 
     def shifts_S(self, run: int) -> list[int]:
         """By how much a run is rotated in each block, in [0, W)."""
@@ -112,13 +113,17 @@ class SparseProjection:
 
     def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
         end = offset + rows_BP.shape[1]
-        for run in range(offset // self.width, -(-end // self.width)):
-            first = run * self.width
-            start, stop = max(first, offset), min(first + self.width, end)
-            piece_BW = rows_BP[:, start - offset : stop - offset]
-            signs_SW = self.signs_SW(run, rows_BP)[:, start - first : stop - first]
-            for s, shift in enumerate(self.shifts_S(run)):
-                sums[:, s, shift + start - first : shift + stop - first].addcmul_(piece_BW, signs_SW[s])
+        edges = [offset, *range((offset // self.width + 1) * self.width, end, self.width), end]
+        # A run is short: on a CPU, making a view takes as long as adding one, so none is made that is not needed.
+        pieces = rows_BP.split([stop - start for start, stop in pairwise(edges)], dim=1)
+        stride_B, stride_S, _ = sums.stride()
+        for start, piece_BW in zip(edges, pieces, strict=False):
+            run, skipped = start // self.width, start % self.width
+            for s, (signs_W, shift) in enumerate(zip(self.signs_S(run, rows_BP), self.shifts_S(run), strict=True)):
+                if piece_BW.shape[1] < self.width:
+                    signs_W = signs_W[skipped : skipped + piece_BW.shape[1]]
+                at_BW = sums.as_strided(piece_BW.shape, (stride_B, 1), s * stride_S + shift + skipped)
+                at_BW.addcmul_(piece_BW, signs_W)
 
     def finish(self, sums: Tensor) -> Tensor:
         folded_BSW = sums[..., : self.width] + sums[..., self.width :]

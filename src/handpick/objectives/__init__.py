@@ -1,1 +1,1 @@
-"""From a batch of sequences to what each token weighs in the loss."""
+"""From a record to a weighted sum of negative log-likelihoods: what a row of features is the gradient of."""

@@ -1,15 +1,38 @@
 """Next-token loss (Xia et al. ICML 2024, section 2): the mean cross-entropy over an example's response tokens."""
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
-from handpick.data.batching import Batch
-from handpick.data.render import IGNORED
+from handpick.data.examples import Example
+from handpick.data.render import Rendered, Renderer
+from handpick.fingerprint import Fingerprint
+from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
 
-NAME = "next-token"
+
+def mean_loss(sequence: Rendered) -> Row:
+    """The row of a sequence by itself: each labelled token weighs one over their number."""
+    return [Weighted(sequence, 1 / sequence.n_labels)]
 
 
-def token_weights(batch: Batch) -> Tensor:
-    """What each labelled token of a sequence weighs in its loss: one over their number; float64 (B,)."""
-    count_B = (batch.targets_BT != IGNORED).sum(1)
-    return 1 / count_B.to(torch.float64)
+class NextToken:
+    """The loss of a record's own answers.
+
+    Args:
+        renderer: makes the tokens and says which of them are the response.
+        max_length: tokens of a record that are kept.
+    """
+
+    advice = "name other queries"
+
+    def __init__(self, renderer: Renderer, max_length: int) -> None:
+        self._renderer = renderer
+        self._max_length = max_length
+
+    def fingerprint(self) -> Fingerprint:
+        return {"objective": "next-token"}
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared:
+        """A sequence a record; refused is one that leaves no response to learn from."""
+        return prepare_each(examples, lambda example: self._renderer(example.messages, self._max_length))
+
+    def rows(self, items: Sequence[Rendered], policy: Policy) -> list[Row]:
+        return [mean_loss(sequence) for sequence in items]

@@ -12,8 +12,8 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.model import compute_dtype, load_base, padding_id, parameter_count
+from handpick.objectives.next_token import NextToken
 from handpick.progress import say
-from handpick.represent.gradient import render_usable
 from handpick.settings import Settings
 from handpick.store import Checkpoint
 from handpick.store.files import write_whole
@@ -47,9 +47,8 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fin
         here = _record(settings, warmup, pool, model)
         # The pool may have grown since; features of its new files belong to the old warmup.
         here["files"] = here["files"][: len(there["files"])]
-        require_same(
-            {key: value for key, value in there.items() if key in here}, here, what=f"the warmup in {record.parent}"
-        )
+        there.pop("checkpoints", None)  # what came of it, not what it depends on
+        require_same(there, here, what=f"the warmup in {record.parent}")
 
 
 def to_be_trained(settings: Settings) -> bool:
@@ -121,7 +120,7 @@ def _train(
     """Train on the first ``n_rows`` of the pool, which were all there were when the warmup began."""
     assert settings.model is not None
     examples = [pool[row] for row in warmup_rows(n_rows, warmup, settings.seed)]
-    _, sequences, _ = render_usable(examples, renderer, settings.max_length)
+    _, sequences, _ = NextToken(renderer, settings.max_length).prepare(examples)
     if not sequences:
         raise DataError("none of the records drawn for the warmup leaves a response to learn from")
     steps = math.ceil(len(sequences) / warmup.batch) * warmup.epochs

@@ -10,7 +10,7 @@ import yaml
 
 from handpick.choices import Optimizer
 from handpick.data.pool import Pool
-from handpick.data.render import Rendered, Renderer
+from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.methods import find_method
@@ -19,11 +19,13 @@ from handpick.model import (
     has_bfloat16,
     load_tokenizer,
     model_fingerprint,
-    padding_id,
     position_limit,
     tokenizer_fingerprint,
 )
+from handpick.objectives.next_token import NextToken
+from handpick.objectives.protocol import Objective
 from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints, to_be_trained
+from handpick.pipeline.objective import query_objective
 from handpick.progress import say
 from handpick.represent.fill import Advance, fill
 from handpick.represent.gradient import (
@@ -31,7 +33,6 @@ from handpick.represent.gradient import (
     adapter_fingerprint,
     build_fingerprint,
     moments_fingerprint,
-    render_usable,
     space_fingerprint,
 )
 from handpick.represent.settings import GradientSettings
@@ -133,6 +134,8 @@ class Features:
         assert optimizer is not None  # a method without features does not come here
         self.optimizer: Optimizer = optimizer
         self._model = model_fingerprint(settings.model)
+        self.pool_objective: Objective = NextToken(renderer, settings.max_length)
+        self.query_objective = query_objective(settings, renderer, self._model)
         tokenizer = tokenizer_fingerprint(renderer.tokenizer, renderer.template)
         self._space = space_fingerprint(settings, self._model, tokenizer)
         self._found: tuple[list[Path], list[Checkpoint]] | None = None
@@ -152,7 +155,7 @@ class Features:
         there = read_manifest(path) if (path / MANIFEST_NAME).exists() else None
         if there is not None:
             require_same(_without(there.space, "adapter"), self._space, what=what)
-            build = build_fingerprint(self.settings, self.optimizer)
+            build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
             require_same(_without(there.build, "moments"), build, what=what)
             _require_same_files(there, self.pool, what)
             stored: Fingerprint = {"storage": there.storage, "shard_rows": there.shard_rows}
@@ -165,27 +168,29 @@ class Features:
                 "build anew in another folder"
             )
         if query is not None:
-            ids, _, refused = render_usable(query.examples(0, len(query)), self.renderer, self.settings.max_length)
+            ids, _, refused = self.query_objective.prepare(query.examples(0, len(query)))
             if not ids:
+                name = self.query_objective.fingerprint()["objective"]
                 raise DataError(
-                    f"no query can be used: the first, {refused[0][0].id!r}, has {refused[0][1]}; "
-                    "gradients of the next-token loss need queries with answers"
+                    f"no query can be used for the {name} objective: the first, {refused[0][0].id!r}, has "
+                    f"{refused[0][1]}" + ("; prompts alone are for --method nice" if name == "next-token" else "")
                 )
 
     def pool_store(self) -> FeatureStore:
         """The pool's features: preconditioned as the method says."""
-        store = FeatureStore.create(pool_store_path(self.settings), self._manifest(self.pool, self.optimizer))
+        manifest = self._manifest(self.pool, self.optimizer, self.pool_objective)
+        store = FeatureStore.create(pool_store_path(self.settings), manifest)
         if self.settings.store is None:
             self._write_settings(store.path)
-        self._fill(store, self.pool, self.optimizer, "pool features")
+        self._fill(store, self.pool, self.optimizer, self.pool_objective, "pool features")
         return store
 
     def query_store(self, query: Pool) -> FeatureStore:
-        """The query's features: plain gradients, in the same space."""
-        manifest = self._manifest(query, "sgd")
+        """The query's features: plain gradients of its objective, in the same space."""
+        manifest = self._manifest(query, "sgd", self.query_objective)
         path = self.settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
         store = FeatureStore.create(path, manifest)
-        self._fill(store, query, "sgd", "query features")
+        self._fill(store, query, "sgd", self.query_objective, "query features")
         return store
 
     def score_store(self, query_store: FeatureStore) -> FeatureStore:
@@ -194,32 +199,32 @@ class Features:
         S[q, n] is the sum of ``array(t, normalized=False)[n, q]`` over the checkpoints t.
         """
         query = digest(query_store.manifest.model_dump(mode="json"))
-        manifest = self._manifest(self.pool, self.optimizer)
+        manifest = self._manifest(self.pool, self.optimizer, self.pool_objective)
         manifest = manifest.model_copy(
             update={"space": manifest.space | {"scores for": query}, "dim": len(query_store), "storage": "float32"}
         )
         store = FeatureStore.create(self.settings.folder / "features" / f"scores-{query}", manifest)
         weighted_tQK = [np.float32(w) * np.asarray(query_store.array(t)) for t, w in enumerate(query_store.weights)]
 
-        def encode(t: int, sequences: Sequence[Rendered], advance: Advance) -> npt.NDArray[np.float32]:
-            features_BK = self._loaded().encode(t, self.optimizer, sequences, advance)
+        def encode(t: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[np.float32]:
+            features_BK = self._loaded().encode(t, self.optimizer, self.pool_objective, items, advance)
             unit_BK = unit_rows(features_BK, row_norms(features_BK))
             scores_BQ: npt.NDArray[np.float32] = unit_BK @ weighted_tQK[t].T
             return scores_BQ
 
-        fill(store, self.pool, self.renderer, self.settings.max_length, encode, "pool scores")
+        fill(store, self.pool, self.pool_objective, encode, "pool scores")
         return store
 
-    def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, what: str) -> None:
-        def encode(t: int, sequences: Sequence[Rendered], advance: Advance) -> npt.NDArray[np.float32]:
-            return self._loaded().encode(t, optimizer, sequences, advance)
+    def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, objective: Objective, what: str) -> None:
+        def encode(t: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[np.float32]:
+            return self._loaded().encode(t, optimizer, objective, items, advance)
 
-        fill(store, examples, self.renderer, self.settings.max_length, encode, what)
+        fill(store, examples, objective, encode, what)
 
-    def _manifest(self, examples: Pool, optimizer: Optimizer) -> Manifest:
+    def _manifest(self, examples: Pool, optimizer: Optimizer, objective: Objective) -> Manifest:
         paths, checkpoints = self._checkpoints()
         space: Fingerprint = self._space | {"adapter": adapter_fingerprint(paths)}
-        build = build_fingerprint(self.settings, optimizer)
+        build = build_fingerprint(self.settings, optimizer, objective)
         if optimizer == "adam":
             build["moments"] = moments_fingerprint(paths)
         return Manifest(
@@ -241,11 +246,11 @@ class Features:
 
     def _loaded(self) -> GradientEncoder:
         if self._encoder is None:
-            dtype = build_fingerprint(self.settings, self.optimizer)["dtype"]
+            dtype = build_fingerprint(self.settings, self.optimizer, self.pool_objective)["dtype"]
             say(f"gradients in {dtype} on {device()} (--dtype {self.settings.dtype})")
             if dtype == "bfloat16" and not has_bfloat16():
                 say(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
-            self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], padding_id(self.renderer.tokenizer))
+            self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer.tokenizer)
         return self._encoder
 
     def _write_settings(self, folder: Path) -> None:
@@ -253,6 +258,9 @@ class Features:
         kept["checkpoints"] = [str(path.resolve()) for path in self._checkpoints()[0]]
         kept["pool"] = [_absolute(source) for source in self.settings.pool]
         kept["model"] = _absolute(str(self.settings.model))
+        # as they were here: another machine would choose otherwise, and the store would not fit its own settings
+        build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
+        kept |= {name: build[name] for name in ("dtype", "batch_tokens")}
         write_whole(folder / _SETTINGS, yaml.safe_dump(kept, sort_keys=False).encode())
 
 

@@ -14,6 +14,7 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest
 from handpick.methods import find_method
+from handpick.objectives.protocol import Objective
 from handpick.pipeline.features import Features, open_renderer, pool_store_path, resume_from_store
 from handpick.progress import say
 from handpick.represent.fill import set_aside_unusable
@@ -76,7 +77,7 @@ def run_represent(settings: Settings) -> FeatureStore:
     features = Features(settings, renderer, pool)
     features.check()
     store = features.pool_store()
-    _set_aside(store, pool, renderer, settings, quarantine)
+    _set_aside(store, pool, features.pool_objective, quarantine)
     _write_settings(settings)
     return store
 
@@ -100,8 +101,8 @@ def _open(name: str, sources: Sequence[str], settings: Settings) -> tuple[Pool, 
     return Pool.open(list(sources), cache=parsed, quarantine=quarantine), quarantine
 
 
-def _set_aside(store: FeatureStore, pool: Pool, renderer: Renderer, settings: Settings, quarantine: Quarantine) -> None:
-    set_aside_unusable(store, pool, renderer, settings.max_length, quarantine)
+def _set_aside(store: FeatureStore, pool: Pool, objective: Objective, quarantine: Quarantine) -> None:
+    set_aside_unusable(store, pool, objective, quarantine)
     if quarantine.count:
         say(quarantine.summary())
 
@@ -128,8 +129,8 @@ def _choose(settings: Settings) -> Run:
     else:
         pool_store = features.pool_store()
         query_store = features.query_store(query)
-    _set_aside(pool_store, pool, renderer, settings, quarantine)
-    _set_aside(query_store, query, renderer, settings, query_quarantine)
+    _set_aside(pool_store, pool, features.pool_objective, quarantine)
+    _set_aside(query_store, query, features.query_objective, query_quarantine)
 
     fingerprints: Fingerprint = {"pool": _fingerprint(pool_store), "query": _fingerprint(query_store)}
     if settings.score_only:
@@ -138,8 +139,11 @@ def _choose(settings: Settings) -> Run:
     else:
         path = settings.folder / f"similarity-{digest(fingerprints)}.npy"
         similarity_QN = np.load(path, mmap_mode="r") if path.exists() else similarity(pool_store, query_store, out=path)
+    kept_Q = _with_signal(query_store, features.query_objective)
+    similarity_QN = similarity_QN[kept_Q] if len(kept_Q) < len(query_store) else similarity_QN
+    query_ids = [query_store.ids[row] for row in kept_Q]
     subtask_of = dict(zip(query.ids(), query.column("subtask"), strict=True))
-    subtasks = [subtask_of[query_id] or "" for query_id in query_store.ids]
+    subtasks = [subtask_of[query_id] or "" for query_id in query_ids]
     row_of = {example_id: row for row, example_id in enumerate(pool.ids())}
     rows = [row_of[example_id] for example_id in pool_store.ids]
     algorithm = settings.algorithm or find_method(settings.method).algorithm
@@ -149,9 +153,25 @@ def _choose(settings: Settings) -> Run:
         lambda n: pick(similarity_QN, n, algorithm, subtasks=subtasks, seed=settings.seed),
         lambda column: _n_tokens(pool, renderer, rows[column]),
     )
-    if len(picks.columns) < len(query_store):
-        say(f"{len(query_store)} queries and {len(picks.columns)} picks: not every query has one of its own")
-    return Run(_selection(settings, pool, picks, rows, query_store.ids, fingerprints), pool, query, settings)
+    if len(picks.columns) < len(query_ids):
+        say(f"{len(query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
+    return Run(_selection(settings, pool, picks, rows, query_ids, fingerprints), pool, query, settings)
+
+
+def _with_signal(query_store: FeatureStore, objective: Objective) -> list[int]:
+    """The rows of the queries that say anything: a row that is zero at every checkpoint is like nothing.
+
+    Raises:
+        DataError: no query does.
+    """
+    norms_tQ = np.stack([query_store.norms(t) for t in range(len(query_store.checkpoints))])
+    silent = np.flatnonzero(~norms_tQ.any(axis=0))
+    if len(silent):
+        names = ", ".join(query_store.ids[row] for row in silent[:3]) + (", …" if len(silent) > 3 else "")
+        say(f"{len(silent)} of {len(query_store)} queries have no gradient at any checkpoint and are left out: {names}")
+    if len(silent) == len(query_store):
+        raise DataError(f"no query has a gradient, so there is nothing to choose by: {objective.advice}")
+    return np.flatnonzero(norms_tQ.any(axis=0)).tolist()
 
 
 def _draw(settings: Settings) -> Run:

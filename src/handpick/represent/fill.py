@@ -2,31 +2,31 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
+from handpick.objectives.protocol import Objective, Prepared
 from handpick.progress import progress
-from handpick.represent.gradient import render_usable
 from handpick.store import FeatureStore, Shard
 
-Advance = Callable[[int], None]
-Encode = Callable[[int, Sequence[Rendered], Advance], NDArray[np.float32]]
+Advance = Callable[[float], None]
+Encode = Callable[[int, Sequence[Any], Advance], NDArray[np.float32]]
 
 
-def fill(store: FeatureStore, pool: Pool, renderer: Renderer, max_length: int, encode: Encode, what: str) -> None:
+def fill(store: FeatureStore, pool: Pool, objective: Objective, encode: Encode, what: str) -> None:
     """Write what is missing of a store; a killed run goes on from here.
 
     While a shard is computed, the next one is read and tokenised and the last one is written.
 
     Args:
         store: made for the files of ``pool``.
-        renderer: makes the sequences, of at most ``max_length`` tokens.
-        encode: ``(checkpoint, sequences, advance) -> features``; calls ``advance`` with how many more are done.
+        objective: prepares the records.
+        encode: ``(checkpoint, prepared, advance) -> features``; calls ``advance`` with how many more are done.
         what: the words beside the progress bar.
 
     Raises:
@@ -37,9 +37,8 @@ def fill(store: FeatureStore, pool: Pool, renderer: Renderer, max_length: int, e
     if not missing:
         return
 
-    def prepare(shard: Shard) -> tuple[list[str], list[Rendered]]:
-        ids, sequences, _ = render_usable(pool.examples(shard.start, shard.stop), renderer, max_length)
-        return ids, sequences
+    def prepare(shard: Shard) -> Prepared:
+        return objective.prepare(pool.examples(shard.start, shard.stop))
 
     total = len(pool) * len(checkpoints)
     left = sum(shard.stop - shard.start for _, shard in missing)
@@ -50,23 +49,27 @@ def fill(store: FeatureStore, pool: Pool, renderer: Renderer, max_length: int, e
     ):
         coming = reader.submit(prepare, missing[0][1])
         written: Future[None] | None = None
+
+        def report(n: float) -> None:
+            if written is not None and written.done():
+                written.result()  # a disk that is full stops the run here, not a shard later
+            advance(n)
+
         for (checkpoint, shard), following in zip(missing, [*missing[1:], None], strict=True):
-            ids, sequences = coming.result()
+            ids, items, _ = coming.result()
             if following is not None:
                 coming = reader.submit(prepare, following[1])
-            features_BK = encode(checkpoint, sequences, advance)
+            features_BK = encode(checkpoint, items, report)
             if set_aside := shard.stop - shard.start - len(ids):
                 advance(set_aside)
             if written is not None:
-                written.result()  # a disk that is full stops the run here
+                written.result()
             written = writer.submit(store.write_shard, checkpoint, shard, ids, features_BK)
         if written is not None:
             written.result()
 
 
-def set_aside_unusable(
-    store: FeatureStore, pool: Pool, renderer: Renderer, max_length: int, quarantine: Quarantine
-) -> None:
+def set_aside_unusable(store: FeatureStore, pool: Pool, objective: Objective, quarantine: Quarantine) -> None:
     """Report the records that are in the pool and not in its finished store, each with its reason.
 
     Raises:
@@ -76,7 +79,7 @@ def set_aside_unusable(
     for row, example_id in enumerate(pool.ids()):
         if example_id in kept:
             continue
-        _, _, refused = render_usable([pool[row]], renderer, max_length)
+        refused = objective.prepare([pool[row]]).refused
         file, line = pool.location(row)
         for example, reason in refused:
             quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)

@@ -6,7 +6,9 @@ Legend: B examples, K features.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +17,12 @@ from torch import Tensor
 
 from handpick.choices import Optimizer
 from handpick.data.batching import collate, token_batches
-from handpick.data.examples import Example
-from handpick.data.render import Rendered, Renderer
-from handpick.errors import DataError
 from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import Projection, projection
-from handpick.model import compute_dtype, device, load_base
-from handpick.objectives import next_token
+from handpick.model import compute_dtype, device, load_base, padding_id
+from handpick.objectives.protocol import Objective, Policy, Row
 from handpick.represent.settings import GradientSettings
 from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
 from handpick.training.warmup import load_trainable
@@ -40,10 +39,9 @@ def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer:
     return {"representation": "gradient", "model": model, **quantized, **tokenizer, "projection": projected}
 
 
-def build_fingerprint(settings: GradientSettings, optimizer: Optimizer) -> Fingerprint:
+def build_fingerprint(settings: GradientSettings, optimizer: Optimizer, objective: Objective) -> Fingerprint:
     """What else decides the rows of one side."""
-    build: Fingerprint = {
-        "objective": next_token.NAME,
+    build: Fingerprint = objective.fingerprint() | {
         "optimizer": optimizer,
         "max_length": settings.max_length,
         "dtype": str(compute_dtype(settings.dtype)).removeprefix("torch."),
@@ -72,43 +70,33 @@ def moments_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
     return [file_digest(moments_file(path))[:16] for path in checkpoints]
 
 
-def render_usable(
-    examples: Sequence[Example], renderer: Renderer, max_length: int
-) -> tuple[list[str], list[Rendered], list[tuple[Example, str]]]:
-    """(ids, sequences) of the examples that leave a response to learn from, and the others with the reason."""
-    ids, sequences, refused = [], [], []
-    for example in examples:
-        try:
-            sequences.append(renderer(example.messages, max_length))
-        except DataError as error:
-            refused.append((example, str(error)))
-        else:
-            ids.append(example.id)
-    return ids, sequences, refused
-
-
-def encode_sequences(
+def encode_rows(
     engine: GradientEngine,
-    sequences: Sequence[Rendered],
+    rows: Sequence[Row],
     pad_id: int,
     project: Projection,
     batch_tokens: int,
     precondition: AdamPreconditioner | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.float32]:
-    """Features of the next-token loss (N, K), float32, in the order of ``sequences``.
+    """Features (N, K), float32: of each row the gradient of Σ weight · nll over its sequences, zero where it has none.
 
-    What goes into a batch is a function of the sequences and ``batch_tokens`` alone. ``advance`` is told how many rows
-    each gave.
+    What goes into a batch is a function of the sequences and ``batch_tokens`` alone; those of one row may fall into
+    several batches. ``advance`` is told how many sequences each gave.
+
+    Raises:
+        ValueError: a row of several sequences is to go through Adam, whose update is no sum over them.
     """
-    features_NK = np.empty((len(sequences), project.dim), dtype=np.float32)
+    if precondition is not None and any(len(row) > 1 for row in rows):
+        raise ValueError("Adam's update of a row is not the sum over its sequences")
+    features_NK = np.zeros((len(rows), project.dim), dtype=np.float32)
+    weighted = [each for row in rows for each in row]
+    row_S = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     coming: _Coming | None = None
-    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
-        batch = collate([sequences[i] for i in members], pad_id)
-        last, coming = (
-            coming,
-            _Coming(members, engine.features(batch, next_token.token_weights(batch), project, precondition)),
-        )
+    for members in token_batches([len(each.sequence.input_ids) for each in weighted], batch_tokens):
+        batch = collate([weighted[i].sequence for i in members], pad_id)
+        weight_B = torch.tensor([weighted[i].weight for i in members], dtype=torch.float64)
+        last, coming = coming, _Coming(row_S[members], engine.features(batch, weight_B, project, precondition))
         if last is not None:
             last.into(features_NK)
         advance(len(members))
@@ -118,20 +106,21 @@ def encode_sequences(
 
 
 class _Coming:
-    """Rows on their way from the device, which has the next batch to compute while they travel."""
+    """Features on their way from the device, which has the next batch to compute while they travel."""
 
-    def __init__(self, members: list[int], rows_BK: Tensor) -> None:
-        self.members = members
-        self._rows_BK = rows_BK.to("cpu", torch.float32, non_blocking=True)  # into pinned memory, from a GPU
-        self._there = torch.cuda.Event() if rows_BK.is_cuda else None
+    def __init__(self, row_B: NDArray[np.intp], features_BK: Tensor) -> None:
+        self._row_B = row_B
+        self._features_BK = features_BK.to("cpu", torch.float32, non_blocking=True)  # into pinned memory, from a GPU
+        self._there = torch.cuda.Event() if features_BK.is_cuda else None
         if self._there is not None:
             self._there.record()
 
     def into(self, features_NK: NDArray[np.float32]) -> None:
-        """Wait for the rows and put them where they belong."""
+        """Wait for the features and add them to their rows."""
         if self._there is not None:
             self._there.synchronize()
-        features_NK[self.members] = self._rows_BK.numpy()
+        for row, features_K in zip(self._row_B, self._features_BK.numpy(), strict=True):
+            features_NK[row] += features_K
 
 
 class GradientEncoder:
@@ -140,17 +129,18 @@ class GradientEncoder:
     Args:
         settings: the model, the projection, and how batches are made.
         checkpoints: adapter folders, all of one shape.
-        pad_id: a token to fill batches up with.
+        tokenizer: the model's.
 
     Raises:
         ModelError: the model or a checkpoint cannot be used, or has a layer whose gradient would not be exact.
     """
 
-    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], pad_id: int) -> None:
+    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], tokenizer: Any) -> None:
         assert settings.model is not None  # the pipeline has checked
         self.settings = settings
         self.checkpoints = list(checkpoints)
-        self._pad_id = pad_id
+        self._tokenizer = tokenizer
+        self._pad_id = padding_id(tokenizer)
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(settings.model, dtype, settings.quantization), self.checkpoints)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
@@ -184,15 +174,27 @@ class GradientEncoder:
         self,
         checkpoint: int,
         optimizer: Optimizer,
-        sequences: Sequence[Rendered],
-        advance: Callable[[int], None] = lambda n: None,
+        objective: Objective,
+        items: Sequence[Any],
+        advance: Callable[[float], None] = lambda n: None,
     ) -> NDArray[np.float32]:
-        """Features (N, K), float32, of sequences that each leave a response to learn from, in their order.
+        """Features (N, K), float32, of what ``objective`` prepared, in its order.
 
-        ``advance`` is told how many more are done, as each batch is.
+        ``advance`` is told how many more items are done; of an item of several sequences, a part at a time.
         """
         self._move_to(checkpoint, optimizer)
-        return encode_sequences(
-            self._engine, sequences, self._pad_id, self._projection, tokens_a_batch(self.settings),
-            self._precondition, advance,
+        path = self.checkpoints[checkpoint]
+        batch_tokens = tokens_a_batch(self.settings)
+        policy = Policy(
+            self._engine, self._tokenizer, self._pad_id, batch_tokens,
+            checkpoint=str(adapter_fingerprint([path])[0]), load=partial(load_adapter, self._model), here=path,
         )  # fmt: skip
+        rows = objective.rows(items, policy)
+        n_sequences = sum(map(len, rows))
+
+        def sequences_done(n: int) -> None:
+            advance(n * len(rows) / n_sequences)
+
+        return encode_rows(
+            self._engine, rows, self._pad_id, self._projection, batch_tokens, self._precondition, sequences_done
+        )

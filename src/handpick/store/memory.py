@@ -1,6 +1,7 @@
 """How much memory this process may still take."""
 
 import os
+import re
 from pathlib import Path
 
 
@@ -24,6 +25,15 @@ def _cgroup_limits() -> list[int]:
     if not membership.exists():
         return []
     own = root / membership.read_text().rpartition("::")[2].strip().lstrip("/")
-    files = [group / "memory.max" for group in (own, *own.parents) if group.is_relative_to(root)]
-    texts = [file.read_text().strip() for file in files if file.exists()]
-    return [int(text) for text in texts if text != "max"]
+    groups = [group for group in (own, *own.parents) if group.is_relative_to(root)]
+    return [left for group in groups if (left := _left(group)) is not None]
+
+
+def _left(group: Path) -> int | None:
+    """What a control group may still take: its limit less what it holds, files that can be dropped not counted."""
+    limit, current, stat = (group / f"memory.{name}" for name in ("max", "current", "stat"))
+    if not limit.exists() or (text := limit.read_text().strip()) == "max":
+        return None
+    droppable = re.search(r"^inactive_file (\d+)$", stat.read_text(), re.MULTILINE) if stat.exists() else None
+    held = int(current.read_text()) - (int(droppable[1]) if droppable else 0)
+    return max(0, int(text) - held)

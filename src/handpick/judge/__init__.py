@@ -1,0 +1,24 @@
+"""A language model as a judge: asked with care for cost, its answers kept, its verdicts read."""
+
+from handpick.judge.answers import Answer, Prompt, Usage
+from handpick.judge.client import Judge
+from handpick.judge.estimate import Estimate
+from handpick.judge.settings import JudgeSettings
+from handpick.judge.verdicts import SCALE, Tally, Verdict, compare, pairwise_template, pointwise_template, rate, tally
+
+__all__ = [
+    "SCALE",
+    "Answer",
+    "Estimate",
+    "Judge",
+    "JudgeSettings",
+    "Prompt",
+    "Tally",
+    "Usage",
+    "Verdict",
+    "compare",
+    "pairwise_template",
+    "pointwise_template",
+    "rate",
+    "tally",
+]

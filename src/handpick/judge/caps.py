@@ -1,0 +1,71 @@
+"""Calls, tokens and money that are never passed, however many requests are under way."""
+
+from threading import Condition
+
+from handpick.judge.answers import Answer, Usage
+from handpick.judge.journal import Journal
+from handpick.judge.settings import JudgeSettings
+
+
+class CapReached(Exception):
+    """The next call could pass a cap; the message names it."""
+
+
+class Caps:
+    """Lets a call pass once it is sure to stay within the caps, and writes it into the journal.
+
+    A call takes what it may use at most, and gives back what it did not use when it is over. Where there is too little
+    for a call, but more may be given back, it waits.
+    """
+
+    def __init__(self, settings: JudgeSettings, journal: Journal) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._changed = Condition()
+        self._under_way = Usage()
+
+    def take(self, key: str, at_most: Usage) -> None:
+        """Wait until the call may be sent.
+
+        Raises:
+            CapReached: it may not, whatever the calls under way give back.
+            JudgeError: the journal cannot be written.
+        """
+        with self._changed:
+            while self._passed_by(self._journal.used.plus(at_most)):
+                if not self._under_way.calls:
+                    raise CapReached(self._passed_by(self._journal.used.plus(at_most)))
+                self._changed.wait()
+            self._journal.sent(key, at_most)
+            self._under_way = self._under_way.plus(at_most)
+
+    def settle(self, key: str, at_most: Usage, used: Usage, answer: Answer | None) -> None:
+        """Give back what a call did not use.
+
+        Raises:
+            JudgeError: the journal cannot be written.
+        """
+        with self._changed:
+            self._under_way = self._under_way.minus(at_most)
+            self._changed.notify_all()
+            self._journal.over(key, used, answer)
+
+    def _passed_by(self, usage: Usage) -> str:
+        """The cap that so much would pass; empty where it would pass none."""
+        settings, used = self._settings, self._journal.used
+        tokens = usage.tokens_in + usage.tokens_out
+        if settings.max_calls is not None and usage.calls > settings.max_calls:
+            return f"the cap of {settings.max_calls:,} calls (max_calls) is reached"
+        if settings.max_tokens_total is not None and tokens > settings.max_tokens_total:
+            return (
+                f"{used.tokens_in + used.tokens_out:,} tokens are used and the next call could pass the cap of "
+                f"{settings.max_tokens_total:,} (max_tokens_total)"
+            )
+        if settings.max_cost is not None and settings.price_in is not None and settings.price_out is not None:
+            prices = settings.price_in, settings.price_out
+            if usage.cost(*prices) > settings.max_cost:
+                return (
+                    f"{used.cost(*prices):,.2f} is spent and the next call could pass the cap of "
+                    f"{settings.max_cost:,.2f} (max_cost)"
+                )
+        return ""

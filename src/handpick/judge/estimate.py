@@ -1,0 +1,35 @@
+"""What judging will take, said before it begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handpick.judge.answers import Message, Usage, tokens_about
+from handpick.judge.settings import JudgeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Calls, tokens and money, without retries. Tokens in are a quarter of the characters; tokens out are the most.
+
+    ``cost`` is None without prices.
+    """
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+
+    def __str__(self) -> str:
+        money = "" if self.cost is None else f", at most about {self.cost:,.2f} at the prices given"
+        return (
+            f"{self.calls:,} calls, about {self.tokens_in:,} tokens in (characters / 4), at most {self.tokens_out:,} "
+            f"out{money}"
+        )
+
+
+def estimate(settings: JudgeSettings, prompts: Sequence[Sequence[Message]]) -> Estimate:
+    """What asking all of these once will take."""
+    usage = Usage(len(prompts), sum(map(tokens_about, prompts)), len(prompts) * settings.max_answer_tokens)
+    priced = settings.price_in is not None and settings.price_out is not None
+    cost = usage.cost(settings.price_in or 0, settings.price_out or 0) if priced else None
+    return Estimate(*usage, cost)

@@ -1,0 +1,48 @@
+"""A verdict, read out of what a judge has written."""
+
+import json
+from typing import Any, Literal
+
+Side = Literal["a", "b", "tie"]
+
+_SIDES: dict[str, Side] = {"a": "a", "b": "b", "tie": "tie"}
+_decoder = json.JSONDecoder()
+
+
+def read_score(text: str, low: float, high: float) -> float | None:
+    """The ``score`` of the last JSON object that has one; None where there is none, or it is out of range."""
+    score = _last(text, "score")
+    if isinstance(score, str):
+        try:
+            score = float(score)
+        except ValueError:
+            return None
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return None
+    return float(score) if low <= score <= high else None  # not a number is in no range
+
+
+def read_side(text: str) -> Side | None:
+    """The ``verdict`` of the last JSON object that has one; None where there is none, or it is not A, B or tie."""
+    verdict = _last(text, "verdict")
+    return _SIDES.get(verdict.strip().casefold()) if isinstance(verdict, str) else None
+
+
+def _last(text: str, field: str) -> Any:
+    """The field of the last object that has it: judges think aloud before they decide. None where none has it.
+
+    An object within one that has the field is passed over.
+    """
+    value = None
+    start = text.find("{")
+    while start >= 0:
+        end = start + 1
+        try:
+            found, after = _decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if field in found:
+                value, end = found[field], after
+        start = text.find("{", end)
+    return value

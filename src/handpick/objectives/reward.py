@@ -1,0 +1,225 @@
+"""Policy gradient of a reward (NICE: Wang et al. ICML 2025): what makes rewarded answers likelier.
+
+Of each prompt K answers are drawn from the model at the checkpoint and scored. A row is the gradient of
+−(1/K) Σ_k A_k log π(y_k | prompt), with the tokens as they were drawn. No reference answer is needed where the reward
+needs none.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from handpick.choices import Advantage, Variant
+from handpick.data.examples import Example, Message
+from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.fingerprint import Fingerprint, digest
+from handpick.objectives.advantage import advantages, kept_samples
+from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
+from handpick.objectives.samples import Journal, from_json, to_json
+from handpick.progress import progress, say
+from handpick.rewards import Reward, score
+from handpick.sampling import Sample, Sampling, sample
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A record as a prompt: the tokens before the answer, and what the reward is told."""
+
+    id: str
+    ids: list[int]
+    messages: list[dict[str, str]]
+    record: dict[str, Any]
+    prefix: str  # the part of the answer that stands in the prompt already (`guidance`)
+    reference: str | None
+    reference_ids: Rendered | None
+
+
+class PolicyGradient:
+    """The expected reward of a record's prompt, its sign turned.
+
+    Args:
+        renderer: makes the prompts.
+        max_length: tokens of a prompt and its answer, at most.
+        reward: scores the answers.
+        identity: what the reward is, as ``reward_fingerprint`` has it.
+        sampling: how answers are drawn.
+        seed: of the draw.
+        folder: where samples and rewards are kept.
+        model: what the base model is, for the samples' name.
+        advantage: what a reward counts for.
+        variants: NICE's.
+        log_prob: of a sample: summed over its tokens, or their mean.
+
+    Raises:
+        SettingsError: prompt and answer cannot both fit into ``max_length``.
+    """
+
+    advice = "try a higher --temperature, more --samples, or a reward that gives partial credit"
+
+    def __init__(
+        self, renderer: Renderer, max_length: int, *, reward: Reward, identity: Fingerprint, sampling: Sampling,
+        seed: int, folder: Path, model: Fingerprint, advantage: Advantage = "raw", variants: Sequence[Variant] = (),
+        log_prob: Literal["sum", "mean"] = "sum",
+    ) -> None:  # fmt: skip
+        self._room = max_length - sampling.max_new_tokens
+        if self._room < 1:
+            raise SettingsError(
+                f"answers of up to {sampling.max_new_tokens} tokens leave no room for a prompt in {max_length}: lower "
+                "--max-new-tokens or raise --max-length"
+            )
+        self._renderer = renderer
+        self._max_length = max_length
+        self._reward = reward
+        self._identity = identity
+        self._sampling = sampling
+        self._seed = seed
+        self._folder = folder
+        self._model = model
+        self._advantage = advantage
+        self._variants = sorted(set(variants))
+        self._log_prob = log_prob
+
+    def fingerprint(self) -> Fingerprint:
+        return {
+            "objective": "reward", **self._identity, "advantage": self._advantage, "variants": list(self._variants),
+            "log_prob": self._log_prob, "seed": self._seed, "sampling": self._sampling.fingerprint(),
+        }  # fmt: skip
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared:
+        """A prompt a record: all before its last assistant turn; refused is one too long to be answered."""
+        return prepare_each(examples, self._asked)
+
+    def _asked(self, example: Example) -> Asked:
+        answered = example.messages[-1].role == "assistant"
+        before = example.messages[:-1] if answered else example.messages
+        if not before:
+            raise DataError("no prompt: the record begins with its answer")
+        ids = self._renderer.prompt(before)
+        reference, rendered, prefix = None, None, ""
+        if answered and example.messages[-1].content.strip():
+            reference = example.messages[-1].content
+            rendered = self._renderer(example.messages, self._max_length, labelled_from=len(before))
+        if "guidance" in self._variants:
+            if rendered is None or reference is None:
+                raise DataError("no reference answer, half of which the variant guidance would give away")
+            ids, prefix = self._guided(rendered)
+        if len(ids) > self._room:
+            raise DataError(
+                f"too long a prompt: {len(ids)} tokens, and with an answer of up to {self._sampling.max_new_tokens} "
+                f"it should fit into {self._max_length}; raise --max-length or lower --max-new-tokens"
+            )
+        record = json.loads(example.raw)
+        return Asked(example.id, ids, [_plain(m) for m in before], record, prefix, reference, rendered)
+
+    def _guided(self, rendered: Rendered) -> tuple[list[int], str]:
+        """The prompt with the first half of the reference answer's tokens, and the text of that half."""
+        answer = [i for i, label in enumerate(rendered.labels) if label != IGNORED]
+        middle = answer[len(answer) // 2]
+        half = rendered.input_ids[answer[0] : middle]
+        return rendered.input_ids[:middle], str(self._renderer.tokenizer.decode(half, skip_special_tokens=True))
+
+    def rows(self, items: Sequence[Asked], policy: Policy) -> list[Row]:
+        if not items:
+            return []
+        samples = self._samples(items, policy)
+        rewards = self._rewards(items, samples)
+        rows = [self._row(*each) for each in zip(items, samples, rewards, strict=True)]
+        self._report(items, rewards, rows)
+        return rows
+
+    def _row(self, asked: Asked, samples: list[Sample], scored: list[float]) -> Row:
+        """The samples that are kept, each with what it counts; the reference answer's score comes last, if there."""
+        reward_K = np.array(scored[: len(samples)])
+        reference = scored[-1] if len(scored) > len(samples) else None
+        kept = kept_samples(reward_K, self._variants, reference)
+        if not kept:
+            if "worst_case_protect" in self._variants and asked.reference_ids is not None:
+                return [self._weighted(asked.reference_ids, 1.0)]
+            return []
+        advantage_K = advantages(reward_K[kept], self._advantage)
+        return [
+            self._weighted(_answered(asked.ids, samples[k].ids), advantage / len(kept))
+            for k, advantage in zip(kept, advantage_K.tolist(), strict=True)
+            if advantage != 0
+        ]
+
+    def _weighted(self, sequence: Rendered, weight: float) -> Weighted:
+        return Weighted(sequence, weight / (sequence.n_labels if self._log_prob == "mean" else 1))
+
+    def _samples(self, items: Sequence[Asked], policy: Policy) -> list[list[Sample]]:
+        prompts = [asked.ids for asked in items]
+        dtype = str(next(policy.model.parameters()).dtype)
+        made_from = {
+            "model": self._model, "checkpoint": policy.checkpoint, "dtype": dtype, "seed": self._seed,
+            "sampling": self._sampling.fingerprint(), "prompts": digest(prompts),
+        }  # fmt: skip
+        name = f"samples-{digest(made_from)}"
+        journal = Journal(self._folder / f"{name}.jsonl")
+        keys = [digest(ids) for ids in prompts]
+        if not all(key in journal for key in keys):
+            with progress(f"answers, {self._sampling.samples} a prompt", total=len(items)) as advance:
+                for group in sample(
+                    policy.model, policy.tokenizer, prompts, self._sampling, seed=self._seed, pad_id=policy.pad_id,
+                    skip=lambda members: all(keys[i] in journal for i in members),
+                ):  # fmt: skip
+                    journal.add((keys[i], to_json(drawn)) for i, drawn in zip(*group, strict=True))
+                    advance(len(group.prompts))
+        return [from_json(journal[key]) for key in keys]
+
+    def _rewards(self, items: Sequence[Asked], samples: list[list[Sample]]) -> list[list[float]]:
+        """The rewards of each prompt's samples and, where the variants need it, of its reference answer behind them."""
+        texts = [[asked.prefix + drawn.text for drawn in each] for asked, each in zip(items, samples, strict=True)]
+        if "hard_rejection" in self._variants:
+            for asked, each in zip(items, texts, strict=True):
+                each += [asked.reference] if asked.reference is not None else []
+        journal = Journal(self._folder / f"rewards-{digest(self._identity)}.jsonl")
+        keys = [digest([asked.record, each]) for asked, each in zip(items, texts, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in journal]
+        flat = [(i, text) for i in new for text in texts[i]]
+        scores = score(
+            self._reward,
+            [items[i].messages for i, _ in flat],
+            [text for _, text in flat],
+            [items[i].record for i, _ in flat],
+            [items[i].id for i, _ in flat],
+        )
+        of_prompt: dict[int, list[float]] = {i: [] for i in new}
+        for (i, _), reward in zip(flat, scores, strict=True):
+            of_prompt[i].append(reward)
+        journal.add((keys[i], of_prompt[i]) for i in new)
+        return [journal[key] for key in keys]
+
+    def _report(self, items: Sequence[Asked], rewards: list[list[float]], rows: list[Row]) -> None:
+        """Mean, spread and how many differ, of every prompt in a file; what the run makes of it in a line."""
+        n = self._sampling.samples
+        report = [
+            {
+                "id": asked.id, "mean": float(np.mean(each[:n])), "sd": float(np.std(each[:n])),
+                "differ": 1 - Counter(each[:n]).most_common(1)[0][1] / n, "signal": bool(row),
+            }
+            for asked, each, row in zip(items, rewards, rows, strict=True)
+        ]  # fmt: skip
+        path = self._folder / f"report-{digest([report, self.fingerprint()])}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in report))
+        silent = [line["id"] for line in report if not line["signal"]]
+        named = f"; none have {', '.join(map(str, silent[:3]))}{', …' if len(silent) > 3 else ''}" if silent else ""
+        mean, spread = (np.mean([line[name] for line in report]) for name in ("mean", "sd"))
+        say(
+            f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt; {len(items) - len(silent)} of "
+            f"{len(items)} prompts have a signal{named} ({path})"
+        )
+
+
+def _plain(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
+def _answered(prompt: list[int], answer: list[int]) -> Rendered:
+    ids = prompt + answer
+    return Rendered(ids, [IGNORED] * len(prompt) + answer, len(ids))

@@ -1,0 +1,67 @@
+"""The query side's objective, from the settings."""
+
+from pathlib import Path
+
+from handpick.data.render import Renderer
+from handpick.errors import SettingsError
+from handpick.fingerprint import Fingerprint
+from handpick.methods import find_method
+from handpick.objectives.next_token import NextToken
+from handpick.objectives.preference import Preference
+from handpick.objectives.protocol import Objective
+from handpick.objectives.reward import PolicyGradient
+from handpick.rewards import REWARDS, find_reward, reward_fingerprint
+from handpick.sampling import Sampling
+from handpick.settings import Settings
+
+# NICE's temperatures; 1 where it names none
+_TEMPERATURE = {"unit-tests": 0.8, "model": 1.2}
+
+
+def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint) -> Objective:
+    """What the settings ask for, else the method's own.
+
+    Raises:
+        SettingsError: what the objective needs is not there.
+        ModelError: the reward model cannot be used.
+    """
+    name = settings.objective or find_method(settings.method).objective
+    if settings.reward is not None and name != "reward":
+        raise SettingsError(f"the {name} objective looks at no reward: leave --reward out, or choose --method nice")
+    if name == "preference":
+        return Preference(
+            renderer, settings.max_length, loss=settings.preference_loss, beta=settings.beta, gamma=settings.gamma,
+            reference=Path(settings.reference) if settings.reference else None,
+        )  # fmt: skip
+    if name == "reward":
+        return _policy_gradient(settings, renderer, model)
+    return NextToken(renderer, settings.max_length)
+
+
+def _policy_gradient(settings: Settings, renderer: Renderer, model: Fingerprint) -> PolicyGradient:
+    if settings.reward is None:
+        raise SettingsError(
+            f"no reward given: name one with --reward, such as {', '.join(list(REWARDS)[:3])}; see `handpick methods`"
+        )
+    folder = settings.folder / "samples"
+    judge = {
+        "url": settings.judge_url, "key_env": settings.judge_key_env, "prompt": settings.judge_prompt,
+        "max_calls": settings.max_judge_calls, "max_tokens_total": settings.max_judge_tokens,
+        "max_cost": settings.max_judge_cost, "price_in": settings.judge_price_in, "price_out": settings.judge_price_out,
+    }  # fmt: skip
+    reward = find_reward(
+        settings.reward, allow_code_execution=settings.allow_code_execution,
+        allow_weak_sandbox=settings.allow_weak_sandbox, judge=judge, cache=folder / "verdicts",
+    )  # fmt: skip
+    temperature = settings.temperature
+    if temperature is None:
+        temperature = _TEMPERATURE.get(settings.reward.partition(":")[0], 1.0)
+    sampling = Sampling(
+        samples=settings.samples, temperature=temperature, top_k=settings.top_k, top_p=settings.top_p,
+        max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),
+    )  # fmt: skip
+    return PolicyGradient(
+        renderer, settings.max_length, reward=reward, identity=reward_fingerprint(settings.reward), sampling=sampling,
+        seed=settings.seed, folder=folder, model=model, advantage=settings.advantage, variants=settings.variants,
+        log_prob=settings.log_prob,
+    )  # fmt: skip

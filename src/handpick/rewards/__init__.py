@@ -1,0 +1,176 @@
+"""Rewards: what scores an answer. One file a reward, found by the text that users write.
+
+A new reward is one new file and one line in ``REWARDS``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handpick.choices import look_up
+from handpick.errors import SettingsError
+from handpick.fingerprint import Fingerprint, file_digest
+from handpick.rewards.callable import UserReward, load_callable
+from handpick.rewards.choice import Choice
+from handpick.rewards.exact_match import ExactMatch
+from handpick.rewards.protocol import Reward, score
+from handpick.rewards.rouge import RougeL
+from handpick.rewards.squad import SquadEM, SquadF1
+
+__all__ = ["REWARDS", "Reward", "find_reward", "reward_fingerprint", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the rewards that run code or ask a model are given besides their text."""
+
+    allow_code_execution: bool = False
+    allow_weak_sandbox: bool = False
+    judge: Mapping[str, Any] | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table: how a reward is made, and what may or must stand behind its colon."""
+
+    make: Callable[[str, Given], Reward]
+    summary: str
+    argument: str | None = None
+    needs_argument: bool = False
+
+
+def _model(argument: str, given: Given) -> Reward:
+    from handpick.rewards.reward_model import RewardModel
+
+    return RewardModel(argument)
+
+
+def _unit_tests(argument: str, given: Given) -> Reward:
+    from handpick.rewards.unit_tests import UnitTests
+
+    return UnitTests(allow_code_execution=given.allow_code_execution, allow_weak_sandbox=given.allow_weak_sandbox)
+
+
+def _judge(argument: str, given: Given) -> Reward:
+    if given.cache is None:
+        raise SettingsError(f"the reward judge:{argument} needs a folder to keep verdicts in: give it as `cache`")
+    from handpick.judge.settings import JudgeSettings
+    from handpick.rewards.judge import JudgeReward
+
+    return JudgeReward(JudgeSettings.checked({**(given.judge or {}), "model": argument}), given.cache)
+
+
+REWARDS: dict[str, Entry] = {
+    "exact-match": Entry(
+        lambda argument, given: ExactMatch(argument or "text"), "1 where the answer is a reference's", "EXTRACTOR"
+    ),
+    "choice": Entry(lambda argument, given: Choice(), "1 where the right choice is picked"),
+    "squad-f1": Entry(
+        lambda argument, given: SquadF1(argument or None), "words shared with the reference, 0 to 1", "LANGUAGE"
+    ),
+    "squad-em": Entry(
+        lambda argument, given: SquadEM(argument or None), "1 where the words are the reference's", "LANGUAGE"
+    ),
+    "rouge-l": Entry(lambda argument, given: RougeL(), "longest common subsequence with the reference, 0 to 1"),
+    "unit-tests": Entry(_unit_tests, "share of the record's unit tests that pass, 0 to 1"),
+    "model": Entry(_model, "a reward model's score, any number", "PATH", needs_argument=True),
+    "judge": Entry(_judge, "a language model's grade", "MODEL", needs_argument=True),
+}
+
+
+def find_reward(
+    spec: str,
+    *,
+    allow_code_execution: bool = False,
+    allow_weak_sandbox: bool = False,
+    judge: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+) -> Reward:
+    """The reward that a text names.
+
+    Args:
+        spec: a name in ``REWARDS``, with what may stand behind its colon (``exact-match:last-number``, ``model:PATH``);
+            or a function of the user's own, ``my_rewards.py:politeness`` or ``package.module:function``.
+        allow_code_execution: whether ``unit-tests`` may run the code it is to score.
+        allow_weak_sandbox: whether it may do so where the machine has no strong sandbox.
+        judge: settings of ``judge`` besides its model.
+        cache: the folder in which ``judge`` keeps its verdicts.
+
+    Raises:
+        SettingsError: there is no such reward; the message lists those there are.
+        ModelError: there is no such reward model.
+    """
+    if _is_callable(spec):
+        return load_callable(spec)
+    name, colon, argument = spec.partition(":")
+    entry = _entry(name)
+    if entry.needs_argument and not argument:
+        raise SettingsError(f"the reward {name} needs a name behind a colon: {name}:{entry.argument}")
+    if colon and entry.argument is None:
+        raise SettingsError(f"the reward {name} takes nothing behind a colon, but {spec!r} has {argument!r} there")
+    if colon and not argument:
+        raise SettingsError(f"nothing follows the colon of {spec!r}: write {name}, or {name}:{entry.argument}")
+    return entry.make(argument, Given(allow_code_execution, allow_weak_sandbox, judge, cache))
+
+
+def reward_fingerprint(spec: str, *, judge: Mapping[str, Any] | None = None) -> Fingerprint:
+    """What a reward is, for telling whether scores may be reused: never a path, but what stands there.
+
+    Of a user's function it is the SHA-256 of the file that it stands in, not what that file imports; of a reward
+    model, its configuration and weights; of a judge, its model and what else decides a verdict; of any other reward,
+    the text itself.
+
+    Args:
+        spec: as ``find_reward`` has it.
+        judge: as ``find_reward`` has it.
+
+    Raises:
+        SettingsError, ModelError: as ``find_reward``.
+        DataError: the judge's prompt file cannot be read.
+    """
+    if _is_callable(spec):
+        return _callable_fingerprint(load_callable(spec))
+    name, _, argument = spec.partition(":")
+    _entry(name)
+    if name == "model":
+        from handpick.model import model_fingerprint
+
+        return {"reward": name, "model": model_fingerprint(argument)}
+    if name == "judge":
+        return {"reward": spec, **_judge_fingerprint(judge or {})}
+    return {"reward": spec}
+
+
+def _judge_fingerprint(judge: Mapping[str, Any]) -> Fingerprint:
+    """The settings that decide a verdict; not the caps, nor how and how often the server is asked."""
+    deciding = ("url", "temperature", "seed", "max_answer_tokens")
+    decides = {name: judge[name] for name in deciding if judge.get(name) is not None}
+    prompt = judge.get("prompt")
+    return decides if prompt is None else {**decides, "prompt": file_digest(prompt)}
+
+
+def _callable_fingerprint(reward: UserReward) -> Fingerprint:
+    if reward.file is None or not reward.file.is_file():
+        return {"reward": reward.name}
+    return {"reward": reward.name.rpartition(":")[2], "file": file_digest(reward.file)}
+
+
+def _is_callable(spec: str) -> bool:
+    """Whether a text names a function: a file, or a dotted module, or a module that there is."""
+    from importlib.util import find_spec
+
+    source, colon, _ = spec.rpartition(":")
+    if spec.endswith(".py") or source.endswith(".py"):
+        return True
+    if not colon or spec.partition(":")[0] in REWARDS or not all(part.isidentifier() for part in source.split(".")):
+        return False
+    return "." in source or find_spec(source) is not None
+
+
+def _entry(name: str) -> Entry:
+    try:
+        return look_up(REWARDS, name, "reward")
+    except SettingsError as error:
+        raise SettingsError(f"{error}, or a function of your own as my_rewards.py:politeness") from None

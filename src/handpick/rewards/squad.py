@@ -1,0 +1,126 @@
+"""F1 and exact match of short answers, as SQuAD and MLQA define them.
+
+An answer is lower-cased, its punctuation and articles are dropped, and it is cut into words. Without a language these
+are SQuAD's rules: ASCII punctuation and English articles (Rajpurkar et al. 2016, arXiv 1606.05250, and its evaluation
+script). With one they are MLQA's: all of Unicode's punctuation, that language's articles, and Chinese by characters
+(Lewis et al. 2020, arXiv 1910.07475, and its evaluation script). Where MLQA has no rule for a language there are no
+articles to drop, and what is written without spaces is cut into characters as Chinese is.
+"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from handpick.rewards.protocol import Prompt, Record
+from handpick.rewards.reference import reference_answers
+from handpick.rewards.unspaced import UNSPACED_LANGUAGES, set_apart
+
+_ARTICLES: dict[str, re.Pattern[str]] = {
+    "en": re.compile(r"\b(?:a|an|the)\b"),
+    "es": re.compile(r"\b(?:un|una|unos|unas|el|la|los|las)\b"),
+    "de": re.compile(r"\b(?:ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b"),
+    "vi": re.compile(r"\b(?:của|là|cái|chiếc|những)\b"),
+    # A prefix; MLQA's script drops it wherever it stands in a word, and so do we, to be comparable.
+    "ar": re.compile("ال"),
+}
+
+# The languages of MLQA, XQuAD and TyDi QA under the names that their records have for them.
+_CODES = {
+    "arabic": "ar", "bengali": "bn", "chinese": "zh", "english": "en", "finnish": "fi", "german": "de", "greek": "el",
+    "hindi": "hi", "indonesian": "id", "japanese": "ja", "korean": "ko", "romanian": "ro", "russian": "ru",
+    "spanish": "es", "swahili": "sw", "telugu": "te", "thai": "th", "turkish": "tr", "vietnamese": "vi",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SquadF1:
+    """From 0 to 1: the words that completion and reference share (F1), for the best reference.
+
+    Args:
+        language: a code such as "zh"; None takes it from the record's ``language``, ``lang`` or ``subtask``.
+    """
+
+    language: str | None = None
+
+    def __call__(
+        self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
+    ) -> list[float]:
+        """Score completions; a DataError names a record without a reference."""
+        return _best(f1, completions, records, self.language)
+
+
+@dataclass(frozen=True, slots=True)
+class SquadEM:
+    """1 where completion and some reference are the same words, else 0.
+
+    Args:
+        language: as ``SquadF1`` has it.
+    """
+
+    language: str | None = None
+
+    def __call__(
+        self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
+    ) -> list[float]:
+        """Score completions; a DataError names a record without a reference."""
+        return _best(same_words, completions, records, self.language)
+
+
+def f1(completion: str, reference: str, language: str | None = None) -> float:
+    """The harmonic mean of the shares of words of each that the other has too; 1.0 if neither has any."""
+    ours, theirs = words(completion, language), words(reference, language)
+    if not ours or not theirs:
+        return float(ours == theirs)
+    common = (Counter(ours) & Counter(theirs)).total()
+    return 2 * common / (len(ours) + len(theirs))
+
+
+def same_words(completion: str, reference: str, language: str | None = None) -> float:
+    """1.0 if both are the same words in the same order."""
+    return float(words(completion, language) == words(reference, language))
+
+
+def words(text: str, language: str | None = None) -> list[str]:
+    """The words that count: in lower case, without punctuation and articles."""
+    text = text.lower()
+    if language is None:
+        text = "".join(c for c in text if c not in string.punctuation)
+    else:
+        text = "".join(c for c in text if c not in string.punctuation and unicodedata.category(c)[0] != "P")
+    articles = _ARTICLES.get(language or "en")
+    if articles is not None:
+        text = articles.sub(" ", text)
+    return (set_apart(text) if language in UNSPACED_LANGUAGES else text).split()
+
+
+def language_code(name: str) -> str:
+    """The code of a language given by code, locale ("zh-CN") or English name, in lower case."""
+    name = name.strip().lower()
+    return _CODES.get(name, re.split("[-_]", name)[0])
+
+
+def record_language(record: Record) -> str | None:
+    """The code of the language that a record says it is in: its ``language``, its ``lang``, or a subtask named so."""
+    for field in ("language", "lang"):
+        if isinstance(name := record.get(field), str) and name.strip():
+            return language_code(name)
+    subtask = str(record.get("subtask")).lower()  # any text: it names a language only where it is one, whole
+    code = _CODES.get(subtask, subtask)
+    return code if code in _CODES.values() else None
+
+
+def _best(
+    scorer: Callable[[str, str, str | None], float],
+    completions: Sequence[str],
+    records: Sequence[Record],
+    language: str | None,
+) -> list[float]:
+    given = None if language is None else language_code(language)
+    scores = []
+    for completion, record in zip(completions, records, strict=True):
+        spoken = given or record_language(record)
+        scores.append(max(scorer(completion, reference, spoken) for reference in reference_answers(record)))
+    return scores

@@ -1,0 +1,143 @@
+"""The side of the code under test: runs it, and answers a referee with values.
+
+Nothing here is trusted: the code shares this interpreter and may change whatever it likes, and with that the values
+that it answers with, which are its own anyhow.
+"""
+
+import builtins
+import operator
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .wire import CHANNEL, Lost, Wire, decode, encode
+
+MODULE = "solution"
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "call": lambda function, *values, **named: function(*values, **named),
+    "getattr": getattr,
+    "setattr": setattr,
+    "getitem": operator.getitem,
+    "setitem": operator.setitem,
+    "iter": iter,
+    "next": next,
+    "len": len,
+    "bool": bool,
+    "str": str,
+    "repr": repr,
+    "eq": operator.eq,
+}
+
+
+class Candidate:
+    """The code under test, once it is loaded.
+
+    Args:
+        wire: to the referee.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._module = types.ModuleType(MODULE)
+        self._objects: list[Any] = []
+
+    def load(self, setup: str, code: str) -> dict[str, Any]:
+        """Run the setup, which may need the code and then fails here, and the code; what to tell of it."""
+        sys.modules[MODULE] = self._module
+        names = self._module.__dict__
+        try:
+            exec(compile(setup, "setup.py", "exec"), names)
+        except Exception:  # the referee runs it too, with the code at hand
+            pass
+        try:
+            exec(compile(code, f"{MODULE}.py", "exec"), names)
+        except BaseException as error:
+            return raised(error)
+        return {"value": None}
+
+    def serve(self) -> Any:
+        """Answer requests until one is a result: that of a function of the referee's, which was being called."""
+        while True:
+            request = self._wire.receive()
+            if "do" not in request:
+                return self._result(request)
+            try:
+                values = [decode(value, self._resolve) for value in request["values"]]
+                named = {name: decode(value, self._resolve) for name, value in request["named"].items()}
+                answer = {"value": encode(self._do(request["do"], *values, **named), self._refer)}
+            except BaseException as error:
+                answer = raised(error)
+            self._wire.send(answer)
+
+    def _do(self, operation: str, /, *values: Any, **named: Any) -> Any:
+        if operation == "name":
+            if values[0] not in self._module.__dict__:
+                raise NameError(values[0])
+            return self._module.__dict__[values[0]]
+        return OPERATIONS[operation](*values, **named)
+
+    def _refer(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, Borrowed):
+            return {"function": value.number}
+        self._objects.append(value)
+        return {"object": len(self._objects) - 1}
+
+    def _resolve(self, word: str, content: Any) -> Any:
+        if word == "object":
+            return self._objects[content]
+        if word == "builtin":
+            return getattr(builtins, content)
+        return Borrowed(self, content)
+
+    def ask(self, number: int, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Call a function of the referee's."""
+        self._wire.send(
+            {
+                "function": number,
+                "values": [encode(value, self._refer) for value in values],
+                "named": {name: encode(value, self._refer) for name, value in named.items()},
+            }
+        )
+        return self.serve()
+
+    def _result(self, answer: dict[str, Any]) -> Any:
+        if "raised" in answer:
+            raise RuntimeError(answer["text"])
+        return decode(answer["value"], self._resolve)
+
+
+class Borrowed:
+    """A function of the referee's, as the code under test may call it."""
+
+    def __init__(self, candidate: Candidate, number: int) -> None:
+        self.candidate, self.number = candidate, number
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        """Call it, over there."""
+        return self.candidate.ask(self.number, values, named)
+
+
+def raised(error: BaseException) -> dict[str, Any]:
+    """An exception as the referee can tell of it: the nearest built-in class that it is one of."""
+    names = [kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind]
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return {"raised": names[0], "text": text[:1000]}
+
+
+def main(setup: str, code: str) -> None:
+    """Load the code, with its output thrown away, and answer the referee for as long as there is one."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for file in (0, 1, 2):
+        os.dup2(nowhere, file)
+    wire = Wire(CHANNEL)
+    candidate = Candidate(wire)
+    try:
+        wire.send(candidate.load(setup, code))
+        candidate.serve()
+    except Lost:
+        return

@@ -1,0 +1,159 @@
+"""ROSE and NICE from files to a selection."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import handpick
+from handpick.cli import app
+from handpick.errors import DataError, SettingsError
+from tests.conftest import write_jsonl
+from tests.pipeline.conftest import Finished
+
+Given = dict[str, Any]
+DRAWN = {"method": "nice", "samples": 4, "max_new_tokens": 8, "max_length": 2048}
+
+
+@pytest.fixture(scope="module")
+def pairs_file(data: Path) -> Path:
+    """Three pairs in TRL's shape, one of HH-RLHF's, one of ShareGPT's, and one that is no pair."""
+    said = {"role": "assistant", "content": "I would rather not say."}
+    records: list[dict[str, Any]] = [
+        {"id": f"p{i}", "prompt": f"What is {i} plus {i}?", "chosen": f"It is {2 * i}.", "rejected": "Who knows."}
+        for i in range(3)
+    ]
+    records += [
+        {
+            "id": "hh", "chosen": "\n\nHuman: Hello\n\nAssistant: Hello, friend.",
+            "rejected": "\n\nHuman: Hello\n\nAssistant: No.",
+        },
+        {"id": "share", "conversations": [{"from": "human", "value": "Your name?"}], "chosen": {"from": "gpt", "value": "Pip."}, "rejected": {"from": "gpt", "value": "None."}},  # noqa: E501
+        {"id": "single", "messages": [{"role": "user", "content": "Hm?"}, said]},
+    ]  # fmt: skip
+    return write_jsonl(data / "pairs.jsonl", records)
+
+
+@pytest.fixture(scope="module")
+def prompts_file(data: Path) -> Path:
+    """Prompts and nothing else."""
+    return write_jsonl(data / "prompts.jsonl", [{"id": f"n{i}", "prompt": f"Tell me about {i}."} for i in range(3)])
+
+
+@pytest.fixture(scope="module")
+def rewards_file(data: Path) -> Path:
+    text = "def long(prompts, completions, records):\n    return [len(text) for text in completions]\n\n"
+    text += "def alike(prompts, completions, records):\n    return [0.0] * len(completions)\n"
+    (data / "my_rewards.py").write_text(text)
+    return data / "my_rewards.py"
+
+
+def test_rose_chooses_by_pairs(given: Given, finished: Finished, pairs_file: Path, tmp_path: Path) -> None:
+    """On the pool's features that are there already; a record that is no pair is set aside."""
+    out = finished.copy_to(tmp_path / "out")
+    selection = handpick.select(**given | {"query": pairs_file, "method": "rose"}, out=str(out))
+    assert len(selection.ids) == 10
+    (store,) = (
+        handpick.FeatureStore.open(path)
+        for path in (out / "features").glob("query-*")
+        if handpick.FeatureStore.open(path).manifest.build["objective"] == "preference"
+    )
+    assert store.ids == ["p0", "p1", "p2", "hh", "share"]
+    assert store.manifest.build["loss"] == "dpo"
+    assert all(np.asarray(store.norms(t)).all() for t in range(2))
+    (bad,) = (json.loads(line) for line in (out / "quarantine-query.jsonl").read_text().splitlines())
+    assert "no rejected answer" in bad["reason"]
+    assert selection.settings["method"] == "rose"
+    other = handpick.select(**given | {"query": pairs_file, "method": "rose", "preference_loss": "simpo"}, out=str(out))
+    assert other.scores != selection.scores
+    assert handpick.select(**given | {"query": pairs_file, "method": "rose"}, out=str(out)).ids == selection.ids
+
+
+def test_the_objective_may_be_named_apart_from_the_method(
+    given: Given, finished: Finished, pairs_file: Path, tmp_path: Path
+) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    selection = handpick.select(**given | {"query": pairs_file, "objective": "preference"}, out=str(out))
+    assert {q for q in selection.picked_for if q} == {"p0", "p1", "p2", "hh", "share"}  # round-robin
+
+
+def test_nice_needs_no_labels(
+    given: Given, finished: Finished, prompts_file: Path, rewards_file: Path, tmp_path: Path
+) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    asked = given | DRAWN | {"query": prompts_file, "reward": f"{rewards_file}:long"}
+    selection = handpick.select(**asked, out=str(out))
+    assert len(selection.ids) == 10
+    samples = sorted((out / "samples").glob("samples-*.jsonl"))
+    assert len(samples) == 2  # a checkpoint each
+    lines = [json.loads(line) for line in samples[0].read_text().splitlines()]
+    assert len(lines) == 3
+    assert all(len(line["value"]) == 4 for line in lines)
+    before = [path.read_bytes() for path in samples]
+    centered = handpick.select(**asked | {"advantage": "rloo"}, out=str(out))
+    assert [path.read_bytes() for path in samples] == before
+    assert centered.fingerprints["query"] != selection.fingerprints["query"]
+
+
+def test_a_run_without_any_signal_stops_with_advice(
+    given: Given, finished: Finished, prompts_file: Path, rewards_file: Path, tmp_path: Path
+) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    with pytest.raises(DataError, match=r"nothing to choose by.*--temperature.*--samples.*partial credit"):
+        handpick.select(**given | DRAWN | {"query": prompts_file, "reward": f"{rewards_file}:alike"}, out=str(out))
+
+
+def test_prompts_without_signal_are_left_out_by_name(
+    given: Given, finished: Finished, rewards_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    records = [{"id": name, "prompt": f"Say {name}."} for name in ("loud", "mute", "plain")]
+    query = write_jsonl(tmp_path / "q.jsonl", records)
+    (tmp_path / "r.py").write_text(
+        "def of(prompts, completions, records):\n"
+        "    return [0 if r['id'] == 'mute' else len(c) for c, r in zip(completions, records)]\n"
+    )
+    selection = handpick.select(
+        **given | DRAWN | {"query": query, "reward": f"{tmp_path / 'r.py'}:of", "algorithm": "round-robin"},
+        out=str(out),
+    )
+    assert set(selection.picked_for) == {"loud", "plain"}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 3 queries have no gradient at any checkpoint and are left out: mute" in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "nice"}, "no reward given"),
+        ({"reward": "exact-match"}, "looks at no reward"),
+        ({"method": "nice", "reward": "exact-mach"}, "exact-match"),
+        ({"method": "nice", "reward": "unit-tests"}, "--allow-code-execution"),
+        ({"method": "nice", "reward": "nobody.py:f"}, "nobody.py"),
+        ({"method": "nice", "reward": "exact-match", "max_length": 200}, "no room for a prompt"),
+        ({"objective": "preference", "beta": -1.0}, "beta"),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_model_is_loaded(
+    changed: dict[str, Any], message: str, given: Given, out: str, no_model: None
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        handpick.select(**given | changed, out=out)
+
+
+def test_from_the_command_line(
+    given: Given, finished: Finished, prompts_file: Path, rewards_file: Path, tmp_path: Path
+) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    flags = [
+        "select", "--store", str(out / "features" / "pool"), "--query", str(prompts_file), "--method", "nice",
+        "--reward", f"{rewards_file}:long", "--samples", "3", "--max-new-tokens", "6", "--budget", "5",
+        "--variants", "topk", "--variants", "rejection", "--stop", "zzz", "--out", str(tmp_path / "cli"),
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, flags)
+    assert result.exit_code == 0, result.output
+    assert "5 of 40 examples chosen by nice" in result.output
+    assert len((tmp_path / "cli" / "selected.jsonl").read_text().splitlines()) == 5
