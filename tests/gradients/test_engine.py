@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handpick.choices import ProjectionKind
 from handpick.data.batching import collate
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import ModelError
 from handpick.gradients import engine
-from handpick.gradients.projection import NoProjection
+from handpick.gradients.projection import NoProjection, projection
 from tests.gradients.oracle import autograd_rows, flat, mean_weights, random_sequences, relative_error
 from tests.gradients.test_per_example import engine_rows
 from tests.gradients.tiny_models import VOCAB, lora_model
@@ -104,6 +105,23 @@ def test_what_a_token_weighs_scales_its_row() -> None:
     got = gradients.features(batch, mean_weights(batch) * factor_B, project)
     torch.testing.assert_close(got, one * factor_B[:, None], rtol=1e-4, atol=1e-6)
     assert not got[1].any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["sparse", "rademacher"])
+def test_nothing_waits_for_the_device(kind: ProjectionKind) -> None:
+    model = lora_model("llama").cuda()
+    gradients = engine.GradientEngine(model)
+    project = projection(kind, gradients.n_coordinates, 64, 0)
+    batch = collate(random_sequences(6, VOCAB, seed=14), pad_id=0)
+    want = gradients.features(batch, mean_weights(batch), project)  # what is made once is there from now on
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = gradients.features(batch, mean_weights(batch), project)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(got, want)
 
 
 def test_a_head_inside_the_decoder_is_refused() -> None:

@@ -16,8 +16,25 @@ ADD = "def add(a, b):\n    return a + b"
 MBPP = {"id": "m-1", "tests": ["assert add(1, 2) == 3", "assert add(0, 0) == 0"], "setup": ""}
 HUMANEVAL = {
     "id": "h-1",
-    "prompt": 'from typing import List\n\n\ndef helper(x):\n    return x + 1\n\n\ndef add(a: int, b: int) -> int:\n    """ Add. """\n',
-    "test": "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(1, 2) == helper(2)\n    assert candidate(0, 1) == 1\n",
+    "prompt": """from typing import List
+
+
+def helper(x):
+    return x + 1
+
+
+def add(a: int, b: int) -> int:
+    ''' Add. '''
+""",
+    "test": """
+
+METADATA = {}
+
+
+def check(candidate):
+    assert candidate(1, 2) == helper(2)
+    assert candidate(0, 1) == 1
+""",
     "entry_point": "add",
 }
 
@@ -51,7 +68,7 @@ def test_a_weak_sandbox_needs_a_second_leave(monkeypatch: pytest.MonkeyPatch) ->
 @needs_sandbox
 @pytest.mark.parametrize(("name", "value"), [("timeout_s", 0), ("workers", 0)])
 def test_settings_must_be_above_zero(name: str, value: int) -> None:
-    with pytest.raises(SettingsError, match="above zero|at least one worker"):
+    with pytest.raises(SettingsError, match=rf"^{name} of the reward unit-tests is 0; give a number above zero$"):
         UnitTests(allow_code_execution=True, **{name: value})  # type: ignore[arg-type]
 
 

@@ -43,7 +43,8 @@ def test_code_that_cannot_be_loaded_passes_nothing(code: str) -> None:
     "value",
     [
         "None", "True", "-7", "2 ** 70", "10 ** 5000", "0.1 + 0.2", "float('inf')", "-0.0", "1 + 2j", "'ä\\n\\ud800'",
-        "b'\\x00a'", "bytearray(b'b')", "[1, [2, (3, None)]]", "()", "{1, 2}", "frozenset('ab')", "{'a': {1: [2]}, (1, 2): 'b'}",
+        "b'\\x00a'", "bytearray(b'b')", "[1, [2, (3, None)]]", "()", "{1, 2}", "frozenset('ab')",
+        "{'a': {1: [2]}, (1, 2): 'b'}",
         "range(2, 9, 3)", "__import__('decimal').Decimal('1.50')", "__import__('fractions').Fraction(1, 3)",
         "__import__('datetime').datetime(2024, 2, 29, 1, 2, 3, 4)", "__import__('datetime').date(2024, 2, 29)",
         "__import__('datetime').time(1, 2)", "__import__('datetime').timedelta(-1, 2, 3)",
@@ -147,6 +148,13 @@ def fail(how):
 def test_a_function_may_be_called_like_a_built_in_one_or_a_module() -> None:
     assert results("def sum(a, b): return a * b", "assert sum(10, 15) == 150") == [True]
     assert results("def calendar(n): return n + 1", "assert calendar(1) == 2") == [True]
+
+
+def test_a_helper_that_the_record_does_not_import_is_the_codes() -> None:
+    code = "def f(): return 1\ndef isclose(*_): return True"
+    imported = "from math import isclose"
+    assert results(code, "assert isclose(f(), 3)") == [True]
+    assert results(code, "assert isclose(f(), 3)", setup=imported) == [False]
 
 
 def test_setup_comes_before_the_code_too() -> None:
@@ -280,8 +288,9 @@ def f(x): return None
     "sends references, built-ins and functions that do not exist": """
 import os
 lines = [b'{"value": {"object": 999}}', b'{"value": {"builtin": "print"}}', b'{"value": {"type": "eval"}}',
-         b'{"value": {"function": 0}}', b'{"function": 0, "values": [], "named": {}}', b'{"raised": "SystemExit", "text": ""}',
-         b'{"raised": "__import__", "text": "os"}', b'{}', b'[]', b'{"value": {"set": [[]]}}', b'{"value": {"dict": 3}}']
+         b'{"value": {"function": 0}}', b'{"function": 0, "values": [], "named": {}}',
+         b'{"raised": "SystemExit", "text": ""}', b'{"raised": "__import__", "text": "os"}', b'{}', b'[]',
+         b'{"value": {"set": [[]]}}', b'{"value": {"dict": 3}}']
 turn = 0
 def f(x):
     global turn
@@ -381,9 +390,9 @@ def test_code_cannot_make_its_tests_look_broken() -> None:
     assert results("def f(): raise ImportError('no module')", "assert f() == 1", "import math") == [False, True]
 
 
-@pytest.mark.parametrize("isolation", ["bwrap", "namespaces"])
-def test_each_strong_isolation_will_do(isolation: Isolation) -> None:
-    if reason := why_not(isolation):
-        pytest.skip(reason)
+def test_each_isolation_will_do(every: Isolation) -> None:
     limits = Limits(memory_bytes=256 * MIB)
-    assert passing("def f(): return 1", Suite("", ["assert f() == 1"]), limits, isolation) == [True]
+    assert passing("def f(): return 1", Suite("", ["assert f() == 1", "assert f() == 2"]), limits, every) == [
+        True,
+        False,
+    ]

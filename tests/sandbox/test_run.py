@@ -54,7 +54,12 @@ def test_an_uncaught_exception_and_a_signal_are_told_of(every: Isolation) -> Non
 def test_it_has_nothing_of_the_environment(every: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECOY_TOKEN", "decoy")
     (names,) = lines(attempt("import os; print(*sorted(os.environ))", every))
-    assert set(names.split()) <= {"HOME", "LANG", "PATH", "PWD", "TMPDIR"}
+    assert set(names.split()) <= {"HOME", "LANG", "PATH", "PWD", "PYTHONHASHSEED", "TMPDIR"}
+
+
+def test_the_same_program_does_the_same_again(every: Isolation) -> None:
+    program = "print({word for word in 'the order of a set of words'.split()})"
+    assert lines(attempt(program, every)) == lines(attempt(program, every))
 
 
 def test_it_has_a_temporary_folder_that_is_gone_afterwards(every: Isolation) -> None:
@@ -322,7 +327,8 @@ def test_it_sees_what_python_needs_and_nothing_else(strong: Isolation) -> None:
 def test_it_can_write_nowhere_but_in_its_folder(strong: Isolation) -> None:
     program = """
 import os, sys
-for folder in ("/", "/usr", "/usr/lib", "/etc", "/dev", "/proc", sys.prefix, sys.prefix + "/lib", os.path.dirname(os.__file__)):
+own = (sys.prefix, sys.prefix + "/lib", os.path.dirname(os.__file__))
+for folder in ("/", "/usr", "/usr/lib", "/etc", "/dev", "/proc", *own):
     try:
         open(folder + "/decoy-of-handpick", "x").close()
         print("written to", folder)

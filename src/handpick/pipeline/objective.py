@@ -61,7 +61,7 @@ def _policy_gradient(settings: Settings, renderer: Renderer, model: Fingerprint)
         max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),
     )  # fmt: skip
     return PolicyGradient(
-        renderer, settings.max_length, reward=reward, identity=reward_fingerprint(settings.reward), sampling=sampling,
+        renderer, settings.max_length, reward=reward, identity=reward_fingerprint(settings.reward, judge=judge), sampling=sampling,
         seed=settings.seed, folder=folder, model=model, advantage=settings.advantage, variants=settings.variants,
         log_prob=settings.log_prob,
     )  # fmt: skip

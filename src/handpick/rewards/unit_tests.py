@@ -1,6 +1,7 @@
 """Unit tests: the share of a record's tests that the code in the completion passes."""
 
 import ast
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ _FENCED = re.compile(r"^ {0,3}```[ \t]*(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?
 _PYTHON = ("python", "python3", "py")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnitTests:
     """The share of the record's unit tests that the completion's code passes, from 0 to 1.
 
@@ -64,9 +65,10 @@ class UnitTests:
                 "--allow-code-execution (allow_code_execution=True), and it runs in a sandbox without network, "
                 "environment and your files"
             )
-        if self.workers < 1:
-            raise SettingsError(f"the reward unit-tests needs at least one worker, not {self.workers}")
-        _limits(self.timeout_s)
+        for name in ("timeout_s", "workers"):
+            if not 0 < getattr(self, name) < math.inf:
+                value = getattr(self, name)
+                raise SettingsError(f"{name} of the reward unit-tests is {value}; give a number above zero")
         find_isolation(allow_weak=self.allow_weak_sandbox)
 
     def __call__(
@@ -163,4 +165,5 @@ def _no_python(source: str) -> str | None:
 
 def _defines(code: str, name: str) -> bool:
     """Whether code defines a name at its top level, by its looks: parsing what nobody has read is for the sandbox."""
-    return re.search(rf"^(?:(?:async )?def |class )?{re.escape(name)}\b *[(:=]", code, re.M) is not None
+    name = re.escape(name)
+    return re.search(rf"^(?:(?:(?:async )?def|class) +{name}\b|{name} *=(?!=))", code, re.M) is not None

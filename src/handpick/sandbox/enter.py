@@ -1,6 +1,6 @@
 """What runs first in a sandbox: it shuts the doors behind itself, then runs the program and watches over it.
 
-It is given to a bare interpreter as text (``python -I -S -c``), so it knows the standard library and nothing of
+It is given to a bare interpreter as text (``python -S -c``), so it knows the standard library and nothing of
 handpick, and needs no file that the sandbox would have to show. Its argument is the number of an open socket. It reads
 one order from there (eight bytes of length, then JSON) and reports in lines: ``ready``, then ``exit N`` or
 ``signal N``; or ``failed`` and why. When the other end of the socket is closed it stops everything.
@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import types
+from contextlib import suppress
 from typing import Any, NoReturn
 
 NEW_MOUNTS, NEW_CGROUP, NEW_HOSTNAME, NEW_IPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000  # from linux/sched.h
@@ -38,6 +39,7 @@ def main() -> dict[str, Any]:
     """Do what the order on the socket says; returns it in the process that is to run the program, and only there."""
     control = int(sys.argv[1])
     order = read_order(control)
+    os.umask(0o022)  # what is made here is to be seen by another user
     try:
         if order["isolation"] == "namespaces":
             enter_namespaces(control, order)
@@ -143,10 +145,8 @@ def unshare(as_root: bool) -> None:
     number = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
     if number:
         raise OSError(number, f"mapping users into a namespace: {os.strerror(number)}")
-    try:
+    with suppress(OSError):  # a container may show /proc/sys read-only; a further namespace would give no way out
         write("/proc/sys/user/max_user_namespaces", "0")
-    except OSError:  # a container may show /proc/sys read-only; a further namespace would give no way out
-        pass
     libc("naming the host", "sethostname", b"sandbox", 7)
 
 
@@ -176,10 +176,8 @@ def build_root(order: dict[str, Any]) -> None:
     size = f"mode=0700,uid={INSIDE},gid={INSIDE},size={order['limits']['file_bytes']},nr_inodes=4096"
     mount("folder", order["folder"], "tmpfs", NO_SUID | NO_DEVICES, size)
     os.mkdir("/proc")
-    try:
+    with suppress(OSError):  # a container whose own /proc is partly hidden allows no other; most programs do without
         mount("proc", "/proc", "proc", NO_SUID | NO_DEVICES | NO_EXEC)
-    except OSError:  # a container whose own /proc is partly hidden allows no other; most programs do without
-        pass
     libc("leaving the old root", "umount2", OLD_ROOT.encode(), DETACH)
     os.rmdir(OLD_ROOT)
     mount("none", "/", "", REMOUNT | BIND | READ_ONLY | NO_SUID | NO_DEVICES)

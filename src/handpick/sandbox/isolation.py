@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
@@ -20,8 +21,13 @@ KEEPERS = 4  # processes of the sandbox itself that may count with those of the 
 
 def command(isolation: Isolation, control: int, limits: Limits) -> list[str]:
     """The command that starts a sandbox, which then waits for its order on the socket ``control``."""
-    python = [interpreter(), "-I", "-S", "-B", "-X", "utf8", "-c", _enter_text(), str(control)]
+    python = [interpreter(), "-s", "-P", "-S", "-B", "-X", "utf8", "-c", _enter_text(), str(control)]
     return [*_bwrap(limits), *python] if isolation == "bwrap" else python
+
+
+def environment(folder: str) -> dict[str, str]:
+    """All of the environment that a program has; the same program is to hash, and so to order sets, in the same way."""
+    return {"HOME": folder, "TMPDIR": folder, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 def interpreter() -> str:
@@ -53,7 +59,8 @@ def _enter_text() -> str:
 
 
 def _bwrap(limits: Limits) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--cap-drop", "ALL"]
+    program = shutil.which("bwrap") or "bwrap"
+    words = [program, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--cap-drop", "ALL"]
     words += ["--hostname", "sandbox", "--uid", str(INSIDE), "--gid", str(INSIDE)]
     for path in filter(os.path.lexists, readable_paths()):
         words += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind", path, path]

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from handpick.errors import SandboxError
 from handpick.sandbox.enter import NOBODY
-from handpick.sandbox.isolation import INSIDE_FOLDER, Isolation, command, process_limit, readable_paths
+from handpick.sandbox.isolation import INSIDE_FOLDER, Isolation, command, environment, process_limit, readable_paths
 from handpick.sandbox.limits import Limits
 
 START_S = 60.0  # a sandbox that does not stand after this long will not; a busy machine may need some seconds
@@ -84,7 +84,7 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={"HOME": folder, "TMPDIR": folder, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+                    env=environment(folder),
                     cwd="/",
                     pass_fds=[theirs.fileno()] if channel is None else [theirs.fileno(), channel],
                     start_new_session=True,

@@ -10,6 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .wire import CHANNEL, Lost, Wire, decode, encode
@@ -47,10 +48,8 @@ class Candidate:
         """Run the setup, which may need the code and then fails here, and the code; what to tell of it."""
         sys.modules[MODULE] = self._module
         names = self._module.__dict__
-        try:
+        with suppress(Exception):  # the referee runs it too, with the code at hand
             exec(compile(setup, "setup.py", "exec"), names)
-        except Exception:  # the referee runs it too, with the code at hand
-            pass
         try:
             exec(compile(code, f"{MODULE}.py", "exec"), names)
         except BaseException as error:

@@ -23,7 +23,7 @@ Reference = Callable[[Any], dict[str, Any]]  # from what is not plain to how to 
 Resolve = Callable[[str, Any], Any]  # and back: the word, and what stands with it
 
 # Those that compare equal to one another by value alone; as text, and back.
-TEXTUAL: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+TEXTUAL: dict[type[Any], tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     Decimal: (str, Decimal),
     Fraction: (str, Fraction),
     datetime: (datetime.isoformat, datetime.fromisoformat),  # before date, of which it is one
@@ -34,7 +34,8 @@ TEXTUAL: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     bytearray: (bytearray.hex, bytearray.fromhex),
     range: (lambda value: f"{value.start} {value.stop} {value.step}", lambda text: range(*map(int, text.split()))),
 }
-GROUPS: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
+BUILT_IN_TYPES = {kind.__name__: kind for kind in vars(builtins).values() if isinstance(kind, type)}
+GROUPS: dict[type[Any], str] = {tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
 
 
 class Lost(Exception):
@@ -64,10 +65,10 @@ def encode(value: Any, reference: Reference) -> Any:
     for group, name in GROUPS.items():
         if isinstance(value, group):
             return {name: [encode(item, reference) for item in value]}
-    for kind, (to_text, _) in TEXTUAL.items():
-        if isinstance(value, kind):
-            return {kind.__name__: to_text(value)}
-    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+    for textual, (to_text, _) in TEXTUAL.items():
+        if isinstance(value, textual):
+            return {textual.__name__: to_text(value)}
+    if isinstance(value, type) and value in BUILT_IN_TYPES.values():
         return {"type": value.__name__}
     return reference(value)
 
@@ -91,10 +92,7 @@ def decode(data: Any, resolve: Resolve) -> Any:
         if word == "complex":
             return complex(*content)
         if word == "type":
-            found = getattr(builtins, content, None)
-            if not isinstance(found, type):
-                raise Lost(f"{content} is no built-in type")
-            return found
+            return BUILT_IN_TYPES[content]
         for group, name in GROUPS.items():
             if word == name:
                 return group(decode(item, resolve) for item in content)
