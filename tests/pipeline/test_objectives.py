@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 import handpick
 from handpick.cli import app
+from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
+from handpick.objectives.next_token import NextToken
+from handpick.objectives.protocol import Policy, Prepared, Row, Weighted
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import Finished
 
@@ -96,6 +99,55 @@ def test_nice_needs_no_labels(
     centered = handpick.select(**asked | {"advantage": "rloo"}, out=str(out))
     assert [path.read_bytes() for path in samples] == before
     assert centered.fingerprints["query"] != selection.fingerprints["query"]
+
+
+def test_a_reward_may_be_any_function(
+    given: Given, finished: Finished, prompts_file: Path, rewards_file: Path, tmp_path: Path
+) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    asked = given | DRAWN | {"query": prompts_file}
+    seen: list[Any] = []
+
+    def long(prompts: Any, completions: Any, records: Any) -> Any:
+        seen.extend(zip(prompts, records, strict=True))
+        return np.array([len(text) for text in completions])
+
+    selection = handpick.select(**asked, reward=long, out=str(out))
+    assert seen[0] == ([{"role": "user", "content": "Tell me about 0."}], {"id": "n0", "prompt": "Tell me about 0."})
+    named = handpick.select(**asked, reward=f"{rewards_file}:long", out=str(out))
+    assert selection.ids == named.ids
+    assert selection.settings["reward"].endswith(":test_a_reward_may_be_any_function.<locals>.long")
+    with pytest.raises(SettingsError, match="three arguments"):
+        handpick.select(**asked, reward=lambda completions: [0.0], out=str(out))
+
+
+class FirstWord:
+    """An objective of one's own: the loss of the answer's first token."""
+
+    advice = "name other queries"
+
+    def __init__(self, renderer: Renderer, max_length: int) -> None:
+        self._own = NextToken(renderer, max_length)
+
+    def fingerprint(self) -> Any:
+        return {"objective": "first word"}
+
+    def prepare(self, examples: Any) -> Prepared:
+        return self._own.prepare(examples)
+
+    def rows(self, items: Any, policy: Policy) -> list[Row]:
+        cut = []
+        for sequence in items:
+            first = next(i for i, label in enumerate(sequence.labels) if label != IGNORED)
+            cut.append(Rendered(sequence.input_ids[: first + 1], sequence.labels[: first + 1], first + 1))
+        return [[Weighted(sequence, 1.0)] for sequence in cut]
+
+
+def test_an_objective_may_be_ones_own(given: Given, finished: Finished, tmp_path: Path) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    selection = handpick.select(**given, objective=FirstWord, out=str(out))
+    assert selection.scores != finished.selection.scores
+    assert selection.fingerprints["query"]["build"]["objective"] == "first word"
 
 
 def test_a_run_without_any_signal_stops_with_advice(

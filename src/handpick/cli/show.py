@@ -90,11 +90,12 @@ def _shortened(example: Example, length: int = 220) -> Text:
 def methods_table() -> None:
     """The tables of methods and algorithms, as the code has them."""
     table = Table(title="Methods", title_justify="left")
-    for heading in ("method", "pool side", "query side", "algorithm", "what it does", "source"):
-        table.add_column(heading)
+    for heading in ("method", "pool side", "query side", "algorithm"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it does, and whose it is")
     for name, method in METHODS.items():
         sides = (method.optimizer, method.objective) if method.optimizer else ("–", "–")
-        table.add_row(name, *sides, method.algorithm, method.summary, method.source)
+        table.add_row(name, *sides, method.algorithm, f"{method.summary} ({method.source})")
     console.print(table)
     table = Table(title="Selection algorithms", title_justify="left")
     for heading in ("algorithm", "what it does", "source"):
@@ -106,6 +107,9 @@ def methods_table() -> None:
     for heading in ("reward", "what it is"):
         table.add_column(heading)
     for name, entry in REWARDS.items():
-        table.add_row(name + (f":{entry.argument}" if entry.argument else ""), entry.summary)
+        argument = f":{entry.argument}" if entry.argument else ""
+        table.add_row(
+            Text(name + (argument if entry.needs_argument or not argument else f"[{argument}]")), entry.summary
+        )
     table.add_row("FILE.py:FUNCTION", "a function of your own: (prompts, completions, records) -> scores")
     console.print(table)

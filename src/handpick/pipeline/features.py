@@ -25,7 +25,7 @@ from handpick.model import (
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints, to_be_trained
-from handpick.pipeline.objective import query_objective
+from handpick.pipeline.objective import Own, query_objective
 from handpick.progress import say
 from handpick.represent.fill import Advance, fill
 from handpick.represent.gradient import (
@@ -120,12 +120,13 @@ class Features:
         settings: of the run.
         renderer: with the model's tokenizer, from ``open_renderer``.
         pool: what to choose from.
+        own: what the user handed over in Python.
 
     Raises:
         ModelError: the model's folder cannot be used.
     """
 
-    def __init__(self, settings: Settings, renderer: Renderer, pool: Pool) -> None:
+    def __init__(self, settings: Settings, renderer: Renderer, pool: Pool, own: Own | None = None) -> None:
         assert settings.model is not None  # `open_renderer` has checked
         self.settings = settings
         self.renderer = renderer
@@ -135,7 +136,7 @@ class Features:
         self.optimizer: Optimizer = optimizer
         self._model = model_fingerprint(settings.model)
         self.pool_objective: Objective = NextToken(renderer, settings.max_length)
-        self.query_objective = query_objective(settings, renderer, self._model)
+        self.query_objective = query_objective(settings, renderer, self._model, own or Own())
         tokenizer = tokenizer_fingerprint(renderer.tokenizer, renderer.template)
         self._space = space_fingerprint(settings, self._model, tokenizer)
         self._found: tuple[list[Path], list[Checkpoint]] | None = None

@@ -1,5 +1,7 @@
 """The query side's objective, from the settings."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from handpick.data.render import Renderer
@@ -10,7 +12,14 @@ from handpick.objectives.next_token import NextToken
 from handpick.objectives.preference import Preference
 from handpick.objectives.protocol import Objective
 from handpick.objectives.reward import PolicyGradient
-from handpick.rewards import REWARDS, find_reward, reward_fingerprint
+from handpick.rewards import (
+    REWARDS,
+    Reward,
+    UserReward,
+    find_reward,
+    reward_fingerprint,
+    user_reward_fingerprint,
+)
 from handpick.sampling import Sampling
 from handpick.settings import Settings
 
@@ -18,13 +27,23 @@ from handpick.settings import Settings
 _TEMPERATURE = {"unit-tests": 0.8, "model": 1.2}
 
 
-def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint) -> Objective:
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a user hands over in Python instead of naming it: a reward, or how their objective is made."""
+
+    reward: UserReward | None = None
+    objective: Callable[[Renderer, int], Objective] | None = None
+
+
+def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint, own: Own) -> Objective:
     """What the settings ask for, else the method's own.
 
     Raises:
         SettingsError: what the objective needs is not there.
         ModelError: the reward model cannot be used.
     """
+    if own.objective is not None:
+        return own.objective(renderer, settings.max_length)
     name = settings.objective or find_method(settings.method).objective
     if settings.reward is not None and name != "reward":
         raise SettingsError(f"the {name} objective looks at no reward: leave --reward out, or choose --method nice")
@@ -34,11 +53,13 @@ def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint) 
             reference=Path(settings.reference) if settings.reference else None,
         )  # fmt: skip
     if name == "reward":
-        return _policy_gradient(settings, renderer, model)
+        return _policy_gradient(settings, renderer, model, own.reward)
     return NextToken(renderer, settings.max_length)
 
 
-def _policy_gradient(settings: Settings, renderer: Renderer, model: Fingerprint) -> PolicyGradient:
+def _policy_gradient(
+    settings: Settings, renderer: Renderer, model: Fingerprint, own: UserReward | None
+) -> PolicyGradient:
     if settings.reward is None:
         raise SettingsError(
             f"no reward given: name one with --reward, such as {', '.join(list(REWARDS)[:3])}; see `handpick methods`"
@@ -49,7 +70,7 @@ def _policy_gradient(settings: Settings, renderer: Renderer, model: Fingerprint)
         "max_calls": settings.max_judge_calls, "max_tokens_total": settings.max_judge_tokens,
         "max_cost": settings.max_judge_cost, "price_in": settings.judge_price_in, "price_out": settings.judge_price_out,
     }  # fmt: skip
-    reward = find_reward(
+    reward: Reward = own or find_reward(
         settings.reward, allow_code_execution=settings.allow_code_execution,
         allow_weak_sandbox=settings.allow_weak_sandbox, judge=judge, cache=folder / "verdicts",
     )  # fmt: skip
@@ -60,8 +81,9 @@ def _policy_gradient(settings: Settings, renderer: Renderer, model: Fingerprint)
         samples=settings.samples, temperature=temperature, top_k=settings.top_k, top_p=settings.top_p,
         max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),
     )  # fmt: skip
+    identity = user_reward_fingerprint(own) if own else reward_fingerprint(settings.reward, judge=judge)
     return PolicyGradient(
-        renderer, settings.max_length, reward=reward, identity=reward_fingerprint(settings.reward, judge=judge), sampling=sampling,
-        seed=settings.seed, folder=folder, model=model, advantage=settings.advantage, variants=settings.variants,
+        renderer, settings.max_length, reward=reward, identity=identity, sampling=sampling, seed=settings.seed,
+        folder=folder, model=model, advantage=settings.advantage, variants=settings.variants,
         log_prob=settings.log_prob,
     )  # fmt: skip

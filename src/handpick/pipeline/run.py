@@ -16,8 +16,10 @@ from handpick.fingerprint import JSON, Fingerprint, digest
 from handpick.methods import find_method
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.features import Features, open_renderer, pool_store_path, resume_from_store
+from handpick.pipeline.objective import Own
 from handpick.progress import say
 from handpick.represent.fill import set_aside_unusable
+from handpick.rewards import wrap
 from handpick.selection import Selection
 from handpick.settings import Settings, checked
 from handpick.similarity import similarity
@@ -36,7 +38,14 @@ class Run:
 
 
 def select(
-    pool: Any = None, query: Any = None, model: str | None = None, *, budget: str | int = 1000, **settings: Any
+    pool: Any = None,
+    query: Any = None,
+    model: str | None = None,
+    *,
+    budget: str | int = 1000,
+    reward: str | Callable[..., Any] | None = None,
+    objective: str | Callable[[Renderer, int], Objective] | None = None,
+    **settings: Any,
 ) -> Selection:
     """Choose from ``pool`` the examples that teach ``model`` the task that ``query`` shows.
 
@@ -45,6 +54,10 @@ def select(
         query: the same, for the few examples of the task.
         model: the base model, a folder or a name on the Hub.
         budget: ``1000``, ``"5%"`` or ``"2M tokens"``.
+        reward: for ``method="nice"``: a name as on the command line, or any ``(prompts, completions, records) ->
+            scores``: messages without the answer, answers, and the queries' records as they stood in their file.
+        objective: of the query side, instead of the method's: a name, or ``(renderer, max_length) -> Objective`` that
+            makes one of your own (``handpick.objectives.protocol``).
         settings: any other field of ``handpick.settings.Settings``: ``method``, ``out``, ``seed``, ``store``, …
 
     Returns:
@@ -53,8 +66,13 @@ def select(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
-    given = {"pool": pool, "query": query, "model": model, "budget": budget} | settings
-    return run_select(checked({name: value for name, value in given.items() if value is not None})).selection
+    own = Own(wrap(reward) if callable(reward) else None, objective if callable(objective) else None)
+    given = {
+        "pool": pool, "query": query, "model": model, "budget": budget,
+        "reward": own.reward.name if own.reward else reward, "objective": None if own.objective else objective,
+    }  # fmt: skip
+    known = {name: value for name, value in (given | settings).items() if value is not None}
+    return run_select(checked(known), own).selection
 
 
 def represent_pool(pool: Any = None, model: str | None = None, **settings: Any) -> FeatureStore:
@@ -82,10 +100,10 @@ def run_represent(settings: Settings) -> FeatureStore:
     return store
 
 
-def run_select(settings: Settings) -> Run:
+def run_select(settings: Settings, own: Own | None = None) -> Run:
     """``select`` for settings that are already one object."""
     settings = resume_from_store(settings)
-    run = _draw(settings) if find_method(settings.method).optimizer is None else _choose(settings)
+    run = _draw(settings) if find_method(settings.method).optimizer is None else _choose(settings, own)
     run.selection.save(settings.folder)
     _write_settings(settings)
     return run
@@ -115,13 +133,13 @@ def _open_for(budget: Budget, settings: Settings) -> tuple[Pool, Quarantine]:
     return pool, quarantine
 
 
-def _choose(settings: Settings) -> Run:
+def _choose(settings: Settings, own: Own | None) -> Run:
     """A method that compares features. What is small is looked at first: a pool may take an hour to read."""
     renderer = open_renderer(settings)
     query, query_quarantine = _open("query", settings.query, settings)
     budget = Budget.parse(settings.budget)
     pool, quarantine = _open_for(budget, settings)
-    features = Features(settings, renderer, pool)
+    features = Features(settings, renderer, pool, own)
     features.check(query)
     if settings.score_only:
         query_store = features.query_store(query)

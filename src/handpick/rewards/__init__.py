@@ -5,20 +5,23 @@ A new reward is one new file and one line in ``REWARDS``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from handpick.choices import look_up
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint, file_digest
-from handpick.rewards.callable import UserReward, load_callable
+from handpick.rewards.callable import UserReward, load_callable, wrap
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
 from handpick.rewards.protocol import Reward, score
 from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
-__all__ = ["REWARDS", "Reward", "find_reward", "reward_fingerprint", "score"]
+__all__ = [
+    "REWARDS", "Reward", "UserReward", "find_reward", "reward_fingerprint", "score", "user_reward_fingerprint", "wrap",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def reward_fingerprint(spec: str, *, judge: Mapping[str, Any] | None = None) -> 
         DataError: the judge's prompt file cannot be read.
     """
     if _is_callable(spec):
-        return _callable_fingerprint(load_callable(spec))
+        return user_reward_fingerprint(load_callable(spec))
     name, _, argument = spec.partition(":")
     _entry(name)
     if name == "model":
@@ -151,9 +154,12 @@ def _judge_fingerprint(judge: Mapping[str, Any]) -> Fingerprint:
     return decides if prompt is None else {**decides, "prompt": file_digest(prompt)}
 
 
-def _callable_fingerprint(reward: UserReward) -> Fingerprint:
+def user_reward_fingerprint(reward: UserReward) -> Fingerprint:
+    """As ``reward_fingerprint``, of a function in Python; of one without a file, its compiled code."""
     if reward.file is None or not reward.file.is_file():
-        return {"reward": reward.name}
+        code = getattr(reward.function, "__code__", None)
+        compiled = {} if code is None else {"code": sha256(code.co_code + repr(code.co_consts).encode()).hexdigest()}
+        return {"reward": reward.name, **compiled}
     return {"reward": reward.name.rpartition(":")[2], "file": file_digest(reward.file)}
 
 

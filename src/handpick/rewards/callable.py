@@ -64,6 +64,22 @@ def load_callable(spec: str) -> UserReward:
     return UserReward(spec, function, None if file is None else Path(file))
 
 
+def wrap(function: Callable[..., Any]) -> UserReward:
+    """A function that the user hands over in Python.
+
+    Raises:
+        SettingsError: it cannot be called with three arguments.
+    """
+    name = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    _check_signature(name, function)
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:  # an object that can be called
+        file = inspect.getsourcefile(type(function))
+    there = file is not None and Path(file).is_file()  # what was typed at a prompt has a file that is not there
+    return UserReward(name, function, Path(file) if file is not None and there else None)
+
+
 def _run_file(source: str) -> ModuleType:
     path = Path(source).expanduser()
     if not path.is_file():
