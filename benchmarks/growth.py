@@ -119,9 +119,10 @@ def plot(results: dict[str, list[dict[str, Any]]], to: Path) -> None:
             axes[row, column].set_xscale("log", base=2)
             axes[row, column].set_xticks(x, [f"{value:,}" for value in x])
             axes[row, column].minorticks_off()
-            axes[row, column].set_ylim(bottom=0)
             axes[row, column].grid(alpha=0.3)
         axes[1, column].set_xlabel(label)
+    for row in range(2):  # once all curves are there: the limits are shared
+        axes[row, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("ms an example")
     axes[1, 0].set_ylabel("peak MiB over what was there before")
     axes[1, 0].legend()

@@ -204,6 +204,8 @@ def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection,
         return min(settings.shard_rows, max(1, tokens_a_batch(settings) // length))
 
     most = max(took.peak(rows(length), length) for length in lengths_seen | {settings.max_length})
+    if device().type == "cpu":  # whose allocator keeps freed blocks of other sizes (docs/gradients.md, growth)
+        most *= 2
     free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else available_bytes()
     return Check(
         "memory", most <= free,
