@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 import handpick
 from handpick.cli import app
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError, JudgeError, SettingsError
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.protocol import Policy, Prepared, Row, Weighted
+from handpick.sandbox.find import why_not
 from tests.conftest import write_jsonl
+from tests.judge.server import running, says
 from tests.pipeline.conftest import Finished
 
 Given = dict[str, Any]
@@ -181,7 +183,9 @@ def test_prompts_without_signal_are_left_out_by_name(
     ("changed", "message"),
     [
         ({"method": "nice"}, "no reward given"),
-        ({"reward": "exact-match"}, "looks at no reward"),
+        ({"reward": "exact-match"}, "next-token objective does not look at --reward"),
+        ({"method": "rose", "samples": 3}, "preference objective does not look at --samples"),
+        ({"method": "nice", "reward": "choice", "beta": 1.0}, "reward objective does not look at --beta"),
         ({"method": "nice", "reward": "exact-mach"}, "exact-match"),
         ({"method": "nice", "reward": "unit-tests"}, "--allow-code-execution"),
         ({"method": "nice", "reward": "nobody.py:f"}, "nobody.py"),
@@ -194,6 +198,39 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         handpick.select(**given | changed, out=out)
+
+
+def test_a_judge_on_a_real_server(
+    given: Given, finished: Finished, prompts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long answers are the better ones; another selection asks nothing again, and the cap holds."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    out = finished.copy_to(tmp_path / "out")
+    asked = given | DRAWN | {"query": prompts_file, "reward": "judge:m", "judge_key_env": "NOT_SET_ANYWHERE"}
+    with running() as server:
+        server.respond = lambda prompt, _: says(json.dumps({"score": 1 + len(prompt) % 10}))
+        with pytest.raises(JudgeError, match="5"):
+            handpick.select(**asked, judge_url=server.url, max_judge_calls=5, out=str(out))
+        assert len(server.asked) == 5
+        selection = handpick.select(**asked, judge_url=server.url, out=str(out))
+        n = len(server.asked)
+        assert max(server.prompts.values()) == 1
+        again = handpick.select(**asked, judge_url=server.url, advantage="centered", out=str(out))
+        assert len(server.asked) == n
+    assert len(selection.ids) == len(again.ids) == 10
+
+
+def test_code_runs_only_where_it_is_allowed(given: Given, finished: Finished, tmp_path: Path) -> None:
+    out = finished.copy_to(tmp_path / "out")
+    if why_not("namespaces") and why_not("bwrap"):
+        pytest.skip(f"no strong sandbox here: {why_not('namespaces')}")
+    record = {"id": "m", "prompt": "Write add(a, b).", "tests": ["assert add(1, 2) == 3"], "setup": ""}
+    query = write_jsonl(tmp_path / "code.jsonl", [record])
+    asked = given | DRAWN | {"query": query, "reward": "unit-tests"}
+    with pytest.raises(SettingsError, match="--allow-code-execution"):
+        handpick.select(**asked, out=str(out))
+    with pytest.raises(DataError, match="nothing to choose by"):  # a model of random weights writes no code
+        handpick.select(**asked, allow_code_execution=True, out=str(out))
 
 
 def test_from_the_command_line(

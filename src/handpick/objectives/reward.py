@@ -101,6 +101,7 @@ class PolicyGradient:
         if not before:
             raise DataError("no prompt: the record begins with its answer")
         ids = self._renderer.prompt(before)
+        self._check_room(ids)
         reference, rendered, prefix = None, None, ""
         if answered and example.messages[-1].content.strip():
             reference = example.messages[-1].content
@@ -109,13 +110,16 @@ class PolicyGradient:
             if rendered is None or reference is None:
                 raise DataError("no reference answer, half of which the variant guidance would give away")
             ids, prefix = self._guided(rendered)
+            self._check_room(ids)
+        record = json.loads(example.raw)
+        return Asked(example.id, ids, [_plain(m) for m in before], record, prefix, reference, rendered)
+
+    def _check_room(self, ids: list[int]) -> None:
         if len(ids) > self._room:
             raise DataError(
                 f"too long a prompt: {len(ids)} tokens, and with an answer of up to {self._sampling.max_new_tokens} "
                 f"it should fit into {self._max_length}; raise --max-length or lower --max-new-tokens"
             )
-        record = json.loads(example.raw)
-        return Asked(example.id, ids, [_plain(m) for m in before], record, prefix, reference, rendered)
 
     def _guided(self, rendered: Rendered) -> tuple[list[int], str]:
         """The prompt with the first half of the reference answer's tokens, and the text of that half."""

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from handpick.choices import Advantage, ObjectiveName, PreferenceLoss, Variant
 
+_OF_PREFERENCE = ("preference_loss", "beta", "gamma", "reference")
+
 
 class ObjectiveSettings(BaseModel):
     """What decides the query side's loss, besides the model."""
@@ -43,3 +45,10 @@ class ObjectiveSettings(BaseModel):
     max_judge_cost: float | None = Field(None, gt=0, description="reward judge: money, at most; needs both prices")
     judge_price_in: float | None = Field(None, ge=0, description="reward judge: of a million tokens of prompts")
     judge_price_out: float | None = Field(None, ge=0, description="reward judge: of a million tokens of answers")
+
+    def foreign(self, objective: ObjectiveName) -> list[str]:
+        """Settings that were changed although this objective does not look at them."""
+        fields = [name for name in ObjectiveSettings.model_fields if name != "objective"]
+        changed = [name for name in fields if getattr(self, name) != ObjectiveSettings.model_fields[name].default]
+        owner: dict[str, ObjectiveName] = {n: "preference" if n in _OF_PREFERENCE else "reward" for n in fields}
+        return [name for name in changed if owner[name] != objective]

@@ -45,8 +45,9 @@ def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint, 
     if own.objective is not None:
         return own.objective(renderer, settings.max_length)
     name = settings.objective or find_method(settings.method).objective
-    if settings.reward is not None and name != "reward":
-        raise SettingsError(f"the {name} objective looks at no reward: leave --reward out, or choose --method nice")
+    if foreign := settings.foreign(name):
+        flag = f"--{foreign[0].replace('_', '-')}"
+        raise SettingsError(f"the {name} objective does not look at {flag}: leave it out, or choose another --method")
     if name == "preference":
         return Preference(
             renderer, settings.max_length, loss=settings.preference_loss, beta=settings.beta, gamma=settings.gamma,
