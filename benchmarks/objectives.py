@@ -34,7 +34,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.model import load_base, padding_id
 from handpick.objectives.preference import Preference
 from handpick.rewards import find_reward, score
-from handpick.sampling import Sampling, sample
+from handpick.sampling import Sampling, end_ids, sample
 from handpick.training.warmup import load_trainable, new_adapter, train
 
 DATA = Path(os.environ.get("HANDPICK_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
@@ -131,7 +131,7 @@ class Evaluation:
         sampling = Sampling(samples=2, max_new_tokens=max_new_tokens)
         for group in sample(
             model, self.renderer.tokenizer, [prompts[i] for i in room], sampling, seed=0,
-            pad_id=padding_id(self.renderer.tokenizer),
+            pad_id=padding_id(self.renderer.tokenizer), ends=end_ids(model, self.renderer.end_ids),
         ):  # fmt: skip
             for i, samples in zip(group.prompts, group.samples, strict=True):
                 texts[room[i]] = [drawn.text for drawn in samples]

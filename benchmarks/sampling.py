@@ -59,7 +59,7 @@ def main() -> None:
                 )  # fmt: skip
 
     def ours(rows: int) -> None:
-        for _ in sample(model, tokenizer, prompts, sampling, seed=0, pad_id=pad_id, rows=rows):
+        for _ in sample(model, tokenizer, prompts, sampling, seed=0, pad_id=pad_id, ends=[], rows=rows):
             pass
 
     ways = {"NICE's way: a prompt at a time": nice}

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+import handpick.sampling
 from handpick import embedded
-from handpick.sampling import Group, Sampling, groups, sample
+from handpick.model import load_base
+from handpick.sampling import Group, Sample, Sampling, _sample, end_ids, groups, sample
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 
 
@@ -28,7 +30,7 @@ def prompts(n: int = 7) -> list[list[int]]:
 def drawn(model: Any, sampling: Sampling, **given: Any) -> list[Any]:
     """The samples of each prompt, in the order of ``prompts()``."""
     found: dict[int, Any] = {}
-    for group in sample(model, Words(), prompts(), sampling, **({"seed": 0, "pad_id": 0} | given)):
+    for group in sample(model, Words(), prompts(), sampling, **({"seed": 0, "pad_id": 0, "ends": [2]} | given)):
         found |= dict(zip(group.prompts, group.samples, strict=True))
     return [found[i] for i in range(len(prompts()))]
 
@@ -56,7 +58,7 @@ def test_samples_are_drawn_from_the_models_distribution() -> None:
     model = lora_model("llama").eval()
     prompt = [5, 9, 11]
     sampling = Sampling(samples=4000, temperature=1.7, top_k=5, top_p=1.0, max_new_tokens=1)
-    (group,) = sample(model, Words(), [prompt], sampling, seed=3, pad_id=0)
+    (group,) = sample(model, Words(), [prompt], sampling, seed=3, pad_id=0, ends=[2])
     with torch.no_grad():
         logits_V = model(input_ids=torch.tensor([prompt])).logits[0, -1]
     top = logits_V.topk(5)
@@ -84,23 +86,68 @@ def test_what_was_done_before_does_not_matter() -> None:
     """A group by itself draws what it drew among the others."""
     model = lora_model("llama")
     sampling = Sampling(samples=2, max_new_tokens=5)
-    everything = list(sample(model, Words(), prompts(), sampling, seed=0, pad_id=0, rows=4))
+    everything = list(sample(model, Words(), prompts(), sampling, seed=0, pad_id=0, ends=[2], rows=4))
     assert len(everything) > 2
     last: Group = everything[-1]
-    (again,) = sample(model, Words(), [prompts()[i] for i in last.prompts], sampling, seed=0, pad_id=0, rows=4)
+    (again,) = sample(
+        model, Words(), [prompts()[i] for i in last.prompts], sampling, seed=0, pad_id=0, ends=[2], rows=4
+    )
     assert again.samples == last.samples
 
 
-def test_groups_are_of_like_length_and_no_larger_than_asked() -> None:
+def test_groups_are_of_like_length_and_no_larger_than_fits() -> None:
     lengths = [9, 1, 5, 7, 3, 3]
-    assert groups(lengths, Sampling(samples=2), rows=5) == [[1, 4], [5, 2], [3, 0]]
-    assert groups(lengths, Sampling(samples=20), rows=5) == [[1], [4], [5], [2], [3], [0]]
+    assert groups(lengths, 2, lambda length: 5) == [[1, 4], [5, 2], [3, 0]]
+    assert groups(lengths, 20, lambda length: 5) == [[1], [4], [5], [2], [3], [0]]
+    assert groups(lengths, 2, lambda length: 6 if length < 4 else 4) == [[1, 4, 5], [2, 3], [0]]
 
 
-def test_an_answer_ends_at_its_end_or_at_a_stop_text() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(embedded.model_path())
-    from handpick.sampling import _sample
+def test_more_answers_than_fit_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lora_model("llama")
+    sampling = Sampling(samples=7, max_new_tokens=4)
+    parts: list[int] = []
+    own = handpick.sampling._draw
 
+    def draw(model: Any, tokenizer: Any, prompts: Any, n: int, *rest: Any) -> Any:
+        parts.append(n * len(prompts))
+        return own(model, tokenizer, prompts, n, *rest)
+
+    monkeypatch.setattr(handpick.sampling, "_draw", draw)
+    few = drawn(model, sampling, rows=3)
+    assert parts == [3, 3, 1] * len(prompts())
+    assert all(len({tuple(answer.ids) for answer in answers}) > 3 for answers in few)  # no part repeats another
+    a_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, their width, bytes
+    monkeypatch.setitem(handpick.sampling._CACHE, "cpu", a_token * (4 + 7) * 14)
+    parts.clear()
+    assert all(len(answers) == 7 for answers in drawn(model, sampling))
+    assert parts == [21, 14, 14]  # of the longest, two prompts at a time
+
+
+def test_a_model_that_remembers_otherwise_is_read_prompt_by_prompt() -> None:
+    """Linear attention: what it remembers cannot be repeated, so every answer reads its own prompt."""
+    config = AutoConfig.for_model(
+        "lfm2", vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, layer_types=["conv", "full_attention"], bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    prompt = [5, 9, 11]
+    (group,) = sample(
+        model, Words(), [prompt], Sampling(samples=3, temperature=0, max_new_tokens=4), seed=0, pad_id=0, ends=[2]
+    )
+    ids = list(prompt)
+    while len(ids) < 7 and ids[-1] != 2:
+        with torch.no_grad():
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    assert [answer.ids for answer in group.samples[0]] == [ids[3:]] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(embedded.model_path())
+
+
+def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
     ids = tokenizer("one two. three", add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
     ended = _sample([*ids, end, 5, 5], [end], (), tokenizer)
@@ -110,17 +157,25 @@ def test_an_answer_ends_at_its_end_or_at_a_stop_text() -> None:
     assert stopped.text == "one "
     assert tokenizer.decode(stopped.ids).endswith("two")
     assert stopped.ids == ids[: len(stopped.ids)]
+    assert _sample([end, 5], [end], (), tokenizer) == Sample([end], "")
 
 
-def test_generation_stops_at_a_text() -> None:
-    from handpick.model import load_base
-
-    tokenizer = AutoTokenizer.from_pretrained(embedded.model_path())
+@pytest.mark.parametrize("word", ["e", "\n\n", "<|user|>"])
+def test_generation_stops_at_a_text_and_keeps_no_filling(word: str, tokenizer: Any) -> None:
+    """The prompt ends in a line break and holds the word as a special token: neither counts. The filling is no end."""
     model = load_base(str(embedded.model_path()), torch.float32)
+    pad_id = next(i for i in range(5, 100) if i != tokenizer.eos_token_id)
+    ends = end_ids(model, [tokenizer.eos_token_id])
+    assert pad_id not in ends
     prompt = tokenizer("<|user|>\nSay a word.\n<|assistant|>\n", add_special_tokens=False)["input_ids"]
-    plain = Sampling(samples=3, max_new_tokens=30)
-    (free,) = sample(model, tokenizer, [prompt], plain, seed=0, pad_id=0)
-    letters = Sampling(samples=3, max_new_tokens=30, stop=("e",))
-    (stopped,) = sample(model, tokenizer, [prompt], letters, seed=0, pad_id=0)
+    given = {"seed": 0, "pad_id": pad_id, "ends": ends}
+    (free,) = sample(model, tokenizer, [prompt], Sampling(samples=6, max_new_tokens=30), **given)
+    stopping = Sampling(samples=6, max_new_tokens=30, stop=(word,))
+    (stopped,) = sample(model, tokenizer, [prompt], stopping, **given)
     for with_stop, without in zip(stopped.samples[0], free.samples[0], strict=True):
-        assert with_stop.text == without.text.partition("e")[0] or "e" not in without.text
+        whole = tokenizer.decode([i for i in without.ids if i not in ends], skip_special_tokens=False)
+        n = next((k for k in range(1, len(without.ids) + 1) if word in tokenizer.decode(without.ids[:k])), None)
+        assert with_stop.ids == without.ids[:n]
+        assert word not in with_stop.text
+        if n is not None:
+            assert with_stop.text == whole.partition(word)[0]

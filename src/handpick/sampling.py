@@ -6,7 +6,8 @@ generator seeded by what is in it.
 Legend: P prompts of a group, K samples a prompt, T tokens of the longest prompt.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,10 @@ from handpick.fingerprint import Fingerprint, digest
 from handpick.gradients.forward import evaluating
 from handpick.gradients.kernels import fast_exact_float32
 
-_ROWS_ON_CPU, _ROWS_ON_GPU = 128, 512  # sequences that are generated at a time
+# Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
+# is drawn together decides the draw.
+_ROWS = {"cpu": 128, "cuda": 512}
+_CACHE = {"cpu": 1 << 31, "cuda": 1 << 32}
 
 
 class Sample(NamedTuple):
@@ -54,11 +58,27 @@ class Group(NamedTuple):
     samples: list[list[Sample]]
 
 
-def groups(lengths: Sequence[int], sampling: Sampling, rows: int) -> list[list[int]]:
-    """Prompts of like length, as many as give ``rows`` sequences at most, and at least one."""
-    by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
-    size = max(1, rows // sampling.samples)
-    return [by_length[i : i + size] for i in range(0, len(by_length), size)]
+def groups(lengths: Sequence[int], samples: int, fits: Callable[[int], int]) -> list[list[int]]:
+    """Prompts of like length, as many as may be answered together, and at least one.
+
+    Args:
+        lengths: of the prompts.
+        samples: answers each.
+        fits: how many sequences of a prompt of that length, with their answers, may be generated at a time.
+    """
+    found: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if found and (len(found[-1]) + 1) * samples <= fits(lengths[i]):
+            found[-1].append(i)
+        else:
+            found.append([i])
+    return found
+
+
+def end_ids(model: nn.Module, also: Collection[int] = ()) -> list[int]:
+    """Tokens that end an answer: those that the model's generation settings name, and others."""
+    named = _causal(model).generation_config.eos_token_id
+    return sorted({*also, *(named if isinstance(named, list) else [named])} - {None})
 
 
 def sample(
@@ -69,6 +89,7 @@ def sample(
     *,
     seed: int,
     pad_id: int,
+    ends: Collection[int],
     rows: int | None = None,
     skip: Callable[[list[int]], bool] = lambda members: False,
 ) -> Iterator[Group]:
@@ -76,100 +97,142 @@ def sample(
 
     Args:
         model: a causal language model, with an adapter or without.
-        tokenizer: the model's.
+        tokenizer: decodes.
         prompts: token ids, none of them empty.
         sampling: how to draw.
         seed: of the draw.
-        pad_id: fills groups up, on the left.
-        rows: sequences at a time; None: 128 on a CPU, 512 on a GPU.
+        pad_id: fills groups up.
+        ends: the tokens that end an answer.
+        rows: sequences at a time, at most; None: 128 on a CPU, 512 on a GPU. Fewer where they are long.
         skip: says of a group's prompts whether they are answered already.
     """
     device = next(model.parameters()).device
-    rows = rows or (_ROWS_ON_CPU if device.type == "cpu" else _ROWS_ON_GPU)
-    for members in groups([len(prompt) for prompt in prompts], sampling, rows):
+    most = rows or _ROWS[device.type]
+    a_token = _cache_bytes_a_token(model)
+
+    def fits(length: int) -> int:
+        return max(1, min(most, _CACHE[device.type] // (a_token * (length + sampling.max_new_tokens))))
+
+    for members in groups([len(prompt) for prompt in prompts], sampling.samples, fits):
         if skip(members):
             continue
         own = [list(prompts[i]) for i in members]
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(digest({"seed": seed, "prompts": own}), 16) >> 1)
-            drawn = _draw(model, tokenizer, own, sampling, pad_id)
+        at_once = fits(max(map(len, own)))  # less than `samples` only where the prompt is alone
+        drawn: list[list[Sample]] = [[] for _ in own]
+        for start in range(0, sampling.samples, at_once):
+            n = min(at_once, sampling.samples - start)
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(int(digest({"seed": seed, "prompts": own, "from": start}), 16) >> 1)
+                for each, answers in zip(drawn, _draw(model, tokenizer, own, n, sampling, pad_id, ends), strict=True):
+                    each += answers
         yield Group(members, drawn)
 
 
 @torch.no_grad()
 def _draw(
-    model: nn.Module, tokenizer: Any, prompts: list[list[int]], sampling: Sampling, pad_id: int
-) -> list[list[Sample]]:
-    from transformers import GenerationConfig
+    model: nn.Module, tokenizer: Any, prompts: list[list[int]], n: int, sampling: Sampling, pad_id: int,
+    ends: Collection[int],
+) -> list[list[Sample]]:  # fmt: skip
+    from transformers import GenerationConfig, StoppingCriteriaList
 
     device = next(model.parameters()).device
-    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    causal = _causal(model)
     longest = max(map(len, prompts))
     ids_PT = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask_PT = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    ends = _end_ids(causal, tokenizer)
     greedy = sampling.temperature == 0
     drawing = {} if greedy else {
         "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
     }  # fmt: skip
     config = GenerationConfig(
-        do_sample=not greedy, max_new_tokens=sampling.max_new_tokens, eos_token_id=ends or None, pad_token_id=pad_id,
-        stop_strings=list(sampling.stop) or None, **drawing,
+        do_sample=not greedy, max_new_tokens=sampling.max_new_tokens, eos_token_id=sorted(ends) or None,
+        pad_token_id=pad_id, **drawing,
     )  # fmt: skip
+    stopping = StoppingCriteriaList([_Stopped(tokenizer, sampling.stop, longest)] if sampling.stop else [])
     own_config = causal.generation_config
     causal.generation_config = config  # what a model would bring along (a repetition penalty) is not what was asked for
     try:
         with fast_exact_float32(), evaluating(model):
-            cache = _prefilled(model, ids_PT, mask_PT, sampling.samples)
-            ids_RT, mask_RT = (each.repeat_interleave(sampling.samples, dim=0) for each in (ids_PT, mask_PT))
+            cache = _prefilled(model, ids_PT, mask_PT, n)
+            ids_RT, mask_RT = (each.repeat_interleave(n, dim=0) for each in (ids_PT, mask_PT))
             out_RL = model.generate(  # type: ignore[operator]
                 input_ids=ids_RT, attention_mask=mask_RT, generation_config=config, past_key_values=cache,
-                tokenizer=tokenizer if sampling.stop else None,
+                stopping_criteria=stopping,
             )  # fmt: skip
     finally:
         causal.generation_config = own_config
     answers = [_sample(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
-    return [answers[i : i + sampling.samples] for i in range(0, len(answers), sampling.samples)]
+    return [answers[i : i + n] for i in range(0, len(answers), n)]
 
 
-def _prefilled(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, samples: int) -> Any:
-    """What the model remembers of all but each prompt's last token, once a sample: computed once a prompt."""
+def _causal(model: nn.Module) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def _cache_bytes_a_token(model: nn.Module) -> int:
+    """Keys and values of one token, in all layers."""
+    config = _causal(model).config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * next(model.parameters()).itemsize)
+
+
+def _prefilled(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
+    """What the model remembers of all but each prompt's last token, ``n`` times: computed once a prompt.
+
+    None where that gains nothing, or the model remembers in a form that cannot be repeated (linear attention).
+    """
     from transformers import DynamicCache
 
-    if ids_PT.shape[1] == 1 or samples == 1:
+    causal = _causal(model)
+    decoder = getattr(causal, causal.base_model_prefix, None)
+    cache = DynamicCache(config=causal.config)
+    if ids_PT.shape[1] == 1 or n == 1 or decoder is None:
+        return None
+    if not all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers):
         return None
     position_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
-    cache = model(
-        input_ids=ids_PT[:, :-1], attention_mask=mask_PT[:, :-1], position_ids=position_PT[:, :-1], use_cache=True,
-        past_key_values=DynamicCache(config=model.config),  # type: ignore[arg-type]
-    ).past_key_values  # fmt: skip
-    cache.batch_repeat_interleave(samples)
+    positions = {"position_ids": position_PT[:, :-1]} if takes_positions(decoder) else {}
+    cache = decoder(  # without the head, whose logits nobody reads
+        input_ids=ids_PT[:, :-1], attention_mask=mask_PT[:, :-1], use_cache=True, past_key_values=cache, **positions
+    ).past_key_values
+    cache.batch_repeat_interleave(n)
     return cache
 
 
-def _end_ids(causal: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: the generation settings' of the model, and the tokenizer's."""
-    named = causal.generation_config.eos_token_id
-    found = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
-    return sorted(found - {None})
+def takes_positions(module: nn.Module) -> bool:
+    """Whether a model is told where its tokens stand."""
+    return "position_ids" in inspect.signature(module.forward).parameters
 
 
-def _sample(ids: list[int], ends: list[int], stop: Sequence[str], tokenizer: Any) -> Sample:
-    end = next((place for place, token in enumerate(ids) if token in ends), None)
-    said = ids if end is None else ids[:end]
-    kept = ids if end is None else ids[: end + 1]
-    text = tokenizer.decode(said, skip_special_tokens=True)
-    stops = [place for word in stop if (place := text.find(word)) >= 0]
-    if stops:
-        kept = _up_to(said, text, min(stops), stop, tokenizer)
-        text = text[: min(stops)]
-    return Sample(kept, text)
+class _Stopped:
+    """transformers' criterion for texts that end an answer, on what was drawn alone: neither prompt nor filling."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], prompt_length: int) -> None:
+        self._tokenizer, self._stop, self._start = tokenizer, stop, prompt_length
+
+    def __call__(self, ids_RL: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        ended = [_ends_in(ids, self._stop, self._tokenizer) for ids in ids_RL[:, self._start :].tolist()]
+        return torch.tensor(ended, device=ids_RL.device)
 
 
-def _up_to(ids: list[int], text: str, place: int, stop: Sequence[str], tokenizer: Any) -> list[int]:
-    """The tokens up to the one that completes the stop text; what follows is a group's filling."""
-    for n in range(1, len(ids) + 1):
-        so_far = tokenizer.decode(ids[:n], skip_special_tokens=True)
-        if any(word in so_far for word in stop):
-            return ids[:n]
-    return ids
+def _ends_in(ids: list[int], stop: Sequence[str], tokenizer: Any) -> bool:
+    """Whether the last token completes a stop text; special tokens are text here."""
+    tail = ids[-4 * max(map(len, stop)) :]  # a letter may take four tokens
+    return any(word in tokenizer.decode(tail, skip_special_tokens=False) for word in stop)
+
+
+def _sample(ids: list[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> Sample:
+    """What was drawn, without the filling behind it."""
+    n = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
+    if stop:
+        n = next((k for k in range(1, n + 1) if _ends_in(ids[:k], stop, tokenizer)), n)
+    return Sample(ids[:n], said(ids[:n], ends, stop, tokenizer))
+
+
+def said(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:
+    """The text of an answer, without the token or the text that ended it."""
+    kept = list(ids[:-1]) if ids and ids[-1] in ends else list(ids)
+    text = str(tokenizer.decode(kept, skip_special_tokens=not stop))
+    places = [place for word in stop if (place := text.find(word)) >= 0]
+    return text[: min(places)] if places else text

@@ -3,13 +3,15 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import AutoTokenizer
 
 from handpick.choices import Advantage
 from handpick.data.examples import Example, Message
@@ -29,6 +31,12 @@ from tests.gradients.tiny_models import lora_model
 
 SMALL_VOCAB = 5
 PROMPT = [1, 3, 4]
+
+
+class Endless:
+    """A renderer as far as answers need one: no token ends them."""
+
+    end_ids: ClassVar[list[int]] = []
 
 
 class Letters:
@@ -57,10 +65,10 @@ def objective(folder: Path, samples: int, **settings: Any) -> PolicyGradient:
         "reward": e_is_good, "identity": {"reward": "e"}, "seed": 0, "folder": folder, "model": {},
         "sampling": Sampling(samples=samples, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=2),
     }  # fmt: skip
-    return PolicyGradient(None, 100, **(defaults | settings))  # type: ignore[arg-type]
+    return PolicyGradient(Endless(), 100, **(defaults | settings))  # type: ignore[arg-type]
 
 
-ASKED = Asked("a", PROMPT, [{"role": "user", "content": "?"}], {}, "", None, None)
+ASKED = Asked("a", PROMPT, [{"role": "user", "content": "?"}], {}, [], None, None)
 
 
 def gradient(policy: Policy, rows: list[Row]) -> NDArray[np.float64]:
@@ -209,7 +217,7 @@ def test_neither_a_crash_nor_another_reward_samples_again(
         return own(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr(sampling, "_draw", draw)
-    monkeypatch.setattr(sampling, "_ROWS_ON_CPU", 3)  # a prompt a group
+    monkeypatch.setitem(sampling._ROWS, "cpu", 3)  # a prompt a group
     items = build(renderer, tmp_path).prepare(RECORDS).items
     with pytest.raises(KeyboardInterrupt):
         build(renderer, tmp_path).rows(items, policy)
@@ -269,6 +277,42 @@ def test_worst_case_protect_falls_back_on_the_reference(real: tuple[Renderer, Po
     assert not second
 
 
+def test_worst_case_protect_also_where_no_reward_counts(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
+    renderer, policy = real
+    of = build(renderer, tmp_path, lambda p, c, r: [0.0] * len(c), variants=["worst_case_protect"])
+    (row,) = of.rows(of.prepare(RECORDS[:1]).items, policy)
+    assert [each.sequence for each in row] == [renderer(RECORDS[0].messages, 200)]
+
+
+def test_an_answer_ends_where_the_template_ends_a_turn(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
+    """Base models of the Qwen family have another end of sequence than their template has of a turn."""
+    renderer, _ = real
+    turn = renderer.tokenizer.eos_token_id  # what the template writes behind an answer
+    other = AutoTokenizer.from_pretrained(renderer.tokenizer.name_or_path)
+    other.eos_token = next(t for t in other.all_special_tokens if t != renderer.tokenizer.eos_token)
+    other.chat_template = renderer.template.replace("eos_token", repr(renderer.tokenizer.eos_token))
+    assert Renderer(other).end_ids == sorted([turn, other.eos_token_id])
+    assert build(Renderer(other), tmp_path).fingerprint()["ends"] == sorted([turn, other.eos_token_id])
+
+
+def test_one_sample_has_nothing_to_be_compared_with(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="more than 1"):
+        build(real[0], tmp_path, sampling=Sampling(samples=1, max_new_tokens=8), advantage="rloo")
+
+
+def test_hard_rejection_takes_the_reference_from_the_record(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
+    renderer, policy = real
+    reward = Counted()
+    of = build(renderer, tmp_path, reward, variants=["hard_rejection"])
+    fields = {"id": "a", "prompt": "Say it.", "answer": "it"}
+    answered = Example("a", (Message("user", "Say it."),), json.dumps(fields).encode())
+    ids, items, refused = of.prepare([answered, record("Nothing to compare with.", None, "b")])
+    assert ids == ["a"]
+    assert [example.id for example, _ in refused] == ["b"]
+    of.rows(items, policy)
+    assert reward.calls[-1][1] == "it"
+
+
 def test_hard_rejection_scores_the_reference_too(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
     renderer, policy = real
     reward = Counted()
@@ -288,10 +332,17 @@ def test_guidance_gives_half_of_the_reference_away(real: tuple[Renderer, Policy]
     assert "guidance" in refused[0][1]
     whole = renderer(RECORDS[0].messages, 200).input_ids
     assert asked.ids == whole[: len(asked.ids)]
-    assert asked.prefix
-    assert "Much, and more than much.".startswith(asked.prefix)
+    half = renderer.tokenizer.decode(asked.half)
+    assert half
+    assert "Much, and more than much.".startswith(half)
     of.rows([asked], policy)
-    assert all(text.startswith(asked.prefix) for _, text, _ in reward.calls)
+    assert all(text.startswith(half) for _, text, _ in reward.calls)
+    cut = asked.ids[: -len(asked.half)]
+    letters = renderer.tokenizer("学", add_special_tokens=False)["input_ids"]
+    if len(letters) > 1:  # halves that meet within a letter
+        of = build(renderer, tmp_path / "letters", variants=["guidance"])
+        split = replace(asked, ids=cut + letters[:1], half=letters[:1])
+        assert of._text(split, Sample(letters[1:], "�")) == "学"
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(real: tuple[Renderer, Policy], tmp_path: Path) -> None:

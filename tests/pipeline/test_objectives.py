@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import handpick
 from handpick.cli import app
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, JudgeError, SettingsError
+from handpick.errors import DataError, JudgeError, ModelError, SettingsError
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.protocol import Policy, Prepared, Row, Weighted
 from handpick.sandbox.find import why_not
@@ -118,9 +118,17 @@ def test_a_reward_may_be_any_function(
     assert seen[0] == ([{"role": "user", "content": "Tell me about 0."}], {"id": "n0", "prompt": "Tell me about 0."})
     named = handpick.select(**asked, reward=f"{rewards_file}:long", out=str(out))
     assert selection.ids == named.ids
+    short = handpick.select(**asked, reward=lambda p, c, r: [-len(text) for text in c], out=str(out))
+    assert short.scores != selection.scores  # lambdas and closures are never taken for one another
     assert selection.settings["reward"].endswith(":test_a_reward_may_be_any_function.<locals>.long")
     with pytest.raises(SettingsError, match="three arguments"):
         handpick.select(**asked, reward=lambda completions: [0.0], out=str(out))
+
+
+def test_represent_needs_no_reward(given: Given, out: str) -> None:
+    """The pool's features do not depend on the query's objective."""
+    settings = {name: value for name, value in given.items() if name not in ("query", "budget")}
+    assert len(handpick.represent_pool(**settings | {"method": "nice"}, out=out)) == 40
 
 
 class FirstWord:
@@ -150,6 +158,27 @@ def test_an_objective_may_be_ones_own(given: Given, finished: Finished, tmp_path
     selection = handpick.select(**given, objective=FirstWord, out=str(out))
     assert selection.scores != finished.selection.scores
     assert selection.fingerprints["query"]["build"]["objective"] == "first word"
+    with pytest.raises(SettingsError, match="objective of your own"):
+        handpick.select(**given, objective=FirstWord, reward="choice", out=str(out))
+
+
+def test_a_reference_that_is_no_checkpoint_is_said_first(
+    given: Given, pairs_file: Path, out: str, no_model: None
+) -> None:
+    with pytest.raises(ModelError, match="no checkpoint folder"):
+        handpick.select(**given | {"query": pairs_file, "method": "rose", "reference": "nowhere"}, out=out)
+
+
+def test_without_any_signal_the_pool_is_not_computed(
+    given: Given, prompts_file: Path, rewards_file: Path, out: str
+) -> None:
+    for more in ({}, {"score_only": True}):
+        with pytest.raises(DataError, match="nothing to choose by"):
+            handpick.select(
+                **given | DRAWN | more | {"query": prompts_file, "reward": f"{rewards_file}:alike"}, out=out
+            )
+    assert not list(Path(out, "features").glob("pool*/shards/*/*"))
+    assert not list(Path(out, "features").glob("scores*"))
 
 
 def test_a_run_without_any_signal_stops_with_advice(
@@ -191,6 +220,7 @@ def test_prompts_without_signal_are_left_out_by_name(
         ({"method": "nice", "reward": "nobody.py:f"}, "nobody.py"),
         ({"method": "nice", "reward": "exact-match", "max_length": 200}, "no room for a prompt"),
         ({"objective": "preference", "beta": -1.0}, "beta"),
+        ({"method": "nice", "reward": "choice", "samples": 1, "advantage": "rloo"}, "more than 1"),
     ],
 )
 def test_what_cannot_be_is_said_before_a_model_is_loaded(

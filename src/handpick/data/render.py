@@ -102,6 +102,18 @@ class Renderer:
         self._end_of_turn = _end_of_turn(special, tokenizer)
         self._scaffolds: dict[tuple[Role, ...], _Scaffold] = {}
 
+    @property
+    def end_ids(self) -> list[int]:
+        """Tokens that end an assistant's answer: the one that the template writes behind it, and end-of-sequence.
+
+        They may differ: base models of the Qwen family end texts otherwise than turns.
+        """
+        found = {self.tokenizer.eos_token_id}
+        for turn, after in self._scaffold(("user", "assistant")).turns:
+            if turn == 1 and (match := self._end_of_turn.match(after)):
+                found.add(self.tokenizer.convert_tokens_to_ids(match[0].strip()))
+        return sorted(found - {None})
+
     def text(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The conversation as the template writes it.
 

@@ -79,7 +79,7 @@ class Policy:
 
     Args:
         engine: of the model, which stands at the checkpoint.
-        tokenizer: the model's.
+        tokenizer: decodes.
         pad_id: a token to fill batches up with.
         batch_tokens: padded tokens of a batch, at most.
         checkpoint: the bytes of its adapter, as a fingerprint has them.

@@ -24,7 +24,8 @@ from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepar
 from handpick.objectives.samples import Journal, from_json, to_json
 from handpick.progress import progress, say
 from handpick.rewards import Reward, score
-from handpick.sampling import Sample, Sampling, sample
+from handpick.rewards.reference import reference_answers
+from handpick.sampling import Sample, Sampling, end_ids, said, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Asked:
     ids: list[int]
     messages: list[dict[str, str]]
     record: dict[str, Any]
-    prefix: str  # the part of the answer that stands in the prompt already (`guidance`)
+    half: list[int]  # the tokens of the answer that stand in the prompt already (`guidance`)
     reference: str | None
     reference_ids: Rendered | None
 
@@ -51,13 +52,14 @@ class PolicyGradient:
         sampling: how answers are drawn.
         seed: of the draw.
         folder: where samples and rewards are kept.
-        model: what the base model is, for the samples' name.
+        model: what the base model and its tokenizer are, for the samples' name.
         advantage: what a reward counts for.
         variants: NICE's.
         log_prob: of a sample: summed over its tokens, or their mean.
 
     Raises:
-        SettingsError: prompt and answer cannot both fit into ``max_length``.
+        SettingsError: prompt and answer cannot both fit into ``max_length``, or there is nothing to compare a single
+            sample with.
     """
 
     advice = "try a higher --temperature, more --samples, or a reward that gives partial credit"
@@ -73,7 +75,10 @@ class PolicyGradient:
                 f"answers of up to {sampling.max_new_tokens} tokens leave no room for a prompt in {max_length}: lower "
                 "--max-new-tokens or raise --max-length"
             )
+        if sampling.samples == 1 and advantage != "raw":
+            raise SettingsError(f"the advantage {advantage} compares the samples of a prompt: take more than 1")
         self._renderer = renderer
+        self._ends = renderer.end_ids
         self._max_length = max_length
         self._reward = reward
         self._identity = identity
@@ -89,6 +94,7 @@ class PolicyGradient:
         return {
             "objective": "reward", **self._identity, "advantage": self._advantage, "variants": list(self._variants),
             "log_prob": self._log_prob, "seed": self._seed, "sampling": self._sampling.fingerprint(),
+            "ends": list(self._ends),
         }  # fmt: skip
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
@@ -102,17 +108,19 @@ class PolicyGradient:
             raise DataError("no prompt: the record begins with its answer")
         ids = self._renderer.prompt(before)
         self._check_room(ids)
-        reference, rendered, prefix = None, None, ""
+        record = json.loads(example.raw)
+        reference, rendered, half = None, None, list[int]()
         if answered and example.messages[-1].content.strip():
             reference = example.messages[-1].content
             rendered = self._renderer(example.messages, self._max_length, labelled_from=len(before))
+        elif "hard_rejection" in self._variants:
+            reference = reference_answers(record)[0]
         if "guidance" in self._variants:
-            if rendered is None or reference is None:
+            if rendered is None:
                 raise DataError("no reference answer, half of which the variant guidance would give away")
-            ids, prefix = self._guided(rendered)
+            ids, half = self._guided(rendered)
             self._check_room(ids)
-        record = json.loads(example.raw)
-        return Asked(example.id, ids, [_plain(m) for m in before], record, prefix, reference, rendered)
+        return Asked(example.id, ids, [_plain(m) for m in before], record, half, reference, rendered)
 
     def _check_room(self, ids: list[int]) -> None:
         if len(ids) > self._room:
@@ -121,12 +129,11 @@ class PolicyGradient:
                 f"it should fit into {self._max_length}; raise --max-length or lower --max-new-tokens"
             )
 
-    def _guided(self, rendered: Rendered) -> tuple[list[int], str]:
-        """The prompt with the first half of the reference answer's tokens, and the text of that half."""
+    def _guided(self, rendered: Rendered) -> tuple[list[int], list[int]]:
+        """The prompt with the first half of the reference answer's tokens, and that half."""
         answer = [i for i, label in enumerate(rendered.labels) if label != IGNORED]
         middle = answer[len(answer) // 2]
-        half = rendered.input_ids[answer[0] : middle]
-        return rendered.input_ids[:middle], str(self._renderer.tokenizer.decode(half, skip_special_tokens=True))
+        return rendered.input_ids[:middle], rendered.input_ids[answer[0] : middle]
 
     def rows(self, items: Sequence[Asked], policy: Policy) -> list[Row]:
         if not items:
@@ -142,16 +149,15 @@ class PolicyGradient:
         reward_K = np.array(scored[: len(samples)])
         reference = scored[-1] if len(scored) > len(samples) else None
         kept = kept_samples(reward_K, self._variants, reference)
-        if not kept:
-            if "worst_case_protect" in self._variants and asked.reference_ids is not None:
-                return [self._weighted(asked.reference_ids, 1.0)]
-            return []
-        advantage_K = advantages(reward_K[kept], self._advantage)
-        return [
+        advantage_K = advantages(reward_K[kept], self._advantage) if kept else reward_K[:0]
+        row = [
             self._weighted(_answered(asked.ids, samples[k].ids), advantage / len(kept))
             for k, advantage in zip(kept, advantage_K.tolist(), strict=True)
             if advantage != 0
         ]
+        if not row and "worst_case_protect" in self._variants and asked.reference_ids is not None:
+            return [self._weighted(asked.reference_ids, 1.0)]
+        return row
 
     def _weighted(self, sequence: Rendered, weight: float) -> Weighted:
         return Weighted(sequence, weight / (sequence.n_labels if self._log_prob == "mean" else 1))
@@ -159,9 +165,11 @@ class PolicyGradient:
     def _samples(self, items: Sequence[Asked], policy: Policy) -> list[list[Sample]]:
         prompts = [asked.ids for asked in items]
         dtype = str(next(policy.model.parameters()).dtype)
+        ends = end_ids(policy.model, self._ends)
         made_from = {
             "model": self._model, "checkpoint": policy.checkpoint, "dtype": dtype, "seed": self._seed,
             "sampling": self._sampling.fingerprint(), "prompts": digest(prompts),
+            "ends": list(ends),
         }  # fmt: skip
         name = f"samples-{digest(made_from)}"
         journal = Journal(self._folder / f"{name}.jsonl")
@@ -170,7 +178,7 @@ class PolicyGradient:
             with progress(f"answers, {self._sampling.samples} a prompt", total=len(items)) as advance:
                 for group in sample(
                     policy.model, policy.tokenizer, prompts, self._sampling, seed=self._seed, pad_id=policy.pad_id,
-                    skip=lambda members: all(keys[i] in journal for i in members),
+                    ends=ends, skip=lambda members: all(keys[i] in journal for i in members),
                 ):  # fmt: skip
                     journal.add((keys[i], to_json(drawn)) for i, drawn in zip(*group, strict=True))
                     advance(len(group.prompts))
@@ -178,7 +186,7 @@ class PolicyGradient:
 
     def _rewards(self, items: Sequence[Asked], samples: list[list[Sample]]) -> list[list[float]]:
         """The rewards of each prompt's samples and, where the variants need it, of its reference answer behind them."""
-        texts = [[asked.prefix + drawn.text for drawn in each] for asked, each in zip(items, samples, strict=True)]
+        texts = [[self._text(asked, drawn) for drawn in each] for asked, each in zip(items, samples, strict=True)]
         if "hard_rejection" in self._variants:
             for asked, each in zip(items, texts, strict=True):
                 each += [asked.reference] if asked.reference is not None else []
@@ -198,6 +206,12 @@ class PolicyGradient:
             of_prompt[i].append(reward)
         journal.add((keys[i], of_prompt[i]) for i in new)
         return [journal[key] for key in keys]
+
+    def _text(self, asked: Asked, drawn: Sample) -> str:
+        """The whole answer, decoded at once: halves may meet within a letter."""
+        if not asked.half:
+            return drawn.text
+        return said([*asked.half, *drawn.ids], self._ends, self._sampling.stop, self._renderer.tokenizer)
 
     def _report(self, items: Sequence[Asked], rewards: list[list[float]], rows: list[Row]) -> None:
         """Mean, spread and how many differ, of every prompt in a file; what the run makes of it in a line."""

@@ -136,11 +136,24 @@ class Features:
         self.optimizer: Optimizer = optimizer
         self._model = model_fingerprint(settings.model)
         self.pool_objective: Objective = NextToken(renderer, settings.max_length)
-        self.query_objective = query_objective(settings, renderer, self._model, own or Own())
+        self._own = own or Own()
+        self._query_objective: Objective | None = None
         tokenizer = tokenizer_fingerprint(renderer.tokenizer, renderer.template)
         self._space = space_fingerprint(settings, self._model, tokenizer)
         self._found: tuple[list[Path], list[Checkpoint]] | None = None
         self._encoder: GradientEncoder | None = None
+
+    @property
+    def query_objective(self) -> Objective:
+        """What the query's rows are the gradient of.
+
+        Raises:
+            SettingsError, ModelError: as ``query_objective``.
+        """
+        if self._query_objective is None:
+            made_by = {name: value for name, value in self._space.items() if name != "projection"}
+            self._query_objective = query_objective(self.settings, self.renderer, made_by, self._own)
+        return self._query_objective
 
     def check(self, query: Pool | None = None) -> None:
         """Find out, before anything costly, what would stop the run later.
@@ -151,6 +164,8 @@ class Features:
             SettingsError: ``max_length`` is more than the model has positions for, or two settings contradict.
         """
         check_max_length(self.settings)
+        if query is not None:
+            _ = self.query_objective  # what it lacks is said first
         path = pool_store_path(self.settings)
         what = f"the feature store {path}"
         there = read_manifest(path) if (path / MANIFEST_NAME).exists() else None
@@ -171,7 +186,7 @@ class Features:
         if query is not None:
             ids, _, refused = self.query_objective.prepare(query.examples(0, len(query)))
             if not ids:
-                name = self.query_objective.fingerprint()["objective"]
+                name = self.query_objective.fingerprint().get("objective")
                 raise DataError(
                     f"no query can be used for the {name} objective: the first, {refused[0][0].id!r}, has "
                     f"{refused[0][1]}" + ("; prompts alone are for --method nice" if name == "next-token" else "")

@@ -22,6 +22,7 @@ from handpick.rewards import (
 )
 from handpick.sampling import Sampling
 from handpick.settings import Settings
+from handpick.training.checkpoint import check_checkpoint
 
 # NICE's temperatures; 1 where it names none
 _TEMPERATURE = {"unit-tests": 0.8, "model": 1.2}
@@ -43,12 +44,16 @@ def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint, 
         ModelError: the reward model cannot be used.
     """
     if own.objective is not None:
+        if changed := settings.foreign("next-token"):
+            raise SettingsError(f"an objective of your own is told no settings, so leave {changed[0]} out")
         return own.objective(renderer, settings.max_length)
     name = settings.objective or find_method(settings.method).objective
     if foreign := settings.foreign(name):
         flag = f"--{foreign[0].replace('_', '-')}"
         raise SettingsError(f"the {name} objective does not look at {flag}: leave it out, or choose another --method")
     if name == "preference":
+        if settings.reference is not None:
+            check_checkpoint(Path(settings.reference))
         return Preference(
             renderer, settings.max_length, loss=settings.preference_loss, beta=settings.beta, gamma=settings.gamma,
             reference=Path(settings.reference) if settings.reference else None,
@@ -77,7 +82,7 @@ def _policy_gradient(
     )  # fmt: skip
     temperature = settings.temperature
     if temperature is None:
-        temperature = _TEMPERATURE.get(settings.reward.partition(":")[0], 1.0)
+        temperature = 1.0 if own else _TEMPERATURE.get(settings.reward.partition(":")[0], 1.0)
     sampling = Sampling(
         samples=settings.samples, temperature=temperature, top_k=settings.top_k, top_p=settings.top_p,
         max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),

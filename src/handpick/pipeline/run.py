@@ -105,7 +105,7 @@ def run_select(settings: Settings, own: Own | None = None) -> Run:
     settings = resume_from_store(settings)
     run = _draw(settings) if find_method(settings.method).optimizer is None else _choose(settings, own)
     run.selection.save(settings.folder)
-    _write_settings(settings)
+    _write_settings(settings, own)
     return run
 
 
@@ -141,12 +141,9 @@ def _choose(settings: Settings, own: Own | None) -> Run:
     pool, quarantine = _open_for(budget, settings)
     features = Features(settings, renderer, pool, own)
     features.check(query)
-    if settings.score_only:
-        query_store = features.query_store(query)
-        pool_store = features.score_store(query_store)
-    else:
-        pool_store = features.pool_store()
-        query_store = features.query_store(query)
+    query_store = features.query_store(query)  # first: it is small, and without it the pool's work would be for nothing
+    kept_Q = _with_signal(query_store, features.query_objective)
+    pool_store = features.score_store(query_store) if settings.score_only else features.pool_store()
     _set_aside(pool_store, pool, features.pool_objective, quarantine)
     _set_aside(query_store, query, features.query_objective, query_quarantine)
 
@@ -157,7 +154,6 @@ def _choose(settings: Settings, own: Own | None) -> Run:
     else:
         path = settings.folder / f"similarity-{digest(fingerprints)}.npy"
         similarity_QN = np.load(path, mmap_mode="r") if path.exists() else similarity(pool_store, query_store, out=path)
-    kept_Q = _with_signal(query_store, features.query_objective)
     similarity_QN = similarity_QN[kept_Q] if len(kept_Q) < len(query_store) else similarity_QN
     query_ids = [query_store.ids[row] for row in kept_Q]
     subtask_of = dict(zip(query.ids(), query.column("subtask"), strict=True))
@@ -188,7 +184,8 @@ def _with_signal(query_store: FeatureStore, objective: Objective) -> list[int]:
         names = ", ".join(query_store.ids[row] for row in silent[:3]) + (", …" if len(silent) > 3 else "")
         say(f"{len(silent)} of {len(query_store)} queries have no gradient at any checkpoint and are left out: {names}")
     if len(silent) == len(query_store):
-        raise DataError(f"no query has a gradient, so there is nothing to choose by: {objective.advice}")
+        advice = getattr(objective, "advice", "name other queries")
+        raise DataError(f"no query has a gradient, so there is nothing to choose by: {advice}")
     return np.flatnonzero(norms_tQ.any(axis=0)).tolist()
 
 
@@ -258,5 +255,8 @@ def _fingerprint(store: FeatureStore) -> dict[str, Any]:
     return manifest.settings() | {"files": files}
 
 
-def _write_settings(settings: Settings) -> None:
+def _write_settings(settings: Settings, own: Own | None = None) -> None:
+    if own is not None and own.objective is not None:
+        say("no settings.yaml: no file can name an objective that was handed over in Python")
+        return
     write_whole(settings.folder / "settings.yaml", settings.to_yaml().encode())

@@ -5,8 +5,9 @@ A new reward is one new file and one line in ``REWARDS``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
+from types import FunctionType
 from typing import Any
 
 from handpick.choices import look_up
@@ -134,7 +135,8 @@ def reward_fingerprint(spec: str, *, judge: Mapping[str, Any] | None = None) -> 
         DataError: the judge's prompt file cannot be read.
     """
     if _is_callable(spec):
-        return user_reward_fingerprint(load_callable(spec))
+        reward = load_callable(spec)
+        return {"reward": spec} if reward.file is None else _in_a_file(reward, reward.file)
     name, _, argument = spec.partition(":")
     _entry(name)
     if name == "model":
@@ -155,12 +157,21 @@ def _judge_fingerprint(judge: Mapping[str, Any]) -> Fingerprint:
 
 
 def user_reward_fingerprint(reward: UserReward) -> Fingerprint:
-    """As ``reward_fingerprint``, of a function in Python; of one without a file, its compiled code."""
-    if reward.file is None or not reward.file.is_file():
-        code = getattr(reward.function, "__code__", None)
-        compiled = {} if code is None else {"code": sha256(code.co_code + repr(code.co_consts).encode()).hexdigest()}
-        return {"reward": reward.name, **compiled}
-    return {"reward": reward.name.rpartition(":")[2], "file": file_digest(reward.file)}
+    """As ``reward_fingerprint``, of a function in Python.
+
+    What a function in a file computes stands in the file. What depends on more than that (a closure, defaults, an
+    object's state, what was typed at a prompt) is like nothing else, and nothing is reused for it.
+    """
+    function = reward.function
+    plain = isinstance(function, FunctionType) and function.__closure__ is None and "<" not in function.__qualname__
+    plain = plain and not function.__defaults__ and not function.__kwdefaults__
+    if plain and reward.file is not None:
+        return _in_a_file(reward, reward.file)
+    return {"reward": reward.name, "unlike any other": token_hex(8)}
+
+
+def _in_a_file(reward: UserReward, file: Path) -> Fingerprint:
+    return {"reward": reward.name.rpartition(":")[2], "file": file_digest(file)}
 
 
 def _is_callable(spec: str) -> bool:
