@@ -34,7 +34,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.model import load_base, padding_id
 from handpick.objectives.preference import Preference
 from handpick.rewards import find_reward, score
-from handpick.sampling import Sampling, end_ids, sample
+from handpick.sampling.generate import Sampling, end_ids, sample
 from handpick.training.warmup import load_trainable, new_adapter, train
 
 DATA = Path(os.environ.get("HANDPICK_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

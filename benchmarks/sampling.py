@@ -18,7 +18,7 @@ from finetune import read, renderer_of
 
 from handpick import embedded
 from handpick.model import load_base, padding_id
-from handpick.sampling import Sampling, sample
+from handpick.sampling.generate import Sampling, sample
 
 
 class Endless:

@@ -14,6 +14,7 @@ Optimizer = Literal["adam", "sgd"]
 PreferenceLoss = Literal["dpo", "ipo", "simpo"]
 ProjectionKind = Literal["sparse", "rademacher", "none"]
 Quantization = Literal["none", "8bit", "4bit"]
+Sampler = Literal["transformers", "vllm"]
 Variant = Literal["rejection", "hard_rejection", "topk", "worst_case_protect", "guidance"]
 
 Entry = TypeVar("Entry")

@@ -23,7 +23,7 @@ from handpick.model import load_base, load_tokenizer
 from handpick.objectives.protocol import Policy, Row
 from handpick.objectives.reward import Asked, PolicyGradient
 from handpick.represent.gradient import encode_rows
-from handpick.sampling import Sample, Sampling
+from handpick.sampling.generate import Sample, Sampling
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 from tests.gradients.oracle import autograd_rows, flat, relative_error
@@ -206,7 +206,7 @@ def test_neither_a_crash_nor_another_reward_samples_again(
 ) -> None:
     renderer, policy = real
     drawn: list[int] = []
-    from handpick import sampling
+    from handpick.sampling import generate as sampling
 
     own = sampling._draw
 

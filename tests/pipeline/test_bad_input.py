@@ -208,14 +208,15 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(untrained: Given, damag
 
 
 def test_features_that_are_not_finite_name_a_record_and_leave_no_shard(
-    untrained: Given, damaged: Path, pool_records: list[dict[str, Any]], out: str
+    untrained: Given, damaged: Path, query_records: list[dict[str, Any]], out: str
 ) -> None:
     weights = load_file(damaged / "model.safetensors")
     weights[UP_PROJ][0, 0] = float("nan")
     save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(StoreError, match=f"not finite, the first of them '{pool_records[0]['id']}'"):
+    with pytest.raises(StoreError, match=f"not finite, the first of them '{query_records[0]['id']}'"):
         handpick.select(**untrained | {"model": str(damaged)}, out=out)
-    store = handpick.FeatureStore.open(Path(out, "features", "pool"), allow_incomplete=True)
+    (path,) = Path(out, "features").glob("query-*")
+    store = handpick.FeatureStore.open(path, allow_incomplete=True)
     assert len(store) == 0
     assert len(store.missing(0)) == len(store.shards())
 

@@ -20,7 +20,7 @@ from handpick.errors import StoreError
 from handpick.settings import checked
 from tests.pipeline.conftest import Finished
 
-# The command line, in a process that gets a real signal right after the first shard of features is there.
+# The command line, in a process that gets a real signal right after the first shard of the pool is there.
 STOPPED_AFTER_A_SHARD = """
 import os, signal, sys
 from handpick.cli import app
@@ -28,9 +28,10 @@ from handpick.store import FeatureStore
 
 write_shard = FeatureStore.write_shard
 
-def write_shard_and_stop(*args):
-    write_shard(*args)
-    os.kill(os.getpid(), {signal})
+def write_shard_and_stop(store, *args):
+    write_shard(store, *args)
+    if store.path.name == "pool":
+        os.kill(os.getpid(), {signal})
 
 FeatureStore.write_shard = write_shard_and_stop
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
@@ -100,7 +101,9 @@ def test_a_disk_that_runs_full_during_the_features(finished: Finished, given: di
     out = small_disk / "out"
     shutil.copytree(finished.folder / "warmup", out / "warmup")
     shutil.copytree(finished.folder / "features" / "parsed", out / "features" / "parsed")
-    ballast = fill_up(small_disk, leave=120_000)  # room for one shard of 16 × 1024 × 4 bytes, and not for two
+    ballast = fill_up(
+        small_disk, leave=180_000
+    )  # room for the queries and one shard of 16 × 1024 × 4 bytes, and not for two
     with pytest.raises(StoreError, match=r"cannot write .*0-1\.safetensors: No space left on device"):
         handpick.select(**given, out=str(out))
     store = handpick.FeatureStore.open(out / "features" / "pool", allow_incomplete=True)

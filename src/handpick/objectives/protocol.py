@@ -84,7 +84,7 @@ class Policy:
         batch_tokens: padded tokens of a batch, at most.
         checkpoint: the bytes of its adapter, as a fingerprint has them.
         load: puts another checkpoint's adapter into the model.
-        here: the checkpoint that the model stands at.
+        here: the folder of the checkpoint that the model stands at.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Policy:
         self.checkpoint = checkpoint
         self._batch_tokens = batch_tokens
         self._load = load
-        self._here = here
+        self.here = here
 
     @property
     def model(self) -> nn.Module:
@@ -129,4 +129,4 @@ class Policy:
         try:
             yield
         finally:
-            self._load(self._here)
+            self._load(self.here)

@@ -25,7 +25,8 @@ from handpick.objectives.samples import Journal, from_json, to_json
 from handpick.progress import progress, say
 from handpick.rewards import Reward, score
 from handpick.rewards.reference import reference_answers
-from handpick.sampling import Sample, Sampling, end_ids, said, sample
+from handpick.sampling.generate import Sample, Sampling, end_ids, said, sample
+from handpick.sampling.vllm import Vllm
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class PolicyGradient:
         advantage: what a reward counts for.
         variants: NICE's.
         log_prob: of a sample: summed over its tokens, or their mean.
+        vllm: draws the answers, instead of the model that gradients are taken of.
 
     Raises:
         SettingsError: prompt and answer cannot both fit into ``max_length``, or there is nothing to compare a single
@@ -68,6 +70,7 @@ class PolicyGradient:
         self, renderer: Renderer, max_length: int, *, reward: Reward, identity: Fingerprint, sampling: Sampling,
         seed: int, folder: Path, model: Fingerprint, advantage: Advantage = "raw", variants: Sequence[Variant] = (),
         log_prob: Literal["sum", "mean"] = "sum",
+        vllm: Vllm | None = None,
     ) -> None:  # fmt: skip
         self._room = max_length - sampling.max_new_tokens
         if self._room < 1:
@@ -89,12 +92,13 @@ class PolicyGradient:
         self._advantage = advantage
         self._variants = sorted(set(variants))
         self._log_prob = log_prob
+        self._vllm = vllm
 
     def fingerprint(self) -> Fingerprint:
         return {
             "objective": "reward", **self._identity, "advantage": self._advantage, "variants": list(self._variants),
             "log_prob": self._log_prob, "seed": self._seed, "sampling": self._sampling.fingerprint(),
-            "ends": list(self._ends),
+            "ends": list(self._ends), **({"sampler": "vllm"} if self._vllm else {}),
         }  # fmt: skip
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
@@ -169,12 +173,18 @@ class PolicyGradient:
         made_from = {
             "model": self._model, "checkpoint": policy.checkpoint, "dtype": dtype, "seed": self._seed,
             "sampling": self._sampling.fingerprint(), "prompts": digest(prompts),
-            "ends": list(ends),
+            "ends": list(ends), **({"sampler": "vllm"} if self._vllm else {}),
         }  # fmt: skip
         name = f"samples-{digest(made_from)}"
         journal = Journal(self._folder / f"{name}.jsonl")
         keys = [digest(ids) for ids in prompts]
-        if not all(key in journal for key in keys):
+        if self._vllm is not None and not all(key in journal for key in keys):
+            rank = max(min(layer.module.weight.shape) for layer in policy.engine.layers)
+            drawn_by_prompt = self._vllm.sample(
+                policy.tokenizer, prompts, self._sampling, adapter=policy.here, rank=rank, seed=self._seed, ends=ends
+            )
+            journal.add((key, to_json(drawn)) for key, drawn in zip(keys, drawn_by_prompt, strict=True))
+        elif not all(key in journal for key in keys):
             with progress(f"answers, {self._sampling.samples} a prompt", total=len(items)) as advance:
                 for group in sample(
                     policy.model, policy.tokenizer, prompts, self._sampling, seed=self._seed, pad_id=policy.pad_id,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from handpick.errors import StoreError
-from handpick.sampling import Sample
+from handpick.sampling.generate import Sample
 
 
 class Journal:

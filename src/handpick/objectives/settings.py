@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from handpick.choices import Advantage, ObjectiveName, PreferenceLoss, Variant
+from handpick.choices import Advantage, ObjectiveName, PreferenceLoss, Sampler, Variant
 
 _OF_PREFERENCE = ("preference_loss", "beta", "gamma", "reference")
 
@@ -25,6 +25,7 @@ class ObjectiveSettings(BaseModel):
     advantage: Advantage = Field("raw", description="reward: raw is NICE's; the others compare a prompt's samples")
     variants: list[Variant] = Field([], description="reward: NICE's variants; may be given several times")
     log_prob: Literal["sum", "mean"] = Field("sum", description="reward: over the tokens of a sample")
+    sampler: Sampler = Field("transformers", description="reward: what draws answers; vllm needs a GPU and vLLM")
     samples: int = Field(20, ge=1, description="reward: answers a prompt")
     temperature: float | None = Field(
         None, gt=0, description="reward: of sampling; default 0.8 for unit-tests, 1.2 for model:, else 1"

@@ -8,6 +8,7 @@ from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.methods import find_method
+from handpick.model import compute_dtype
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.preference import Preference
 from handpick.objectives.protocol import Objective
@@ -20,7 +21,8 @@ from handpick.rewards import (
     reward_fingerprint,
     user_reward_fingerprint,
 )
-from handpick.sampling import Sampling
+from handpick.sampling.generate import Sampling
+from handpick.sampling.vllm import Vllm
 from handpick.settings import Settings
 from handpick.training.checkpoint import check_checkpoint
 
@@ -91,5 +93,11 @@ def _policy_gradient(
     return PolicyGradient(
         renderer, settings.max_length, reward=reward, identity=identity, sampling=sampling, seed=settings.seed,
         folder=folder, model=model, advantage=settings.advantage, variants=settings.variants,
-        log_prob=settings.log_prob,
+        log_prob=settings.log_prob, vllm=_vllm(settings) if settings.sampler == "vllm" else None,
     )  # fmt: skip
+
+
+def _vllm(settings: Settings) -> Vllm:
+    if settings.quantization != "none":
+        raise SettingsError("--sampler vllm would draw from the whole model, not from the quantized one: leave one out")
+    return Vllm(str(settings.model), compute_dtype(settings.dtype), settings.max_length)

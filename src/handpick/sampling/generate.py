@@ -161,7 +161,7 @@ def _draw(
             )  # fmt: skip
     finally:
         causal.generation_config = own_config
-    answers = [_sample(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
+    answers = [cut(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
     return [answers[i : i + n] for i in range(0, len(answers), n)]
 
 
@@ -222,7 +222,7 @@ def _ends_in(ids: list[int], stop: Sequence[str], tokenizer: Any) -> bool:
     return any(word in tokenizer.decode(tail, skip_special_tokens=False) for word in stop)
 
 
-def _sample(ids: list[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> Sample:
+def cut(ids: list[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> Sample:
     """What was drawn, without the filling behind it."""
     n = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
     if stop:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-import handpick.sampling
+import handpick.sampling.generate as generate
 from handpick import embedded
 from handpick.model import load_base
-from handpick.sampling import Group, Sample, Sampling, _sample, end_ids, groups, sample
+from handpick.sampling.generate import Group, Sample, Sampling, cut, end_ids, groups, sample
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 
 
@@ -106,18 +106,18 @@ def test_more_answers_than_fit_come_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     model = lora_model("llama")
     sampling = Sampling(samples=7, max_new_tokens=4)
     parts: list[int] = []
-    own = handpick.sampling._draw
+    own = generate._draw
 
     def draw(model: Any, tokenizer: Any, prompts: Any, n: int, *rest: Any) -> Any:
         parts.append(n * len(prompts))
         return own(model, tokenizer, prompts, n, *rest)
 
-    monkeypatch.setattr(handpick.sampling, "_draw", draw)
+    monkeypatch.setattr(generate, "_draw", draw)
     few = drawn(model, sampling, rows=3)
     assert parts == [3, 3, 1] * len(prompts())
     assert all(len({tuple(answer.ids) for answer in answers}) > 3 for answers in few)  # no part repeats another
     a_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, their width, bytes
-    monkeypatch.setitem(handpick.sampling._CACHE, "cpu", a_token * (4 + 7) * 14)
+    monkeypatch.setitem(generate._CACHE, "cpu", a_token * (4 + 7) * 14)
     parts.clear()
     assert all(len(answers) == 7 for answers in drawn(model, sampling))
     assert parts == [21, 14, 14]  # of the longest, two prompts at a time
@@ -150,14 +150,14 @@ def tokenizer() -> Any:
 def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
     ids = tokenizer("one two. three", add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    ended = _sample([*ids, end, 5, 5], [end], (), tokenizer)
+    ended = cut([*ids, end, 5, 5], [end], (), tokenizer)
     assert ended.ids == [*ids, end]
     assert ended.text == "one two. three"
-    stopped = _sample([*ids, end], [end], ("two",), tokenizer)
+    stopped = cut([*ids, end], [end], ("two",), tokenizer)
     assert stopped.text == "one "
     assert tokenizer.decode(stopped.ids).endswith("two")
     assert stopped.ids == ids[: len(stopped.ids)]
-    assert _sample([end, 5], [end], (), tokenizer) == Sample([end], "")
+    assert cut([end, 5], [end], (), tokenizer) == Sample([end], "")
 
 
 @pytest.mark.parametrize("word", ["e", "\n\n", "<|user|>"])
