@@ -95,7 +95,7 @@ def test_select_shows_what_was_chosen_and_where_it_is(chosen: tuple[Path, Result
 def test_progress_is_a_line_a_step_and_nothing_of_other_libraries(chosen: tuple[Path, Result]) -> None:
     steps = [line.split("  ")[0].rstrip(" ━") for line in chosen[1].stderr.splitlines()]
     assert steps[0].startswith("gradients in ")
-    assert [re.split(r" ━", step)[0] for step in steps[1:]] == ["pool features", "query features"]
+    assert [re.split(r" ━", step)[0] for step in steps[1:]] == ["query features", "pool features"]
 
 
 def test_bad_records_are_counted_in_one_line(flags: list[object], tmp_path: Path) -> None:
@@ -274,4 +274,4 @@ def test_a_new_process_says_nothing_but_progress(flags: list[object], tmp_path: 
     )  # fmt: skip
     first, *steps = run.stderr.splitlines()
     assert first.startswith("gradients in ")
-    assert [line.split(" ━")[0] for line in steps] == ["pool features", "query features"]
+    assert [line.split(" ━")[0] for line in steps] == ["query features", "pool features"]
