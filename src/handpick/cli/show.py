@@ -49,9 +49,9 @@ def _kinds(run: "Run") -> list[str]:
 def _composition(kinds: Sequence[str], chosen: Sequence[int]) -> Table:
     pool, picked = Counter(kinds), Counter(kinds[row] for row in chosen)
     table = Table(title="What was chosen", title_justify="left")
-    table.add_column("source / category", no_wrap=True, overflow="ellipsis")
-    for heading in ("chosen", "share", "pool's share", "ratio"):
-        table.add_column(heading, justify="right")
+    table.add_column("source / category", no_wrap=True, overflow="ellipsis", max_width=36)
+    for heading in ("chosen", "share", "in pool", "ratio"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading) + 1)
     by_count = sorted(pool, key=lambda kind: (-picked[kind], -pool[kind]))
     for kind in by_count[:_ROWS]:
         share, base = picked[kind] / len(chosen), pool[kind] / len(kinds)
