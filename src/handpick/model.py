@@ -40,7 +40,7 @@ def has_bfloat16() -> bool:
     return bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
 
 
-def _explain(name: str, error: Exception) -> ModelError:
+def _explain(name: str, error: Exception, what: str = "model") -> ModelError:
     where = Path(name)
     if where.is_dir() and not (where / "config.json").exists():
         return ModelError(f"{name} is no model folder: it has no config.json")
@@ -53,17 +53,17 @@ def _explain(name: str, error: Exception) -> ModelError:
             f"there is no folder {name}, and no model of that name in the local cache; the Hub cannot be reached"
         )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(f"the model {name} cannot be loaded: {first_line}")
+    return ModelError(f"the {what} {name} cannot be loaded: {first_line}")
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
+def _loading(name: str, what: str = "model") -> Iterator[None]:
     """Whatever goes wrong inside is a ModelError that says what ``name`` is."""
     try:
         with hub_or_cache() if not Path(name).exists() else nullcontext():
             yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise _explain(name, error) from error
+        raise _explain(name, error, what) from error
 
 
 def load_tokenizer(name: str) -> Any:
@@ -112,17 +112,34 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
     from transformers import AutoModelForCausalLM
 
     quantized = {} if quantization == "none" else _quantized(quantization, dtype)
-    with _loading(name):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **quantized
+    model = load_weights(AutoModelForCausalLM, name, dtype, **quantized)
+    model.requires_grad_(False)
+    return model if quantized else model.to(device())
+
+
+def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", **given: Any) -> nn.Module:
+    """A model of one of transformers' kinds, from safetensors alone, every weight of it there.
+
+    Args:
+        kind: the Auto class.
+        name: a folder or a Hub name.
+        dtype: of the weights.
+        what: the word for it, for messages.
+        given: what else ``from_pretrained`` is told.
+
+    Raises:
+        ModelError: there is none, it needs code of its own, or its weights are not safetensors or not all there.
+    """
+    with _loading(name, what):
+        loaded: Any = kind.from_pretrained(
+            name, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **given
         )
     model: nn.Module
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would draw them at random
         raise ModelError(f"the weights of {name} lack {len(missing)} of the model's, among them {missing[0]}")
-    model.requires_grad_(False)
-    return model if quantized else model.to(device())
+    return model
 
 
 def _quantized(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Legend: B sequences, T positions, H hidden size, M labelled positions of the who
 V vocabulary, O outputs and I inputs of a layer, P coordinates of a layer, K projected dimensions.
 """
 
-import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
-from handpick.gradients.forward import evaluating, forward_is
+from handpick.gradients.forward import causal_of, decoder_of, evaluating, forward_is, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.per_example import capture
@@ -61,12 +60,11 @@ class GradientEngine:
         head = model.get_output_embeddings()  # type: ignore[operator]
         if head is None or any(layer.module in set(head.modules()) for layer in self.layers):
             raise ModelError("the model has no language-model head of its own, or the adapter stands on it")
-        # peft's wrapper takes anything; what it wraps is a decoder and a head on it.
-        self._causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-        decoder = getattr(self._causal, getattr(self._causal, "base_model_prefix", None) or "", None)
+        self._causal = causal_of(model)
+        decoder = decoder_of(self._causal)
         if decoder is None or any(module is head for module in decoder.modules()):
             raise ModelError(f"{type(self._causal).__name__} has no decoder apart from its language-model head")
-        self._decoder: nn.Module = decoder
+        self._decoder = decoder
         self.blocks = blocks_of(decoder, self.layers)
         self.recompute = recompute
         if recompute and not self.blocks:
@@ -74,7 +72,7 @@ class GradientEngine:
                 f"{type(decoder).__name__} has no list of blocks that holds the whole adapter: leave gradient "
                 "checkpointing off"
             )
-        self._takes_positions = "position_ids" in inspect.signature(self._causal.forward).parameters
+        self._takes_positions = takes_positions(self._causal)
 
     @property
     def hidden_size(self) -> int:
@@ -154,17 +152,13 @@ class GradientEngine:
         with fast_exact_float32(), evaluating(self.model):
             hidden_BTH, output = self._decode(inputs)
             hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, at_M.position)
-            each_M = torch.cat(
-                [
-                    torch.log_softmax(logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)), dim=-1)
-                    .gather(1, at_M.target[chunk, None])[:, 0]
-                    .double()
-                    .cpu()
-                    for chunk in self._chunks(len(hidden_MH))
-                    for logits_CV in [self._logits(output, hidden_MH[chunk])[0]]
-                ]
-            )
-        return torch.zeros(len(batch.input_ids_BT), dtype=torch.float64).index_add_(0, at_M.row, each_M)
+            each_M = torch.empty(len(hidden_MH), dtype=torch.float64, device=hidden_MH.device)
+            for chunk in self._chunks(len(hidden_MH)):
+                logits_CV = self._logits(output, hidden_MH[chunk])[0]
+                wide = torch.promote_types(logits_CV.dtype, torch.float32)
+                log_CV = torch.log_softmax(logits_CV, dim=-1, dtype=wide)
+                each_M[chunk] = log_CV.gather(1, at_M.target[chunk, None])[:, 0].double()
+        return torch.zeros(len(batch.input_ids_BT), dtype=torch.float64).index_add_(0, at_M.row, each_M.cpu())
 
     def _sent(self, batch: Batch) -> tuple[dict[str, Tensor], "_Labelled"]:
         """A batch's inputs and its labelled positions, on the way to the device.

@@ -1,10 +1,26 @@
-"""Another forward for a module, or evaluation mode for a model, for a while."""
+"""What a model is made of, and another forward or evaluation mode for a while."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+
+
+def causal_of(model: nn.Module) -> Any:
+    """The causal language model itself: peft's wrapper takes any arguments and hides what it wraps."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def decoder_of(causal: Any) -> nn.Module | None:
+    """What stands below a causal language model's head; None where that is no module by itself."""
+    return getattr(causal, getattr(causal, "base_model_prefix", None) or "", None)
+
+
+def takes_positions(module: nn.Module) -> bool:
+    """Whether a model is told where its tokens stand."""
+    return "position_ids" in inspect.signature(module.forward).parameters
 
 
 @contextmanager

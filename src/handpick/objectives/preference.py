@@ -27,6 +27,7 @@ from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint, file_digest
 from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
+from handpick.training.checkpoint import ADAPTER_FILE
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +95,7 @@ class Preference:
         found: Fingerprint = {"objective": "preference", "loss": self._loss, "beta": self._beta}
         if self._loss == "simpo":
             return found | {"gamma": self._gamma}
-        adapter = None if self._reference is None else self._reference / "adapter_model.safetensors"
+        adapter = None if self._reference is None else self._reference / ADAPTER_FILE
         return found | {"reference": "base" if adapter is None else file_digest(adapter)[:16]}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:

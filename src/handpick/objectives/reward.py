@@ -27,6 +27,7 @@ from handpick.rewards import Reward, score
 from handpick.rewards.reference import reference_answers
 from handpick.sampling.generate import Sample, Sampling, end_ids, said, sample
 from handpick.sampling.vllm import Vllm
+from handpick.store.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +179,14 @@ class PolicyGradient:
         name = f"samples-{digest(made_from)}"
         journal = Journal(self._folder / f"{name}.jsonl")
         keys = [digest(ids) for ids in prompts]
-        if self._vllm is not None and not all(key in journal for key in keys):
+        missing = not all(key in journal for key in keys)
+        if missing and self._vllm is not None:
             rank = max(min(layer.module.weight.shape) for layer in policy.engine.layers)
             drawn_by_prompt = self._vllm.sample(
                 policy.tokenizer, prompts, self._sampling, adapter=policy.here, rank=rank, seed=self._seed, ends=ends
             )
             journal.add((key, to_json(drawn)) for key, drawn in zip(keys, drawn_by_prompt, strict=True))
-        elif not all(key in journal for key in keys):
+        elif missing:
             with progress(f"answers, {self._sampling.samples} a prompt", total=len(items)) as advance:
                 for group in sample(
                     policy.model, policy.tokenizer, prompts, self._sampling, seed=self._seed, pad_id=policy.pad_id,
@@ -234,7 +236,7 @@ class PolicyGradient:
             for asked, each, row in zip(items, rewards, rows, strict=True)
         ]  # fmt: skip
         path = self._folder / f"report-{digest([report, self.fingerprint()])}.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in report))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in report).encode())
         silent = [line["id"] for line in report if not line["signal"]]
         named = f"; none have {', '.join(map(str, silent[:3]))}{', …' if len(silent) > 3 else ''}" if silent else ""
         mean, spread = (np.mean([line[name] for line in report]) for name in ("mean", "sd"))

@@ -179,14 +179,15 @@ def _with_signal(query_store: FeatureStore, objective: Objective) -> list[int]:
         DataError: no query does.
     """
     norms_tQ = np.stack([query_store.norms(t) for t in range(len(query_store.checkpoints))])
-    silent = np.flatnonzero(~norms_tQ.any(axis=0))
+    says_Q = norms_tQ.any(axis=0)
+    silent = np.flatnonzero(~says_Q)
     if len(silent):
         names = ", ".join(query_store.ids[row] for row in silent[:3]) + (", …" if len(silent) > 3 else "")
         say(f"{len(silent)} of {len(query_store)} queries have no gradient at any checkpoint and are left out: {names}")
     if len(silent) == len(query_store):
         advice = getattr(objective, "advice", "name other queries")
         raise DataError(f"no query has a gradient, so there is nothing to choose by: {advice}")
-    return np.flatnonzero(norms_tQ.any(axis=0)).tolist()
+    return np.flatnonzero(says_Q).tolist()
 
 
 def _draw(settings: Settings) -> Run:

@@ -168,6 +168,10 @@ class GradientEncoder:
         self._precondition = None
         if optimizer == "adam":
             self._precondition = AdamPreconditioner(load_moments(path, self._model), self.settings.eps_mode)
+        self._policy = Policy(
+            self._engine, self._tokenizer, self._pad_id, tokens_a_batch(self.settings),
+            checkpoint=str(adapter_fingerprint([path])[0]), load=partial(load_adapter, self._model), here=path,
+        )  # fmt: skip
         self._at = place
 
     def encode(
@@ -183,18 +187,13 @@ class GradientEncoder:
         ``advance`` is told how many more items are done; of an item of several sequences, a part at a time.
         """
         self._move_to(checkpoint, optimizer)
-        path = self.checkpoints[checkpoint]
-        batch_tokens = tokens_a_batch(self.settings)
-        policy = Policy(
-            self._engine, self._tokenizer, self._pad_id, batch_tokens,
-            checkpoint=str(adapter_fingerprint([path])[0]), load=partial(load_adapter, self._model), here=path,
-        )  # fmt: skip
-        rows = objective.rows(items, policy)
+        rows = objective.rows(items, self._policy)
         n_sequences = sum(map(len, rows))
 
         def sequences_done(n: int) -> None:
             advance(n * len(rows) / n_sequences)
 
         return encode_rows(
-            self._engine, rows, self._pad_id, self._projection, batch_tokens, self._precondition, sequences_done
-        )
+            self._engine, rows, self._pad_id, self._projection, tokens_a_batch(self.settings), self._precondition,
+            sequences_done,
+        )  # fmt: skip

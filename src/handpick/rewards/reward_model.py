@@ -4,14 +4,11 @@ Shapes: B conversations of a batch, T tokens of the longest of them.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,10 +16,9 @@ from handpick.choices import Dtype
 from handpick.data.batching import token_batches
 from handpick.data.examples import Message
 from handpick.data.formats import ROLES
-from handpick.data.hub import hub_or_cache
 from handpick.data.render import Renderer
 from handpick.errors import DataError, ModelError
-from handpick.model import compute_dtype, device, load_config, load_tokenizer
+from handpick.model import compute_dtype, device, load_config, load_tokenizer, load_weights
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import record_name
 
@@ -134,17 +130,5 @@ class RewardModel:
     def _model(self) -> nn.Module:
         from transformers import AutoModelForSequenceClassification
 
-        name = self._model_name
-        try:
-            with nullcontext() if Path(name).exists() else hub_or_cache():
-                loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                    name, dtype=self._dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
-                )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ModelError(f"the reward model {name} cannot be loaded: {first_line}") from error
-        model: nn.Module
-        model, report = loaded
-        if missing := sorted(report["missing_keys"]):  # transformers would draw them at random
-            raise ModelError(f"the weights of {name} lack {len(missing)} of the model's, among them {missing[0]}")
+        model = load_weights(AutoModelForSequenceClassification, self._model_name, self._dtype, what="reward model")
         return model.requires_grad_(False).eval().to(device())

@@ -6,7 +6,6 @@ generator seeded by what is in it.
 Legend: P prompts of a group, K samples a prompt, T tokens of the longest prompt.
 """
 
-import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from handpick.fingerprint import Fingerprint, digest
-from handpick.gradients.forward import evaluating
+from handpick.gradients.forward import causal_of, decoder_of, evaluating, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
@@ -77,7 +76,7 @@ def groups(lengths: Sequence[int], samples: int, fits: Callable[[int], int]) -> 
 
 def end_ids(model: nn.Module, also: Collection[int] = ()) -> list[int]:
     """Tokens that end an answer: those that the model's generation settings name, and others."""
-    named = _causal(model).generation_config.eos_token_id
+    named = causal_of(model).generation_config.eos_token_id
     return sorted({*also, *(named if isinstance(named, list) else [named])} - {None})
 
 
@@ -136,7 +135,7 @@ def _draw(
     from transformers import GenerationConfig, StoppingCriteriaList
 
     device = next(model.parameters()).device
-    causal = _causal(model)
+    causal = causal_of(model)
     longest = max(map(len, prompts))
     ids_PT = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask_PT = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
@@ -165,13 +164,9 @@ def _draw(
     return [answers[i : i + n] for i in range(0, len(answers), n)]
 
 
-def _causal(model: nn.Module) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-
-
 def _cache_bytes_a_token(model: nn.Module) -> int:
     """Keys and values of one token, in all layers."""
-    config = _causal(model).config.get_text_config()
+    config = causal_of(model).config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * next(model.parameters()).itemsize)
@@ -184,8 +179,8 @@ def _prefilled(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any
     """
     from transformers import DynamicCache
 
-    causal = _causal(model)
-    decoder = getattr(causal, causal.base_model_prefix, None)
+    causal = causal_of(model)
+    decoder = decoder_of(causal)
     cache = DynamicCache(config=causal.config)
     if ids_PT.shape[1] == 1 or n == 1 or decoder is None:
         return None
@@ -198,11 +193,6 @@ def _prefilled(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any
     ).past_key_values
     cache.batch_repeat_interleave(n)
     return cache
-
-
-def takes_positions(module: nn.Module) -> bool:
-    """Whether a model is told where its tokens stand."""
-    return "position_ids" in inspect.signature(module.forward).parameters
 
 
 class _Stopped:
