@@ -201,11 +201,12 @@ def main() -> None:
         order = np.random.default_rng([7, draw]).permutation(len(usable))[: args.chosen]
         choices[f"random {draw}"] = [usable[i] for i in order]
 
-    evaluation = Evaluation(args.model, renderer, args.runs, args.tests)
+    evaluation: Evaluation | None = None
     first = [case.name for case in cases()]
     for name in ["zero-shot", *sorted(choices, key=lambda n: (n not in first and "random" not in n, n))]:
         if f"tuned {name}" in results.found:
             continue
+        evaluation = evaluation or Evaluation(args.model, renderer, args.runs, args.tests)
         scratch = Path(tempfile.mkdtemp())
         try:
             if name == "zero-shot":
@@ -225,6 +226,8 @@ def main() -> None:
 
 def report(found: dict[str, Any], choices: dict[str, list[str]], pool: Pool, args: argparse.Namespace) -> str:
     kind_of = dict(zip(pool.ids(), pool.column("source"), strict=True))
+    finer_of = dict(zip(pool.ids(), zip(pool.column("source"), pool.column("category"), strict=True), strict=True))
+    words_of = {i: len(pool[row].messages[-1].content.split()) for row, i in enumerate(pool.ids())}
     kinds = [kind for kind, _ in Counter(kind_of.values()).most_common()]
 
     def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -239,6 +242,18 @@ def report(found: dict[str, Any], choices: dict[str, list[str]], pool: Pool, arg
     everything = Counter(kind_of.values())
     rows.append(["the pool", "", *(f"{everything[kind] / len(kind_of):.0%}" for kind in kinds)])
     chosen = table(["choice", "overlap with less-rr", *map(str, kinds)], rows)
+    of_pool = Counter(finer_of.values())
+    firsts = []
+    for name, ids in choices.items():
+        first = ids[: args.tuned_on]
+        like = [finer_of[i] for i in first]
+        shares = [
+            f"{kind[1]} {n / len(first):.0%} ({of_pool[kind] / len(kind_of):.0%} of the pool)"
+            for kind, n in Counter(like).most_common(3)
+        ]
+        gsm8k = sum(kind[1] == "gsm8k" for kind in like) / len(first)
+        firsts.append([name, "; ".join(shares), f"{gsm8k:.0%}", f"{np.median([words_of[i] for i in first]):.0f}"])
+    head = [f"first {args.tuned_on}", "commonest kinds", "gsm8k", "median words of an answer"]
     metrics = list(found["tuned zero-shot"])
     order = ["zero-shot", *choices]
     tuned = table(
@@ -251,7 +266,7 @@ def report(found: dict[str, Any], choices: dict[str, list[str]], pool: Pool, arg
             "# Preferences and rewards",
             f"Shipped model, {len(kind_of):,} candidates, {args.chosen} chosen, fine-tuned on the first "
             f"{args.tuned_on}, {args.tests} held-out records a purpose, one fine-tuning seed.",
-            "## What is chosen", chosen, "## After fine-tuning", tuned,
+            "## What is chosen", chosen, table(head, firsts), "## After fine-tuning", tuned,
             *(["## No choice", "\n".join(refused)] if refused else []),
         ]
     ) + "\n"  # fmt: skip

@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch-tokens", type=int, default=1024)
+    parser.add_argument("--profile", action="store_true", help="the operations that take the time, and nothing else")
     parser.add_argument("--models", nargs="+", choices=["large", "shipped"], default=["large", "shipped"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.md")
     args = parser.parse_args()
@@ -81,6 +82,12 @@ def main() -> None:
         for kind in args.models:
             base = prepare(kind, Path(scratch) / kind, sequences)["base"]
             lines = contenders(Path(scratch) / kind, base)
+            if args.profile:
+                one_round({"Adam": lines["Adam"]}, batches)  # warm
+                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+                    one_round({"Adam": lines["Adam"]}, batches)
+                print(kind, seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12), sep="\n")
+                continue
             for threads in args.threads:
                 torch.set_num_threads(threads)
                 one_round(lines, batches[:: max(1, len(batches) - 1)])  # warm
@@ -91,6 +98,8 @@ def main() -> None:
                     cells.append(f"{median(ratios):.3f} ({ratios[0]:.3f}–{ratios[-1]:.3f})")
                 rows.append("| " + " | ".join(cells) + " |")
                 print(rows[-1], flush=True)
+    if args.profile:
+        return
     cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0] or platform.processor()
     about = f"{cpu}, torch {torch.__version__}, float32; {args.examples} records of the demo pool, {args.rounds} rounds"
     page = "\n".join([f"{about}. Ratios over the floor: median (range).", "", *rows]) + "\n"
