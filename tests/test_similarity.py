@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handpick.errors import FingerprintMismatch, SettingsError, StoreError
-from handpick.similarity import similarity
+from handpick.similarity import StoredSimilarity, candidate_features, query_rows, similarity
 
 
 @dataclass
@@ -34,9 +34,11 @@ class Features:
     def array(self, checkpoint: int) -> NDArray[np.float32]:
         return self.arrays[checkpoint]
 
-    def blocks(self, checkpoint: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    on_disk = array
+
+    def products(self, checkpoint: int, query_QD: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         for first_row in range(0, len(self), self.block):
-            yield first_row, self.arrays[checkpoint][first_row : first_row + self.block]
+            yield first_row, query_QD @ self.arrays[checkpoint][first_row : first_row + self.block].T
 
 
 def features(rows: int, weights: list[float], seed: int, dim: int = 512) -> Features:
@@ -82,13 +84,25 @@ def test_a_file_holds_the_same_bytes_and_nothing_else_is_left(tmp_path: Path) ->
 
 def test_a_broken_run_leaves_no_file_that_looks_finished(tmp_path: Path) -> None:
     class Interrupted(Features):
-        def blocks(self, checkpoint: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-            yield from super().blocks(0)
+        def products(self, checkpoint: int, query_QD: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            yield from super().products(0, query_QD)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         similarity(Interrupted(POOL.arrays, POOL.weights), QUERY, out=tmp_path / "similarity.npy")
     assert not list(tmp_path.iterdir())
+
+
+def test_single_columns_are_those_of_the_whole() -> None:
+    streamed = StoredSimilarity(POOL, query_rows(POOL, QUERY))
+    columns = np.array([44, 0, 7, 7, 13])
+    np.testing.assert_allclose(streamed.columns(columns), similarity(POOL, QUERY)[:, columns], atol=1e-6)
+
+
+def test_candidates_features_give_their_similarity_to_each_other() -> None:
+    columns = np.array([3, 40, 12])
+    features_CE = candidate_features(POOL, columns)
+    np.testing.assert_allclose(features_CE @ features_CE.T, by_loops(POOL, POOL)[np.ix_(columns, columns)], atol=1e-6)
 
 
 def test_another_space_is_refused() -> None:
@@ -104,10 +118,10 @@ def test_another_number_of_checkpoints_is_refused() -> None:
 
 def test_a_pool_whose_blocks_fall_short_is_refused() -> None:
     class Short(Features):
-        def blocks(self, checkpoint: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-            yield 0, self.arrays[checkpoint][:10]
+        def products(self, checkpoint: int, query_QD: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            yield 0, query_QD @ self.arrays[checkpoint][:10].T
 
-    with pytest.raises(StoreError, match="checkpoint 0 have 10 rows of 45"):
+    with pytest.raises(StoreError, match="have 10 rows of 45"):
         similarity(Short(POOL.arrays, POOL.weights), QUERY)
 
 

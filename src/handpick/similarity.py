@@ -3,7 +3,7 @@
 S[q, n] = Σ_t w_t ⟨x_t(q), x_t(n)⟩ over unit rows x_t of the checkpoints t (LESS, Xia et al. ICML 2024,
 arXiv 2402.04333, equation 3; methods.md, section 2).
 
-Shapes: Q queries, N candidates, B candidates of a block, D features.
+Shapes: Q queries, N candidates, B candidates of a block, C columns asked for, D features, T checkpoints.
 """
 
 import os
@@ -19,14 +19,22 @@ from numpy.typing import ArrayLike, NDArray
 from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import require_same
 
+Floats = NDArray[np.float32]
+
+_GATHERED = 1 << 24  # features of single candidates that are held at a time
+
 
 class _Manifest(Protocol):
     @property
     def space(self) -> Mapping[str, Any]: ...
 
 
+class _Rows(Protocol):
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Floats: ...
+
+
 class Features(Protocol):
-    """What is read of a feature store: unit rows, float32, a block or a whole checkpoint at a time."""
+    """What is read of a feature store: unit rows, float32."""
 
     @property
     def manifest(self) -> _Manifest: ...
@@ -36,22 +44,19 @@ class Features(Protocol):
 
     def __len__(self) -> int: ...
 
-    def blocks(self, checkpoint: int) -> Iterator[tuple[int, NDArray[np.float32]]]: ...
+    def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]: ...
 
     def array(self, checkpoint: int) -> ArrayLike: ...
 
+    def on_disk(self, checkpoint: int) -> _Rows: ...
 
-def similarity(pool: Features, query: Features, *, out: Path | None = None) -> NDArray[np.float32]:
-    """The similarity matrix, float32 (Q, N), with the checkpoint weights of the pool's store.
 
-    The pool is streamed a block at a time; the queries are held whole. With ``out`` the matrix is a
-    ``.npy`` file, returned as a read-only memory map, and need not fit in memory. The file is written
-    under another name and renamed when complete: a file of that name is a finished one.
+def query_rows(pool: Features, query: Features) -> list[Floats]:
+    """The queries' unit rows, (Q, D) a checkpoint.
 
     Raises:
         FingerprintMismatch: the two stores do not share a space.
         SettingsError: they hold different numbers of checkpoints.
-        StoreError: the pool's blocks do not add up to its rows, or ``out`` cannot be written.
     """
     require_same(pool.manifest.space, query.manifest.space, what="the space of the pool's features")
     if len(query.weights) != len(pool.weights):
@@ -59,32 +64,108 @@ def similarity(pool: Features, query: Features, *, out: Path | None = None) -> N
             f"the query's features have {len(query.weights)} checkpoints and the pool's {len(pool.weights)}; "
             "represent both with the same checkpoints"
         )
+    return [np.asarray(query.array(t), dtype=np.float32) for t in range(len(pool.weights))]
+
+
+class StoredSimilarity:
+    """The similarity of some queries to all of a store, computed whenever it is read; nothing of size N is kept.
+
+    Args:
+        pool: the store.
+        query_TQD: the queries' rows at every checkpoint, of one number.
+    """
+
+    def __init__(self, pool: Features, query_TQD: Sequence[Floats]) -> None:
+        self._pool = pool
+        self._weighted_TQD = [
+            np.float32(weight) * query_QD for weight, query_QD in zip(pool.weights, query_TQD, strict=True)
+        ]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._weighted_TQD[0]), len(self._pool)
+
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
+        """As ``algorithms.Similarity``, a shard of the store at a time.
+
+        Raises:
+            StoreError: the store's rows are not those it says it has.
+        """
+        passes = [self._pool.products(t, weighted_QD) for t, weighted_QD in enumerate(self._weighted_TQD)]
+        rows_read = 0
+        for (start, similarity_QB), *others in zip(*passes, strict=False):
+            for _, more_QB in others:
+                similarity_QB += more_QB
+            rows_read = start + similarity_QB.shape[1]
+            yield start, similarity_QB
+        if rows_read != len(self._pool):
+            raise StoreError(
+                f"the pool's features have {rows_read} rows of {len(self._pool)}; verify the store, or represent the "
+                "pool again"
+            )
+
+    def columns(self, columns_C: NDArray[np.int64]) -> Floats:
+        """As ``algorithms.Similarity``; from single rows of the store."""
+        similarity_QC = np.zeros((self.shape[0], len(columns_C)), np.float32)
+        for t, weighted_QD in enumerate(self._weighted_TQD):
+            rows = self._pool.on_disk(t)
+            step = max(1, _GATHERED // weighted_QD.shape[1])
+            for start in range(0, len(columns_C), step):
+                some = slice(start, start + step)
+                similarity_QC[:, some] += weighted_QD @ rows[columns_C[some]].T
+        return similarity_QC
+
+
+def candidate_features(pool: Features, columns_C: NDArray[np.int64]) -> Floats:
+    """Features of some candidates whose inner products are their similarities to each other, float32 (C, T·D)."""
+    stored_T = [pool.on_disk(t) for t in range(len(pool.weights))]
+    return np.concatenate(
+        [np.float32(np.sqrt(w)) * rows[columns_C] for w, rows in zip(pool.weights, stored_T, strict=True)], axis=1
+    )
+
+
+def similarity(pool: Features, query: Features, *, out: Path | None = None) -> Floats:
+    """The similarity matrix, float32 (Q, N), with the checkpoint weights of the pool's store.
+
+    The pool is streamed a block at a time; the queries are held whole. With ``out`` as in ``written``.
+
+    Raises:
+        FingerprintMismatch, SettingsError: as ``query_rows``.
+        StoreError: the pool's blocks do not add up to its rows, or ``out`` cannot be written.
+    """
+    return written(StoredSimilarity(pool, query_rows(pool, query)), out)
+
+
+class Readable(Protocol):
+    """What is read to write it down: an ``algorithms.Similarity``."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]: ...
+
+
+def written(similarity: Readable, out: Path | None) -> Floats:
+    """A similarity as a whole matrix, float32 (Q, N).
+
+    With ``out`` it is a ``.npy`` file, returned as a read-only memory map, and need not fit in memory. The file is
+    written under another name and renamed when complete: a file of that name is a finished one.
+
+    Raises:
+        StoreError: ``out`` cannot be written.
+    """
     if out is None:
-        similarity_QN = np.empty((len(query), len(pool)), dtype=np.float32)
-        _fill(similarity_QN, pool, query)
+        similarity_QN = np.empty(similarity.shape, dtype=np.float32)
+        _fill(similarity_QN, similarity)
         return similarity_QN
-    with _new_npy(out, (len(query), len(pool))) as similarity_QN:
-        _fill(similarity_QN, pool, query)
+    with _new_npy(out, similarity.shape) as similarity_QN:
+        _fill(similarity_QN, similarity)
     return np.load(out, mmap_mode="r")  # type: ignore[no-any-return]
 
 
-def _fill(similarity_QN: NDArray[np.float32], pool: Features, query: Features) -> None:
-    n_candidates = similarity_QN.shape[1]
-    for checkpoint, weight in enumerate(pool.weights):
-        query_QD = np.asarray(query.array(checkpoint), dtype=np.float32) * np.float32(weight)
-        rows_read = 0
-        for first_row, block_BD in pool.blocks(checkpoint):
-            columns = slice(first_row, first_row + len(block_BD))
-            if checkpoint == 0:
-                similarity_QN[:, columns] = query_QD @ block_BD.T
-            else:
-                similarity_QN[:, columns] += query_QD @ block_BD.T
-            rows_read += len(block_BD)
-        if rows_read != n_candidates:
-            raise StoreError(
-                f"the pool's features of checkpoint {checkpoint} have {rows_read} rows of {n_candidates}; "
-                "verify the store, or represent the pool again"
-            )
+def _fill(similarity_QN: Floats, similarity: Readable) -> None:
+    for start, block_QB in similarity.blocks():
+        similarity_QN[:, start : start + block_QB.shape[1]] = block_QB
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 import functools
 import operator
 import tracemalloc
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from handpick.algorithms import pick
+from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.nearest import nearest_columns
 
 Pick = tuple[int, float, int]  # column, score, query
 Oracle = Callable[[NDArray[np.floating], int, list[str]], list[Pick]]
@@ -115,21 +116,70 @@ def test_round_robin_refills_its_lists_exactly(kind: str) -> None:
         assert pick(matrix, budget, "round-robin").columns.tolist() == expected
 
 
-def test_round_robin_reads_each_row_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+class Streamed(Matrix):
+    """A similarity that is read in passes of small blocks, and counts them."""
+
+    def __init__(self, similarity_QN: NDArray[np.floating], width: int) -> None:
+        super().__init__(similarity_QN)
+        self._given = similarity_QN
+        self._width = width
+        self.passes = 0
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
+        self.passes += 1
+        for start in range(0, self._given.shape[1], self._width):
+            block = self._given[:, start : start + self._width].copy()
+            yield start, block
+            block[:] = np.nan  # whoever keeps a block keeps this
+
+
+@pytest.mark.parametrize("algorithm", ORACLES)
+@settings(max_examples=150, deadline=None)
+@given(case=cases(), width=st.integers(1, 5))
+def test_a_similarity_in_blocks_gives_the_same(
+    algorithm: str, case: tuple[NDArray[np.floating], int, list[str]], width: int
+) -> None:
+    matrix, budget, subtasks = case
+    expected = pick(matrix, budget, algorithm, subtasks=subtasks)
+    picks = pick(Streamed(matrix, width), budget, algorithm, subtasks=subtasks)
+    assert picks.columns.tolist() == expected.columns.tolist()
+    assert picks.scores.tolist() == expected.scores.tolist()
+    assert picks.queries.tolist() == expected.queries.tolist()
+
+
+def test_round_robin_reads_the_similarity_a_few_times_only() -> None:
     """The worst case: all queries want the same, so each list of twice its share runs dry again and again."""
-    round_robin = import_module("handpick.algorithms.round_robin")  # the package's attribute is the function
-    reads = 0
-    first_columns = round_robin.first_columns
-
-    def counted(*arguments: object) -> NDArray[np.int64]:
-        nonlocal reads
-        reads += 1
-        return first_columns(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(round_robin, "first_columns", counted)
     matrix = np.tile(np.random.default_rng(0).standard_normal(4096).astype(np.float32), (16, 1))
-    pick(matrix, 2048, "round-robin")
-    assert reads <= 16 * (1 + np.log2(16))
+    streamed = Streamed(matrix, 100)
+    pick(streamed, 2048, "round-robin")
+    assert 1 < streamed.passes <= 1 + np.log2(16)
+    different = Streamed(np.random.default_rng(0).standard_normal((16, 4096)).astype(np.float32), 100)
+    pick(different, 256, "round-robin")
+    assert different.passes == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(matrix=st.one_of(tied_matrices, float_matrices), data=st.data())
+def test_nearest_columns_are_the_head_of_a_full_sort(matrix: NDArray[np.floating], data: st.DataObject) -> None:
+    n_candidates = matrix.shape[1]
+    length = data.draw(st.integers(1, n_candidates))
+    without = data.draw(hnp.arrays(np.bool_, n_candidates))
+    without[data.draw(st.integers(0, n_candidates - 1))] = False
+    nearest = nearest_columns(Streamed(matrix, data.draw(st.integers(1, 5))), length, without)
+    largest = largest_of_columns(matrix)
+    for query, row in enumerate(matrix):
+        order = [n for n in in_order([float(value) for value in row], largest) if not without[n]]
+        assert nearest.columns[query].tolist() == order[:length]
+        assert nearest.scores[query].tolist() == [row[n] for n in order[:length]]
+
+
+@pytest.mark.parametrize("algorithm", ["round-robin"])
+def test_balanced_subtasks_take_turns(algorithm: str) -> None:
+    matrix = np.random.default_rng(1).standard_normal((4, 60)).astype(np.float32)
+    picks = pick(matrix, 12, algorithm, subtasks=["a", "a", "a", "b"], balanced=True)
+    assert picks.queries.tolist() == [0, 3, 1, 3, 2, 3, 0, 3, 1, 3, 2, 3]
+    each_has_one = pick(matrix, 12, algorithm, subtasks=["a", "b", "c", "d"], balanced=True)
+    assert each_has_one.columns.tolist() == pick(matrix, 12, algorithm).columns.tolist()
 
 
 def test_round_robin_does_not_copy_the_similarity() -> None:

@@ -15,10 +15,10 @@ from handpick.store.codec import CODECS, Storage
 from handpick.store.memory import _left, available_bytes
 from tests.store import writer
 
-ERROR = {"float32": 1e-6, "float16": 2**-11}  # of a feature, relative to its row's norm
+ERROR = {"float32": 1e-6, "float16": 2**-11, "int8": 1 / 254 + 1e-6}  # of a feature, relative to its row's norm
 
 
-@pytest.mark.parametrize("storage", CODECS)
+@pytest.mark.parametrize("storage", ERROR)
 def test_round_trip(tmp_path: Path, storage: Storage) -> None:
     writer.write(FeatureStore.create(tmp_path / "store", writer.manifest(storage=storage)))
 
@@ -37,6 +37,29 @@ def test_round_trip(tmp_path: Path, storage: Storage) -> None:
         assert raw_ND.dtype == np.float32
         assert np.all(np.abs(raw_ND - expected_ND) <= ERROR[storage] * norms_N[:, None])
     assert (store.norms() == 0).sum() == sum(bool(writer.shard_ids(shard)) for shard in store.shards())
+
+
+def test_one_bit_keeps_signs_and_norms(tmp_path: Path) -> None:
+    writer.write(FeatureStore.create(tmp_path / "store", writer.manifest(storage="1bit")))
+    store = FeatureStore.open(tmp_path / "store")
+    for checkpoint in range(2):
+        given_ND = np.concatenate([writer.shard_features(checkpoint, shard) for shard in store.shards()])
+        norms_N = np.linalg.norm(given_ND.astype(np.float64), axis=1)
+        unit_ND = np.asarray(store.array(checkpoint))
+        np.testing.assert_allclose(unit_ND, np.where(given_ND > 0, 1, -1) / np.sqrt(24) * (norms_N > 0)[:, None], 1e-6)
+        np.testing.assert_allclose(store.norms(checkpoint), norms_N, rtol=1e-6)
+
+
+@pytest.mark.parametrize("storage", CODECS)
+def test_products_are_those_of_the_rows_that_are_read(tmp_path: Path, storage: Storage) -> None:
+    store = writer.write(FeatureStore.create(tmp_path / "store", writer.manifest(storage=storage)))
+    query_QD = np.random.default_rng(0).normal(size=(3, writer.DIM)).astype(np.float32)
+    for checkpoint in range(2):
+        expected_QN = query_QD @ np.asarray(store.array(checkpoint)).T
+        found_QN = np.empty_like(expected_QN)
+        for start, block_QB in store.products(checkpoint, query_QD):
+            found_QN[:, start : start + block_QB.shape[1]] = block_QB
+        np.testing.assert_allclose(found_QN, expected_QN, atol=1e-6)
 
 
 @pytest.mark.parametrize("normalized", [True, False])

@@ -5,7 +5,7 @@ A new algorithm is one new file and one line in ALGORITHMS.
 Shapes: Q queries, N candidates, B budget.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from handpick.algorithms.checks import checked_request
 from handpick.algorithms.doubly_greedy import doubly_greedy
 from handpick.algorithms.mean_max import mean_max
-from handpick.algorithms.protocol import Algorithm, Picks
+from handpick.algorithms.protocol import Algorithm, Picks, Similarity
 from handpick.algorithms.round_robin import round_robin
+from handpick.algorithms.settings import AlgorithmSettings
 from handpick.algorithms.uniform_random import uniform_random
 from handpick.choices import look_up
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ALGORITHMS", "Algorithm", "Picks", "find", "pick", "rank"]
+__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmSettings", "Picks", "Similarity", "find", "pick", "rank"]
 
 ALGORITHMS: dict[str, Algorithm] = {
     "mean-max": Algorithm(
@@ -53,12 +54,15 @@ def find(algorithm: str) -> Algorithm:
 
 
 def pick(
-    similarity_QN: "NDArray[np.floating[Any]] | torch.Tensor",
+    similarity_QN: "NDArray[np.floating[Any]] | torch.Tensor | Similarity",
     budget: int,
     algorithm: str = "round-robin",
     *,
     subtasks: Sequence[str] | None = None,
     seed: int = 0,
+    balanced: bool = False,
+    candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    settings: AlgorithmSettings | None = None,
 ) -> Picks:
     """Choose ``budget`` candidates and say, for each, what it was ranked on and which query it is for.
 
@@ -67,18 +71,21 @@ def pick(
 
     Args:
         similarity_QN: float16, float32, float64 or bfloat16 (Q, N), NumPy array, memory map or torch
-            tensor; compared at its own precision.
+            tensor, compared at its own precision; or a ``Similarity`` that is computed as it is read.
         budget: number of candidates to choose, from 1 to N.
         algorithm: a name in ALGORITHMS.
         subtasks: one label a query; algorithms that do not read labels ignore them.
         seed: for algorithms that draw; the others ignore it.
+        balanced: every subtask counts the same, however many queries it has.
+        candidates: features (C, E) of some columns, for algorithms that compare candidates with each other.
+        settings: of the algorithms.
 
     Raises:
         SimilarityError: the similarity is not a Q × N array of finite floats with Q, N ≥ 1.
         SettingsError: a setting is out of range or names no algorithm.
     """
     entry = find(algorithm)
-    return entry.choose(checked_request(similarity_QN, budget, subtasks, seed))
+    return entry.choose(checked_request(similarity_QN, budget, subtasks, seed, balanced, candidates, settings))
 
 
 def rank(

@@ -5,13 +5,15 @@ Shapes: Q queries, N candidates.
 
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.protocol import Request, Similarity
+from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.protocol import Request, Similarity, Values
+from handpick.algorithms.settings import AlgorithmSettings
 from handpick.errors import SettingsError, SimilarityError
 
 if TYPE_CHECKING:
@@ -22,15 +24,39 @@ _BLOCK = 1 << 20
 
 
 def checked_request(
-    similarity_QN: "NDArray[Any] | torch.Tensor", budget: int, subtasks: Sequence[str] | None, seed: int
+    similarity_QN: "NDArray[Any] | torch.Tensor | Similarity",
+    budget: int,
+    subtasks: Sequence[str] | None = None,
+    seed: int = 0,
+    balanced: bool = False,
+    candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    settings: AlgorithmSettings | None = None,
 ) -> Request:
     """A request that algorithms can trust.
+
+    An array is looked at now; one that is computed as it is read, as it is read.
 
     Raises:
         SimilarityError: not a Q × N array of floats with Q, N ≥ 1, or a value in it is not finite.
         SettingsError: ``budget`` is no whole number from 1 to N, ``subtasks`` has not one label a
-            query, or ``seed`` is negative.
+            query, or is missing where they are to be balanced, or ``seed`` is negative.
     """
+    similarity = _Finite(similarity_QN) if hasattr(similarity_QN, "blocks") else _checked_matrix(similarity_QN)
+    n_queries, n_candidates = similarity.shape
+    checked_budget = _checked_budget(budget, n_candidates)
+    if subtasks is not None and len(subtasks) != n_queries:
+        raise SettingsError(
+            f"there are {len(subtasks)} subtask labels for {n_queries} queries; give one label a query, or none at all"
+        )
+    if balanced and subtasks is None:
+        raise SettingsError("there are no subtasks to balance: give one label a query")
+    if seed < 0:
+        raise SettingsError(f"the seed is {seed}; give 0 or more")
+    labels = None if subtasks is None else tuple(subtasks)
+    return Request(similarity, checked_budget, labels, seed, balanced, candidates, settings or AlgorithmSettings())
+
+
+def _checked_matrix(similarity_QN: object) -> Matrix:
     array_QN = _as_numpy(similarity_QN)
     if array_QN.ndim != 2 or 0 in array_QN.shape:
         raise SimilarityError(
@@ -38,16 +64,27 @@ def checked_request(
         )
     if array_QN.dtype.kind != "f":
         raise SimilarityError(f"the similarity holds {array_QN.dtype}; give float16, float32 or float64")
-    n_queries, n_candidates = array_QN.shape
-    checked_budget = _checked_budget(budget, n_candidates)
-    if subtasks is not None and len(subtasks) != n_queries:
-        raise SettingsError(
-            f"there are {len(subtasks)} subtask labels for {n_queries} queries; give one label a query, or none at all"
-        )
-    if seed < 0:
-        raise SettingsError(f"the seed is {seed}; give 0 or more")
-    _require_finite(array_QN)
-    return Request(array_QN, checked_budget, None if subtasks is None else tuple(subtasks), seed)
+    for query, row_N in enumerate(array_QN):
+        for start in range(0, row_N.size, _BLOCK):
+            _require_finite(row_N[start : start + _BLOCK], query, start)
+    return Matrix(array_QN)
+
+
+class _Finite:
+    """A similarity whose every block is looked at before anybody uses it."""
+
+    def __init__(self, similarity: Any) -> None:
+        self._similarity: Similarity = similarity
+        self.shape = self._similarity.shape
+
+    def blocks(self) -> Iterator[tuple[int, Values]]:
+        for start, block_QB in self._similarity.blocks():
+            for query, row_B in enumerate(block_QB):
+                _require_finite(row_B, query, start)
+            yield start, block_QB
+
+    def columns(self, columns_C: NDArray[np.int64]) -> Values:
+        return self._similarity.columns(columns_C)
 
 
 def _as_numpy(similarity_QN: object) -> NDArray[Any]:
@@ -73,13 +110,11 @@ def _checked_budget(budget: object, n_candidates: int) -> int:
     return count
 
 
-def _require_finite(similarity_QN: Similarity) -> None:
-    for query, row_N in enumerate(similarity_QN):
-        for start in range(0, row_N.size, _BLOCK):
-            finite = np.isfinite(row_N[start : start + _BLOCK])
-            if not finite.all():
-                column = start + int(np.argmin(finite))
-                raise SimilarityError(
-                    f"the similarity of query {query} (row) and candidate {column} (column) is {row_N[column]}; "
-                    "recompute it, or leave that query or candidate out"
-                )
+def _require_finite(row_B: Values, query: int, start: int) -> None:
+    finite_B = np.isfinite(row_B)
+    if not finite_B.all():
+        column = int(np.argmin(finite_B))
+        raise SimilarityError(
+            f"the similarity of query {query} (row) and candidate {start + column} (column) is {row_B[column]}; "
+            "recompute it, or leave that query or candidate out"
+        )

@@ -1,16 +1,35 @@
 """What an algorithm is given, what it gives back, and its line in the table.
 
-Shapes: Q queries, N candidates, B budget.
+Shapes: Q queries, N candidates, B budget or columns of a block, C columns asked for, E features.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Similarity = NDArray[np.floating[Any]]
+from handpick.algorithms.settings import AlgorithmSettings
+
+Values = NDArray[np.floating[Any]]
+
+
+class Similarity(Protocol):
+    """Q × N similarities, all finite, that need not fit in memory: read in passes, a block of columns at a time."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, N)."""
+
+    def blocks(self) -> Iterator[tuple[int, Values]]:
+        """One pass: all columns in order, as the first column's number and the values (Q, B), not to be written to.
+
+        Every pass gives the same values. A block may be a view that the next one overwrites.
+        """
+
+    def columns(self, columns_C: NDArray[np.int64]) -> Values:
+        """The values of some columns, (Q, C), in new memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,14 +39,18 @@ class Request:
     An algorithm reads the fields it needs and no others, so that a field added for a new algorithm
     changes none of the old ones.
 
-    ``similarity`` (Q, N) is finite, of any float type, and may be a memory map: it is read, never written,
-    and never copied whole. ``budget`` is from 1 to N. ``subtasks`` has a label for every query.
+    ``budget`` is from 1 to N. ``subtasks`` has a label for every query. With ``balanced`` every subtask counts the
+    same, however many queries it has. ``candidates`` gives the features of some columns, float32 (C, E), whose inner
+    products are the candidates' similarities to each other; None where there are no features.
     """
 
     similarity: Similarity
     budget: int
     subtasks: tuple[str, ...] | None = None
     seed: int = 0
+    balanced: bool = False
+    candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
+    settings: AlgorithmSettings = field(default_factory=AlgorithmSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +71,12 @@ class Algorithm:
     """One line of the table of algorithms.
 
     ``reads`` names the fields of Request it reads beside the similarity and the budget; it ignores the rest.
+    ``whole`` says that it goes through the similarity many times or in no order, so that one which is computed as it
+    is read should be written down first.
     """
 
     choose: Callable[[Request], Picks]
     summary: str
     source: str
     reads: frozenset[str] = frozenset()
+    whole: bool = False

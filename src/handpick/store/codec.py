@@ -1,6 +1,6 @@
 """How features are stored: one entry of ``CODECS`` a storage type, apart from the type they are computed in.
 
-Legend: N rows, D features a row.
+Legend: N rows, D features a row, Q queries, P bytes of packed bits.
 
 Every stored tensor has the row as its first axis, so that a few rows can be read without the rest.
 """
@@ -15,15 +15,18 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Tensors = dict[str, npt.NDArray[Any]]
 
-Storage = Literal["float32", "float16"]
+Storage = Literal["float32", "float16", "int8", "1bit"]
+
+# Values that are widened at a time, to be multiplied while they are still in a CPU's cache.
+_WIDENED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
     """Between unit rows in float32 and the tensors that stand for them in a file.
 
-    ``encode`` takes ``unit_ND``; ``decode`` takes what it gave and D, which packed types do not carry,
-    and returns new memory.
+    ``encode`` takes ``unit_ND``; ``decode`` takes what it gave (with the norms) and D, which packed types do not
+    carry, and returns new memory. A row of norm 0 is zeros again.
     """
 
     encode: Callable[[Floats], Tensors]
@@ -37,9 +40,34 @@ def _float_codec(dtype: type[np.floating[Any]]) -> Codec:
     )
 
 
+def _encode_int8(unit_ND: Floats) -> Tensors:
+    """A scale a row: its largest magnitude becomes 127, so that an error is at most half of 1/127 of it."""
+    scale_N = np.max(np.abs(unit_ND), axis=1, initial=0) / np.float32(127)
+    divisor_N1 = np.where(scale_N > 0, scale_N, np.float32(1))[:, None]
+    return {"features": np.rint(unit_ND / divisor_N1).astype(np.int8), "scales": scale_N.astype(np.float32)}
+
+
+def _decode_int8(tensors: Tensors, dim: int) -> Floats:
+    features_ND: Floats = tensors["features"].reshape(-1, dim).astype(np.float32)
+    features_ND *= tensors["scales"][:, None]
+    return features_ND
+
+
+def _decode_signs(tensors: Tensors, dim: int) -> Floats:
+    """±1/√D: a row of signs at unit norm."""
+    bits_ND = np.unpackbits(tensors["signs"], axis=1, count=dim)
+    height_N1 = np.where(tensors["norms"] > 0, np.float32(1 / np.sqrt(dim)), np.float32(0))[:, None]
+    features_ND: Floats = bits_ND.astype(np.float32)
+    features_ND -= np.float32(0.5)
+    features_ND *= 2 * height_N1
+    return features_ND
+
+
 CODECS: Mapping[Storage, Codec] = {
     "float32": _float_codec(np.float32),
     "float16": _float_codec(np.float16),
+    "int8": Codec(_encode_int8, _decode_int8),
+    "1bit": Codec(lambda unit_ND: {"signs": np.packbits(unit_ND > 0, axis=1)}, _decode_signs),
 }
 
 
@@ -71,3 +99,19 @@ def decode(tensors: Tensors, storage: Storage, dim: int, *, normalized: bool) ->
     if not normalized:
         rows_ND *= tensors["norms"][:, None]
     return rows_ND
+
+
+def products(query_QD: Floats, tensors: Tensors, storage: Storage) -> Floats:
+    """Inner products of queries and stored unit rows, float32 (Q, N); no more rows are widened at a time than needed."""
+    dim = query_QD.shape[1]
+    if storage == "float32":
+        products_QN: Floats = query_QD @ tensors["features"].reshape(-1, dim).T
+        return products_QN
+    n_rows = len(tensors["norms"])
+    products_QN = np.empty((len(query_QD), n_rows), np.float32)
+    step = max(1, _WIDENED // dim)
+    for start in range(0, n_rows, step):
+        rows = slice(start, start + step)
+        some = {name: tensor[rows] for name, tensor in tensors.items()}
+        products_QN[:, rows] = query_QD @ CODECS[storage].decode(some, dim).T
+    return products_QN

@@ -173,9 +173,13 @@ class FeatureStore:
         Raises:
             StoreError: a shard is damaged.
         """
-        lazy = FeatureArray(self.rows(), checkpoint, normalized=normalized)
+        lazy = self.on_disk(checkpoint, normalized)
         fits = len(lazy) * self.dim * lazy.dtype.itemsize <= available_bytes() / 2
         return np.asarray(lazy) if fits else lazy
+
+    def on_disk(self, checkpoint: int = 0, normalized: bool = True) -> FeatureArray:
+        """Features as ``array`` gives them, of which only the rows that are asked for are read."""
+        return FeatureArray(self.rows(), checkpoint, normalized=normalized)
 
     def norms(self, checkpoint: int = 0) -> Floats:
         """Norms of the rows as they came, float32 (N,).
@@ -192,6 +196,16 @@ class FeatureStore:
             StoreError: a shard is damaged.
         """
         return self.rows().blocks(checkpoint, normalized=normalized)
+
+    def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]:
+        """Inner products of queries and all unit rows, a shard at a time: the first row's number, and float32 (Q, B).
+
+        Stored rows are multiplied as they are read; none is kept.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        return self.rows().products(checkpoint, query_QD)
 
     def verify(self) -> list[str]:
         """All that is wrong, one sentence each, after reading every byte; empty when the store is whole.

@@ -1,9 +1,10 @@
 """The rows of a store in order, read shard by shard.
 
-Legend: N rows, D features a row, B rows of one shard.
+Legend: N rows, D features a row, B rows of one shard, Q queries.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handpick.errors import StoreError
-from handpick.store.codec import Floats, decode
+from handpick.store.codec import Floats, Tensors, decode, products
 from handpick.store.manifest import Manifest, Shard
 from handpick.store.shard_file import how_to_mend, map_tensors, read_sidecar, shard_path, sidecar_path
 
@@ -74,6 +75,27 @@ class Rows:
         for index in range(len(self.shards)):
             if self.starts[index] < self.starts[index + 1]:
                 yield int(self.starts[index]), self.read(checkpoint, index, slice(None), normalized=normalized)
+
+    def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]:
+        """The first row of each shard that has any, and its rows' inner products with some queries, float32 (Q, B).
+
+        The rows are at unit norm. While a shard is multiplied, the next one is read.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        indices = [index for index in range(len(self.shards)) if self.starts[index] < self.starts[index + 1]]
+
+        def read(index: int) -> Tensors:
+            return {name: np.array(tensor) for name, tensor in self._tensors(checkpoint, index).items()}
+
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(read, indices[0]) if indices else None
+            for index, following in zip(indices, [*indices[1:], None], strict=True):
+                assert coming is not None  # there is one for every index
+                tensors = coming.result()
+                coming = None if following is None else reader.submit(read, following)
+                yield int(self.starts[index]), products(query_QD, tensors, self.manifest.storage)
 
     def norms(self, checkpoint: int) -> Floats:
         """Norms of all rows, float32 (N,).

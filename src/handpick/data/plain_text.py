@@ -1,0 +1,15 @@
+"""A conversation as text, for what reads text and knows no model's template."""
+
+from collections.abc import Sequence
+
+from handpick.data.examples import Message
+
+
+def contents(messages: Sequence[Message]) -> str:
+    """What was said, a turn behind the other, and nothing else: for what counts words."""
+    return "\n".join(message.content for message in messages)
+
+
+def conversation(messages: Sequence[Message]) -> str:
+    """Who said what, in the Tulu form: for sentence encoders."""
+    return "\n".join(f"<|{message.role}|>\n{message.content}" for message in messages)
