@@ -1,40 +1,121 @@
-"""The named methods: each a representation, an objective and a selection algorithm, as its paper has it."""
+"""What there is to choose from: representations, objectives, and the named methods, each a product of them and a
+selection algorithm, as its paper has it."""
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from handpick.choices import ObjectiveName, Optimizer, look_up
+from handpick.choices import ObjectiveName, Optimizer, RepresentationName, look_up
+
+
+class Entry(NamedTuple):
+    """What a thing is, in one line, and whose."""
+
+    summary: str
+    source: str
+
+
+class Kind(NamedTuple):
+    """A line of the table of representations.
+
+    ``gives``: features, from which candidates can be compared with each other too; the similarity itself; or one score
+    a candidate, the same for every query. ``needs``: the language model; the query.
+    """
+
+    summary: str
+    source: str
+    gives: Literal["features", "similarity", "scores", "nothing"]
+    needs_model: bool
+    needs_query: bool = True
+
+
+REPRESENTATIONS: dict[RepresentationName, Kind] = {
+    "gradient": Kind(
+        "gradient of the loss at a LoRA warmup's checkpoints, projected", "LESS, arXiv 2402.04333", "features", True
+    ),
+    "whitened": Kind(
+        "the same, the query's side through the inverse of the pool's covariance", "ours, after TRAK, arXiv 2303.14186",
+        "features", True,
+    ),
+    "gist": Kind(
+        "gradient in the subspace of the queries' gradients", "GIST, arXiv 2602.18584", "features", True
+    ),
+    "rds+": Kind(
+        "position-weighted mean of the last hidden states", "Ivison et al., arXiv 2503.01807", "features", True
+    ),
+    "embed": Kind("sentence embedding of the conversation", "TIS, arXiv 2602.14696", "features", False),
+    "bm25": Kind("BM25 of the query's words in an example", "Robertson and Zaragoza 2009", "similarity", False),
+    "dsir": Kind("log importance weight of hashed n-grams", "DSIR, arXiv 2302.03169", "scores", False),
+    "perplexity": Kind("of the response, under the model", "Yin and Rush, arXiv 2410.16208", "scores", True, False),
+    "ifd": Kind(
+        "loss of the response with the prompt over without", "Li et al., arXiv 2308.12032", "scores", True, False
+    ),
+    "length": Kind("tokens of the response", "Zhao et al., arXiv 2402.04833", "scores", True, False),
+    "none": Kind("nothing at all", "baseline", "nothing", False, False),
+}  # fmt: skip
+
+OBJECTIVES: dict[ObjectiveName, Entry] = {
+    "next-token": Entry("mean cross-entropy of the response", "LESS, arXiv 2402.04333"),
+    "preference": Entry("that one answer is preferred to another: dpo, ipo or simpo", "ROSE, arXiv 2412.00631"),
+    "reward": Entry("policy gradient of a reward, over the model's own answers", "NICE, ICML 2025"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """One line of the table.
 
-    ``optimizer`` is the pool side's, None where no features are needed at all; ``objective`` is the query side's.
+    ``optimizer`` (the pool side's) and ``objective`` (the query side's) are the gradient representations' alone.
     """
 
-    optimizer: Optimizer | None
+    representation: RepresentationName
     algorithm: str
     summary: str
     source: str
+    optimizer: Optimizer = "adam"
     objective: ObjectiveName = "next-token"
 
 
 METHODS: dict[str, Method] = {
     "less-rr": Method(
-        "adam", "round-robin", "Adam-preconditioned LoRA gradients, queries take turns", "TIS, arXiv 2602.14696"
+        "gradient", "round-robin", "Adam-preconditioned LoRA gradients, queries take turns", "TIS, arXiv 2602.14696"
     ),
     "less": Method(
-        "adam", "mean-max", "Adam-preconditioned LoRA gradients, best mean over a subtask", "LESS, arXiv 2402.04333"
+        "gradient", "mean-max", "the same, best mean over a subtask", "LESS, arXiv 2402.04333"
     ),
+    "less-uot": Method("gradient", "uot", "the same, by unbalanced optimal transport", "TIS, arXiv 2602.14696"),
     "rose": Method(
-        "adam", "mean-max", "as less, for what is preferred: queries are pairs", "ROSE, arXiv 2412.00631", "preference"
+        "gradient", "mean-max", "as less, for what is preferred: queries are pairs", "ROSE, arXiv 2412.00631",
+        objective="preference",
     ),
     "nice": Method(
-        "adam", "mean-max", "as less, for what is rewarded: queries need no answers", "NICE, ICML 2025", "reward"
+        "gradient", "mean-max", "as less, for what is rewarded: queries need no answers", "NICE, ICML 2025",
+        objective="reward",
     ),
-    "gradient-rr": Method("sgd", "round-robin", "plain LoRA gradients, queries take turns", "ours"),
-    "random": Method(None, "random", "a uniform draw, the baseline of every study", "baseline"),
-}
+    "gradient-rr": Method("gradient", "round-robin", "plain LoRA gradients, queries take turns", "ours", "sgd"),
+    "whitened-rr": Method("whitened", "round-robin", "as less-rr, whitened by the pool's covariance", "ours"),
+    "gist": Method(
+        "gist", "doubly-greedy", "nearness to a subtask's mean gradient, in the queries' subspace",
+        "GIST, arXiv 2602.18584", "sgd",
+    ),
+    "rds+": Method(
+        "rds+", "round-robin", "hidden states, queries take turns", "Ivison et al., arXiv 2503.01807"
+    ),
+    "embed": Method("embed", "round-robin", "sentence embeddings, queries take turns", "TIS, arXiv 2602.14696"),
+    "tsds": Method(
+        "embed", "knn-kde", "near the queries and not all in one place", "TSDS, arXiv 2410.11303"
+    ),
+    "tsds-uniform": Method(
+        "embed", "knn-uniform", "the nearest of each query, the same for each", "TSDS, arXiv 2410.11303"
+    ),
+    "bm25": Method("bm25", "round-robin", "shared words, queries take turns", "classic"),
+    "dsir": Method("dsir", "importance", "drawn by n-gram importance weight", "DSIR, arXiv 2302.03169"),
+    "perplexity": Method(
+        "perplexity", "doubly-greedy", "what the model finds least likely", "Yin and Rush, arXiv 2410.16208"
+    ),
+    "ifd": Method("ifd", "doubly-greedy", "where the prompt helps the model least", "Li et al., arXiv 2308.12032"),
+    "longest": Method("length", "doubly-greedy", "the longest responses", "Zhao et al., arXiv 2402.04833"),
+    "random": Method("none", "random", "a uniform draw, the baseline of every study", "baseline"),
+}  # fmt: skip
 
 
 def find_method(name: str) -> Method:

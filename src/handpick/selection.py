@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ class Selection:
     """The chosen examples, in order of choice.
 
     ``scores`` are what the algorithm ranked on. ``picked_for`` has the id of the query each was picked
-    for, None where the algorithm picks for none. ``settings`` and ``fingerprints`` hold JSON values.
+    for, None where the algorithm picks for none. ``origins`` says where each came from: the file or data set of the
+    pool, and the line or row in it, counted from 1. ``settings`` and ``fingerprints`` hold JSON values.
     ``record(i)`` gives the ``i``-th choice as it stood in the pool's file, without the line end; it is
     called only when the records are written or converted.
     """
@@ -35,6 +36,7 @@ class Selection:
     settings: dict[str, Any]
     fingerprints: dict[str, Any]
     record: Callable[[int], bytes]
+    origins: list[tuple[str, int]] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Selection":
@@ -75,6 +77,7 @@ class Selection:
             settings=summary["settings"],
             fingerprints=summary["fingerprints"],
             record=record,
+            origins=[(file, line) for file, line in summary.get("origins", [])],
         )
 
     def save(self, folder: str | Path) -> None:
@@ -94,6 +97,7 @@ class Selection:
             "ids": self.ids,
             "scores": self.scores,
             "picked_for": self.picked_for,
+            "origins": self.origins,
         }
         text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
         _write_whole(Path(folder) / _SUMMARY, [text.encode()])

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from handpick.algorithms import find
+from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
-from handpick.choices import Optimizer
+from handpick.choices import Optimizer, RepresentationName, Split
 from handpick.errors import SettingsError
-from handpick.methods import find_method
+from handpick.methods import REPRESENTATIONS, find_method
 from handpick.objectives.settings import ObjectiveSettings
-from handpick.represent.settings import GradientSettings
+from handpick.represent.settings import GradientSettings, RepresentationSettings
 from handpick.store.codec import Storage
 from handpick.training.settings import WarmupSettings
 
@@ -32,11 +32,56 @@ def _paths(value: Any) -> list[str]:
 Paths = Annotated[list[str], BeforeValidator(_paths)]
 
 
-class Settings(GradientSettings, ObjectiveSettings):
+def _shares(value: Any) -> Any:
+    """``SOURCE=0.2`` as flags have it, or a mapping."""
+    if isinstance(value, dict):
+        return value
+    pairs = [str(each).rpartition("=") for each in value]
+    if not all(name and number for name, _, number in pairs):
+        raise ValueError("should be NAME=NUMBER")
+    return {name: number for name, _, number in pairs}
+
+
+def _named_files(value: Any) -> dict[str, list[str]]:
+    """``NAME=FILE`` as flags have it, several of a name in order, or a mapping."""
+    if isinstance(value, dict):
+        return {str(name): _paths(files) for name, files in value.items()}
+    named: dict[str, list[str]] = {}
+    for each in value:
+        name, _, file = str(each).partition("=")
+        if not name or not file:
+            raise ValueError("should be NAME=FILE")
+        named.setdefault(name, []).append(file)
+    return named
+
+
+Shares = Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_shares)]
+NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
+
+
+class Constraints(BaseModel):
+    """What a selection must keep to, whatever the algorithm ranks first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
+    max_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at most; * for every other source")
+    min_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at least")
+    always: str | None = Field(None, description="file of ids, one a line, that are chosen first")
+    max_cosine: float | None = Field(
+        None, gt=-1, le=1, description="leave out what is more similar than this to what was chosen before it"
+    )
+    exclude_overlap: Paths = Field([], description="test sets: leave out what repeats their text")
+
+
+class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
     pool: Paths = Field([], description="files to choose from, or a data set on the Hub")
     query: Paths = Field([], description="the few examples of the target task")
+    target: NamedFiles = Field({}, description="NAME=FILE, several: the queries of several tasks, which share a budget")
+    split: Split = Field("equal", description="of the budget: equal, by weight, or shared as if it were one task")
+    target_weight: Shares = Field({}, description="NAME=NUMBER: of a task, for --split weight")
     checkpoints: Paths = Field([], description="LoRA checkpoint folders to use instead of a warmup")
     method: str = Field("less-rr", description="see `handpick methods`")
     algorithm: str | None = Field(None, description="selection algorithm, instead of the method's own")
@@ -59,15 +104,14 @@ class Settings(GradientSettings, ObjectiveSettings):
 
     @model_validator(mode="after")
     def _known(self) -> "Settings":
-        find_method(self.method)
-        if self.algorithm is not None:
-            find(self.algorithm)
-        if self.method == "random" and self.algorithm not in (None, "random"):
-            raise SettingsError(f"the method random looks at nothing that the algorithm {self.algorithm} could rank by")
+        self._check_product()
+        self._check_targets()
         if self.checkpoints and self.warmup != "auto":
             raise SettingsError(
                 "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
             )
+        if self.score_only and self.used_representation != "gradient":
+            raise SettingsError(f"score_only is for gradients, not for {self.used_representation}: leave it out")
         if self.score_only and self.store is not None:
             raise SettingsError("the store has the pool's features already: leave out score_only")
         if self.projection == "sparse" and self.projection_dim % self.projection_nonzeros:
@@ -76,12 +120,48 @@ class Settings(GradientSettings, ObjectiveSettings):
             )
         return self
 
+    def _check_product(self) -> None:
+        """Whether representation and algorithm go together."""
+        algorithm, representation = self.used_algorithm, self.used_representation
+        reads, gives = find(algorithm).reads, REPRESENTATIONS[representation].gives
+        if gives == "nothing" and algorithm != "random":
+            raise SettingsError(
+                f"the method {self.method} looks at nothing that the algorithm {algorithm} could rank by"
+            )
+        if "candidates" in reads and gives != "features" and not (algorithm == "knn-kde" and self.kde_width == 0):
+            raise SettingsError(
+                f"the algorithm {algorithm} compares candidates with each other, and {representation} has no features "
+                "to do it by: choose another --representation or --algorithm"
+            )
+        if self.max_cosine is not None and gives != "features":
+            raise SettingsError(f"{representation} has no features to find near-duplicates by: leave max_cosine out")
+        if foreign := self.unread_by(algorithm):
+            raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
+
+    def _check_targets(self) -> None:
+        if self.target and self.query:
+            raise SettingsError("give either --query, for one task, or --target NAME=FILE for each of several")
+        if self.target_weight and (self.split != "weight" or set(self.target_weight) != set(self.target)):
+            raise SettingsError("target_weight is for --split weight, and names every target once")
+        if self.split == "weight" and not self.target_weight:
+            raise SettingsError("--split weight needs a --target-weight NAME=NUMBER for every target")
+
+    @property
+    def used_representation(self) -> RepresentationName:
+        """The method's own, unless another was asked for."""
+        return self.representation or find_method(self.method).representation
+
+    @property
+    def used_algorithm(self) -> str:
+        """The method's own, unless another was asked for."""
+        return self.algorithm or find_method(self.method).algorithm
+
     @property
     def folder(self) -> Path:
         """Where everything is written."""
         if self.out is not None:
             return Path(self.out)
-        name = Path(self.query[0]).name.split(".")[0] if self.query else "features"
+        name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
         return Path("runs") / name
 
     def to_yaml(self) -> str:

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 
 from handpick.algorithms.checks import checked_request
 from handpick.algorithms.doubly_greedy import doubly_greedy
+from handpick.algorithms.facility_location import facility_location
+from handpick.algorithms.importance import importance
+from handpick.algorithms.knn_kde import knn_kde
+from handpick.algorithms.knn_uniform import knn_uniform
 from handpick.algorithms.mean_max import mean_max
 from handpick.algorithms.protocol import Algorithm, Picks, Similarity
 from handpick.algorithms.round_robin import round_robin
 from handpick.algorithms.settings import AlgorithmSettings
 from handpick.algorithms.uniform_random import uniform_random
+from handpick.algorithms.uot import uot
 from handpick.choices import look_up
 
 if TYPE_CHECKING:
@@ -37,6 +42,39 @@ ALGORITHMS: dict[str, Algorithm] = {
         round_robin,
         "queries take turns, each takes its most similar candidate not yet taken",
         "TIS, arXiv 2602.14696",
+        reads=frozenset({"balanced", "subtasks"}),
+    ),
+    "knn-uniform": Algorithm(
+        knn_uniform,
+        "each query gives the same to its K nearest, most first",
+        "TSDS algorithm 1, arXiv 2410.11303",
+        reads=frozenset({"balanced", "subtasks", "settings"}),
+    ),
+    "knn-kde": Algorithm(
+        knn_kde,
+        "the same, less where candidates lie dense",
+        "TSDS algorithm 2, arXiv 2410.11303",
+        reads=frozenset({"balanced", "subtasks", "settings", "candidates"}),
+    ),
+    "uot": Algorithm(
+        uot,
+        "mass that unbalanced optimal transport moves from the queries, most first",
+        "TIS, arXiv 2602.14696",
+        reads=frozenset({"balanced", "subtasks", "settings"}),
+        whole=True,
+    ),
+    "importance": Algorithm(
+        importance,
+        "a draw without replacement by log-weight: Gumbel top-k",
+        "DSIR, arXiv 2302.03169",
+        reads=frozenset({"seed", "settings"}),
+    ),
+    "facility-location": Algorithm(
+        facility_location,
+        "what adds most to the queries' nearness to the nearest pick",
+        "ours, by lazy greedy",
+        reads=frozenset({"balanced", "subtasks"}),
+        whole=True,
     ),
     "random": Algorithm(
         uniform_random, "a uniform draw that the seed alone decides", "baseline", reads=frozenset({"seed"})

@@ -40,7 +40,7 @@ def _best_subtask(block_QK: Values, members: list[list[int]]) -> tuple[NDArray[n
         mean_K = _mean(block_QK, queries)
         better_K = np.flatnonzero(mean_K > score_K)
         score_K[better_K] = mean_K[better_K]
-        query_K[better_K] = np.array(queries)[np.argmax(block_QK[np.ix_(queries, better_K)], axis=0)]
+        query_K[better_K] = np.array(queries)[np.argmax(block_QK[np.ix_(np.array(queries), better_K)], axis=0)]
     return score_K, query_K
 
 

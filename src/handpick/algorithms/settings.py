@@ -16,3 +16,15 @@ class AlgorithmSettings(BaseModel):
     uot_epsilon: float = Field(0.01, gt=0, description="uot: weight of the entropy")
     uot_relaxation: float = Field(1e-4, gt=0, description="uot: weight of the candidates' marginal (KL)")
     importance_temperature: float = Field(1.0, gt=0, description="importance: what log-weights are divided by")
+
+    def unread_by(self, algorithm: str) -> list[str]:
+        """Settings that were changed although this algorithm does not look at them."""
+        readers = {
+            "knn": ("knn-uniform", "knn-kde"),
+            "kde": ("knn-kde",),
+            "uot": ("uot",),
+            "importance": ("importance",),
+        }
+        fields = AlgorithmSettings.model_fields
+        changed = [name for name in fields if getattr(self, name) != fields[name].default]
+        return [name for name in changed if algorithm not in readers[name.partition("_")[0]]]

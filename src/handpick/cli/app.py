@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from handpick.algorithms import AlgorithmSettings
 from handpick.cli.options import takes
 from handpick.errors import HandpickError
 from handpick.objectives.settings import ObjectiveSettings
-from handpick.settings import Settings
+from handpick.settings import Constraints, Settings
 
 app = typer.Typer(
     name="handpick",
@@ -26,11 +27,12 @@ app.add_typer(store_app, name="store")
 _REPRESENT = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
     "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
-    "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined",
+    "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder",
 ]  # fmt: skip
 _SELECT = [
-    "pool", "query", "model", "budget", "method", "algorithm", "store", "score_only", *_REPRESENT[2:3],
-    *_REPRESENT[4:], *ObjectiveSettings.model_fields,
+    "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
+    "target_weight", "score_only", *_REPRESENT[2:3], *_REPRESENT[4:], "gist_dim", "whitening_damping",
+    *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields,
 ]  # fmt: skip
 _DOCTOR = [
     "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",

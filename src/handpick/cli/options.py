@@ -9,7 +9,11 @@ from pydantic.fields import FieldInfo
 
 from handpick.settings import Settings
 
-_REPEATED = {"pool", "query", "checkpoints", "stop", "variants"}  # flags that may be given several times
+# flags that may be given several times
+_REPEATED = {
+    "pool", "query", "checkpoints", "stop", "variants", "target", "target_weight", "max_share", "min_share",
+    "exclude_overlap",
+}  # fmt: skip
 
 
 def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
@@ -56,6 +60,12 @@ def _metavar(name: str, field: FieldInfo) -> str:
         return "FILE"
     if name in ("out", "store", "checkpoints", "reference"):
         return "DIR"
-    return {"model": "DIR|NAME", "budget": "N|N%|N tokens"}.get(
+    if name in ("target_weight", "max_share", "min_share"):
+        return "NAME=NUMBER"
+    known = {
+        "model": "DIR|NAME", "encoder": "DIR|NAME", "budget": "N|N%|N tokens", "target": "NAME=FILE",
+        "always": "FILE", "exclude_overlap": "FILE",
+    }  # fmt: skip
+    return known.get(
         name, "N" if {int, float} & {field.annotation, *kinds} else "NAME"
     )

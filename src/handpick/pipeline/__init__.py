@@ -8,7 +8,7 @@ Everything that can be checked is checked before anything costly starts; every s
 output folder and is skipped by the next run that can use it.
 """
 
-from handpick.pipeline.features import merge_stores
+from handpick.pipeline.made_with import merge_stores
 from handpick.pipeline.run import Run, represent_pool, run_represent, run_select, select
 
 __all__ = ["Run", "merge_stores", "represent_pool", "run_represent", "run_select", "select"]

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from handpick.choices import Optimizer
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
+from handpick.errors import DataError, FingerprintMismatch, SettingsError
 from handpick.fingerprint import Fingerprint, digest, require_same
+from handpick.gradients.projection import NoProjection, Projection
 from handpick.methods import find_method
 from handpick.model import (
     device,
@@ -25,8 +25,9 @@ from handpick.model import (
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.checkpoints import check_checkpoints, find_checkpoints, to_be_trained
+from handpick.pipeline.made_with import pool_store_path, write_made_with
 from handpick.pipeline.objective import Own, query_objective
-from handpick.progress import say
+from handpick.progress import progress, say
 from handpick.represent.fill import Advance, fill
 from handpick.represent.gradient import (
     GradientEncoder,
@@ -35,60 +36,11 @@ from handpick.represent.gradient import (
     moments_fingerprint,
     space_fingerprint,
 )
-from handpick.represent.settings import GradientSettings
-from handpick.settings import Settings, checked
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest, merge
-from handpick.store.codec import row_norms, unit_rows
-from handpick.store.files import write_whole
+from handpick.settings import Settings
+from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store.codec import Storage, row_norms, unit_rows
 from handpick.store.manifest import MANIFEST_NAME, read_manifest
-
-_SETTINGS = "represent.yaml"  # in the pool's store: what to make a query's features with
-_KEPT = [*GradientSettings.model_fields, "pool", "checkpoints", "shard_rows", "storage"]
-
-
-def pool_store_path(settings: Settings) -> Path:
-    """The folder of the pool's features."""
-    return Path(settings.store) if settings.store else settings.folder / "features" / "pool"
-
-
-def resume_from_store(settings: Settings) -> Settings:
-    """With ``store`` set, take from it what the user did not say: the pool, the model, how features are made.
-
-    Raises:
-        StoreError: there is no store, or nothing says how it was made.
-    """
-    if settings.store is None:
-        return settings
-    FeatureStore.open(settings.store)
-    kept = _made_with(settings.store)
-    said = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return checked(kept | said, where=settings.store)
-
-
-def _made_with(store: str | Path) -> dict[str, Any]:
-    read_manifest(Path(store))  # what is no store at all should be called that
-    try:
-        kept: dict[str, Any] = yaml.safe_load((Path(store) / _SETTINGS).read_text())
-    except OSError as error:
-        raise StoreError(
-            f"the feature store {store} has no {_SETTINGS}, so a query's features cannot be made like its own; put the "
-            "one of the run that built it there"
-        ) from error
-    return kept
-
-
-def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
-    """Make one store of several, which ``select(store=…)`` can start from.
-
-    Raises:
-        FingerprintMismatch: they were made with different settings.
-        StoreError: as ``handpick.store.merge``, or nothing says how one of them was made.
-    """
-    made_with = [_made_with(path) for path in paths]
-    store = merge(paths, out)
-    kept = made_with[0] | {"pool": [source for each in made_with for source in each["pool"]]}
-    write_whole(store.path / _SETTINGS, yaml.safe_dump(kept, sort_keys=False).encode())
-    return store
+from handpick.store.memory import available_bytes
 
 
 def open_renderer(settings: Settings) -> Renderer:
@@ -131,9 +83,7 @@ class Features:
         self.settings = settings
         self.renderer = renderer
         self.pool = pool
-        optimizer = settings.optimizer or find_method(settings.method).optimizer
-        assert optimizer is not None  # a method without features does not come here
-        self.optimizer: Optimizer = optimizer
+        self.optimizer: Optimizer = settings.optimizer or find_method(settings.method).optimizer
         self._model = model_fingerprint(settings.model)
         self.pool_objective: Objective = NextToken(renderer, settings.max_length)
         self._own = own or Own()
@@ -197,13 +147,18 @@ class Features:
         manifest = self._manifest(self.pool, self.optimizer, self.pool_objective)
         store = FeatureStore.create(pool_store_path(self.settings), manifest)
         if self.settings.store is None:
-            self._write_settings(store.path)
+            # as they were here: another machine would choose otherwise, and the store would not fit its own settings
+            build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
+            write_made_with(
+                store.path, self.settings, checkpoints=[str(path.resolve()) for path in self._checkpoints()[0]],
+                dtype=build["dtype"], batch_tokens=build["batch_tokens"],
+            )  # fmt: skip
         self._fill(store, self.pool, self.optimizer, self.pool_objective, "pool features")
         return store
 
     def query_store(self, query: Pool) -> FeatureStore:
         """The query's features: plain gradients of its objective, in the same space."""
-        manifest = self._manifest(query, "sgd", self.query_objective)
+        manifest = self._manifest(query, "sgd", self.query_objective).model_copy(update={"storage": "float32"})
         path = self.settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
         store = FeatureStore.create(path, manifest)
         self._fill(store, query, "sgd", self.query_objective, "query features")
@@ -230,6 +185,44 @@ class Features:
 
         fill(store, self.pool, self.pool_objective, encode, "pool scores")
         return store
+
+    def raw_query_gradients(self, query: Pool) -> npt.NDArray[np.float32]:
+        """The queries' whole gradients at the last checkpoint, (Q, coordinates), unprojected.
+
+        Raises:
+            SettingsError: they do not fit in memory.
+        """
+        ids, items, _ = self.query_objective.prepare(query.examples(0, len(query)))
+        encoder = self._loaded()
+        needed, free = 8 * len(ids) * encoder.n_coordinates, available_bytes()
+        if needed > free:
+            raise SettingsError(
+                f"the gradients of {len(ids)} queries and their basis take {needed / 1e9:.0f} GB and {free / 1e9:.0f} "
+                "GB are free: give fewer queries, or a warmup of lower rank"
+            )
+        raw = NoProjection(encoder.n_coordinates)
+        with progress("query gradients", total=len(ids)) as advance:
+            return encoder.encode(self._last, "sgd", self.query_objective, items, advance, raw)
+
+    def encode_last(
+        self, objective: Objective, items: Sequence[Any], advance: Advance, project: Projection
+    ) -> npt.NDArray[np.float32]:
+        """Plain gradients at the last checkpoint, projected as asked for."""
+        return self._loaded().encode(self._last, "sgd", objective, items, advance, project)
+
+    def last_manifest(
+        self, examples: Pool, objective: Objective, projected: Fingerprint, dim: int, storage: Storage
+    ) -> Manifest:
+        """The plan of a store of plain gradients at the last checkpoint alone, projected otherwise than set."""
+        manifest = self._manifest(examples, "sgd", objective)
+        adapters: Any = manifest.space["adapter"]
+        space = manifest.space | {"projection": projected, "adapter": adapters[-1:]}
+        last = manifest.checkpoints[-1].model_copy(update={"weight": 1.0})
+        return manifest.model_copy(update={"space": space, "dim": dim, "storage": storage, "checkpoints": [last]})
+
+    @property
+    def _last(self) -> int:
+        return len(self._checkpoints()[0]) - 1
 
     def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, objective: Objective, what: str) -> None:
         def encode(t: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[np.float32]:
@@ -269,16 +262,6 @@ class Features:
             self._encoder = GradientEncoder(self.settings, self._checkpoints()[0], self.renderer.tokenizer)
         return self._encoder
 
-    def _write_settings(self, folder: Path) -> None:
-        kept = self.settings.model_dump(mode="json", exclude_none=True, include=set(_KEPT))
-        kept["checkpoints"] = [str(path.resolve()) for path in self._checkpoints()[0]]
-        kept["pool"] = [_absolute(source) for source in self.settings.pool]
-        kept["model"] = _absolute(str(self.settings.model))
-        # as they were here: another machine would choose otherwise, and the store would not fit its own settings
-        build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
-        kept |= {name: build[name] for name in ("dtype", "batch_tokens")}
-        write_whole(folder / _SETTINGS, yaml.safe_dump(kept, sort_keys=False).encode())
-
 
 def _require_same_files(there: Manifest, pool: Pool, what: str) -> None:
     """Refuse a pool that does not begin with the files that a store was made from."""
@@ -293,11 +276,6 @@ def _require_same_files(there: Manifest, pool: Pool, what: str) -> None:
             f"{what} does not match: {problem}; name the same files first, in the same order, or build anew in "
             "another folder"
         )
-
-
-def _absolute(name: str) -> str:
-    """A path that is there, made absolute; a name on the Hub as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _without(fingerprint: Fingerprint, key: str) -> Fingerprint:

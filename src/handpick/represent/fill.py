@@ -2,30 +2,38 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError
-from handpick.objectives.protocol import Objective, Prepared
+from handpick.objectives.protocol import Prepared
 from handpick.progress import progress
 from handpick.store import FeatureStore, Shard
+
+
+class Prepares(Protocol):
+    """An objective, or a representation."""
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared: ...
+
 
 Advance = Callable[[float], None]
 Encode = Callable[[int, Sequence[Any], Advance], NDArray[np.float32]]
 
 
-def fill(store: FeatureStore, pool: Pool, objective: Objective, encode: Encode, what: str) -> None:
+def fill(store: FeatureStore, pool: Pool, prepares: Prepares, encode: Encode, what: str) -> None:
     """Write what is missing of a store; a killed run goes on from here.
 
     While a shard is computed, the next one is read and tokenised and the last one is written.
 
     Args:
         store: made for the files of ``pool``.
-        objective: prepares the records.
+        prepares: what makes items of the records.
         encode: ``(checkpoint, prepared, advance) -> features``; calls ``advance`` with how many more are done.
         what: the words beside the progress bar.
 
@@ -38,7 +46,7 @@ def fill(store: FeatureStore, pool: Pool, objective: Objective, encode: Encode, 
         return
 
     def prepare(shard: Shard) -> Prepared:
-        return objective.prepare(pool.examples(shard.start, shard.stop))
+        return prepares.prepare(pool.examples(shard.start, shard.stop))
 
     total = len(pool) * len(checkpoints)
     left = sum(shard.stop - shard.start for _, shard in missing)
@@ -69,7 +77,7 @@ def fill(store: FeatureStore, pool: Pool, objective: Objective, encode: Encode, 
             written.result()
 
 
-def set_aside_unusable(store: FeatureStore, pool: Pool, objective: Objective, quarantine: Quarantine) -> None:
+def set_aside_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quarantine: Quarantine) -> None:
     """Report the records that are in the pool and not in its finished store, each with its reason.
 
     Raises:
@@ -79,7 +87,7 @@ def set_aside_unusable(store: FeatureStore, pool: Pool, objective: Objective, qu
     for row, example_id in enumerate(pool.ids()):
         if example_id in kept:
             continue
-        refused = objective.prepare([pool[row]]).refused
+        refused = prepares.prepare([pool[row]]).refused
         file, line = pool.location(row)
         for example, reason in refused:
             quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)

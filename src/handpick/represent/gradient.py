@@ -155,6 +155,11 @@ class GradientEncoder:
         self._precondition: AdamPreconditioner | None = None
 
     @property
+    def n_coordinates(self) -> int:
+        """Coordinates of a gradient, before any projection."""
+        return self._engine.n_coordinates
+
+    @property
     def dim(self) -> int:
         """K, the features of an example."""
         return self._projection.dim
@@ -181,10 +186,12 @@ class GradientEncoder:
         objective: Objective,
         items: Sequence[Any],
         advance: Callable[[float], None] = lambda n: None,
+        project: Projection | None = None,
     ) -> NDArray[np.float32]:
         """Features (N, K), float32, of what ``objective`` prepared, in its order.
 
         ``advance`` is told how many more items are done; of an item of several sequences, a part at a time.
+        ``project`` stands in for the settings' projection.
         """
         self._move_to(checkpoint, optimizer)
         rows = objective.rows(items, self._policy)
@@ -194,6 +201,6 @@ class GradientEncoder:
             advance(n * len(rows) / n_sequences)
 
         return encode_rows(
-            self._engine, rows, self._pad_id, self._projection, tokens_a_batch(self.settings), self._precondition,
-            sequences_done,
+            self._engine, rows, self._pad_id, project or self._projection, tokens_a_batch(self.settings),
+            self._precondition, sequences_done,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a representation of examples by themselves is: each example becomes one row, at no checkpoint but the model's own.
+"""What a representation of examples by themselves is: each becomes one row, at no checkpoint but the model's own.
 
 The gradient representation has checkpoints and two sides, and stands apart (gradient.py).
 
@@ -32,7 +32,5 @@ class Representation(Protocol):
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """What can be done without the model, in another thread; with the reasons of those that cannot be used."""
 
-    def encode(
-        self, items: Sequence[Any], advance: Callable[[float], None] = lambda n: None
-    ) -> NDArray[np.float32]:
+    def encode(self, items: Sequence[Any], advance: Callable[[float], None] = lambda n: None) -> NDArray[np.float32]:
         """Rows (N, D), float32, of what was prepared, in its order; ``advance`` is told how many more are done."""

@@ -2,7 +2,22 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
+from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization, RepresentationName
+
+
+class RepresentationSettings(BaseModel):
+    """Which representation, and what is set of the others than the gradient's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    representation: RepresentationName | None = Field(None, description="instead of the method's own")
+    encoder: str = Field(
+        "sentence-transformers/gtr-t5-base", description="embed: a sentence encoder, a folder or a name on the Hub"
+    )
+    gist_dim: int = Field(150, ge=1, description="gist: dimensions of the queries' subspace, at most")
+    whitening_damping: float = Field(
+        10.0, gt=0, description="whitened: what is added to every eigenvalue, in mean eigenvalues"
+    )
 
 
 class GradientSettings(BaseModel):

@@ -102,7 +102,7 @@ def decode(tensors: Tensors, storage: Storage, dim: int, *, normalized: bool) ->
 
 
 def products(query_QD: Floats, tensors: Tensors, storage: Storage) -> Floats:
-    """Inner products of queries and stored unit rows, float32 (Q, N); no more rows are widened at a time than needed."""
+    """Inner products of queries and stored unit rows, float32 (Q, N); some rows are widened at a time."""
     dim = query_QD.shape[1]
     if storage == "float32":
         products_QN: Floats = query_QD @ tensors["features"].reshape(-1, dim).T

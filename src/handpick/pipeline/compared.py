@@ -1,0 +1,353 @@
+"""From settings and data to what an algorithm chooses by: each representation's way to a similarity.
+
+Shapes: Q queries, N candidates, B picks, C columns asked for, T checkpoints, D features.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.algorithms import Picks, Similarity, find
+from handpick.algorithms.matrix import Matrix
+from handpick.data.plain_text import contents
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.methods import REPRESENTATIONS
+from handpick.pipeline.features import Features
+from handpick.pipeline.gist import GistStores, subtask_means
+from handpick.pipeline.made_with import pool_store_path
+from handpick.pipeline.objective import Own
+from handpick.pipeline.rows import RowStores
+from handpick.progress import say
+from handpick.represent.fill import Prepares, set_aside_unusable
+from handpick.represent.gradient import tokens_a_batch
+from handpick.represent.protocol import Representation
+from handpick.represent.whitening import kept_second_moment, whitened
+from handpick.settings import Settings
+from handpick.similarity import StoredSimilarity, candidate_features, query_rows, written
+from handpick.store import FeatureStore
+from handpick.store.memory import available_bytes
+
+Floats = NDArray[np.float32]
+
+_IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A pool or a query set, and where its bad records go."""
+
+    pool: Pool
+    quarantine: Quarantine
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What an algorithm chooses by.
+
+    ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
+    empty where one score a candidate stands for all queries. ``nearest`` says which query a pick is for where the
+    rows are not single queries.
+    """
+
+    similarity: Similarity
+    rows: list[int]
+    fingerprints: Fingerprint
+    query_ids: list[str] = field(default_factory=list)
+    subtasks: list[str] = field(default_factory=list)
+    candidates: Callable[[NDArray[np.int64]], Floats] | None = None
+    nearest: Callable[[Picks], list[str | None]] | None = None
+
+    def picked_for(self, picks: Picks) -> list[str | None]:
+        """The id of the query that each pick is for."""
+        if self.nearest is not None:
+            return self.nearest(picks)
+        if not self.query_ids:
+            return [None] * len(picks.columns)
+        return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
+
+
+class Comparison:
+    """A run's way from data to ``Compared``; checks all it can when it is made.
+
+    Args:
+        settings: of the run.
+        renderer: of the model, where the representation needs one.
+        pool: what to choose from.
+        query: what to choose for, where the representation looks at it.
+        own: what the user handed over in Python.
+
+    Raises:
+        HandpickError: as the representation's parts.
+    """
+
+    def __init__(
+        self, settings: Settings, renderer: Renderer | None, pool: Data, query: Data | None, own: Own | None
+    ) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.query = query
+        self._name = settings.used_representation
+        if query is None and REPRESENTATIONS[self._name].needs_query:
+            raise SettingsError("no query given: name a file or a data set with --query")
+        self._gradients: Features | None = None
+        self._representation: Representation | None = None
+        if self._name in ("gradient", "whitened", "gist"):
+            assert renderer is not None  # the table says that it needs a model
+            self._gradients = Features(settings, renderer, pool.pool, own)
+            self._gradients.check(None if query is None else query.pool)
+        elif self._name not in ("bm25", "dsir", "none"):
+            self._representation = representation_of(settings, renderer)
+            self._representation.space()  # what cannot be found is said now
+
+    def made(self) -> Compared:
+        """Compute what is missing, and give what there is to choose by."""
+        if self._name == "none":
+            return self._nothing()
+        if self._name in ("bm25", "dsir"):
+            return self._by_words()
+        if self._representation is not None:
+            stores = RowStores(self.settings, self._representation, pool_store_path(self.settings))
+            if REPRESENTATIONS[self._name].gives == "scores":
+                return self._by_scores(stores)
+            return self._by_rows(stores)
+        assert self._gradients is not None
+        if self._name == "gist":
+            return self._by_subspace(self._gradients)
+        return self._by_gradients(self._gradients)
+
+    def _by_gradients(self, features: Features) -> Compared:
+        assert self.query is not None
+        query_store = features.query_store(self.query.pool)  # first: small, and without it the rest is for nothing
+        advice = getattr(features.query_objective, "advice", "name other queries")
+        kept_Q = self._with_signal(query_store, advice)
+        score_only = self.settings.score_only
+        pool_store = features.score_store(query_store) if score_only else features.pool_store()
+        self._set_aside(pool_store, features.pool_objective, query_store, features.query_objective)
+        if score_only:
+            each_TNQ = [pool_store.array(t, normalized=False) for t in range(len(pool_store.checkpoints))]
+            similarity: Similarity = Matrix(np.ascontiguousarray(np.sum(each_TNQ, axis=0).T)[kept_Q])
+            return self._compared(pool_store, query_store, kept_Q, similarity)
+        query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
+        if self._name == "whitened":
+            query_TQD = [
+                whitened(rows_QD, kept_second_moment(pool_store, t, self._moment_path(pool_store, t)), self._damping)
+                for t, rows_QD in enumerate(query_TQD)
+            ]
+        return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
+
+    def _by_subspace(self, features: Features) -> Compared:
+        assert self.query is not None
+        stores = GistStores(features, self.query.pool)
+        query_store = stores.query_store()
+        kept_Q = self._with_signal(query_store, "name other queries")
+        pool_store = stores.pool_store()
+        self._set_aside(pool_store, features.pool_objective, query_store, features.query_objective)
+        ids, subtasks = self._queries(query_store, kept_Q)
+        raw_QD = np.asarray(query_store.array(0, normalized=False))[kept_Q]
+        means_SD, members = subtask_means(raw_QD, subtasks)
+        single = StoredSimilarity(pool_store, [np.asarray(query_store.array(0))[kept_Q]])
+
+        def nearest(picks: Picks) -> list[str | None]:
+            """Of the subtask that a pick is for, the query that it is most similar to."""
+            to_each_QB = single.columns(picks.columns)
+            found: list[str | None] = []
+            for place, subtask in enumerate(picks.queries.tolist()):
+                own_M = np.array(members[subtask])
+                found.append(ids[int(own_M[np.argmax(to_each_QB[own_M, place])])])
+            return found
+
+        return Compared(
+            self._readable(StoredSimilarity(pool_store, [means_SD])), self._rows_of(pool_store.ids),
+            {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
+            [ids[own[0]] for own in members], list(dict.fromkeys(subtasks)), partial(candidate_features, pool_store),
+            nearest,
+        )  # fmt: skip
+
+    def _by_rows(self, stores: RowStores) -> Compared:
+        assert self.query is not None
+        assert self._representation is not None
+        query_store = stores.query_store(self.query.pool)
+        pool_store = stores.pool_store(self.pool.pool, self.settings.storage)
+        self._set_aside(pool_store, self._representation, query_store, self._representation)
+        kept_Q = self._with_signal(query_store, "name other queries")
+        query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
+        return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
+
+    def _by_scores(self, stores: RowStores) -> Compared:
+        assert self._representation is not None
+        store = stores.pool_store(self.pool.pool, "float32")
+        self._set_aside(store, self._representation)
+        scores_N = np.asarray(store.array(0, normalized=False))[:, 0]
+        if self._name == "ifd":  # at 1 or more the prompt does not help, and the paper leaves such examples out
+            scores_N = np.where(scores_N < 1, scores_N, 1 - scores_N)
+        return Compared(Matrix(scores_N[None]), self._rows_of(store.ids), {"pool": fingerprint(store)})
+
+    def _by_words(self) -> Compared:
+        from handpick.represent.bm25 import Bm25
+        from handpick.represent.dsir import Dsir
+
+        assert self.query is not None
+        pool, query = self.pool.pool, self.query.pool
+        query_texts = [contents(example.messages) for example in query.examples(0, len(query))]
+        rows = list(range(len(pool)))
+        by = Bm25() if self._name == "bm25" else Dsir()
+        fingerprints: Fingerprint = {
+            "pool": {"files": _files(pool)}, "query": {"files": _files(query)}, "representation": by.fingerprint(),
+        }  # fmt: skip
+        if isinstance(by, Dsir):
+            by.fit(texts_of(pool), query_texts)
+            return Compared(Matrix(by.scores(texts_of(pool))[None]), rows, fingerprints)
+        by.fit(texts_of(pool))
+        path = self.settings.folder / f"similarity-{digest(fingerprints)}.npy"
+        similarity_QN = by.scores(query_texts, path)
+        subtasks = [subtask or "" for subtask in query.column("subtask")]
+        return Compared(Matrix(similarity_QN), rows, fingerprints, query.ids(), subtasks)
+
+    def _nothing(self) -> Compared:
+        pool = self.pool.pool
+        no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(pool)))
+        return Compared(Matrix(no_similarity_1N), list(range(len(pool))), {"pool": {"files": _files(pool)}})
+
+    def _compared(
+        self, pool_store: FeatureStore, query_store: FeatureStore, kept_Q: list[int], similarity: Similarity,
+        features: FeatureStore | None = None,
+    ) -> Compared:  # fmt: skip
+        ids, subtasks = self._queries(query_store, kept_Q)
+        return Compared(
+            self._readable(similarity), self._rows_of(pool_store.ids),
+            {"pool": fingerprint(pool_store), "query": fingerprint(query_store)}, ids, subtasks,
+            None if features is None else partial(candidate_features, features),
+        )  # fmt: skip
+
+    def _readable(self, similarity: Similarity) -> Similarity:
+        """The similarity as the algorithm should read it: from memory where it is small, else from a file if it is
+        gone through many times, else computed anew at every pass."""
+        n_bytes = 4 * similarity.shape[0] * similarity.shape[1]
+        if isinstance(similarity, Matrix):
+            return similarity
+        if n_bytes <= min(_IN_MEMORY, available_bytes() / 4):
+            return Matrix(written(similarity, None))
+        if find(self.settings.used_algorithm).whole:
+            path = self.settings.folder / "similarity.npy"
+            say(f"{self.settings.used_algorithm} reads all of the similarity: {n_bytes / 1e9:.1f} GB in {path}")
+            return Matrix(written(similarity, path))
+        return similarity
+
+    @property
+    def _damping(self) -> float:
+        return self.settings.whitening_damping
+
+    def _moment_path(self, store: FeatureStore, checkpoint: int) -> Path:
+        """Beside the shards that it was computed from; another pool has another name."""
+        return store.path / f"second-moment-{checkpoint}-{digest(fingerprint(store))}.npy"
+
+    def _rows_of(self, ids: Sequence[str]) -> list[int]:
+        row_of = {example_id: row for row, example_id in enumerate(self.pool.pool.ids())}
+        return [row_of[example_id] for example_id in ids]
+
+    def _queries(self, query_store: FeatureStore, kept_Q: list[int]) -> tuple[list[str], list[str]]:
+        """Ids and subtasks of the queries that are kept."""
+        assert self.query is not None
+        query = self.query.pool
+        ids = [query_store.ids[row] for row in kept_Q]
+        subtask_of = dict(zip(query.ids(), query.column("subtask"), strict=True))
+        return ids, [subtask_of[query_id] or "" for query_id in ids]
+
+    def _set_aside(
+        self, pool_store: FeatureStore, pool_by: Prepares, query_store: FeatureStore | None = None,
+        query_by: Prepares | None = None,
+    ) -> None:  # fmt: skip
+        set_aside(pool_store, self.pool, pool_by)
+        if query_store is not None and query_by is not None and self.query is not None:
+            set_aside(query_store, self.query, query_by)
+
+    def _with_signal(self, query_store: FeatureStore, advice: str) -> list[int]:
+        """The rows of the queries that say anything: a row that is zero at every checkpoint is like nothing.
+
+        Raises:
+            DataError: no query does.
+        """
+        norms_TQ = np.stack([query_store.norms(t) for t in range(len(query_store.checkpoints))])
+        says_Q = norms_TQ.any(axis=0)
+        silent = np.flatnonzero(~says_Q)
+        what = "gradient at any checkpoint" if self._gradients is not None else "feature"
+        if len(silent):
+            names = ", ".join(query_store.ids[row] for row in silent[:3]) + (", …" if len(silent) > 3 else "")
+            say(f"{len(silent)} of {len(query_store)} queries have no {what} and are left out: {names}")
+        if len(silent) == len(query_store):
+            raise DataError(f"no query has a {what.split()[0]}, so there is nothing to choose by: {advice}")
+        return np.flatnonzero(says_Q).tolist()
+
+
+def representation_of(settings: Settings, renderer: Renderer | None) -> Representation:
+    """What makes rows of examples by themselves.
+
+    Raises:
+        SettingsError: an extra is not installed.
+        ModelError: a model cannot be used.
+    """
+    name = settings.used_representation
+    if name == "embed":
+        from handpick.represent.embedding import Embedding
+
+        return Embedding(settings.encoder)
+    assert renderer is not None  # the table says that the others need a model
+    if name == "length":
+        from handpick.represent.response_length import ResponseLength
+
+        return ResponseLength(renderer)
+    from handpick.represent.hidden_states import HiddenStates
+    from handpick.represent.model_scores import IFD, Perplexity
+
+    kinds: dict[str, Any] = {"rds+": HiddenStates, "perplexity": Perplexity, "ifd": IFD}
+    made: Representation = kinds[name](
+        str(settings.model), renderer, settings.max_length, settings.dtype, settings.quantization,
+        tokens_a_batch(settings),
+    )  # fmt: skip
+    return made
+
+
+def texts_of(pool: Pool) -> "list[str] | _Texts":
+    """What every example of a pool says, read again at every pass."""
+    return _Texts(pool)
+
+
+class _Texts:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __iter__(self) -> Any:
+        for start in range(0, len(self._pool), 1024):
+            for example in self._pool.examples(start, start + 1024):
+                yield contents(example.messages)
+
+
+def set_aside(store: FeatureStore, data: Data, prepares: Prepares) -> None:
+    """Report what is in the pool and not in its store.
+
+    Raises:
+        DataError: nothing is left, or the quarantine's limit is passed.
+    """
+    set_aside_unusable(store, data.pool, prepares, data.quarantine)
+    if data.quarantine.count:
+        say(data.quarantine.summary())
+
+
+def fingerprint(store: FeatureStore) -> dict[str, Any]:
+    """What a store's rows are, and of which data."""
+    manifest = store.manifest
+    files = [{"sha256": file.sha256, "rows": file.rows} for file in manifest.files]
+    return manifest.settings() | {"files": files}
+
+
+def _files(pool: Pool) -> list[JSON]:
+    return [{"sha256": file.sha256, "rows": file.rows} for file in pool.files]

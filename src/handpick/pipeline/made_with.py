@@ -1,0 +1,94 @@
+"""What a feature store was made with, kept in its folder, so that another query's features can be made like it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handpick.choices import RepresentationName
+from handpick.errors import SettingsError, StoreError
+from handpick.represent.settings import GradientSettings
+from handpick.settings import Settings, checked
+from handpick.store import FeatureStore, merge
+from handpick.store.files import write_whole
+from handpick.store.manifest import read_manifest
+
+_FILE = "represent.yaml"
+_KEPT = {*GradientSettings.model_fields, "encoder", "pool", "shard_rows", "storage"}
+
+
+def stored_as(representation: RepresentationName) -> RepresentationName:
+    """What the pool's store holds: whitening is the query's alone."""
+    return "gradient" if representation == "whitened" else representation
+
+
+def pool_store_path(settings: Settings) -> Path:
+    """The folder of the pool's features."""
+    if settings.store:
+        return Path(settings.store)
+    name = stored_as(settings.used_representation)
+    return settings.folder / "features" / ("pool" if name == "gradient" else f"pool-{name}")
+
+
+def resume_from_store(settings: Settings) -> Settings:
+    """With ``store`` set, take from it what the user did not say: the pool, the model, how features are made.
+
+    Raises:
+        StoreError: there is no store, or nothing says how it was made.
+    """
+    if settings.store is None:
+        return settings
+    FeatureStore.open(settings.store)
+    kept = _made_with(settings.store)
+    there = kept.pop("representation", "gradient")
+    said = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if not {"method", "representation"} & said.keys():
+        kept["representation"] = there
+    elif stored_as(settings.used_representation) != there:
+        raise SettingsError(
+            f"the store {settings.store} holds {there} features, and {settings.used_representation} was asked for; "
+            "name another --method or another store"
+        )
+    return checked(kept | said, where=settings.store)
+
+
+def _made_with(store: str | Path) -> dict[str, Any]:
+    read_manifest(Path(store))  # what is no store at all should be called that
+    try:
+        kept: dict[str, Any] = yaml.safe_load((Path(store) / _FILE).read_text())
+    except OSError as error:
+        raise StoreError(
+            f"the feature store {store} has no {_FILE}, so a query's features cannot be made like its own; put the "
+            "one of the run that built it there"
+        ) from error
+    return kept
+
+
+def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
+    """Make one store of several, which ``select(store=…)`` can start from.
+
+    Raises:
+        FingerprintMismatch: they were made with different settings.
+        StoreError: as ``handpick.store.merge``, or nothing says how one of them was made.
+    """
+    made_with = [_made_with(path) for path in paths]
+    store = merge(paths, out)
+    kept = made_with[0] | {"pool": [source for each in made_with for source in each["pool"]]}
+    write_whole(store.path / _FILE, yaml.safe_dump(kept, sort_keys=False).encode())
+    return store
+
+
+def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
+    """Write down what the store in ``folder`` is made with; ``found`` is what the settings leave open."""
+    kept = settings.model_dump(mode="json", exclude_none=True, include=_KEPT)
+    kept |= {"representation": stored_as(settings.used_representation)} | found
+    kept["pool"] = [_absolute(source) for source in settings.pool]
+    if settings.model is not None:
+        kept["model"] = _absolute(settings.model)
+    write_whole(folder / _FILE, yaml.safe_dump(kept, sort_keys=False).encode())
+
+
+def _absolute(name: str) -> str:
+    """A path that is there, made absolute; a name on the Hub as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

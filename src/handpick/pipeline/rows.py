@@ -1,0 +1,60 @@
+"""The feature stores of a representation of examples by themselves: hidden states, embeddings, scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from handpick.data.pool import Pool
+from handpick.fingerprint import digest
+from handpick.pipeline.made_with import write_made_with
+from handpick.represent.fill import Advance, fill
+from handpick.represent.protocol import Representation
+from handpick.settings import Settings
+from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store.codec import Storage
+
+
+class RowStores:
+    """Makes the stores of a pool and of queries, or finds them made; both sides are made in the same way.
+
+    Args:
+        settings: of the run.
+        representation: what makes the rows.
+        path: the folder of the pool's store.
+    """
+
+    def __init__(self, settings: Settings, representation: Representation, path: Path) -> None:
+        self._settings = settings
+        self._representation = representation
+        self.path = path
+
+    def pool_store(self, pool: Pool, storage: Storage) -> FeatureStore:
+        """The pool's rows."""
+        store = FeatureStore.create(self.path, self._manifest(pool, storage))
+        if self._settings.store is None:
+            found = {k: v for k, v in self._representation.build().items() if k in ("dtype", "batch_tokens")}
+            write_made_with(store.path, self._settings, **found)
+        return self._filled(store, pool, "pool features")
+
+    def query_store(self, query: Pool) -> FeatureStore:
+        """The queries' rows, float32 whatever the pool's are stored in."""
+        manifest = self._manifest(query, "float32")
+        path = self._settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
+        return self._filled(FeatureStore.create(path, manifest), query, "query features")
+
+    def _filled(self, store: FeatureStore, examples: Pool, what: str) -> FeatureStore:
+        def encode(_checkpoint: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[Any]:
+            return self._representation.encode(items, advance)
+
+        fill(store, examples, self._representation, encode, what)
+        return store
+
+    def _manifest(self, examples: Pool, storage: Storage) -> Manifest:
+        return Manifest(
+            space=self._representation.space(), build=self._representation.build(), dim=self._representation.dim,
+            storage=storage, checkpoints=[Checkpoint(name="base", weight=1.0)],
+            files=[DataFile(name=file.name, sha256=file.sha256, rows=file.rows) for file in examples.files],
+            shard_rows=self._settings.shard_rows,
+        )  # fmt: skip

@@ -1,0 +1,170 @@
+"""RDS+ (Ivison et al. 2025, arXiv 2503.01807, section 3): an example is the weighted mean of a base model's last hidden
+states over the whole conversation, later tokens weighing more; the pooling is Muennighoff's (2022, arXiv 2202.08904).
+
+The base model reads the conversation as its template writes it, without an adapter. Token i of n, counted from 1,
+weighs i / (1 + … + n); padding is no token (in the authors' released code its positions are counted in). The hidden
+states are those behind the decoder's last norm, what the head reads.
+
+Legend: N examples, B sequences of a batch, T positions, H hidden size.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from handpick.choices import Dtype, Quantization
+from handpick.data.batching import Batch, collate, token_batches
+from handpick.data.examples import Example
+from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.errors import DataError, ModelError
+from handpick.fingerprint import Fingerprint
+from handpick.gradients.forward import decoder_of, evaluating
+from handpick.gradients.kernels import fast_exact_float32
+from handpick.model import compute_dtype, load_base, model_fingerprint, padding_id, tokenizer_fingerprint
+from handpick.objectives.protocol import Prepared, prepare_each
+
+
+class Reader:
+    """A base model that reads rendered conversations, some at a time; it is loaded when it is first needed.
+
+    Args:
+        model_name: a folder, or a name on the Hub.
+        renderer: with the model's tokenizer.
+        max_length: tokens of a conversation that are kept.
+        dtype: what it computes in.
+        quantization: of its weights.
+        batch_tokens: padded tokens of a batch, at most.
+    """
+
+    def __init__(
+        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
+        batch_tokens: int,
+    ) -> None:  # fmt: skip
+        self.model_name = model_name
+        self.renderer = renderer
+        self.max_length = max_length
+        self._dtype = compute_dtype(dtype)
+        self._quantization = quantization
+        self._batch_tokens = batch_tokens
+
+    @cached_property
+    def space(self) -> Fingerprint:
+        """What the model is and what it is given to read; reads the bytes of its weights.
+
+        Raises:
+            ModelError: there is no such model.
+        """
+        quantized: Fingerprint = {} if self._quantization == "none" else {"quantization": self._quantization}
+        tokenizer = tokenizer_fingerprint(self.renderer.tokenizer, self.renderer.template)
+        return {"model": model_fingerprint(self.model_name), **quantized, **tokenizer}
+
+    @property
+    def build(self) -> Fingerprint:
+        """What else decides what it makes of a conversation."""
+        return {
+            "max_length": self.max_length,
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "batch_tokens": self._batch_tokens,
+        }
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model, frozen.
+
+        Raises:
+            ModelError: it cannot be loaded, or has no decoder apart from its head.
+        """
+        model = load_base(self.model_name, self._dtype, self._quantization)
+        head = model.get_output_embeddings()  # type: ignore[operator]
+        decoder = decoder_of(model)
+        if head is None or decoder is None or any(module is head for module in decoder.modules()):
+            raise ModelError(f"{type(model).__name__} has no decoder apart from a language-model head")
+        return model
+
+    def batches(self, sequences: Sequence[Rendered]) -> Iterator[tuple[list[int], Batch]]:
+        """Sequences of like length together, padded on the right: which they are, and the batch."""
+        pad_id = padding_id(self.renderer.tokenizer)
+        for members in token_batches([len(sequence.input_ids) for sequence in sequences], self._batch_tokens):
+            yield members, collate([sequences[i] for i in members], pad_id)
+
+
+@torch.no_grad()
+def weighted_states(model: nn.Module, batch: Batch) -> Tensor:
+    """Σ i · h_i / Σ i over each sequence's tokens, (B, H), on the CPU; float32, float64 for such a model.
+
+    Args:
+        model: a causal language model.
+        batch: on the CPU, padded on the right: a causal model never looks there, and so needs no mask.
+    """
+    decoder: Any = decoder_of(model)
+    device = next(model.parameters()).device
+    with fast_exact_float32(), evaluating(model):
+        hidden_BTH = decoder(input_ids=batch.input_ids_BT.to(device), use_cache=False).last_hidden_state
+        wide = torch.promote_types(hidden_BTH.dtype, torch.float32)
+        place_BT = ((batch.position_ids_BT + 1) * batch.attention_mask_BT).double()
+        weight_BT = (place_BT / place_BT.sum(1, keepdim=True)).to(device, wide)
+        mean_BH: Tensor = torch.einsum("bt,bth->bh", weight_BT, hidden_BTH.to(wide))
+    return mean_BH.cpu()
+
+
+class HiddenStates:
+    """RDS+ rows. They are not normalised.
+
+    An answer is not needed: a prompt alone is read as the template writes it. What is over ``max_length`` is cut off.
+
+    Args:
+        model_name, renderer, max_length, dtype, quantization, batch_tokens: as ``Reader``.
+    """
+
+    def __init__(
+        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
+        batch_tokens: int,
+    ) -> None:  # fmt: skip
+        self._reader = Reader(model_name, renderer, max_length, dtype, quantization, batch_tokens)
+
+    @property
+    def dim(self) -> int:
+        """H, what the model's head reads; loads the model.
+
+        Raises:
+            ModelError: as ``Reader.model``.
+        """
+        return int(self._reader.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
+
+    def space(self) -> Fingerprint:
+        return {"representation": "rds+", **self._reader.space}
+
+    def build(self) -> Fingerprint:
+        return self._reader.build
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared:
+        """The tokens of every conversation; refused is one without any text, or that the template refuses."""
+        return prepare_each(examples, self._tokens)
+
+    def _tokens(self, example: Example) -> Rendered:
+        if not any(message.content.strip() for message in example.messages):
+            raise DataError("no turn with any text")
+        renderer = self._reader.renderer
+        text = renderer.text(example.messages)
+        all_ids: list[int] = renderer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = all_ids[: self._reader.max_length]
+        return Rendered(ids, [IGNORED] * len(ids), len(all_ids))
+
+    def encode(
+        self, items: Sequence[Rendered], advance: Callable[[float], None] = lambda n: None
+    ) -> NDArray[np.float32]:
+        """Rows (N, H), float32, of what was prepared, in its order.
+
+        Raises:
+            ModelError: as ``Reader.model``.
+        """
+        rows_NH = np.empty((len(items), self.dim), dtype=np.float32)
+        for members, batch in self._reader.batches(items):
+            rows_NH[members] = weighted_states(self._reader.model, batch).numpy()
+            advance(len(members))
+        return rows_NH
