@@ -100,7 +100,7 @@ class Selection:
             "origins": self.origins,
         }
         text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
-        _write_whole(Path(folder) / _SUMMARY, [text.encode()])
+        write_parts(Path(folder) / _SUMMARY, [text.encode()])
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write the records to ``path``, the pool's own bytes, one a line, in order of choice.
@@ -108,7 +108,7 @@ class Selection:
         Raises:
             StoreError: the file cannot be written, a full disk among the reasons.
         """
-        _write_whole(Path(path), (self.record(choice) + b"\n" for choice in range(len(self))))
+        write_parts(Path(path), (self.record(choice) + b"\n" for choice in range(len(self))))
 
     def to_dataset(self) -> "Dataset":
         """The records as a ``datasets.Dataset``, in order of choice; a field that a record lacks is None.
@@ -144,7 +144,7 @@ def _line_starts(path: Path) -> list[int]:
         return list(accumulate((len(line) for line in file), initial=0))
 
 
-def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     """Write under another name and rename, so that ``path`` is never half a file."""
     partial = path.with_name(path.name + ".partial")
     try:

@@ -71,7 +71,10 @@ class Constraints(BaseModel):
     max_cosine: float | None = Field(
         None, gt=-1, le=1, description="leave out what is more similar than this to what was chosen before it"
     )
-    exclude_overlap: Paths = Field([], description="test sets: leave out what repeats their text")
+    exclude_overlap: Paths = Field([], description="test sets: leave out what repeats one of their items")
+    overlap_threshold: float = Field(
+        0.75, gt=0, le=1, description="exclude_overlap: part of a test item's word runs from which on it counts"
+    )
 
 
 class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints):
@@ -133,6 +136,8 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
                 f"the algorithm {algorithm} compares candidates with each other, and {representation} has no features "
                 "to do it by: choose another --representation or --algorithm"
             )
+        if self.balanced and self.used_representation == "gist":
+            raise SettingsError("gist compares with each subtask's mean already: leave balanced out")
         if self.max_cosine is not None and gives != "features":
             raise SettingsError(f"{representation} has no features to find near-duplicates by: leave max_cosine out")
         if foreign := self.unread_by(algorithm):
@@ -143,6 +148,11 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
             raise SettingsError("give either --query, for one task, or --target NAME=FILE for each of several")
         if self.target_weight and (self.split != "weight" or set(self.target_weight) != set(self.target)):
             raise SettingsError("target_weight is for --split weight, and names every target once")
+        alone = REPRESENTATIONS[self.used_representation].gives == "scores" or self.used_representation == "gist"
+        if len(self.target) > 1 and self.split != "shared" and alone:
+            raise SettingsError(
+                f"{self.used_representation} takes all queries together: use --split shared, or a run for each target"
+            )
         if self.split == "weight" and not self.target_weight:
             raise SettingsError("--split weight needs a --target-weight NAME=NUMBER for every target")
 

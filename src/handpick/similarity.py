@@ -8,7 +8,7 @@ Shapes: Q queries, N candidates, B candidates of a block, C columns asked for, D
 
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,6 +160,20 @@ def written(similarity: Readable, out: Path | None) -> Floats:
         return similarity_QN
     with _new_npy(out, similarity.shape) as similarity_QN:
         _fill(similarity_QN, similarity)
+    return np.load(out, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def written_rows(rows: Iterable[Floats], shape: tuple[int, int], out: Path | None) -> Floats:
+    """As ``written``, from the similarities of one query after the other, (N,) each.
+
+    Raises:
+        StoreError: ``out`` cannot be written.
+    """
+    if out is None:
+        return np.stack(list(rows))
+    with _new_npy(out, shape) as similarity_QN:
+        for query, row_N in enumerate(rows):
+            similarity_QN[query] = row_N
     return np.load(out, mmap_mode="r")  # type: ignore[no-any-return]
 
 

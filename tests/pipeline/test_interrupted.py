@@ -41,7 +41,7 @@ app(["run", sys.argv[1]])
 
 def results(folder: Path) -> dict[str, bytes]:
     """The bytes of all that must not depend on whether a run was stopped."""
-    patterns = ("features/*/shards/**/*", "features/*/manifest.json", "similarity-*.npy", "selected.jsonl")
+    patterns = ("features/*/shards/**/*", "features/*/manifest.json", "selected.jsonl")
     paths = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 

@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 import handpick
+from handpick.similarity import similarity
 from handpick.errors import SettingsError
 from handpick.pipeline import checkpoints
 from handpick.settings import Settings
@@ -124,12 +125,14 @@ def test_subtasks_of_the_query_reach_mean_max(
     query = write_jsonl(tmp_path / "labelled.jsonl", labelled)
     ids = handpick.select(**untrained | {"query": query}, algorithm="mean-max", out=out).ids
 
-    (path,) = Path(out).glob("similarity-*.npy")
+    pool_store = handpick.FeatureStore.open(Path(out, "features", "pool"))
+    (query_path,) = Path(out, "features").glob("query-*")
+    similarity_QN = similarity(pool_store, handpick.FeatureStore.open(query_path)).astype(np.float64)
     rows = defaultdict(list)
-    for row_N, name in zip(np.load(path).astype(np.float64), subtasks, strict=True):
+    for row_N, name in zip(similarity_QN, subtasks, strict=True):
         rows[name].append(row_N)
     score_N = np.maximum(np.mean(rows["a"], axis=0), np.mean(rows["b"], axis=0))
-    pool_ids = handpick.FeatureStore.open(Path(out, "features", "pool")).ids
+    pool_ids = pool_store.ids
     assert ids == [pool_ids[i] for i in np.argsort(-score_N)[:10]]
 
 

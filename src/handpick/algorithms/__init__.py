@@ -127,12 +127,18 @@ def pick(
 
 
 def rank(
-    similarity_QN: "NDArray[np.floating[Any]] | torch.Tensor",
+    similarity_QN: "NDArray[np.floating[Any]] | torch.Tensor | Similarity",
     budget: int,
     algorithm: str = "round-robin",
     *,
     subtasks: Sequence[str] | None = None,
     seed: int = 0,
+    balanced: bool = False,
+    candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    settings: AlgorithmSettings | None = None,
 ) -> NDArray[np.int64]:
     """The columns that ``pick`` chooses, in order of choice, int64 (B,); see there."""
-    return pick(similarity_QN, budget, algorithm, subtasks=subtasks, seed=seed).columns
+    return pick(
+        similarity_QN, budget, algorithm, subtasks=subtasks, seed=seed, balanced=balanced, candidates=candidates,
+        settings=settings,
+    ).columns  # fmt: skip

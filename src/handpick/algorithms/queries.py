@@ -33,7 +33,7 @@ def query_mass(request: Request) -> NDArray[np.float64]:
 
 
 def turns(request: Request) -> Iterator[int]:
-    """Whose turn it is, without end: each query's in order; with ``balanced`` each subtask's, and in it each query's."""
+    """Whose turn it is, without end: each query's in order; ``balanced`` each subtask's, and in it each query's."""
     n_queries = request.similarity.shape[0]
     members = members_of(request.subtasks, n_queries) if request.balanced else [list(range(n_queries))]
     for own in cycle([cycle(queries) for queries in members]):

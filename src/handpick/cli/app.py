@@ -31,9 +31,18 @@ _REPRESENT = [
 ]  # fmt: skip
 _SELECT = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
-    "target_weight", "score_only", *_REPRESENT[2:3], *_REPRESENT[4:], "gist_dim", "whitening_damping",
+    "target_weight", "score_only", *_REPRESENT[2:3], *_REPRESENT[4:], "gist_dim", "whitening_damping", "dsir_smoothing",
     *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields,
 ]  # fmt: skip
+# what decides the choice, and not the similarity it is made by
+_OF_CHOICE = {
+    "budget",
+    "algorithm",
+    *Constraints.model_fields,
+    "split",
+    "target_weight",
+    *AlgorithmSettings.model_fields,
+}
 _DOCTOR = [
     "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",
     "seed", "quantization", "batch_tokens", "gradient_checkpointing", "max_quarantined",
@@ -153,11 +162,77 @@ def demo(
 
 
 @app.command()
-def methods() -> None:
-    """List the methods and the selection algorithms."""
-    from handpick.cli.show import methods_table
+@takes([name for name in _SELECT if name not in _OF_CHOICE])
+def similarity(settings: dict[str, Any]) -> None:
+    """Compute the similarity of every query to every example, and write it down with the ids of rows and columns.
 
-    methods_table()
+    handpick similarity --store runs/gsm8k/features/pool --query boolq_dev.jsonl.gz --out runs/boolq
+    """
+    from handpick.settings import checked
+
+    with _plainly():
+        from handpick.cli.show import show_similarity
+        from handpick.pipeline import run_similarity
+
+        show_similarity(run_similarity(checked(settings, where="--")))
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="The folder of a selection.")],
+    b: Annotated[Path, typer.Argument(help="The folder of another.")],
+) -> None:
+    """Compare two selections: what they share, and what each has that the other has not."""
+    with _plainly():
+        from handpick.cli.show import show_comparison
+        from handpick.compare import compare
+        from handpick.selection import Selection
+
+        show_comparison(compare(Selection.open(a), Selection.open(b)), str(a), str(b))
+
+
+@app.command()
+def distance(
+    run: Annotated[Path, typer.Argument(help="The folder of a selection.")],
+    subset: Annotated[
+        list[Path] | None, typer.Option(help="Another selection's folder, or a file of ids, one a line; several.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random draw that stands beside them.")] = 0,
+) -> None:
+    """Measure how far a selection is from the queries, beside a random draw and other subsets of the same pool."""
+    with _plainly():
+        from handpick.cli.show import ids_of, show_distances
+        from handpick.pipeline import run_distance
+
+        show_distances(run_distance(run, {str(path): ids_of(path) for path in subset or []}, seed))
+
+
+@app.command()
+def overlap(
+    pool: Annotated[list[str], typer.Option(help="File to look through; several.", metavar="FILE")],
+    test: Annotated[list[str], typer.Option(help="Test set; several.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Folder for overlap.jsonl and clean.jsonl.")],
+    threshold: Annotated[float, typer.Option(help="Part of a test item that must stand in an example.")] = 0.75,
+) -> None:
+    """Find examples of a pool that repeat an item of a test set, and write the pool without them.
+
+    handpick overlap --pool pool.jsonl.gz --test gsm8k_test.jsonl.gz --out runs/overlap
+    """
+    with _plainly():
+        from handpick.cli.show import show_overlap
+        from handpick.pipeline import run_overlap
+
+        show_overlap(run_overlap(pool, test, out, threshold), out)
+
+
+@app.command()
+def methods(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md has them.")] = False,
+) -> None:
+    """List the methods and what they are made of: representations, objectives, algorithms, rewards."""
+    from handpick.cli.tables import as_markdown, as_text
+
+    typer.echo(as_markdown(), nl=False) if markdown else as_text()
 
 
 @store_app.command()

@@ -66,6 +66,4 @@ def _metavar(name: str, field: FieldInfo) -> str:
         "model": "DIR|NAME", "encoder": "DIR|NAME", "budget": "N|N%|N tokens", "target": "NAME=FILE",
         "always": "FILE", "exclude_overlap": "FILE",
     }  # fmt: skip
-    return known.get(
-        name, "N" if {int, float} & {field.annotation, *kinds} else "NAME"
-    )
+    return known.get(name, "N" if {int, float} & {field.annotation, *kinds} else "NAME")

@@ -1,26 +1,28 @@
-"""What a person sees when a selection is made."""
+"""What a person sees of a selection, a similarity, a comparison."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from handpick.algorithms import ALGORITHMS
+from handpick.compare import Comparison
 from handpick.data.examples import Example
-from handpick.methods import METHODS
-from handpick.rewards import REWARDS
-
-if TYPE_CHECKING:  # the pipeline is slow to load, and the list of methods needs none
-    from handpick.pipeline import Run
+from handpick.distance import Distances
+from handpick.errors import DataError
+from handpick.pipeline import Run
+from handpick.pipeline.overlap import Found
+from handpick.selection import Selection
 
 _ROWS = 12  # of the table of composition
 console = Console(highlight=False)
 
 
-def show_selection(run: "Run", *, first_picks: bool) -> None:
+def show_selection(run: Run, *, first_picks: bool) -> None:
     """The table of composition, the first picks if asked for, and where everything is."""
     row_of = {example_id: row for row, example_id in enumerate(run.pool.ids())}
     chosen = [row_of[example_id] for example_id in run.selection.ids]
@@ -40,7 +42,7 @@ def show_selection(run: "Run", *, first_picks: bool) -> None:
             console.print(Text(f"  {folder / name}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
 
 
-def _kinds(run: "Run") -> list[str]:
+def _kinds(run: Run) -> list[str]:
     """Source and category of every row of the pool."""
     columns = zip(run.pool.column("source"), run.pool.column("category"), strict=True)
     return [f"{source or '?'} / {category}" if category else str(source) for source, category in columns]
@@ -64,7 +66,7 @@ def _composition(kinds: Sequence[str], chosen: Sequence[int]) -> Table:
     return table
 
 
-def _first_picks(run: "Run", rows: Sequence[int]) -> Table:
+def _first_picks(run: Run, rows: Sequence[int]) -> Table:
     assert run.query is not None
     query_row = {query_id: row for row, query_id in enumerate(run.query.ids())}
     table = Table(
@@ -87,29 +89,97 @@ def _shortened(example: Example, length: int = 220) -> Text:
     return Text(folded if len(folded) <= length else folded[: length - 1] + "…")
 
 
-def methods_table() -> None:
-    """The tables of methods and algorithms, as the code has them."""
-    table = Table(title="Methods", title_justify="left")
-    for heading in ("method", "pool side", "query side", "algorithm"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("what it does, and whose it is")
-    for name, method in METHODS.items():
-        sides = (method.optimizer, method.objective) if method.optimizer else ("–", "–")
-        table.add_row(name, *sides, method.algorithm, f"{method.summary} ({method.source})")
+def show_similarity(folder: Path) -> None:
+    """How the similarities of each query lie, and where the matrix is."""
+    names = json.loads((folder / "similarity.json").read_text(encoding="utf-8"))
+    similarity_QN = np.load(folder / "similarity.npy", mmap_mode="r")
+    table = Table(title="Similarity to the pool", title_justify="left")
+    table.add_column("query", no_wrap=True, overflow="ellipsis", max_width=32)
+    for heading in ("median", "99%", "largest"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("nearest example", no_wrap=True, overflow="ellipsis", max_width=40)
+    for query in range(min(_ROWS, len(similarity_QN))):
+        row_N = np.asarray(similarity_QN[query])
+        name = names["queries"][query] if names["queries"] else "every query"
+        values = (f"{value:.3f}" for value in (*np.quantile(row_N, [0.5, 0.99]), row_N.max()))
+        table.add_row(Text(name), *values, Text(names["examples"][int(row_N.argmax())]))
+    if len(similarity_QN) > _ROWS:
+        table.add_row(f"{len(similarity_QN) - _ROWS} others", "", "", "", "")
     console.print(table)
-    table = Table(title="Selection algorithms", title_justify="left")
-    for heading in ("algorithm", "what it does", "source"):
-        table.add_column(heading)
-    for name, algorithm in ALGORITHMS.items():
-        table.add_row(name, algorithm.summary, algorithm.source)
+    shape = " × ".join(f"{n:,}" for n in similarity_QN.shape)
+    console.print(f"{shape}: {folder / 'similarity.npy'}, with the ids in similarity.json", soft_wrap=True)
+
+
+def show_comparison(found: Comparison, a: str, b: str) -> None:
+    """What two selections share, and by source and query what each has alone."""
+    console.print(
+        f"{found.common:,} examples in both, of {found.n_a:,} and {found.n_b:,}: Jaccard {found.jaccard:.3f}"
+        + ("" if found.rank_correlation is None else f", rank correlation of the common {found.rank_correlation:.3f}")
+    )
+    if found.same_pool is False:
+        console.print("The two were chosen from different pools: equal ids need not be equal examples.")
+    table = Table(title="Overlap of the first", title_justify="left")
+    for head in found.heads:
+        table.add_column(f"{head.percent}%", justify="right")
+    table.add_row(*(f"{head.overlap:.0%}" for head in found.heads))
     console.print(table)
-    table = Table(title="Rewards, for --method nice", title_justify="left")
-    for heading in ("reward", "what it is"):
-        table.add_column(heading)
-    for name, entry in REWARDS.items():
-        argument = f":{entry.argument}" if entry.argument else ""
-        table.add_row(
-            Text(name + (argument if entry.needs_argument or not argument else f"[{argument}]")), entry.summary
-        )
-    table.add_row("FILE.py:FUNCTION", "a function of your own: (prompts, completions, records) -> scores")
+    for what, counts_a, counts_b in (
+        ("source", found.only_a.sources, found.only_b.sources),
+        ("query", found.only_a.queries, found.only_b.queries),
+    ):
+        table = Table(title=f"Only in one, by {what}", title_justify="left")
+        table.add_column(what, no_wrap=True, overflow="ellipsis", max_width=40)
+        for heading in (a, b):
+            table.add_column(heading, justify="right", overflow="fold")
+        total = Counter(counts_a) + Counter(counts_b)
+        for name, _ in total.most_common(_ROWS):
+            table.add_row(Text(name or "–"), str(counts_a.get(name, 0)), str(counts_b.get(name, 0)))
+        if len(total) > _ROWS:
+            table.add_row(f"{len(total) - _ROWS} others", "", "")
+        if total:
+            console.print(table)
+
+
+def show_distances(found: Mapping[str, Distances]) -> None:
+    """A line a subset; smaller is nearer to the queries."""
+    table = Table(title="Distance to the queries: 0 is the same, larger is farther", title_justify="left")
+    table.add_column("subset", overflow="fold")
+    for heading in ("query to nearest", "to nearest query", "Wasserstein", "MMD", "energy"):
+        table.add_column(heading, justify="right")
+    for name, each in found.items():
+        values = (each.query_to_subset, each.subset_to_query, each.wasserstein, each.mmd, each.energy)
+        table.add_row(Text(name), *(f"{value:.4f}" for value in values))
     console.print(table)
+    if any(each.wasserstein_by == "sinkhorn" for each in found.values()):
+        console.print("Wasserstein by Sinkhorn where the sets are large: somewhat too large.")
+
+
+def show_overlap(found: Found, folder: Path) -> None:
+    """How many repeat a test item, by source, and where they are."""
+    sources = found.pool.column("source")
+    counts = Counter(sources[row] or "?" for row, _ in found.rows)
+    table = Table(title="Examples that repeat a test item", title_justify="left")
+    for heading in ("source", "examples", "of"):
+        table.add_column(heading, justify="left" if heading == "source" else "right")
+    of_source = Counter(source or "?" for source in sources)
+    for source, count in counts.most_common():
+        table.add_row(Text(source), f"{count:,}", f"{of_source[source]:,}")
+    if counts:
+        console.print(table)
+    console.print(f"{len(found.rows):,} of {len(found.pool):,} examples repeat a test item: {folder / 'overlap.jsonl'}")
+    console.print(f"the others, as they came: {folder / 'clean.jsonl'}", soft_wrap=True)
+
+
+def ids_of(path: Path) -> list[str]:
+    """The ids of a selection's folder, or of a file with one a line.
+
+    Raises:
+        DataError: there is no such file.
+        StoreError: the folder holds no selection.
+    """
+    if path.is_dir():
+        return Selection.open(path).ids
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}; give a file of ids, one a line") from error

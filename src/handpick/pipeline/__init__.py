@@ -9,6 +9,25 @@ output folder and is skipped by the next run that can use it.
 """
 
 from handpick.pipeline.made_with import merge_stores
-from handpick.pipeline.run import Run, represent_pool, run_represent, run_select, select
+from handpick.pipeline.overlap import run_overlap
+from handpick.pipeline.run import (
+    Run,
+    represent_pool,
+    run_distance,
+    run_represent,
+    run_select,
+    run_similarity,
+    select,
+)
 
-__all__ = ["Run", "merge_stores", "represent_pool", "run_represent", "run_select", "select"]
+__all__ = [
+    "Run",
+    "merge_stores",
+    "represent_pool",
+    "run_distance",
+    "run_overlap",
+    "run_represent",
+    "run_select",
+    "run_similarity",
+    "select",
+]

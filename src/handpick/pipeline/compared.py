@@ -3,8 +3,8 @@
 Shapes: Q queries, N candidates, B picks, C columns asked for, T checkpoints, D features.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.part import Part
 from handpick.data.plain_text import contents
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -32,7 +33,7 @@ from handpick.represent.gradient import tokens_a_batch
 from handpick.represent.protocol import Representation
 from handpick.represent.whitening import kept_second_moment, whitened
 from handpick.settings import Settings
-from handpick.similarity import StoredSimilarity, candidate_features, query_rows, written
+from handpick.similarity import StoredSimilarity, candidate_features, query_rows, written, written_rows
 from handpick.store import FeatureStore
 from handpick.store.memory import available_bytes
 
@@ -54,8 +55,9 @@ class Compared:
     """What an algorithm chooses by.
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
-    empty where one score a candidate stands for all queries. ``nearest`` says which query a pick is for where the
-    rows are not single queries.
+    empty where one score a candidate stands for all queries. ``candidates`` gives features of columns, (C, E), and
+    ``queries`` those of single queries in the same space, (Q, E). ``nearest`` says which query a pick is for where the
+    similarity's rows are not single queries.
     """
 
     similarity: Similarity
@@ -64,6 +66,7 @@ class Compared:
     query_ids: list[str] = field(default_factory=list)
     subtasks: list[str] = field(default_factory=list)
     candidates: Callable[[NDArray[np.int64]], Floats] | None = None
+    queries: Callable[[], Floats] | None = None
     nearest: Callable[[Picks], list[str | None]] | None = None
 
     def picked_for(self, picks: Picks) -> list[str | None]:
@@ -73,6 +76,20 @@ class Compared:
         if not self.query_ids:
             return [None] * len(picks.columns)
         return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
+
+    def without(self, columns: Collection[int]) -> "Compared":
+        """The same, with some columns left out."""
+        kept_N = np.array([column for column in range(len(self.rows)) if column not in columns], dtype=np.int64)
+        candidates, nearest = self.candidates, self.nearest
+        return replace(
+            self,
+            similarity=Part(self.similarity, columns_N=kept_N),
+            rows=[self.rows[column] for column in kept_N],
+            candidates=None if candidates is None else lambda columns_C: candidates(kept_N[columns_C]),
+            nearest=None
+            if nearest is None
+            else lambda picks: nearest(Picks(kept_N[picks.columns], picks.scores, picks.queries)),
+        )
 
 
 class Comparison:
@@ -169,7 +186,7 @@ class Comparison:
             self._readable(StoredSimilarity(pool_store, [means_SD])), self._rows_of(pool_store.ids),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
             [ids[own[0]] for own in members], list(dict.fromkeys(subtasks)), partial(candidate_features, pool_store),
-            nearest,
+            partial(candidate_features, query_store, np.array(kept_Q)), nearest,
         )  # fmt: skip
 
     def _by_rows(self, stores: RowStores) -> Compared:
@@ -199,18 +216,17 @@ class Comparison:
         pool, query = self.pool.pool, self.query.pool
         query_texts = [contents(example.messages) for example in query.examples(0, len(query))]
         rows = list(range(len(pool)))
-        by = Bm25() if self._name == "bm25" else Dsir()
-        fingerprints: Fingerprint = {
-            "pool": {"files": _files(pool)}, "query": {"files": _files(query)}, "representation": by.fingerprint(),
-        }  # fmt: skip
-        if isinstance(by, Dsir):
-            by.fit(texts_of(pool), query_texts)
-            return Compared(Matrix(by.scores(texts_of(pool))[None]), rows, fingerprints)
-        by.fit(texts_of(pool))
-        path = self.settings.folder / f"similarity-{digest(fingerprints)}.npy"
-        similarity_QN = by.scores(query_texts, path)
-        subtasks = [subtask or "" for subtask in query.column("subtask")]
-        return Compared(Matrix(similarity_QN), rows, fingerprints, query.ids(), subtasks)
+        fingerprints: Fingerprint = {"pool": {"files": _files(pool)}, "query": {"files": _files(query)}}
+        if self._name == "dsir":
+            weigh = Dsir.fit(texts_of(pool), query_texts, smoothing=self.settings.dsir_smoothing)
+            fingerprints["representation"] = weigh.fingerprint()
+            return Compared(Matrix(weigh.scores(texts_of(pool))[None]), rows, fingerprints)
+        by = Bm25(texts_of(pool))
+        fingerprints["representation"] = by.fingerprint()
+        shape = (len(query_texts), len(pool))
+        path = None if _fits(shape) else self.settings.folder / "similarity.npy"
+        matches_QN = written_rows((by.scores([text])[0] for text in query_texts), shape, path)
+        return Compared(Matrix(matches_QN), rows, fingerprints, query.ids(), subtask_labels(self.settings, query))
 
     def _nothing(self) -> Compared:
         pool = self.pool.pool
@@ -226,19 +242,22 @@ class Comparison:
             self._readable(similarity), self._rows_of(pool_store.ids),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)}, ids, subtasks,
             None if features is None else partial(candidate_features, features),
+            partial(candidate_features, query_store, np.array(kept_Q)),
         )  # fmt: skip
 
     def _readable(self, similarity: Similarity) -> Similarity:
         """The similarity as the algorithm should read it: from memory where it is small, else from a file if it is
         gone through many times, else computed anew at every pass."""
-        n_bytes = 4 * similarity.shape[0] * similarity.shape[1]
         if isinstance(similarity, Matrix):
             return similarity
-        if n_bytes <= min(_IN_MEMORY, available_bytes() / 4):
+        if _fits(similarity.shape):
             return Matrix(written(similarity, None))
-        if find(self.settings.used_algorithm).whole:
+        several = len(self.settings.target) > 1 and self.settings.split != "shared"
+        if find(self.settings.used_algorithm).whole or several:
+            why = "several targets read" if several else f"{self.settings.used_algorithm} reads"
             path = self.settings.folder / "similarity.npy"
-            say(f"{self.settings.used_algorithm} reads all of the similarity: {n_bytes / 1e9:.1f} GB in {path}")
+            n_bytes = 4 * similarity.shape[0] * similarity.shape[1]
+            say(f"{why} all of the similarity many times: {n_bytes / 1e9:.1f} GB in {path}")
             return Matrix(written(similarity, path))
         return similarity
 
@@ -259,8 +278,8 @@ class Comparison:
         assert self.query is not None
         query = self.query.pool
         ids = [query_store.ids[row] for row in kept_Q]
-        subtask_of = dict(zip(query.ids(), query.column("subtask"), strict=True))
-        return ids, [subtask_of[query_id] or "" for query_id in ids]
+        subtask_of = dict(zip(query.ids(), subtask_labels(self.settings, query), strict=True))
+        return ids, [subtask_of[query_id] for query_id in ids]
 
     def _set_aside(
         self, pool_store: FeatureStore, pool_by: Prepares, query_store: FeatureStore | None = None,
@@ -286,6 +305,11 @@ class Comparison:
         if len(silent) == len(query_store):
             raise DataError(f"no query has a {what.split()[0]}, so there is nothing to choose by: {advice}")
         return np.flatnonzero(says_Q).tolist()
+
+
+def _fits(shape: tuple[int, int]) -> bool:
+    """Whether a similarity is small enough to be kept in memory."""
+    return 4 * shape[0] * shape[1] <= min(_IN_MEMORY, available_bytes() / 4)
 
 
 def representation_of(settings: Settings, renderer: Renderer | None) -> Representation:
@@ -314,6 +338,18 @@ def representation_of(settings: Settings, renderer: Renderer | None) -> Represen
         tokens_a_batch(settings),
     )  # fmt: skip
     return made
+
+
+def target_labels(settings: Settings, query: Pool) -> list[str]:
+    """The target of every query, "" where there is but one."""
+    names = [name for name, files in settings.target.items() for _ in files] or [""] * len(query.files)
+    return [name for name, file in zip(names, query.files, strict=True) for _ in range(file.rows)]
+
+
+def subtask_labels(settings: Settings, query: Pool) -> list[str]:
+    """The subtask of every query; those of two targets are never the same."""
+    labels = zip(target_labels(settings, query), query.column("subtask"), strict=True)
+    return [f"{target}/{subtask or ''}" if target else subtask or "" for target, subtask in labels]
 
 
 def texts_of(pool: Pool) -> "list[str] | _Texts":

@@ -1,28 +1,38 @@
 """``select`` and ``represent``, from settings to what is written."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
-from handpick.algorithms import AlgorithmSettings, Picks, pick
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.algorithms import Picks
 from handpick.budget import Budget, longest_prefix
+from handpick.constraints import PassedOver, Pick, Walk
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
+from handpick.distance import Distances, distances
 from handpick.errors import DataError, SettingsError
 from handpick.methods import REPRESENTATIONS
 from handpick.objectives.protocol import Objective
-from handpick.pipeline.compared import Compared, Comparison, Data, representation_of, set_aside
+from handpick.pipeline.compared import Compared, Comparison, Data, representation_of, set_aside, target_labels
 from handpick.pipeline.features import Features, open_renderer
 from handpick.pipeline.made_with import pool_store_path, resume_from_store, stored_as
 from handpick.pipeline.objective import Own
+from handpick.pipeline.order import order_of
+from handpick.pipeline.overlap import OVERLAP_FILE, find_overlaps
 from handpick.pipeline.rows import RowStores
 from handpick.progress import say
 from handpick.rewards import wrap
 from handpick.selection import Selection
 from handpick.settings import Settings, checked
+from handpick.similarity import written
 from handpick.store import FeatureStore
+from handpick.store.codec import row_norms, unit_rows
 from handpick.store.files import write_whole
 
 
@@ -128,8 +138,19 @@ def _open(name: str, sources: Sequence[str], settings: Settings) -> Data:
     return Data(Pool.open(list(sources), cache=parsed, quarantine=quarantine), quarantine)
 
 
-def _choose(settings: Settings, own: Own | None) -> Run:
-    """What is small is looked at first: a pool may take an hour to read."""
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """All that a choice needs: what to choose by, and what from."""
+
+    compared: Compared
+    budget: Budget
+    pool: Pool
+    query: Pool | None
+    renderer: Renderer | None
+
+
+def _ready(settings: Settings, own: Own | None) -> _Ready:
+    """Compute what is missing. What is small is looked at first: a pool may take an hour to read."""
     kind = REPRESENTATIONS[settings.used_representation]
     budget = Budget.parse(settings.budget)
     if budget.kind == "tokens" and settings.model is None:
@@ -141,48 +162,167 @@ def _choose(settings: Settings, own: Own | None) -> Run:
     if budget.kind != "tokens":
         budget.examples_needed(len(pool.pool))  # too large is said now, not after hours
     compared = Comparison(settings, renderer, pool, query, own).made()
-    rows = compared.rows
+    if settings.exclude_overlap:
+        compared = compared.without(_overlapping(settings, compared, pool.pool))
+    return _Ready(compared, budget, pool.pool, None if query is None else query.pool, renderer)
 
-    def n_tokens(column: int) -> int:
-        assert renderer is not None
-        return _n_tokens(pool.pool, renderer, rows[column])
 
-    picks = _within(budget, len(rows), partial(_picks, settings, compared), n_tokens)
+def _choose(settings: Settings, own: Own | None) -> Run:
+    ready = _ready(settings, own)
+    compared, pool = ready.compared, ready.pool
+    picks, passed = _within(settings, ready)
+    if str(passed) != "none":
+        say(f"passed over: {passed}")
     if len(picks.columns) < len(compared.query_ids):
         say(f"{len(compared.query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
-    chosen = [rows[int(column)] for column in picks.columns]
+    chosen = [compared.rows[int(column)] for column in picks.columns]
     selection = Selection(
-        ids=[pool.pool[row].id for row in chosen],
+        ids=[pool[row].id for row in chosen],
         scores=[float(score) for score in picks.scores],
         picked_for=compared.picked_for(picks),
         settings=settings.model_dump(mode="json", exclude_none=True),
         fingerprints=compared.fingerprints,
-        record=lambda choice: pool.pool.raw(chosen[choice]),
-        origins=[pool.pool.location(row) for row in chosen],
+        record=lambda choice: pool.raw(chosen[choice]),
+        origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool.pool, None if query is None else query.pool, settings)
+    return Run(selection, pool, ready.query, settings)
 
 
-def _picks(settings: Settings, compared: Compared, budget: int) -> Picks:
-    """What the algorithm chooses, as the settings have it."""
-    return pick(
-        compared.similarity, budget, settings.used_algorithm, subtasks=compared.subtasks or None, seed=settings.seed,
-        balanced=settings.balanced, candidates=compared.candidates,
-        settings=AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields}),
+def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
+    """The picks that the budget and the constraints leave; of a token budget, the longest prefix that fits."""
+    compared, budget, pool, renderer = ready.compared, ready.budget, ready.pool, ready.renderer
+    n = len(compared.rows)
+    count = None if budget.kind == "tokens" else budget.examples_needed(n)
+    targets = {} if ready.query is None else _own_budgets(settings, compared, ready.query)
+    shares = settings.max_share or settings.min_share
+    sources = pool.column("source") if shares else None
+    walk = Walk(
+        order_of(settings, compared, targets, count or 1000), n, count,
+        sources_N=None if sources is None else [sources[row] for row in compared.rows],
+        max_share=settings.max_share, min_share=settings.min_share, always=_always(settings, compared, pool),
+        candidates=compared.candidates if settings.max_cosine is not None else None, max_cosine=settings.max_cosine,
     )  # fmt: skip
+    accepted: list[Pick] = []
+
+    def n_tokens() -> Iterator[int]:
+        assert renderer is not None
+        for pick in walk:
+            accepted.append(pick)
+            yield _n_tokens(pool, renderer, compared.rows[pick.column])
+
+    if count is None:
+        del accepted[longest_prefix(n_tokens(), int(budget.amount)) :]
+    else:
+        accepted += walk
+    columns, scores, queries = zip(*accepted, strict=True)
+    return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64)), walk.passed
 
 
-def _within(budget: Budget, n: int, choose: Callable[[int], Picks], n_tokens: Callable[[int], int]) -> Picks:
-    """The picks that a budget has room for; of a token budget, the longest prefix of the order that fits."""
-    if budget.kind != "tokens":
-        return choose(budget.examples_needed(n))
-    tried = min(n, 1000)
-    while True:
-        picks = choose(tried)
-        fitting = longest_prefix((n_tokens(int(column)) for column in picks.columns), int(budget.amount))
-        if fitting < tried or tried == n:
-            return Picks(picks.columns[:fitting], picks.scores[:fitting], picks.queries[:fitting])
-        tried = min(n, 2 * tried)
+def run_similarity(settings: Settings) -> Path:
+    """Compute the similarity that a selection would be made by, and write it down whole.
+
+    Returns:
+        The folder, with ``similarity.npy``, float32 (Q, N), and ``similarity.json``: the ids of rows and columns.
+
+    Raises:
+        HandpickError: as ``run_select``.
+    """
+    settings = resume_from_store(settings)
+    ready = _ready(settings.model_copy(update={"budget": "100%"}), None)
+    path = settings.folder / "similarity.npy"
+    written(ready.compared.similarity, path)
+    ids = ready.pool.ids()
+    names = {"queries": ready.compared.query_ids, "examples": [ids[row] for row in ready.compared.rows]}
+    write_whole(path.with_suffix(".json"), json.dumps(names, ensure_ascii=False).encode())
+    _write_settings(settings)
+    return settings.folder
+
+
+def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, Distances]:
+    """How far subsets of a run's pool are from its queries, in the run's features.
+
+    Args:
+        folder: of a finished selection.
+        subsets: ids by a name of one's own, beside the selection itself and a random draw of its size.
+        seed: of the draw.
+
+    Raises:
+        StoreError: there is no selection.
+        SettingsError: the run's representation has no features to measure by.
+        DataError: an id is not in the pool, or could not be represented.
+    """
+    selection = Selection.open(folder)
+    settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
+    ready = _ready(settings, None)
+    compared = ready.compared
+    if compared.candidates is None or compared.queries is None:
+        raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
+    ids = ready.pool.ids()
+    column_of = {ids[row]: column for column, row in enumerate(compared.rows)}
+    drawn = np.random.Generator(np.random.PCG64(seed)).permutation(len(compared.rows))[: len(selection)]
+    columns = {
+        name: _columns(name, own, column_of) for name, own in {str(folder): selection.ids, **subsets}.items()
+    } | {f"random {len(drawn):,}": np.sort(drawn)}
+    query_QE = _unit(compared.queries())
+    found: dict[str, Distances] = {}
+    for name, columns_B in columns.items():
+        subset_BE = _unit(compared.candidates(columns_B))
+        found[name] = distances(query_QE @ subset_BE.T, query_QE @ query_QE.T, subset_BE @ subset_BE.T)
+    return found
+
+
+def _columns(name: str, ids: Sequence[str], column_of: Mapping[str, int]) -> NDArray[np.int64]:
+    if missing := [example_id for example_id in ids if example_id not in column_of]:
+        raise DataError(f"{len(missing)} ids of {name} have no features in this run, the first {missing[0]!r}")
+    return np.array([column_of[example_id] for example_id in ids], dtype=np.int64)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows at unit norm: those of several checkpoints are short where one of them is zero."""
+    return unit_rows(rows, row_norms(rows))
+
+
+def _own_budgets(settings: Settings, compared: Compared, query: Pool) -> dict[str, list[int]]:
+    """The similarity's rows of every target that has a budget of its own."""
+    if len(settings.target) < 2 or settings.split == "shared":
+        return {}
+    target_of = dict(zip(query.ids(), target_labels(settings, query), strict=True))
+    rows: dict[str, list[int]] = {target: [] for target in settings.target}
+    for row, query_id in enumerate(compared.query_ids):
+        rows[target_of[query_id]].append(row)
+    if empty := [target for target, own in rows.items() if not own]:
+        raise DataError(f"no query of the target {empty[0]!r} can be used: see quarantine-query.jsonl, or leave it out")
+    return rows
+
+
+def _always(settings: Settings, compared: Compared, pool: Pool) -> list[int]:
+    """The columns of the examples that are chosen whatever the algorithm says."""
+    if settings.always is None:
+        return []
+    try:
+        lines = Path(settings.always).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{settings.always} cannot be read: {error}; give a file of ids, one a line") from error
+    ids = pool.ids()
+    column_of = {ids[row]: column for column, row in enumerate(compared.rows)}
+    wanted = [line.strip() for line in lines if line.strip()]
+    if missing := [example_id for example_id in wanted if example_id not in column_of]:
+        raise DataError(
+            f"{len(missing)} ids of {settings.always} are not in the pool or cannot be used, the first {missing[0]!r}; "
+            "take them out"
+        )
+    return [column_of[example_id] for example_id in wanted]
+
+
+def _overlapping(settings: Settings, compared: Compared, pool: Pool) -> set[int]:
+    """The columns that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
+    found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold)
+    column_of = {row: column for column, row in enumerate(compared.rows)}
+    columns = {column_of[each.row] for each in found if each.row in column_of}
+    say(f"{len(columns):,} examples repeat an item of the test sets and are left out: {settings.folder / OVERLAP_FILE}")
+    if len(columns) == len(compared.rows):
+        raise DataError("every example of the pool repeats an item of the test sets: nothing is left to choose from")
+    return columns
 
 
 def _n_tokens(pool: Pool, renderer: Renderer, row: int) -> int:

@@ -14,6 +14,9 @@ class RepresentationSettings(BaseModel):
     encoder: str = Field(
         "sentence-transformers/gtr-t5-base", description="embed: a sentence encoder, a folder or a name on the Hub"
     )
+    dsir_smoothing: float = Field(
+        1e-8, gt=0, description="dsir: added to every n-gram's probability; with few queries 1e-4 chose far better here"
+    )
     gist_dim: int = Field(150, ge=1, description="gist: dimensions of the queries' subspace, at most")
     whitening_damping: float = Field(
         10.0, gt=0, description="whitened: what is added to every eigenvalue, in mean eigenvalues"

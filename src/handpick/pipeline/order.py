@@ -1,0 +1,59 @@
+"""From what there is to choose by to an order of candidates: one target's, or several that take turns.
+
+Shapes: N candidates, B picks.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+import numpy as np
+
+from handpick.algorithms import AlgorithmSettings, Picks, pick
+from handpick.algorithms.part import Part
+from handpick.constraints import Order, Turn, split_between
+from handpick.pipeline.compared import Compared
+from handpick.settings import Settings
+
+
+def order_of(settings: Settings, compared: Compared, targets: Mapping[str, list[int]], expected: int) -> Order:
+    """The order that the settings ask for; a smaller budget's is the head of a larger one's.
+
+    Args:
+        settings: of the run.
+        compared: what to choose by.
+        targets: the similarity's rows of every target that has a budget of its own; none if all share one.
+        expected: how many will be chosen, about.
+    """
+    if not targets:
+        return lambda budget: _ranked(settings, compared, list(range(compared.similarity.shape[0])), budget)
+    orders: dict[str, Order] = {}
+    for target, queries in targets.items():
+        orders[target] = lambda budget, own=queries: _ranked(settings, compared, own, budget)  # type: ignore[misc]
+    weights = settings.target_weight if settings.split == "weight" else dict.fromkeys(targets, 1.0)
+    return _Turns(split_between(orders, weights, len(compared.rows), expected=expected))
+
+
+def _ranked(settings: Settings, compared: Compared, queries: list[int], budget: int) -> Picks:
+    """What the algorithm chooses for some queries; ``Picks.queries`` are rows of the whole similarity."""
+    rows_Q = np.array(queries)
+    is_all = len(queries) == compared.similarity.shape[0]
+    picks = pick(
+        compared.similarity if is_all else Part(compared.similarity, rows_Q), budget, settings.used_algorithm,
+        subtasks=[compared.subtasks[query] for query in queries] if compared.subtasks else None,
+        seed=settings.seed, balanced=settings.balanced, candidates=compared.candidates,
+        settings=AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields}),
+    )  # fmt: skip
+    return Picks(picks.columns, picks.scores, np.where(picks.queries >= 0, rows_Q[picks.queries], -1))
+
+
+class _Turns:
+    """Several targets' turns as an order; what was drawn once is kept."""
+
+    def __init__(self, turns: Iterator[Turn]) -> None:
+        self._turns = turns
+        self._drawn: list[Turn] = []
+
+    def __call__(self, budget: int) -> Picks:
+        self._drawn += islice(self._turns, max(0, budget - len(self._drawn)))
+        columns, scores, queries = zip(*((t.column, t.score, t.query) for t in self._drawn[:budget]), strict=True)
+        return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))

@@ -1,0 +1,69 @@
+"""Which examples of a pool repeat an item of a test set, read from files and written down."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from handpick.data.examples import Example
+from handpick.data.overlap import HeldOut, Overlap, overlaps
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.progress import progress, say
+from handpick.selection import write_parts
+from handpick.store.files import write_whole
+
+OVERLAP_FILE = "overlap.jsonl"
+
+
+class Found(NamedTuple):
+    """A pool, and its rows that repeat a test item, each with the share of the item that stands in it."""
+
+    pool: Pool
+    rows: list[tuple[int, float]]
+
+
+def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold: float) -> list[Overlap]:
+    """The examples that repeat an item, in the pool's order; also written to ``overlap.jsonl`` in ``folder``.
+
+    Items of one ``example`` (a record under several templates) count as one.
+
+    Raises:
+        DataError: a test set cannot be read.
+        StoreError: the file cannot be written.
+    """
+    tests = Pool.open(
+        list(test_sets), cache=folder / "parsed", quarantine=Quarantine(folder / "quarantine-test.jsonl", None)
+    )
+    items = tests.examples(0, len(tests))
+    held_out = HeldOut(items, [json.loads(item.raw).get("example", row) for row, item in enumerate(items)])
+    if held_out.unjudged:
+        say(f"{len(held_out.unjudged)} of {len(items)} test items have no wording of their own to be found by")
+    with progress("overlap with the test sets", total=len(pool)) as advance:
+
+        def each() -> Iterator[Example]:
+            for start in range(0, len(pool), 1024):
+                examples = pool.examples(start, start + 1024)
+                yield from examples
+                advance(len(examples))
+
+        found = list(overlaps(each(), held_out, threshold))
+    lines = [{"id": pool[each.row].id, "repeats": items[each.item].id, "share": round(each.share, 4)} for each in found]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_whole(folder / OVERLAP_FILE, text.encode())
+    return found
+
+
+def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, threshold: float) -> Found:
+    """Look through a pool by itself: ``overlap.jsonl`` with what repeats an item, ``clean.jsonl`` with the rest.
+
+    Raises:
+        DataError: the pool or a test set cannot be read.
+        StoreError: a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = Pool.open(list(pool), cache=folder / "parsed", quarantine=Quarantine(folder / "quarantine.jsonl", None))
+    found = find_overlaps(opened, test_sets, folder, threshold)
+    repeated = {each.row for each in found}
+    write_parts(folder / "clean.jsonl", (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))
+    return Found(opened, [(each.row, each.share) for each in found])
