@@ -29,6 +29,8 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     console.print(_composition(_kinds(run), chosen))
     if first_picks and run.query is not None:
         console.print(_first_picks(run, chosen[:5]))
+    if run.distances is not None:
+        show_distances(run.distances)
     folder = run.settings.folder
     by = " and ".join(name for name in (run.settings.method, run.settings.algorithm) if name)
     console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {by}")
@@ -36,6 +38,7 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         "selected.jsonl": "the chosen records, as they came, in order of choice",
         "selection.json": "their ids, scores, the query each was picked for, settings, fingerprints",
         "settings.yaml": "what was used: `handpick run` takes it",
+        "distances.json": "how far they are from the queries, beside a random draw",
         "features": "the feature stores, for the next selection: --store",
     }.items():
         if (folder / name).exists():

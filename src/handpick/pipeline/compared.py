@@ -3,7 +3,7 @@
 Shapes: Q queries, N candidates, B picks, C columns asked for, T checkpoints, D features.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ class Compared:
     """
 
     similarity: Similarity
-    rows: list[int]
+    rows: NDArray[np.int64]
     fingerprints: Fingerprint
     query_ids: list[str] = field(default_factory=list)
     subtasks: list[str] = field(default_factory=list)
@@ -79,12 +79,12 @@ class Compared:
 
     def without(self, columns: Collection[int]) -> "Compared":
         """The same, with some columns left out."""
-        kept_N = np.array([column for column in range(len(self.rows)) if column not in columns], dtype=np.int64)
+        kept_N = np.setdiff1d(np.arange(len(self.rows)), np.array(sorted(columns), dtype=np.int64))
         candidates, nearest = self.candidates, self.nearest
         return replace(
             self,
             similarity=Part(self.similarity, columns_N=kept_N),
-            rows=[self.rows[column] for column in kept_N],
+            rows=self.rows[kept_N],
             candidates=None if candidates is None else lambda columns_C: candidates(kept_N[columns_C]),
             nearest=None
             if nearest is None
@@ -183,7 +183,7 @@ class Comparison:
             return found
 
         return Compared(
-            self._readable(StoredSimilarity(pool_store, [means_SD])), self._rows_of(pool_store.ids),
+            self._readable(StoredSimilarity(pool_store, [means_SD])), self._rows_of(pool_store),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
             [ids[own[0]] for own in members], list(dict.fromkeys(subtasks)), partial(candidate_features, pool_store),
             partial(candidate_features, query_store, np.array(kept_Q)), nearest,
@@ -194,7 +194,7 @@ class Comparison:
         assert self._representation is not None
         query_store = stores.query_store(self.query.pool)
         pool_store = stores.pool_store(self.pool.pool, self.settings.storage)
-        self._set_aside(pool_store, self._representation, query_store, self._representation)
+        self._set_aside(pool_store, stores.of_pool, query_store, self._representation)
         kept_Q = self._with_signal(query_store, "name other queries")
         query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
         return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
@@ -202,11 +202,11 @@ class Comparison:
     def _by_scores(self, stores: RowStores) -> Compared:
         assert self._representation is not None
         store = stores.pool_store(self.pool.pool, "float32")
-        self._set_aside(store, self._representation)
+        self._set_aside(store, stores.of_pool)
         scores_N = np.asarray(store.array(0, normalized=False))[:, 0]
         if self._name == "ifd":  # at 1 or more the prompt does not help, and the paper leaves such examples out
             scores_N = np.where(scores_N < 1, scores_N, 1 - scores_N)
-        return Compared(Matrix(scores_N[None]), self._rows_of(store.ids), {"pool": fingerprint(store)})
+        return Compared(Matrix(scores_N[None]), self._rows_of(store), {"pool": fingerprint(store)})
 
     def _by_words(self) -> Compared:
         from handpick.represent.bm25 import Bm25
@@ -215,7 +215,7 @@ class Comparison:
         assert self.query is not None
         pool, query = self.pool.pool, self.query.pool
         query_texts = [contents(example.messages) for example in query.examples(0, len(query))]
-        rows = list(range(len(pool)))
+        rows = np.arange(len(pool))
         fingerprints: Fingerprint = {"pool": {"files": _files(pool)}, "query": {"files": _files(query)}}
         if self._name == "dsir":
             weigh = Dsir.fit(texts_of(pool), query_texts, smoothing=self.settings.dsir_smoothing)
@@ -231,7 +231,7 @@ class Comparison:
     def _nothing(self) -> Compared:
         pool = self.pool.pool
         no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(pool)))
-        return Compared(Matrix(no_similarity_1N), list(range(len(pool))), {"pool": {"files": _files(pool)}})
+        return Compared(Matrix(no_similarity_1N), np.arange(len(pool)), {"pool": {"files": _files(pool)}})
 
     def _compared(
         self, pool_store: FeatureStore, query_store: FeatureStore, kept_Q: list[int], similarity: Similarity,
@@ -239,7 +239,7 @@ class Comparison:
     ) -> Compared:  # fmt: skip
         ids, subtasks = self._queries(query_store, kept_Q)
         return Compared(
-            self._readable(similarity), self._rows_of(pool_store.ids),
+            self._readable(similarity), self._rows_of(pool_store),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)}, ids, subtasks,
             None if features is None else partial(candidate_features, features),
             partial(candidate_features, query_store, np.array(kept_Q)),
@@ -269,9 +269,20 @@ class Comparison:
         """Beside the shards that it was computed from; another pool has another name."""
         return store.path / f"second-moment-{checkpoint}-{digest(fingerprint(store))}.npy"
 
-    def _rows_of(self, ids: Sequence[str]) -> list[int]:
-        row_of = {example_id: row for row, example_id in enumerate(self.pool.pool.ids())}
-        return [row_of[example_id] for example_id in ids]
+    def _rows_of(self, store: FeatureStore) -> NDArray[np.int64]:
+        """The pool's row of every row of its store, in which some may be missing, the others in order."""
+        pool = self.pool.pool
+        rows_N = np.arange(len(pool))
+        if len(store) == len(pool):
+            return rows_N
+        stored = store.rows().iter_ids()
+        waiting = next(stored, None)
+        kept_N = np.zeros(len(pool), dtype=np.bool_)
+        for row, example_id in enumerate(pool.ids()):
+            if example_id == waiting:
+                kept_N[row] = True
+                waiting = next(stored, None)
+        return rows_N[kept_N]
 
     def _queries(self, query_store: FeatureStore, kept_Q: list[int]) -> tuple[list[str], list[str]]:
         """Ids and subtasks of the queries that are kept."""

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy.typing as npt
 
+from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.fingerprint import digest
+from handpick.objectives.protocol import Prepared
 from handpick.pipeline.made_with import write_made_with
-from handpick.represent.fill import Advance, fill
+from handpick.represent.fill import Advance, Prepares, fill
 from handpick.represent.protocol import Representation
 from handpick.settings import Settings
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
@@ -30,25 +32,30 @@ class RowStores:
         self._representation = representation
         self.path = path
 
+    @property
+    def of_pool(self) -> Prepares:
+        """What prepares the pool's records: of a query a prompt is enough, of an example to train on it is not."""
+        return _Trainable(self._representation)
+
     def pool_store(self, pool: Pool, storage: Storage) -> FeatureStore:
         """The pool's rows."""
         store = FeatureStore.create(self.path, self._manifest(pool, storage))
         if self._settings.store is None:
             found = {k: v for k, v in self._representation.build().items() if k in ("dtype", "batch_tokens")}
             write_made_with(store.path, self._settings, **found)
-        return self._filled(store, pool, "pool features")
+        return self._filled(store, pool, self.of_pool, "pool features")
 
     def query_store(self, query: Pool) -> FeatureStore:
         """The queries' rows, float32 whatever the pool's are stored in."""
         manifest = self._manifest(query, "float32")
         path = self._settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
-        return self._filled(FeatureStore.create(path, manifest), query, "query features")
+        return self._filled(FeatureStore.create(path, manifest), query, self._representation, "query features")
 
-    def _filled(self, store: FeatureStore, examples: Pool, what: str) -> FeatureStore:
+    def _filled(self, store: FeatureStore, examples: Pool, prepares: Prepares, what: str) -> FeatureStore:
         def encode(_checkpoint: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[Any]:
             return self._representation.encode(items, advance)
 
-        fill(store, examples, self._representation, encode, what)
+        fill(store, examples, prepares, encode, what)
         return store
 
     def _manifest(self, examples: Pool, storage: Storage) -> Manifest:
@@ -58,3 +65,16 @@ class RowStores:
             files=[DataFile(name=file.name, sha256=file.sha256, rows=file.rows) for file in examples.files],
             shard_rows=self._settings.shard_rows,
         )  # fmt: skip
+
+
+class _Trainable:
+    """Refuses, before the representation sees them, records that there is nothing to learn from."""
+
+    def __init__(self, representation: Representation) -> None:
+        self._representation = representation
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared:
+        has_answer = [any(m.role == "assistant" and m.content.strip() for m in each.messages) for each in examples]
+        prepared = self._representation.prepare([e for e, has in zip(examples, has_answer, strict=True) if has])
+        refused = [(e, "no response to learn from") for e, has in zip(examples, has_answer, strict=True) if not has]
+        return prepared._replace(refused=[*prepared.refused, *refused])

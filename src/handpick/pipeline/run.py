@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.distance import Distances, distances
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.methods import REPRESENTATIONS
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.compared import Compared, Comparison, Data, representation_of, set_aside, target_labels
@@ -35,15 +36,22 @@ from handpick.store import FeatureStore
 from handpick.store.codec import row_norms, unit_rows
 from handpick.store.files import write_whole
 
+_MEASURED = 2000  # examples of a selection whose distances are measured without being asked for
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished selection with what it was chosen from; ``query`` is None where the method looks at none."""
+    """A finished selection with what it was chosen from; ``query`` is None where the method looks at none.
+
+    ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
+    by, the selection is large, or POT is not installed.
+    """
 
     selection: Selection
     pool: Pool
     query: Pool | None
     settings: Settings
+    distances: dict[str, Distances] | None = None
 
 
 def select(
@@ -112,9 +120,9 @@ def run_represent(settings: Settings) -> FeatureStore:
         set_aside(store, pool, features.pool_objective)
     else:
         representation = representation_of(settings, renderer)
-        path = pool_store_path(settings)
-        store = RowStores(settings, representation, path).pool_store(pool.pool, settings.storage)
-        set_aside(store, pool, representation)
+        stores = RowStores(settings, representation, pool_store_path(settings))
+        store = stores.pool_store(pool.pool, settings.storage)
+        set_aside(store, pool, stores.of_pool)
     _write_settings(settings)
     return store
 
@@ -175,7 +183,7 @@ def _choose(settings: Settings, own: Own | None) -> Run:
         say(f"passed over: {passed}")
     if len(picks.columns) < len(compared.query_ids):
         say(f"{len(compared.query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
-    chosen = [compared.rows[int(column)] for column in picks.columns]
+    chosen: list[int] = compared.rows[picks.columns].tolist()
     selection = Selection(
         ids=[pool[row].id for row in chosen],
         scores=[float(score) for score in picks.scores],
@@ -185,7 +193,7 @@ def _choose(settings: Settings, own: Own | None) -> Run:
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, ready.query, settings)
+    return Run(selection, pool, ready.query, settings, _measured(settings, compared, picks.columns))
 
 
 def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
@@ -208,7 +216,7 @@ def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
         assert renderer is not None
         for pick in walk:
             accepted.append(pick)
-            yield _n_tokens(pool, renderer, compared.rows[pick.column])
+            yield _n_tokens(pool, renderer, int(compared.rows[pick.column]))
 
     if count is None:
         del accepted[longest_prefix(n_tokens(), int(budget.amount)) :]
@@ -258,15 +266,42 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
     if compared.candidates is None or compared.queries is None:
         raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
     ids = ready.pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(compared.rows)}
-    drawn = np.random.Generator(np.random.PCG64(seed)).permutation(len(compared.rows))[: len(selection)]
-    columns = {
-        name: _columns(name, own, column_of) for name, own in {str(folder): selection.ids, **subsets}.items()
-    } | {f"random {len(drawn):,}": np.sort(drawn)}
+    column_of = {ids[row]: column for column, row in enumerate(compared.rows.tolist())}
+    named = {str(folder): selection.ids, **subsets}
+    columns = {name: _columns(name, own, column_of) for name, own in named.items()}
+    return _distances(compared, columns | _drawn(compared, len(selection), seed))
+
+
+def _measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int64]) -> dict[str, Distances] | None:
+    """Distances of a new selection, also written to ``distances.json``, where that takes a moment only."""
+    if compared.candidates is None or len(columns_B) > _MEASURED or find_spec("ot") is None:
+        return None
+    try:
+        found = _distances(compared, {"selection": columns_B} | _drawn(compared, len(columns_B), settings.seed))
+    except HandpickError as error:  # the selection stands all the same
+        say(f"no distances: {error}")
+        return None
+    text = json.dumps({name: asdict(each) for name, each in found.items()}, indent=1)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(settings.folder / "distances.json", text.encode())
+    return found
+
+
+def _drawn(compared: Compared, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
+    """A random draw, to hold a subset against."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(compared.rows))
+    return {f"random {count:,}": np.sort(order[:count])}
+
+
+def _distances(compared: Compared, columns: Mapping[str, NDArray[np.int64]]) -> dict[str, Distances]:
+    assert compared.candidates is not None
+    assert compared.queries is not None  # what has features of candidates has the queries' too
     query_QE = _unit(compared.queries())
     found: dict[str, Distances] = {}
     for name, columns_B in columns.items():
         subset_BE = _unit(compared.candidates(columns_B))
+        if not len(subset_BE):
+            raise DataError(f"{name} has no example whose features are not zero: there is no distance to measure")
         found[name] = distances(query_QE @ subset_BE.T, query_QE @ query_QE.T, subset_BE @ subset_BE.T)
     return found
 
@@ -278,8 +313,9 @@ def _columns(name: str, ids: Sequence[str], column_of: Mapping[str, int]) -> NDA
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows at unit norm: those of several checkpoints are short where one of them is zero."""
-    return unit_rows(rows, row_norms(rows))
+    """Rows at unit norm, as those of several checkpoints are not where one is zero; without rows that are all zero."""
+    norms = row_norms(rows)
+    return unit_rows(rows, norms)[norms > 0]
 
 
 def _own_budgets(settings: Settings, compared: Compared, query: Pool) -> dict[str, list[int]]:
@@ -304,7 +340,7 @@ def _always(settings: Settings, compared: Compared, pool: Pool) -> list[int]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{settings.always} cannot be read: {error}; give a file of ids, one a line") from error
     ids = pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(compared.rows)}
+    column_of = {ids[row]: column for column, row in enumerate(compared.rows.tolist())}
     wanted = [line.strip() for line in lines if line.strip()]
     if missing := [example_id for example_id in wanted if example_id not in column_of]:
         raise DataError(
@@ -317,7 +353,7 @@ def _always(settings: Settings, compared: Compared, pool: Pool) -> list[int]:
 def _overlapping(settings: Settings, compared: Compared, pool: Pool) -> set[int]:
     """The columns that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
     found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold)
-    column_of = {row: column for column, row in enumerate(compared.rows)}
+    column_of = {row: column for column, row in enumerate(compared.rows.tolist())}
     columns = {column_of[each.row] for each in found if each.row in column_of}
     say(f"{len(columns):,} examples repeat an item of the test sets and are left out: {settings.folder / OVERLAP_FILE}")
     if len(columns) == len(compared.rows):

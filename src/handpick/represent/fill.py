@@ -83,6 +83,8 @@ def set_aside_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quar
     Raises:
         DataError: nothing is left, or the quarantine's limit is passed.
     """
+    if len(store) == len(pool):
+        return
     kept = set(store.ids)
     for row, example_id in enumerate(pool.ids()):
         if example_id in kept:
