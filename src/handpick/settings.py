@@ -36,6 +36,8 @@ def _shares(value: Any) -> Any:
     """``SOURCE=0.2`` as flags have it, or a mapping."""
     if isinstance(value, dict):
         return value
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be NAME=NUMBER")
     pairs = [str(each).rpartition("=") for each in value]
     if not all(name and number for name, _, number in pairs):
         raise ValueError("should be NAME=NUMBER")
@@ -46,6 +48,8 @@ def _named_files(value: Any) -> dict[str, list[str]]:
     """``NAME=FILE`` as flags have it, several of a name in order, or a mapping."""
     if isinstance(value, dict):
         return {str(name): _paths(files) for name, files in value.items()}
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be NAME=FILE")
     named: dict[str, list[str]] = {}
     for each in value:
         name, _, file = str(each).partition("=")
@@ -115,6 +119,8 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
             )
         if self.score_only and self.used_representation != "gradient":
             raise SettingsError(f"score_only is for gradients, not for {self.used_representation}: leave it out")
+        if (self.max_share or self.min_share) and Budget.parse(self.budget).kind == "tokens":
+            raise SettingsError("shares of sources are of a budget in examples or percent: give one, or no shares")
         if self.score_only and self.store is not None:
             raise SettingsError("the store has the pool's features already: leave out score_only")
         if self.projection == "sparse" and self.projection_dim % self.projection_nonzeros:
@@ -127,27 +133,39 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         """Whether representation and algorithm go together."""
         algorithm, representation = self.used_algorithm, self.used_representation
         reads, gives = find(algorithm).reads, REPRESENTATIONS[representation].gives
+        has_features = gives == "features" and not self.score_only
+        featureless = "score_only" if self.score_only else representation
         if gives == "nothing" and algorithm != "random":
+            what = f"the representation {representation}" if self.representation else f"the method {self.method}"
+            raise SettingsError(f"{what} looks at nothing that the algorithm {algorithm} could rank by")
+        if "candidates" in reads and not has_features and not (algorithm == "knn-kde" and self.kde_width == 0):
             raise SettingsError(
-                f"the method {self.method} looks at nothing that the algorithm {algorithm} could rank by"
-            )
-        if "candidates" in reads and gives != "features" and not (algorithm == "knn-kde" and self.kde_width == 0):
-            raise SettingsError(
-                f"the algorithm {algorithm} compares candidates with each other, and {representation} has no features "
+                f"the algorithm {algorithm} compares candidates with each other, and {featureless} has no features "
                 "to do it by: choose another --representation or --algorithm"
             )
-        if self.balanced and self.used_representation == "gist":
-            raise SettingsError("gist compares with each subtask's mean already: leave balanced out")
-        if self.max_cosine is not None and gives != "features":
-            raise SettingsError(f"{representation} has no features to find near-duplicates by: leave max_cosine out")
+        if self.max_cosine is not None and not has_features:
+            raise SettingsError(f"{featureless} has no features to find near-duplicates by: leave max_cosine out")
+        self._check_balanced(reads)
         if foreign := self.unread_by(algorithm):
             raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
+
+    def _check_balanced(self, reads: frozenset[str]) -> None:
+        if not self.balanced:
+            return
+        if self.used_representation == "gist":
+            raise SettingsError("gist compares with each subtask's mean already: leave balanced out")
+        if REPRESENTATIONS[self.used_representation].gives == "scores":
+            raise SettingsError(f"{self.used_representation} takes all queries together: leave balanced out")
+        if "balanced" not in reads:
+            raise SettingsError(f"the algorithm {self.used_algorithm} does not look at balanced: leave it out")
 
     def _check_targets(self) -> None:
         if self.target and self.query:
             raise SettingsError("give either --query, for one task, or --target NAME=FILE for each of several")
         if self.target_weight and (self.split != "weight" or set(self.target_weight) != set(self.target)):
             raise SettingsError("target_weight is for --split weight, and names every target once")
+        if none := [name for name, weight in self.target_weight.items() if weight == 0]:
+            raise SettingsError(f"the target_weight of {none[0]!r} is 0: give a positive number")
         alone = REPRESENTATIONS[self.used_representation].gives == "scores" or self.used_representation == "gist"
         if len(self.target) > 1 and self.split != "shared" and alone:
             raise SettingsError(

@@ -14,9 +14,11 @@ from handpick.compare import Comparison
 from handpick.data.examples import Example
 from handpick.distance import Distances
 from handpick.errors import DataError
+from handpick.methods import find_method
 from handpick.pipeline import Run
 from handpick.pipeline.overlap import Found
 from handpick.selection import Selection
+from handpick.settings import Settings
 
 _ROWS = 12  # of the table of composition
 console = Console(highlight=False)
@@ -32,8 +34,7 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     if run.distances is not None:
         show_distances(run.distances)
     folder = run.settings.folder
-    by = " and ".join(name for name in (run.settings.method, run.settings.algorithm) if name)
-    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {by}")
+    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_chosen_by(run.settings)}")
     for name, what in {
         "selected.jsonl": "the chosen records, as they came, in order of choice",
         "selection.json": "their ids, scores, the query each was picked for, settings, fingerprints",
@@ -43,6 +44,13 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     }.items():
         if (folder / name).exists():
             console.print(Text(f"  {folder / name}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
+
+
+def _chosen_by(settings: Settings) -> str:
+    """The method, and what was taken instead of its own representation and algorithm."""
+    other = settings.used_representation
+    own = other == find_method(settings.method).representation
+    return " and ".join(name for name in (settings.method, None if own else other, settings.algorithm) if name)
 
 
 def _kinds(run: Run) -> list[str]:

@@ -25,6 +25,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from handpick.data.examples import Example
+from handpick.data.unspaced import set_apart
 from handpick.errors import DataError, SettingsError
 
 N_WORDS = 5
@@ -36,10 +37,7 @@ THRESHOLD = 0.75
 Run = tuple[str, ...]
 
 _UNIT = math.lcm(*range(1, COMMON + 1))  # a run of weight 1; whole numbers, so that no sum depends on its order
-_UNSPACED = (  # scripts without spaces between words: each character is a word
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def overlaps(pool: Iterable[Example], held_out: HeldOut, threshold: float = THRE
 
 def _words(text: str) -> list[str]:
     # One object a distinct word, which halves the memory of the runs.
-    return [sys.intern(word) for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())]
+    return [sys.intern(word) for word in _WORD.findall(set_apart(unicodedata.normalize("NFKC", text).casefold()))]
 
 
 def _runs(words: list[str], length: int) -> list[Run]:

@@ -178,6 +178,9 @@ class Comparison:
             to_each_QB = single.columns(picks.columns)
             found: list[str | None] = []
             for place, subtask in enumerate(picks.queries.tolist()):
+                if subtask < 0:
+                    found.append(None)
+                    continue
                 own_M = np.array(members[subtask])
                 found.append(ids[int(own_M[np.argmax(to_each_QB[own_M, place])])])
             return found

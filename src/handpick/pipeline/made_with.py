@@ -86,6 +86,7 @@ def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
     kept["pool"] = [_absolute(source) for source in settings.pool]
     if settings.model is not None:
         kept["model"] = _absolute(settings.model)
+    kept["encoder"] = _absolute(settings.encoder)
     write_whole(folder / _FILE, yaml.safe_dump(kept, sort_keys=False).encode())
 
 

@@ -1,7 +1,7 @@
 """Which examples of a pool repeat an item of a test set, read from files and written down."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
         list(test_sets), cache=folder / "parsed", quarantine=Quarantine(folder / "quarantine-test.jsonl", None)
     )
     items = tests.examples(0, len(tests))
-    held_out = HeldOut(items, [json.loads(item.raw).get("example", row) for row, item in enumerate(items)])
+    held_out = HeldOut(items, [_group(item, row) for row, item in enumerate(items)])
     if held_out.unjudged:
         say(f"{len(held_out.unjudged)} of {len(items)} test items have no wording of their own to be found by")
     with progress("overlap with the test sets", total=len(pool)) as advance:
@@ -52,6 +52,12 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_whole(folder / OVERLAP_FILE, text.encode())
     return found
+
+
+def _group(item: Example, row: int) -> Hashable:
+    """What items of one ``example`` have in common; an item that names none stands alone."""
+    named = json.loads(item.raw).get("example")
+    return named if isinstance(named, str | int) else ("row", row)
 
 
 def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, threshold: float) -> Found:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
-from handpick.fingerprint import digest
+from handpick.fingerprint import Fingerprint, digest
 from handpick.objectives.protocol import Prepared
 from handpick.pipeline.made_with import write_made_with
 from handpick.represent.fill import Advance, Prepares, fill
@@ -16,6 +16,7 @@ from handpick.represent.protocol import Representation
 from handpick.settings import Settings
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
 from handpick.store.codec import Storage
+from handpick.store.manifest import MANIFEST_NAME, read_manifest
 
 
 class RowStores:
@@ -58,9 +59,15 @@ class RowStores:
         fill(store, examples, prepares, encode, what)
         return store
 
+    def _dim(self, space: Fingerprint) -> int:
+        """As the pool's store has it where there is one, for the representation may have to load a model to know."""
+        there = read_manifest(self.path) if (self.path / MANIFEST_NAME).exists() else None
+        return there.dim if there is not None and there.space == space else self._representation.dim
+
     def _manifest(self, examples: Pool, storage: Storage) -> Manifest:
+        space = self._representation.space()
         return Manifest(
-            space=self._representation.space(), build=self._representation.build(), dim=self._representation.dim,
+            space=space, build=self._representation.build(), dim=self._dim(space),
             storage=storage, checkpoints=[Checkpoint(name="base", weight=1.0)],
             files=[DataFile(name=file.name, sha256=file.sha256, rows=file.rows) for file in examples.files],
             shard_rows=self._settings.shard_rows,

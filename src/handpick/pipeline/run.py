@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
 from handpick.budget import Budget, longest_prefix
-from handpick.constraints import PassedOver, Pick, Walk
+from handpick.constraints import Candidates, Order, PassedOver, Pick, Walk
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
@@ -167,11 +167,12 @@ def _ready(settings: Settings, own: Own | None) -> _Ready:
     sources = settings.query or [file for files in settings.target.values() for file in files]
     query = _open("query", sources, settings) if kind.needs_query else None
     pool = _open("pool", settings.pool, settings)
-    if budget.kind != "tokens":
-        budget.examples_needed(len(pool.pool))  # too large is said now, not after hours
-    compared = Comparison(settings, renderer, pool, query, own).made()
-    if settings.exclude_overlap:
-        compared = compared.without(_overlapping(settings, compared, pool.pool))
+    comparison = Comparison(settings, renderer, pool, query, own)
+    left_out = _overlapping(settings, pool.pool) if settings.exclude_overlap else set()
+    _check_constraints(settings, pool.pool, left_out)
+    compared = comparison.made()
+    if left_out:
+        compared = compared.without(np.flatnonzero(np.isin(compared.rows, list(left_out))).tolist())
     return _Ready(compared, budget, pool.pool, None if query is None else query.pool, renderer)
 
 
@@ -202,14 +203,9 @@ def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
     n = len(compared.rows)
     count = None if budget.kind == "tokens" else budget.examples_needed(n)
     targets = {} if ready.query is None else _own_budgets(settings, compared, ready.query)
-    shares = settings.max_share or settings.min_share
-    sources = pool.column("source") if shares else None
-    walk = Walk(
-        order_of(settings, compared, targets, count or 1000), n, count,
-        sources_N=None if sources is None else [sources[row] for row in compared.rows],
-        max_share=settings.max_share, min_share=settings.min_share, always=_always(settings, compared, pool),
-        candidates=compared.candidates if settings.max_cosine is not None else None, max_cosine=settings.max_cosine,
-    )  # fmt: skip
+    order = order_of(settings, compared, targets, count or 1000)
+    always = _always(settings, compared.rows, pool)
+    walk = _walk(settings, order, pool, compared.rows, count, always, compared.candidates)
     accepted: list[Pick] = []
 
     def n_tokens() -> Iterator[int]:
@@ -220,10 +216,46 @@ def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
 
     if count is None:
         del accepted[longest_prefix(n_tokens(), int(budget.amount)) :]
+        if len(accepted) < len(always):
+            raise SettingsError(
+                f"the budget is {budget} and the {len(always)} examples of {settings.always} have more; give more, or "
+                "take some out"
+            )
     else:
         accepted += walk
     columns, scores, queries = zip(*accepted, strict=True)
     return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64)), walk.passed
+
+
+def _walk(
+    settings: Settings, order: Order, pool: Pool, rows_N: NDArray[np.int64], count: int | None, always: Sequence[int],
+    candidates: Candidates | None,
+) -> Walk:  # fmt: skip
+    """The constraints of a run, on columns that are these rows of the pool; without ``candidates`` all but one."""
+    sources = pool.column("source") if settings.max_share or settings.min_share else None
+    max_cosine = None if candidates is None else settings.max_cosine
+    return Walk(
+        order, len(rows_N), count, sources_N=None if sources is None else [sources[row] for row in rows_N],
+        max_share=settings.max_share, min_share=settings.min_share, always=always,
+        candidates=None if max_cosine is None else candidates, max_cosine=max_cosine,
+    )  # fmt: skip
+
+
+def _check_constraints(settings: Settings, pool: Pool, left_out: set[int]) -> None:
+    """Say now what no selection could meet even if every record can be used.
+
+    Raises:
+        SettingsError: as ``Walk``.
+        DataError: there are examples to keep always that are not in the pool.
+    """
+    rows_N = np.setdiff1d(np.arange(len(pool)), np.array(sorted(left_out), dtype=np.int64))
+    budget = Budget.parse(settings.budget)
+    count = None if budget.kind == "tokens" else budget.examples_needed(len(rows_N))
+
+    def never(_: int) -> Picks:
+        raise AssertionError("constraints that are only checked ask for no order")
+
+    _walk(settings, never, pool, rows_N, count, _always(settings, rows_N, pool), None)
 
 
 def run_similarity(settings: Settings) -> Path:
@@ -236,8 +268,11 @@ def run_similarity(settings: Settings) -> Path:
         HandpickError: as ``run_select``.
     """
     settings = resume_from_store(settings)
+    if REPRESENTATIONS[settings.used_representation].gives == "nothing":
+        raise SettingsError(f"the method {settings.method} has no similarity: choose another")
     ready = _ready(settings.model_copy(update={"budget": "100%"}), None)
     path = settings.folder / "similarity.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
     written(ready.compared.similarity, path)
     ids = ready.pool.ids()
     names = {"queries": ready.compared.query_ids, "examples": [ids[row] for row in ready.compared.rows]}
@@ -331,8 +366,8 @@ def _own_budgets(settings: Settings, compared: Compared, query: Pool) -> dict[st
     return rows
 
 
-def _always(settings: Settings, compared: Compared, pool: Pool) -> list[int]:
-    """The columns of the examples that are chosen whatever the algorithm says."""
+def _always(settings: Settings, rows_N: NDArray[np.int64], pool: Pool) -> list[int]:
+    """The columns of the examples that are chosen whatever the algorithm says; ``rows_N`` are the columns' rows."""
     if settings.always is None:
         return []
     try:
@@ -340,7 +375,7 @@ def _always(settings: Settings, compared: Compared, pool: Pool) -> list[int]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{settings.always} cannot be read: {error}; give a file of ids, one a line") from error
     ids = pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(compared.rows.tolist())}
+    column_of = {ids[row]: column for column, row in enumerate(rows_N.tolist())}
     wanted = [line.strip() for line in lines if line.strip()]
     if missing := [example_id for example_id in wanted if example_id not in column_of]:
         raise DataError(
@@ -350,15 +385,14 @@ def _always(settings: Settings, compared: Compared, pool: Pool) -> list[int]:
     return [column_of[example_id] for example_id in wanted]
 
 
-def _overlapping(settings: Settings, compared: Compared, pool: Pool) -> set[int]:
-    """The columns that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
+def _overlapping(settings: Settings, pool: Pool) -> set[int]:
+    """The rows that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
     found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold)
-    column_of = {row: column for column, row in enumerate(compared.rows.tolist())}
-    columns = {column_of[each.row] for each in found if each.row in column_of}
-    say(f"{len(columns):,} examples repeat an item of the test sets and are left out: {settings.folder / OVERLAP_FILE}")
-    if len(columns) == len(compared.rows):
+    rows = {each.row for each in found}
+    say(f"{len(rows):,} examples repeat an item of the test sets and are left out: {settings.folder / OVERLAP_FILE}")
+    if len(rows) == len(pool):
         raise DataError("every example of the pool repeats an item of the test sets: nothing is left to choose from")
-    return columns
+    return rows
 
 
 def _n_tokens(pool: Pool, renderer: Renderer, row: int) -> int:

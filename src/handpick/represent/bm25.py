@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handpick.data.unspaced import set_apart
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
-from handpick.rewards.unspaced import set_apart
 
 _WORD = re.compile(r"[^\W_]+")
 

@@ -52,7 +52,9 @@ def query_subspace(gradients_QD: NDArray[np.float32], dim: int) -> Subspace:
     largest_K = vector_QK.gather(0, vector_QK.abs().argmax(0, keepdim=True))[0]
     vector_QK = vector_QK * largest_K.sign()
     basis_DK = (grad_QD.T @ (vector_QK / singular_K).float()).contiguous()
-    return Subspace((vector_QK * singular_K).numpy().astype(np.float32), basis_DK)
+    query_QK = vector_QK * singular_K
+    query_QK[gram_QQ.diagonal() == 0] = 0  # eigenvectors leave rounding in the row of a query without a gradient
+    return Subspace(query_QK.numpy().astype(np.float32), basis_DK)
 
 
 class BasisProjection:

@@ -8,8 +8,7 @@ states are those behind the decoder's last norm, what the head reads.
 Legend: N examples, B sequences of a batch, T positions, H hidden size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,79 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handpick.choices import Dtype, Quantization
-from handpick.data.batching import Batch, collate, token_batches
+from handpick.data.batching import Batch
 from handpick.data.examples import Example
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, ModelError
+from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of, evaluating
 from handpick.gradients.kernels import fast_exact_float32
-from handpick.model import compute_dtype, load_base, model_fingerprint, padding_id, tokenizer_fingerprint
 from handpick.objectives.protocol import Prepared, prepare_each
-
-
-class Reader:
-    """A base model that reads rendered conversations, some at a time; it is loaded when it is first needed.
-
-    Args:
-        model_name: a folder, or a name on the Hub.
-        renderer: with the model's tokenizer.
-        max_length: tokens of a conversation that are kept.
-        dtype: what it computes in.
-        quantization: of its weights.
-        batch_tokens: padded tokens of a batch, at most.
-    """
-
-    def __init__(
-        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
-        batch_tokens: int,
-    ) -> None:  # fmt: skip
-        self.model_name = model_name
-        self.renderer = renderer
-        self.max_length = max_length
-        self._dtype = compute_dtype(dtype)
-        self._quantization = quantization
-        self._batch_tokens = batch_tokens
-
-    @cached_property
-    def space(self) -> Fingerprint:
-        """What the model is and what it is given to read; reads the bytes of its weights.
-
-        Raises:
-            ModelError: there is no such model.
-        """
-        quantized: Fingerprint = {} if self._quantization == "none" else {"quantization": self._quantization}
-        tokenizer = tokenizer_fingerprint(self.renderer.tokenizer, self.renderer.template)
-        return {"model": model_fingerprint(self.model_name), **quantized, **tokenizer}
-
-    @property
-    def build(self) -> Fingerprint:
-        """What else decides what it makes of a conversation."""
-        return {
-            "max_length": self.max_length,
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "batch_tokens": self._batch_tokens,
-        }
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The model, frozen.
-
-        Raises:
-            ModelError: it cannot be loaded, or has no decoder apart from its head.
-        """
-        model = load_base(self.model_name, self._dtype, self._quantization)
-        head = model.get_output_embeddings()  # type: ignore[operator]
-        decoder = decoder_of(model)
-        if head is None or decoder is None or any(module is head for module in decoder.modules()):
-            raise ModelError(f"{type(model).__name__} has no decoder apart from a language-model head")
-        return model
-
-    def batches(self, sequences: Sequence[Rendered]) -> Iterator[tuple[list[int], Batch]]:
-        """Sequences of like length together, padded on the right: which they are, and the batch."""
-        pad_id = padding_id(self.renderer.tokenizer)
-        for members in token_batches([len(sequence.input_ids) for sequence in sequences], self._batch_tokens):
-            yield members, collate([sequences[i] for i in members], pad_id)
+from handpick.represent.base_model import Reader
 
 
 @torch.no_grad()

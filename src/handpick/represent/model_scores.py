@@ -26,7 +26,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of, evaluating, forward_is
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.objectives.protocol import Prepared, prepare_each
-from handpick.represent.hidden_states import Reader
+from handpick.represent.base_model import Reader
 
 # Logits that are made at a time: few enough to stay in a CPU's cache.
 _CPU_LOGITS = 1 << 22

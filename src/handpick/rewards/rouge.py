@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from handpick.data.unspaced import set_apart
 from handpick.errors import SettingsError
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import reference_answers
-from handpick.rewards.unspaced import set_apart
 
 
 @dataclass(frozen=True, slots=True)

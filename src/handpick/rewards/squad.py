@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from handpick.data.unspaced import UNSPACED_LANGUAGES, set_apart
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import reference_answers
-from handpick.rewards.unspaced import UNSPACED_LANGUAGES, set_apart
 
 _ARTICLES: dict[str, re.Pattern[str]] = {
     "en": re.compile(r"\b(?:a|an|the)\b"),
