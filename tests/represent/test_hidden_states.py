@@ -16,7 +16,7 @@ from handpick.data.examples import Example, Message
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import ModelError
 from handpick.model import load_tokenizer
-from handpick.represent import base_model
+from handpick.represent import base_model as room
 from handpick.represent.hidden_states import HiddenStates, weighted_states
 from tests.conftest import make_model
 from tests.gradients.oracle import random_sequences, relative_error
@@ -156,7 +156,7 @@ def test_what_must_be_the_same_and_what_need_not(tiny_model: Path, tmp_path: Pat
 def test_nothing_is_loaded_before_the_first_row(
     tiny_model: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_model, "load_base", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(room, "load_base", lambda *_: pytest.fail("the model was loaded"))
     rds = made(tiny_model)
     rds.space()
     rds.build()
@@ -166,6 +166,6 @@ def test_nothing_is_loaded_before_the_first_row(
 def test_a_model_without_a_decoder_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     headless = base_model("llama").model
     headless.get_output_embeddings = lambda: None
-    monkeypatch.setattr(base_model, "load_base", lambda *_: headless)
+    monkeypatch.setattr(room, "load_base", lambda *_: headless)
     with pytest.raises(ModelError, match=r"LlamaModel has no decoder apart from a language-model head"):
         _ = made(tiny_model).dim

@@ -14,7 +14,8 @@ from handpick.data.batching import collate
 from handpick.data.examples import Example, Message
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.model import load_tokenizer
-from handpick.represent import base_model, model_scores
+from handpick.represent import base_model as room
+from handpick.represent import model_scores
 from handpick.represent.model_scores import IFD, Answer, Perplexity, mean_losses
 from tests.conftest import make_model
 from tests.gradients.oracle import random_sequences
@@ -193,7 +194,7 @@ def test_a_certain_answer_is_helped_by_no_prompt(tiny_model: Path, monkeypatch: 
 
 
 def test_what_must_be_the_same(tiny_model: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_model, "load_base", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(room, "load_base", lambda *_: pytest.fail("the model was loaded"))
     perplexity, ifd = made(Perplexity, tiny_model), made(IFD, tiny_model)
     assert perplexity.space() | {"representation": "ifd"} == ifd.space() != perplexity.space()
     assert perplexity.build() == ifd.build() == {"max_length": MAX_LENGTH, "dtype": "float32", "batch_tokens": 200}
