@@ -74,9 +74,7 @@ def fill_gist_stores(settings: Mapping[str, Any], queries: Mapping[str, Path], o
     renderer = open_renderer(first)
     pool = Pool.open(first.pool, cache=out / "parsed", quarantine=quarantine)
     features = {name: Features(each, renderer, pool) for name, each in of.items()}
-    opened = {
-        name: Pool.open(each.query, cache=out / "parsed", quarantine=quarantine) for name, each in of.items()
-    }
+    opened = {name: Pool.open(each.query, cache=out / "parsed", quarantine=quarantine) for name, each in of.items()}
     basis_DK = {
         name: query_subspace(each.raw_query_gradients(opened[name]), of[name].gist_dim).basis_DK
         for name, each in features.items()

@@ -19,9 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
-store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True, rich_markup_mode=None)
+store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(store_app, name="store")
 
 _REPRESENT = [

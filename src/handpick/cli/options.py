@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from handpick.settings import Settings
+from handpick.algorithms import AlgorithmSettings
+from handpick.objectives.settings import ObjectiveSettings
+from handpick.represent.settings import GradientSettings, RepresentationSettings
+from handpick.settings import Constraints, Settings
 
 # flags that may be given several times
 _REPEATED = {
@@ -33,16 +37,34 @@ def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]],
     return decorate
 
 
+# the heading in a command's help, by the class that has the setting; the others stand first
+_HEADINGS: dict[type[BaseModel], str] = {
+    Constraints: "What the selection must keep to",
+    GradientSettings: "Gradients",
+    RepresentationSettings: "Other representations",
+    AlgorithmSettings: "Selection algorithms",
+    ObjectiveSettings: "Objectives: preferences and rewards",
+}
+
+
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
-    default = "" if field.default in (None, [], "auto") else f" [default: {field.default}]"
+    default = "" if field.default in (None, [], {}, "auto") else f" (default: {field.default})"
+    heading = next((title for kind, title in _HEADINGS.items() if name in kind.model_fields), None)
+    if name in ("model", "seed"):  # nearly every run names them
+        heading = None
     if field.annotation is bool:
-        switch = typer.Option(f"--{name.replace('_', '-')}", help=field.description, show_default=False)
+        switch = typer.Option(
+            f"--{name.replace('_', '-')}",
+            help=field.description,
+            show_default=False,
+            rich_help_panel=heading,
+        )
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, switch]
         )
     option = typer.Option(
         f"--{name.replace('_', '-')}", help=f"{field.description}{default}", show_default=False,
-        metavar=_metavar(name, field),
+        metavar=_metavar(name, field), rich_help_panel=heading,
     )  # fmt: skip
     kind = list[str] if name in _REPEATED else str
     return inspect.Parameter(

@@ -127,10 +127,11 @@ class Comparison:
 
     def made(self) -> Compared:
         """Compute what is missing, and give what there is to choose by."""
-        if self._name == "none":
-            return self._nothing()
-        if self._name in ("bm25", "dsir"):
-            return self._by_words()
+        if self._name in ("none", "bm25", "dsir"):  # the others say it when they have looked at every record
+            tell(self.pool)
+            if self.query is not None:
+                tell(self.query)
+            return self._nothing() if self._name == "none" else self._by_words()
         if self._representation is not None:
             stores = RowStores(self.settings, self._representation, pool_store_path(self.settings))
             if REPRESENTATIONS[self._name].gives == "scores":
@@ -388,6 +389,11 @@ def set_aside(store: FeatureStore, data: Data, prepares: Prepares) -> None:
         DataError: nothing is left, or the quarantine's limit is passed.
     """
     set_aside_unusable(store, data.pool, prepares, data.quarantine)
+    tell(data)
+
+
+def tell(data: Data) -> None:
+    """Say how many records were set aside, if any were."""
     if data.quarantine.count:
         say(data.quarantine.summary())
 
