@@ -1,5 +1,7 @@
 """GIST's subspace against numpy's singular value decomposition, and its projection a layer at a time."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -101,7 +103,7 @@ def test_a_layer_at_a_time_is_the_whole_product(edges: list[int]) -> None:
     basis_DK = torch.from_numpy(gradients(12, 3, seed=1))
     project = BasisProjection(basis_DK)
     sums = project.begin(4, rows_BD)
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         project.add(sums, rows_BD[:, start:stop], start)
     found_BK = project.finish(sums)
     assert (project.dim, found_BK.dtype) == (3, torch.float64)

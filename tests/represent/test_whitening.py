@@ -72,7 +72,7 @@ def test_equals_the_inverse(q: int, n: int, d: int, seed: int, damping: float) -
 
 
 def test_what_all_share_counts_for_little() -> None:
-    """All rows point along the first axis, a few also along the second: a query half way between leans on the second."""
+    """All rows point along the first axis, a few also along the second: a query between the two leans on the latter."""
     rows_ND = unit(np.array([[1, 0.1 * (i % 5 == 0), 0] for i in range(50)]))
     query_1D = unit(np.array([[1.0, 1.0, 0.0]]))
     found_D = whitened(query_1D, second_moment(Rows(rows_ND), 1), 0.1)[0]

@@ -3,6 +3,7 @@
 Legend: N rows, D features a row, B rows of one shard, Q queries.
 """
 
+import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -79,7 +80,7 @@ class Rows:
     def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]:
         """The first row of each shard that has any, and its rows' inner products with some queries, float32 (Q, B).
 
-        The rows are at unit norm. While a shard is multiplied, the next one is read.
+        The rows are at unit norm. While a shard is multiplied, the next one is brought into memory.
 
         Raises:
             StoreError: a shard is damaged.
@@ -87,7 +88,10 @@ class Rows:
         indices = [index for index in range(len(self.shards)) if self.starts[index] < self.starts[index + 1]]
 
         def read(index: int) -> Tensors:
-            return {name: np.array(tensor) for name, tensor in self._tensors(checkpoint, index).items()}
+            tensors = self._tensors(checkpoint, index)
+            for tensor in tensors.values():
+                tensor.reshape(-1)[:: mmap.PAGESIZE // tensor.itemsize].max()  # a value of every page; no copy is made
+            return tensors
 
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(read, indices[0]) if indices else None
