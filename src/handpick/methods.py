@@ -47,7 +47,8 @@ REPRESENTATIONS: dict[RepresentationName, Kind] = {
     "dsir": Kind("log importance weight of hashed n-grams", "DSIR, arXiv 2302.03169", "scores", False),
     "perplexity": Kind("of the response, under the model", "Yin and Rush, arXiv 2410.16208", "scores", True, False),
     "ifd": Kind(
-        "loss of the response with the prompt over without", "Li et al., arXiv 2308.12032", "scores", True, False
+        "loss of the response with the prompt over without; 1 or more comes last", "Li et al., arXiv 2308.12032",
+        "scores", True, False,
     ),
     "length": Kind("tokens of the response", "Zhao et al., arXiv 2402.04833", "scores", True, False),
     "none": Kind("nothing at all", "baseline", "nothing", False, False),

@@ -59,7 +59,16 @@ def _named_files(value: Any) -> dict[str, list[str]]:
     return named
 
 
-Shares = Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_shares)]
+_GRADIENTS = frozenset({"gradient", "whitened", "gist"})
+_PROJECTED = frozenset({"gradient", "whitened"})
+_READ_BY: dict[str, frozenset[str]] = {
+    "checkpoints": _GRADIENTS, "optimizer": _GRADIENTS, "warmup": _GRADIENTS, "eps_mode": _PROJECTED,
+    "projection": _PROJECTED, "projection_dim": _PROJECTED, "projection_nonzeros": _PROJECTED,
+    "encoder": frozenset({"embed"}), "gist_dim": frozenset({"gist"}), "dsir_smoothing": frozenset({"dsir"}),
+    "whitening_damping": frozenset({"whitened"}),
+}  # fmt: skip
+
+Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_shares)]
 NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
 
 
@@ -111,6 +120,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
 
     @model_validator(mode="after")
     def _known(self) -> "Settings":
+        self._check_unread()
         self._check_product()
         self._check_targets()
         if self.checkpoints and self.warmup != "auto":
@@ -128,6 +138,33 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
                 f"projection_dim {self.projection_dim} is no multiple of projection_nonzeros {self.projection_nonzeros}"
             )
         return self
+
+    def _check_unread(self) -> None:
+        """Settings that would mislead who reads them, since nothing looks at them."""
+        representation = self.used_representation
+        if self.checkpoints and representation in ("rds+", "perplexity", "ifd"):
+            raise SettingsError(f"{representation} reads with the base model alone: leave checkpoints out")
+        changed = [name for name in ObjectiveSettings.model_fields if name in self._changed()]
+        if changed and representation not in _GRADIENTS:
+            raise SettingsError(f"{representation} has no objective to look at {changed[0]}: leave it out")
+        if representation == "gist" and self.optimizer == "adam":
+            raise SettingsError("gist takes plain gradients: leave optimizer out")
+        if representation == "whitened" and self.projection == "none":
+            raise SettingsError("whitening needs projected gradients: choose another --projection")
+        if "overlap_threshold" in self._changed() and not self.exclude_overlap:
+            raise SettingsError("overlap_threshold is for --exclude-overlap: give a test set, or leave it out")
+        if self.split != "equal" and not self.target:
+            raise SettingsError("split is for --target NAME=FILE, several: leave it out")
+
+    @property
+    def unread(self) -> list[str]:
+        """What was changed although the representation does not look at it; convenient where several are tried."""
+        changed = self._changed()
+        return [n for n, readers in _READ_BY.items() if n in changed and self.used_representation not in readers]
+
+    def _changed(self) -> set[str]:
+        fields = type(self).model_fields
+        return {name for name in fields if getattr(self, name) != fields[name].default}
 
     def _check_product(self) -> None:
         """Whether representation and algorithm go together."""

@@ -48,7 +48,12 @@ class Features(Protocol):
 
     def array(self, checkpoint: int) -> ArrayLike: ...
 
-    def on_disk(self, checkpoint: int) -> _Rows: ...
+    def on_disk(self, checkpoint: int, normalized: bool = True) -> _Rows: ...
+
+    def blocks(self, checkpoint: int, normalized: bool = True) -> Iterator[tuple[int, Floats]]: ...
+
+    @property
+    def dim(self) -> int: ...
 
 
 def query_rows(pool: Features, query: Features) -> list[Floats]:
@@ -116,6 +121,30 @@ class StoredSimilarity:
         return similarity_QC
 
 
+class StoredScores:
+    """The similarities that a store of scores holds, (N, Q) a checkpoint, added up whenever they are read."""
+
+    def __init__(self, scores: Features) -> None:
+        self._scores = scores
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._scores.dim, len(self._scores)
+
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
+        """As ``algorithms.Similarity``, a shard of the store at a time."""
+        passes = [self._scores.blocks(t, normalized=False) for t in range(len(self._scores.weights))]
+        for (start, scores_BQ), *others in zip(*passes, strict=True):
+            for _, more_BQ in others:
+                scores_BQ += more_BQ
+            yield start, np.ascontiguousarray(scores_BQ.T)
+
+    def columns(self, columns_C: NDArray[np.int64]) -> Floats:
+        """As ``algorithms.Similarity``."""
+        each_TCQ = [self._scores.on_disk(t, normalized=False)[columns_C] for t in range(len(self._scores.weights))]
+        return np.ascontiguousarray(np.sum(each_TCQ, axis=0, dtype=np.float32).T)
+
+
 def candidate_features(pool: Features, columns_C: NDArray[np.int64]) -> Floats:
     """Features of some candidates whose inner products are their similarities to each other, float32 (C, T·D)."""
     stored_T = [pool.on_disk(t) for t in range(len(pool.weights))]
@@ -170,7 +199,10 @@ def written_rows(rows: Iterable[Floats], shape: tuple[int, int], out: Path | Non
         StoreError: ``out`` cannot be written.
     """
     if out is None:
-        return np.stack(list(rows))
+        similarity_QN: Floats = np.empty(shape, np.float32)
+        for query, row_N in enumerate(rows):
+            similarity_QN[query] = row_N
+        return similarity_QN
     with _new_npy(out, shape) as similarity_QN:
         for query, row_N in enumerate(rows):
             similarity_QN[query] = row_N

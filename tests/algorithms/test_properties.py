@@ -18,7 +18,9 @@ from handpick.algorithms.ordering import first_columns
 NO_FEATURES = AlgorithmSettings(kde_width=0)
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-deterministic_on_values = pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in ("random", "importance")])
+deterministic_on_values = pytest.mark.parametrize(
+    "algorithm", [name for name in ALGORITHMS if name not in ("random", "importance")]
+)
 
 matrices = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=st.integers(-2, 2).map(float)

@@ -10,10 +10,10 @@ import pytest
 from transformers import AutoTokenizer
 
 import handpick
-from handpick.similarity import similarity
 from handpick.errors import SettingsError
 from handpick.pipeline import checkpoints
 from handpick.settings import Settings
+from handpick.similarity import similarity
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished
 

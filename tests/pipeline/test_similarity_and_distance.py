@@ -116,7 +116,10 @@ def test_distances_are_those_of_the_features(finished: Finished, tmp_path: Path,
 
 
 def test_ids_without_features_are_named(finished: Finished, no_model: None) -> None:
-    with pytest.raises(DataError, match="2 ids of mine have no features in this run, the first 'nobody'"):
+    with pytest.raises(
+        DataError,
+        match="2 ids of mine were left out or set aside in this run, or are not in its pool, the first 'nobody'",
+    ):
         run_distance(finished.folder, {"mine": ["nobody", finished.selection.ids[0], "else"]})
 
 

@@ -39,7 +39,6 @@ _OF_CHOICE = {
     "budget",
     "algorithm",
     *Constraints.model_fields,
-    "split",
     "target_weight",
     *AlgorithmSettings.model_fields,
 }

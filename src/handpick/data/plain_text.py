@@ -10,6 +10,11 @@ def contents(messages: Sequence[Message]) -> str:
     return "\n".join(message.content for message in messages)
 
 
+def has_response(messages: Sequence[Message]) -> bool:
+    """Whether an assistant says anything: without it there is nothing to learn from."""
+    return any(message.role == "assistant" and message.content.strip() for message in messages)
+
+
 def conversation(messages: Sequence[Message]) -> str:
     """Who said what, in the Tulu form: for sentence encoders."""
     return "\n".join(f"<|{message.role}|>\n{message.content}" for message in messages)

@@ -3,7 +3,7 @@
 Shapes: Q queries, N candidates, B picks, C columns asked for, T checkpoints, D features.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,30 +15,31 @@ from numpy.typing import NDArray
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
 from handpick.algorithms.part import Part
-from handpick.data.plain_text import contents
+from handpick.data.plain_text import contents, has_response
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest
 from handpick.methods import REPRESENTATIONS
-from handpick.pipeline.features import Features
+from handpick.pipeline.features import Features, check_max_length
 from handpick.pipeline.gist import GistStores, subtask_means
 from handpick.pipeline.made_with import pool_store_path
 from handpick.pipeline.objective import Own
-from handpick.pipeline.rows import RowStores
+from handpick.pipeline.rows import NO_RESPONSE, RowStores
 from handpick.progress import say
 from handpick.represent.fill import Prepares, set_aside_unusable
 from handpick.represent.gradient import tokens_a_batch
 from handpick.represent.protocol import Representation
 from handpick.represent.whitening import kept_second_moment, whitened
 from handpick.settings import Settings
-from handpick.similarity import StoredSimilarity, candidate_features, query_rows, written, written_rows
+from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows, written, written_rows
 from handpick.store import FeatureStore
 from handpick.store.memory import available_bytes
 
 Floats = NDArray[np.float32]
 
+_READ = 1024  # records that are read together
 _IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free
 
 
@@ -119,6 +120,8 @@ class Comparison:
         self._representation: Representation | None = None
         if self._name in ("gradient", "whitened", "gist"):
             assert renderer is not None  # the table says that it needs a model
+            if self._name == "whitened":
+                _check_room(settings.projection_dim)
             self._gradients = Features(settings, renderer, pool.pool, own)
             self._gradients.check(None if query is None else query.pool)
         elif self._name not in ("bm25", "dsir", "none"):
@@ -151,8 +154,7 @@ class Comparison:
         pool_store = features.score_store(query_store) if score_only else features.pool_store()
         self._set_aside(pool_store, features.pool_objective, query_store, features.query_objective)
         if score_only:
-            each_TNQ = [pool_store.array(t, normalized=False) for t in range(len(pool_store.checkpoints))]
-            similarity: Similarity = Matrix(np.ascontiguousarray(np.sum(each_TNQ, axis=0).T)[kept_Q])
+            similarity = Part(StoredScores(pool_store), np.array(kept_Q))
             return self._compared(pool_store, query_store, kept_Q, similarity)
         query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
         if self._name == "whitened":
@@ -189,17 +191,19 @@ class Comparison:
         return Compared(
             self._readable(StoredSimilarity(pool_store, [means_SD])), self._rows_of(pool_store),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
-            [ids[own[0]] for own in members], list(dict.fromkeys(subtasks)), partial(candidate_features, pool_store),
+            [name or "all queries" for name in dict.fromkeys(subtasks)], list(dict.fromkeys(subtasks)),
+            partial(candidate_features, pool_store),
             partial(candidate_features, query_store, np.array(kept_Q)), nearest,
         )  # fmt: skip
 
     def _by_rows(self, stores: RowStores) -> Compared:
         assert self.query is not None
         assert self._representation is not None
-        query_store = stores.query_store(self.query.pool)
-        pool_store = stores.pool_store(self.pool.pool, self.settings.storage)
-        self._set_aside(pool_store, stores.of_pool, query_store, self._representation)
+        query_store = stores.query_store(self.query.pool)  # first, as with gradients
+        set_aside(query_store, self.query, self._representation)
         kept_Q = self._with_signal(query_store, "name other queries")
+        pool_store = stores.pool_store(self.pool.pool, self.settings.storage)
+        set_aside(pool_store, self.pool, stores.of_pool)
         query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
         return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
 
@@ -219,7 +223,7 @@ class Comparison:
         assert self.query is not None
         pool, query = self.pool.pool, self.query.pool
         query_texts = [contents(example.messages) for example in query.examples(0, len(query))]
-        rows = np.arange(len(pool))
+        rows = self._answered()
         fingerprints: Fingerprint = {"pool": {"files": _files(pool)}, "query": {"files": _files(query)}}
         if self._name == "dsir":
             weigh = Dsir.fit(texts_of(pool), query_texts, smoothing=self.settings.dsir_smoothing)
@@ -227,15 +231,54 @@ class Comparison:
             return Compared(Matrix(weigh.scores(texts_of(pool))[None]), rows, fingerprints)
         by = Bm25(texts_of(pool))
         fingerprints["representation"] = by.fingerprint()
-        shape = (len(query_texts), len(pool))
+        shape = (len(query_texts), len(rows))
         path = None if _fits(shape) else self.settings.folder / "similarity.npy"
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            say(f"bm25 gives all of the similarity: {4 * shape[0] * shape[1] / 1e9:.1f} GB in {path}")
         matches_QN = written_rows((by.scores([text])[0] for text in query_texts), shape, path)
-        return Compared(Matrix(matches_QN), rows, fingerprints, query.ids(), subtask_labels(self.settings, query))
+        kept_Q = self._sharing_words(np.array([row_N.any() for row_N in matches_QN]))
+        ids, subtasks = query.ids(), subtask_labels(self.settings, query)
+        matches = Matrix(matches_QN) if len(kept_Q) == len(ids) else Part(Matrix(matches_QN), np.array(kept_Q))
+        return Compared(matches, rows, fingerprints, [ids[q] for q in kept_Q], [subtasks[q] for q in kept_Q])
+
+    def _sharing_words(self, shares_Q: NDArray[np.bool_]) -> list[int]:
+        """The queries that share a word with the pool: the others are like nothing."""
+        if not shares_Q.any():
+            raise DataError(
+                "no query shares a word with the pool, so there is nothing to choose by: name other queries"
+            )
+        if not shares_Q.all():
+            say(
+                f"{np.count_nonzero(~shares_Q)} of {len(shares_Q)} queries share no word with the pool and are left out"
+            )
+        return np.flatnonzero(shares_Q).tolist()
 
     def _nothing(self) -> Compared:
-        pool = self.pool.pool
-        no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(pool)))
-        return Compared(Matrix(no_similarity_1N), np.arange(len(pool)), {"pool": {"files": _files(pool)}})
+        pool, rows = self.pool.pool, self._answered()
+        no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(rows)))
+        return Compared(Matrix(no_similarity_1N), rows, {"pool": {"files": _files(pool)}})
+
+    def _answered(self) -> NDArray[np.int64]:
+        """The pool's rows that there is something to learn from; the others are set aside.
+
+        Raises:
+            DataError: there is none, or more are set aside than the quarantine's limit.
+        """
+        pool, quarantine = self.pool.pool, self.pool.quarantine
+        rows: list[int] = []
+        for start in range(0, len(pool), _READ):
+            for row, example in enumerate(pool.examples(start, start + _READ), start):
+                if has_response(example.messages):
+                    rows.append(row)
+                    continue
+                file, line = pool.location(row)
+                quarantine.add(file=file, line=line, id=example.id, reason=NO_RESPONSE, raw=example.raw)
+        if quarantine.count:
+            say(quarantine.summary())
+        if not rows:
+            raise DataError(f"no record of {', '.join(file.name for file in pool.files)} has a response to learn from")
+        return np.array(rows, dtype=np.int64)
 
     def _compared(
         self, pool_store: FeatureStore, query_store: FeatureStore, kept_Q: list[int], similarity: Similarity,
@@ -322,6 +365,16 @@ class Comparison:
         return np.flatnonzero(says_Q).tolist()
 
 
+def _check_room(dim: int) -> None:
+    """Raise SettingsError where the pool's covariance and its factor would not fit in memory."""
+    needed, free = 2 * 8 * dim**2, available_bytes()
+    if needed > free:
+        raise SettingsError(
+            f"whitening {dim:,} features takes {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free: give a smaller "
+            "--projection-dim"
+        )
+
+
 def _fits(shape: tuple[int, int]) -> bool:
     """Whether a similarity is small enough to be kept in memory."""
     return 4 * shape[0] * shape[1] <= min(_IN_MEMORY, available_bytes() / 4)
@@ -344,6 +397,7 @@ def representation_of(settings: Settings, renderer: Renderer | None) -> Represen
         from handpick.represent.response_length import ResponseLength
 
         return ResponseLength(renderer)
+    check_max_length(settings)
     from handpick.represent.hidden_states import HiddenStates
     from handpick.represent.model_scores import IFD, Perplexity
 
@@ -367,8 +421,8 @@ def subtask_labels(settings: Settings, query: Pool) -> list[str]:
     return [f"{target}/{subtask or ''}" if target else subtask or "" for target, subtask in labels]
 
 
-def texts_of(pool: Pool) -> "list[str] | _Texts":
-    """What every example of a pool says, read again at every pass."""
+def texts_of(pool: Pool) -> Iterable[str]:
+    """What every example of a pool with a response says, read again at every pass."""
     return _Texts(pool)
 
 
@@ -376,10 +430,11 @@ class _Texts:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def __iter__(self) -> Any:
-        for start in range(0, len(self._pool), 1024):
-            for example in self._pool.examples(start, start + 1024):
-                yield contents(example.messages)
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self._pool), _READ):
+            for example in self._pool.examples(start, start + _READ):
+                if has_response(example.messages):
+                    yield contents(example.messages)
 
 
 def set_aside(store: FeatureStore, data: Data, prepares: Prepares) -> None:

@@ -83,7 +83,8 @@ class Features:
         self.settings = settings
         self.renderer = renderer
         self.pool = pool
-        self.optimizer: Optimizer = settings.optimizer or find_method(settings.method).optimizer
+        own_optimizer = "sgd" if settings.used_representation == "gist" else find_method(settings.method).optimizer
+        self.optimizer: Optimizer = settings.optimizer or own_optimizer
         self._model = model_fingerprint(settings.model)
         self.pool_objective: Objective = NextToken(renderer, settings.max_length)
         self._own = own or Own()
@@ -151,7 +152,7 @@ class Features:
             build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
             write_made_with(
                 store.path, self.settings, checkpoints=[str(path.resolve()) for path in self._checkpoints()[0]],
-                dtype=build["dtype"], batch_tokens=build["batch_tokens"],
+                dtype=build["dtype"], batch_tokens=build["batch_tokens"], optimizer=self.optimizer,
             )  # fmt: skip
         self._fill(store, self.pool, self.optimizer, self.pool_objective, "pool features")
         return store

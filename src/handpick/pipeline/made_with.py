@@ -45,7 +45,9 @@ def resume_from_store(settings: Settings) -> Settings:
     said = {name: getattr(settings, name) for name in settings.model_fields_set}
     if not {"method", "representation"} & said.keys():
         kept["representation"] = there
-    elif stored_as(settings.used_representation) != there:
+    else:
+        kept.pop("optimizer", None)  # the method's own, which is then compared with the store's
+    if "representation" not in kept and stored_as(settings.used_representation) != there:
         raise SettingsError(
             f"the store {settings.store} holds {there} features, and {settings.used_representation} was asked for; "
             "name another --method or another store"

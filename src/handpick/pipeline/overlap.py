@@ -32,11 +32,17 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
         DataError: a test set cannot be read.
         StoreError: the file cannot be written.
     """
-    tests = Pool.open(
-        list(test_sets), cache=folder / "parsed", quarantine=Quarantine(folder / "quarantine-test.jsonl", None)
-    )
-    items = tests.examples(0, len(tests))
-    held_out = HeldOut(items, [_group(item, row) for row, item in enumerate(items)])
+    items: list[Example] = []
+    groups: list[Hashable] = []
+    quarantine = Quarantine(folder / "quarantine-test.jsonl", None)
+    for test_set in test_sets:  # each by itself: two may number their items alike
+        tests = Pool.open([test_set], cache=folder / "parsed", quarantine=quarantine)
+        own = tests.examples(0, len(tests))
+        groups += [(test_set, _group(item, row)) for row, item in enumerate(own)]
+        items += own
+    if quarantine.count:
+        say(quarantine.summary())
+    held_out = HeldOut(items, groups)
     if held_out.unjudged:
         say(f"{len(held_out.unjudged)} of {len(items)} test items have no wording of their own to be found by")
     with progress("overlap with the test sets", total=len(pool)) as advance:
@@ -68,7 +74,10 @@ def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, thr
         StoreError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    opened = Pool.open(list(pool), cache=folder / "parsed", quarantine=Quarantine(folder / "quarantine.jsonl", None))
+    quarantine = Quarantine(folder / "quarantine.jsonl", None)
+    opened = Pool.open(list(pool), cache=folder / "parsed", quarantine=quarantine)
+    if quarantine.count:
+        say(quarantine.summary())
     found = find_overlaps(opened, test_sets, folder, threshold)
     repeated = {each.row for each in found}
     write_parts(folder / "clean.jsonl", (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))

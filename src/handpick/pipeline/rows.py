@@ -7,6 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from handpick.data.examples import Example
+from handpick.data.plain_text import has_response
 from handpick.data.pool import Pool
 from handpick.fingerprint import Fingerprint, digest
 from handpick.objectives.protocol import Prepared
@@ -17,6 +18,8 @@ from handpick.settings import Settings
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
 from handpick.store.codec import Storage
 from handpick.store.manifest import MANIFEST_NAME, read_manifest
+
+NO_RESPONSE = "no response to learn from"
 
 
 class RowStores:
@@ -81,7 +84,6 @@ class _Trainable:
         self._representation = representation
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        has_answer = [any(m.role == "assistant" and m.content.strip() for m in each.messages) for each in examples]
-        prepared = self._representation.prepare([e for e, has in zip(examples, has_answer, strict=True) if has])
-        refused = [(e, "no response to learn from") for e, has in zip(examples, has_answer, strict=True) if not has]
+        prepared = self._representation.prepare([each for each in examples if has_response(each.messages)])
+        refused = [(each, NO_RESPONSE) for each in examples if not has_response(each.messages)]
         return prepared._replace(refused=[*prepared.refused, *refused])

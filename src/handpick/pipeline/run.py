@@ -1,8 +1,9 @@
 """``select`` and ``represent``, from settings to what is written."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from handpick.store import FeatureStore
 from handpick.store.codec import row_norms, unit_rows
 from handpick.store.files import write_whole
 
-_MEASURED = 2000  # examples of a selection whose distances are measured without being asked for
+# examples of a selection, and pairs of them with queries, whose distances are measured without being asked for
+_MEASURED, _PAIRS = 2000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,12 @@ def run_represent(settings: Settings) -> FeatureStore:
 def run_select(settings: Settings, own: Own | None = None) -> Run:
     """``select`` for settings that are already one object."""
     settings = resume_from_store(settings)
-    run = _choose(settings, own)
+    if settings.unread:
+        say(f"{settings.used_representation} does not look at {', '.join(settings.unread)}")
+    run, compared, columns_B = _choose(settings, own)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
-    return run
+    return replace(run, distances=_measured(settings, compared, columns_B))  # last: the selection stands without
 
 
 def _open(name: str, sources: Sequence[str], settings: Settings) -> Data:
@@ -166,8 +170,11 @@ def _ready(settings: Settings, own: Own | None) -> _Ready:
     renderer = open_renderer(settings) if kind.needs_model or budget.kind == "tokens" else None
     sources = settings.query or [file for files in settings.target.values() for file in files]
     query = _open("query", sources, settings) if kind.needs_query else None
+    if query is not None and len(settings.target) > 1:
+        _check_targets_ids(settings)
     pool = _open("pool", settings.pool, settings)
     comparison = Comparison(settings, renderer, pool, query, own)
+    (settings.folder / OVERLAP_FILE).unlink(missing_ok=True)  # of an earlier run
     left_out = _overlapping(settings, pool.pool) if settings.exclude_overlap else set()
     _check_constraints(settings, pool.pool, left_out)
     compared = comparison.made()
@@ -176,7 +183,21 @@ def _ready(settings: Settings, own: Own | None) -> _Ready:
     return _Ready(compared, budget, pool.pool, None if query is None else query.pool, renderer)
 
 
-def _choose(settings: Settings, own: Own | None) -> Run:
+def _check_targets_ids(settings: Settings) -> None:
+    """Raise DataError where two targets have an id in common: the second's query would be taken for a repetition."""
+    target_of: dict[str, str] = {}
+    for target, files in settings.target.items():
+        unread = Quarantine(settings.folder / "quarantine-query.jsonl", None)
+        alone = Pool.open(files, cache=pool_store_path(settings).parent / "parsed", quarantine=unread)
+        for query_id in alone.ids():
+            if target_of.setdefault(query_id, target) != target:
+                raise DataError(
+                    f"the targets {target_of[query_id]!r} and {target!r} both have a query {query_id!r}; give every "
+                    "query an id of its own"
+                )
+
+
+def _choose(settings: Settings, own: Own | None) -> tuple[Run, Compared, NDArray[np.int64]]:
     ready = _ready(settings, own)
     compared, pool = ready.compared, ready.pool
     picks, passed = _within(settings, ready)
@@ -194,13 +215,17 @@ def _choose(settings: Settings, own: Own | None) -> Run:
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, ready.query, settings, _measured(settings, compared, picks.columns))
+    return Run(selection, pool, ready.query, settings), compared, picks.columns
 
 
 def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
     """The picks that the budget and the constraints leave; of a token budget, the longest prefix that fits."""
     compared, budget, pool, renderer = ready.compared, ready.budget, ready.pool, ready.renderer
     n = len(compared.rows)
+    if budget.kind == "examples" and budget.amount > n:
+        raise SettingsError(
+            f"the budget is {budget} examples and {n:,} of the pool's {len(pool):,} can be used; give {n} at most"
+        )
     count = None if budget.kind == "tokens" else budget.examples_needed(n)
     targets = {} if ready.query is None else _own_budgets(settings, compared, ready.query)
     order = order_of(settings, compared, targets, count or 1000)
@@ -296,6 +321,7 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
     """
     selection = Selection.open(folder)
     settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
+    settings = settings.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
     ready = _ready(settings, None)
     compared = ready.compared
     if compared.candidates is None or compared.queries is None:
@@ -309,7 +335,10 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
 
 def _measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int64]) -> dict[str, Distances] | None:
     """Distances of a new selection, also written to ``distances.json``, where that takes a moment only."""
-    if compared.candidates is None or len(columns_B) > _MEASURED or find_spec("ot") is None:
+    (settings.folder / "distances.json").unlink(missing_ok=True)  # of an earlier selection
+    if compared.candidates is None or find_spec("ot") is None:
+        return None
+    if len(columns_B) > _MEASURED or len(columns_B) * compared.similarity.shape[0] > _PAIRS:
         return None
     try:
         found = _distances(compared, {"selection": columns_B} | _drawn(compared, len(columns_B), settings.seed))
@@ -343,7 +372,10 @@ def _distances(compared: Compared, columns: Mapping[str, NDArray[np.int64]]) -> 
 
 def _columns(name: str, ids: Sequence[str], column_of: Mapping[str, int]) -> NDArray[np.int64]:
     if missing := [example_id for example_id in ids if example_id not in column_of]:
-        raise DataError(f"{len(missing)} ids of {name} have no features in this run, the first {missing[0]!r}")
+        raise DataError(
+            f"{len(missing)} ids of {name} were left out or set aside in this run, or are not in its pool, "
+            f"the first {missing[0]!r}"
+        )
     return np.array([column_of[example_id] for example_id in ids], dtype=np.int64)
 
 
@@ -377,6 +409,8 @@ def _always(settings: Settings, rows_N: NDArray[np.int64], pool: Pool) -> list[i
     ids = pool.ids()
     column_of = {ids[row]: column for column, row in enumerate(rows_N.tolist())}
     wanted = [line.strip() for line in lines if line.strip()]
+    if twice := [example_id for example_id, count in Counter(wanted).items() if count > 1]:
+        raise SettingsError(f"{settings.always} names {twice[0]!r} twice; once is enough")
     if missing := [example_id for example_id in wanted if example_id not in column_of]:
         raise DataError(
             f"{len(missing)} ids of {settings.always} are not in the pool or cannot be used, the first {missing[0]!r}; "
@@ -405,6 +439,7 @@ def _n_tokens(pool: Pool, renderer: Renderer, row: int) -> int:
 
 def _write_settings(settings: Settings, own: Own | None = None) -> None:
     if own is not None and own.objective is not None:
+        (settings.folder / "settings.yaml").unlink(missing_ok=True)  # of an earlier run
         say("no settings.yaml: no file can name an objective that was handed over in Python")
         return
     write_whole(settings.folder / "settings.yaml", settings.to_yaml().encode())
