@@ -406,7 +406,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/selection"), help="where the pools lie")
     parser.add_argument("--make", action="store_true", help="make the pools and stop")
-    parser.add_argument("--again", help="measure only the lines of that name, and keep the others of the last time")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/selection"))
     args = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy is loaded, in the children
@@ -419,9 +418,7 @@ def main() -> None:
     if args.make:
         return
     check_peers(args.folder, 10**4)
-    kept: list[Result] = json.loads(args.out.with_suffix(".json").read_text()) if args.again else []
-    of_case = {Case(**{key: line[key] for key in asdict(todo[0])}): line for line in kept if line["what"] != args.again}
-    lines = [of_case.get(case) or measured(case, args.folder) for case in todo]
+    lines = [measured(case, args.folder) for case in todo]
     (args.folder / "similarity.npy").unlink(missing_ok=True)
     args.out.with_suffix(".json").write_text(json.dumps(lines, indent=1) + "\n")
     text = page(lines, args.threads)

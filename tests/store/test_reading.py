@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from handpick.errors import StoreError
-from handpick.store import FeatureArray, FeatureStore
+from handpick.store import FeatureArray, FeatureStore, codec
 from handpick.store.codec import CODECS, Storage
 from handpick.store.memory import _left, available_bytes
 from tests.store import writer
@@ -171,3 +171,11 @@ def test_open_names_what_is_wrong(tmp_path: Path, whole: FeatureStore) -> None:
     path.write_text(text[:100])
     with pytest.raises(StoreError, match="cannot be read as a manifest"):
         FeatureStore.open(whole.path)
+
+
+def test_every_finite_half_is_widened_to_itself() -> None:
+    halves_N = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves_1N = halves_N[np.isfinite(halves_N)][None]
+    tensors = {"features": halves_1N, "norms": np.ones(1, np.float32)}
+    widened_1N = codec.decode(tensors, "float16", halves_1N.shape[1], normalized=True)
+    assert widened_1N.tobytes() == halves_1N.astype(np.float32).tobytes()
