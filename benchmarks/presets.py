@@ -298,7 +298,8 @@ def main() -> None:
         jobs |= {job.key: job for job in (trained.job(*each) for each in wanted if each[0] in args.presets)}
         run(list(jobs.values()), args.out.with_suffix(".json"), args.workers)
     if "report" in args.steps:
-        losses = json.loads(args.out.with_suffix(".json").read_text())
+        kept = args.out.with_suffix(".json")
+        losses = json.loads(kept.read_text()) if kept.exists() else {}
         kind = dict(zip(pool.ids(), zip(pool.column("source"), pool.column("category"), strict=True), strict=True))
         lines = [f"{len(pool):,} records, {args.budget} chosen. Share of the target's own source among them:", ""]
         lines += shares(choices, args.presets, kind)

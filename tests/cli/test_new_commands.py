@@ -94,7 +94,7 @@ def test_select_takes_constraints_targets_and_what_algorithms_read() -> None:
 def test_similarity_takes_nothing_of_the_choice() -> None:
     shown = handpick("similarity", "--help").stdout
     assert "--store " in shown
-    assert [name for name in ("budget", "algorithm", "always", "max-share", "split") if f"--{name} " in shown] == []
+    assert [name for name in ("budget", "algorithm", "always", "max-share") if f"--{name} " in shown] == []
 
 
 # --- similarity ------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_distance_of_ids_that_are_not_there(chosen: Path, tmp_path: Path) -> Non
     (tmp_path / "ids.txt").write_text("nobody\n")
     shown = handpick("distance", chosen, "--subset", tmp_path / "ids.txt")
     assert (shown.exit_code, len(shown.stderr.splitlines())) == (2, 1)
-    assert "have no features in this run, the first 'nobody'" in shown.stderr
+    assert "were left out or set aside in this run, or are not in its pool, the first 'nobody'" in shown.stderr
     assert "cannot be read" in handpick("distance", chosen, "--subset", tmp_path / "gone.txt").stderr
 
 
@@ -269,7 +269,7 @@ def test_constraints_and_targets_as_flags(flags: list[object], files: dict[str, 
         (["--method", "bm25", "--max-cosine", 0.9], "bm25 has no features to find near-duplicates by"),
         (["--representation", "none"], "the representation none looks at nothing that the algorithm round-robin"),
         (["--target", "x=a.jsonl"], "give either --query, for one task, or --target"),
-        (["--split", "weight"], "--split weight needs a --target-weight"),
+        (["--split", "weight"], "split is for --target NAME=FILE, several"),
         (["--method", "rds+", "--score-only"], "score_only is for gradients, not for rds+: leave it out"),
         (["--score-only", "--algorithm", "knn-kde"], "the algorithm knn-kde compares candidates with each other"),
         (["--encoder", "nowhere/at/all", "--method", "embed"], "there is no encoder's folder nowhere/at/all"),

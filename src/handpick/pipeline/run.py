@@ -132,8 +132,6 @@ def run_represent(settings: Settings) -> FeatureStore:
 def run_select(settings: Settings, own: Own | None = None) -> Run:
     """``select`` for settings that are already one object."""
     settings = resume_from_store(settings)
-    if settings.unread:
-        say(f"{settings.used_representation} does not look at {', '.join(settings.unread)}")
     run, compared, columns_B = _choose(settings, own)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
@@ -177,6 +175,8 @@ def _ready(settings: Settings, own: Own | None) -> _Ready:
     (settings.folder / OVERLAP_FILE).unlink(missing_ok=True)  # of an earlier run
     left_out = _overlapping(settings, pool.pool) if settings.exclude_overlap else set()
     _check_constraints(settings, pool.pool, left_out)
+    if settings.unread:
+        say(f"{settings.used_representation} does not look at {', '.join(settings.unread)}")
     compared = comparison.made()
     if left_out:
         compared = compared.without(np.flatnonzero(np.isin(compared.rows, list(left_out))).tolist())
