@@ -80,6 +80,11 @@ def target_file(target: str, part: str, runs: Path) -> Path:
     return own
 
 
+def for_a_query(name: str) -> bool:
+    """Whether what a preset chooses depends on the target."""
+    return REPRESENTATIONS[METHODS[SETTINGS[name]["method"]].representation].needs_query
+
+
 class Choices:
     """The presets' choices from one pool: makes the features that are missing, once for all targets.
 
@@ -117,17 +122,23 @@ class Choices:
 
     def ids(self, name: str, target: str) -> list[str]:
         """What a preset chooses, in order; the same list for every target where it looks at no query."""
-        needs_query = REPRESENTATIONS[METHODS[SETTINGS[name]["method"]].representation].needs_query
-        kept = self.runs / "chosen" / name / (target if needs_query else "any")
+        if (there := self.made(name, target)) is not None:
+            return there
+        query = {"query": str(self._queries[target])} if for_a_query(name) else {}
+        new = handpick.select(**query, **self._settings(name, target), budget=self._budget)
+        new.save(self._folder(name, target))
+        print(f"chosen: {name}, {self._folder(name, target).name}", flush=True)
+        return new.ids
+
+    def made(self, name: str, target: str) -> list[str] | None:
+        """What a preset has chosen in this run or an earlier one."""
         try:
-            return handpick.Selection.open(kept).ids
-        except StoreError:  # not chosen yet
-            pass
-        query = {"query": str(self._queries[target])} if needs_query else {}
-        made = handpick.select(**query, **self._settings(name, target), budget=self._budget)
-        made.save(kept)
-        print(f"chosen: {name}, {kept.name}", flush=True)
-        return made.ids
+            return handpick.Selection.open(self._folder(name, target)).ids
+        except StoreError:
+            return None
+
+    def _folder(self, name: str, target: str) -> Path:
+        return self.runs / "chosen" / name / (target if for_a_query(name) else "any")
 
     def _settings(self, name: str, target: str) -> dict[str, Any]:
         own = SETTINGS[name]
@@ -210,10 +221,10 @@ class Trained:
     def zero_shot(self) -> Job:
         return self._job("zero-shot", [], list(self._tests))
 
-    def job(self, name: str, target: str) -> Job:
-        """Of a preset that looks at no query one serves all targets."""
-        needs_query = REPRESENTATIONS[METHODS[SETTINGS[name]["method"]].representation].needs_query
-        return self._job(name, self._choices.ids(name, target), [target] if needs_query else list(self._tests))
+    def job(self, name: str, target: str) -> Job | None:
+        """None where nothing was chosen; of a preset that looks at no query one job serves all targets."""
+        ids = self._choices.made(name, target)
+        return None if ids is None else self._job(name, ids, [target] if for_a_query(name) else list(self._tests))
 
     def _job(self, name: str, ids: list[str], targets: list[str]) -> Job:
         learned = self._learn.prepare([self._pool[self._row_of[each]] for each in ids]).items
@@ -228,19 +239,23 @@ class Trained:
         return Job(f"{name}, {where}, {key}", self._model, learned, tests, seed=0)
 
 
-def shares(choices: Choices, names: list[str], kind: dict[str, tuple[str, str]]) -> list[str]:
-    """A table of the share of each target's own source."""
+def shares(choices: Choices, names: list[str], kind: dict[str, tuple[str, str]], n: int) -> list[str]:
+    """A table of the share of each target's own source among ``n`` chosen; a dash where nothing was chosen."""
     there = {t: sum(OWN[t](*each) for each in kind.values()) for t in choices.targets}
-    n = len(choices.ids("random", choices.targets[0]))
     lines = [
         "| | " + " | ".join(choices.targets) + " |", "|---|" + "---|" * len(choices.targets),
         "| in the pool | " + " | ".join(f"{there[t]:,} ({there[t] / len(kind):.3f})" for t in choices.targets) + " |",
         f"| most that {n} can hold | " + " | ".join(f"{min(1, there[t] / n):.3f}" for t in choices.targets) + " |",
     ]  # fmt: skip
     for name in names:
-        own = [np.mean([OWN[t](*kind[i]) for i in choices.ids(name, t)]) for t in choices.targets]
-        lines.append(f"| {name} | " + " | ".join(f"{share:.3f}" for share in own) + " |")
+        made = [(t, choices.made(name, t)) for t in choices.targets]
+        own = [None if ids is None else float(np.mean([OWN[t](*kind[i]) for i in ids])) for t, ids in made]
+        lines.append(f"| {name} | " + " | ".join(map(cell, own)) + " |")
     return lines
+
+
+def cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def test_losses(
@@ -248,9 +263,9 @@ def test_losses(
 ) -> list[str]:
     """A table of the losses that are there; a dash where none is."""
 
-    def row(name: str, job_for: Callable[[str], Job]) -> str:
-        found = [losses.get(job_for(target).key, {}).get(target) for target in targets]
-        return f"| {name} | " + " | ".join("–" if loss is None else f"{loss:.3f}" for loss in found) + " |"
+    def row(name: str, job_for: Callable[[str], Job | None]) -> str:
+        found = [losses.get(job.key, {}).get(target) if (job := job_for(target)) else None for target in targets]
+        return f"| {name} | " + " | ".join(map(cell, found)) + " |"
 
     lines = ["| | " + " | ".join(targets) + " |", "|---|" + "---|" * len(targets)]
     lines.append(row("zero-shot", lambda _: trained.zero_shot()))
@@ -295,14 +310,14 @@ def main() -> None:
         wanted = [(name, TARGETS[0]) for name in (*DRAWS, "perplexity", "ifd", "longest")]
         wanted += [(name, target) for group in (DECIDING, LATER) for target in args.targets for name in group]
         jobs = {"zero-shot": trained.zero_shot()}
-        jobs |= {job.key: job for job in (trained.job(*each) for each in wanted if each[0] in args.presets)}
+        jobs |= {job.key: job for each in wanted if each[0] in args.presets and (job := trained.job(*each))}
         run(list(jobs.values()), args.out.with_suffix(".json"), args.workers)
     if "report" in args.steps:
         kept = args.out.with_suffix(".json")
         losses = json.loads(kept.read_text()) if kept.exists() else {}
         kind = dict(zip(pool.ids(), zip(pool.column("source"), pool.column("category"), strict=True), strict=True))
         lines = [f"{len(pool):,} records, {args.budget} chosen. Share of the target's own source among them:", ""]
-        lines += shares(choices, args.presets, kind)
+        lines += shares(choices, args.presets, kind, args.budget)
         lines += ["", f"Loss on {args.tests} tests after fine-tuning on them, one seed; a dash was not run:", ""]
         lines += test_losses(trained, args.presets, TARGETS, losses)
         table = "\n".join(lines)
