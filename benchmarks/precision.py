@@ -17,7 +17,7 @@ from torch import from_numpy
 
 import handpick
 from handpick import embedded
-from handpick.fingerprint import digest
+from handpick.similarity import similarity
 
 
 def main() -> None:
@@ -41,7 +41,13 @@ def main() -> None:
         for target in args.targets:
             query = str(embedded.target_path(target))
             selection = handpick.select(query=query, dtype=dtype, out=str(out), **settings, **more)
-            found[target] = (np.load(out / f"similarity-{digest(selection.fingerprints)}.npy"), selection.ids)
+            pool_store = handpick.FeatureStore.open(out / "features" / "pool")
+            (query_store,) = (
+                store
+                for store in map(handpick.FeatureStore.open, (out / "features").glob("query-*"))
+                if set(selection.picked_for) <= set(store.ids)
+            )
+            found[target] = (similarity(pool_store, query_store), selection.ids)
         return found
 
     exact = run("float32")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,8 +15,19 @@ from numpy.typing import NDArray
 
 from handpick import constraints as module
 from handpick.algorithms import Picks
-from handpick.constraints import Pick, Walk, keep_within, split_between
+from handpick.constraints import PassedOver, Pick, Walk, picks_of, split_between
 from handpick.errors import SettingsError
+
+
+class Kept(NamedTuple):
+    picks: Picks
+    passed: PassedOver
+
+
+def keep_within(order: Callable[[int], Picks], budget: int, n: int, **constraints: Any) -> Kept:
+    """All of a walk, and what it passed over."""
+    walk = Walk(order, n, budget, **constraints)
+    return Kept(picks_of(walk), walk.passed)
 
 
 def order_of(columns: list[int]) -> Callable[[int], Picks]:

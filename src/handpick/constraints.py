@@ -8,7 +8,7 @@ Shapes: N candidates, B picks, C columns of a block, K accepted of a block, E fe
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -69,38 +69,10 @@ class PassedOver:
         return ", ".join(f"{count} {what}" for count, what in parts if count) or "none"
 
 
-@dataclass(frozen=True, eq=False)
-class Constrained:
-    """A selection within its constraints, and what they passed over."""
-
-    picks: Picks
-    passed: PassedOver
-
-
-def keep_within(
-    order: Order,
-    budget: int,
-    n: int,
-    *,
-    sources_N: Sequence[Source] | None = None,
-    max_share: Mapping[str, float] | None = None,
-    min_share: Mapping[str, float] | None = None,
-    always: Sequence[int] = (),
-    candidates: Candidates | None = None,
-    max_cosine: float | None = None,
-) -> Constrained:
-    """The first ``budget`` of ``Walk``, which see.
-
-    Raises:
-        SettingsError: as ``Walk``.
-    """
-    walk = Walk(
-        order, n, budget, sources_N=sources_N, max_share=max_share, min_share=min_share, always=always,
-        candidates=candidates, max_cosine=max_cosine,
-    )  # fmt: skip
-    columns, scores, queries = zip(*walk, strict=True)
-    picks = Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))
-    return Constrained(picks, walk.passed)
+def picks_of(picks: Iterable[Pick]) -> Picks:
+    """Single picks, at least one, put together."""
+    columns, scores, queries = zip(*picks, strict=True)
+    return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))
 
 
 class Walk:

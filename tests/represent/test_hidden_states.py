@@ -96,7 +96,7 @@ def made(model: Path, **changed: Any) -> HiddenStates:
     given_: dict[str, Any] = {
         "max_length": MAX_LENGTH, "dtype": "float32", "quantization": "none", "batch_tokens": 100,
     }  # fmt: skip
-    return HiddenStates(str(model), Renderer(load_tokenizer(str(model))), **(given_ | changed))
+    return HiddenStates(room.Reader(str(model), Renderer(load_tokenizer(str(model))), **(given_ | changed)))
 
 
 @pytest.fixture(scope="module")

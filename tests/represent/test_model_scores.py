@@ -58,7 +58,7 @@ def made(kind: type[Perplexity] | type[IFD], model: Path, **changed: Any) -> Any
     given: dict[str, Any] = {
         "max_length": MAX_LENGTH, "dtype": "float32", "quantization": "none", "batch_tokens": 200,
     }  # fmt: skip
-    return kind(str(model), Renderer(load_tokenizer(str(model))), **(given | changed))
+    return kind(room.Reader(str(model), Renderer(load_tokenizer(str(model))), **(given | changed)))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The commands."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +7,7 @@ import typer
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.cli.options import takes
-from handpick.errors import HandpickError
+from handpick.cli.plainly import plainly
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings import Constraints, Settings
 
@@ -48,37 +46,6 @@ _DOCTOR = [
 ]  # fmt: skip
 
 
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Errors as one line, an interrupt as one line, and no wall of warnings from libraries."""
-    import warnings
-
-    from handpick.cli.memory import keep_freed_memory
-    from handpick.progress import say
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            keep_freed_memory()
-            _quiet_libraries()
-            yield
-    except (HandpickError, OSError) as error:
-        say(f"handpick: {error}")
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        say("handpick: stopped. What was computed is kept; the same command goes on from here.")
-        raise typer.Exit(130) from None
-
-
-def _quiet_libraries() -> None:
-    import datasets
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-
-
 @app.command()
 @takes(_SELECT)
 def select(settings: dict[str, Any]) -> None:
@@ -88,7 +55,7 @@ def select(settings: dict[str, Any]) -> None:
     """
     from handpick.settings import checked
 
-    with _plainly():
+    with plainly():
         _select(checked(settings, where="--"))
 
 
@@ -98,7 +65,7 @@ def represent(settings: dict[str, Any]) -> None:
     """Build the feature store of a pool alone; `select --store` starts from it."""
     from handpick.settings import checked
 
-    with _plainly():
+    with plainly():
         from handpick.pipeline import run_represent
 
         store = run_represent(checked(settings, where="--"))
@@ -116,7 +83,7 @@ def doctor(settings: dict[str, Any]) -> None:
     """
     from handpick.settings import checked
 
-    with _plainly():
+    with plainly():
         from handpick.doctor import examine
 
         failed = 0
@@ -134,7 +101,7 @@ def run(
     config: Annotated[Path, typer.Argument(help="A YAML file of settings, such as the settings.yaml of a run.")],
 ) -> None:
     """Choose examples with the settings of a file."""
-    with _plainly():
+    with plainly():
         _select(Settings.from_yaml(config))
 
 
@@ -144,7 +111,7 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.")] = None,
 ) -> None:
     """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
-    with _plainly():
+    with plainly():
         from handpick import embedded
 
         _select(
@@ -169,7 +136,7 @@ def similarity(settings: dict[str, Any]) -> None:
     """
     from handpick.settings import checked
 
-    with _plainly():
+    with plainly():
         from handpick.cli.show import show_similarity
         from handpick.pipeline import run_similarity
 
@@ -182,7 +149,7 @@ def diff(
     b: Annotated[Path, typer.Argument(help="The folder of another.")],
 ) -> None:
     """Compare two selections: what they share, and what each has that the other has not."""
-    with _plainly():
+    with plainly():
         from handpick.cli.show import show_comparison
         from handpick.compare import compare
         from handpick.selection import Selection
@@ -199,7 +166,7 @@ def distance(
     seed: Annotated[int, typer.Option(help="Of the random draw that stands beside them.")] = 0,
 ) -> None:
     """Measure how far a selection is from the queries, beside a random draw and other subsets of the same pool."""
-    with _plainly():
+    with plainly():
         from handpick.cli.show import ids_of, show_distances
         from handpick.pipeline import run_distance
 
@@ -217,7 +184,7 @@ def overlap(
 
     handpick overlap --pool pool.jsonl.gz --test gsm8k_test.jsonl.gz --out runs/overlap
     """
-    with _plainly():
+    with plainly():
         from handpick.cli.show import show_overlap
         from handpick.pipeline import run_overlap
 
@@ -237,7 +204,7 @@ def methods(
 @store_app.command()
 def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature store.")]) -> None:
     """Read every byte of a store and name what is wrong."""
-    with _plainly():
+    with plainly():
         from handpick.store import FeatureStore
 
         store = FeatureStore.open(path, allow_incomplete=True)
@@ -255,7 +222,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder of the new store.")],
 ) -> None:
     """Make one store of several."""
-    with _plainly():
+    with plainly():
         from handpick.pipeline import merge_stores
 
         typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")

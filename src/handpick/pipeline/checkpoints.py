@@ -17,6 +17,7 @@ from handpick.progress import say
 from handpick.settings import Settings
 from handpick.store import Checkpoint
 from handpick.store.files import write_whole
+from handpick.store.manifest import contents_of
 from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
@@ -110,7 +111,7 @@ def _record(settings: Settings, warmup: WarmupSettings, pool: Pool, model: Finge
         "seed": settings.seed,
         "max_length": settings.max_length,
         "dtype": str(compute_dtype(settings.dtype)),
-        "files": [{"sha256": file.sha256, "rows": file.rows} for file in pool.files],
+        "files": contents_of(pool.files),
     }
 
 

@@ -20,7 +20,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
-from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.fingerprint import Fingerprint, digest
 from handpick.methods import REPRESENTATIONS
 from handpick.pipeline.features import Features, check_max_length
 from handpick.pipeline.gist import GistStores, subtask_means
@@ -35,6 +35,7 @@ from handpick.represent.whitening import kept_second_moment, whitened
 from handpick.settings import Settings
 from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows, written, written_rows
 from handpick.store import FeatureStore
+from handpick.store.manifest import contents_of
 from handpick.store.memory import available_bytes
 
 Floats = NDArray[np.float32]
@@ -78,9 +79,9 @@ class Compared:
             return [None] * len(picks.columns)
         return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
 
-    def without(self, columns: Collection[int]) -> "Compared":
-        """The same, with some columns left out."""
-        kept_N = np.setdiff1d(np.arange(len(self.rows)), np.array(sorted(columns), dtype=np.int64))
+    def without(self, rows: Collection[int]) -> "Compared":
+        """The same, with the columns of some of the pool's rows left out."""
+        kept_N = np.flatnonzero(~np.isin(self.rows, list(rows)))
         candidates, nearest = self.candidates, self.nearest
         return replace(
             self,
@@ -130,8 +131,7 @@ class Comparison:
 
     def made(self) -> Compared:
         """Compute what is missing, and give what there is to choose by."""
-        if self._name in ("none", "bm25", "dsir"):  # the others say it when they have looked at every record
-            tell(self.pool)
+        if self._name in ("none", "bm25", "dsir"):  # the others say it when they have looked at every query
             if self.query is not None:
                 tell(self.query)
             return self._nothing() if self._name == "none" else self._by_words()
@@ -152,14 +152,16 @@ class Comparison:
         kept_Q = self._with_signal(query_store, advice)
         score_only = self.settings.score_only
         pool_store = features.score_store(query_store) if score_only else features.pool_store()
-        self._set_aside(pool_store, features.pool_objective, query_store, features.query_objective)
+        set_aside(pool_store, self.pool, features.pool_objective)
+        set_aside(query_store, self.query, features.query_objective)
         if score_only:
             similarity = Part(StoredScores(pool_store), np.array(kept_Q))
             return self._compared(pool_store, query_store, kept_Q, similarity)
         query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
         if self._name == "whitened":
+            damping = self.settings.whitening_damping
             query_TQD = [
-                whitened(rows_QD, kept_second_moment(pool_store, t, self._moment_path(pool_store, t)), self._damping)
+                whitened(rows_QD, kept_second_moment(pool_store, t, self._moment_path(pool_store, t)), damping)
                 for t, rows_QD in enumerate(query_TQD)
             ]
         return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
@@ -170,7 +172,8 @@ class Comparison:
         query_store = stores.query_store()
         kept_Q = self._with_signal(query_store, "name other queries")
         pool_store = stores.pool_store()
-        self._set_aside(pool_store, features.pool_objective, query_store, features.query_objective)
+        set_aside(pool_store, self.pool, features.pool_objective)
+        set_aside(query_store, self.query, features.query_objective)
         ids, subtasks = self._queries(query_store, kept_Q)
         raw_QD = np.asarray(query_store.array(0, normalized=False))[kept_Q]
         means_SD, members = subtask_means(raw_QD, subtasks)
@@ -210,7 +213,7 @@ class Comparison:
     def _by_scores(self, stores: RowStores) -> Compared:
         assert self._representation is not None
         store = stores.pool_store(self.pool.pool, "float32")
-        self._set_aside(store, stores.of_pool)
+        set_aside(store, self.pool, stores.of_pool)
         scores_N = np.asarray(store.array(0, normalized=False))[:, 0]
         if self._name == "ifd":  # at 1 or more the prompt does not help, and the paper leaves such examples out
             scores_N = np.where(scores_N < 1, scores_N, 1 - scores_N)
@@ -224,7 +227,10 @@ class Comparison:
         pool, query = self.pool.pool, self.query.pool
         query_texts = [contents(example.messages) for example in query.examples(0, len(query))]
         rows = self._answered()
-        fingerprints: Fingerprint = {"pool": {"files": _files(pool)}, "query": {"files": _files(query)}}
+        fingerprints: Fingerprint = {
+            "pool": {"files": contents_of(pool.files)},
+            "query": {"files": contents_of(query.files)},
+        }
         if self._name == "dsir":
             weigh = Dsir.fit(texts_of(pool), query_texts, smoothing=self.settings.dsir_smoothing)
             fingerprints["representation"] = weigh.fingerprint()
@@ -257,7 +263,7 @@ class Comparison:
     def _nothing(self) -> Compared:
         pool, rows = self.pool.pool, self._answered()
         no_similarity_1N = np.broadcast_to(np.zeros((1, 1), np.float32), (1, len(rows)))
-        return Compared(Matrix(no_similarity_1N), rows, {"pool": {"files": _files(pool)}})
+        return Compared(Matrix(no_similarity_1N), rows, {"pool": {"files": contents_of(pool.files)}})
 
     def _answered(self) -> NDArray[np.int64]:
         """The pool's rows that there is something to learn from; the others are set aside.
@@ -274,8 +280,7 @@ class Comparison:
                     continue
                 file, line = pool.location(row)
                 quarantine.add(file=file, line=line, id=example.id, reason=NO_RESPONSE, raw=example.raw)
-        if quarantine.count:
-            say(quarantine.summary())
+        tell(self.pool)
         if not rows:
             raise DataError(f"no record of {', '.join(file.name for file in pool.files)} has a response to learn from")
         return np.array(rows, dtype=np.int64)
@@ -308,10 +313,6 @@ class Comparison:
             return Matrix(written(similarity, path))
         return similarity
 
-    @property
-    def _damping(self) -> float:
-        return self.settings.whitening_damping
-
     def _moment_path(self, store: FeatureStore, checkpoint: int) -> Path:
         """Beside the shards that it was computed from; another pool has another name."""
         return store.path / f"second-moment-{checkpoint}-{digest(fingerprint(store))}.npy"
@@ -338,14 +339,6 @@ class Comparison:
         ids = [query_store.ids[row] for row in kept_Q]
         subtask_of = dict(zip(query.ids(), subtask_labels(self.settings, query), strict=True))
         return ids, [subtask_of[query_id] for query_id in ids]
-
-    def _set_aside(
-        self, pool_store: FeatureStore, pool_by: Prepares, query_store: FeatureStore | None = None,
-        query_by: Prepares | None = None,
-    ) -> None:  # fmt: skip
-        set_aside(pool_store, self.pool, pool_by)
-        if query_store is not None and query_by is not None and self.query is not None:
-            set_aside(query_store, self.query, query_by)
 
     def _with_signal(self, query_store: FeatureStore, advice: str) -> list[int]:
         """The rows of the queries that say anything: a row that is zero at every checkpoint is like nothing.
@@ -398,14 +391,16 @@ def representation_of(settings: Settings, renderer: Renderer | None) -> Represen
 
         return ResponseLength(renderer)
     check_max_length(settings)
+    from handpick.represent.base_model import Reader
     from handpick.represent.hidden_states import HiddenStates
     from handpick.represent.model_scores import IFD, Perplexity
 
     kinds: dict[str, Any] = {"rds+": HiddenStates, "perplexity": Perplexity, "ifd": IFD}
-    made: Representation = kinds[name](
+    reader = Reader(
         str(settings.model), renderer, settings.max_length, settings.dtype, settings.quantization,
         tokens_a_batch(settings),
     )  # fmt: skip
+    made: Representation = kinds[name](reader)
     return made
 
 
@@ -455,10 +450,4 @@ def tell(data: Data) -> None:
 
 def fingerprint(store: FeatureStore) -> dict[str, Any]:
     """What a store's rows are, and of which data."""
-    manifest = store.manifest
-    files = [{"sha256": file.sha256, "rows": file.rows} for file in manifest.files]
-    return manifest.settings() | {"files": files}
-
-
-def _files(pool: Pool) -> list[JSON]:
-    return [{"sha256": file.sha256, "rows": file.rows} for file in pool.files]
+    return store.manifest.settings() | {"files": contents_of(store.manifest.files)}

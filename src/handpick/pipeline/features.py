@@ -239,7 +239,7 @@ class Features:
             build["moments"] = moments_fingerprint(paths)
         return Manifest(
             space=space, build=build, dim=self._dim(), storage=self.settings.storage, checkpoints=checkpoints,
-            files=[DataFile(name=file.name, sha256=file.sha256, rows=file.rows) for file in examples.files],
+            files=DataFile.of(examples.files),
             shard_rows=self.settings.shard_rows,
         )  # fmt: skip
 

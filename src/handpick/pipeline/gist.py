@@ -18,6 +18,7 @@ from handpick.represent.fill import Advance, fill
 from handpick.represent.gist import BasisProjection, Subspace, query_subspace
 from handpick.store import FeatureStore
 from handpick.store.codec import row_norms, unit_rows
+from handpick.store.manifest import contents_of
 
 Floats = NDArray[np.float32]
 
@@ -73,9 +74,9 @@ class GistStores:
 
     def _basis(self) -> Fingerprint:
         """What the subspace comes from: the queries and their objective."""
-        files = [{"sha256": file.sha256, "rows": file.rows} for file in self._query.files]
         return {
-            "kind": "subspace", "dim": self._features.settings.gist_dim, "queries": digest(files),
+            "kind": "subspace", "dim": self._features.settings.gist_dim,
+            "queries": digest(contents_of(self._query.files)),
             "objective": digest(self._features.query_objective.fingerprint()),
         }  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from handpick.algorithms import AlgorithmSettings, Picks, pick
 from handpick.algorithms.part import Part
-from handpick.constraints import Order, Turn, split_between
+from handpick.constraints import Order, Pick, Turn, picks_of, split_between
 from handpick.pipeline.compared import Compared
 from handpick.settings import Settings
 
@@ -55,5 +55,4 @@ class _Turns:
 
     def __call__(self, budget: int) -> Picks:
         self._drawn += islice(self._turns, max(0, budget - len(self._drawn)))
-        columns, scores, queries = zip(*((t.column, t.score, t.query) for t in self._drawn[:budget]), strict=True)
-        return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))
+        return picks_of(Pick(turn.column, turn.score, turn.query) for turn in self._drawn[:budget])

@@ -72,7 +72,7 @@ class RowStores:
         return Manifest(
             space=space, build=self._representation.build(), dim=self._dim(space),
             storage=storage, checkpoints=[Checkpoint(name="base", weight=1.0)],
-            files=[DataFile(name=file.name, sha256=file.sha256, rows=file.rows) for file in examples.files],
+            files=DataFile.of(examples.files),
             shard_rows=self._settings.shard_rows,
         )  # fmt: skip
 

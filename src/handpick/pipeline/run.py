@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
 from handpick.budget import Budget, longest_prefix
-from handpick.constraints import Candidates, Order, PassedOver, Pick, Walk
+from handpick.constraints import Candidates, Order, PassedOver, Pick, Walk, picks_of
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
@@ -179,7 +179,7 @@ def _ready(settings: Settings, own: Own | None) -> _Ready:
         say(f"{settings.used_representation} does not look at {', '.join(settings.unread)}")
     compared = comparison.made()
     if left_out:
-        compared = compared.without(np.flatnonzero(np.isin(compared.rows, list(left_out))).tolist())
+        compared = compared.without(left_out)
     return _Ready(compared, budget, pool.pool, None if query is None else query.pool, renderer)
 
 
@@ -248,8 +248,7 @@ def _within(settings: Settings, ready: _Ready) -> tuple[Picks, PassedOver]:
             )
     else:
         accepted += walk
-    columns, scores, queries = zip(*accepted, strict=True)
-    return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64)), walk.passed
+    return picks_of(accepted), walk.passed
 
 
 def _walk(
@@ -346,7 +345,6 @@ def _measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int6
         say(f"no distances: {error}")
         return None
     text = json.dumps({name: asdict(each) for name, each in found.items()}, indent=1)
-    settings.folder.mkdir(parents=True, exist_ok=True)
     write_whole(settings.folder / "distances.json", text.encode())
     return found
 

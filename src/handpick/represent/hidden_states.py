@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handpick.choices import Dtype, Quantization
 from handpick.data.batching import Batch
 from handpick.data.examples import Example
-from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of, evaluating
@@ -53,14 +52,11 @@ class HiddenStates:
     An answer is not needed: a prompt alone is read as the template writes it. What is over ``max_length`` is cut off.
 
     Args:
-        model_name, renderer, max_length, dtype, quantization, batch_tokens: as ``Reader``.
+        reader: the model.
     """
 
-    def __init__(
-        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
-        batch_tokens: int,
-    ) -> None:  # fmt: skip
-        self._reader = Reader(model_name, renderer, max_length, dtype, quantization, batch_tokens)
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     @property
     def dim(self) -> int:

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from handpick.choices import Dtype, Quantization
 from handpick.data.batching import Batch
 from handpick.data.examples import Example
-from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of, evaluating, forward_is
@@ -82,16 +81,13 @@ class Perplexity:
     """The exponential of the mean loss of an example's answer, its prompt before it.
 
     Args:
-        model_name, renderer, max_length, dtype, quantization, batch_tokens: as ``Reader``.
+        reader: the model.
     """
 
     dim = 1
 
-    def __init__(
-        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
-        batch_tokens: int,
-    ) -> None:  # fmt: skip
-        self._reader = Reader(model_name, renderer, max_length, dtype, quantization, batch_tokens)
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     def space(self) -> Fingerprint:
         return {"representation": "perplexity", **self._reader.space}
@@ -132,16 +128,13 @@ class IFD:
     answer alone.)
 
     Args:
-        model_name, renderer, max_length, dtype, quantization, batch_tokens: as ``Reader``.
+        reader: the model.
     """
 
     dim = 1
 
-    def __init__(
-        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
-        batch_tokens: int,
-    ) -> None:  # fmt: skip
-        self._reader = Reader(model_name, renderer, max_length, dtype, quantization, batch_tokens)
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     def space(self) -> Fingerprint:
         return {"representation": "ifd", **self._reader.space}

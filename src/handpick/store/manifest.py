@@ -1,9 +1,10 @@
 """What a feature store is to hold: where its rows come from, how they are stored, and its cut into shards."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Named(Protocol):
+    """A file of a pool, or of a manifest."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+
 class Checkpoint(_Part):
     """One checkpoint of the warmup and what its similarity weighs."""
 
@@ -33,6 +47,11 @@ class DataFile(_Part):
     name: str
     sha256: str
     rows: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, files: Iterable["Named"]) -> list["DataFile"]:
+        """The files of a pool, as a manifest holds them."""
+        return [cls(name=file.name, sha256=file.sha256, rows=file.rows) for file in files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +151,10 @@ def extended(there: Manifest, here: Manifest, folder: Path) -> Manifest:
     what = f"the feature store {folder}"
     require_same(there.settings(), here.settings(), what=what)
     known = len(there.files)
-    require_same({"files": _contents(there.files)}, {"files": _contents(here.files[:known])}, what=what)
+    require_same({"files": contents_of(there.files)}, {"files": contents_of(here.files[:known])}, what=what)
     return there.model_copy(update={"files": there.files + here.files[known:]})
 
 
-def _contents(files: list[DataFile]) -> list[JSON]:
+def contents_of(files: Iterable["Named"]) -> list[JSON]:
+    """What makes files the same files, wherever they lie: the bytes of each and its records, in order."""
     return [{"sha256": file.sha256, "rows": file.rows} for file in files]

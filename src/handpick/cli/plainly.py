@@ -1,0 +1,39 @@
+"""Errors and interrupts as one line each, for every command."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from handpick.errors import HandpickError
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Errors as one line, an interrupt as one line, and no wall of warnings from libraries."""
+    import warnings
+
+    from handpick.cli.memory import keep_freed_memory
+    from handpick.progress import say
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            keep_freed_memory()
+            _quiet_libraries()
+            yield
+    except (HandpickError, OSError) as error:
+        say(f"handpick: {error}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        say("handpick: stopped. What was computed is kept; the same command goes on from here.")
+        raise typer.Exit(130) from None
+
+
+def _quiet_libraries() -> None:
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
