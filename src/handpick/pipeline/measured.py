@@ -1,0 +1,102 @@
+"""How far a selection and other subsets of its pool are from the queries, in the run's own features."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.distance import Distances, distances
+from handpick.errors import DataError, HandpickError, SettingsError
+from handpick.pipeline.compared import Compared
+from handpick.pipeline.made_with import resume_from_store
+from handpick.pipeline.ready import make_ready
+from handpick.progress import say
+from handpick.selection import Selection
+from handpick.settings import Settings
+from handpick.store.codec import row_norms, unit_rows
+from handpick.store.files import write_whole
+
+# examples of a selection, and pairs of them with queries, whose distances are measured without being asked for
+_MEASURED, _PAIRS = 2000, 1_000_000
+
+
+def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, Distances]:
+    """How far subsets of a run's pool are from its queries, in the run's features.
+
+    Args:
+        folder: of a finished selection.
+        subsets: ids by a name of one's own, beside the selection itself and a random draw of its size.
+        seed: of the draw.
+
+    Raises:
+        StoreError: there is no selection.
+        SettingsError: the run's representation has no features to measure by.
+        DataError: an id is not in the pool, or could not be represented.
+    """
+    selection = Selection.open(folder)
+    settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
+    settings = settings.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
+    ready = make_ready(settings, None)
+    compared = ready.compared
+    if compared.candidates is None or compared.queries is None:
+        raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
+    ids = ready.pool.ids()
+    column_of = {ids[row]: column for column, row in enumerate(compared.rows.tolist())}
+    named = {str(folder): selection.ids, **subsets}
+    columns = {name: _columns(name, own, column_of) for name, own in named.items()}
+    return _distances(compared, columns | _drawn(compared, len(selection), seed))
+
+
+def measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int64]) -> dict[str, Distances] | None:
+    """Distances of a new selection, also written to ``distances.json``, where that takes a moment only."""
+    (settings.folder / "distances.json").unlink(missing_ok=True)  # of an earlier selection
+    if compared.candidates is None or find_spec("ot") is None:
+        return None
+    if len(columns_B) > _MEASURED or len(columns_B) * compared.similarity.shape[0] > _PAIRS:
+        return None
+    try:
+        found = _distances(compared, {"selection": columns_B} | _drawn(compared, len(columns_B), settings.seed))
+    except HandpickError as error:  # the selection stands all the same
+        say(f"no distances: {error}")
+        return None
+    text = json.dumps({name: asdict(each) for name, each in found.items()}, indent=1)
+    write_whole(settings.folder / "distances.json", text.encode())
+    return found
+
+
+def _drawn(compared: Compared, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
+    """A random draw, to hold a subset against."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(compared.rows))
+    return {f"random {count:,}": np.sort(order[:count])}
+
+
+def _distances(compared: Compared, columns: Mapping[str, NDArray[np.int64]]) -> dict[str, Distances]:
+    assert compared.candidates is not None
+    assert compared.queries is not None  # what has features of candidates has the queries' too
+    query_QE = _unit(compared.queries())
+    found: dict[str, Distances] = {}
+    for name, columns_B in columns.items():
+        subset_BE = _unit(compared.candidates(columns_B))
+        if not len(subset_BE):
+            raise DataError(f"{name} has no example whose features are not zero: there is no distance to measure")
+        found[name] = distances(query_QE @ subset_BE.T, query_QE @ query_QE.T, subset_BE @ subset_BE.T)
+    return found
+
+
+def _columns(name: str, ids: Sequence[str], column_of: Mapping[str, int]) -> NDArray[np.int64]:
+    if missing := [example_id for example_id in ids if example_id not in column_of]:
+        raise DataError(
+            f"{len(missing)} ids of {name} were left out or set aside in this run, or are not in its pool, "
+            f"the first {missing[0]!r}"
+        )
+    return np.array([column_of[example_id] for example_id in ids], dtype=np.int64)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows at unit norm, as those of several checkpoints are not where one is zero; without rows that are all zero."""
+    norms = row_norms(rows)
+    return unit_rows(rows, norms)[norms > 0]
