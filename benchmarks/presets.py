@@ -62,6 +62,7 @@ OWN: dict[str, Callable[[str, str], bool]] = {
         source == "t0" and category.startswith(("adversarial_qa", "quoref", "ropes", "duorc"))
     ),
 }
+SCORED = 8_000  # candidates for perplexity and ifd, a random cut: their two or three passes over 34,032 take 90 minutes
 # in this order they are fine-tuned on, a target after another
 DECIDING = ["less-rr", "whitened-rr", "less", "rds+", "gist", "embed", "bm25", "gradient-rr"]
 LATER = ["tsds", "tsds-uniform", "less-uot", "dsir", "dsir, smoothing 1e-4"]
@@ -80,6 +81,20 @@ def target_file(target: str, part: str, runs: Path) -> Path:
         with gzip.open(whole, "rb") as lines:
             own.write_bytes(b"".join(line for line in lines if json.loads(line)["subtask"] == language))
     return own
+
+
+def cut(pool: Path, runs: Path) -> Path:
+    """A random ``SCORED`` of a pool's records; the pool itself where it has no more."""
+    opened = gzip.open if pool.suffix == ".gz" else open
+    with opened(pool, "rb") as lines:
+        records = lines.readlines()
+    if len(records) <= SCORED:
+        return pool
+    path = runs / f"cut-{SCORED}.jsonl"
+    if not path.exists():
+        kept = sorted(np.random.default_rng(0).permutation(len(records))[:SCORED].tolist())
+        path.write_bytes(b"".join(records[row] for row in kept))
+    return path
 
 
 def for_a_query(name: str) -> bool:
@@ -156,8 +171,11 @@ class Choices:
                 return own | scratch | {"store": str(self.runs / kind / "features" / f"pool-{kind}")}
             case "bm25" | "dsir" | "none":
                 return own | scratch | self._words
-            case "perplexity" | "ifd" | "length" as kind:
-                return own | self._model | {"out": str(self.runs / kind)}
+            case "perplexity" | "ifd" as kind:
+                cut_pool = cut(Path(self._model["pool"]), self.runs)
+                return own | self._model | {"pool": str(cut_pool), "out": str(self.runs / kind)}
+            case "length":
+                return own | self._model | {"out": str(self.runs / "length")}
 
     def _at_the_checkpoints(self) -> dict[str, Any]:
         record = json.loads((self.runs / "warmup" / "warmup.json").read_text())

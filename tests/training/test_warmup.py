@@ -17,7 +17,7 @@ from handpick.errors import ModelError
 from handpick.model import load_base
 from handpick.training.checkpoint import RECORD_FILE, checkpoint_weights, load_moments, trainable
 from handpick.training.settings import LoraSettings, WarmupSettings
-from handpick.training.warmup import _SortedInBatch, new_adapter, warmup_rows
+from handpick.training.warmup import SortedInBatch, new_adapter, warmup_rows
 from tests.gradients.tiny_models import base_model
 from tests.training.warmups import KILLS, SEED, SEQUENCES, SETTINGS, WITH_DROPOUT, run
 
@@ -221,7 +221,7 @@ def test_the_warmup_draws_a_twentieth_and_at_least_a_thousand(n_pool: int, n_dra
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
-    sampler = _SortedInBatch([5] * 50, batch=8, seed=0)
+    sampler = SortedInBatch([5] * 50, batch=8, seed=0)
     orders = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
@@ -233,7 +233,7 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
 
 def test_sorting_stays_inside_a_batch() -> None:
     lengths = np.random.default_rng(0).integers(1, 99, size=21)
-    order = list(_SortedInBatch(lengths.tolist(), batch=8, seed=3))
+    order = list(SortedInBatch(lengths.tolist(), batch=8, seed=3))
     drawn = np.random.default_rng([3, 0]).permutation(21)
     for start in (0, 8, 16):
         batch = order[start : start + 8]

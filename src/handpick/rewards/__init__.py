@@ -16,6 +16,7 @@ from handpick.fingerprint import Fingerprint, file_digest
 from handpick.rewards.callable import UserReward, load_callable, wrap
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
+from handpick.rewards.ifeval import IFEval
 from handpick.rewards.protocol import Reward, score
 from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
@@ -79,6 +80,7 @@ REWARDS: dict[str, Entry] = {
     ),
     "rouge-l": Entry(lambda argument, given: RougeL(), "longest common subsequence with the reference, 0 to 1"),
     "unit-tests": Entry(_unit_tests, "share of the record's unit tests that pass, 0 to 1"),
+    "ifeval": Entry(lambda argument, given: IFEval(), "share of the record's instructions that are followed, 0 to 1"),
     "model": Entry(_model, "a reward model's score, any number", "PATH", needs_argument=True),
     "judge": Entry(_judge, "a language model's grade", "MODEL", needs_argument=True),
 }

@@ -1,8 +1,11 @@
-"""How a warmup is trained: LESS's settings, and a preset for small models."""
+"""How a warmup and a fine-tuning are trained: LESS's and TIS's settings, and presets for small models."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from handpick.choices import Dtype, Quantization
+from handpick.errors import SettingsError
 
 
 class LoraSettings(BaseModel):
@@ -35,3 +38,37 @@ class WarmupSettings(BaseModel):
 # the demo pool alone, by the loss after fine-tuning on them, and then frozen (benchmarks/small_preset.py).
 SMALL = WarmupSettings(epochs=1, learning_rate=4e-3, batch=8, lora=LoraSettings(rank=16, alpha=32, dropout=0.0))
 SMALL_MODEL = 100_000_000  # parameters; the preset ``small`` is for models below
+
+
+class FinetuneSettings(BaseModel):
+    """How a model is fine-tuned on a selection; the defaults are TIS's (methods.md, section 7, names their source)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(2, gt=0)
+    learning_rate: float = Field(2e-5, gt=0)
+    batch: int = Field(128, gt=0, description="examples a step, on all processes together; packed rows with packing")
+    micro_batch: int = Field(4, gt=0, description="examples a forward pass, at most; changes memory, not the result")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="of the steps, in which the learning rate rises")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate after that")
+    weight_decay: float = Field(0.0, ge=0)
+    adapter: Literal["lora", "none"] = Field("lora", description="none trains all weights")
+    lora: LoraSettings = LoraSettings()
+    max_length: int = Field(2048, gt=1, description="tokens kept of a conversation")
+    packing: bool = Field(False, description="several examples a row of max_length tokens, none of which sees another")
+    dtype: Dtype = Field("auto", description="what the model computes in; what is trained is kept in float32")
+    quantization: Quantization = Field("none", description="of the frozen weights under an adapter")
+    gradient_checkpointing: bool = Field(False, description="make activations again: less memory, a third slower")
+    seed: int = Field(0, ge=0, description="of the adapter, the order and the dropout")
+
+    @model_validator(mode="after")
+    def _trainable(self) -> "FinetuneSettings":
+        if self.adapter == "none" and self.quantization != "none":
+            raise SettingsError(f"weights stored in {self.quantization} cannot be trained: use --adapter lora")
+        return self
+
+
+# the recipe that benchmarks/finetune.py measures with: ``SMALL`` and four epochs
+SMALL_FINETUNE = FinetuneSettings(
+    epochs=4, learning_rate=4e-3, batch=8, max_length=512, dtype="float32", lora=SMALL.lora
+)

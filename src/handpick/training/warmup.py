@@ -81,7 +81,7 @@ def warmup_rows(n_pool: int, settings: WarmupSettings, seed: int) -> list[int]:
     return [int(row) for row in np.random.default_rng(seed).permutation(n_pool)[:n]]
 
 
-class _SortedInBatch(torch.utils.data.Sampler[int]):
+class SortedInBatch(torch.utils.data.Sampler[int]):
     """A random order an epoch, sorted by length inside each batch.
 
     A step still sees a random batch, and its gradient is the same; but the forward passes that make it up pad little.
@@ -140,7 +140,7 @@ def train(
 
     class SortedTrainer(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
-            return _SortedInBatch([len(s.input_ids) for s in sequences], settings.batch, seed)
+            return SortedInBatch([len(s.input_ids) for s in sequences], settings.batch, seed)
 
     out.mkdir(parents=True, exist_ok=True)
     for folder in out.glob("checkpoint-*"):  # our record is written last: without it, a checkpoint is half-written

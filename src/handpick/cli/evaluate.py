@@ -1,0 +1,293 @@
+"""``handpick evaluate``: a model's loss and answers on tasks, or against another model."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handpick.cli.app import app
+from handpick.cli.plainly import plainly
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from handpick.evaluation.estimate import Estimate
+    from handpick.evaluation.evaluate import Evaluation
+    from handpick.evaluation.task import TaskSettings
+    from handpick.evaluation.versus import Match
+
+_HOW, _ANSWERS, _VERSUS, _HARNESS = "How", "Answers", "Against another model, and judges", "lm-evaluation-harness"
+Strings = list[str] | None
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Base model, fine-tuned model's folder or adapter's.", metavar="DIR|NAME")],
+    target: Annotated[
+        Strings,
+        typer.Option(help="Test file of a task; several. Files of one NAME are one task.", metavar="[NAME=]FILE"),
+    ] = None,
+    metric: Annotated[
+        Strings,
+        typer.Option(
+            help="loss (the default), choice-likelihood, pass@K, ifeval, a reward such as exact-match:last-number, or "
+            "a function of your own, my_metrics.py:politeness; several."
+        ),
+    ] = None,
+    choice: Annotated[
+        Strings, typer.Option(help="choice-likelihood: an answer to choose from, where records have none; several.")
+    ] = None,
+    example_field: Annotated[
+        str | None, typer.Option(help="Field that repetitions of one example share; they count as one.", metavar="NAME")
+    ] = None,
+    subtask_field: Annotated[
+        str | None, typer.Option(help="Field that names a record's subtask (default: subtask).", metavar="NAME")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="A fixed random sample of so many records.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for evaluation.json and predictions (default: runs/evaluation-MODEL).", metavar="DIR"
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="An adapter's base model, where it is not the one it names.", metavar="DIR|NAME", rich_help_panel=_HOW
+        ),
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(help="What the model computes in.", metavar="auto|float32|bfloat16|float16", rich_help_panel=_HOW),
+    ] = "float32",
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Tokens of a conversation (default: 2048, or what it can read).", rich_help_panel=_HOW),
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Padded tokens of a batch, at most.", rich_help_panel=_HOW)
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer, at most (default: 256).", rich_help_panel=_ANSWERS)
+    ] = None,
+    stop: Annotated[Strings, typer.Option(help="Text that ends an answer; several.", rich_help_panel=_ANSWERS)] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="pass@K: answers a prompt (default: 2 K; 1 greedy one for pass@1).", rich_help_panel=_ANSWERS
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="pass@K: of sampling (default: 0.8).", rich_help_panel=_ANSWERS)
+    ] = None,
+    allow_code_execution: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code-execution",
+            help="pass@K, unit-tests: run the model's code, in a sandbox.",
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = False,
+    allow_weak_sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-sandbox",
+            help="Run it also where nothing shuts it off from files and network.",
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = False,
+    versus: Annotated[
+        str | None, typer.Option(help="Another model, which answers too.", metavar="DIR|NAME", rich_help_panel=_VERSUS)
+    ] = None,
+    prompts: Annotated[
+        Strings, typer.Option(help="What both answer; several.", metavar="FILE", rich_help_panel=_VERSUS)
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Who compares: a model by its server's name for it, or a reward, whose higher score wins.",
+            metavar="MODEL|REWARD",
+            rich_help_panel=_VERSUS,
+        ),
+    ] = None,
+    judge_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible server (default: OpenAI's own).", rich_help_panel=_VERSUS)
+    ] = None,
+    judge_key_env: Annotated[
+        str | None,
+        typer.Option(help="Variable that holds the key (default: OPENAI_API_KEY).", rich_help_panel=_VERSUS),
+    ] = None,
+    judge_prompt: Annotated[
+        str | None, typer.Option(help="File with the prompt, instead of ours.", rich_help_panel=_VERSUS)
+    ] = None,
+    max_judge_calls: Annotated[int | None, typer.Option(help="Requests, at most.", rich_help_panel=_VERSUS)] = None,
+    max_judge_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in and out, at most.", rich_help_panel=_VERSUS)
+    ] = None,
+    max_judge_cost: Annotated[
+        float | None, typer.Option(help="Money, at most; needs both prices.", rich_help_panel=_VERSUS)
+    ] = None,
+    judge_price_in: Annotated[
+        float | None, typer.Option(help="Of a million tokens of prompts.", rich_help_panel=_VERSUS)
+    ] = None,
+    judge_price_out: Annotated[
+        float | None, typer.Option(help="Of a million tokens of answers.", rich_help_panel=_VERSUS)
+    ] = None,
+    lm_eval: Annotated[
+        str | None,
+        typer.Option(help="Tasks of the harness, with commas between.", metavar="TASKS", rich_help_panel=_HARNESS),
+    ] = None,
+    lm_eval_include: Annotated[
+        Path | None, typer.Option(help="Folder of task files of your own.", metavar="DIR", rich_help_panel=_HARNESS)
+    ] = None,
+    lm_eval_chat: Annotated[
+        bool, typer.Option("--lm-eval-chat", help="Write prompts with the chat template.", rich_help_panel=_HARNESS)
+    ] = False,
+) -> None:
+    """Measure a model on tasks, with 95% intervals, or against another model. Answers are kept and not made again.
+
+    handpick evaluate --model runs/gsm8k/model --target gsm8k_test.jsonl --metric exact-match:last-number --metric loss
+
+    handpick evaluate --model A --versus B --prompts p.jsonl --judge gpt-5-mini
+
+    handpick evaluate --model A --lm-eval gsm8k,bbh
+    """
+    judging = {
+        "url": judge_url, "key_env": judge_key_env, "prompt": judge_prompt, "max_calls": max_judge_calls,
+        "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost, "price_in": judge_price_in,
+        "price_out": judge_price_out,
+    }  # fmt: skip
+    given = {
+        "model": model, "base": base, "dtype": dtype, "max_length": max_length, "batch_tokens": batch_tokens,
+        "out": None if out is None else str(out), "allow_code_execution": allow_code_execution,
+        "allow_weak_sandbox": allow_weak_sandbox, "judge": _set(judging),
+    }  # fmt: skip
+    task = {
+        "metrics": metric, "choices": choice, "example_field": example_field, "subtask_field": subtask_field,
+        "limit": limit, "max_new_tokens": max_new_tokens, "stop": stop, "samples": samples, "temperature": temperature,
+    }  # fmt: skip
+    with plainly():
+        from handpick.errors import SettingsError
+        from handpick.pipeline.evaluate import EvaluateSettings, checked_task, run_evaluate, run_harness, run_versus
+
+        if not (target or versus or lm_eval):
+            raise SettingsError(
+                "nothing to measure: give --target FILE, or --versus with --prompts, or --lm-eval TASKS"
+            )
+        if (versus is None) != (prompts is None) or (versus is not None and judge is None):
+            raise SettingsError("--versus needs --prompts FILE and --judge MODEL (or a reward), and they need it")
+        if versus is None and judge is not None:
+            raise SettingsError("--judge is for --versus; to have a judge grade answers, give --metric judge:MODEL")
+        settings = EvaluateSettings.checked(_set(given))
+        if target:
+            tasks = {name: checked_task(_set(task) | {"files": files}) for name, files in _named(target).items()}
+            _show_evaluations(run_evaluate(settings, tasks), tasks, settings.folder)
+        if versus is not None and judge is not None:
+            asked = checked_task(_set({**task, "metrics": None, "samples": None}) | {"files": prompts})
+            _show_match(run_versus(settings, versus, asked, judge), model, versus, settings.folder)
+        if lm_eval:
+            names = [name.strip() for name in lm_eval.split(",") if name.strip()]
+            found = run_harness(settings, names, limit=limit, include=lm_eval_include, chat=lm_eval_chat)
+            _show_harness(found, settings.folder)
+
+
+def _set(values: "Mapping[str, Any]") -> dict[str, Any]:
+    """What was given."""
+    return {name: value for name, value in values.items() if value not in (None, [], {})}
+
+
+def _named(targets: "Sequence[str]") -> dict[str, list[str]]:
+    """Files by the name of their task: the one before ``=``, else the file's own."""
+    from handpick.data.read import FileInput
+    from handpick.errors import SettingsError
+
+    named: dict[str, list[str]] = {}
+    for text in targets:
+        name, equals, file = text.partition("=")
+        if not equals or Path(text).exists():
+            name, file = FileInput(Path(text)).stem, text
+        if not re.fullmatch(r"[\w.+-]+", name) or not file:
+            raise SettingsError(f"--target {text!r} names no task: write NAME=FILE, with letters, digits and - in NAME")
+        named.setdefault(name, []).append(file)
+    return named
+
+
+def _show_evaluations(found: "Mapping[str, Evaluation]", tasks: "Mapping[str, TaskSettings]", folder: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from handpick.cli.show import console
+
+    table = Table(title="Metrics, with 95% intervals over examples", title_justify="left")
+    for heading in ("task", "metric", "value", "95% interval", "examples"):
+        table.add_column(heading, justify="left" if heading in ("task", "metric") else "right", overflow="fold")
+    for name, evaluation in found.items():
+        for metric, estimate in evaluation.metrics.items():
+            table.add_row(Text(name), Text(metric), *_cells(estimate), f"{estimate.n:,}")
+            if metric in evaluation.macro and len(evaluation.subtasks) > 1:
+                macro = evaluation.macro[metric]
+                what = f"{metric}, mean of {len(evaluation.subtasks)} subtasks"
+                table.add_row("", Text(what), *_cells(macro), f"{macro.n:,}")
+    console.print(table)
+    for name, evaluation in found.items():
+        if len(evaluation.subtasks) > 1:
+            console.print(_by_subtask(name, evaluation))
+        if evaluation.left_out:
+            console.print(f"{name}: {evaluation.left_out:,} records left out; the predictions say why")
+        if "loss" not in tasks[name].metrics or len(tasks[name].metrics) > 1:
+            console.print(f"answers and scores: {folder / f'predictions-{name}.jsonl'}", soft_wrap=True)
+    console.print(f"all of it: {folder / 'evaluation.json'}", soft_wrap=True)
+
+
+def _by_subtask(name: str, evaluation: "Evaluation") -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{name} by subtask"), title_justify="left")
+    table.add_column("subtask", overflow="fold")
+    for metric in evaluation.metrics:
+        table.add_column(Text(metric), justify="right", overflow="fold")
+    table.add_column("examples", justify="right")
+    for subtask, estimates in evaluation.subtasks.items():
+        cells = [" ".join(_cells(estimates[m])) if m in estimates else "–" for m in evaluation.metrics]
+        table.add_row(Text(subtask), *map(Text, cells), f"{max(e.n for e in estimates.values()):,}")
+    return table
+
+
+def _cells(estimate: "Estimate") -> tuple[str, str]:
+    """Value and interval; an interval that cannot be had is a dash."""
+    has_interval = estimate.low == estimate.low
+    return f"{estimate.value:.4f}", f"[{estimate.low:.4f}, {estimate.high:.4f}]" if has_interval else "–"
+
+
+def _show_match(found: "Match", model: str, versus: str, folder: Path) -> None:
+    from handpick.cli.show import console
+
+    value, interval = _cells(found.winning_score)
+    console.print(
+        f"{model} against {versus}: {found.wins:,} won, {found.ties:,} tied, {found.losses:,} lost", soft_wrap=True
+    )
+    console.print(f"winning score {value}, 95% interval {interval}; 1 is even, 2 is all won")
+    if found.flipped or found.missing:
+        console.print(f"{found.flipped:,} ties because the two orders disagree; {found.missing:,} without a verdict")
+    console.print(f"every verdict: {folder / 'verdicts.jsonl'}", soft_wrap=True)
+
+
+def _show_harness(found: "Mapping[str, Mapping[str, float]]", folder: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from handpick.cli.show import console
+
+    table = Table(title="lm-evaluation-harness", title_justify="left")
+    for heading in ("task", "metric", "value", "its standard error"):
+        table.add_column(heading, justify="left" if heading in ("task", "metric") else "right")
+    for task, metrics in found.items():
+        for name, value in metrics.items():
+            if "_stderr" not in name:
+                metric, comma, kind = name.partition(",")
+                error = metrics.get(f"{metric}_stderr{comma}{kind}")
+                table.add_row(Text(task), Text(name), f"{value:.4f}", "–" if error is None else f"{error:.4f}")
+    console.print(table)
+    console.print(f"all of it: {folder / 'lm_eval.json'}", soft_wrap=True)

@@ -1,0 +1,98 @@
+"""``handpick plan``: what a command will cost."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handpick.cli.app import _REPRESENT, _SELECT, app
+from handpick.cli.options import takes
+from handpick.cli.plainly import plainly
+from handpick.cli.train import _known_recipe, _Model, _Recipe, _Selection, _with_recipe
+from handpick.settings import Settings, checked
+
+if TYPE_CHECKING:
+    from handpick.plan import Plan
+
+plan_app = typer.Typer(
+    help="Say what a command will cost, before it starts: tokens, operations, disk, memory, and time from a probe.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(plan_app, name="plan")
+
+_JSON = Annotated[bool, typer.Option("--json", help="For machines: bytes, seconds, operations.")]
+_PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)]
+
+
+def _plans(fields: Sequence[str]) -> Callable[[Callable[[Settings, float], "Plan"]], Callable[..., None]]:
+    """A decorator: the command gets flags for these settings, ``--json`` and ``--probe``, and its plan is shown."""
+
+    def decorate(plan: Callable[[Settings, float], "Plan"]) -> Callable[..., None]:
+        def command(*, as_json: bool, probe: float, **flags: Any) -> None:
+            def show(settings: dict[str, Any]) -> None:
+                with plainly():
+                    _show(plan(checked(settings, where="--"), probe), as_json=as_json)
+
+            takes(fields)(show)(**flags)
+
+        parameters = [
+            *inspect.signature(takes(fields)(lambda settings: None)).parameters.values(),
+            inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON),
+            inspect.Parameter("probe", inspect.Parameter.KEYWORD_ONLY, default=10.0, annotation=_PROBE),
+        ]
+        command.__name__, command.__doc__ = plan.__name__, plan.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorate
+
+
+@plan_app.command()
+@_plans(_SELECT)
+def select(settings: Settings, probe: float) -> "Plan":
+    """What `handpick select` with the same flags will take.
+
+    handpick plan select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL
+    """
+    from handpick.plan import plan_select
+
+    return plan_select(settings, probe)
+
+
+@plan_app.command()
+@_plans(_REPRESENT)
+def represent(settings: Settings, probe: float) -> "Plan":
+    """What `handpick represent` with the same flags will take."""
+    from handpick.plan import plan_represent
+
+    return plan_represent(settings, probe)
+
+
+@plan_app.command()
+@_with_recipe
+def train(
+    selection: _Selection,
+    settings: dict[str, Any],
+    model: _Model = None,
+    recipe: _Recipe = "auto",
+    as_json: _JSON = False,
+    probe: _PROBE = 10.0,
+) -> None:
+    """What `handpick train` with the same flags will take.
+
+    handpick plan train --selection runs/gsm8k --model MODEL
+    """
+    with plainly():
+        from handpick.plan import plan_train
+
+        _show(plan_train(selection, model, recipe=_known_recipe(recipe), seconds=probe, **settings), as_json=as_json)
+
+
+def _show(plan: "Plan", *, as_json: bool) -> None:
+    from handpick.cli.show_plan import show_plan
+
+    typer.echo(json.dumps(plan.to_json(), indent=1)) if as_json else show_plan(plan)

@@ -1,0 +1,35 @@
+"""``handpick report``: one HTML file of a selection, a study, or published numbers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handpick.cli.app import app
+from handpick.cli.plainly import plainly
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder of a selection or of a study; with --published, of the numbers.")
+    ],
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a selection: a test set to hold the picks against; several.", metavar="FILE"),
+    ] = None,
+    published: Annotated[
+        str | None, typer.Option(help="The folder holds published numbers in this shape: tis.", metavar="SHAPE")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Of published numbers: the folder to write to.")] = None,
+) -> None:
+    """Write one HTML file that opens from disk: what was chosen and why, or what a study found.
+
+    handpick report runs/gsm8k
+
+    Plots stand beside it in report/, as PNG and CSV.
+    """
+    with plainly():
+        from handpick.report.write import write_report
+
+        typer.echo(write_report(folder, tests=test or [], published=published, out=out))

@@ -1,0 +1,41 @@
+"""``handpick study``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handpick.cli.app import app
+from handpick.cli.plainly import plainly
+
+
+@app.command()
+def study(
+    config: Annotated[Path, typer.Argument(help="A YAML file: pool, models, targets, methods, budgets, seeds.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the steps, done and to do, and do none.")] = False,
+) -> None:
+    """Train on what each method chooses and measure it, against random draws. A run that is stopped goes on.
+
+    handpick study study.yaml
+
+    Writes results.json after every fine-tuning. A cell that fails says why, and the others go on; the command then
+    exits with 1.
+    """
+    failed = 0
+    with plainly():
+        from handpick.cli.show_study import show_steps
+        from handpick.study.run import RESULTS_FILE, plan_steps, run_study
+        from handpick.study.settings import StudySettings
+        from handpick.study.summary import show_results
+
+        settings = StudySettings.from_yaml(config)
+        if dry_run:
+            show_steps(plan_steps(settings))
+        else:
+            results = run_study(settings)
+            failed = sum(cell.status == "failed" for cell in results.cells)
+            show_results(results)
+            done = sum(cell.status == "done" for cell in results.cells)
+            typer.echo(f"{done} of {len(results.cells)} cells done, {failed} failed: {settings.folder / RESULTS_FILE}")
+    if failed:
+        raise typer.Exit(1)

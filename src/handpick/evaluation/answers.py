@@ -1,0 +1,120 @@
+"""Answers of a model to a task's prompts: the likeliest one, or several drawn ones; none is generated twice."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.evaluation.task import Task, prompt_of
+from handpick.fingerprint import Fingerprint, digest
+from handpick.model import padding_id
+from handpick.objectives.samples import Journal, from_json, to_json
+from handpick.progress import progress
+from handpick.sampling.generate import Sampling, end_ids, sample
+
+
+def likeliest(task: Task) -> Sampling:
+    """One answer a prompt, the likeliest token every time."""
+    return Sampling(
+        samples=1, temperature=0, max_new_tokens=task.settings.max_new_tokens, stop=tuple(task.settings.stop)
+    )
+
+
+def drawn(task: Task) -> Sampling:
+    """Several answers a prompt, for pass@K."""
+    settings = task.settings
+    return Sampling(
+        samples=settings.answers_drawn, temperature=settings.temperature, top_k=0, top_p=settings.top_p,
+        max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),
+    )  # fmt: skip
+
+
+def prompts_of(task: Task, renderer: Renderer, max_length: int) -> tuple[dict[int, list[int]], dict[int, str]]:
+    """The tokens of each record's prompt, and the records that cannot be asked, with the reason.
+
+    Raises:
+        SettingsError: an answer alone would fill ``max_length``.
+    """
+    room = max_length - task.settings.max_new_tokens
+    if room < 1:
+        raise SettingsError(
+            f"answers of up to {task.settings.max_new_tokens} tokens leave no room for a prompt in {max_length}: lower "
+            "--max-new-tokens or raise --max-length"
+        )
+    prompts: dict[int, list[int]] = {}
+    refused: dict[int, str] = {}
+    for row, example in enumerate(task.examples):
+        try:
+            ids = renderer.prompt(prompt_of(example))
+        except DataError as error:
+            refused[row] = str(error)
+            continue
+        if len(ids) > room:
+            refused[row] = (
+                f"too long a prompt: {len(ids)} tokens, and with an answer of up to {task.settings.max_new_tokens} it "
+                f"should fit into {max_length}; raise --max-length or lower --max-new-tokens"
+            )
+        else:
+            prompts[row] = ids
+    return prompts, refused
+
+
+def answers(
+    model: nn.Module, renderer: Renderer, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int,
+    folder: Path | None, identity: Fingerprint | None, quiet: bool,
+) -> list[list[str]]:  # fmt: skip
+    """The texts of ``sampling.samples`` answers to every prompt, in their order.
+
+    Args:
+        model: what answers.
+        renderer: with its tokenizer.
+        prompts: token ids.
+        sampling: how an answer is drawn.
+        seed: of the draw.
+        folder: where answers are kept as they come, under the name of all they depend on; None: nowhere.
+        identity: what the model is; None: the digest of its weights. Only looked at where there is a folder.
+        quiet: no progress bar.
+
+    Raises:
+        StoreError: the folder cannot be written, or a file in it not read.
+    """
+    ends = end_ids(model, renderer.end_ids)
+    drawing: Any = {
+        "seed": seed, "pad_id": padding_id(renderer.tokenizer), "ends": ends,
+    }  # fmt: skip
+    keys = [digest(list(ids)) for ids in prompts]
+    made_from: Fingerprint = {"sampling": sampling.fingerprint(), "seed": seed, "ends": list(ends)}
+    if folder is None:
+        kept: dict[str, Any] | Journal = {}
+    else:
+        made_from["model"] = identity or weights_digest(model)
+        made_from["dtype"] = str(next(model.parameters()).dtype)
+        kept = Journal(folder / f"answers-{digest(made_from)}.jsonl")
+    known = sum(key in kept for key in keys)
+    if known < len(keys):
+        what = "answers" if sampling.samples == 1 else f"answers, {sampling.samples} a prompt"
+        with nullcontext(lambda n: None) if quiet else progress(what, total=len(keys), done=known) as advance:
+            for group in sample(
+                model, renderer.tokenizer, prompts, sampling,
+                skip=lambda members: all(keys[i] in kept for i in members), **drawing,
+            ):  # fmt: skip
+                new = [(keys[i], to_json(each)) for i, each in zip(*group, strict=True)]
+                advance(sum(key not in kept for key, _ in new))
+                kept.update(new) if isinstance(kept, dict) else kept.add(new)
+    return [[answer.text for answer in from_json(kept[key])] for key in keys]
+
+
+def weights_digest(model: nn.Module) -> Fingerprint:
+    """What a model is, by the bytes of its weights and their names; seconds for a gigabyte."""
+    import hashlib
+
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        content.update(name.encode() + str((tensor.dtype, tuple(tensor.shape))).encode())
+        content.update(tensor.detach().contiguous().view(-1).cpu().view(torch.uint8).numpy())
+    return {"weights": content.hexdigest()[:16]}

@@ -1,0 +1,324 @@
+"""A task's metrics on a model: every record scored once, estimates with intervals, and what it answered.
+
+Legend: R records.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from handpick.data.examples import Message
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import DataError
+from handpick.evaluation.answers import answers, drawn, likeliest, prompts_of
+from handpick.evaluation.choice import answered, choices_of, right_choices
+from handpick.evaluation.estimate import Estimate, macro_mean, mean
+from handpick.evaluation.likelihood import log_likelihood
+from handpick.evaluation.metrics import is_likelihood, tries
+from handpick.evaluation.pass_at_k import pass_at_k
+from handpick.evaluation.task import Task, prompt_of
+from handpick.fingerprint import Fingerprint
+from handpick.model import device, padding_id
+from handpick.progress import progress, say
+from handpick.rewards import Reward, find_reward, score
+from handpick.rewards.ifeval import ACCURACIES, follows
+from handpick.store.files import write_whole
+
+_BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
+_AT_ONCE = 256  # answers that a reward is given, so that a bar can move
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Estimates by metric, over all records; ``macro``, over subtasks that count the same; and of each subtask.
+
+    ``records`` were measured in some metric; ``left_out`` of them were not in every one, because of themselves
+    (too long, no answer to compare with). The predictions say which and why.
+    """
+
+    metrics: dict[str, Estimate]
+    macro: dict[str, Estimate]
+    subtasks: dict[str, dict[str, Estimate]]
+    records: int
+    left_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metrics": _to_json(self.metrics), "macro": _to_json(self.macro),
+            "subtasks": {name: _to_json(each) for name, each in self.subtasks.items()},
+            "records": self.records, "left_out": self.left_out,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Evaluation":
+        return cls(
+            _from_json(found["metrics"]), _from_json(found["macro"]),
+            {name: _from_json(each) for name, each in found["subtasks"].items()},
+            found["records"], found["left_out"],
+        )  # fmt: skip
+
+
+def _to_json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.to_json() for name, estimate in estimates.items()}
+
+
+def _from_json(found: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate.from_json(each) for name, each in found.items()}
+
+
+@dataclass
+class Scores:
+    """What is found of the records, by row."""
+
+    values: dict[str, dict[int, float]] = field(default_factory=dict)  # by metric
+    weights: dict[str, dict[int, float]] = field(default_factory=dict)  # of the metrics whose records weigh differently
+    answers: dict[int, str] = field(default_factory=dict)
+    samples: dict[int, list[str]] = field(default_factory=dict)
+    picked: dict[str, dict[int, str]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)  # and why
+
+
+def evaluate(
+    model: nn.Module,
+    renderer: Renderer,
+    task: Task,
+    *,
+    max_length: int,
+    batch_tokens: int | None = None,
+    predictions: Path | None = None,
+    identity: Fingerprint | None = None,
+    allow_code_execution: bool = False,
+    allow_weak_sandbox: bool = False,
+    judge: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Measure a task's metrics on a model.
+
+    Args:
+        model: a causal language model, with an adapter or without.
+        renderer: with its tokenizer.
+        task: what to measure, on which records.
+        max_length: tokens of a conversation that the loss is taken of; a prompt and its answer must fit into it.
+        batch_tokens: padded tokens of a batch, at most; changes the time and the last bits.
+        predictions: the file for every record's answers and scores, written whole at the end. Answers are kept beside
+            it in ``answers/`` as they come, and none is generated again. None: nothing is kept.
+        identity: what the model is, for finding its answers again; None: the digest of its weights.
+        allow_code_execution: whether tests may run the model's code, in the sandbox.
+        allow_weak_sandbox: whether also where nothing shuts it off.
+        judge: settings of a metric ``judge:MODEL``, besides the model.
+        quiet: no progress bars.
+
+    Returns:
+        The estimates; of IFEval's four accuracies under ``ifeval:prompt-strict`` and so on.
+
+    Raises:
+        SettingsError: a metric cannot be had, or is not allowed.
+        DataError: a record's reference cannot be compared with, or a metric has no record left.
+        ModelError: the model has no decoder apart from its head.
+        StoreError: the predictions cannot be written.
+    """
+    metrics = task.settings.metrics
+    greedy_for = [m for m in metrics if not is_likelihood(m) and (not tries(m) or not task.settings.answers_drawn)]
+    cache = None if predictions is None else predictions.parent / "verdicts"
+    rewards = {  # made first: what is not there or not allowed is said before any work
+        m: find_reward(
+            "unit-tests" if tries(m) else m, allow_code_execution=allow_code_execution,
+            allow_weak_sandbox=allow_weak_sandbox, judge=judge, cache=cache,
+        )
+        for m in metrics if not is_likelihood(m) and m != "ifeval"
+    }  # fmt: skip
+    scores = Scores()
+    tokens = batch_tokens or _BATCH_TOKENS[device().type]
+    if "loss" in metrics:
+        _loss(scores, model, renderer, task, max_length, tokens, quiet)
+    if by_likelihood := [m for m in metrics if m.startswith("choice-likelihood")]:
+        _choices(scores, by_likelihood, model, renderer, task, max_length, tokens, quiet)
+    _check_any(scores, task)  # before answers are generated, which takes longest
+    if greedy_for or task.settings.answers_drawn:
+        prompts, refused = prompts_of(task, renderer, max_length)
+        scores.refused |= refused
+        rows, folder = list(prompts), None if predictions is None else predictions.parent / "answers"
+        ask = {"seed": task.settings.seed, "folder": folder, "identity": identity, "quiet": quiet}
+        if greedy_for:
+            texts = answers(model, renderer, list(prompts.values()), likeliest(task), **ask)  # type: ignore[arg-type]
+            scores.answers = {row: each[0] for row, each in zip(rows, texts, strict=True)}
+            _greedy(scores, greedy_for, rewards, task, quiet)
+        if task.settings.answers_drawn:
+            texts = answers(model, renderer, list(prompts.values()), drawn(task), **ask)  # type: ignore[arg-type]
+            scores.samples = dict(zip(rows, texts, strict=True))
+            _pass_at(scores, {m: k for m in metrics if (k := tries(m))}, rewards, task, quiet)
+    if predictions is not None:
+        predictions.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(predictions, "".join(_predicted(scores, task)).encode("utf-8", "surrogatepass"))
+    if scores.refused and not quiet:
+        row, why = next(iter(scores.refused.items()))
+        say(f"{len(scores.refused):,} of {len(task):,} records of {task.name} left out; {task.examples[row].id}: {why}")
+    return summarised(scores, task)
+
+
+def summarised(scores: Scores, task: Task) -> Evaluation:
+    """Estimates of all metrics that records have values of.
+
+    Raises:
+        DataError: a metric has none.
+    """
+    metrics: dict[str, Estimate] = {}
+    macro: dict[str, Estimate] = {}
+    subtasks: dict[str, dict[str, Estimate]] = {}
+    measured: set[int] = set()
+    _check_any(scores, task)
+    for name, values in scores.values.items():
+        measured |= values.keys()
+        weights = scores.weights.get(name)
+        metrics[name] = _mean(task, values, list(values), weights)
+        if task.subtask_R is not None:
+            of_row = {row: task.subtask_R[row] for row in values}
+            for subtask in sorted(set(of_row.values())):
+                rows = [row for row in values if of_row[row] == subtask]
+                subtasks.setdefault(subtask, {})[name] = _mean(task, values, rows, weights)
+            if weights is None:  # a ratio of sums has no macro mean that is a sum over examples
+                example_R = [task.example_R[row] for row in values]
+                macro[name] = macro_mean(list(values.values()), example_R, list(of_row.values()))
+    return Evaluation(metrics, macro, subtasks, len(measured), len(scores.refused))
+
+
+def _check_any(scores: Scores, task: Task) -> None:
+    for name, values in scores.values.items():
+        if not values:
+            why = next(iter(scores.refused.values()), "none has what it needs")
+            raise DataError(f"{name} has no record left of the {len(task):,} of {task.name}: {why}")
+
+
+def _mean(
+    task: Task, values: Mapping[int, float], rows: Sequence[int], weights: Mapping[int, float] | None
+) -> Estimate:
+    weight_R = None if weights is None else [weights[row] for row in rows]
+    return mean([values[row] for row in rows], [task.example_R[row] for row in rows], weight_R)
+
+
+def _loss(
+    scores: Scores, model: nn.Module, renderer: Renderer, task: Task, max_length: int, tokens: int, quiet: bool
+) -> None:
+    rendered: dict[int, Rendered] = {}
+    for row, example in enumerate(task.examples):
+        try:
+            rendered[row] = renderer(example.messages, max_length)
+        except DataError as error:
+            scores.refused[row] = str(error)
+    log_R = _log_likelihood(model, renderer, list(rendered.values()), tokens, f"loss, {task.name}", quiet).mean_S
+    scores.values["loss"] = dict(zip(rendered, (-log_R).tolist(), strict=True))
+
+
+def _choices(
+    scores: Scores, metrics: Sequence[str], model: nn.Module, renderer: Renderer, task: Task, max_length: int,
+    tokens: int, quiet: bool,
+) -> None:  # fmt: skip
+    sequences: list[Rendered] = []
+    asked: list[tuple[int, list[str], set[int], int]] = []  # row, its choices, the right ones, its first sequence
+    for row, (record, example) in enumerate(zip(task.records, task.examples, strict=True)):
+        choices = choices_of(record, task.settings.choices)
+        right = right_choices(record, example, choices)
+        try:
+            own = [answered(renderer, example, choice, max_length) for choice in choices]
+        except DataError as error:
+            scores.refused[row] = str(error)
+            continue
+        asked.append((row, choices, right, len(sequences)))
+        sequences += own
+    found = _log_likelihood(model, renderer, sequences, tokens, f"choices, {task.name}", quiet)
+    for metric in metrics:
+        log_S = found.mean_S if metric.endswith(":mean") else found.sum_S
+        picked = {row: int(np.argmax(log_S[at : at + len(choices)])) for row, choices, _, at in asked}
+        scores.values[metric] = {row: float(picked[row] in right) for row, _, right, _ in asked}
+        scores.picked[metric] = {row: choices[picked[row]] for row, choices, _, _ in asked}
+
+
+def _log_likelihood(
+    model: nn.Module, renderer: Renderer, sequences: Sequence[Rendered], tokens: int, what: str, quiet: bool
+) -> Any:
+    with nullcontext(lambda n: None) if quiet else progress(what, total=len(sequences)) as advance:
+        return log_likelihood(
+            model, sequences, pad_id=padding_id(renderer.tokenizer), batch_tokens=tokens, advance=advance
+        )
+
+
+def _greedy(scores: Scores, metrics: Sequence[str], rewards: Mapping[str, Reward], task: Task, quiet: bool) -> None:
+    rows = list(scores.answers)
+    for metric in metrics:
+        if metric == "ifeval":
+            _ifeval(scores, task)
+            continue
+        at_once = len(rows) if metric.startswith("judge:") else _AT_ONCE  # a judge looks at all, and has its own bar
+        found = _scored(rewards[metric], task, rows, [scores.answers[row] for row in rows], quiet, max(1, at_once))
+        if tries(metric):  # one answer passes or not
+            found = [pass_at_k(1, int(share == 1), 1) for share in found]
+        scores.values[metric] = dict(zip(rows, found, strict=True))
+
+
+def _pass_at(
+    scores: Scores, metrics: Mapping[str, int], rewards: Mapping[str, Reward], task: Task, quiet: bool
+) -> None:
+    flat = [(row, text) for row, texts in scores.samples.items() for text in texts]
+    reward = rewards[next(iter(metrics))]
+    shares = iter(_scored(reward, task, [row for row, _ in flat], [text for _, text in flat], quiet, _AT_ONCE))
+    passed = {row: sum(next(shares) == 1 for _ in texts) for row, texts in scores.samples.items()}
+    for metric, k in metrics.items():
+        scores.values[metric] = {row: pass_at_k(len(scores.samples[row]), n, k) for row, n in passed.items()}
+
+
+def _scored(
+    reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str], quiet: bool, at_once: int
+) -> list[float]:
+    prompts = [[_plain(message) for message in prompt_of(task.examples[row])] for row in rows]
+    ids = [task.examples[row].id for row in rows]
+    records = [task.records[row] for row in rows]
+    found: list[float] = []
+    silent = quiet or len(rows) <= at_once
+    with nullcontext(lambda n: None) if silent else progress(f"scores, {task.name}", total=len(rows)) as advance:
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            found += score(reward, prompts[part], texts[part], records[part], ids[part])
+            advance(len(ids[part]))
+    return found
+
+
+def _ifeval(scores: Scores, task: Task) -> None:
+    for accuracy in ACCURACIES:
+        level, _, how = accuracy.partition("-")
+        followed = {row: follows(text, task.records[row], loose=how == "loose") for row, text in scores.answers.items()}
+        name = f"ifeval:{accuracy}"
+        scores.values[name] = {
+            row: float(all(each)) if level == "prompt" else sum(each) / len(each) for row, each in followed.items()
+        }
+        if level == "instruction":  # each instruction counts the same, not each prompt
+            scores.weights[name] = {row: float(len(each)) for row, each in followed.items()}
+
+
+def _plain(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
+def _predicted(scores: Scores, task: Task) -> Iterator[str]:
+    """A JSON line a record."""
+    for row, example in enumerate(task.examples):
+        line: dict[str, Any] = {"id": example.id, "example": task.example_R[row]}
+        if task.subtask_R is not None:
+            line["subtask"] = task.subtask_R[row]
+        answered_last = example.messages[-1].role == "assistant"
+        line["prompt"] = [_plain(m) for m in (example.messages[:-1] if answered_last else example.messages)]
+        if row in scores.answers:
+            line["answer"] = scores.answers[row]
+        if row in scores.samples:
+            line["samples"] = scores.samples[row]
+        if picked := {metric: found[row] for metric, found in scores.picked.items() if row in found}:
+            line["picked"] = picked
+        line["scores"] = {name: values[row] for name, values in scores.values.items() if row in values}
+        if row in scores.refused:
+            line["left_out"] = scores.refused[row]
+        yield json.dumps(line, ensure_ascii=False) + "\n"

@@ -1,0 +1,55 @@
+"""The names of metrics: what each one is, and in which direction it is better.
+
+| text | what it is |
+|---|---|
+| ``loss`` | mean cross-entropy of the response tokens (nats) |
+| ``choice-likelihood`` | 1 where the right choice is the likeliest: ``:sum`` (the default) or ``:mean`` a token |
+| ``pass@K`` | the chance that one of K answers passes the record's unit tests |
+| ``ifeval`` | instructions followed: four accuracies |
+| any reward | of the model's likeliest (greedy) answer: ``exact-match:last-number``, ``choice``, ``my.py:function`` |
+"""
+
+import re
+
+from handpick.choices import look_up
+from handpick.errors import SettingsError
+from handpick.rewards import REWARDS
+from handpick.rewards.ifeval import ACCURACIES
+
+_OWN = ("loss", "choice-likelihood", "choice-likelihood:sum", "choice-likelihood:mean", "pass@1", "pass@10", "ifeval")
+
+
+def larger_is_better(name: str) -> bool:
+    """True of every metric but a loss."""
+    return name != "loss"
+
+
+def tries(metric: str) -> int | None:
+    """The K of ``pass@K``; None of another metric."""
+    match = re.fullmatch(r"pass@([1-9]\d*)", metric)
+    return int(match[1]) if match else None
+
+
+def is_likelihood(metric: str) -> bool:
+    """Whether a metric looks at likelihoods of given answers, and not at answers of the model's own."""
+    return metric == "loss" or metric.partition(":")[0] == "choice-likelihood"
+
+
+def result_names(metric: str) -> list[str]:
+    """What the metric's results are called: itself, but for IFEval, which has four."""
+    return [f"ifeval:{name}" for name in ACCURACIES] if metric == "ifeval" else [metric]
+
+
+def check_metric(metric: str) -> None:
+    """Whether there is such a metric; what stands behind a reward's colon is checked when the reward is made.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if metric in _OWN or tries(metric):
+        return
+    name, colon, _ = metric.partition(":")
+    if metric.startswith("pass@") or name == "choice-likelihood":
+        raise SettingsError(f"there is no metric {metric}; write pass@1, pass@10, choice-likelihood:sum or :mean")
+    if not colon:
+        look_up(dict.fromkeys((*_OWN, *REWARDS)), name, "metric")

@@ -1,0 +1,156 @@
+"""A task is data plus metrics: test files of any format that the readers know, and names of what is measured."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from handpick.data.examples import Example, Message
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.errors import DataError, SettingsError
+from handpick.evaluation.metrics import check_metric, is_likelihood, tries
+from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.progress import say
+from handpick.rewards import reward_fingerprint
+
+_LIMIT_SEED = 0
+
+
+def _several(value: Any) -> Any:
+    return [str(value)] if isinstance(value, str | Path) else value
+
+
+Texts = Annotated[list[str], BeforeValidator(_several)]
+
+
+class TaskSettings(BaseModel):
+    """What is measured on which records."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    files: Texts = Field(min_length=1, description="test files")
+    metrics: Texts = Field(["loss"], min_length=1, description="loss, choice-likelihood, pass@K, ifeval or a reward")
+    choices: Texts = Field([], description="choice-likelihood: the answers to choose from, where records have none")
+    example_field: str | None = Field(None, description="field that repetitions of one example share")
+    subtask_field: str | None = Field("subtask", description="field that names a record's subtask")
+    limit: int | None = Field(None, ge=1, description="a fixed random sample of so many records")
+    max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
+    stop: Texts = Field([], description="texts that end an answer")
+    samples: int | None = Field(
+        None, ge=1, description="pass@K: answers a prompt; default twice the largest K, and 1 greedy one for pass@1"
+    )
+    temperature: float = Field(0.8, gt=0, description="pass@K: of sampling")
+    top_p: float = Field(0.95, gt=0, le=1, description="pass@K: of sampling")
+    seed: int = Field(0, ge=0, description="pass@K: of sampling")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: list[str]) -> list[str]:
+        for metric in metrics:
+            check_metric(metric)
+        return list(dict.fromkeys(metrics))
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> "TaskSettings":
+        most = max((k for metric in self.metrics if (k := tries(metric))), default=0)
+        if self.samples is not None and self.samples < most:
+            raise SettingsError(f"pass@{most} needs at least {most} samples, not {self.samples}")
+        if self.samples is not None and not most:
+            raise SettingsError("samples are for pass@K: name it as a metric, or leave samples out")
+        return self
+
+    @property
+    def answers_drawn(self) -> int:
+        """Answers that are drawn from each prompt for pass@K; 0 where the greedy answer alone is looked at."""
+        most = max((k for metric in self.metrics if (k := tries(metric))), default=0)
+        if self.samples is None:
+            return 2 * most if most > 1 else 0
+        return self.samples if most else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Records to measure on, and what is measured.
+
+    ``example_R`` says what each record is a repetition of, ``subtask_R`` where it stands (None: there are none).
+    ``contents`` is the digest of the files' bytes.
+    """
+
+    name: str
+    settings: TaskSettings
+    examples: Sequence[Example]
+    records: Sequence[dict[str, Any]]
+    example_R: Sequence[str]
+    subtask_R: Sequence[str] | None
+    contents: str
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides the results, besides the model: never a path, but what stands there.
+
+        Raises:
+            SettingsError: a reward of the metrics cannot be had.
+        """
+        settings: dict[str, JSON] = self.settings.model_dump(mode="json", exclude={"files", "metrics"})
+        rewards = [m for m in self.settings.metrics if not is_likelihood(m) and not tries(m)]
+        of_reward: dict[str, JSON] = {metric: reward_fingerprint(metric) for metric in rewards}
+        return {"contents": self.contents, **settings, "metrics": list(self.settings.metrics), "rewards": of_reward}
+
+
+def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
+    """Read a task's files, or what an earlier call has parsed of them.
+
+    Args:
+        settings: of the task.
+        scratch: folder for the parsed records and, where there are any, ``quarantine-NAME.jsonl`` with bad ones.
+        name: of the task.
+
+    Raises:
+        DataError: a file cannot be read, no record is usable, or one lacks the field of its example or subtask.
+    """
+    quarantine = Quarantine(scratch / f"quarantine-{name}.jsonl")
+    pool = Pool.open(list(settings.files), cache=scratch / "parsed", quarantine=quarantine)
+    if quarantine.count:
+        say(quarantine.summary())
+    rows = list(range(len(pool)))
+    if settings.limit is not None:
+        rows = sorted(np.random.default_rng(_LIMIT_SEED).permutation(len(pool))[: settings.limit].tolist())
+    whole = pool.examples(0, len(pool))
+    examples = [whole[row] for row in rows]
+    records = [json.loads(example.raw) for example in examples]
+    if settings.example_field is None:
+        example_R = [example.id for example in examples]
+    else:
+        example_R = [_field(record, settings.example_field, e.id) for record, e in zip(records, examples, strict=True)]
+    field, subtask_R = settings.subtask_field, None
+    asked_for = "subtask_field" in settings.model_fields_set and field is not None
+    if field is not None and (asked_for or any(record.get(field) is not None for record in records)):
+        subtask_R = [_field(record, field, e.id) for record, e in zip(records, examples, strict=True)]
+    contents = digest([file.sha256 for file in pool.files])
+    return Task(name, settings, examples, records, example_R, subtask_R, contents)
+
+
+def prompt_of(example: Example) -> tuple[Message, ...]:
+    """What is answered: all before the assistant's turn that a record ends with.
+
+    Raises:
+        DataError: there is nothing before it.
+    """
+    prompt = example.messages[:-1] if example.messages[-1].role == "assistant" else example.messages
+    if not prompt:
+        raise DataError("no prompt: the record begins with its answer")
+    return prompt
+
+
+def _field(record: dict[str, Any], field: str, id_: str) -> str:
+    value = record.get(field)
+    if value is None:
+        raise DataError(f"the record {id_} has no field {field!r}: add it, or name another field")
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,91 @@
+"""What a plan says: stages, each with its cost."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """An estimate and its 95% interval; all three the same where it was counted."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def exactly(cls, value: float) -> "Amount":
+        return cls(value, value, value)
+
+    def times(self, factor: float) -> "Amount":
+        return Amount(self.value * factor, self.low * factor, self.high * factor)
+
+    def plus(self, other: "Amount | float") -> "Amount":
+        """The sum. Both may be off in the same way (one machine, one sample), so the intervals add up in full."""
+        if not isinstance(other, Amount):
+            other = Amount.exactly(other)
+        return Amount(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    @property
+    def is_exact(self) -> bool:
+        return self.low == self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One line of a plan. None stands for what does not apply, or was not estimated: ``note`` says which.
+
+    ``tokens`` go through the model in this stage, all epochs together. ``flops`` are of the formula in flops.py.
+    ``disk`` and ``memory`` are bytes: what stays on disk, and the most that the process holds at a time (on a GPU, what
+    the GPU holds). ``there`` means that an earlier run has left it, and that it costs nothing now.
+    """
+
+    name: str
+    examples: int | None = None
+    tokens: Amount | None = None
+    flops: float | None = None
+    disk: int = 0
+    memory: int | None = None
+    seconds: Amount | None = None
+    note: str = ""
+    there: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages in order, how they were estimated, and what would make them cheaper."""
+
+    command: str
+    stages: list[Stage]
+    notes: list[str]
+    cheaper: list[str]
+
+    @property
+    def total(self) -> Stage:
+        """All stages together; memory is the largest, since they come after each other."""
+        return Stage(
+            "total",
+            tokens=_sum(stage.tokens for stage in self.stages),
+            flops=sum(stage.flops or 0 for stage in self.stages) or None,
+            disk=sum(stage.disk for stage in self.stages),
+            memory=max((stage.memory for stage in self.stages if stage.memory is not None), default=None),
+            seconds=_sum(stage.seconds for stage in self.stages),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: bytes, seconds, operations, tokens."""
+        return {
+            "command": self.command,
+            "stages": [asdict(stage) for stage in self.stages],
+            "total": asdict(self.total),
+            "notes": self.notes,
+            "cheaper": self.cheaper,
+        }
+
+
+def _sum(amounts: Iterable[Amount | None]) -> Amount | None:
+    total: Amount | None = None
+    for amount in amounts:
+        if amount is not None:
+            total = amount if total is None else total.plus(amount)
+    return total

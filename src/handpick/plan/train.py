@@ -1,0 +1,61 @@
+"""``plan_train``: what fine-tuning on a selection will take."""
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from handpick.errors import SettingsError
+from handpick.model import compute_dtype, load_base, padding_id
+from handpick.pipeline.train import Recipe, _model_of, _opened, recipe_for
+from handpick.plan import probe
+from handpick.plan.cost import Amount, Plan, Stage
+from handpick.plan.disk import adapter_bytes
+from handpick.plan.gradients import training_stage, weight_bytes
+from handpick.plan.opened import machine_notes, resident_bytes
+from handpick.plan.training import micro_batches, probe_training
+from handpick.training.warmup import new_adapter
+
+
+def plan_train(
+    selection: str | Path, model: str | None = None, *, recipe: Recipe = "auto", seconds: float = 10.0, **settings: Any
+) -> Plan:
+    """What ``handpick train`` will take: some of its micro-batches and an optimizer step are computed.
+
+    Args:
+        selection, model, recipe, settings: as ``handpick.pipeline.train.run_train``.
+        seconds: to compute for, about.
+
+    Raises:
+        SettingsError: it is to pack, or to train all weights, which is not planned.
+        HandpickError: what ``handpick train`` itself would raise before it starts.
+    """
+    chosen = Path(selection)
+    model = _model_of(chosen, model)
+    used = recipe_for(model, recipe, settings)
+    if used.packing or used.adapter == "none":
+        what = "packed rows" if used.packing else "training all weights"
+        raise SettingsError(f"{what} cannot be planned, only an adapter trained on examples as they are: leave it out")
+    began = probe.clock()
+    with tempfile.TemporaryDirectory() as scratch, _opened(chosen, model, used.max_length, Path(scratch)) as data:
+        sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
+    read = Stage(
+        "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)
+    )
+    batches = micro_batches(sequences, used.batch, used.micro_batch, used.seed)
+    before, began, dtype = resident_bytes(), probe.clock(), compute_dtype(used.dtype)
+    trained = new_adapter(load_base(model, dtype, used.quantization), used.lora, used.seed, in_float32=True)
+    load_seconds, weights = probe.clock() - began, weight_bytes(trained)
+    found = probe_training(
+        trained, batches, pad_id=pad_id, dtype=dtype, recompute=used.gradient_checkpointing, seconds=seconds
+    )
+    del trained
+    gc.collect()
+    steps = -(-len(sequences) // used.batch) * used.epochs
+    stage = training_stage(
+        "fine-tuning", found, sequences, batches, scale=1, examples=len(sequences), epochs=used.epochs, steps=steps,
+        load_seconds=load_seconds, memory=before + weights + found.held,
+        disk=adapter_bytes(found.n_trained, adam=False),
+        note=f"{len(sequences):,} examples × {used.epochs}, {steps:,} steps, LoRA of rank {used.lora.rank}",
+    )  # fmt: skip
+    return Plan("train", [read, stage], [f"all {len(sequences):,} records were tokenised", *machine_notes(dtype)], [])

@@ -1,0 +1,117 @@
+"""What training takes: micro-batches of a model with an adapter, forward and backward, and the optimizer's steps.
+
+The same model, batches and loss as the trainer's; the trainer itself is not started.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from handpick.data.batching import collate
+from handpick.data.render import Rendered
+from handpick.gradients.engine import GradientEngine
+from handpick.gradients.memory import footprint
+from handpick.gradients.projection import NoProjection
+from handpick.model import device
+from handpick.plan.cost import Amount
+from handpick.plan.flops import Shape, shape_of
+from handpick.plan.probe import Size, Timed, once, timed
+from handpick.training.checkpoint import save_moments
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProbe:
+    """What was found. ``held`` are bytes beside the weights, with the largest batch that was planned."""
+
+    micro: Timed
+    step_seconds: float
+    shape: Shape
+    n_trained: int
+    held: int
+
+    def seconds(self, sizes: Sequence[Size], steps: int, scale: float = 1.0) -> Amount:
+        """Of micro-batches of these sizes, ``scale`` times, and so many optimizer steps."""
+        return self.micro.of(sizes, scale).plus(steps * self.step_seconds)
+
+
+def micro_batches(sequences: Sequence[Rendered], batch: int, micro_batch: int, seed: int) -> list[list[Rendered]]:
+    """One epoch's: a random order, sorted by length within each batch, then cut up, as the trainers do.
+
+    ``micro_batch`` is lowered to the largest that divides the batch.
+    """
+    micro = max(n for n in range(1, micro_batch + 1) if batch % n == 0)
+    order = np.random.default_rng([seed, 0]).permutation(len(sequences)).tolist()
+    found: list[list[Rendered]] = []
+    for start in range(0, len(order), batch):
+        own = sorted((sequences[i] for i in order[start : start + batch]), key=lambda s: len(s.input_ids))
+        found += [own[at : at + micro] for at in range(0, len(own), micro)]
+    return found
+
+
+def size_of(batch: Sequence[Rendered]) -> Size:
+    return Size(len(batch), max(len(sequence.input_ids) for sequence in batch))
+
+
+def probe_training(
+    model: nn.Module, batches: Sequence[list[Rendered]], *, pad_id: int, dtype: torch.dtype, recompute: bool,
+    seconds: float, keep: Path | None = None,
+) -> TrainingProbe:  # fmt: skip
+    """Time some micro-batches and an optimizer step.
+
+    Args:
+        model: with what is trained trainable, and an adapter; its weights are changed.
+        batches: an epoch's micro-batches.
+        pad_id: fills them up.
+        dtype: what it computes in.
+        recompute: gradient checkpointing.
+        seconds: to take, about.
+        keep: where to leave the adapter and Adam's state as a checkpoint.
+    """
+    model.train()
+    if recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        model.enable_input_require_grads()  # type: ignore[operator]
+    place = device()
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5)
+
+    def compute(batch: Sequence[Rendered]) -> None:
+        tensors = collate(batch, pad_id)
+        with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
+            loss = model(
+                input_ids=tensors.input_ids_BT.to(place), labels=tensors.labels_BT.to(place),
+                attention_mask=tensors.attention_mask_BT.to(place), use_cache=False,
+            ).loss  # fmt: skip
+        loss.backward()
+        loss.item()  # waits for the device
+
+    def step() -> None:
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if place.type == "cuda":
+            torch.cuda.synchronize()
+
+    micro = timed(compute, batches, size_of, seconds)
+    took = once(step)
+    if keep is not None:
+        model.save_pretrained(keep)  # type: ignore[operator]
+        save_moments(keep, model, optimizer)
+    optimizer.zero_grad()
+    return TrainingProbe(
+        micro, took, shape_of(model), sum(weight.numel() for weight in trained), _held(model, batches, recompute)
+    )
+
+
+def _held(model: nn.Module, batches: Sequence[list[Rendered]], recompute: bool) -> int:
+    """Gradients and Adam's moments; what the forward pass of the largest batch saves; logits, their softmax and its
+    gradient in float32 at every position."""
+    engine = GradientEngine(model, recompute=recompute)
+    saved = footprint(engine, NoProjection(0), adam=False).saved
+    vocab = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    sizes = {size_of(batch) for batch in batches}
+    largest = max(n * (saved.of(longest) + 3 * 4 * vocab * longest) for n, longest in sizes)
+    return round(3 * 4 * engine.n_coordinates + largest)

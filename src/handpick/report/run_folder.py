@@ -1,0 +1,211 @@
+"""What the folder of a finished selection tells: the picks, what they were chosen from and for, what lies on disk.
+
+Nothing is computed that a run would have to compute: no model is loaded and no gradient taken. What cannot be read any
+more (a pool that was moved, or changed since) is left out, and the reason is kept for the page.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Message
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.errors import DataError, StoreError
+from handpick.pipeline.compared import target_labels
+from handpick.pipeline.made_with import pool_store_path, resume_from_store
+from handpick.report.picks import Pick, picks_of, response
+from handpick.selection import Selection
+from handpick.settings import Settings
+from handpick.store.manifest import contents_of
+
+SAMPLE = 20_000  # of a larger pool, so many examples are read for lengths and similarities
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """What was chosen from. ``kinds``: (source, category) of every example, "" for no category.
+
+    ``sample`` are the rows whose lengths are in ``responses`` and ``conversations``, in characters, int64: all rows of
+    a pool of ``SAMPLE`` at most.
+    """
+
+    pool: Pool
+    kinds: list[tuple[str, str]]
+    sample: NDArray[np.int64]
+    responses: NDArray[np.int64]
+    conversations: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A finished selection. ``pool`` and ``queries`` are None where they cannot be read; ``missing`` says why.
+
+    ``target_of`` has the name of the target of every query where there are several. ``set_aside`` counts the records
+    of pool and queries that could not be used. ``disk`` has the bytes of every part of the folder.
+    """
+
+    path: Path
+    selection: Selection
+    settings: Settings
+    picks: list[Pick]
+    pool: PoolFacts | None
+    queries: dict[str, tuple[Message, ...]] | None
+    query_ids: list[str]
+    target_of: dict[str, str]
+    missing: list[str]
+    distances: dict[str, dict[str, Any]]
+    set_aside: dict[str, int]
+    disk: dict[str, int]
+
+
+def open_run(folder: Path) -> RunFolder:
+    """Read a folder that ``handpick select`` wrote.
+
+    Raises:
+        StoreError: it holds no selection, or a damaged one.
+        SettingsError: its settings cannot be read.
+    """
+    selection = Selection.open(folder)
+    if not len(selection):
+        raise StoreError(f"the selection in {folder} is empty, so there is nothing to report; select again")
+    settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
+    settings = settings.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
+    missing: list[str] = []
+    pool = _opened("pool", settings.pool, settings, selection, missing)
+    sources = settings.query or [file for files in settings.target.values() for file in files]
+    query = _opened("query", sources, settings, selection, missing) if sources else None
+    query_ids = query.ids() if query is not None else []
+    labels = target_labels(settings, query) if query is not None and len(settings.target) > 1 else []
+    return RunFolder(
+        path=folder,
+        selection=selection,
+        settings=settings,
+        picks=picks_of(selection),
+        pool=None if pool is None else _facts(pool),
+        queries=None if query is None else {each.id: each.messages for each in query.examples(0, len(query))},
+        query_ids=query_ids,
+        target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
+        missing=missing,
+        distances=_json(folder / "distances.json"),
+        set_aside={name: _lines(folder / file) for name, file in _QUARANTINES.items()},
+        disk=_disk(folder),
+    )
+
+
+_QUARANTINES = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
+
+
+def _opened(
+    name: str, sources: Sequence[str], settings: Settings, selection: Selection, missing: list[str]
+) -> Pool | None:
+    """The pool or the queries as the selection had them; None, with a reason in ``missing``, where they are gone."""
+    with tempfile.TemporaryDirectory() as scratch:  # the run's own lists of bad records stay as they are
+        try:
+            quarantine = Quarantine(Path(scratch) / "quarantine.jsonl", None)
+            pool = Pool.open(list(sources), cache=pool_store_path(settings).parent / "parsed", quarantine=quarantine)
+        except DataError as error:
+            missing.append(f"The {name} could not be read: {error}.")
+            return None
+    there = selection.fingerprints.get(name, {}).get("files")
+    if there is not None and there != json.loads(json.dumps(contents_of(pool.files))):
+        missing.append(f"The {name}'s files ({', '.join(sources)}) have changed since the selection was made.")
+        return None
+    return pool
+
+
+def _facts(pool: Pool) -> PoolFacts:
+    columns = zip(pool.column("source"), pool.column("category"), strict=True)
+    sample = np.arange(len(pool))
+    if len(pool) > SAMPLE:
+        sample = np.sort(np.random.Generator(np.random.PCG64(_SEED)).choice(len(pool), SAMPLE, replace=False))
+        examples = [pool[row] for row in sample.tolist()]
+    else:
+        examples = pool.examples(0, len(pool))
+    return PoolFacts(
+        pool,
+        [(source or "?", category or "") for source, category in columns],
+        sample,
+        np.array([len(response(each.messages)) for each in examples], dtype=np.int64),
+        np.array([n_characters(each.messages) for each in examples], dtype=np.int64),
+    )
+
+
+def n_characters(messages: Sequence[Message]) -> int:
+    """Of a whole conversation."""
+    return sum(len(message.content) for message in messages)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
+    return found
+
+
+def _lines(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return sum(1 for _ in file)
+    except FileNotFoundError:
+        return 0
+
+
+def _disk(folder: Path) -> dict[str, int]:
+    """Bytes of each part of the folder, but for an earlier report."""
+    sizes: dict[str, int] = {}
+    for path in sorted(folder.rglob("*")):
+        part = path.relative_to(folder).parts[0]
+        if path.is_file() and part not in ("report", "report.html"):
+            sizes[part] = sizes.get(part, 0) + path.stat().st_size
+    return sizes
+
+
+def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple[str, float]] | None, str]:
+    """Which picks repeat a test item, as {pick's id: (item's id, share of the item)}, and what was looked at.
+
+    With ``tests`` the picks are held against these files now. Without, the run's own ``overlap.jsonl`` is read, of
+    ``--exclude-overlap``; None where there is none either.
+
+    Raises:
+        DataError: a test set cannot be read.
+        StoreError: ``overlap.jsonl`` is damaged.
+    """
+    chosen = set(run.selection.ids)
+    if tests:
+        return _held_against(run, tests), f"the picks were held against {', '.join(tests)}"
+    path = run.path / "overlap.jsonl"
+    if not path.exists():
+        return None, "no test set was named, here with --test or with --exclude-overlap when selecting"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found = {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); run `handpick overlap` or select again") from error
+    n = f"{len(found):,} examples of the pool" if len(found) != 1 else "1 example of the pool"
+    return {each: found[each] for each in found if each in chosen}, f"overlap.jsonl names {n}"
+
+
+def _held_against(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, float]]:
+    from handpick.pipeline.overlap import find_overlaps
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        unread = Quarantine(folder / "quarantine.jsonl", None)
+        chosen = Pool.open([run.path / "selected.jsonl"], cache=folder / "parsed", quarantine=unread)
+        find_overlaps(chosen, tests, folder, run.settings.overlap_threshold)
+        lines = [json.loads(line) for line in (folder / "overlap.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}

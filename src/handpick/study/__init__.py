@@ -1,0 +1,1 @@
+"""Methods × targets × budgets × seeds: the grid, its steps, its results and their statistics."""

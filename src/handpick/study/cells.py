@@ -1,0 +1,81 @@
+"""The table that a study fills, published numbers are read into, and reports are made of: one cell a measured model."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from handpick.errors import StoreError
+from handpick.store.files import write_whole
+
+ZERO_SHOT, RANDOM, FULL, LONGEST = "zero-shot", "random", "full", "longest"
+BASELINES = (ZERO_SHOT, RANDOM, FULL, LONGEST)
+
+
+class Cell(BaseModel):
+    """One model, fine-tuned on one choice with one seed, measured on one target.
+
+    ``budget`` is how many examples it was to learn from, None for the model as it is and for the full pool;
+    ``quantile`` says which slice of the ordered pool they are, the nearest being 0. ``metrics`` and ``intervals`` (95%,
+    over test examples) go by the metric's name, "loss" for the loss on the tests; ``dev_loss`` is the loss on the
+    queries. ``distances`` of the choice to the queries are those of ``handpick.distance``, by the features that they
+    are measured in (the name of the first method that has them) and then by the distance's name: TIS asks of every
+    representation whether distance predicts loss, whatever chose the examples. ``steps`` names the hashed steps behind
+    the numbers, by kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    method: str
+    target: str
+    budget: int | None = None
+    quantile: int | None = None
+    seed: int = 0
+    status: Literal["done", "failed", "missing"] = "done"
+    reason: str | None = None
+    metrics: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    dev_loss: float | None = None
+    distances: dict[str, dict[str, float]] = {}
+    chosen: int | None = None
+    seconds: float | None = None
+    steps: dict[str, str] = {}
+
+
+class Results(BaseModel):
+    """All cells of a study, in the order of its grid."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    name: str
+    settings: dict[str, Any] = {}
+    cells: list[Cell]
+
+    def save(self, path: Path) -> None:
+        """Write ``results.json``, whole or not at all.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1)
+        write_whole(path, (text + "\n").encode())
+
+    @classmethod
+    def open(cls, path: Path) -> "Results":
+        """Read back what ``save`` wrote.
+
+        Raises:
+            StoreError: there is no such file, or it is damaged or of another schema.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise StoreError(f"no results at {path} ({error.strerror}); name the folder of a study") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise StoreError(f"{path} does not hold the results of a study: {where}: {first['msg']}") from error

@@ -1,0 +1,77 @@
+"""A study's steps: each in a folder that is named by the hash of what goes into it, and done once."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from handpick.errors import StoreError
+from handpick.fingerprint import digest
+from handpick.store.files import write_whole
+
+_RECORD = "step.json"
+
+
+def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
+    """``KIND-HASH``: the hash of contents, settings and seeds, never of paths."""
+    return f"{kind}-{digest(dict(inputs))}"
+
+
+class Steps:
+    """The folder of all steps of a study.
+
+    Args:
+        folder: is made when the first step is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._finished: dict[str, dict[str, Any]] = {}
+
+    def path(self, name: str) -> Path:
+        """The folder of a step, finished, begun or not there yet."""
+        return self.folder / name
+
+    def made(self, name: str) -> dict[str, Any] | None:
+        """What a finished step says of itself; None of one that is not.
+
+        Raises:
+            StoreError: its record is damaged.
+        """
+        if name not in self._finished:
+            made = read_step(self.path(name))
+            if made is None:
+                return None
+            self._finished[name] = made
+        return self._finished[name]
+
+
+def read_step(folder: Path) -> dict[str, Any] | None:
+    """What the finished step in a folder says of itself; None of one that is not finished.
+
+    Raises:
+        StoreError: its record is damaged.
+    """
+    path = folder / _RECORD
+    try:
+        found = json.loads(path.read_bytes())["made"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); remove {folder}, and the study makes it again") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{path} is damaged; remove {folder}, and the study makes it again")
+    return found
+
+
+def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Say that a step is finished: the last thing that is written of it.
+
+    Args:
+        folder: of the step.
+        inputs: what its name is the hash of.
+        made: what the study wants to know of it, as plain JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"inputs": dict(inputs), "made": dict(made)}, ensure_ascii=False, indent=1)
+    write_whole(folder / _RECORD, text.encode())

@@ -1,0 +1,59 @@
+"""``train.yaml``: what a fine-tuned model was made from, kept beside its weights."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handpick.errors import ModelError
+from handpick.fingerprint import Fingerprint, require_same
+
+RECORD_FILE = "train.yaml"
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a folder that ``finetune`` has begun or finished; None where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    path = folder / RECORD_FILE
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path} cannot be read ({str(error).splitlines()[0]}); remove {folder}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("made_from"), dict):
+        raise ModelError(f"{path} is no record of a fine-tuning; remove it, or give another --out")
+    return found
+
+
+def is_finished(folder: Path, made_from: Fingerprint) -> bool:
+    """Whether a folder holds the finished model of these inputs; False where it was begun, or nothing is there.
+
+    Raises:
+        FingerprintMismatch: it was begun or finished with others.
+        ModelError: a model is there that no record tells of, or the record cannot be read.
+    """
+    record = read_record(folder)
+    if record is not None:
+        require_same(record["made_from"], made_from, what=f"the model in {folder}")
+        return bool(record.get("finished"))
+    for name in ("adapter_config.json", "config.json"):
+        if (folder / name).exists():
+            raise ModelError(f"{folder} holds another model ({name}) and no {RECORD_FILE}; give another --out")
+    return False
+
+
+def write_record(folder: Path, made_from: Fingerprint, about: Mapping[str, Any], *, finished: bool) -> None:
+    """Write the record whole. ``about`` is what else a reader wants to know; nothing compares it."""
+    text = yaml.safe_dump({"finished": finished, **about, "made_from": made_from}, sort_keys=False, allow_unicode=True)
+    part = folder / f".{RECORD_FILE}.part"
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / RECORD_FILE)

@@ -1,0 +1,225 @@
+"""``handpick evaluate``: base models, adapters and whole models; what it shows, writes, keeps and refuses."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import handpick.cli.evaluate  # noqa: F401  (the command)
+from handpick import embedded
+from handpick.cli import app
+from tests.conftest import records, write_jsonl
+from tests.judge.server import KEY, KEY_ENV, Server, running, says
+
+MODEL = embedded.model_path()
+
+
+def handpick_evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in arguments)])
+
+
+def good(*arguments: object) -> str:
+    shown = handpick_evaluate(*arguments)
+    assert shown.exit_code == 0, shown.stderr
+    return shown.stdout
+
+
+def complaint(*arguments: object) -> str:
+    shown = handpick_evaluate(*arguments)
+    assert shown.exit_code == 2, shown.output
+    (line,) = [line for line in shown.stderr.splitlines() if line.startswith("handpick: ")]
+    return line.removeprefix("handpick: ")
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal with room for paths."""
+    monkeypatch.setattr("handpick.cli.show.console.width", 300, raising=False)
+
+
+@pytest.fixture(scope="module")
+def boolq(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = records(embedded.target_path("boolq"), 6)
+    return write_jsonl(tmp_path_factory.mktemp("data") / "boolq_test.jsonl", [
+        record | {"subtask": "left" if i % 2 else "right", "example": i // 2} for i, record in enumerate(found)
+    ])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_jsonl(
+        tmp_path_factory.mktemp("data") / "prompts.jsonl", [{"id": f"p{i}", "prompt": f"Say {i}."} for i in range(4)]
+    )
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of random weights on the shipped model, as PEFT saves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from handpick.model import load_base
+
+    torch.manual_seed(0)
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
+    folder = tmp_path_factory.mktemp("runs") / "adapter"
+    get_peft_model(load_base(str(MODEL), torch.float32), config).save_pretrained(str(folder))
+    return folder
+
+
+def test_it_shows_and_writes_metrics_with_intervals_by_subtask(boolq: Path, tmp_path: Path) -> None:
+    shown = good(
+        "--model", MODEL, "--target", boolq, "--metric", "loss", "--metric", "choice", "--example-field", "example",
+        "--max-new-tokens", 8, "--out", tmp_path,
+    )  # fmt: skip
+    assert "loss, mean of 2 subtasks" in shown
+    assert re.search(r"boolq_test\s+│ loss\s+│\s+[\d.]+ │ +\[[\d.]+, [\d.]+\] │ +3 │", shown)
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    task = written["tasks"]["boolq_test"]
+    assert set(task["metrics"]) == set(task["macro"]) == {"loss", "choice"}
+    assert set(task["subtasks"]) == {"left", "right"}
+    assert task["metrics"]["loss"]["n"] == 3
+    assert task["metrics"]["loss"]["low"] <= task["metrics"]["loss"]["value"] <= task["metrics"]["loss"]["high"]
+    kept = [json.loads(line) for line in (tmp_path / "predictions-boolq_test.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in kept] == [record["id"] for record in records_of(boolq)]
+    assert all({"prompt", "answer", "scores", "subtask", "example"} <= set(line) for line in kept)
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_an_adapter_a_whole_model_and_the_base(boolq: Path, adapter: Path, tmp_path: Path) -> None:
+    """Merged, the adapter is a whole model of the same loss, which is not the base's."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    from handpick.model import load_base
+
+    whole = tmp_path / "whole"
+    PeftModel.from_pretrained(load_base(str(MODEL), torch.float32), str(adapter)).merge_and_unload().save_pretrained(
+        whole
+    )
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(whole)
+    losses = {}
+    for name, model in {"base": MODEL, "adapter": adapter, "whole": whole}.items():
+        good("--model", model, "--target", f"t={boolq}", "--out", tmp_path / f"of-{name}")
+        found = json.loads((tmp_path / f"of-{name}" / "evaluation.json").read_text())
+        losses[name] = found["tasks"]["t"]["metrics"]["loss"]["value"]
+    assert losses["adapter"] == pytest.approx(losses["whole"], rel=1e-4)
+    assert abs(losses["base"] - losses["adapter"]) > 0.01
+    assert "does not match" in complaint("--model", MODEL, "--target", f"t={boolq}", "--out", tmp_path / "of-adapter")
+
+
+def test_other_tasks_of_the_same_model_stay(boolq: Path, prompts: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def short(prompts, completions, records):\n    return [len(text) < 9 for text in completions]\n")
+    good("--model", MODEL, "--target", boolq, "--out", tmp_path, "--limit", 2)
+    good(
+        "--model", MODEL, "--target", f"mine={prompts}", "--metric", f"{mine}:short", "--max-new-tokens", 4,
+        "--out", tmp_path,
+    )  # fmt: skip
+    tasks = json.loads((tmp_path / "evaluation.json").read_text())["tasks"]
+    assert set(tasks) == {"boolq_test", "mine"}
+    assert tasks["boolq_test"]["records"] == 2
+
+
+def test_what_cannot_be_is_one_sentence(boolq: Path, prompts: Path, tmp_path: Path) -> None:
+    start = ("--model", MODEL, "--out", tmp_path)
+    assert complaint(*start).startswith("nothing to measure: give --target FILE")
+    assert complaint(*start, "--target", tmp_path / "none.jsonl") == f"there is no file {tmp_path / 'none.jsonl'}"
+    assert complaint(*start, "--target", boolq, "--metric", "acuracy").startswith("no metric 'acuracy'")
+    assert complaint(*start, "--target", boolq, "--limit", 0).startswith("--limit should be greater than or equal to 1")
+    assert complaint(*start, "--target", f"a/b={boolq}").startswith(f"--target 'a/b={boolq}' names no task")
+    assert complaint(*start, "--target", boolq, "--base", MODEL).startswith("--base is for an adapter")
+    assert complaint(*start, "--target", prompts, "--metric", "pass@1").startswith("the reward unit-tests runs code")
+    assert complaint(*start, "--versus", MODEL).startswith("--versus needs --prompts FILE and --judge")
+    assert complaint(*start, "--target", boolq, "--judge", "m").startswith("--judge is for --versus")
+    assert complaint("--model", tmp_path / "no", "--target", boolq).startswith("there is no model folder")
+
+
+# --- against another model ---
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv(KEY_ENV, KEY)
+    with running() as server:
+        yield server
+
+
+def verdicts(folder: Path) -> list[dict[str, Any]]:
+    return records_of(folder / "verdicts.jsonl")
+
+
+def test_against_another_model_by_a_judge(adapter: Path, prompts: Path, server: Server, tmp_path: Path) -> None:
+    """A judge that always prefers the first place: every pair flips, so all tie; asked again, nobody is asked."""
+    server.respond = lambda prompt, before: says('{"verdict": "A"}')
+    start = (
+        "--model", MODEL, "--versus", adapter, "--prompts", prompts, "--judge", "m", "--judge-url", server.url,
+        "--judge-key-env", KEY_ENV, "--max-new-tokens", 6, "--out", tmp_path,
+    )  # fmt: skip
+    shown = good(*start)
+    assert "0 won, 4 tied, 0 lost" in shown
+    assert "4 ties because the two orders disagree" in shown
+    assert len(server.asked) == 8
+    found = verdicts(tmp_path)
+    assert [(v["first"], v["second"], v["outcome"]) for v in found] == [("a", "b", "tie")] * 4
+    assert all(v["a"] != v["b"] for v in found)
+    good(*start)
+    assert len(server.asked) == 8
+    written = json.loads((tmp_path / "versus.json").read_text())
+    assert written["winning_score"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 4}
+    # one that knows which answer is the first model's
+    first = {v["a"] for v in found}
+    server.respond = lambda prompt, before: says(
+        json.dumps({"verdict": "A" if min(prompt.find(a) % 10**6 for a in first) < shortest(prompt, found) else "B"})
+    )
+    shown = good(*start[:-1], tmp_path / "again")
+    assert "4 won, 0 tied, 0 lost" in shown
+    assert "winning score 2.0000" in shown
+
+
+def shortest(prompt: str, found: list[dict[str, Any]]) -> int:
+    """Where the first of the other model's answers stands."""
+    return min(prompt.find(v["b"]) % 10**6 for v in found)
+
+
+def test_a_cap_on_the_judge_ends_it_and_nothing_is_lost(
+    adapter: Path, prompts: Path, server: Server, tmp_path: Path
+) -> None:
+    server.respond = lambda prompt, before: says('{"verdict": "tie"}')
+    start = (
+        "--model", MODEL, "--versus", adapter, "--prompts", prompts, "--judge", "m", "--judge-url", server.url,
+        "--judge-key-env", KEY_ENV, "--max-new-tokens", 6, "--out", tmp_path,
+    )  # fmt: skip
+    assert "raise the cap and run again" in complaint(*start, "--max-judge-calls", 3)
+    assert len(server.asked) == 3
+    good(*start)
+    assert len(server.asked) == 8
+
+
+def test_against_another_model_by_a_rule(adapter: Path, prompts: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def longer(prompts, completions, records):\n    return [len(text) for text in completions]\n")
+    shown = good(
+        "--model", MODEL, "--versus", adapter, "--prompts", prompts, "--judge", f"{mine}:longer",
+        "--max-new-tokens", 6, "--out", tmp_path,
+    )  # fmt: skip
+    found = verdicts(tmp_path)
+    wins, losses = (sum(len(v[x]) > len(v[y]) for v in found) for x, y in ("ab", "ba"))
+    assert wins != losses
+    assert f"{wins} won, {4 - wins - losses} tied, {losses} lost" in shown
+    assert f"winning score {(wins - losses) / 4 + 1:.4f}" in shown
+
+
+def test_help_teaches() -> None:
+    shown = good("--help")
+    for words in ("--versus", "--lm-eval", "--allow-code-execution", "exact-match:last-number"):
+        assert words in shown

@@ -1,0 +1,99 @@
+"""``handpick plan`` as a person and as a script sees it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import handpick.cli.plan
+from handpick.cli import app
+from handpick.cli.show_plan import bytes_of, duration, scaled
+from tests.conftest import write_jsonl
+
+
+def plan(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["plan", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture(scope="module")
+def flags(
+    tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[object]:  # fmt: skip
+    folder = tmp_path_factory.mktemp("data")
+    pool = write_jsonl(folder / "pool.jsonl", pool_records[:20])
+    query = write_jsonl(folder / "query.jsonl", query_records[:2])
+    return [
+        "--pool", pool, "--query", query, "--model", tiny_model, "--budget", 5, "--method", "gradient-rr", "--warmup",
+        "none", "--projection-dim", 256, "--probe", 1, "--out", folder / "out",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["", "select", "represent"])
+def test_help(command: str) -> None:
+    shown = plan(*command.split(), "--help")
+    assert shown.exit_code == 0
+    assert shown.stdout.strip().startswith("Usage: ")
+
+
+def test_a_table_for_people(flags: list[object]) -> None:
+    shown = plan("select", *flags)
+    assert shown.exit_code == 0, shown.output
+    for word in ("stage", "pool features", "query features", "total", "all 20 records were tokenised"):
+        assert word in shown.stdout
+    assert max(map(len, shown.stdout.split("\n\n")[0].splitlines()[:6])) <= 80
+    assert "…" not in shown.stdout
+
+
+def test_numbers_for_machines(flags: list[object]) -> None:
+    found = json.loads(plan("select", *flags, "--json").stdout)
+    assert {"command", "stages", "total", "notes", "cheaper"} == found.keys()
+    assert found["total"]["disk"] > 2 * 20 * 256
+
+
+def test_represent_has_no_choice(flags: list[object]) -> None:
+    names = ("--pool", "--model", "--method", "--warmup", "--projection-dim", "--probe", "--out")
+    kept = [each for name in names for each in flags[flags.index(name) : flags.index(name) + 2]]
+    found = json.loads(plan("represent", *kept, "--json").stdout)
+    assert [stage["name"] for stage in found["stages"]] == ["read and parse", "pool features"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "no model given"),
+        (["--model", "./nothing-here", "--pool", "x"], "there is no model folder"),
+        (["--budget", "many"], "the budget 'many' cannot be read"),
+    ],
+)
+def test_one_line_for_what_is_wrong(given: list[str], said: str, tmp_path: Path) -> None:
+    given = given if "--pool" in given else [*given, "--pool", "x.jsonl"]
+    shown = plan("select", *given, "--out", tmp_path)
+    assert shown.exit_code == 2
+    assert said in shown.stderr.replace("\n", " ")
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+def test_an_interrupted_probe_is_one_line(flags: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("handpick.plan.gradients.timed", interrupt)
+    shown = plan("select", *flags)
+    assert shown.exit_code == 130
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+def test_units() -> None:
+    assert [scaled(n) for n in (0, 12, 999, 1000, 1234567, 2.5e12, 3e21)] == [
+        "0", "12", "999", "1k", "1.23M", "2.5T", "3e+03E",
+    ]  # fmt: skip
+    assert bytes_of(76_600_000) == "76.6MB"
+    times = [duration(s) for s in (0.04, 59.9, 60, 3599, 3600, 90_000)]
+    assert times == ["0.0 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "1 d 1 h"]
+
+
+def test_it_stands_under_its_name() -> None:
+    assert handpick.cli.plan.plan_app in [group.typer_instance for group in app.registered_groups]

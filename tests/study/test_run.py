@@ -1,0 +1,225 @@
+"""A study from settings to results: every step once, whatever is killed, changed or fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.evaluation.evaluate import evaluate
+from handpick.evaluation.task import TaskSettings, open_task
+from handpick.data.render import Renderer
+from handpick.model import load_base, load_tokenizer, padding_id
+from handpick.objectives.next_token import NextToken
+from handpick.pipeline.train import recipe_for
+from handpick.selection import Selection
+from handpick.study import run as module
+from handpick.study.cells import Cell, Results
+from handpick.study.run import plan_steps, run_study
+from handpick.study.settings import StudySettings
+from handpick.study.trained import reason_of
+from handpick.training.finetune import finetune, load_finetuned
+from tests.study.conftest import Ask
+
+
+def steps_of(settings: StudySettings) -> dict[str, int]:
+    """When each finished step was finished, by its name."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in (settings.folder / "steps").glob("*/step.json")}
+
+
+def numbers(results: Results) -> list[dict[str, Any]]:
+    """All of the cells but the clock's."""
+    return [cell.model_dump(exclude={"seconds"}) for cell in results.cells]
+
+
+def only(results: Results, **wanted: Any) -> list[Cell]:
+    return [cell for cell in results.cells if all(getattr(cell, name) == value for name, value in wanted.items())]
+
+
+def test_a_cell_is_what_the_parts_say_by_hand(ask: Ask, tiny_model: Path, study_data: Path, tmp_path: Path) -> None:
+    settings = ask(budgets=[8], seeds=[3], draws=1)
+    results = run_study(settings)
+    assert {cell.status for cell in results.cells} == {"done"}
+    (cell,) = only(results, method="bm25", target="boolq")
+    pool = Pool.open([study_data / "pool.jsonl"], cache=tmp_path / "p", quarantine=Quarantine(tmp_path / "q"))
+    row_of = {example_id: row for row, example_id in enumerate(pool.ids())}
+    ids = Selection.open(settings.folder / "steps" / cell.steps["selection"]).ids[:8]
+    renderer = Renderer(load_tokenizer(str(tiny_model)))
+    sequences = NextToken(renderer, 64).prepare([pool[row_of[i]] for i in ids]).items
+    recipe = recipe_for(str(tiny_model), "small", {"epochs": 2, "batch": 4, "max_length": 64, "seed": 3})
+    pad_id = padding_id(renderer.tokenizer)
+    folder = finetune(str(tiny_model), sequences, recipe, tmp_path / "m", pad_id=pad_id, quiet=True)
+    task = open_task(TaskSettings(files=[str(study_data / "boolq-test.jsonl")]), tmp_path, "t")
+    tuned = load_finetuned(folder)
+    assert cell.metrics["loss"] == evaluate(tuned, renderer, task, max_length=64, quiet=True).metrics["loss"].value
+    dev = open_task(TaskSettings(files=[str(study_data / "boolq-dev.jsonl")]), tmp_path, "d")
+    assert cell.dev_loss == evaluate(tuned, renderer, dev, max_length=64, quiet=True).metrics["loss"].value
+    base = load_base(str(tiny_model), next(tuned.parameters()).dtype).eval()
+    (before,) = only(results, method="zero-shot", target="boolq")
+    want = evaluate(base, renderer, task, max_length=64, quiet=True).metrics["loss"].value
+    assert before.metrics["loss"] == want != cell.metrics["loss"]
+    assert cell.chosen == 8
+
+
+def test_shared_work_is_done_once_and_a_finished_study_does_nothing(ask: Ask) -> None:
+    settings = ask()
+    results = run_study(settings)
+    made = steps_of(settings)
+    kinds = {kind: sum(name.startswith(f"{kind}-") for name in made) for kind in ("selection", "training", "evaluation")}
+    # bm25 for two targets and two draws; those at two budgets, bm25 with two seeds; each on its target, draws on both
+    assert kinds == {"selection": 2 + 2, "training": 2 * 2 * 2 + 2 * 2, "evaluation": 2 * (2 + 8 + 2 * 4)}
+    assert len(results.cells) == 2 + 8 + 8
+    for draw in (0, 1):
+        cells = only(results, method="random", seed=draw, budget=8)
+        assert len({cell.steps["training"] for cell in cells}) == 1
+    assert all(step.done for step in plan_steps(settings))
+    assert numbers(run_study(settings)) == numbers(results)
+    assert steps_of(settings) == made
+    assert Results.open(settings.folder / "results.json") == results
+
+
+def test_a_changed_cell_redoes_only_itself(ask: Ask) -> None:
+    first = run_study(ask(budgets=[4], seeds=[0], draws=1))
+    before = steps_of(ask())
+    second = run_study(ask(budgets=[4, 6], seeds=[0], draws=1))
+    after = steps_of(ask())
+    assert before.items() <= after.items()
+    new = [name.partition("-")[0] for name in after.keys() - before.keys()]
+    # selections of 6 for two targets and one draw; three fine-tunings on them, the draw measured on both targets
+    assert sorted(new) == ["evaluation"] * 8 + ["selection"] * 3 + ["training"] * 3
+    kept = [cell.model_copy(update={"steps": {}}) for cell in second.cells if cell.budget != 6]
+    assert kept == [cell.model_copy(update={"steps": {}}) for cell in first.cells]
+
+
+def test_a_study_that_stops_anywhere_ends_with_the_same_results(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_study(ask(out=str(ask().folder) + "-whole"))
+    real = module.worked
+
+    def stopping(jobs: Any, workers: int) -> Any:
+        for number, result in enumerate(real(jobs, workers)):
+            yield result
+            if number == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "worked", stopping)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(ask())
+    half = Results.open(ask().folder / "results.json")
+    assert {"done", "missing"} == {cell.status for cell in half.cells}
+    monkeypatch.undo()
+    assert numbers(run_study(ask())) == numbers(whole)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_ends_with_the_same_results(ask: Ask, tmp_path: Path) -> None:
+    whole = run_study(ask(out=str(tmp_path / "whole")))
+    path = tmp_path / "study.yaml"
+    path.write_text(ask().model_dump_json(exclude_none=True))
+    program = "import sys; from handpick.study.run import *; run_study(StudySettings.from_yaml(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    while sum(name.startswith("training") for name in steps_of(ask())) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(steps_of(ask())) < len(steps_of(ask(out=str(tmp_path / "whole"))))
+    assert numbers(run_study(ask())) == numbers(whole)
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_changes_no_result(ask: Ask, tmp_path: Path) -> None:
+    one = run_study(ask(budgets=[4], out=str(tmp_path / "one")))
+    two = run_study(ask(budgets=[4], workers=2))
+    assert numbers(one) == numbers(two)
+
+
+def test_what_cannot_run_fails_with_its_reason_and_the_rest_goes_on(ask: Ask, study_data: Path) -> None:
+    targets = {
+        "gsm8k": {"query": str(study_data / "gsm8k-dev.jsonl"), "test": str(study_data / "gsm8k-test.jsonl")},
+        "gone": {"query": str(study_data / "gone.jsonl"), "test": str(study_data / "gsm8k-test.jsonl")},
+    }
+    methods = {"bm25": {}, "mine": {"method": "less", "store": str(study_data / "no-store")}}
+    results = run_study(ask(targets=targets, methods=methods, budgets=[4, 400], seeds=[0], draws=1))
+    for cell in results.cells:
+        if cell.target == "gone":
+            assert cell.reason is not None and "gone.jsonl" in cell.reason
+        elif cell.budget == 400:
+            assert cell.reason == "the pool has 40 examples, and the budget is 400"
+        elif cell.method == "mine":
+            assert cell.reason is not None and "no-store" in cell.reason
+        else:
+            assert cell.status == "done"
+            continue
+        assert cell.status == "failed"
+    assert sum(cell.status == "done" for cell in results.cells) == 3
+
+
+def test_a_training_that_fails_is_a_failed_cell_and_is_tried_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    from handpick.study import trained
+
+    def full(*args: Any, **kwargs: Any) -> Path:
+        raise MemoryError("no room for 3 GB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trained, "finetune", full)
+        failed = run_study(ask(budgets=[4], seeds=[0], draws=1))
+    assert {cell.method for cell in failed.cells if cell.status == "done"} == {"zero-shot"}
+    assert {cell.reason for cell in failed.cells if cell.status == "failed"} == {"out of memory: no room for 3 GB"}
+    again = run_study(ask(budgets=[4], seeds=[0], draws=1))
+    assert {cell.status for cell in again.cells} == {"done"}
+
+
+def test_a_reason_is_one_line() -> None:
+    assert reason_of(RuntimeError("a\n  b")) == "RuntimeError: a b"
+
+
+def test_a_smaller_budget_is_a_prefix_but_where_shares_break_it(ask: Ask) -> None:
+    shared = run_study(ask(seeds=[0], draws=1, baselines=[]))
+    assert len({cell.steps["selection"] for cell in only(shared, target="boolq")}) == 1
+    split = run_study(ask(methods={"bm25": {"max_share": {"*": 1.0}}}, seeds=[0], draws=1, baselines=[]))
+    assert len({cell.steps["selection"] for cell in only(split, target="boolq")}) == 2
+
+
+def test_the_warmup_and_the_features_are_shared(ask: Ask) -> None:
+    settings = ask(
+        methods={name: {"projection_dim": 64, "dtype": "float32"} for name in ("less", "less-rr")}, budgets=[4],
+        seeds=[0], baselines=["random"], draws=1,
+    )  # fmt: skip
+    results = run_study(settings)
+    assert {cell.status for cell in results.cells} == {"done"}
+    names = [path.name.partition("-")[0] for path in (settings.folder / "steps").iterdir()]
+    assert names.count("warmup") == 1
+    assert names.count("selection") == 2 * 2 + 1
+    stores = list((settings.folder / "steps").glob("features-*/features/pool"))
+    assert len(stores) == 1
+    for cell in results.cells:
+        assert set(cell.distances) == {"less"}
+        assert all(np.isfinite(list(cell.distances["less"].values())))
+    reused = run_study(
+        ask(methods={"less": {"store": str(stores[0])}}, budgets=[4], seeds=[0], baselines=[], draws=1)
+    )  # fmt: skip
+    for target in ("gsm8k", "boolq"):
+        (by_store,), (made) = only(reused, target=target), only(results, target=target, method="less")
+        assert by_store.metrics == made[0].metrics
+
+
+def test_quantiles_and_the_full_pool_are_trained_on(ask: Ask) -> None:
+    settings = ask(
+        quantiles={"bins": 2, "each": 4}, budgets=[4], seeds=[0], baselines=["full"],
+        targets={"boolq": ask().targets["boolq"].model_dump(exclude_defaults=True)},
+    )  # fmt: skip
+    results = run_study(settings)
+    assert {cell.status for cell in results.cells} == {"done"}
+    at_budget, nearest, farther, full = results.cells
+    assert (nearest.quantile, farther.quantile, full.method, full.chosen) == (0, 1, "full", 40)
+    assert nearest.metrics == at_budget.metrics  # bm25 takes turns too
+    assert nearest.steps["training"] == at_budget.steps["training"]
+    assert farther.metrics != nearest.metrics
