@@ -1,5 +1,6 @@
-"""Progress for a person who is watching: rate and time left, on standard error."""
+"""Progress for a person who is watching: rate and time left, on standard error; and what each part took."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
+_clocks: list[dict[str, float]] = []
 
 
 class _Rate(ProgressColumn):
@@ -26,9 +28,25 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float],
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
+    began = time.perf_counter()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield lambda n: bar.advance(task, n)
+    for clock in _clocks:
+        clock[what] = clock.get(what, 0.0) + time.perf_counter() - began
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """Seconds by what had a bar while this is open; when it closes, the whole under ``total``."""
+    clock: dict[str, float] = {}
+    began = time.perf_counter()
+    _clocks.append(clock)
+    try:
+        yield clock
+    finally:
+        _clocks.pop()  # they close in reverse
+        clock["total"] = time.perf_counter() - began
 
 
 def say(text: str) -> None:

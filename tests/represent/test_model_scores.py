@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from handpick.data.batching import collate
 from handpick.data.examples import Example, Message
 from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.gradients import likelihood
 from handpick.model import load_tokenizer
 from handpick.represent import base_model as room
 from handpick.represent import model_scores
@@ -50,7 +51,7 @@ def test_losses_are_those_of_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) 
         got_B = mean_losses(model, collate(sequences, pad_id=0))
         torch.testing.assert_close(got_B, want_B, rtol=bound, atol=bound)
         assert model.training
-    monkeypatch.setattr(model_scores, "_CPU_LOGITS", 2 * VOCAB)  # two positions at a time
+    monkeypatch.setattr(likelihood, "_CPU_LOGITS", 2 * VOCAB)  # two positions at a time
     torch.testing.assert_close(mean_losses(model, collate(sequences, pad_id=0)), want_B, rtol=bound, atol=bound)
 
 

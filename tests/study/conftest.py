@@ -18,7 +18,7 @@ def study_data(tmp_path_factory: pytest.TempPathFactory, pool_records: list[dict
     """A pool of forty records, and two targets' queries and tests."""
     folder = tmp_path_factory.mktemp("study")
     write_jsonl(folder / "pool.jsonl", pool_records[:40])
-    for target in ("gsm8k", "boolq"):
+    for target in ("gsm8k", "mbpp"):
         found = records(embedded.target_path(target), 10)
         write_jsonl(folder / f"{target}-dev.jsonl", found[:4])
         write_jsonl(folder / f"{target}-test.jsonl", found[4:])
@@ -32,12 +32,12 @@ def ask(study_data: Path, tiny_model: Path, tmp_path: Path) -> Ask:
     def asked(**given: Any) -> StudySettings:
         targets = {
             name: {"query": str(study_data / f"{name}-dev.jsonl"), "test": str(study_data / f"{name}-test.jsonl")}
-            for name in ("gsm8k", "boolq")
+            for name in ("gsm8k", "mbpp")
         }
         values: dict[str, Any] = {
             "out": str(tmp_path / "study"), "pool": str(study_data / "pool.jsonl"), "models": str(tiny_model),
             "targets": targets, "methods": ["bm25"], "budgets": [4, 8], "seeds": [0, 1], "draws": 2, "recipe": "small",
-            "baselines": ["zero-shot", "random"], "train": {"epochs": 2, "batch": 4}, "max_length": 64,
+            "baselines": ["zero-shot", "random"], "train": {"epochs": 2, "batch": 4}, "max_length": 384,
         }  # fmt: skip
         return StudySettings(**(values | given))
 

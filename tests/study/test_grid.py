@@ -29,7 +29,7 @@ def test_quantiles_are_of_one_method_a_representation(ask: Ask) -> None:
 def test_quantiles_cut_the_order_without_gap_or_overlap(n: int, bins: int, each: int) -> None:
     ids = [str(i) for i in range(n)]
     whole = [quantile_of(ids, bins, quantile, n) for quantile in range(bins)]
-    assert sum(whole, []) == ids
+    assert [each for own in whole for each in own] == ids
     assert max(map(len, whole)) - min(map(len, whole)) <= 1
     for quantile, own in enumerate(whole):
         assert quantile_of(ids, bins, quantile, each) == own[:each]

@@ -85,7 +85,7 @@ def test_a_mistake_is_one_sentence_with_the_file(tmp_path: Path, change: dict[st
 def test_what_is_no_study_is_called_that(tmp_path: Path, text: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(text)
-    with pytest.raises(SettingsError, match="study.yaml"):
+    with pytest.raises(SettingsError, match=r"study\.yaml"):
         StudySettings.from_yaml(path)
     with pytest.raises(SettingsError, match="cannot be read"):
         StudySettings.from_yaml(tmp_path / "none.yaml")

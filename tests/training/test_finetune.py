@@ -233,6 +233,14 @@ def test_it_is_the_fine_tuning_of_the_benchmarks(tiny_model: Path, tmp_path: Pat
     assert difference(weights(tmp_path / "new"), weights(old[-1])) < 1e-5
 
 
+def test_an_only_step_teaches(tiny_model: Path, tmp_path: Path) -> None:
+    """A learning rate that rises would be at zero in it."""
+    one_epoch = SETTINGS.model_copy(update={"epochs": 1})
+    folder = run(tiny_model, tmp_path / "one", one_epoch, sequences=SEQUENCES[:4])
+    trained = load_file(folder / "adapter_model.safetensors")
+    assert all(weight.any() for name, weight in trained.items() if "lora_B" in name)
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"micro_batch": 1}, {"micro_batch": 3}, {"gradient_checkpointing": True}],

@@ -22,14 +22,14 @@ app = typer.Typer(
 store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(store_app, name="store")
 
-_REPRESENT = [
+REPRESENT = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
     "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
     "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder",
 ]  # fmt: skip
-_SELECT = [
+SELECT = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
-    "target_weight", "score_only", *_REPRESENT[2:3], *_REPRESENT[4:], "gist_dim", "whitening_damping", "dsir_smoothing",
+    "target_weight", "score_only", *REPRESENT[2:3], *REPRESENT[4:], "gist_dim", "whitening_damping", "dsir_smoothing",
     *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields,
 ]  # fmt: skip
 # what decides the choice, and not the similarity it is made by
@@ -47,7 +47,7 @@ _DOCTOR = [
 
 
 @app.command()
-@takes(_SELECT)
+@takes(SELECT)
 def select(settings: dict[str, Any]) -> None:
     """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
 
@@ -60,7 +60,7 @@ def select(settings: dict[str, Any]) -> None:
 
 
 @app.command()
-@takes(_REPRESENT)
+@takes(REPRESENT)
 def represent(settings: dict[str, Any]) -> None:
     """Build the feature store of a pool alone; `select --store` starts from it."""
     from handpick.settings import checked
@@ -124,11 +124,12 @@ def demo(
                 out=str(out or Path("runs") / f"demo-{target}"),
             ),
             first_picks=True,
+            report=True,
         )
 
 
 @app.command()
-@takes([name for name in _SELECT if name not in _OF_CHOICE])
+@takes([name for name in SELECT if name not in _OF_CHOICE])
 def similarity(settings: dict[str, Any]) -> None:
     """Compute the similarity of every query to every example, and write it down with the ids of rows and columns.
 
@@ -228,8 +229,14 @@ def merge(
         typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")
 
 
-def _select(settings: Settings, *, first_picks: bool = False) -> None:
+def _select(settings: Settings, *, first_picks: bool = False, report: bool = False) -> None:
     from handpick.cli.show import show_selection
     from handpick.pipeline import run_select
 
-    show_selection(run_select(settings), first_picks=first_picks)
+    run = run_select(settings)
+    (settings.folder / "report.html").unlink(missing_ok=True)  # of an earlier selection
+    if report:
+        from handpick.report.selection import write_selection_report
+
+        write_selection_report(settings.folder)
+    show_selection(run, first_picks=first_picks)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handpick.cli.app import _REPRESENT, _SELECT, app
+from handpick.cli.app import REPRESENT, SELECT, app
 from handpick.cli.options import takes
 from handpick.cli.plainly import plainly
-from handpick.cli.train import _known_recipe, _Model, _Recipe, _Selection, _with_recipe
+from handpick.cli.train import Model, Recipe, Selection, known_recipe, with_recipe
 from handpick.settings import Settings, checked
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _plans(fields: Sequence[str]) -> Callable[[Callable[[Settings, float], "Plan
 
 
 @plan_app.command()
-@_plans(_SELECT)
+@_plans(SELECT)
 def select(settings: Settings, probe: float) -> "Plan":
     """What `handpick select` with the same flags will take.
 
@@ -64,7 +64,7 @@ def select(settings: Settings, probe: float) -> "Plan":
 
 
 @plan_app.command()
-@_plans(_REPRESENT)
+@_plans(REPRESENT)
 def represent(settings: Settings, probe: float) -> "Plan":
     """What `handpick represent` with the same flags will take."""
     from handpick.plan import plan_represent
@@ -73,12 +73,12 @@ def represent(settings: Settings, probe: float) -> "Plan":
 
 
 @plan_app.command()
-@_with_recipe
+@with_recipe
 def train(
-    selection: _Selection,
+    selection: Selection,
     settings: dict[str, Any],
-    model: _Model = None,
-    recipe: _Recipe = "auto",
+    model: Model = None,
+    recipe: Recipe = "auto",
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
@@ -89,7 +89,7 @@ def train(
     with plainly():
         from handpick.plan import plan_train
 
-        _show(plan_train(selection, model, recipe=_known_recipe(recipe), seconds=probe, **settings), as_json=as_json)
+        _show(plan_train(selection, model, recipe=known_recipe(recipe), seconds=probe, **settings), as_json=as_json)
 
 
 def _show(plan: "Plan", *, as_json: bool) -> None:

@@ -40,10 +40,13 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         "selection.json": "their ids, scores, the query each was picked for, settings, fingerprints",
         "settings.yaml": "what was used: `handpick run` takes it",
         "distances.json": "how far they are from the queries, beside a random draw",
+        "report.html": "all of it on one page, for a browser",
         "features": "the feature stores, for the next selection: --store",
     }.items():
         if (folder / name).exists():
             console.print(Text(f"  {folder / name}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
+    if not (folder / "report.html").exists():
+        console.print(f"one page for a browser: handpick report {folder}", soft_wrap=True)
 
 
 def _chosen_by(settings: Settings) -> str:

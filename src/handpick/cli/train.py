@@ -17,7 +17,7 @@ _LORA = "lora_"
 _HEADING = "Recipe (default: that of --recipe)"
 
 
-def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
+def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """A decorator: after its own, the command gets a flag for every setting of a recipe, in ``settings`` if given."""
 
     def with_flags(**flags: Any) -> None:
@@ -64,11 +64,11 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-_Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
-_Model = Annotated[
+Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
+Model = Annotated[
     str | None, typer.Option(help="Base model; default: the one the selection was made with.", metavar="DIR|NAME")
 ]
-_Recipe = Annotated[
+Recipe = Annotated[
     str,
     typer.Option(
         help="tis: 2 epochs, lr 2e-5, 128 a step; small: for models under 100M parameters.", metavar="auto|tis|small"
@@ -77,15 +77,15 @@ _Recipe = Annotated[
 
 
 @app.command()
-@_with_recipe
+@with_recipe
 def train(
-    selection: _Selection,
+    selection: Selection,
     settings: dict[str, Any],
-    model: _Model = None,
+    model: Model = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
     ] = None,
-    recipe: _Recipe = "auto",
+    recipe: Recipe = "auto",
 ) -> None:
     """Fine-tune a model on a selection. A run that is stopped goes on with the same command.
 
@@ -97,20 +97,20 @@ def train(
         from handpick.pipeline.train import run_train
 
         is_main = _speak_from_the_first_process()
-        folder = run_train(selection, model, out, recipe=_known_recipe(recipe), **settings)
+        folder = run_train(selection, model, out, recipe=known_recipe(recipe), **settings)
         if is_main:
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
 
 @app.command()
-@_with_recipe
+@with_recipe
 def export(
-    selection: _Selection,
+    selection: Selection,
     settings: dict[str, Any],
     to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory")],
     out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")],
-    model: _Model = None,
-    recipe: _Recipe = "auto",
+    model: Model = None,
+    recipe: Recipe = "auto",
 ) -> None:
     """Write a selection for another trainer, with the config that trains on it with the same template, mask and recipe.
 
@@ -122,11 +122,11 @@ def export(
         from handpick.training.export import TOOLS
 
         tool = look_up({name: name for name in TOOLS}, to, "export to")
-        config = run_export(selection, tool, out, model, recipe=_known_recipe(recipe), **settings)
+        config = run_export(selection, tool, out, model, recipe=known_recipe(recipe), **settings)
         typer.echo(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
 
 
-def _known_recipe(name: str) -> Any:
+def known_recipe(name: str) -> Any:
     from handpick.choices import look_up
     from handpick.pipeline.train import RECIPES
 

@@ -39,7 +39,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fin
             moments_file(path)
     if settings.checkpoints:
         return
-    warmup, _ = _warmup(settings)
+    warmup, _ = warmup_of(settings)
     if warmup is None and optimizer == "adam":
         raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
     record = settings.folder / "warmup" / _RECORD
@@ -54,7 +54,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fin
 
 def to_be_trained(settings: Settings) -> bool:
     """Whether ``find_checkpoints`` has training to do, or to finish."""
-    if settings.checkpoints or _warmup(settings)[0] is None:
+    if settings.checkpoints or warmup_of(settings)[0] is None:
         return False
     record = settings.folder / "warmup" / _RECORD
     return not record.exists() or "checkpoints" not in json.loads(record.read_text())
@@ -71,7 +71,7 @@ def find_checkpoints(
     """
     if settings.checkpoints:
         return _weighed([Path(path) for path in settings.checkpoints])
-    warmup, _ = _warmup(settings)
+    warmup, _ = warmup_of(settings)
     folder = settings.folder / "warmup"
     if warmup is None:
         return _weighed([_fresh_adapter(settings, folder, model)])
@@ -86,7 +86,7 @@ def find_checkpoints(
     return _weighed([folder / name for name in record["checkpoints"]])
 
 
-def _warmup(settings: Settings) -> tuple[WarmupSettings | None, str]:
+def warmup_of(settings: Settings) -> tuple[WarmupSettings | None, str]:
     """The warmup that the settings stand for, None for a fresh adapter; and its name."""
     if isinstance(settings.warmup, WarmupSettings):
         return settings.warmup, "own"
@@ -126,7 +126,7 @@ def _train(
         raise DataError("none of the records drawn for the warmup leaves a response to learn from")
     steps = math.ceil(len(sequences) / warmup.batch) * warmup.epochs
     say(
-        f"warmup ({_warmup(settings)[1]} settings): {len(sequences):,} examples × {warmup.epochs}, "
+        f"warmup ({warmup_of(settings)[1]} settings): {len(sequences):,} examples × {warmup.epochs}, "
         f"{steps} steps, LoRA rank {warmup.lora.rank}"
     )
     try:

@@ -48,7 +48,7 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
     column_of = {ids[row]: column for column, row in enumerate(compared.rows.tolist())}
     named = {str(folder): selection.ids, **subsets}
     columns = {name: _columns(name, own, column_of) for name, own in named.items()}
-    return _distances(compared, columns | _drawn(compared, len(selection), seed))
+    return distances_of(compared, columns | _drawn(compared, len(selection), seed))
 
 
 def measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int64]) -> dict[str, Distances] | None:
@@ -59,7 +59,7 @@ def measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int64
     if len(columns_B) > _MEASURED or len(columns_B) * compared.similarity.shape[0] > _PAIRS:
         return None
     try:
-        found = _distances(compared, {"selection": columns_B} | _drawn(compared, len(columns_B), settings.seed))
+        found = distances_of(compared, {"selection": columns_B} | _drawn(compared, len(columns_B), settings.seed))
     except HandpickError as error:  # the selection stands all the same
         say(f"no distances: {error}")
         return None
@@ -74,7 +74,7 @@ def _drawn(compared: Compared, count: int, seed: int) -> dict[str, NDArray[np.in
     return {f"random {count:,}": np.sort(order[:count])}
 
 
-def _distances(compared: Compared, columns: Mapping[str, NDArray[np.int64]]) -> dict[str, Distances]:
+def distances_of(compared: Compared, columns: Mapping[str, NDArray[np.int64]]) -> dict[str, Distances]:
     assert compared.candidates is not None
     assert compared.queries is not None  # what has features of candidates has the queries' too
     query_QE = _unit(compared.queries())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
@@ -14,6 +15,7 @@ from handpick.data.render import Renderer
 from handpick.distance import Distances
 from handpick.errors import SettingsError
 from handpick.methods import REPRESENTATIONS
+from handpick.model import device
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.compared import Compared, representation_of, set_aside
 from handpick.pipeline.features import Features, open_renderer
@@ -23,7 +25,7 @@ from handpick.pipeline.objective import Own
 from handpick.pipeline.ready import make_ready, open_data
 from handpick.pipeline.rows import RowStores
 from handpick.pipeline.within import within
-from handpick.progress import say
+from handpick.progress import say, timed
 from handpick.rewards import wrap
 from handpick.selection import Selection
 from handpick.settings import Settings, checked
@@ -123,9 +125,12 @@ def run_represent(settings: Settings) -> FeatureStore:
 def run_select(settings: Settings, own: Own | None = None) -> Run:
     """``select`` for settings that are already one object."""
     settings = resume_from_store(settings)
-    run, compared, columns_B = _choose(settings, own)
+    with timed() as seconds:
+        run, compared, columns_B = _choose(settings, own)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
+    cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
+    write_whole(settings.folder / "cost.json", json.dumps(cost, indent=1).encode())
     return replace(run, distances=measured(settings, compared, columns_B))  # last: the selection stands without
 
 

@@ -52,9 +52,9 @@ def run_train(
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     chosen = Path(selection)
-    model, out = _model_of(chosen, model), _out_of(chosen, out)
+    model, out = model_of(chosen, model), _out_of(chosen, out)
     used = recipe_for(model, recipe, settings)
-    with _opened(chosen, model, used.max_length, out) as data:
+    with opened(chosen, model, used.max_length, out) as data:
         steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
         say(
             f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
@@ -87,9 +87,9 @@ def run_export(
         HandpickError: of the kind that fits what is wrong.
     """
     chosen = Path(selection)
-    model = _model_of(chosen, model)
+    model = model_of(chosen, model)
     used = recipe_for(model, recipe, settings)
-    with _opened(chosen, model, used.max_length, Path(out)) as data:
+    with opened(chosen, model, used.max_length, Path(out)) as data:
         return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
 
 
@@ -115,7 +115,7 @@ def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> Finet
         raise SettingsError(f"{name}: {first['msg'].removeprefix('Input ')}, not {first['input']!r}") from error
 
 
-def _model_of(selection: Path, model: str | None) -> str:
+def model_of(selection: Path, model: str | None) -> str:
     found = model
     if found is None and selection.is_dir():
         found = Selection.open(selection).settings.get("model")
@@ -141,7 +141,7 @@ class _Data:
 
 
 @contextmanager
-def _opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
+def opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
     """The records of a selection, parsed for as long as it is open."""
     if selection.is_dir():
         if not len(Selection.open(selection)):

@@ -148,7 +148,7 @@ class ByRows:
     def _shape(self) -> Shape | None:
         """Of the model that reads; None where none is looked at, or it is a sentence encoder."""
         if isinstance(self._representation, HiddenStates | Perplexity | IFD):
-            return shape_of(self._representation._reader.model)
+            return shape_of(self._representation.reader.model)
         return None
 
     def _batches(self, items: Sequence[Any]) -> list[list[Any]]:

@@ -30,8 +30,7 @@ from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.objectives.preference import Pair
 from handpick.objectives.reward import Asked
-from handpick.pipeline.checkpoints import _warmup as warmup_of
-from handpick.pipeline.checkpoints import new_lora, to_be_trained
+from handpick.pipeline.checkpoints import new_lora, to_be_trained, warmup_of
 from handpick.pipeline.features import Features
 from handpick.pipeline.made_with import pool_store_path
 from handpick.plan import probe as probing
@@ -121,8 +120,10 @@ class ByGradients:
         dim = read_manifest(pool_store_path(self.settings)).dim if probe is None else probe.dim
         self.extent = (self.looked.usable, dim, n_checkpoints)
         if self.opened.query is not None:
-            is_there = probe is None or self._query_is_there()
-            found += self._query_there() if is_there else self._query(probe, n_checkpoints)
+            if probe is None or self._query_is_there():
+                found += self._query_there()
+            else:
+                found += self._query(probe, n_checkpoints)
         if probe is None:
             return [*found, *self._pool_there()]
         found += self._pool(probe, n_checkpoints, missing)

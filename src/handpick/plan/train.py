@@ -7,7 +7,7 @@ from typing import Any
 
 from handpick.errors import SettingsError
 from handpick.model import compute_dtype, load_base, padding_id
-from handpick.pipeline.train import Recipe, _model_of, _opened, recipe_for
+from handpick.pipeline.train import Recipe, model_of, opened, recipe_for
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Plan, Stage
 from handpick.plan.disk import adapter_bytes
@@ -31,13 +31,13 @@ def plan_train(
         HandpickError: what ``handpick train`` itself would raise before it starts.
     """
     chosen = Path(selection)
-    model = _model_of(chosen, model)
+    model = model_of(chosen, model)
     used = recipe_for(model, recipe, settings)
     if used.packing or used.adapter == "none":
         what = "packed rows" if used.packing else "training all weights"
         raise SettingsError(f"{what} cannot be planned, only an adapter trained on examples as they are: leave it out")
     began = probe.clock()
-    with tempfile.TemporaryDirectory() as scratch, _opened(chosen, model, used.max_length, Path(scratch)) as data:
+    with tempfile.TemporaryDirectory() as scratch, opened(chosen, model, used.max_length, Path(scratch)) as data:
         sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
     read = Stage(
         "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)

@@ -52,7 +52,8 @@ class RunFolder:
     """A finished selection. ``pool`` and ``queries`` are None where they cannot be read; ``missing`` says why.
 
     ``target_of`` has the name of the target of every query where there are several. ``set_aside`` counts the records
-    of pool and queries that could not be used. ``disk`` has the bytes of every part of the folder.
+    of pool and queries that could not be used. ``disk`` has the bytes of every part of the folder, ``seconds`` what the
+    parts of the last run took and the ``total``, ``machine`` what it ran on; both are empty of an older handpick.
     """
 
     path: Path
@@ -67,6 +68,8 @@ class RunFolder:
     distances: dict[str, dict[str, Any]]
     set_aside: dict[str, int]
     disk: dict[str, int]
+    seconds: dict[str, float]
+    machine: str
 
 
 def open_run(folder: Path) -> RunFolder:
@@ -77,6 +80,7 @@ def open_run(folder: Path) -> RunFolder:
         SettingsError: its settings cannot be read.
     """
     selection = Selection.open(folder)
+    cost = _json(folder / "cost.json")
     if not len(selection):
         raise StoreError(f"the selection in {folder} is empty, so there is nothing to report; select again")
     settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
@@ -100,6 +104,8 @@ def open_run(folder: Path) -> RunFolder:
         distances=_json(folder / "distances.json"),
         set_aside={name: _lines(folder / file) for name, file in _QUARANTINES.items()},
         disk=_disk(folder),
+        seconds=cost.get("seconds", {}),
+        machine=f"{cost['device']}, {cost['threads']} threads" if cost else "",
     )
 
 

@@ -56,7 +56,7 @@ class HiddenStates:
     """
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
 
     @property
     def dim(self) -> int:
@@ -65,13 +65,13 @@ class HiddenStates:
         Raises:
             ModelError: as ``Reader.model``.
         """
-        return int(self._reader.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
+        return int(self.reader.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
 
     def space(self) -> Fingerprint:
-        return {"representation": "rds+", **self._reader.space}
+        return {"representation": "rds+", **self.reader.space}
 
     def build(self) -> Fingerprint:
-        return self._reader.build
+        return self.reader.build
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """The tokens of every conversation; refused is one without any text, or that the template refuses."""
@@ -80,10 +80,10 @@ class HiddenStates:
     def _tokens(self, example: Example) -> Rendered:
         if not any(message.content.strip() for message in example.messages):
             raise DataError("no turn with any text")
-        renderer = self._reader.renderer
+        renderer = self.reader.renderer
         text = renderer.text(example.messages)
         all_ids: list[int] = renderer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        ids = all_ids[: self._reader.max_length]
+        ids = all_ids[: self.reader.max_length]
         return Rendered(ids, [IGNORED] * len(ids), len(all_ids))
 
     def encode(
@@ -95,7 +95,7 @@ class HiddenStates:
             ModelError: as ``Reader.model``.
         """
         rows_NH = np.empty((len(items), self.dim), dtype=np.float32)
-        for members, batch in self._reader.batches(items):
-            rows_NH[members] = weighted_states(self._reader.model, batch).numpy()
+        for members, batch in self.reader.batches(items):
+            rows_NH[members] = weighted_states(self.reader.model, batch).numpy()
             advance(len(members))
         return rows_NH

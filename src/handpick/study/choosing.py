@@ -175,6 +175,11 @@ class Chooser:
         checkpoints = [str(folder / path) for path in made["checkpoints"]]
         return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto"})
 
+    def takes_losses(self, method: str) -> bool:
+        """Whether a method looks at the model's loss of every candidate, and so passes over what has none."""
+        settings = self._study.method(method, {"query": ["…"]})
+        return settings.used_representation in (*_GRADIENTS, "perplexity", "ifd")
+
     def _settings(self, method: str, model: Model, target: str, seed: int) -> Settings:
         kind = REPRESENTATIONS[self._study.method(method, {"query": ["…"]}).used_representation]
         given: dict[str, Any] = {"model": model.path}

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from handpick.fingerprint import digest
-from handpick.pipeline.measured import _columns, _distances
+from handpick.pipeline.measured import distances_of
 from handpick.pipeline.ready import make_ready
 from handpick.settings import Settings
 from handpick.store.files import write_whole
@@ -38,13 +40,16 @@ def read_distances(folder: Path) -> Found:
 def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Path) -> Found:
     """Measure what ``folder`` does not have yet, and keep it there.
 
+    What has no features counts as not chosen: nothing is left of it to train on either. A subset without any is left
+    out.
+
     Args:
         settings: of a selection by these features, for these queries.
         subsets: ids by the subset's name.
         folder: of the step.
 
     Raises:
-        HandpickError: as ``run_select``, or an id has no features.
+        HandpickError: as ``run_select``.
     """
     there = read_distances(folder)
     missing = {name: ids for name, ids in subsets.items() if name not in there}
@@ -53,9 +58,9 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     ready = make_ready(settings.model_copy(update={"budget": "1"}), None)
     ids = ready.pool.ids()
     column_of = {ids[row]: column for column, row in enumerate(ready.compared.rows.tolist())}
-    columns = {name: _columns(name, own, column_of) for name, own in missing.items()}
-    found = _distances(ready.compared, columns)
-    there |= {name: {each: float(getattr(found[name], each)) for each in NAMES} for name in missing}
+    columns = {name: np.array([column_of[i] for i in own if i in column_of]) for name, own in missing.items()}
+    found = distances_of(ready.compared, {name: own for name, own in columns.items() if len(own)})
+    there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / _FILE, json.dumps(there, indent=1).encode())
     return there

@@ -1,5 +1,6 @@
 """A study from settings to results: what is made already is found by its name, the rest is done, failures are told."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,16 +17,18 @@ from handpick.model import compute_dtype, load_tokenizer, model_fingerprint, pos
 from handpick.objectives.next_token import NextToken
 from handpick.pipeline.train import recipe_for
 from handpick.progress import progress, say
+from handpick.store.manifest import contents_of
 from handpick.study.cells import FULL, ZERO_SHOT, Cell, Results
 from handpick.study.choosing import Choice, Chooser, Model, prefix_holds
 from handpick.study.distances import LARGEST, can_measure, measure, read_distances, subset_name
 from handpick.study.grid import Place, budgets_of, grid, quantile_of
 from handpick.study.settings import StudySettings
-from handpick.study.steps import Steps, step_name
+from handpick.study.steps import Steps, finish_step, step_name
 from handpick.study.trained import Job, Measuring, evaluation_of, free_memory, reason_of, worked
 from handpick.training.settings import FinetuneSettings
 
 RESULTS_FILE = "results.json"
+_READ = 1024  # records that are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +201,52 @@ class Study:
 
     # choosing
 
+    def _unusable_ids(self, model: Model) -> set[str]:
+        """The pool's records that leave this model no response to learn from, found once and kept.
+
+        Methods that do not read with the model choose them too; their places go to what they choose next, so that every
+        method teaches as many examples.
+        """
+        if model.name not in self._unusable_of:
+            length = self._recipes[model.name].max_length
+            inputs: dict[str, Any] = {
+                "pool": contents_of(self.pool.files), "max_length": length,
+                "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+            }  # fmt: skip
+            name = step_name("usable", inputs)
+            made = self.steps.made(name)
+            if made is None:
+                made = {"unusable": self._refused(model, length)}
+                finish_step(self.steps.path(name), inputs, made)
+            self._unusable_of[model.name] = set(made["unusable"])
+        return self._unusable_of[model.name]
+
     @cached_property
-    def _largest(self) -> int | None:
+    def _unusable_of(self) -> dict[str, set[str]]:
+        return {}
+
+    def _refused(self, model: Model, length: int) -> list[str]:
+        refused: list[str] = []
+        prepare = NextToken(model.renderer, length).prepare
+        with progress("pool", total=len(self.pool)) as advance:
+            for start in range(0, len(self.pool), _READ):
+                examples = self.pool.examples(start, start + _READ)
+                refused += [example.id for example, _ in prepare(examples).refused]
+                advance(len(examples))
+        return refused
+
+    def _enough(self, place: Place, budget: int) -> int:
+        """How many to choose so that ``budget`` can be trained on: where a method does not take losses, some more."""
+        model = self.models[place.model]
+        usable = len(self.pool) - len(self._unusable_ids(model))
+        if usable == len(self.pool) or self._chooser.takes_losses(place.method):
+            return budget
+        return min(len(self.pool), math.ceil(1.1 * budget * len(self.pool) / usable) + 10)
+
+    def _largest(self, model: Model) -> int:
         """Of the budgets that the pool has enough examples for."""
-        return max((b for b in budgets_of(self.settings, self.pool) if b <= len(self.pool)), default=None)
+        usable = len(self.pool) - len(self._unusable_ids(model))
+        return max(b for b in budgets_of(self.settings, self.pool) if b <= usable)
 
     def _choice(self, place: Place) -> Choice | None:
         """What a cell's examples come from; None where it has none of its own, or it cannot be had."""
@@ -212,15 +257,18 @@ class Study:
             self._found.reasons.setdefault(place, reason)
         if reason is not None or place.method in (ZERO_SHOT, FULL) or place in self._found.reasons:
             return None
-        if place.quantile is None and place.budget is not None and place.budget > len(self.pool):
-            self._found.reasons[place] = f"the pool has {len(self.pool):,} examples, and the budget is {place.budget:,}"
+        model = self.models[place.model]
+        usable = len(self.pool) - len(self._unusable_ids(model))
+        if place.quantile is None and place.budget is not None and place.budget > usable:
+            self._found.reasons[place] = f"the budget is {place.budget:,}, and {usable:,} of the pool can be trained on"
             return None
-        budget = None if place.quantile is not None else self._largest
+        budget = None if place.quantile is not None else self._enough(place, self._largest(model))
         try:
-            ask = (place.method, self.models[place.model], place.target, self.targets[place.target].query)
+            ask = (place.method, model, place.target, self.targets[place.target].query)
             choice = self._chooser.choice(*ask, budget, place.seed)
             if budget is not None and not prefix_holds(choice.settings):
-                choice = self._chooser.choice(*ask, place.budget, place.seed)
+                assert place.budget is not None  # no quantile
+                choice = self._chooser.choice(*ask, self._enough(place, place.budget), place.seed)
         except Exception as error:
             self._found.reasons[place] = reason_of(error)
             return None
@@ -260,14 +308,18 @@ class Study:
 
     def _ids(self, place: Place) -> list[str] | None:
         """What a cell is trained on; None where that is not chosen."""
+        if ("model", place.model) in self._unusable:
+            return None
+        unusable = self._unusable_ids(self.models[place.model])
         if place.method == FULL:
-            return self.pool.ids()
+            return [example_id for example_id in self.pool.ids() if example_id not in unusable]
         choice = self._choice(place)
         ids = None if choice is None else self._found.ids.get(choice.name)
         if ids is None and choice is not None and (ids := self._chooser.chosen(choice)) is not None:
             self._found.ids[choice.name] = ids
         if ids is None:
             return None
+        ids = [example_id for example_id in ids if example_id not in unusable]
         if place.quantile is not None:
             assert self.settings.quantiles is not None
             return quantile_of(ids, self.settings.quantiles.bins, place.quantile, self.settings.quantiles.each)

@@ -12,7 +12,7 @@ from handpick.evaluation.task import TaskSettings
 from handpick.methods import METHODS
 from handpick.pipeline.train import Recipe
 from handpick.settings import Paths, Settings, checked
-from handpick.study.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT
+from handpick.study.cells import FULL, LONGEST, RANDOM, ZERO_SHOT
 
 Baseline = Literal["zero-shot", "random", "full", "longest"]
 _OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", "split")
@@ -82,7 +82,7 @@ class StudySettings(BaseModel):
     budgets: list[int | str] = Field(min_length=1, description="examples, or a percent of the pool")
     seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field([0, 1, 2], min_length=1, description="of training")
     draws: int = Field(10, ge=1, description="random draws, each trained on once")
-    baselines: list[Baseline] = Field(list(BASELINES), description="all of them unless taken out")
+    baselines: list[Baseline] = Field(["zero-shot", "random", "full", "longest"], description="all unless taken out")
     quantiles: QuantileSettings | None = Field(None, description="experiment 1 of TIS as well")
     recipe: Recipe = Field("auto", description="of training: tis, or small for models under 100M parameters")
     train: dict[str, Any] = Field({}, description="settings that replace the recipe's")

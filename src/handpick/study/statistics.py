@@ -198,8 +198,13 @@ def distance_correlation(cells: Iterable[Cell], metric: str, distance: str | Non
     points: dict[tuple[str, str, int | None, str, str], list[_Point]] = defaultdict(list)
     for features, name in kinds:
         if distance in (None, name):
-            for place, point in _points(cells, partial(_distance_and_value, metric, features, name)):
-                points[place.model, place.target, place.budget, features, name].append(point)
+            found = _at_places(cells, partial(_distance_and_value, metric, features, name))
+            for place, at_seed in found.items():
+                values_at: dict[float, list[float]] = defaultdict(list)  # every random draw is a choice of its own
+                for x, y in at_seed.values():
+                    values_at[x].append(y)
+                own = [(x, fmean(values)) for x, values in values_at.items()]
+                points[place.model, place.target, place.budget, features, name] += own
     return [
         _correlation(own, Correlation(model, target, len(own), budget=budget, features=features, distance=name))
         for (model, target, budget, features, name), own in points.items()

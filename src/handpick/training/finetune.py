@@ -209,6 +209,8 @@ def _trainer(
 
     rows = rows_of(sequences, pad_id, settings.max_length if settings.packing else None)
     lengths = lengths_of(rows, "input_ids")[:-1]
+    if len(lengths) <= settings.batch and settings.epochs == 1:
+        arguments.warmup_steps = 0  # the only step would have a learning rate of zero, and teach nothing
     n_processes = arguments.world_size
     fill_to = arguments.per_device_train_batch_size * n_processes if n_processes > 1 else 1
 

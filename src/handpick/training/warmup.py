@@ -153,17 +153,18 @@ def train(
     sparing: dict[str, Any] = {}  # named only where it is wanted: transformers renames it in its next version
     if gradient_checkpointing:
         sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    steps = -(-len(sequences) // settings.batch) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(out), per_device_train_batch_size=micro,
         gradient_accumulation_steps=settings.batch // micro, num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate, lr_scheduler_type="linear", warmup_steps=settings.warmup_ratio,
+        learning_rate=settings.learning_rate, lr_scheduler_type="linear",
+        warmup_steps=settings.warmup_ratio if steps > 1 else 0,  # an only step would have a learning rate of zero
         weight_decay=0.0, optim="adamw_torch", seed=seed, data_seed=seed, save_strategy="epoch",
         logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
         use_cpu=device().type == "cpu", bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
         dataloader_pin_memory=device().type == "cuda", **sparing,
     )  # fmt: skip
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
-    steps = -(-len(sequences) // settings.batch) * settings.epochs
     last = get_last_checkpoint(str(out))
     with progress(what, total=steps, done=_step(Path(last)) if last else 0) as advance:
         trainer = SortedTrainer(

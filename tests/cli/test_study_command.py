@@ -1,0 +1,70 @@
+"""``handpick study`` on the shipped model: the real small thing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import handpick.cli.study  # noqa: F401
+from handpick import embedded
+from handpick.cli import app
+from tests.conftest import records, write_jsonl
+
+
+@pytest.fixture
+def config(tmp_path: Path, pool_records: list[dict[str, Any]]) -> Path:
+    """A study of two targets with a budget of eight, on the shipped model."""
+    write_jsonl(tmp_path / "pool.jsonl", pool_records[:40])
+    targets = {}
+    for target in ("gsm8k", "mbpp"):
+        found = records(embedded.target_path(target), 8)
+        write_jsonl(tmp_path / f"{target}-dev.jsonl", found[:4])
+        write_jsonl(tmp_path / f"{target}-test.jsonl", found[4:])
+        targets[target] = {
+            "query": str(tmp_path / f"{target}-dev.jsonl"),
+            "test": str(tmp_path / f"{target}-test.jsonl"),
+        }
+    path = tmp_path / "study.yaml"
+    study = {
+        "name": "small", "out": str(tmp_path / "out"), "pool": str(tmp_path / "pool.jsonl"),
+        "models": {"shipped": str(embedded.model_path())}, "targets": targets, "methods": ["bm25"], "budgets": [8],
+        "seeds": 1, "draws": 1, "baselines": ["zero-shot", "random", "longest"], "max_length": 256,
+        "train": {"epochs": 2, "batch": 4},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def test_a_study_of_the_shipped_model_from_the_command_line(config: Path) -> None:
+    before = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
+    assert before.exit_code == 0, before.output
+    assert "training: 0 of 6 done" in before.output
+    ran = CliRunner().invoke(app, ["study", str(config)])
+    assert ran.exit_code == 0, ran.output
+    assert "8 of 8 cells done, 0 failed" in ran.output
+    cells = json.loads((config.parent / "out" / "results.json").read_text())["cells"]
+    assert {cell["method"] for cell in cells} == {"zero-shot", "bm25", "random", "longest"}
+    for target in ("gsm8k", "mbpp"):
+        loss = {cell["method"]: cell["metrics"]["loss"] for cell in cells if cell["target"] == target}
+        assert len(set(loss.values())) == 4
+    after = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
+    assert "to do" not in after.output
+
+
+def test_failed_cells_are_counted_and_the_exit_says_so(config: Path) -> None:
+    study = yaml.safe_load(config.read_text())
+    study |= {"budgets": [400], "baselines": ["random"], "methods": []}
+    config.write_text(yaml.safe_dump(study))
+    ran = CliRunner().invoke(app, ["study", str(config)])
+    assert ran.exit_code == 1
+    assert "0 of 2 cells done, 2 failed" in ran.output
+
+
+def test_a_mistake_is_one_line(config: Path) -> None:
+    config.write_text(config.read_text() + "budget: 3\n")
+    ran = CliRunner().invoke(app, ["study", str(config)])
+    assert ran.exit_code == 2
+    assert "no setting budget" in ran.output

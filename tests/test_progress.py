@@ -1,0 +1,28 @@
+"""What a bar took is kept by who wants to know it."""
+
+import time
+
+import pytest
+
+from handpick.progress import progress, timed
+
+
+def test_seconds_go_by_what_had_a_bar_and_the_whole() -> None:
+    with timed() as seconds:
+        for _ in range(2):
+            with progress("features", total=1) as advance:
+                time.sleep(0.02)
+                advance(1)
+        time.sleep(0.02)
+    assert list(seconds) == ["features", "total"]
+    assert 0.04 <= seconds["features"] <= seconds["total"] - 0.02
+
+
+def test_clocks_may_stand_inside_each_other_and_stop_on_an_error() -> None:
+    with timed() as outer:
+        with pytest.raises(ZeroDivisionError), timed() as inner:
+            raise ZeroDivisionError
+        with progress("after", total=1):
+            pass
+    assert list(inner) == ["total"]
+    assert list(outer) == ["after", "total"]
