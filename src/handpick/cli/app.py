@@ -11,6 +11,14 @@ from handpick.cli.plainly import plainly
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings import Constraints, Settings
 
+# the headings of the commands in the help
+CHOOSE, LOOK, TRAIN, BEFORE = (
+    "Choose",
+    "Look at what was chosen",
+    "Train and measure",
+    "What there is, and what it costs",
+)
+
 app = typer.Typer(
     name="handpick",
     help="Choose, from a large pool of instruction data, the few examples that teach a language model a task.",
@@ -20,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True, rich_markup_mode="rich")
-app.add_typer(store_app, name="store")
+app.add_typer(store_app, name="store", rich_help_panel=BEFORE)
 
 REPRESENT = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
@@ -46,7 +54,7 @@ _DOCTOR = [
 ]  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=CHOOSE)
 @takes(SELECT)
 def select(settings: dict[str, Any]) -> None:
     """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
@@ -59,7 +67,7 @@ def select(settings: dict[str, Any]) -> None:
         _select(checked(settings, where="--"))
 
 
-@app.command()
+@app.command(rich_help_panel=CHOOSE)
 @takes(REPRESENT)
 def represent(settings: dict[str, Any]) -> None:
     """Build the feature store of a pool alone; `select --store` starts from it."""
@@ -74,7 +82,7 @@ def represent(settings: dict[str, Any]) -> None:
         typer.echo(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
 @takes(_DOCTOR)
 def doctor(settings: dict[str, Any]) -> None:
     """Check, on a few examples, that gradients are right on this model, data and machine, and how fast.
@@ -96,7 +104,7 @@ def doctor(settings: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=CHOOSE)
 def run(
     config: Annotated[Path, typer.Argument(help="A YAML file of settings, such as the settings.yaml of a run.")],
 ) -> None:
@@ -105,7 +113,7 @@ def run(
         _select(Settings.from_yaml(config))
 
 
-@app.command()
+@app.command(rich_help_panel=CHOOSE)
 def demo(
     target: Annotated[str, typer.Option(help="What to choose for: gsm8k, boolq or mbpp.")] = "gsm8k",
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.")] = None,
@@ -128,7 +136,7 @@ def demo(
         )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes([name for name in SELECT if name not in _OF_CHOICE])
 def similarity(settings: dict[str, Any]) -> None:
     """Compute the similarity of every query to every example, and write it down with the ids of rows and columns.
@@ -144,7 +152,7 @@ def similarity(settings: dict[str, Any]) -> None:
         show_similarity(run_similarity(checked(settings, where="--")))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def diff(
     a: Annotated[Path, typer.Argument(help="The folder of a selection.")],
     b: Annotated[Path, typer.Argument(help="The folder of another.")],
@@ -158,7 +166,7 @@ def diff(
         show_comparison(compare(Selection.open(a), Selection.open(b)), str(a), str(b))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def distance(
     run: Annotated[Path, typer.Argument(help="The folder of a selection.")],
     subset: Annotated[
@@ -174,7 +182,7 @@ def distance(
         show_distances(run_distance(run, {str(path): ids_of(path) for path in subset or []}, seed))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def overlap(
     pool: Annotated[list[str], typer.Option(help="File to look through; several.", metavar="FILE")],
     test: Annotated[list[str], typer.Option(help="Test set; several.", metavar="FILE")],
@@ -192,7 +200,7 @@ def overlap(
         show_overlap(run_overlap(pool, test, out, threshold), out)
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
 def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md has them.")] = False,
 ) -> None:

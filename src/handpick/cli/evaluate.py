@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handpick.cli.app import app
+from handpick.cli.app import TRAIN, app
 from handpick.cli.plainly import plainly
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _HOW, _ANSWERS, _VERSUS, _HARNESS = "How", "Answers", "Against another model, an
 Strings = list[str] | None
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def evaluate(
     model: Annotated[str, typer.Option(help="Base model, fine-tuned model's folder or adapter's.", metavar="DIR|NAME")],
     target: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handpick.cli.app import REPRESENT, SELECT, app
+from handpick.cli.app import BEFORE, REPRESENT, SELECT, app
 from handpick.cli.options import takes
 from handpick.cli.plainly import plainly
 from handpick.cli.train import Model, Recipe, Selection, known_recipe, with_recipe
@@ -21,7 +21,7 @@ plan_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-app.add_typer(plan_app, name="plan")
+app.add_typer(plan_app, name="plan", rich_help_panel=BEFORE)
 
 _JSON = Annotated[bool, typer.Option("--json", help="For machines: bytes, seconds, operations.")]
 _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)]

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from handpick.cli.app import app
+from handpick.cli.app import LOOK, app
 from handpick.cli.plainly import plainly
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     folder: Annotated[
         Path, typer.Argument(help="The folder of a selection or of a study; with --published, of the numbers.")

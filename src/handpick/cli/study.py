@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from handpick.cli.app import app
+from handpick.cli.app import TRAIN, app
 from handpick.cli.plainly import plainly
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def study(
     config: Annotated[Path, typer.Argument(help="A YAML file: pool, models, targets, methods, budgets, seeds.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the steps, done and to do, and do none.")] = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from handpick.cli.app import app
+from handpick.cli.app import TRAIN, app
 from handpick.cli.plainly import plainly
 from handpick.training.settings import FinetuneSettings, LoraSettings
 
@@ -76,7 +76,7 @@ Recipe = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 @with_recipe
 def train(
     selection: Selection,
@@ -102,7 +102,7 @@ def train(
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 @with_recipe
 def export(
     selection: Selection,
