@@ -37,7 +37,9 @@ class TaskSettings(BaseModel):
     metrics: Texts = Field(["loss"], min_length=1, description="loss, choice-likelihood, pass@K, ifeval or a reward")
     choices: Texts = Field([], description="choice-likelihood: the answers to choose from, where records have none")
     example_field: str | None = Field(None, description="field that repetitions of one example share")
-    subtask_field: str | None = Field("subtask", description="field that names a record's subtask")
+    subtask_field: str | None = Field(
+        "subtask", description="field that names a record's subtask; one of another name must be there"
+    )
     limit: int | None = Field(None, ge=1, description="a fixed random sample of so many records")
     max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
     stop: Texts = Field([], description="texts that end an answer")
@@ -130,8 +132,9 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     else:
         example_R = [_field(record, settings.example_field, e.id) for record, e in zip(records, examples, strict=True)]
     field, subtask_R = settings.subtask_field, None
-    asked_for = "subtask_field" in settings.model_fields_set and field is not None
-    if field is not None and (asked_for or any(record.get(field) is not None for record in records)):
+    # by its value, not by whether it was said: settings that were written down and read back mean the same
+    own = field != TaskSettings.model_fields["subtask_field"].default
+    if field is not None and (own or any(record.get(field) is not None for record in records)):
         subtask_R = [_field(record, field, e.id) for record, e in zip(records, examples, strict=True)]
     contents = digest([file.sha256 for file in pool.files])
     return Task(name, settings, examples, records, example_R, subtask_R, contents)
