@@ -18,7 +18,8 @@ demo: $(VENV)/.installed ## choose 100 examples for a target with the embedded m
 	@$(BIN)/handpick demo $(if $(TARGET),--target $(TARGET))
 
 test: $(VENV)/.installed-dev ## run the tests (less slow, GPU and network ones), with the coverage of src
-	$(BIN)/python -m pytest -rs -m "not slow and not gpu and not network" --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -rs \
+		-m "not slow and not gpu and not network" --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev ## ruff (lint, format) and mypy in strict mode
 	$(BIN)/ruff check .

@@ -214,7 +214,7 @@ def test_a_run_that_dies_while_parsing_leaves_nothing_that_counts(
     assert open_pool(file).ids() == ["1", "2"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"[]", b"{\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n", b"[]", b"{\n", gzip.compress(b"", mtime=0)])
 def test_empty_pool(tmp_path: Path, open_pool: OpenPool, content: bytes) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(content)
