@@ -52,3 +52,13 @@ def timed() -> Iterator[dict[str, float]]:
 def say(text: str) -> None:
     """One line to the person who is watching."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def quiet_libraries() -> None:
+    """Errors alone from transformers, and no bars but ours."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

@@ -4,6 +4,7 @@ It is checked before any work starts and written beside the results, so that a r
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -240,15 +241,24 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(loaded, dict):
-            raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
-        return checked(loaded, where=str(path))
+        return checked(read_yaml(path), where=str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """What a file of settings holds, unchecked.
+
+    Raises:
+        SettingsError: there is no such file, or it is no YAML mapping.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
+    return loaded
 
 
 def checked(values: dict[str, Any], where: str = "") -> Settings:
@@ -264,19 +274,31 @@ def checked(values: dict[str, Any], where: str = "") -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise SettingsError(_complaint(error, where)) from error
+        fields = {"": Settings.model_fields, "warmup": WarmupSettings.model_fields}
+        raise SettingsError(complaint(error, where, fields, see="handpick select --help")) from error
 
 
-def _complaint(error: ValidationError, where: str) -> str:
+def complaint(error: ValidationError, where: str, fields: Mapping[str, Iterable[str]], *, see: str) -> str:
+    """One sentence of pydantic's complaint.
+
+    Args:
+        error: what pydantic says.
+        where: what the settings came from; "--" for flags.
+        fields: names that there are: under "", and under a setting's name where it has settings of its own.
+        see: the command that tells what there is.
+    """
     errors = error.errors()
     # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
-    first = max((e for e in errors if e["loc"][0] == errors[0]["loc"][0]), key=lambda e: len(e["loc"]))
-    path = [str(part) for part in first["loc"] if re.fullmatch(r"[a-z_]+|\d+", str(part))]  # less the types' names
+    first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
+    path = [str(part) for part in first["loc"] if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))]  # no types
     name = f"--{path[0].replace('_', '-')}" if where == "--" else ".".join(path)
     before = f"{where}: " if where not in ("", "--") else ""
     if first["type"] == "extra_forbidden":
-        close = get_close_matches(path[-1], (WarmupSettings if path[0] == "warmup" else Settings).model_fields, n=1)
+        known = fields.get(path[0], fields[""]) if len(path) > 1 else fields[""]
+        close = get_close_matches(path[-1], list(known), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"{before}there is no setting {name!r}{hint}; see `handpick select --help`"
+        return f"{before}there is no setting {name!r}{hint}; see `{see}`"
+    if first["type"] == "missing":
+        return f"{before}{name} is missing"
     wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return f"{before}{name} {wrong}, not {first['input']!r}"

@@ -31,7 +31,7 @@ def flags(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["", "select", "represent"])
+@pytest.mark.parametrize("command", ["", "select", "represent", "evaluate", "study"])
 def test_help(command: str) -> None:
     shown = plan(*command.split(), "--help")
     assert shown.exit_code == 0
@@ -60,6 +60,32 @@ def test_represent_has_no_choice(flags: list[object]) -> None:
     assert [stage["name"] for stage in found["stages"]] == ["read and parse", "pool features"]
 
 
+def test_evaluate_takes_its_own_flags(flags: list[object], tiny_model: Path, tmp_path: Path) -> None:
+    file = flags[flags.index("--query") + 1]
+    given = ("--model", tiny_model, "--target", f"mine={file}", "--metric", "loss", "--limit", 1, "--out", tmp_path)
+    found = json.loads(plan("evaluate", *given, "--max-length", 256, "--probe", 1, "--json").stdout)
+    assert [(stage["name"], stage["examples"]) for stage in found["stages"]][2:] == [("loss, mine", 1)]
+    shown = plan("evaluate", "--model", tiny_model)
+    assert shown.exit_code == 2
+    assert "nothing to measure" in shown.stderr
+
+
+def test_a_study_is_planned_from_its_file(flags: list[object], tiny_model: Path, tmp_path: Path) -> None:
+    pool, query = (str(flags[flags.index(name) + 1]) for name in ("--pool", "--query"))
+    study = {
+        "out": str(tmp_path / "out"), "pool": pool, "models": str(tiny_model), "budgets": [4], "recipe": "small",
+        "targets": {"mine": {"query": query, "test": query}}, "methods": [], "baselines": ["random"], "draws": 1,
+        "max_length": 256,
+    }  # fmt: skip
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(study))
+    shown = plan("study", path, "--probe", 1)
+    assert shown.exit_code == 0, shown.output
+    assert "fine-tuning on 4" in shown.stdout
+    assert "…" not in shown.stdout
+    assert max(map(len, shown.stdout.split("total")[0].splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -80,7 +106,7 @@ def test_an_interrupted_probe_is_one_line(flags: list[object], monkeypatch: pyte
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("handpick.plan.gradients.timed", interrupt)
+    monkeypatch.setattr("handpick.plan.engine.timed", interrupt)
     shown = plan("select", *flags)
     assert shown.exit_code == 130
     assert len(shown.stderr.strip().splitlines()) == 1

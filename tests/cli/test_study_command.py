@@ -41,7 +41,7 @@ def config(tmp_path: Path, pool_records: list[dict[str, Any]]) -> Path:
 def test_a_study_of_the_shipped_model_from_the_command_line(config: Path) -> None:
     before = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
     assert before.exit_code == 0, before.output
-    assert "training: 0 of 6 done" in before.output
+    assert "training: 0 of 4 done" in before.output
     ran = CliRunner().invoke(app, ["study", str(config)])
     assert ran.exit_code == 0, ran.output
     assert "8 of 8 cells done, 0 failed" in ran.output
@@ -67,4 +67,4 @@ def test_a_mistake_is_one_line(config: Path) -> None:
     config.write_text(config.read_text() + "budget: 3\n")
     ran = CliRunner().invoke(app, ["study", str(config)])
     assert ran.exit_code == 2
-    assert "no setting budget" in ran.output
+    assert "no setting 'budget'" in ran.output

@@ -80,18 +80,6 @@ def test_of_training() -> None:
     assert shape_of(model).gradient(LENGTHS, sum(LENGTHS)) == pytest.approx(counted(step), rel=0.1)
 
 
-def test_training_all_weights_takes_half_as_much_again() -> None:
-    model = base_model("llama", changed=DEEP).requires_grad_(True)
-    made = batch()
-
-    def step() -> None:
-        model(input_ids=made.input_ids_BT, labels=made.labels_BT, use_cache=False).loss.backward()
-
-    seen = counted(step)
-    said = shape_of(model).whole_gradient(LENGTHS, sum(LENGTHS))
-    assert said == pytest.approx(seen, rel=0.1)
-
-
 def test_a_quantized_or_packed_weight_counts_as_its_layer() -> None:
     """What a layer multiplies by, whatever its weight is stored as."""
     model = base_model("llama")

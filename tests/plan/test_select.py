@@ -110,7 +110,8 @@ def test_disk_is_what_the_run_writes(planned: tuple[Plan, Settings, list[str]], 
 def test_what_is_there_costs_nothing(
     planned: tuple[Plan, Settings, list[str]], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handpick.plan.gradients.load_base", lambda *_: pytest.fail("a model was loaded"))
+    for module in ("engine", "warmup"):
+        monkeypatch.setattr(f"handpick.plan.{module}.load_base", lambda *_: pytest.fail("a model was loaded"))
     plan = plan_select(planned[1], QUICK)
     assert [stage.name for stage in plan.stages if stage.there] == [
         "read and parse", "warmup", "query features", "pool features",

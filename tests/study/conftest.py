@@ -7,10 +7,21 @@ from typing import Any
 import pytest
 
 from handpick import embedded
+from handpick.study.cells import Cell, Results
 from handpick.study.settings import StudySettings
 from tests.conftest import records, write_jsonl
 
 Ask = Callable[..., StudySettings]
+
+
+def numbers(results: Results) -> list[dict[str, Any]]:
+    """All of the cells but the clock's."""
+    return [cell.model_dump(exclude={"seconds"}) for cell in results.cells]
+
+
+def only(results: Results, **wanted: Any) -> list[Cell]:
+    """The cells that have these values."""
+    return [cell for cell in results.cells if all(getattr(cell, name) == value for name, value in wanted.items())]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from tests.study.conftest import Ask
 
 
 def test_the_grid_has_every_cell_once_and_those_that_decide_first(ask: Ask) -> None:
-    places = Study(ask(baselines=["full", "zero-shot", "random"], draws=3)).places
+    places = Study(ask(baselines=["full", "zero-shot", "random"], draws=3)).opened.places
     assert len(set(places)) == len(places) == 2 * (1 + 2 * (2 + 3) + 1)  # targets × (zero-shot, budgets × …, full)
     assert [place.method for place in places[:2]] == ["zero-shot"] * 2
     assert [place.method for place in places[-2:]] == ["full"] * 2
@@ -20,7 +20,7 @@ def test_the_grid_has_every_cell_once_and_those_that_decide_first(ask: Ask) -> N
 def test_quantiles_are_of_one_method_a_representation(ask: Ask) -> None:
     methods = {"less": {}, "less-rr": {}, "gradient-rr": {}, "bm25": {}, "longest": {}}
     study = Study(ask(methods=methods, quantiles={"bins": 3, "each": 2}))
-    cells = [place for place in study.places if place.quantile is not None]
+    cells = [place for place in study.opened.places if place.quantile is not None]
     assert list(dict.fromkeys(place.method for place in cells)) == ["less", "gradient-rr", "bm25"]
     assert {(place.budget, place.quantile) for place in cells} == {(2, 0), (2, 1), (2, 2)}
 

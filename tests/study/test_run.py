@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -22,13 +25,13 @@ from handpick.objectives.next_token import NextToken
 from handpick.pipeline.train import recipe_for
 from handpick.selection import Selection
 from handpick.study import run as module
-from handpick.study.cells import Cell, Results
+from handpick.study.cells import Results
 from handpick.study.run import plan_steps, run_study
 from handpick.study.settings import StudySettings
 from handpick.study.trained import reason_of
 from handpick.training.finetune import finetune, load_finetuned
 from tests.conftest import write_jsonl
-from tests.study.conftest import Ask
+from tests.study.conftest import Ask, numbers, only
 
 
 def steps_of(settings: StudySettings) -> dict[str, int]:
@@ -36,15 +39,16 @@ def steps_of(settings: StudySettings) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in (settings.folder / "steps").glob("*/step.json")}
 
 
-def numbers(results: Results) -> list[dict[str, Any]]:
-    """All of the cells but the clock's."""
-    return [cell.model_dump(exclude={"seconds"}) for cell in results.cells]
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As a study's workers have it: another number of threads adds up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-def only(results: Results, **wanted: Any) -> list[Cell]:
-    return [cell for cell in results.cells if all(getattr(cell, name) == value for name, value in wanted.items())]
-
-
+@pytest.mark.usefixtures("one_thread")
 def test_a_cell_is_what_the_parts_say_by_hand(ask: Ask, tiny_model: Path, study_data: Path, tmp_path: Path) -> None:
     settings = ask(budgets=[8], seeds=[3], draws=1)
     results = run_study(settings)
@@ -180,6 +184,55 @@ def test_a_training_that_fails_is_a_failed_cell_and_is_tried_again(ask: Ask, mon
     assert {cell.reason for cell in failed.cells if cell.status == "failed"} == {"out of memory: no room for 3 GB"}
     again = run_study(ask(budgets=[4], seeds=[0], draws=1))
     assert {cell.status for cell in again.cells} == {"done"}
+
+
+def test_progress_counts_what_is_done_and_the_failed_are_said(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from handpick.study import trained
+
+    told: list[float] = []
+
+    @contextmanager
+    def bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[float], None]]:
+        told.extend((total, done))
+        yield told.append
+
+    def failing(*args: Any, **kwargs: Any) -> Path:
+        if len(args[1]) == 8:
+            raise MemoryError("no room")
+        return finetune(*args, **kwargs)
+
+    run_study(ask(budgets=[4], baselines=["zero-shot"], seeds=[0]))
+    capsys.readouterr()
+    monkeypatch.setattr(module, "progress", bar)
+    monkeypatch.setattr(trained, "finetune", failing)
+    settings = ask(budgets=[4, 6, 8, 400], baselines=["zero-shot"], seeds=[0])
+    results = run_study(settings)
+    done = sum(cell.status == "done" for cell in results.cells)
+    assert told[:2] == [10, 4]  # two targets: zero-shot and 4 are there
+    assert sum(told[1:]) == done == 6
+    assert "4 of 10 cells failed" in capsys.readouterr().err
+
+
+def test_a_metric_of_ones_own_is_measured(ask: Ask, study_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_metrics.py").write_text(
+        "def politeness(prompts, completions, records):\n    return [len(text) % 7 for text in completions]\n"
+    )
+    metric = f"{tmp_path / 'my_metrics.py'}:politeness"
+    target = {
+        "query": str(study_data / "mbpp-dev.jsonl"), "test": str(study_data / "mbpp-test.jsonl"),
+        "metrics": ["loss", metric], "max_new_tokens": 8,
+    }  # fmt: skip
+    settings = ask(targets={"mbpp": target}, budgets=[4], seeds=[0], draws=1, max_length=448)
+    results = run_study(settings)
+    assert {cell.status for cell in results.cells} == {"done"}
+    for cell in results.cells:
+        path = settings.folder / "steps" / cell.steps["evaluation"] / "predictions.jsonl"
+        answers = [json.loads(line).get("answer") for line in path.read_text().splitlines()]
+        scores = [len(answer) % 7 for answer in answers if answer is not None]
+        assert scores
+        assert cell.metrics[metric] == pytest.approx(np.mean(scores))
 
 
 def test_a_reason_is_one_line() -> None:

@@ -52,7 +52,7 @@ def test_a_method_has_its_name_unless_it_says_another() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"budget": [3]}, "no setting budget"),
+        ({"budget": [3]}, "no setting 'budget' (did you mean 'budgets'?)"),
         ({"pool": None}, "pool"),
         ({"budgets": []}, "budgets"),
         ({"budgets": ["2M tokens"]}, "give examples"),
@@ -69,6 +69,7 @@ def test_a_method_has_its_name_unless_it_says_another() -> None:
         ({"targets": {"t": {"query": "d", "test": "f", "metric": "loss"}}}, "metric"),
         ({"targets": {"t": {"query": "d", "test": "f", "metrics": ["accuracy"]}}}, "accuracy"),
         ({"workers": 0}, "workers"),
+        ({"keep": "nothing"}, "keep should be 'models' or 'results', not 'nothing'"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_file(tmp_path: Path, change: dict[str, Any], said: str) -> None:

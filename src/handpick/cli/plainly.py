@@ -14,13 +14,13 @@ def plainly() -> Iterator[None]:
     import warnings
 
     from handpick.cli.memory import keep_freed_memory
-    from handpick.progress import say
+    from handpick.progress import quiet_libraries, say
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             keep_freed_memory()
-            _quiet_libraries()
+            quiet_libraries()
             yield
     except (HandpickError, OSError) as error:
         say(f"handpick: {error}")
@@ -28,12 +28,3 @@ def plainly() -> Iterator[None]:
     except KeyboardInterrupt:
         say("handpick: stopped. What was computed is kept; the same command goes on from here.")
         raise typer.Exit(130) from None
-
-
-def _quiet_libraries() -> None:
-    import datasets
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()

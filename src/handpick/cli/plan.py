@@ -3,11 +3,14 @@
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from handpick.cli.app import BEFORE, REPRESENT, SELECT, app
+from handpick.cli.evaluate import _named as named
+from handpick.cli.evaluate import evaluate as evaluate_command
 from handpick.cli.options import takes
 from handpick.cli.plainly import plainly
 from handpick.cli.train import Model, Recipe, Selection, known_recipe, with_recipe
@@ -23,6 +26,14 @@ plan_app = typer.Typer(
 )
 app.add_typer(plan_app, name="plan", rich_help_panel=BEFORE)
 
+_OF_A_TASK = {
+    "metric": "metrics", "choice": "choices", "example_field": "example_field", "subtask_field": "subtask_field",
+    "limit": "limit", "max_new_tokens": "max_new_tokens", "stop": "stop", "samples": "samples",
+    "temperature": "temperature",
+}  # fmt: skip
+_MEASURING = {
+    *_OF_A_TASK, "model", "target", "base", "dtype", "max_length", "batch_tokens", "out", "allow_code_execution",
+}  # fmt: skip
 _JSON = Annotated[bool, typer.Option("--json", help="For machines: bytes, seconds, operations.")]
 _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)]
 
@@ -90,6 +101,59 @@ def train(
         from handpick.plan import plan_train
 
         _show(plan_train(selection, model, recipe=known_recipe(recipe), seconds=probe, **settings), as_json=as_json)
+
+
+def _of_tasks(function: Callable[..., None]) -> Callable[..., None]:
+    """A decorator: the flags of `handpick evaluate` that measure on tasks, ``--json`` and ``--probe``."""
+    kept = [each for each in inspect.signature(evaluate_command).parameters.values() if each.name in _MEASURING]
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*kept, *own)]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {each.name: each.annotation for each in parameters}
+    return function
+
+
+@plan_app.command()
+@_of_tasks
+def evaluate(as_json: _JSON = False, probe: _PROBE = 10.0, **flags: Any) -> None:
+    """What `handpick evaluate` with the same flags will take, on tasks.
+
+    handpick plan evaluate --model MODEL --target gsm8k_test.jsonl --metric exact-match:last-number
+    """
+    with plainly():
+        from handpick.errors import SettingsError
+        from handpick.pipeline.evaluate import EvaluateSettings, checked_task
+        from handpick.plan import plan_evaluate
+
+        given = {name: str(value) if name == "out" else value for name, value in _given(flags).items()}
+        if "target" not in given:
+            raise SettingsError("nothing to measure: give --target FILE")
+        targets = named(given.pop("target"))
+        task = {ours: given.pop(flag) for flag, ours in _OF_A_TASK.items() if flag in given}
+        settings = EvaluateSettings.checked(given)
+        tasks = {name: checked_task(task | {"files": files}) for name, files in targets.items()}
+        _show(plan_evaluate(settings, tasks, probe), as_json=as_json)
+
+
+@plan_app.command()
+def study(
+    config: Annotated[Path, typer.Argument(help="The YAML file of `handpick study`.")],
+    as_json: _JSON = False,
+    probe: _PROBE = 10.0,
+) -> None:
+    """What is left of a study: selections, fine-tunings and evaluations that are not there yet.
+
+    handpick plan study study.yaml
+    """
+    with plainly():
+        from handpick.plan import plan_study
+        from handpick.study.settings import StudySettings
+
+        _show(plan_study(StudySettings.from_yaml(config), probe), as_json=as_json)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value not in (None, [])}
 
 
 def _show(plan: "Plan", *, as_json: bool) -> None:

@@ -13,7 +13,8 @@ def show_plan(plan: Plan) -> None:
     """One line a stage, the total, how it was estimated, and what would be cheaper."""
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "examples", "tokens", "FLOPs", "disk", "memory", "time", "range"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
+        named = heading == "stage"
+        table.add_column(heading, justify="left" if named else "right", no_wrap=not named, overflow="fold")
     for stage in plan.stages:
         table.add_row(*_cells(stage))
     table.add_row(*_cells(plan.total), style="bold")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import typer
 
-from handpick.study.run import Listed
+from handpick.study.listing import Listed
 
 
 def show_steps(steps: Sequence[Listed]) -> None:

@@ -161,7 +161,7 @@ class Comparison:
         if self._name == "whitened":
             damping = self.settings.whitening_damping
             query_TQD = [
-                whitened(rows_QD, kept_second_moment(pool_store, t, self._moment_path(pool_store, t)), damping)
+                whitened(rows_QD, kept_second_moment(pool_store, t, moment_path(pool_store, t)), damping)
                 for t, rows_QD in enumerate(query_TQD)
             ]
         return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
@@ -192,7 +192,7 @@ class Comparison:
             return found
 
         return Compared(
-            self._readable(StoredSimilarity(pool_store, [means_SD])), self._rows_of(pool_store),
+            self._readable(StoredSimilarity(pool_store, [means_SD])), rows_of(pool_store, self.pool.pool),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
             [name or "all queries" for name in dict.fromkeys(subtasks)], list(dict.fromkeys(subtasks)),
             partial(candidate_features, pool_store),
@@ -217,7 +217,7 @@ class Comparison:
         scores_N = np.asarray(store.array(0, normalized=False))[:, 0]
         if self._name == "ifd":  # at 1 or more the prompt does not help, and the paper leaves such examples out
             scores_N = np.where(scores_N < 1, scores_N, 1 - scores_N)
-        return Compared(Matrix(scores_N[None]), self._rows_of(store), {"pool": fingerprint(store)})
+        return Compared(Matrix(scores_N[None]), rows_of(store, self.pool.pool), {"pool": fingerprint(store)})
 
     def _by_words(self) -> Compared:
         from handpick.represent.bm25 import Bm25
@@ -291,7 +291,7 @@ class Comparison:
     ) -> Compared:  # fmt: skip
         ids, subtasks = self._queries(query_store, kept_Q)
         return Compared(
-            self._readable(similarity), self._rows_of(pool_store),
+            self._readable(similarity), rows_of(pool_store, self.pool.pool),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)}, ids, subtasks,
             None if features is None else partial(candidate_features, features),
             partial(candidate_features, query_store, np.array(kept_Q)),
@@ -312,25 +312,6 @@ class Comparison:
             say(f"{why} all of the similarity many times: {n_bytes / 1e9:.1f} GB in {path}")
             return Matrix(written(similarity, path))
         return similarity
-
-    def _moment_path(self, store: FeatureStore, checkpoint: int) -> Path:
-        """Beside the shards that it was computed from; another pool has another name."""
-        return store.path / f"second-moment-{checkpoint}-{digest(fingerprint(store))}.npy"
-
-    def _rows_of(self, store: FeatureStore) -> NDArray[np.int64]:
-        """The pool's row of every row of its store, in which some may be missing, the others in order."""
-        pool = self.pool.pool
-        rows_N = np.arange(len(pool))
-        if len(store) == len(pool):
-            return rows_N
-        stored = store.rows().iter_ids()
-        waiting = next(stored, None)
-        kept_N = np.zeros(len(pool), dtype=np.bool_)
-        for row, example_id in enumerate(pool.ids()):
-            if example_id == waiting:
-                kept_N[row] = True
-                waiting = next(stored, None)
-        return rows_N[kept_N]
 
     def _queries(self, query_store: FeatureStore, kept_Q: list[int]) -> tuple[list[str], list[str]]:
         """Ids and subtasks of the queries that are kept."""
@@ -432,6 +413,21 @@ class _Texts:
                     yield contents(example.messages)
 
 
+def rows_of(store: FeatureStore, pool: Pool) -> NDArray[np.int64]:
+    """The pool's row of every row of its store, in which some may be missing, the others in order."""
+    rows_N = np.arange(len(pool))
+    if len(store) == len(pool):
+        return rows_N
+    stored = store.rows().iter_ids()
+    waiting = next(stored, None)
+    kept_N = np.zeros(len(pool), dtype=np.bool_)
+    for row, example_id in enumerate(pool.ids()):
+        if example_id == waiting:
+            kept_N[row] = True
+            waiting = next(stored, None)
+    return rows_N[kept_N]
+
+
 def set_aside(store: FeatureStore, data: Data, prepares: Prepares) -> None:
     """Report what is in the pool and not in its store.
 
@@ -451,3 +447,8 @@ def tell(data: Data) -> None:
 def fingerprint(store: FeatureStore) -> dict[str, Any]:
     """What a store's rows are, and of which data."""
     return store.manifest.settings() | {"files": contents_of(store.manifest.files)}
+
+
+def moment_path(store: FeatureStore, checkpoint: int) -> Path:
+    """Where the pool's covariance is kept: beside the shards it was computed from; another pool has another name."""
+    return store.path / f"second-moment-{checkpoint}-{digest(fingerprint(store))}.npy"

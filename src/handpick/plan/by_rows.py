@@ -80,7 +80,7 @@ class ByRows:
         self.extent = (self.looked.usable, dim, 1)
         share = self._missing() / len(pool)
         if share == 0 and query is None:
-            return [self._there("pool features")]
+            return [Stage.left("pool features")]
         batches = [batch for shard in self.looked.shards for batch in self._batches(shard)]
         times = timed(self._representation.encode, batches, _size_of, self.opened.seconds * 0.8)
         held = max(resident_bytes(), self._before)
@@ -94,7 +94,7 @@ class ByRows:
             found.append(self._stage("query features", items, Amount.exactly, shape, disk, held, seconds))
             load_seconds = 0.0
         if share == 0:
-            return [*found, self._there("pool features")]
+            return [*found, Stage.left("pool features")]
         seconds = times.of([_size_of(batch) for batch in batches], self.looked.scale * share)
         seconds = seconds.plus(self.looked.seconds * self.looked.n_records * share + load_seconds)
         storage: Storage = "float32" if kind.gives == "scores" else self.settings.storage
@@ -131,14 +131,10 @@ class ByRows:
             return "the encoder's tokens and operations are not counted"
         return "tokens are counted, and nothing computed" if self.name == "length" else ""
 
-    def _there(self, name: str) -> Stage:
-        return Stage(name, there=True, seconds=Amount.exactly(0.0), note="an earlier run left them")
-
     def _missing(self) -> int:
         if self._store is None:
             return len(self.opened.pool)
-        new = len(self.opened.pool) - sum(file.rows for file in self._store.manifest.files)
-        return new + sum(shard.stop - shard.start for shard in self._store.missing(0))
+        return self.opened.rows_missing(self._store)[0]
 
     def _bytes(self, pool: Pool, usable: int, dim: int, storage: Storage) -> int:
         return checkpoint_bytes(

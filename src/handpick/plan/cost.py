@@ -50,6 +50,11 @@ class Stage:
     note: str = ""
     there: bool = False
 
+    @classmethod
+    def left(cls, name: str, note: str = "an earlier run left them") -> "Stage":
+        """What is there already."""
+        return cls(name, seconds=Amount.exactly(0.0), note=note, there=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

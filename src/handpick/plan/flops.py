@@ -41,12 +41,6 @@ class Shape:
         back = (2 * self.linear + 4 * self.adapter) * tokens + 4 * self.attention * pairs + 2 * self.head * positions
         return self.read(lengths, positions) + back
 
-    def whole_gradient(self, lengths: Iterable[int], positions: int) -> float:
-        """The same where all weights are trained: 6·P a token."""
-        lengths = list(lengths)
-        tokens, _ = _tokens_and_pairs(lengths)
-        return self.gradient(lengths, positions) + 2 * self.linear * tokens + 2 * self.head * positions
-
 
 def _tokens_and_pairs(lengths: Iterable[int]) -> tuple[int, int]:
     tokens = pairs = 0

@@ -22,6 +22,7 @@ from handpick.pipeline.made_with import pool_store_path
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Stage
 from handpick.settings import Settings
+from handpick.store import FeatureStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,13 @@ class Opened:
     query: Pool | None
     stage: Stage
     seconds: float
+
+    def rows_missing(self, store: FeatureStore) -> list[int]:
+        """Rows of the pool that a store of it still lacks, a checkpoint."""
+        new = len(self.pool) - sum(file.rows for file in store.manifest.files)
+        return [
+            new + sum(shard.stop - shard.start for shard in store.missing(t)) for t in range(len(store.checkpoints))
+        ]
 
 
 def opened(settings: Settings, seconds: float, *, with_query: bool) -> Opened:

@@ -11,9 +11,8 @@ from handpick.pipeline.train import Recipe, model_of, opened, recipe_for
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Plan, Stage
 from handpick.plan.disk import adapter_bytes
-from handpick.plan.gradients import training_stage, weight_bytes
 from handpick.plan.opened import machine_notes, resident_bytes
-from handpick.plan.training import micro_batches, probe_training
+from handpick.plan.training import micro_batches, probe_training, training_stage, weight_bytes
 from handpick.training.warmup import new_adapter
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,10 +16,13 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection
 from handpick.model import device
-from handpick.plan.cost import Amount
+from handpick.plan.cost import Amount, Stage
 from handpick.plan.flops import Shape, shape_of
 from handpick.plan.probe import Size, Timed, once, timed
+from handpick.plan.tokens import estimated_total
 from handpick.training.checkpoint import save_moments
+from handpick.training.settings import micro_batch_of
+from handpick.training.warmup import SortedInBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,9 @@ def micro_batches(sequences: Sequence[Rendered], batch: int, micro_batch: int, s
 
     ``micro_batch`` is lowered to the largest that divides the batch.
     """
-    micro = max(n for n in range(1, micro_batch + 1) if batch % n == 0)
-    order = np.random.default_rng([seed, 0]).permutation(len(sequences)).tolist()
-    found: list[list[Rendered]] = []
-    for start in range(0, len(order), batch):
-        own = sorted((sequences[i] for i in order[start : start + batch]), key=lambda s: len(s.input_ids))
-        found += [own[at : at + micro] for at in range(0, len(own), micro)]
-    return found
+    micro = micro_batch_of(batch, micro_batch)
+    order = [sequences[i] for i in SortedInBatch([len(s.input_ids) for s in sequences], batch, seed)]
+    return [order[at : at + micro] for at in range(0, len(order), micro)]  # a short batch can be the last alone
 
 
 def size_of(batch: Sequence[Rendered]) -> Size:
@@ -115,3 +113,23 @@ def _held(model: nn.Module, batches: Sequence[list[Rendered]], recompute: bool) 
     sizes = {size_of(batch) for batch in batches}
     largest = max(n * (saved.of(longest) + 3 * 4 * vocab * longest) for n, longest in sizes)
     return round(3 * 4 * engine.n_coordinates + largest)
+
+
+def training_stage(
+    name: str, probe: TrainingProbe, sequences: Sequence[Rendered], batches: Sequence[list[Rendered]], *, scale: float,
+    examples: int, epochs: int, steps: int, load_seconds: float, memory: int, disk: int, note: str,
+) -> Stage:  # fmt: skip
+    """A stage that trains on some sequences, of which ``scale`` times as many there are."""
+    lengths = [len(s.input_ids) for s in sequences]
+    sizes = [size_of(batch) for batch in batches]
+    flops = probe.shape.gradient(lengths, sum(lengths))  # the trainer's logits stand at every position
+    tokens = estimated_total(lengths, len(lengths), round(len(lengths) * scale)).times(epochs)
+    return Stage(
+        name, examples, tokens, flops * scale * epochs, disk, memory,
+        probe.seconds(sizes, steps, scale * epochs).plus(load_seconds), note,
+    )  # fmt: skip
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights; none of them twice."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())

@@ -1,6 +1,7 @@
 """The table that a study fills, published numbers are read into, and reports are made of: one cell a measured model."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,23 @@ class Cell(BaseModel):
     chosen: int | None = None
     seconds: float | None = None
     steps: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cell stands; ``seed`` is that of the training, and of random that of the draw as well."""
+
+    model: str
+    method: str
+    target: str
+    budget: int | None
+    quantile: int | None
+    seed: int
+
+    def cell(self, **found: object) -> Cell:
+        """The cell, with what was found; missing where nothing was."""
+        at = {name: getattr(self, name) for name in self.__slots__}
+        return Cell.model_validate({"status": "missing", **at, **found})
 
 
 class Results(BaseModel):

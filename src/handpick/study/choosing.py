@@ -6,10 +6,12 @@ What is named by its inputs here:
     features   those, and how features are made           → the folder that ``handpick select`` keeps them in
     selection  those, the queries, the algorithm, budget  → ids in order; a smaller budget is a prefix
     order      those, the queries, round-robin            → the ids of the whole pool, for quantiles
+
+A selection that was made elsewhere is named by its ids alone.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
-from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
+from handpick.fingerprint import JSON, digest, file_digest
 from handpick.methods import REPRESENTATIONS, find_method
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.pipeline import run_select
@@ -31,6 +33,7 @@ from handpick.settings import Constraints, Settings
 from handpick.store.files import write_whole
 from handpick.store.manifest import contents_of, read_manifest
 from handpick.study.cells import RANDOM
+from handpick.study.opened import Model
 from handpick.study.settings import StudySettings
 from handpick.study.steps import Steps, finish_step, step_name
 
@@ -46,13 +49,11 @@ _ORDER = "order.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model of the study: its name there, where it is, what turns conversations into its tokens, what it is."""
+class Given:
+    """A selection that was made elsewhere."""
 
-    name: str
-    path: str
-    renderer: Renderer
-    fingerprint: Fingerprint
+    folder: Path
+    ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,17 @@ class Choice:
     """One selection, to be made or made: ``budget`` None for the order of the whole pool.
 
     ``features`` names the features that it is made by, None where the method has none; ``inputs`` are what ``name`` is
-    the hash of; ``warmup`` those of the warmup that the study trains for it, if it does.
+    the hash of; ``warmup`` those of the warmup that the study trains for it, if it does. One that was ``given`` is of
+    no settings, and has none of the others.
     """
 
     name: str
     inputs: Mapping[str, Any]
-    settings: Settings
+    settings: Settings | None
     budget: int | None
-    features: str | None
-    warmup: Mapping[str, Any] | None
+    features: str | None = None
+    warmup: Mapping[str, Any] | None = None
+    given: Given | None = None
 
 
 class Chooser:
@@ -85,6 +88,7 @@ class Chooser:
         self._steps = steps
         self._pool = pool
         self._contents = contents_of(pool.files)
+        self._given: dict[str, Choice] = {}  # by the folder
 
     def choice(
         self, method: str, model: Model, target: str, query: Pool | None, budget: int | None, seed: int = 0
@@ -128,6 +132,30 @@ class Chooser:
         settings = settings.model_copy(update={"out": out})
         return Choice(name, choice, settings, budget, features if has_features else None, warmup)
 
+    def given(self, method: str, model: Model, target: str) -> Choice:
+        """A selection that was made elsewhere, as a method of the study; opened once.
+
+        Raises:
+            StoreError: there is none in the folder.
+            SettingsError: it holds what is not in the pool.
+        """
+        named = self._study.selection_of(method)
+        assert named is not None  # whoever asks has looked
+        path = str(_filled(named, _places(target, model)))
+        if path not in self._given:
+            ids = Selection.open(path).ids
+            known = set(self._pool.ids())
+            if foreign := [example_id for example_id in ids if example_id not in known]:
+                raise SettingsError(
+                    f"{len(foreign):,} of the {len(ids):,} examples of the selection in {path} are not in the study's "
+                    f"pool, the first {foreign[0]!r}: select from the same pool"
+                )
+            inputs = {"ids": digest(ids)}
+            self._given[path] = Choice(
+                step_name("selection", inputs), inputs, None, len(ids), given=Given(Path(path), ids)
+            )
+        return self._given[path]
+
     def chosen(self, choice: Choice) -> list[str] | None:
         """The ids of a choice that is made, in order; None of another."""
         if self._steps.made(choice.name) is None:
@@ -147,19 +175,22 @@ class Chooser:
         there = self.chosen(choice)
         if there is not None:
             return there
-        settings = self.ready(choice)
-        run = run_select(settings.model_copy(update={"budget": str(choice.budget or "100%")}))
         folder = self._steps.path(choice.name)
+        if choice.given is not None:
+            selection = Selection.open(choice.given.folder)
+        else:
+            selection = run_select(self.ready(choice).model_copy(update={"budget": budget_of(choice)})).selection
         folder.mkdir(parents=True, exist_ok=True)
         if choice.budget is None:
-            write_whole(folder / _ORDER, json.dumps(run.selection.ids, ensure_ascii=False).encode())
+            write_whole(folder / _ORDER, json.dumps(selection.ids, ensure_ascii=False).encode())
         else:
-            run.selection.save(folder)
-        finish_step(folder, choice.inputs, {"ids": len(run.selection)})
-        return run.selection.ids
+            selection.save(folder)
+        finish_step(folder, choice.inputs, {"ids": len(selection)})
+        return selection.ids
 
     def ready(self, choice: Choice) -> Settings:
         """A choice's settings, with the checkpoints of the study's warmup where it needs one; trains it once."""
+        assert choice.settings is not None  # one that was given is not made
         if choice.warmup is None:
             return choice.settings
         name = step_name("warmup", choice.warmup)
@@ -188,7 +219,7 @@ class Chooser:
         if method == RANDOM:
             given["seed"] = seed
         settings = self._study.method(method, given)
-        places = {"{target}": target, "{model}": model.name}
+        places = _places(target, model)
         filled = {name: _filled(value, places) for name, value in settings.model_dump(exclude_unset=True).items()}
         return resume_from_store(Settings(**filled))
 
@@ -217,6 +248,11 @@ class Chooser:
         return {"pool": self._contents, "model": model.fingerprint, **used}
 
 
+def budget_of(choice: Choice) -> str:
+    """As ``handpick select`` takes it."""
+    return str(choice.budget or "100%")
+
+
 def prefix_holds(settings: Settings) -> bool:
     """Whether a smaller budget's choice is a prefix of a larger one's: of all but shares of the budget."""
     return not (settings.max_share or settings.min_share)
@@ -226,6 +262,10 @@ def _changed(settings: Settings, names: set[str]) -> dict[str, Any]:
     fields = Settings.model_fields
     dumped = settings.model_dump(mode="json", include=names)
     return {name: value for name, value in sorted(dumped.items()) if getattr(settings, name) != fields[name].default}
+
+
+def _places(target: str, model: Model) -> dict[str, str]:
+    return {"{target}": target, "{model}": model.name}
 
 
 def _filled(value: Any, places: Mapping[str, str]) -> Any:
@@ -258,15 +298,3 @@ def _tokenizer(model: str) -> Any:
     from handpick.model import load_tokenizer
 
     return load_tokenizer(model)
-
-
-def rows_of(pool: Pool, ids: Sequence[str], row_of: Mapping[str, int]) -> list[int]:
-    """The pool's rows of chosen ids.
-
-    Raises:
-        SettingsError: an id is not in the pool: the choice was made from another.
-    """
-    try:
-        return [row_of[example_id] for example_id in ids]
-    except KeyError as error:
-        raise SettingsError(f"{error.args[0]!r} was chosen and is not in the pool; remove the study's steps") from error

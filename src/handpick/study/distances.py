@@ -1,7 +1,9 @@
 """How far every subset of a study is from the queries, in each of the study's kinds of features."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,14 +12,102 @@ import numpy as np
 from handpick.fingerprint import digest
 from handpick.pipeline.measured import distances_of
 from handpick.pipeline.ready import make_ready
+from handpick.progress import say
 from handpick.settings import Settings
 from handpick.store.files import write_whole
+from handpick.study.cells import FULL, ZERO_SHOT, Place
+from handpick.study.choosing import Choice
+from handpick.study.chosen import Chosen
+from handpick.study.opened import Opened
+from handpick.study.steps import step_name
+from handpick.study.trained import reason_of
 
 NAMES = ("query_to_subset", "subset_to_query", "wasserstein", "mmd", "energy")
 LARGEST = 3000  # examples: beyond, a distance takes a minute and gigabytes
 _FILE = "distances.json"
 
 Found = dict[str, dict[str, float]]
+
+
+class Distances:
+    """How far the choices of a study's cells are from their queries."""
+
+    def __init__(self, opened: Opened, chosen: Chosen) -> None:
+        self._opened = opened
+        self._chosen = chosen
+
+    def measure_all(self) -> None:
+        """Measure what is missing; what cannot be is said, and stops nothing."""
+        if not can_measure():
+            say("no distances: POT is not installed (pip install 'handpick[transport]')")
+            return
+        subsets: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
+        for place in self._opened.places:
+            ids = self._ids(place)
+            if ids and len(ids) <= LARGEST:
+                subsets[place.model, place.target][self._subset(place, ids)] = ids
+        for (model, target), named in subsets.items():
+            for method, choice in self._features(model, target).items():
+                folder = self._opened.steps.path(_step_of(choice))
+                if named.keys() <= read_distances(folder).keys():
+                    continue
+                try:
+                    say(f"distances of {len(named)} subsets to {target}, by the features of {method}")
+                    measure(self._chosen.chooser.ready(choice), named, folder)
+                except Exception as error:
+                    say(f"no distances by the features of {method} for {target}: {reason_of(error)}")
+
+    def of(self, place: Place) -> dict[str, dict[str, float]]:
+        """A cell's distances, by the features that they are measured in."""
+        ids = self._ids(place)
+        if not ids:
+            return {}
+        found = {}
+        for method, choice in self._features(place.model, place.target).items():
+            name = _step_of(choice)
+            if name not in self._measured:
+                self._measured[name] = read_distances(self._opened.steps.path(name))
+            if (own := self._measured[name].get(self._subset(place, ids))) is not None:
+                found[method] = own
+        return found
+
+    @cached_property
+    def _measured(self) -> dict[str, Found]:
+        return {}
+
+    def _ids(self, place: Place) -> list[str] | None:
+        return None if place.method in (ZERO_SHOT, FULL) else self._chosen.ids(place)
+
+    def _subset(self, place: Place, ids: list[str]) -> str:
+        key = self._chosen.subset(place)
+        if key not in self._subset_names:
+            self._subset_names[key] = subset_name(ids)
+        return self._subset_names[key]
+
+    @cached_property
+    def _subset_names(self) -> dict[object, str]:
+        return {}
+
+    def _features(self, model: str, target: str) -> dict[str, Choice]:
+        """The kinds of features of a study, by the first method that has them."""
+        key = (model, target)
+        if key not in self._features_of:
+            kinds: dict[str, tuple[str, Choice]] = {}
+            for place in self._opened.places:
+                choice = self._chosen.choice(place) if (place.model, place.target) == key else None
+                if choice is not None and choice.features is not None:
+                    kinds.setdefault(choice.features, (place.method, choice))
+            self._features_of[key] = dict(kinds.values())
+        return self._features_of[key]
+
+    @cached_property
+    def _features_of(self) -> dict[tuple[str, str], dict[str, Choice]]:
+        return {}
+
+
+def _step_of(choice: Choice) -> str:
+    return step_name("distances", {"features": choice.inputs["features"], "query": choice.inputs.get("query"),
+                                   "objective": choice.inputs.get("objective")})  # fmt: skip
 
 
 def can_measure() -> bool:

@@ -1,30 +1,11 @@
 """The cells of a study, in the order in which they are done: those that decide come first."""
 
-from dataclasses import dataclass
-
 from handpick.algorithms import AlgorithmSettings
 from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.methods import REPRESENTATIONS, find_method
-from handpick.study.cells import FULL, RANDOM, ZERO_SHOT, Cell
+from handpick.study.cells import FULL, RANDOM, ZERO_SHOT, Place
 from handpick.study.settings import StudySettings
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a cell stands; ``seed`` is that of the training, and of random that of the draw as well."""
-
-    model: str
-    method: str
-    target: str
-    budget: int | None
-    quantile: int | None
-    seed: int
-
-    def cell(self, **found: object) -> Cell:
-        """The cell, with what was found; missing where nothing was."""
-        at = {name: getattr(self, name) for name in self.__slots__}
-        return Cell.model_validate({"status": "missing", **at, **found})
 
 
 def budgets_of(study: StudySettings, pool: Pool) -> list[int]:
@@ -61,9 +42,14 @@ def grid(study: StudySettings, pool: Pool) -> list[Place]:
 
 
 def quantiled(study: StudySettings) -> list[str]:
-    """The methods that order the pool by nearness to queries, one a representation and optimizer."""
+    """The methods that order the pool by nearness to queries, one a representation and optimizer.
+
+    A selection that was made elsewhere orders no pool, and has no quantiles.
+    """
     found: dict[tuple[object, ...], str] = {}
     for method in study.chosen_by:
+        if study.selection_of(method) is not None:
+            continue
         settings = study.method(method, {"query": ["…"]})
         if REPRESENTATIONS[settings.used_representation].gives in ("features", "similarity"):
             optimizer = settings.optimizer or find_method(settings.method).optimizer

@@ -2,11 +2,10 @@
 
 import csv
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from handpick.errors import DataError
-from handpick.study.cells import RANDOM, ZERO_SHOT, Cell, Results
+from handpick.study.cells import RANDOM, ZERO_SHOT, Place, Results
 
 MODEL = "Llama-2-7B"
 NEAREST = f"{MODEL}, nearest quantile only"  # its "model", where the nearest quantile alone was cut into ten
@@ -28,18 +27,6 @@ _FILES = {
 }
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Which cell a line belongs to."""
-
-    model: str
-    method: str
-    target: str
-    budget: int | None
-    quantile: int | None
-    seed: int
-
-
 def read_tis(folder: Path) -> Results:
     """Read the budget and quantile experiments from CSVs in TIS's shape, into cells in the order of the files.
 
@@ -57,14 +44,13 @@ def read_tis(folder: Path) -> Results:
         raise DataError(f"no CSV file in {folder}; name the folder with TIS's numbers, such as {next(iter(_FILES))}")
     if unknown := [name for name in names if name not in _FILES]:
         raise DataError(f"{folder / unknown[0]} is none of TIS's files, {', '.join(_FILES)}; take it away")
-    found: dict[_Place, dict[str, float]] = {}
+    found: dict[Place, dict[str, float]] = {}
     for name in _FILES:
         if name in names:
             _read(folder / name, found)
     cells = [
-        Cell(
-            model=place.model, method=place.method, target=place.target, budget=place.budget, quantile=place.quantile,
-            seed=place.seed, dev_loss=values.get("dev"),
+        place.cell(
+            status="done", dev_loss=values.get("dev"),
             metrics={ours: values[theirs] for theirs, ours in _METRICS.items() if theirs in values},
         )
         for place, values in found.items()
@@ -73,7 +59,7 @@ def read_tis(folder: Path) -> Results:
     return Results(name=f"TIS, published numbers for {MODEL}", settings=settings, cells=cells)
 
 
-def _read(path: Path, found: dict[_Place, dict[str, float]]) -> None:
+def _read(path: Path, found: dict[Place, dict[str, float]]) -> None:
     what, by, _ = _FILES[path.name]
     needed = (*_KEYS[by], *_COLUMNS[what])
     try:
@@ -96,11 +82,11 @@ def _read(path: Path, found: dict[_Place, dict[str, float]]) -> None:
         raise DataError(f"{path} has no line below its header; get it again")
 
 
-def _add(path: Path, line: int, fields: dict[str, str], found: dict[_Place, dict[str, float]]) -> None:
+def _add(path: Path, line: int, fields: dict[str, str], found: dict[Place, dict[str, float]]) -> None:
     what, by, model = _FILES[path.name]
     method = ZERO_SHOT if by == "zero_shot" else fields["method"]
     try:
-        place = _Place(
+        place = Place(
             model, RANDOM if method == "Random" else method, fields["dataset"],
             budget=QUANTILE_BUDGET if by == "quantile" else int(fields["num_samples"]) if by == "budget" else None,
             quantile=int(fields["bin"]) if by == "quantile" else None,

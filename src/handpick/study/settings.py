@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from handpick.budget import Budget
@@ -11,8 +10,8 @@ from handpick.errors import SettingsError
 from handpick.evaluation.task import TaskSettings
 from handpick.methods import METHODS
 from handpick.pipeline.train import Recipe
-from handpick.settings import Paths, Settings, checked
-from handpick.study.cells import FULL, LONGEST, RANDOM, ZERO_SHOT
+from handpick.settings import Paths, Settings, checked, complaint, read_yaml
+from handpick.study.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT
 
 Baseline = Literal["zero-shot", "random", "full", "longest"]
 _OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", "split")
@@ -78,7 +77,9 @@ class StudySettings(BaseModel):
     pool: Paths = Field(min_length=1, description="files to choose from, or a data set on the Hub")
     models: Annotated[dict[str, str], BeforeValidator(_models)] = Field(description="one or several")
     targets: dict[str, TargetSettings] = Field(min_length=1, description="NAME: query and test")
-    methods: dict[str, dict[str, Any]] = Field({}, description="NAME: settings of `handpick select`")
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="NAME: settings of `handpick select`, or selection: the folder of one that was made elsewhere"
+    )
     budgets: list[int | str] = Field(min_length=1, description="examples, or a percent of the pool")
     seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field([0, 1, 2], min_length=1, description="of training")
     draws: int = Field(10, ge=1, description="random draws, each trained on once")
@@ -88,6 +89,9 @@ class StudySettings(BaseModel):
     train: dict[str, Any] = Field({}, description="settings that replace the recipe's")
     tests: dict[str, Any] = Field({}, description="settings of every target's test, where it has none of its own")
     max_length: int | None = Field(None, ge=8, description="tokens of a conversation, in every step")
+    keep: Literal["models", "results"] = Field(
+        "models", description="results: a fine-tuned model is removed once it is measured"
+    )
     workers: int = Field(1, ge=1, description="fine-tunings at a time, each in a process of one thread")
     allow_code_execution: bool = Field(False, description="pass@K, unit-tests: run the model's code, in a sandbox")
 
@@ -134,7 +138,10 @@ class StudySettings(BaseModel):
                 raise SettingsError(f"methods: {name} is a baseline and no method: name it in baselines")
             if foreign := [each for each in _OF_THE_STUDY if each in own]:
                 raise SettingsError(f"methods: {name}: {foreign[0]} is the study's own: say it there, once for all")
-            self.method(name, {"query": ["…"]})
+            if "selection" in own:
+                _check_given(name, own)
+            else:
+                self.method(name, {"query": ["…"]})
         if not self.methods and not self.baselines:
             raise SettingsError("there are no methods and no baselines, so there is nothing to study: name some")
         return self
@@ -148,6 +155,11 @@ class StudySettings(BaseModel):
     def chosen_by(self) -> list[str]:
         """The methods that choose, baselines that do so included."""
         return list(dict.fromkeys([*self.methods, *(b for b in self.baselines if b in (RANDOM, LONGEST))]))
+
+    def selection_of(self, name: str) -> str | None:
+        """The folder of the selection that a method is, where it was made elsewhere."""
+        found: str | None = self.methods.get(name, {}).get("selection")
+        return found
 
     def method(self, name: str, given: dict[str, Any]) -> Settings:
         """A method's settings for one model and target.
@@ -176,31 +188,26 @@ class StudySettings(BaseModel):
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(loaded, dict):
-            raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
+        loaded = read_yaml(path)
         try:
             return cls(**loaded)
         except ValidationError as error:
-            raise SettingsError(f"{path}: {_complaint(error)}") from error
+            raise SettingsError(complaint(error, str(path), _FIELDS, see="handpick study --help")) from error
         except TypeError as error:  # a key that is no text
             raise SettingsError(f"{path}: every setting has a name: {error}") from error
         except SettingsError as error:
             raise SettingsError(f"{path}: {error}") from error
 
 
-def _complaint(error: ValidationError) -> str:
-    errors = error.errors()
-    first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"there is no setting {name}; there are {', '.join(StudySettings.model_fields)}"
-    if first["type"] == "missing":
-        return f"{name} is missing"
-    wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return f"{name} {wrong}, not {first['input']!r}"
+_FIELDS = {
+    "": StudySettings.model_fields, "targets": TaskSettings.model_fields, "quantiles": QuantileSettings.model_fields,
+}  # fmt: skip
+
+
+def _check_given(name: str, own: dict[str, Any]) -> None:
+    if name in BASELINES:
+        raise SettingsError(f"methods: {name} is a baseline, and cannot be a selection as well: give another name")
+    if not isinstance(own["selection"], str):
+        raise SettingsError(f"methods: {name}: selection should be a folder, not {own['selection']!r}")
+    if beside := [each for each in own if each != "selection"]:
+        raise SettingsError(f"methods: {name}: a selection that is made has no setting {beside[0]}: leave it out")

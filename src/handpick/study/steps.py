@@ -9,7 +9,7 @@ from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.store.files import write_whole
 
-_RECORD = "step.json"
+STEP_FILE = "step.json"
 
 
 def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
@@ -52,7 +52,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     Raises:
         StoreError: its record is damaged.
     """
-    path = folder / _RECORD
+    path = folder / STEP_FILE
     try:
         found = json.loads(path.read_bytes())["made"]
     except FileNotFoundError:
@@ -74,4 +74,4 @@ def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any]
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"inputs": dict(inputs), "made": dict(made)}, ensure_ascii=False, indent=1)
-    write_whole(folder / _RECORD, text.encode())
+    write_whole(folder / STEP_FILE, text.encode())

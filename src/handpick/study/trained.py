@@ -1,6 +1,7 @@
 """One fine-tuning and what is measured after it: a worker's job."""
 
 import gc
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,8 +20,9 @@ from handpick.errors import HandpickError
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.model import compute_dtype, load_base, load_tokenizer, padding_id
-from handpick.study.steps import finish_step, read_step
+from handpick.study.steps import STEP_FILE, finish_step, read_step
 from handpick.training.finetune import finetune, load_finetuned
+from handpick.training.record import RECORD_FILE, read_record
 from handpick.training.settings import FinetuneSettings
 
 KILLED = "its process was killed, as the system does when memory runs out: give fewer workers, or a smaller batch"
@@ -87,13 +89,35 @@ def _work(job: Job) -> dict[str, str | None]:
 def _model(job: Job) -> nn.Module:
     if job.recipe is None:
         return load_base(job.model, compute_dtype(job.dtype)).eval()
-    if read_step(job.folder) is None:
+    if not has_model(job.folder):
+        if read_record(job.folder) is None:
+            drop_model(job.folder)  # what is left where that was cut short
         began = time.monotonic()
         pad_id = padding_id(load_tokenizer(job.model))
         finetune(job.model, job.sequences, job.recipe, job.folder, pad_id=pad_id, quiet=True)
         made = {"examples": len(job.sequences), "seconds": round(time.monotonic() - began, 3)}
         finish_step(job.folder, job.inputs, made)
     return load_finetuned(job.folder, base=job.model, dtype=job.dtype)
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a fine-tuning step is finished and its model is there."""
+    return read_step(folder) is not None and bool((read_record(folder) or {}).get("finished"))
+
+
+def drop_model(folder: Path) -> None:
+    """Remove a fine-tuned model, and keep what its step says of itself: its record goes first, so that half a model is
+    none.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    (folder / RECORD_FILE).unlink(missing_ok=True)
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != STEP_FILE:
+            path.unlink()
 
 
 def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) -> None:
@@ -181,13 +205,8 @@ def _quiet() -> None:
     """No walls of library warnings from a worker, and its own progress bars off."""
     import warnings
 
-    import datasets
-    import transformers
-
-    from handpick.progress import console
+    from handpick.progress import console, quiet_libraries
 
     warnings.simplefilter("ignore")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet_libraries()
     console.quiet = True

@@ -18,7 +18,7 @@ from handpick.data.render import Rendered, Renderer
 from handpick.errors import SettingsError, StoreError
 from handpick.model import load_config
 from handpick.training.rows import no_progress_bars
-from handpick.training.settings import FinetuneSettings
+from handpick.training.settings import FinetuneSettings, micro_batch_of
 
 Tool = Literal["axolotl", "llama-factory"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -66,7 +66,7 @@ def write_export(
 def _axolotl(out: Path, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
     lines = (json.dumps(_columns_of(sequence)) + "\n" for sequence in sequences)
     _write(out / TOKENS, "".join(lines))
-    micro = _micro_batch(settings)
+    micro = micro_batch_of(settings.batch, settings.micro_batch)
     bits = {"none": {}, "4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}[settings.quantization]
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
@@ -131,7 +131,7 @@ def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneS
         }
     }  # fmt: skip
     _write(out / "dataset_info.json", json.dumps(described, indent=2) + "\n")
-    micro = _micro_batch(settings)
+    micro = micro_batch_of(settings.batch, settings.micro_batch)
     bits = {} if settings.quantization == "none" else {"quantization_bit": int(settings.quantization[0])}
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
@@ -185,11 +185,6 @@ def _columns_of(sequence: Rendered) -> dict[str, list[int]]:
         "attention_mask": [1] * len(sequence.input_ids),
         "labels": sequence.labels,
     }
-
-
-def _micro_batch(settings: FinetuneSettings) -> int:
-    """On one device; the largest that divides the batch."""
-    return max(n for n in range(1, settings.micro_batch + 1) if settings.batch % n == 0)
 
 
 def _schedule(settings: FinetuneSettings) -> str:

@@ -30,7 +30,7 @@ from handpick.progress import progress, say
 from handpick.training.checkpoint import check_checkpoint
 from handpick.training.record import is_finished, read_record, write_record
 from handpick.training.rows import Order, lengths_of, rows_of
-from handpick.training.settings import FinetuneSettings
+from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.warmup import new_adapter
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
 
     precision = compute_dtype(settings.dtype)
     share = settings.batch // _n_processes()
-    # the largest that divides a process's share, so that a step sees exactly `batch` rows
-    micro = max(n for n in range(1, settings.micro_batch + 1) if share % n == 0)
+    micro = micro_batch_of(share, settings.micro_batch)
     arguments = SFTConfig(
         output_dir=str(folder), per_device_train_batch_size=micro, gradient_accumulation_steps=share // micro,
         num_train_epochs=settings.epochs, learning_rate=settings.learning_rate,

@@ -8,6 +8,11 @@ from handpick.choices import Dtype, Quantization
 from handpick.errors import SettingsError
 
 
+def micro_batch_of(batch: int, at_most: int) -> int:
+    """Examples a forward pass: the largest number that divides the batch, so that a step sees exactly so many."""
+    return max(n for n in range(1, at_most + 1) if batch % n == 0)
+
+
 class LoraSettings(BaseModel):
     """An adapter's shape. ``targets="auto"`` is q, k, v and o for Llama and all linear layers elsewhere (TIS)."""
 

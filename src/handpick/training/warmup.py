@@ -21,7 +21,7 @@ from handpick.errors import ModelError
 from handpick.model import compute_dtype, device, load_base
 from handpick.progress import progress
 from handpick.training.checkpoint import RECORD_FILE, check_checkpoint, save_moments, was_trained
-from handpick.training.settings import LoraSettings, WarmupSettings
+from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 
 
 def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool) -> nn.Module:
@@ -148,8 +148,7 @@ def train(
             shutil.rmtree(folder)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
-    # the largest that divides the batch, so that a step sees exactly `batch` examples
-    micro = max(n for n in range(1, settings.micro_batch + 1) if settings.batch % n == 0)
+    micro = micro_batch_of(settings.batch, settings.micro_batch)
     sparing: dict[str, Any] = {}  # named only where it is wanted: transformers renames it in its next version
     if gradient_checkpointing:
         sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
