@@ -10,7 +10,7 @@ from handpick.algorithms import ALGORITHMS
 from handpick.choices import ObjectiveName, RepresentationName
 from handpick.cli import app
 from handpick.errors import SettingsError
-from handpick.methods import METHODS, OBJECTIVES, REPRESENTATIONS, find_method
+from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, REPRESENTATIONS, find_method
 from handpick.rewards import REWARDS
 from handpick.settings import checked
 
@@ -83,3 +83,19 @@ def test_an_unknown_method_is_named_with_those_there_are() -> None:
         SettingsError, match=r"no method 'lesss' \(did you mean 'less'\?\); choose one of less-rr, less,"
     ):
         find_method("lesss")
+
+
+@pytest.mark.parametrize("name", OWN_COMMANDS)
+def test_methods_with_a_command_of_their_own_are_listed_by_it_and_not_among_the_presets(name: str) -> None:
+    assert f"\n| handpick {name} |" in markdown()
+    assert f"\n| {name} |" not in markdown()
+    assert f"handpick {name}" in CliRunner().invoke(app, ["methods"], env={"COLUMNS": "200"}).stdout
+
+
+@pytest.mark.parametrize("name", ["iterselect", "IterSelectTune"])
+def test_a_method_with_a_command_of_its_own_is_answered_with_the_command(name: str) -> None:
+    shown = CliRunner().invoke(app, ["select", "--method", name, "--pool", "nowhere.jsonl"])
+    assert shown.exit_code == 2
+    assert shown.stderr == (
+        "handpick: iterselect is no method for --method but a command of its own: run `handpick iterselect`\n"
+    )

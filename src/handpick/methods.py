@@ -2,9 +2,11 @@
 selection algorithm, as its paper has it."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 from handpick.choices import ObjectiveName, Optimizer, RepresentationName, look_up
+from handpick.errors import SettingsError
 
 
 class Entry(NamedTuple):
@@ -119,10 +121,22 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
+# no product of a representation and an algorithm, and so no preset of `select`: each is the command of its name
+OWN_COMMANDS: dict[str, Entry] = {
+    "iterselect": Entry(
+        "what the base model answers worse than the reference, by a judge and a classifier",
+        "IterSelectTune, arXiv 2410.13464",
+    ),
+}
+
+
 def find_method(name: str) -> Method:
     """The table's entry of that name.
 
     Raises:
-        SettingsError: there is none; the message lists those there are.
+        SettingsError: there is none; the message lists those there are, or names the command that the method has.
     """
+    if name not in METHODS:
+        for own in get_close_matches(name.lower(), OWN_COMMANDS, n=1, cutoff=0.8):
+            raise SettingsError(f"{own} is no method for --method but a command of its own: run `handpick {own}`")
     return look_up(METHODS, name, "method")

@@ -106,8 +106,9 @@ def evaluate(
     judge: Annotated[
         str | None,
         typer.Option(
-            help="Who compares: a model by its server's name for it, or a reward, whose higher score wins.",
-            metavar="MODEL|REWARD",
+            help="Who compares: a model by its server's name for it, one to load here, or a reward, whose higher score "
+            "wins.",
+            metavar="MODEL|local:PATH|REWARD",
             rich_help_panel=_VERSUS,
         ),
     ] = None,

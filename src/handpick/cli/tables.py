@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from handpick.algorithms import ALGORITHMS
-from handpick.methods import METHODS, OBJECTIVES, REPRESENTATIONS
+from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, REPRESENTATIONS
 from handpick.rewards import REWARDS
 
 
@@ -38,6 +38,9 @@ def _tables() -> list[_Listed]:
             "Methods, for --method",
             ("method", "representation", "pool side", "query side", "algorithm", "what it chooses", "source"), methods,
         ),
+        _Listed("Methods that are commands of their own, and none for --method",
+                ("command", "what it chooses", "source"),
+                [(f"handpick {name}", *entry) for name, entry in OWN_COMMANDS.items()]),
         _Listed("Representations, for --representation", ("name", "an example is its", "gives", "source"),
                 list(representations)),
         _Listed("Objectives of gradients, for --objective", ("name", "what it is", "source"),

@@ -36,13 +36,16 @@ class Judge:
     Args:
         settings: which model, how it is asked, and what it may cost.
         cache: the file with the answers, made where it is not there. The caps count all that is recorded in it.
+        until_cap: whether a cap that is reached is the end of asking and no error: what was not asked any more has an
+            answer that says so.
 
     Raises:
         JudgeError: the openai package is not installed, or a key is needed and there is none.
     """
 
-    def __init__(self, settings: JudgeSettings, cache: str | os.PathLike[str]) -> None:
+    def __init__(self, settings: JudgeSettings, cache: str | os.PathLike[str], *, until_cap: bool = False) -> None:
         self.settings = settings
+        self._until_cap = until_cap
         self._journal = Journal(Path(cache))
         self._connection = Connection(settings)
 
@@ -58,8 +61,8 @@ class Judge:
         next run.
 
         Raises:
-            JudgeError: a cap is reached, the server refuses everything (key, model, URL, quota), or most prompts stay
-                without an answer. What was answered is kept, and nothing is asked twice when it goes on.
+            JudgeError: a cap is reached (but for ``until_cap``), the server refuses everything (key, model, URL,
+                quota), or most prompts stay without an answer. What was answered is kept, and nothing is asked twice.
         """
         conversations = [as_messages(prompt) for prompt in prompts]
         keys = [self._key(messages) for messages in conversations]
@@ -73,12 +76,12 @@ class Judge:
                     work = _Work(self.settings, self._connection, Caps(self.settings, self._journal), left, advance)
                     try:
                         failed = work.done()
+                    except _CapEnded as end:
+                        if not self._until_cap:
+                            raise self._over(end, requests) from None
+                        failed = {key: Answer(None, failure=end.reason) for key in requests if key not in answers}
                     except _Ended as end:
-                        kept = sum(key in answers for key in requests)
-                        raise JudgeError(
-                            f"{end.reason}, with {kept:,} of {len(requests):,} prompts answered and kept in "
-                            f"{self._journal.path}; {end.advice}, and nothing is asked twice"
-                        ) from None
+                        raise self._over(end, requests) from None
             return [answers[key] if key in answers else failed[key] for key in keys]
 
     def estimate(self, prompts: Sequence[Prompt]) -> Estimate:
@@ -91,6 +94,13 @@ class Judge:
         with self._journal.opened():
             left = [messages for key, messages in requests.items() if key not in self._journal.answers]
         return estimate(self.settings, left)
+
+    def _over(self, end: "_Ended", requests: Mapping[str, Messages]) -> JudgeError:
+        kept = sum(key in self._journal.answers for key in requests)
+        return JudgeError(
+            f"{end.reason}, with {kept:,} of {len(requests):,} prompts answered and kept in {self._journal.path}; "
+            f"{end.advice}, and nothing is asked twice"
+        )
 
     def _key(self, messages: Messages) -> str:
         settings = self.settings
@@ -109,6 +119,10 @@ class _Ended(Exception):
         super().__init__(reason)
         self.reason = reason
         self.advice = advice
+
+
+class _CapEnded(_Ended):
+    """Because a cap is reached."""
 
 
 class _Work:
@@ -191,7 +205,7 @@ class _Work:
         try:
             self._caps.take(key, at_most)
         except CapReached as cap:
-            raise _Ended(str(cap), "raise the cap and run again") from None
+            raise _CapEnded(str(cap), "raise the cap and run again") from None
         used, answer = at_most, None  # what stands where nobody knows
         try:
             reply = self._connection.send(messages)

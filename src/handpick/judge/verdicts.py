@@ -7,12 +7,12 @@ has an answer of its own in the judge's file. What has no verdict then stays wit
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from handpick.errors import SettingsError
 from handpick.judge.answers import Answer, Prompt
-from handpick.judge.client import Judge
 from handpick.judge.parsing import Side, read_score, read_side
+from handpick.judge.settings import JudgeSettings
 from handpick.judge.template import REFERENCE, Template, as_text
 from handpick.progress import say
 
@@ -22,6 +22,15 @@ _REMINDER = "\n\nReply with the JSON object alone, in exactly the form above: no
 _SWAPPED: dict[Side, Side] = {"a": "b", "b": "a", "tie": "tie"}
 
 Value = TypeVar("Value")
+
+
+class Asks(Protocol):
+    """Whoever gives verdicts: a ``Judge`` behind a server, or a model on this machine."""
+
+    @property
+    def settings(self) -> JudgeSettings: ...
+
+    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ def pairwise_template(path: str | None) -> Template:
 
 
 def rate(
-    judge: Judge,
+    judge: Asks,
     prompts: Sequence[Prompt],
     answers: Sequence[str],
     *,
@@ -120,7 +129,7 @@ def rate(
 
 
 def compare(
-    judge: Judge,
+    judge: Asks,
     prompts: Sequence[Prompt],
     answers_a: Sequence[str],
     answers_b: Sequence[str],
@@ -153,7 +162,7 @@ def compare(
     return [Verdict("tie", "tie") if a == b else Verdict(next(sides), _swapped(next(sides))) for _, a, b, _ in pairs]
 
 
-def _verdicts(judge: Judge, asked: Sequence[str], read: Callable[[str], Value | None]) -> list[Value | None]:
+def _verdicts(judge: Asks, asked: Sequence[str], read: Callable[[str], Value | None]) -> list[Value | None]:
     """What ``read`` finds in the answers; where it finds nothing, in the answers to the same with a reminder."""
     answers = judge.ask(asked)
     values = [_read(answer, read) for answer in answers]

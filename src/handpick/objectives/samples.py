@@ -45,6 +45,9 @@ class Journal:
     def __getitem__(self, key: str) -> Any:
         return self._found[key]
 
+    def values(self) -> Iterable[Any]:
+        return self._found.values()
+
     def add(self, entries: Iterable[tuple[str, Any]]) -> None:
         """Write entries behind the others.
 

@@ -18,7 +18,7 @@ from handpick.evaluation.harness import harness_results
 from handpick.evaluation.task import Task, TaskSettings, open_task, prompt_of
 from handpick.evaluation.versus import Match, by_rule, match
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
-from handpick.judge import Judge, JudgeSettings, Verdict, compare, pairwise_template
+from handpick.judge import Verdict, compare, pairwise_template
 from handpick.model import (
     compute_dtype,
     load_base,
@@ -27,6 +27,7 @@ from handpick.model import (
     position_limit,
     tokenizer_fingerprint,
 )
+from handpick.pipeline.judges import find_judge
 from handpick.progress import say
 from handpick.rewards import REWARDS, find_reward
 from handpick.rewards.reference import reference_answers
@@ -153,7 +154,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         settings: of the first model, whose ``base`` also holds for the second where that is an adapter.
         versus: the second model.
         prompts: the file; records need no answers.
-        judge: the name of a judge's model as its server knows it, or a reward as the rule.
+        judge: the name of a judge's model as its server knows it, ``local:PATH``, or a reward as the rule.
 
     Raises:
         JudgeError: as ``Judge``; what was answered and judged is kept.
@@ -229,7 +230,7 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
             return by_rule(reward, [_prompt(task, row) for row in rows], a, b, records, ids)
 
         return rule
-    asked = Judge(JudgeSettings.checked({**settings.judge, "model": judge}), folder / "verdicts" / "judge.jsonl")
+    asked = find_judge(judge, settings.judge, folder / "verdicts", dtype=settings.dtype)
     wants_reference = pairwise_template(asked.settings.prompt).wants_reference
 
     def ask(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:

@@ -1,43 +1,17 @@
-"""What a person should look at before they believe a selection: each check computed from the data, with its threshold.
-
-The thresholds are ours, set where a look is worth its time; none is a verdict.
-"""
+"""What a person should look at before they believe a selection: each check by the data, with its threshold."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from handpick.methods import REPRESENTATIONS
-from handpick.report.page import number, percent, showable
+from handpick.report.checks_of_rounds import checks_of_rounds
+from handpick.report.iterated import Iterated
+from handpick.report.page import number, percent
 from handpick.report.picks import response
 from handpick.report.run_folder import RunFolder, overlap_of
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """From which on a check warns."""
-
-    length_ratio: float = 2.0  # of the median lengths of chosen and pool, either way
-    source_share: float = 0.8  # of the picks, from one source of several
-    score_spread: float = 0.01  # less than this between the 5th and the 95th percentile, as a part of the largest
-    queries_served: float = 0.5  # less than this part of the queries that could be
-    same_answer: float = 0.5  # of the picks, with the very same response
-    set_aside: float = 0.1  # of the records of pool or queries
-
-
-THRESHOLDS = Thresholds()
-
-
-@dataclass(frozen=True)
-class Check:
-    """``state``: "warn", "fine", or "open" where it could not be made. ``said`` names numbers and threshold."""
-
-    name: str
-    state: Literal["warn", "fine", "open"]
-    said: str
+from handpick.report.thresholds import THRESHOLDS, Check, Thresholds, quoted
 
 
 def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRESHOLDS) -> list[Check]:
@@ -49,29 +23,33 @@ def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRES
     """
     overlap, looked_at = overlap_of(run, tests)
     made = [
-        _overlap(overlap, looked_at, len(run.picks)),
+        _overlap(overlap, looked_at, run),
         _lengths(run, limits),
         _one_source(run, limits),
         _scores(run, limits),
-        _served(run, limits),
+        *([] if isinstance(run.made_by, Iterated) else [_served(run, limits)]),
         _answers(run, limits),
         _set_aside(run, limits),
+        *(checks_of_rounds(run.made_by, limits) if isinstance(run.made_by, Iterated) else []),
     ]
     return sorted(made, key=lambda check: ("warn", "open", "fine").index(check.state))
 
 
-def _overlap(found: Mapping[str, tuple[str, float]] | None, looked_at: str, n_picks: int) -> Check:
+def _overlap(found: Mapping[str, tuple[str, float]] | None, looked_at: str, run: RunFolder) -> Check:
     name = "Overlap with a test set"
     if found is None:
         return Check(name, "open", f"Not looked for: {looked_at}.")
     if not found:
         return Check(name, "fine", f"No pick repeats a test item; {looked_at}.")
     example_id, (item, share) = next(iter(found.items()))
+    without = "choose from the clean.jsonl of `handpick overlap`"
+    if not isinstance(run.made_by, Iterated):
+        without = "select with --exclude-overlap"
     return Check(
         name, "warn",
-        f"{len(found):,} of {n_picks:,} picks repeat a test item, one alone would be too many ({looked_at}). The first "
-        f"is {_name(example_id)}: {percent(share)} of the words of {_name(item)} stand in it. What is measured on that "
-        "test will be too good; select with --exclude-overlap.",
+        f"{len(found):,} of {len(run.picks):,} picks repeat a test item, one alone would be too many ({looked_at}). "
+        f"The first is {quoted(example_id)}: {percent(share)} of the words of {quoted(item)} stand in it. What is "
+        f"measured on that test will be too good; {without}.",
     )  # fmt: skip
 
 
@@ -101,26 +79,28 @@ def _one_source(run: RunFolder, limits: Thresholds) -> Check:
     name, limit = "Sources", limits.source_share
     (source, count), *_ = Counter(pick.source for pick in run.picks).most_common(1)
     share = count / len(run.picks)
-    said = f"{percent(share)} of the picks come from {_name(source)}"
+    said = f"{percent(share)} of the picks come from {quoted(source)}"
     if run.pool is None:
         return Check(name, "open", f"{said}; the pool could not be read to compare.")
     in_pool = Counter(each for each, _ in run.pool.kinds)
     if len(in_pool) == 1:
-        return Check(name, "fine", f"The pool has one source, {_name(source)}.")
+        return Check(name, "fine", f"The pool has one source, {quoted(source)}.")
     said += f", which makes up {percent(in_pool[source] / len(run.pool))} of the pool"
     if share >= limit:
+        mended = "" if isinstance(run.made_by, Iterated) else ": --max-share sets a limit"
         return Check(
             name, "warn",
             f"{said}; {limit:.0%} or more is warned about. That is right where this source is the task, and "
-            "narrow where it is not: --max-share sets a limit.",
+            f"narrow where it is not{mended}.",
         )  # fmt: skip
     return Check(name, "fine", f"{said}, the most of any; less than {limit:.0%}.")
 
 
 def _scores(run: RunFolder, limits: Thresholds) -> Check:
     name, limit = "Spread of the scores", limits.score_spread
-    if REPRESENTATIONS[run.settings.used_representation].gives == "nothing":
-        return Check(name, "open", f"The method {run.settings.method} gives no scores.")
+    settings = run.made_by
+    if not isinstance(settings, Iterated) and REPRESENTATIONS[settings.used_representation].gives == "nothing":
+        return Check(name, "open", f"The method {run.method} gives no scores.")
     scores = np.array(run.selection.scores)
     if len(scores) < 2:
         return Check(name, "open", "One pick has no spread.")
@@ -168,7 +148,7 @@ def _answers(run: RunFolder, limits: Thresholds) -> Check:
     share = count / len(run.picks)
     if count == 1:
         return Check(name, "fine", "No two picks have the same response.")
-    said = f"{percent(share)} of the picks have the very same response, {_name(answer)}"
+    said = f"{percent(share)} of the picks have the very same response, {quoted(answer)}"
     if share >= limit:
         return Check(
             name, "warn",
@@ -184,19 +164,15 @@ def _set_aside(run: RunFolder, limits: Thresholds) -> Check:
     sizes = {"pool": len(run.pool), "query": len(run.query_ids)}
     parts = {which: run.set_aside[which] / size for which, size in sizes.items() if size}
     whose = {"pool": "the pool's", "query": "the queries'"}
+    lists = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
     said = " and ".join(
         f"{run.set_aside[which]:,} of {whose[which]} records ({percent(part)})" for which, part in parts.items()
     )
     if max(parts.values()) >= limit:
         return Check(
             name, "warn",
-            f"{said} could not be used; {limit:.0%} or more is warned about. quarantine.jsonl and "
-            "quarantine-query.jsonl have each with the reason; many are cut off by --max-length.",
+            f"{said} could not be used; {limit:.0%} or more is warned about. "
+            f"{' and '.join(lists[which] for which in parts)} {'have' if len(parts) > 1 else 'has'} each with the "
+            "reason; many are cut off by --max-length.",
         )  # fmt: skip
     return Check(name, "fine", f"{said} could not be used; less than {limit:.0%}.")
-
-
-def _name(text: str) -> str:
-    """A name or a short text of the user's, quoted, cut where it is long."""
-    folded = " ".join(str(showable(text)).split())
-    return f"“{folded if len(folded) <= 80 else folded[:79] + '…'}”"

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from handpick.data.plain_text import contents, has_response
 from handpick.data.pool import Pool
 from handpick.errors import HandpickError
-from handpick.fingerprint import digest
 from handpick.methods import REPRESENTATIONS
-from handpick.pipeline.compared import fingerprint, texts_of
+from handpick.pipeline.compared import fingerprint, moment_path, texts_of
+from handpick.report.iterated import Iterated
 from handpick.report.run_folder import SAMPLE, RunFolder
+from handpick.settings import Settings
 from handpick.similarity import StoredScores, StoredSimilarity, query_rows
 from handpick.store import FeatureStore
 
@@ -51,24 +52,27 @@ class _Columns(Protocol):
 
 def nearest(run: RunFolder) -> Nearest | str:
     """The similarities, or why there are none."""
-    name = run.settings.used_representation
+    settings = run.made_by
+    if isinstance(settings, Iterated):
+        return "iterselect has no queries, and so neither a similarity nor a distance to them"
+    name = settings.used_representation
     kind = REPRESENTATIONS[name]
     if kind.gives == "nothing":
-        return f"the method {run.settings.method} looks at no similarity"
+        return f"the method {settings.method} looks at no similarity"
     try:
         if name in ("bm25", "dsir"):
-            return _by_words(run)
-        return _by_features(run)
+            return _by_words(run, settings)
+        return _by_features(run, settings)
     except (HandpickError, OSError) as error:
         return str(error)
 
 
-def _by_features(run: RunFolder) -> Nearest | str:
-    stores = _stores(run)
+def _by_features(run: RunFolder, settings: Settings) -> Nearest | str:
+    stores = _stores(run, settings)
     pool_store = _like(stores, run.selection.fingerprints.get("pool"))
     if pool_store is None:
         return "the pool's features are not in the folder any more"
-    name = run.settings.used_representation
+    name = settings.used_representation
     if REPRESENTATIONS[name].gives == "scores":
         similarity: _Columns = _OneScore(pool_store)
         what = f"score by {name}"
@@ -80,10 +84,10 @@ def _by_features(run: RunFolder) -> Nearest | str:
             return "the queries' features are not in the folder any more"
         query_TQD = query_rows(pool_store, query_store)
         if name == "whitened":
-            moments = [_moment(pool_store, t) for t in range(len(query_TQD))]
+            moments = [moment_path(pool_store, t) for t in range(len(query_TQD))]
             if not all(path.exists() for path in moments):
                 return "the pool's covariance is not in the folder any more"
-            query_TQD = [_whitened(rows, path, run) for rows, path in zip(query_TQD, moments, strict=True)]
+            query_TQD = [_whitened(rows, path, settings) for rows, path in zip(query_TQD, moments, strict=True)]
         says_Q = np.any([np.abs(rows_QD).max(axis=1) > 0 for rows_QD in query_TQD], axis=0)
         similarity = StoredSimilarity(pool_store, [rows_QD[says_Q] for rows_QD in query_TQD])
         what = "similarity to the nearest query"
@@ -117,10 +121,10 @@ def _largest(similarity: _Columns, columns_C: NDArray[np.int64]) -> Floats:
     return np.concatenate([similarity.columns(part).max(axis=0) for part in parts])
 
 
-def _stores(run: RunFolder) -> list[FeatureStore]:
+def _stores(run: RunFolder, settings: Settings) -> list[FeatureStore]:
     folders = [path.parent for path in sorted((run.path / "features").glob("*/manifest.json"))]
-    if run.settings.store is not None:
-        folders.append(Path(run.settings.store))
+    if settings.store is not None:
+        folders.append(Path(settings.store))
     return [FeatureStore.open(folder, allow_incomplete=True) for folder in folders]
 
 
@@ -133,18 +137,13 @@ def _like(stores: Sequence[FeatureStore], wanted: Any) -> FeatureStore | None:
     return None
 
 
-def _moment(store: FeatureStore, checkpoint: int) -> Path:
-    """Where a selection by whitened gradients keeps the pool's covariance."""
-    return store.path / f"second-moment-{checkpoint}-{digest(fingerprint(store))}.npy"
-
-
-def _whitened(rows_QD: Floats, moment: Path, run: RunFolder) -> Floats:
+def _whitened(rows_QD: Floats, moment: Path, settings: Settings) -> Floats:
     from handpick.represent.whitening import whitened
 
-    return whitened(rows_QD, np.load(moment), run.settings.whitening_damping)
+    return whitened(rows_QD, np.load(moment), settings.whitening_damping)
 
 
-def _by_words(run: RunFolder) -> Nearest | str:
+def _by_words(run: RunFolder, settings: Settings) -> Nearest | str:
     if run.pool is None or run.queries is None:
         return "the words of pool and queries are needed, and not both can be read"
     pool = run.pool.pool
@@ -152,10 +151,10 @@ def _by_words(run: RunFolder) -> Nearest | str:
         return f"the pool has more than {_WORDS:,} examples, whose words would have to be read again"
     column_of = _columns_with_response(pool)
     texts = [contents(messages) for messages in run.queries.values()]
-    if run.settings.used_representation == "dsir":
+    if settings.used_representation == "dsir":
         from handpick.represent.dsir import Dsir
 
-        by = Dsir.fit(texts_of(pool), texts, smoothing=run.settings.dsir_smoothing)
+        by = Dsir.fit(texts_of(pool), texts, smoothing=settings.dsir_smoothing)
         similarity, what = _Given(by.scores(texts_of(pool))[None]), "log importance weight"
     else:
         from handpick.represent.bm25 import Bm25

@@ -11,6 +11,7 @@ from handpick.data.examples import Message
 from handpick.data.formats import parse_record
 from handpick.data.read import FileInput
 from handpick.errors import DataError, StoreError
+from handpick.report.iterated import HOW, Taken
 from handpick.selection import Selection
 
 # What a page can hold and still open at once: characters of all picks, of one at most and at least, and picks.
@@ -63,9 +64,12 @@ def response(messages: Sequence[Message]) -> str:
     return "\n".join(message.content for message in messages if message.role == "assistant")
 
 
-def table_data(picks: Sequence[Pick], queries: Mapping[str, Sequence[Message]]) -> dict[str, Any]:
+def table_data(
+    picks: Sequence[Pick], queries: Mapping[str, Sequence[Message]], taken: Mapping[str, Taken] | None = None
+) -> dict[str, Any]:
     """What the page's script makes the table of; JSON values.
 
+    ``taken`` says of every pick of ``handpick iterselect`` how it was taken; its ``queries`` are hard examples.
     A text that is too long for the page is cut, and says how long it is: ``turns`` end with the number of characters
     that are left out. Sources and queries stand once, and rows have their places.
     """
@@ -74,19 +78,32 @@ def table_data(picks: Sequence[Pick], queries: Mapping[str, Sequence[Message]]) 
     sources = sorted({_kind(pick) for pick in shown})
     served = list(dict.fromkeys(pick.picked_for for pick in shown if pick.picked_for is not None))
     place_of_source, place_of_query = _places(sources), _places(served)
+    beside = ("query", "For the query") if taken is None else ("hard example", "The nearest hard example")
     return {
         "total": len(picks),
+        "beside": dict(zip(("kind", "title"), beside, strict=True)),
+        "ways": None if taken is None else list(HOW.values()),
         "sources": sources,
         "queries": [{"id": each, "turns": _cut(queries[each], room) if each in queries else None} for each in served],
         "rows": [
             {
                 "rank": pick.rank, "id": pick.id, "score": pick.score, "source": place_of_source[_kind(pick)],
                 "query": None if pick.picked_for is None else place_of_query[pick.picked_for],
-                "turns": _cut(pick.messages, room),
+                "turns": _cut(pick.messages, room), **_how(pick, taken),
             }
             for pick in shown
         ],
     }  # fmt: skip
+
+
+def _how(pick: Pick, taken: Mapping[str, Taken] | None) -> dict[str, Any]:
+    """How a pick was taken, for its row; nothing of a pick of ``handpick select``."""
+    if taken is None:
+        return {}
+    how = taken.get(pick.id)
+    if how is None:
+        return {"way": "", "said": "", "hardness": None, "similarity": None}
+    return {"way": HOW[how.how], "said": how.said, "hardness": how.hardness, "similarity": how.similarity}
 
 
 def composition(kinds: Sequence[tuple[str, str]], pool: Sequence[tuple[str, str]] | None) -> list[dict[str, Any]]:

@@ -20,9 +20,10 @@ from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, StoreError
 from handpick.pipeline.compared import target_labels
 from handpick.pipeline.made_with import pool_store_path, resume_from_store
+from handpick.report.iterated import METHOD, Iterated, read_iterated
 from handpick.report.picks import Pick, picks_of, response
 from handpick.selection import Selection
-from handpick.settings import Settings
+from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of
 
 SAMPLE = 20_000  # of a larger pool, so many examples are read for lengths and similarities
@@ -51,14 +52,16 @@ class PoolFacts:
 class RunFolder:
     """A finished selection. ``pool`` and ``queries`` are None where they cannot be read; ``missing`` says why.
 
-    ``target_of`` has the name of the target of every query where there are several. ``set_aside`` counts the records
-    of pool and queries that could not be used. ``disk`` has the bytes of every part of the folder, ``seconds`` what the
-    parts of the last run took and the ``total``, ``machine`` what it ran on; both are empty of an older handpick.
+    ``made_by`` has the settings of ``handpick select``, or what ``handpick iterselect`` did; the latter has no queries,
+    and its picks were picked for hard examples of the pool. ``target_of`` has the name of the target of every query
+    where there are several. ``set_aside`` counts the records of pool and queries that could not be used. ``disk`` has
+    the bytes of every part of the folder, ``seconds`` what the parts of the last run took and the ``total``,
+    ``machine`` what it ran on; both are empty of an older handpick.
     """
 
     path: Path
     selection: Selection
-    settings: Settings
+    made_by: Settings | Iterated
     picks: list[Pick]
     pool: PoolFacts | None
     queries: dict[str, tuple[Message, ...]] | None
@@ -71,9 +74,21 @@ class RunFolder:
     seconds: dict[str, float]
     machine: str
 
+    @property
+    def method(self) -> str:
+        """By its name."""
+        return METHOD if isinstance(self.made_by, Iterated) else self.made_by.method
+
+    @property
+    def ranked_by(self) -> str:
+        """What the scores are, in words."""
+        if isinstance(self.made_by, Iterated):
+            return "Q = α·M + (1 − α)·R when each was taken; of two rounds M is not by the same classifier"
+        return f"What {self.made_by.used_algorithm} ranked on"
+
 
 def open_run(folder: Path) -> RunFolder:
-    """Read a folder that ``handpick select`` wrote.
+    """Read a folder that ``handpick select`` or ``handpick iterselect`` wrote.
 
     Raises:
         StoreError: it holds no selection, or a damaged one.
@@ -83,18 +98,24 @@ def open_run(folder: Path) -> RunFolder:
     cost = _json(folder / "cost.json")
     if not len(selection):
         raise StoreError(f"the selection in {folder} is empty, so there is nothing to report; select again")
-    settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
-    settings = settings.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
     missing: list[str] = []
-    pool = _opened("pool", settings.pool, settings, selection, missing)
-    sources = settings.query or [file for files in settings.target.values() for file in files]
-    query = _opened("query", sources, settings, selection, missing) if sources else None
+    query, labels = None, []
+    made_by: Settings | Iterated
+    if selection.settings.get("method") == METHOD:
+        made_by = read_iterated(folder, selection.settings, missing)
+        pool = _opened("pool", selection.settings["pool"], _parsed(folder, made_by), selection, missing)
+    else:
+        made_by = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
+        made_by = made_by.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
+        pool = _opened("pool", made_by.pool, _parsed(folder, made_by), selection, missing)
+        sources = made_by.query or [file for files in made_by.target.values() for file in files]
+        query = _opened("query", sources, _parsed(folder, made_by), selection, missing) if sources else None
+        labels = target_labels(made_by, query) if query is not None and len(made_by.target) > 1 else []
     query_ids = query.ids() if query is not None else []
-    labels = target_labels(settings, query) if query is not None and len(settings.target) > 1 else []
     return RunFolder(
         path=folder,
         selection=selection,
-        settings=settings,
+        made_by=made_by,
         picks=picks_of(selection),
         pool=None if pool is None else _facts(pool),
         queries=None if query is None else {each.id: each.messages for each in query.examples(0, len(query))},
@@ -112,14 +133,20 @@ def open_run(folder: Path) -> RunFolder:
 _QUARANTINES = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
 
 
-def _opened(
-    name: str, sources: Sequence[str], settings: Settings, selection: Selection, missing: list[str]
-) -> Pool | None:
+def _parsed(folder: Path, made_by: Settings | Iterated) -> Path:
+    """Where the run has kept the parsed records: beside the pool's features."""
+    if isinstance(made_by, Iterated):
+        store = made_by.settings.get("store")
+        return (folder / "features" if store is None else Path(store).parent) / "parsed"
+    return pool_store_path(made_by).parent / "parsed"
+
+
+def _opened(name: str, sources: Sequence[str], cache: Path, selection: Selection, missing: list[str]) -> Pool | None:
     """The pool or the queries as the selection had them; None, with a reason in ``missing``, where they are gone."""
     with tempfile.TemporaryDirectory() as scratch:  # the run's own lists of bad records stay as they are
         try:
             quarantine = Quarantine(Path(scratch) / "quarantine.jsonl", None)
-            pool = Pool.open(list(sources), cache=pool_store_path(settings).parent / "parsed", quarantine=quarantine)
+            pool = Pool.open(list(sources), cache=cache, quarantine=quarantine)
         except DataError as error:
             missing.append(f"The {name} could not be read: {error}.")
             return None
@@ -195,9 +222,10 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
         return _held_against(run, tests), f"the picks were held against {', '.join(tests)}"
     path = run.path / "overlap.jsonl"
     if not path.exists():
-        return None, "no test set was named, here with --test or with --exclude-overlap when selecting"
+        when_selecting = "" if isinstance(run.made_by, Iterated) else " or with --exclude-overlap when selecting"
+        return None, f"no test set was named, here with --test{when_selecting}"
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         found = {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} cannot be read ({error}); run `handpick overlap` or select again") from error
@@ -208,10 +236,11 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
 def _held_against(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, float]]:
     from handpick.pipeline.overlap import find_overlaps
 
+    constraints = run.made_by if isinstance(run.made_by, Constraints) else Constraints()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         unread = Quarantine(folder / "quarantine.jsonl", None)
         chosen = Pool.open([run.path / "selected.jsonl"], cache=folder / "parsed", quarantine=unread)
-        find_overlaps(chosen, tests, folder, run.settings.overlap_threshold)
-        lines = [json.loads(line) for line in (folder / "overlap.jsonl").read_text(encoding="utf-8").splitlines()]
+        find_overlaps(chosen, tests, folder, constraints.overlap_threshold)
+        lines = [json.loads(line) for line in (folder / "overlap.jsonl").read_bytes().splitlines()]
     return {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}

@@ -48,5 +48,5 @@ def write_report(
         return write_selection_report(folder, tests)
     raise DataError(
         f"{folder} holds neither a selection (selection.json) nor a study (results.json); name the folder that "
-        "`handpick select` or `handpick study` wrote"
+        "`handpick select`, `handpick iterselect` or `handpick study` wrote"
     )

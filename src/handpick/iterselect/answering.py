@@ -1,0 +1,91 @@
+"""The base model's own answers: greedy, many at a time, none generated twice."""
+
+import gc
+from collections.abc import Sequence
+
+import torch
+
+from handpick.data.examples import Example
+from handpick.data.plain_text import has_response
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.evaluation.answers import answers
+from handpick.evaluation.task import prompt_of
+from handpick.fingerprint import Fingerprint
+from handpick.iterselect.settings import IterSelectSettings
+from handpick.model import (
+    compute_dtype,
+    load_base,
+    load_tokenizer,
+    model_fingerprint,
+    position_limit,
+    tokenizer_fingerprint,
+)
+from handpick.sampling.generate import Sampling
+
+_MAX_LENGTH = 2048  # where the model can read as many
+
+
+class Answering:
+    """Answers of the base model, which is loaded while it answers and no longer.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        ModelError: there is no such model, or its tokenizer cannot be used.
+        SettingsError: an answer alone would fill what the model reads.
+    """
+
+    def __init__(self, settings: IterSelectSettings) -> None:
+        self._settings = settings
+        self._renderer = Renderer(load_tokenizer(settings.model))
+        limit = position_limit(settings.model)
+        if limit is not None and (settings.max_length or 0) > limit:
+            raise SettingsError(f"the model reads {limit} tokens at most: give --max-length {limit} or less")
+        self.max_length = settings.max_length or min(_MAX_LENGTH, limit or _MAX_LENGTH)
+        self._room = self.max_length - settings.max_new_tokens
+        if self._room < 1:
+            raise SettingsError(
+                f"answers of up to {settings.max_new_tokens} tokens leave no room for a prompt in {self.max_length}: "
+                "lower --max-new-tokens or raise --max-length"
+            )
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides an answer."""
+        settings = self._settings
+        return {
+            **model_fingerprint(settings.model),
+            **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
+            "dtype": str(compute_dtype(settings.dtype)), "max_new_tokens": settings.max_new_tokens,
+            "max_length": self.max_length,
+        }  # fmt: skip
+
+    def can(self, example: Example) -> bool:
+        """Whether an example can be asked about: an answer that ends it, and a prompt that leaves room for another."""
+        if example.messages[-1].role != "assistant" or not has_response(example.messages[-1:]):
+            return False
+        try:
+            return len(self._renderer.prompt(prompt_of(example))) <= self._room
+        except DataError:
+            return False
+
+    def __call__(self, examples: Sequence[Example]) -> list[str]:
+        """The answers to the examples' prompts.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            StoreError: answers cannot be kept.
+        """
+        model = load_base(self._settings.model, compute_dtype(self._settings.dtype)).eval()
+        sampling = Sampling(samples=1, temperature=0, max_new_tokens=self._settings.max_new_tokens)
+        prompts = [self._renderer.prompt(prompt_of(example)) for example in examples]
+        found = answers(
+            model, self._renderer, prompts, sampling, seed=0, folder=self._settings.folder / "answers",
+            identity=self.fingerprint(), quiet=False,
+        )  # fmt: skip
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return [text for (text,) in found]

@@ -1,0 +1,51 @@
+"""M of every example of the pool, by the last classifier, kept in a store, shard by shard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from handpick.data.examples import Example
+from handpick.data.plain_text import conversation, has_response
+from handpick.data.pool import Pool
+from handpick.iterselect.classifier import Classifier
+from handpick.iterselect.score import Floats
+from handpick.objectives.protocol import Prepared, prepare_each
+from handpick.represent.fill import Advance, fill
+from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+
+
+class _Texts:
+    """What the classifier reads of every example that the embeddings have."""
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared:
+        answered = [each for each in examples if has_response(each.messages)]
+        refused = [(each, "no response to learn from") for each in examples if not has_response(each.messages)]
+        prepared = prepare_each(answered, lambda example: conversation(example.messages))
+        return prepared._replace(refused=[*prepared.refused, *refused])
+
+
+def hardness(classifier: Classifier, pool: Pool, path: Path, shard_rows: int) -> dict[str, float]:
+    """The classifier's probability of hard for every example with a response, by its id.
+
+    Args:
+        classifier: the last one.
+        pool: what is chosen from.
+        path: the store's folder.
+        shard_rows: records that are computed and kept together.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    manifest = Manifest(
+        space={"representation": "hardness", **classifier.fingerprint()}, build={}, dim=1, storage="float32",
+        checkpoints=[Checkpoint(name="classifier", weight=1.0)], files=DataFile.of(pool.files), shard_rows=shard_rows,
+    )  # fmt: skip
+    store = FeatureStore.create(path, manifest)
+
+    def encode(_: int, texts: Sequence[str], advance: Advance) -> Floats:
+        return classifier.probabilities(texts, advance)[:, None]
+
+    fill(store, pool, _Texts(), encode, "hardness of the pool")
+    found_N = np.asarray(store.array(0, normalized=False))[:, 0]
+    return dict(zip(store.ids, found_N.tolist(), strict=True))

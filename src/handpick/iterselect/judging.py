@@ -1,0 +1,177 @@
+"""Which examples are hard: the base model's own answer is worse than the reference answer.
+
+A tie is easy, and so is a pair whose winner changes with the order; an example without a verdict is neither hard nor
+easy. Source: IterSelectTune (arXiv 2410.13464); verdicts in both orders as in its evaluation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+from handpick.errors import SettingsError
+from handpick.fingerprint import Fingerprint
+from handpick.iterselect.settings import RULE, IterSelectSettings
+from handpick.judge import Usage, compare, pairwise_template, pointwise_template, rate
+from handpick.judge.answers import tokens_about
+from handpick.judge.template import as_text
+from handpick.pipeline.judges import find_judge, judge_fingerprint
+from handpick.rewards import find_reward, reward_fingerprint, score
+from handpick.rewards.protocol import Reward
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One example to judge: what was asked, the reference answer, the base model's, and the record as it came."""
+
+    id: str
+    prompt: list[dict[str, str]]
+    reference: str
+    answer: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge says of one example; ``hard`` is None without a verdict, ``said`` is what is written down."""
+
+    hard: bool | None
+    said: dict[str, Any]
+    tie: bool = False
+    flipped: bool = False
+
+
+class Judging(Protocol):
+    """A way to tell hard from easy.
+
+    ``calls_each`` is how many requests an example takes, without repeated ones. ``used`` counts all that were made.
+    """
+
+    calls_each: int
+
+    @property
+    def used(self) -> Usage: ...
+
+    def fingerprint(self) -> Fingerprint: ...
+
+    def tokens_in(self, prompt: str, reference: str) -> int:
+        """About how many tokens it takes to ask, an answer being as long as the reference."""
+
+    def __call__(self, questions: Sequence[Question]) -> list[Judged]: ...
+
+
+def find_judging(settings: IterSelectSettings) -> Judging:
+    """The judge, or the rule, that the settings name.
+
+    Raises:
+        HandpickError: as ``find_judge`` and ``find_reward``.
+    """
+    folder = settings.folder / "verdicts"
+    if settings.judge.startswith(RULE):
+        return ByRule(settings, folder)
+    asked = find_judge(settings.judge, settings.judging, folder, dtype=settings.dtype, until_cap=True)
+    asked.ask([])  # which reads what earlier runs have used
+    return ByJudge(asked, settings.verdict)
+
+
+class ByRule:
+    """No judge: an answer whose score is below ``hard_below`` is worse than the reference.
+
+    The reference itself scores highest by any metric that compares with it, so that the two scores say nothing.
+    """
+
+    calls_each = 0
+    used = Usage()
+
+    def __init__(self, settings: IterSelectSettings, folder: Path) -> None:
+        self._spec = settings.judge.removeprefix(RULE)
+        if self._spec.partition(":")[0] == "judge":
+            raise SettingsError(f"{self._spec} is a judge and no rule: give --judge {self._spec.partition(':')[2]}")
+        self._reward: Reward = find_reward(self._spec, allow_code_execution=settings.allow_code_execution, cache=folder)
+        self._below = settings.hard_below
+
+    def fingerprint(self) -> Fingerprint:
+        return {**reward_fingerprint(self._spec), "hard_below": self._below}
+
+    def tokens_in(self, prompt: str, reference: str) -> int:
+        return 0
+
+    def __call__(self, questions: Sequence[Question]) -> list[Judged]:
+        scores = score(
+            self._reward, [q.prompt for q in questions], [q.answer for q in questions],
+            [q.record for q in questions], [q.id for q in questions],
+        )  # fmt: skip
+        return [Judged(each < self._below, {"score": each}) for each in scores]
+
+
+class ByJudge:
+    """A language model, asked for a comparison in both orders or for a score of either answer.
+
+    Args:
+        judge: who is asked; has ``used`` too.
+        verdict: ``pairwise`` or ``pointwise``.
+
+    Raises:
+        SettingsError: the prompt file cannot be read, or lacks a placeholder.
+    """
+
+    calls_each = 2
+
+    def __init__(self, judge: Any, verdict: str) -> None:
+        self._judge = judge
+        self._pairwise = verdict == "pairwise"
+        self._template = (pairwise_template if self._pairwise else pointwise_template)(judge.settings.prompt)
+        if self._template.wants_reference:
+            raise SettingsError(
+                f"the judge's prompt {self._template.where} has {{reference}}, which is one of the two answers here: "
+                "take it out"
+            )
+
+    @property
+    def used(self) -> Usage:
+        found: Usage = self._judge.used
+        return found
+
+    def fingerprint(self) -> Fingerprint:
+        return {**judge_fingerprint(self._judge.settings), "verdict": "pairwise" if self._pairwise else "pointwise"}
+
+    def tokens_in(self, prompt: str, reference: str) -> int:
+        if self._pairwise:
+            text = self._template.fill({"prompt": prompt, "answer_a": reference, "answer_b": reference})
+        else:
+            text = self._template.fill({"prompt": prompt, "answer": reference}, {"low": "1", "high": "10"})
+        return self.calls_each * tokens_about([{"content": text}])
+
+    def __call__(self, questions: Sequence[Question]) -> list[Judged]:
+        prompts = [each.prompt for each in questions]
+        own, references = [each.answer for each in questions], [each.reference for each in questions]
+        if self._pairwise:
+            verdicts = compare(self._judge, prompts, own, references)
+            return [
+                Judged(
+                    None if v.outcome is None else v.outcome == "b",
+                    {"first": _named(v.first), "second": _named(v.second)},
+                    tie=v.outcome == "tie", flipped=v.flipped,
+                )
+                for v in verdicts
+            ]  # fmt: skip
+        scores = rate(self._judge, [*prompts, *prompts], [*own, *references])
+        pairs = zip(scores[: len(prompts)], scores[len(prompts) :], strict=True)
+        return [
+            Judged(
+                None if mine is None or theirs is None else mine < theirs,
+                {"answer": mine, "reference": theirs}, tie=mine is not None and mine == theirs,
+            )
+            for mine, theirs in pairs
+        ]  # fmt: skip
+
+
+def _named(side: str | None) -> str | None:
+    """Sides by what they are here."""
+    return None if side is None else {"a": "answer", "b": "reference", "tie": "tie"}[side]
+
+
+def mean_tokens_in(judging: Judging, asked: Sequence[tuple[list[dict[str, str]], str]]) -> float:
+    """Of some examples, prompt and reference each, the tokens that asking about one takes."""
+    return fmean(judging.tokens_in(as_text(prompt), reference) for prompt, reference in asked) if asked else 0.0

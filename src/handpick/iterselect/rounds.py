@@ -1,0 +1,305 @@
+"""The rounds: take the most promising of the diverse subset, answer, judge, train the classifier anew.
+
+Every round has a folder, ``rounds/1`` and so on, and every step of it a file that is written when the step is over, so
+that a run that was killed goes on behind its last finished step:
+
+    batch.json       the ids that were taken, with M, R, Q and the nearest hard example of each
+    verdicts.jsonl   the base model's answer and what the judge says of it
+    classifier/      trained on all that is judged so far, but for what is held out
+    hardness.npy     its M of every example of the diverse subset
+    round.json       the figures
+
+Legend: V examples of the diverse subset.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Example
+from handpick.data.plain_text import conversation
+from handpick.errors import JudgeError, StoreError
+from handpick.evaluation.task import prompt_of
+from handpick.iterselect.answering import Answering
+from handpick.iterselect.classifier import Classifier, Held, held_out_metrics, is_held_out
+from handpick.iterselect.judging import Judged, Judging, Question
+from handpick.iterselect.score import UNKNOWN, Floats, NearestHard, best, quality
+from handpick.iterselect.settings import IterSelectSettings
+from handpick.progress import progress, say
+from handpick.store.files import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """The diverse subset: examples in the order in which clusters take turns, and their embeddings, float32 (V, D).
+
+    ``rows`` are their rows in the whole pool's embeddings, (V,).
+    """
+
+    examples: Sequence[Example]
+    rows: NDArray[np.int64]
+    embeddings_VD: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An example that was taken out of the subset: its place there, and what spoke for it.
+
+    ``nearest`` is the row of the hard example that it was nearest to, -1 where there was none.
+    """
+
+    place: int
+    round: int
+    hardness: float | None
+    cosine: float | None
+    score: float
+    nearest: int
+
+
+@dataclass
+class Labelled:
+    """All that was judged so far. ``hard`` has None where there is no verdict."""
+
+    taken: list[Taken] = field(default_factory=list)
+    hard: list[bool | None] = field(default_factory=list)
+
+    def with_verdict(self) -> list[tuple[Taken, bool]]:
+        return [(each, hard) for each, hard in zip(self.taken, self.hard, strict=True) if hard is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the rounds come to: all that was judged, the last classifier (None: there never were two kinds to tell
+    apart), and a line of figures a round."""
+
+    labelled: Labelled
+    classifier: Classifier | None
+    figures: list[dict[str, Any]]
+
+
+class Rounds:
+    """The loop over rounds.
+
+    Args:
+        settings: of the run.
+        subset: what is judged from.
+        answering: the base model.
+        judging: who says what is hard.
+        batch: examples a round.
+    """
+
+    def __init__(
+        self, settings: IterSelectSettings, subset: Subset, answering: Answering, judging: Judging, batch: int
+    ) -> None:
+        self._settings = settings
+        self._subset = subset
+        self._answering = answering
+        self._judging = judging
+        self._batch = batch
+        self._texts = [conversation(example.messages) for example in subset.examples]
+        share, seed = settings.classifier.held_out, settings.seed
+        self._held_out_V = np.array([is_held_out(e.id, share, seed) for e in subset.examples], dtype=np.bool_)
+        self._nearest = NearestHard(subset.embeddings_VD)
+        self._hardness_V = np.full(len(subset.examples), UNKNOWN, dtype=np.float32)
+        self._classifier: Classifier | None = None
+        self._labelled = Labelled()
+
+    def run(self) -> Outcome:
+        """All rounds, from where an earlier run stopped.
+
+        Raises:
+            JudgeError: as the judge, or it has no verdict on anything.
+            HandpickError: as the parts.
+        """
+        figures: list[dict[str, Any]] = []
+        without_a_rise = 0
+        for number in range(1, self._settings.rounds + 1):
+            if len(self._labelled.taken) == len(self._subset.examples):
+                say("every example of the diverse subset is judged: no further round")
+                break
+            if not (self._folder(number) / "batch.json").exists() and self._exhausted():
+                say(f"the cap on the judge's calls is reached: no round {number}")
+                break
+            found, rose = self._round(number)
+            figures.append(found)
+            without_a_rise = 0 if rose else without_a_rise + 1
+            if self._settings.patience and without_a_rise == self._settings.patience and number < self._settings.rounds:
+                say(f"the held-out accuracy has stopped rising: no round {number + 1} (--patience)")
+                break
+        return Outcome(self._labelled, self._classifier, figures)
+
+    def _folder(self, number: int) -> Path:
+        return self._settings.folder / "rounds" / str(number)
+
+    def _exhausted(self) -> bool:
+        """Whether the cap on calls leaves no room for one example more."""
+        cap, judging = self._settings.judging.get("max_calls"), self._judging
+        return cap is not None and judging.calls_each > 0 and judging.used.calls + judging.calls_each > int(cap)
+
+    def _round(self, number: int) -> tuple[dict[str, Any], bool]:
+        """The figures of a round, and whether the accuracy rose (as long as nobody can say: yes)."""
+        folder = self._folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds: dict[str, float] = {}
+        taken = self._taken(folder, number)
+        judged = self._judged(folder, taken, seconds)
+        hard = [each.hard for each in judged]
+        self._labelled.taken += taken
+        self._labelled.hard += hard
+        places = np.array([each.place for each, is_hard in zip(taken, hard, strict=True) if is_hard], dtype=np.int64)
+        self._nearest.add(self._subset.embeddings_VD[places], self._subset.rows[places])
+        before_V = self._hardness_V
+        with _clock(seconds, "classifier"):
+            self._learn(folder)
+        held, rose = self._held(before_V)
+        kept = _json(folder / "round.json")
+        if kept is not None:
+            return kept, rose
+        known = [each for each in hard if each is not None]
+        trained = [each for each, _ in self._labelled.with_verdict() if not self._held_out_V[each.place]]
+        found = {
+            "round": number, "judged": len(taken), "hard": sum(known), "easy": len(known) - sum(known),
+            "ties": sum(each.tie for each in judged), "flipped": sum(each.flipped for each in judged),
+            "missing": len(hard) - len(known), "train": len(trained), "held_out": 0 if held is None else held.n,
+            **_held_figures(held), "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        }  # fmt: skip
+        _write(folder / "round.json", json.dumps(found, indent=1).encode())
+        return found, rose
+
+    def _taken(self, folder: Path, number: int) -> list[Taken]:
+        """The round's examples: the most promising that are left."""
+        place_of = {example.id: place for place, example in enumerate(self._subset.examples)}
+        there = _json(folder / "batch.json")
+        if there is not None:
+            return [
+                Taken(place_of[each["id"]], number, each["hardness"], each["cosine"], each["score"], each["nearest"])
+                for each in there
+            ]
+        done = {each.place for each in self._labelled.taken}
+        left = np.array([place for place in range(len(self._subset.examples)) if place not in done], dtype=np.int64)
+        cosine_V, nearest_V = self._nearest.cosine_N, self._nearest.nearest_N
+        quality_V = quality(self._hardness_V, cosine_V, self._settings.alpha)
+        known, any_hard = self._classifier is not None, bool((nearest_V >= 0).any())
+        taken = [
+            Taken(
+                place, number, float(self._hardness_V[place]) if known else None,
+                float(cosine_V[place]) if any_hard else None, float(quality_V[place]), int(nearest_V[place]),
+            )
+            for place in left[best(quality_V[left], self._batch)].tolist()
+        ]  # fmt: skip
+        lines = [
+            {"id": self._subset.examples[each.place].id, "hardness": each.hardness, "cosine": each.cosine,
+             "score": each.score, "nearest": each.nearest}
+            for each in taken
+        ]  # fmt: skip
+        _write(folder / "batch.json", json.dumps(lines, ensure_ascii=False).encode())
+        return taken
+
+    def _judged(self, folder: Path, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged]:
+        path = folder / "verdicts.jsonl"
+        if path.exists():
+            return [
+                Judged(each["hard"], {}, each["tie"], each["flipped"])
+                for each in map(json.loads, path.read_bytes().splitlines())
+            ]
+        examples = [self._subset.examples[each.place] for each in taken]
+        with _clock(seconds, "answers"):
+            texts = self._answering(examples)
+        with _clock(seconds, "judge"):
+            judged = self._judging([_question(e, text) for e, text in zip(examples, texts, strict=True)])
+        if all(each.hard is None for each in judged):
+            raise JudgeError(
+                f"the judge has no verdict on any of the {len(judged):,} examples of {folder}: raise the caps, or look "
+                f"into its answers in {self._settings.folder / 'verdicts'}, and run the same again"
+            )
+        lines = [
+            {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
+            for e, text, each in zip(examples, texts, judged, strict=True)
+        ]
+        _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        return judged
+
+    def _learn(self, folder: Path) -> None:
+        """Train the classifier on all that is judged and not held out, and ask it about the subset."""
+        taught = [(e.place, hard) for e, hard in self._labelled.with_verdict() if not self._held_out_V[e.place]]
+        n_hard = sum(hard for _, hard in taught)
+        if not 2 <= n_hard <= len(taught) - 2:
+            what = "hard" if n_hard >= 2 else "easy"
+            say(f"all but {min(n_hard, len(taught) - n_hard)} of the {len(taught):,} judged are {what}: no classifier")
+            return
+        if (folder / "classifier").is_dir():
+            self._classifier = Classifier.open(folder / "classifier")
+        else:
+            self._classifier = Classifier.train(
+                [self._texts[place] for place, _ in taught], [hard for _, hard in taught], folder / "classifier",
+                self._settings.classifier, seed=self._settings.seed,
+            )  # fmt: skip
+        path = folder / "hardness.npy"
+        if not path.exists():
+            with progress("scoring the diverse subset", total=len(self._texts)) as advance:
+                found_V = self._classifier.probabilities(self._texts, advance)
+            data = BytesIO()
+            np.save(data, found_V, allow_pickle=False)
+            _write(path, data.getvalue())
+        self._hardness_V = np.load(path, allow_pickle=False)
+
+    def _held(self, before_V: Floats) -> tuple[Held | None, bool]:
+        """How well the classifier does on what was held out, and whether better than the one of the round before.
+
+        Both are asked about the same examples, so that a larger held-out set is no rise.
+        """
+        held = [(each.place, hard) for each, hard in self._labelled.with_verdict() if self._held_out_V[each.place]]
+        if self._classifier is None or not held:
+            return None, True
+        places, hard = np.array([place for place, _ in held]), [each for _, each in held]
+        found = held_out_metrics(self._hardness_V[places], hard)
+        if (before_V == UNKNOWN).all():
+            return found, True
+        before = held_out_metrics(before_V[places], hard)
+        assert found.accuracy is not None  # since there is something held out
+        assert before.accuracy is not None
+        return found, found.accuracy > before.accuracy
+
+
+def _question(example: Example, answer: str) -> Question:
+    prompt = [{"role": turn.role, "content": turn.content} for turn in prompt_of(example)]
+    return Question(example.id, prompt, example.messages[-1].content, answer, json.loads(example.raw))
+
+
+def _held_figures(held: Held | None) -> dict[str, Any]:
+    names = ("accuracy", "precision", "recall", "auc", "ece", "reliability")
+    return dict.fromkeys(names) if held is None else {name: held.to_json()[name] for name in names}
+
+
+def _json(path: Path) -> Any:
+    """What a file holds, None where there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}); remove {path.parent} and what comes after it") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data)
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[what] = time.monotonic() - began

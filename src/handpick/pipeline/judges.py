@@ -1,0 +1,150 @@
+"""Who says which of two answers is better: a model behind a server, or one on this machine."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from handpick.choices import Dtype
+from handpick.data.examples import Message, Role
+from handpick.data.render import Renderer
+from handpick.errors import SettingsError
+from handpick.evaluation.answers import answers
+from handpick.fingerprint import Fingerprint, digest, file_digest
+from handpick.judge import Answer, Judge, JudgeSettings, Prompt, Usage
+from handpick.judge.answers import as_messages
+from handpick.judge.verdicts import Asks
+from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint, position_limit
+from handpick.objectives.samples import Journal
+from handpick.sampling.generate import Sampling
+
+LOCAL = "local:"
+
+
+def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: Dtype, until_cap: bool = False) -> Asks:
+    """The judge that a text names.
+
+    Args:
+        spec: a model as its server knows it, or ``local:PATH`` for one that is loaded here.
+        settings: of the judge, besides its model.
+        folder: where its answers are kept.
+        dtype: what a local one computes in.
+        until_cap: as ``Judge`` has it.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        JudgeError: as ``Judge``.
+        ModelError: a local judge is not there.
+    """
+    if not spec.startswith(LOCAL):
+        return Judge(JudgeSettings.checked({**settings, "model": spec}), folder / "judge.jsonl", until_cap=until_cap)
+    name = spec.removeprefix(LOCAL)
+    if not name:
+        raise SettingsError("no model follows local: in the judge; write local:PATH")
+    if foreign := [key for key in ("url", "key_env", "price_in", "price_out", "max_cost") if key in settings]:
+        raise SettingsError(f"{foreign[0]} is for a judge behind a server, and {spec} is none: leave it out")
+    return LocalJudge(JudgeSettings.checked({**settings, "model": name}), folder, dtype=dtype)
+
+
+def judge_fingerprint(settings: JudgeSettings) -> Fingerprint:
+    """What decides a verdict: not the caps, nor how, where and how often a server is asked."""
+    prompt = None if settings.prompt is None else file_digest(settings.prompt)
+    return {
+        "model": settings.model, "temperature": settings.temperature, "seed": settings.seed,
+        "max_answer_tokens": settings.max_answer_tokens, "prompt": prompt,
+    }  # fmt: skip
+
+
+class LocalJudge:
+    """A language model that is loaded here and answers greedily; its answers are kept, and count against the caps.
+
+    It is loaded when there is something new to ask, and let go of when that is answered. What a cap leaves no room
+    for has an answer that says so.
+
+    Args:
+        settings: ``model`` is a folder or a Hub name; ``max_answer_tokens``, ``prompt``, ``max_calls`` and
+            ``max_tokens_total`` are read, and temperature must be 0.
+        folder: where answers are kept.
+        dtype: what it computes in.
+
+    Raises:
+        ModelError: there is no such model, or its tokenizer cannot be used.
+        SettingsError: an answer alone would fill what the model reads.
+    """
+
+    def __init__(self, settings: JudgeSettings, folder: Path, *, dtype: Dtype) -> None:
+        if settings.temperature:
+            raise SettingsError("a local judge answers greedily: leave its temperature out, or give 0")
+        self.settings = settings
+        self._dtype = dtype
+        self._folder = folder
+        self._renderer = Renderer(load_tokenizer(settings.model))
+        self._room = (position_limit(settings.model) or 1 << 30) - settings.max_answer_tokens
+        if self._room < 1:
+            raise SettingsError(
+                f"answers of up to {settings.max_answer_tokens} tokens leave the judge {settings.model} no room for a "
+                "prompt; give a smaller max_answer_tokens"
+            )
+        self._identity: Fingerprint = {"model": model_fingerprint(settings.model)}
+        self._said = Journal(folder / "judge-local.jsonl")
+
+    @property
+    def used(self) -> Usage:
+        """Answers and their tokens, over all runs."""
+        counts = [entry["tokens"] for entry in self._said.values()]
+        return Usage(len(counts), sum(n_in for n_in, _ in counts), sum(n_out for _, n_out in counts))
+
+    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """The answers, in the order of the prompts.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            StoreError: answers cannot be kept.
+        """
+        found: dict[int, Answer] = {}
+        asked: dict[int, tuple[str, list[int]]] = {}
+        for place, prompt in enumerate(prompts):
+            turns = [Message(cast("Role", turn["role"]), turn["content"]) for turn in as_messages(prompt)]
+            ids = self._renderer.prompt(turns)
+            if len(ids) > self._room:
+                found[place] = Answer(None, failure=f"too long a prompt for the judge: {len(ids)} tokens")
+            else:
+                asked[place] = self._key(ids), ids
+        self._answer(self._within_caps({key: ids for key, ids in asked.values() if key not in self._said}))
+        for place, (key, _) in asked.items():
+            there = key in self._said
+            found[place] = Answer(self._said[key]["text"]) if there else Answer(None, failure="a cap is reached")
+        return [found[place] for place in range(len(prompts))]
+
+    def _key(self, ids: list[int]) -> str:
+        return digest({**self._identity, "prompt": ids, "max_answer_tokens": self.settings.max_answer_tokens})
+
+    def _within_caps(self, new: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """The first of the prompts, as many as the caps surely leave room for."""
+        settings, used = self.settings, self.used
+        most_calls = math.inf if settings.max_calls is None else settings.max_calls
+        most_tokens = math.inf if settings.max_tokens_total is None else settings.max_tokens_total
+        kept: dict[str, list[int]] = {}
+        for key, ids in new.items():
+            used = used.plus(Usage(1, len(ids), settings.max_answer_tokens))
+            if used.calls > most_calls or used.tokens_in + used.tokens_out > most_tokens:
+                break
+            kept[key] = ids
+        return kept
+
+    def _answer(self, new: Mapping[str, list[int]]) -> None:
+        if not new:
+            return
+        model = load_base(self.settings.model, compute_dtype(self._dtype)).eval()
+        sampling = Sampling(samples=1, temperature=0, max_new_tokens=self.settings.max_answer_tokens)
+        drawn = answers(
+            model, self._renderer, list(new.values()), sampling, seed=0, folder=self._folder / "local",
+            identity=self._identity, quiet=False,
+        )  # fmt: skip
+        self._said.add(
+            (key, {"text": text, "tokens": [len(ids), self._n_tokens(text)]})
+            for (key, ids), (text,) in zip(new.items(), drawn, strict=True)
+        )
+
+    def _n_tokens(self, text: str) -> int:
+        return len(self._renderer.tokenizer(text, add_special_tokens=False)["input_ids"])
