@@ -3,8 +3,9 @@
     python benchmarks/iterselect.py
 
 The pool is 1,500 real records that the shipped model has never seen: two thirds of kinds that it was trained on, one
-third of kinds that it was never shown (arithmetic, algebra, code; ``handpick.embedded.split``). That makes them hard by
-construction, and the rule only roughly agrees: an answer with ROUGE-L below .15 is worse than the reference.
+third of kinds that it was never shown (arithmetic, algebra, code; ``handpick.embedded.split``), with responses of like
+length, so that length says nothing. That makes them hard by construction, and the rule only roughly agrees: an answer
+with ROUGE-L below .15 is worse than the reference.
 
 1. Rounds: of the judged, how many are hard; the classifier on what was held out, and on every record that was never
    judged, against the truth and not the rule.
@@ -19,6 +20,7 @@ import csv
 import json
 import random
 import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,13 @@ from handpick.iterselect.run import IterRun, run_iterselect
 from handpick.iterselect.settings import IterSelectSettings
 
 ENCODER = "all-minilm-l6-v2"
-N, DIVERSE, ROUNDS, BATCH, BUDGET = 1500, 600, 3, 100, "20%"
+N, ROUNDS, BATCH, BUDGET = 1500, 3, 100, "20%"
 ALPHAS = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]  # the paper's figure 5
 DEFAULT = 0.6
 # (source, category) or the beginning of a category of t0
 HARD = [("flan_cot", "gsm8k"), ("flan_cot", "aqua"), ("gpteacher", "codegen")]
 EASY = [
-    ("llm_adapters", "openbookqa"), ("gpteacher", "toolformer"), ("flan_cot", "creak"), ("flan_cot", "strategyqa"),
-    ("flan_cot", "qasc"), ("t0", "cosmos_qa"),
+    ("gpteacher", "toolformer"), ("flan_cot", "creak"), ("flan_cot", "strategyqa"), ("flan_cot", "qasc"),
 ]  # fmt: skip
 BELOW = 0.15
 CLASSIFIER = {"model": ENCODER, "epochs": 4, "learning_rate": 1e-4, "max_length": 64}
@@ -55,18 +56,31 @@ def known_truth(runs: Path) -> tuple[Path, dict[str, bool]]:
     whole = unseen(DATA / "pool" / "pool.jsonl.gz", runs / "unseen.jsonl")
     records = [json.loads(line) for line in whole.read_bytes().splitlines()]
     draw = random.Random(0)
-    kinds = {True: N // 3, False: N - N // 3}
     chosen: list[dict[str, Any]] = []
     truth: dict[str, bool] = {}
-    for hard, n in kinds.items():
-        own = [r for r in records if is_of(r, HARD if hard else EASY)]
-        for record in draw.sample(own, n):
-            chosen.append(record)
-            truth[record["id"]] = hard
+    drawn = {hard: by_length(records, HARD if hard else EASY, draw) for hard in (True, False)}
+    room = {length: min(len(drawn[True][length]), len(drawn[False][length]) // 2) for length in drawn[True]}
+    parts = {length: round(N / 3 * n / sum(room.values())) for length, n in room.items()}  # of the hard third
+    for hard, times in ((True, 1), (False, 2)):
+        for length, n in parts.items():
+            for record in drawn[hard][length][: n * times]:
+                chosen.append(record)
+                truth[record["id"]] = hard
     draw.shuffle(chosen)
     runs.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(record) + "\n" for record in chosen), encoding="utf-8")
     return path, truth
+
+
+def by_length(
+    records: list[dict[str, Any]], kinds: list[tuple[str, str]], draw: random.Random
+) -> dict[int, list[dict[str, Any]]]:
+    """Records of some kinds, shuffled, by the length of their response in steps of 20 characters."""
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for record in draw.sample(records, len(records)):
+        if is_of(record, kinds):
+            found[len(record["messages"][-1]["content"]) // 20].append(record)
+    return found
 
 
 def is_of(record: dict[str, Any], kinds: list[tuple[str, str]]) -> bool:
@@ -74,12 +88,13 @@ def is_of(record: dict[str, Any], kinds: list[tuple[str, str]]) -> bool:
 
 
 def settings(pool: Path, runs: Path, alpha: float) -> IterSelectSettings:
+    store = runs / "embeddings" / "features" / "pool-embed"
     return IterSelectSettings.checked(
         {
             "pool": str(pool), "model": str(embedded.model_path()), "judge": "rule:rouge-l", "hard_below": BELOW,
             "out": str(runs / f"alpha-{alpha}"), "budget": BUDGET, "rounds": ROUNDS, "batch": BATCH, "alpha": alpha,
-            "diverse": DIVERSE, "clusters": 30, "patience": 0, "max_new_tokens": 96, "max_length": 512,
-            "dtype": "float32", "encoder": ENCODER, "store": str(runs / "embeddings" / "features" / "pool-embed"), "classifier": CLASSIFIER,
+            "diverse": N, "clusters": 30, "patience": 0, "max_new_tokens": 64, "max_length": 512,
+            "dtype": "float32", "encoder": ENCODER, "store": str(store), "classifier": CLASSIFIER,
         }
     )  # fmt: skip
 

@@ -39,9 +39,10 @@ class Expected:
 
     def lines(self) -> list[str]:
         """For a person."""
+        rounds = f"{self.rounds} round" + ("" if self.rounds == 1 else "s")
         found = [
-            f"{self.rounds} rounds of up to {self.batch:,} examples: {self.answers:,} answers of the base model, of up "
-            f"to {self.max_new_tokens:,} tokens each"
+            f"{rounds} of up to {self.batch:,} examples: {self.answers:,} answers of the base model, of up to "
+            f"{self.max_new_tokens:,} tokens each"
         ]
         if self.capped:
             found.append(f"(the cap on the judge's calls makes it {self.batch:,} a round)")

@@ -8,6 +8,7 @@ import numpy as np
 from handpick.data.examples import Example
 from handpick.data.plain_text import conversation, has_response
 from handpick.data.pool import Pool
+from handpick.errors import StoreError
 from handpick.iterselect.classifier import Classifier
 from handpick.iterselect.score import Floats
 from handpick.objectives.protocol import Prepared, prepare_each
@@ -25,17 +26,18 @@ class _Texts:
         return prepared._replace(refused=[*prepared.refused, *refused])
 
 
-def hardness(classifier: Classifier, pool: Pool, path: Path, shard_rows: int) -> dict[str, float]:
-    """The classifier's probability of hard for every example with a response, by its id.
+def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path, shard_rows: int) -> Floats:
+    """The classifier's probability of hard, float32 (N,).
 
     Args:
         classifier: the last one.
         pool: what is chosen from.
+        ids: of its examples with a response, N, in its order.
         path: the store's folder.
         shard_rows: records that are computed and kept together.
 
     Raises:
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or holds other examples.
     """
     manifest = Manifest(
         space={"representation": "hardness", **classifier.fingerprint()}, build={}, dim=1, storage="float32",
@@ -47,5 +49,6 @@ def hardness(classifier: Classifier, pool: Pool, path: Path, shard_rows: int) ->
         return classifier.probabilities(texts, advance)[:, None]
 
     fill(store, pool, _Texts(), encode, "hardness of the pool")
-    found_N = np.asarray(store.array(0, normalized=False))[:, 0]
-    return dict(zip(store.ids, found_N.tolist(), strict=True))
+    if store.ids != list(ids):
+        raise StoreError(f"{path} has other examples than the embeddings: remove it, and run the same again")
+    return np.asarray(store.array(0, normalized=False), dtype=np.float32)[:, 0]

@@ -204,8 +204,7 @@ class Prepared:
             return np.full(len(store), UNKNOWN, dtype=np.float32)
         classifier = outcome.classifier
         path = self.settings.folder / "features" / f"hardness-{digest(classifier.fingerprint())}"
-        of_id = hardness(classifier, self.pool, path, self._of_embeddings.shard_rows)
-        return np.array([of_id[example_id] for example_id in store.ids], dtype=np.float32)
+        return hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
 
     def _selection(self, picks: Sequence[Pick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
         rows = [int(pool_row_N[pick.row]) for pick in picks]
