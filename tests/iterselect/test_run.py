@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from handpick.errors import DataError, FingerprintMismatch, JudgeError, SettingsError
+from handpick.iterselect.classifier import is_held_out
 from handpick.iterselect.run import Prepared, run_iterselect
 from handpick.selection import Selection
 from tests.iterselect.conftest import Ask, judged, verdict, world
@@ -90,6 +92,27 @@ def test_more_rounds_go_on_where_fewer_ended(ask: Ask, server: Server) -> None:
     straight = run_iterselect(ask(out="straight", rounds=2))
     assert straight.selection.ids == long.selection.ids
     assert straight.selection.scores == long.selection.scores
+
+
+def test_it_stops_after_the_round_in_which_the_accuracy_did_not_rise(ask: Ask) -> None:
+    """Both classifiers are asked about all that was judged and held out by then, whoever judged it when."""
+    settings = ask(patience=1, rounds=4, batch=12)
+    run = run_iterselect(settings)
+    rows = np.load(settings.folder / "diverse.npy")
+    ids = [f"r{row}" for row in rows]
+    hardness = [np.load(settings.folder / "rounds" / str(r + 1) / "hardness.npy") for r in range(len(run.figures))]
+    judged: list[dict[str, Any]] = []
+    rose = [True]
+    for number, (before, after) in enumerate(zip([None, *hardness], hardness, strict=False), 1):
+        judged += lines(settings.folder / "rounds" / str(number) / "verdicts.jsonl")
+        held = [line for line in judged if is_held_out(line["id"], 0.25, 0)]
+        right = [(after[ids.index(line["id"])] >= 0.5) == line["hard"] for line in held]
+        assert run.figures[number - 1]["accuracy"] == pytest.approx(np.mean(right))
+        assert run.figures[number - 1]["held_out"] == len(held)
+        if before is not None:
+            rose.append(sum(right) > sum((before[ids.index(line["id"])] >= 0.5) == line["hard"] for line in held))
+    assert all(rose[:-1])
+    assert len(run.figures) == 4 or not rose[-1]
 
 
 def test_what_decides_the_rounds_may_not_change_in_a_folder(ask: Ask) -> None:

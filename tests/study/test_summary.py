@@ -61,12 +61,27 @@ def test_wins_and_correlations_follow() -> None:
     ]
     lines = printed(cells)
     (row,) = distance_correlation(cells, "loss")
-    found = line(lines, "loss  query to subset in less, 1,000")
-    assert f"{row.rho:+.2f}" in found
-    assert f"{row.low:+.2g} to {row.high:+.2g}" in found
-    assert f"{row.p:.2g}" in found
+    assert row.rho is not None
+    assert row.low is not None
+    assert row.high is not None
+    star = "" if row.low <= 0 <= row.high else "*"
+    at = lines.index(line(lines, "Spearman's rho of loss with"))
+    assert lines[at + 1].split() == ["gsm8k"]
+    assert lines[at + 2].split() == ["query", "to", "subset", "in", "less,", "1,000", f"{row.rho:+.2f}{star}"]
     assert line(lines, "loss  random").split() == ["loss", "random", "0", "1", "0", "0", "0"]
     assert line(lines, "loss  bm25 [rr]").split() == ["loss", "bm25", "[rr]", "0", "1", "0", "1", "1"]
+
+
+def test_a_correlation_that_is_sure_has_a_star() -> None:
+    cells = [
+        cell(f"m{n}", n, distances={"less": {"mmd": float(n), "energy": float(n % 2)}}, dev_loss=float(n))
+        for n in range(9)
+    ]
+    lines = printed(cells)
+    assert line(lines, "mmd in less, 1,000").split()[-1] == "+1.00*"
+    assert not line(lines, "energy in less, 1,000").rstrip().endswith("*")
+    assert line(lines, "loss on the queries").split()[-1] == "+1.00*"
+    assert not any("dev_loss" in each for each in lines)
 
 
 def test_nothing_is_said_of_correlations_that_there_are_not() -> None:

@@ -22,11 +22,14 @@ from handpick.study.statistics import (
     wins,
 )
 
+_RHO = "* the 95% interval leaves out 0; intervals, points and p are in the report."
 _SPREAD = "95% intervals over seeds; better and worse: the interval of the difference from random leaves out 0."
 
 
 def show_results(results: Results, console: Console | None = None) -> None:
     """A table a metric, model and target; then correlations, wins, and what is not there.
+
+    The loss on the queries is left to the report where there is anything else.
 
     Args:
         results: of a study, finished or not, or published numbers.
@@ -37,6 +40,7 @@ def show_results(results: Results, console: Console | None = None) -> None:
     """
     console = console or Console(highlight=False)
     metrics = metrics_of(results.cells)
+    metrics = [metric for metric in metrics if metric != DEV_LOSS] or metrics
     several = len({cell.model for cell in results.cells}) > 1
     for metric in metrics:
         means, differences = by_seed(results.cells, metric), against_random(results.cells, metric)
@@ -50,10 +54,13 @@ def show_results(results: Results, console: Console | None = None) -> None:
             console.print()
     if metrics:
         console.print(Text(_SPREAD, style="dim"))
-    for table in (_correlations(results.cells, metrics, several), _wins(results.cells, metrics)):
+    correlations = [table for metric in metrics for table in _correlations(results.cells, metric, several)]
+    for table in (*correlations, _wins(results.cells, metrics)):
         if table.row_count:
             console.print(table)
             console.print()
+    if correlations:
+        console.print(Text(_RHO, style="dim"))
     for line in _not_done(results.cells):
         console.print(line, soft_wrap=True)
 
@@ -93,21 +100,31 @@ def _with_half(row: Mean) -> str:
     return f"{row.mean:.4g}" + ("" if row.low is None or row.high is None else f" ± {(row.high - row.low) / 2:.2g}")
 
 
-def _correlations(cells: Sequence[Cell], metrics: Sequence[str], several: bool) -> Table:
-    """Those there are enough points for."""
-    table = _table("Rank correlations (Spearman)", "of", "with", "target")
-    for heading in ("points", "rho", "95% interval", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for metric in metrics:
-        of_losses = [] if metric == DEV_LOSS else loss_correlation(cells, metric)
-        for row in (*quantile_correlation(cells, metric), *distance_correlation(cells, metric), *of_losses):
-            if row.rho is not None:
-                table.add_row(
-                    Text(metric), Text(_subject(row)), Text(row.target + (f", {row.model}" if several else "")),
-                    str(row.n), f"{row.rho:+.2f}", _interval(row.low, row.high).strip(" ()"),
-                    "" if row.p is None else f"{row.p:.2g}",
-                )  # fmt: skip
-    return table
+def _correlations(cells: Sequence[Cell], metric: str, several: bool) -> Iterable[Table]:
+    """Those there are enough points for: what the metric is set against, by target."""
+    of_losses = [] if metric == DEV_LOSS else loss_correlation(cells, metric)
+    rows = [
+        row
+        for row in (*quantile_correlation(cells, metric), *distance_correlation(cells, metric), *of_losses)
+        if row.rho is not None
+    ]
+    places = list(dict.fromkeys((row.target, row.model) for row in rows))
+    if not rows:
+        return
+    table = _table(f"Spearman's rho of {metric} with", "")
+    for target, model in places:
+        table.add_column(Text(target + (f", {model}" if several else "")), justify="right")
+    at = {(_subject(row), row.target, row.model): row for row in rows}
+    for subject in dict.fromkeys(_subject(row) for row in rows):
+        table.add_row(Text(subject), *(_rho(at.get((subject, *place))) for place in places))
+    yield table
+
+
+def _rho(row: Correlation | None) -> str:
+    if row is None or row.rho is None:
+        return "–"
+    sure = row.low is not None and row.high is not None and not row.low <= 0 <= row.high
+    return f"{row.rho:+.2f}{'*' if sure else ' '}"
 
 
 def _subject(row: Correlation) -> str:
