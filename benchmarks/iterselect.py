@@ -127,15 +127,13 @@ def by_round(run: IterRun, made: IterSelectSettings, pool: Pool, truth: dict[str
         said = Classifier.open(folder / "classifier").probabilities([texts[each] for each in left])
         held = held_out_metrics(said, [truth[each] for each in left])
         agree = np.mean([line["hard"] == truth[line["id"]] for line in lines])
-        n = round(len(texts) / 5)
-        alone = [left[i] for i in np.argsort(-said, kind="stable")[:n]]
         found.append(
             {
                 "round": figures["round"], "judged": figures["judged"], "judged hard": figures["hard"],
                 "truly hard of the judged": share([line["id"] for line in lines], truth), "rule agrees": float(agree),
                 "held-out accuracy": figures["accuracy"], "held-out AUC": figures["auc"],
                 "AUC on the unjudged, truth": held.auc, "accuracy there": held.accuracy, "ECE there": held.ece,
-                "hard of its first fifth": share(alone, truth), "seconds": figures["seconds"],
+                "seconds": figures["seconds"],
             }
         )  # fmt: skip
     return found
@@ -186,12 +184,12 @@ def main() -> None:
             run_iterselect(made)
             for line in rounds:
                 line["hard of the chosen"] = shorter[line["round"]]
-        write(given.out, rounds, curve, baselines, draws)
+        write(given.out, len(truth), rounds, curve, baselines, draws)
     print((given.out / "iterselect.md").read_text(encoding="utf-8"))
 
 
 def write(
-    out: Path, rounds: list[dict[str, Any]], curve: dict[float, dict[str, float]], baselines: dict[str, float],
+    out: Path, n: int, rounds: list[dict[str, Any]], curve: dict[float, dict[str, float]], baselines: dict[str, float],
     draws: list[float],
 ) -> None:  # fmt: skip
     """The tables, the numbers behind them, and the two pictures."""
@@ -199,7 +197,8 @@ def write(
     columns = [name for name in rounds[0] if name != "seconds"]
     heading = [*columns, "seconds (answers, judge, classifier)"]
     lines = [
-        "Made by `python benchmarks/iterselect.py`: 1,500 records, a third hard by construction; 3 rounds of 100.", "",
+        f"Made by `python benchmarks/iterselect.py`: {n:,} records, a third hard by construction; {ROUNDS} rounds of "
+        f"{BATCH}.", "",
         "| " + " | ".join(heading) + " |", "|" + "---:|" * len(heading),
     ]  # fmt: skip
     for line in rounds:
@@ -215,8 +214,8 @@ def write(
     lines += [f"| {a} | {f['judged hard']:.3f} | {_cell(f['held-out AUC'])} |" for a, f in sorted(curve.items())]
     lines += [
         "",
-        f"A judge in both orders would have been asked {2 * n_judged:,} times; for the whole pool {2 * N:,} times "
-        f"({n_judged / N:.0%} of them).",
+        f"A judge in both orders would have been asked {2 * n_judged:,} times; for the whole pool {2 * n:,} times "
+        f"({n_judged / n:.0%} of them).",
         "",
     ]
     (out / "iterselect.md").write_text("\n".join(lines), encoding="utf-8")

@@ -80,6 +80,18 @@ def test_the_fingerprint_follows_a_users_file(tmp_path: Path) -> None:
     assert seen[0]["rewards"] != seen[1]["rewards"]
 
 
+def test_a_users_file_may_move(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", rows())
+    seen = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        mine = tmp_path / folder / "mine.py"
+        mine.write_text("def f(prompts, completions, records):\n    return [1 for _ in completions]\n")
+        seen.append(opened(path, metrics=["loss", f"{mine}:f"]).fingerprint())
+    assert seen[0] == seen[1]
+    assert str(tmp_path) not in json.dumps(seen)
+
+
 def test_what_is_answered_is_all_before_the_last_answer() -> None:
     user, said = Message("user", "u"), Message("assistant", "a")
     assert prompt_of(Example("x", (user, said), b"")) == (user,)

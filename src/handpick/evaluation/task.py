@@ -102,8 +102,14 @@ class Task:
         """
         settings: dict[str, JSON] = self.settings.model_dump(mode="json", exclude={"files", "metrics"})
         rewards = [m for m in self.settings.metrics if not is_likelihood(m) and not tries(m)]
-        of_reward: dict[str, JSON] = {metric: reward_fingerprint(metric) for metric in rewards}
-        return {"contents": self.contents, **settings, "metrics": list(self.settings.metrics), "rewards": of_reward}
+        made_of = {metric: reward_fingerprint(metric) for metric in rewards}
+        called = {
+            metric: f"{found['reward']} of {str(found['file'])[:16]}" if "file" in found else metric
+            for metric, found in made_of.items()
+        }
+        of_reward: dict[str, JSON] = {called[metric]: found for metric, found in made_of.items()}
+        metrics: list[JSON] = [called.get(metric, metric) for metric in self.settings.metrics]
+        return {"contents": self.contents, **settings, "metrics": metrics, "rewards": of_reward}
 
 
 def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
