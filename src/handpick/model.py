@@ -3,6 +3,7 @@
 Nothing here runs code that comes with a model, and nothing is unpickled.
 """
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -170,6 +171,13 @@ def _without_weights(name: str) -> nn.Module:
     with _loading(name), torch.device("meta"):
         model: nn.Module = AutoModelForCausalLM.from_config(config)
     return model
+
+
+def free_memory() -> None:
+    """Give back what a model held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def parameter_count(name: str) -> int:

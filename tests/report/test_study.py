@@ -104,6 +104,18 @@ def test_losses_come_first_and_the_best_is_marked(report: Page) -> None:
     assert "full pool: 0.6000" in " ".join(report.all("p", class_="note"))
 
 
+def test_of_one_budget_every_target_is_a_column(tmp_path: Path, page: Read) -> None:
+    one = [each for each in grid().cells if each.budget in (None, BUDGETS[0]) and each.quantile is None]
+    found = page(write_study_report(grid().model_copy(update={"cells": one}), tmp_path))
+    assert f"{BUDGETS[0]:,} examples" in found.all("h3")
+    heads = [attributes.get("scope") and said for tag, attributes, said in found.elements if tag == "th"]
+    assert all(any(target in (head or "") for head in heads[: 1 + len(TARGETS)]) for target in TARGETS)
+    best = [said for tag, attributes, said in found.elements if tag == "span" and attributes.get("class") == "win"]
+    assert len(best) == 2 * len(TARGETS)
+    assert any(row.split()[:1] == ["zero-shot"] for row in found.all("tr"))
+    assert any(row.split()[:1] == ["full"] for row in found.all("tr"))
+
+
 def test_what_is_beyond_random_is_in_colour(report: Page) -> None:
     better = [said for tag, a, said in report.elements if tag == "small" and a.get("class") == "better"]
     worse = [said for tag, a, said in report.elements if tag == "small" and a.get("class") == "worse"]
@@ -217,7 +229,7 @@ def test_published_numbers(tmp_path: Path, page: Read) -> None:
     losses: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for row in table(folder / "budget_ce_loss_budget.csv"):
         losses[row["dataset"], row["method"].lower(), row["num_samples"]].append(float(row["test"]))
-    rows = table(tmp_path / "report" / "summary-2.csv")  # behind the loss on the queries
+    rows = table(tmp_path / "report" / "summary-1.csv")  # before the loss on the queries
     assert {row["metric"] for row in rows} == {"loss"}
     means = {(row["target"], row["method"].lower(), row["budget"]): float(row["mean"]) for row in rows}
     assert len(losses) > 50

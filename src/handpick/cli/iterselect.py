@@ -77,6 +77,14 @@ def iterselect(
     judge_price_out: Annotated[
         float | None, typer.Option(help="Of a million tokens of answers.", rich_help_panel=_JUDGE)
     ] = None,
+    judge_temperature: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the judge; none leaves it out, for models that take none (default: 0).",
+            metavar="N|none",
+            rich_help_panel=_JUDGE,
+        ),
+    ] = None,
     max_answer_tokens: Annotated[
         int | None, typer.Option(help="Tokens of a verdict, at most (default: 1024).", rich_help_panel=_JUDGE)
     ] = None,
@@ -152,7 +160,7 @@ def iterselect(
 ) -> None:
     """Choose what is hard for a model: no target task, few judge calls (IterSelectTune). A stopped run goes on.
 
-    handpick iterselect --pool alpaca.jsonl --model M --judge gpt-5-mini --max-judge-calls 4500 --out runs/iter
+    handpick iterselect --pool alpaca.jsonl --model M --judge JUDGE --judge-url URL --max-judge-calls 4500
 
     handpick iterselect --pool alpaca.jsonl --model M --judge local:JUDGE --out runs/iter
 
@@ -165,6 +173,9 @@ def iterselect(
         "max_calls": max_judge_calls, "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost,
         "price_in": judge_price_in, "price_out": judge_price_out, "max_answer_tokens": max_answer_tokens,
     }  # fmt: skip
+    asked = _set(judging)
+    if judge_temperature is not None:
+        asked["temperature"] = None if judge_temperature == "none" else judge_temperature
     learning = {
         "model": classifier, "epochs": classifier_epochs, "learning_rate": classifier_lr, "held_out": held_out,
     }  # fmt: skip
@@ -173,7 +184,7 @@ def iterselect(
         "seed": seed, "verdict": verdict, "hard_below": hard_below, "allow_code_execution": allow_code_execution,
         "rounds": rounds, "batch": batch, "alpha": alpha, "clusters": clusters, "diverse": diverse,
         "patience": patience, "max_new_tokens": max_new_tokens, "max_length": max_length, "dtype": dtype,
-        "encoder": encoder, "store": store, "judging": _set(judging), "classifier": _set(learning),
+        "encoder": encoder, "store": store, "judging": asked, "classifier": _set(learning),
     }  # fmt: skip
     with plainly():
         from handpick.iterselect.run import Prepared

@@ -1,9 +1,6 @@
 """The base model's own answers: greedy, many at a time, none generated twice."""
 
-import gc
 from collections.abc import Sequence
-
-import torch
 
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
@@ -15,6 +12,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.iterselect.settings import IterSelectSettings
 from handpick.model import (
     compute_dtype,
+    free_memory,
     load_base,
     load_tokenizer,
     model_fingerprint,
@@ -85,7 +83,5 @@ class Answering:
             identity=self.fingerprint(), quiet=False,
         )  # fmt: skip
         del model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         return [text for (text,) in found]

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from handpick.errors import DataError, ModelError, SettingsError, StoreError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
-from handpick.model import device, has_bfloat16, load_config, load_tokenizer, load_weights
+from handpick.model import device, has_bfloat16, load_config, load_tokenizer, load_weights, model_fingerprint
 from handpick.progress import progress
 from handpick.represent.embedding import packaged_encoder
 
@@ -232,9 +232,9 @@ def held_out_metrics(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np
     )
 
 
-def is_held_out(example_id: str, share: float, seed: int) -> bool:
-    """Whether the classifier is tested on an example, and never trained: the same in every round."""
-    return int(digest(["held out", example_id, seed]), 16) < share * 2**64
+def is_held_out(text: str, share: float, seed: int) -> bool:
+    """Whether the classifier is tested on a text, and never trained: the same in every round, and for equal texts."""
+    return int(digest(["held out", text, seed]), 16) < share * 2**64
 
 
 def _calibration(
@@ -329,16 +329,16 @@ def _encoder(name: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def check_encoder(name: str) -> None:
-    """Look for an encoder before anything else is computed.
+def encoder_fingerprint(name: str) -> Fingerprint:
+    """What an encoder is, by its bytes; found out before anything else is computed.
 
     Raises:
         SettingsError: the package with it is not installed.
         ModelError: there is none of that name, or its tokenizer cannot be used.
     """
     place = _place(name)
-    load_config(place)
     load_tokenizer(place)
+    return model_fingerprint(place)
 
 
 def _pad(model: Any) -> int:

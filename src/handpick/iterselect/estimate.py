@@ -16,14 +16,16 @@ _SAMPLE = 200  # examples whose lengths stand for all
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """At most, without retries and reminders, over all rounds and counting what earlier runs of the folder did.
+    """What is still to be done, at most, without retries and reminders. Calls of a round that was begun count again.
 
-    Tokens of prompts are a quarter of their characters, an answer counted as long as its reference. ``cost`` is None
-    without prices. ``capped`` says that the cap on calls made the rounds smaller than was asked for.
+    Tokens are about: a quarter of a prompt's characters, and the base model's answers as long as they may be. ``cost``
+    is None without prices. ``capped`` says that the cap on calls makes the rounds smaller than was asked for.
     """
 
+    done: int
     rounds: int
     batch: int
+    answers: int
     max_new_tokens: int
     calls: int
     tokens_in: int
@@ -32,67 +34,79 @@ class Expected:
     calls_of_whole_pool: int
     capped: bool
 
-    @property
-    def answers(self) -> int:
-        """Of the base model."""
-        return self.rounds * self.batch
-
     def lines(self) -> list[str]:
         """For a person."""
-        rounds = f"{self.rounds} round" + ("" if self.rounds == 1 else "s")
+        before = f"{_rounds(self.done)} of an earlier run; " if self.done else ""
+        if not self.answers:
+            return [f"{before}nothing more is answered or judged"]
         found = [
-            f"{rounds} of up to {self.batch:,} examples: {self.answers:,} answers of the base model, of up to "
-            f"{self.max_new_tokens:,} tokens each"
+            f"{before}{_rounds(self.rounds)} of up to {self.batch:,} examples: {self.answers:,} answers of the base "
+            f"model, of up to {self.max_new_tokens:,} tokens each"
         ]
         if self.capped:
             found.append(f"(the cap on the judge's calls makes it {self.batch:,} a round)")
         if not self.calls:
             return [*found, "no judge is asked: a rule decides"]
-        money = "" if self.cost is None else f", at most about {self.cost:,.2f} at the prices given"
+        money = "" if self.cost is None else f", about {self.cost:,.2f} at the prices given"
         share = self.calls / self.calls_of_whole_pool
         return [
             *found,
-            f"{self.calls:,} judge calls, about {self.tokens_in:,} tokens in (characters / 4), at most "
+            f"at most {self.calls:,} judge calls, {self.tokens_in:,} tokens in (characters / 4) and "
             f"{self.tokens_out:,} out{money}",
             f"judging the whole pool would take {self.calls_of_whole_pool:,} calls; this is {share:.0%} of them",
         ]
 
 
-def expected(settings: IterSelectSettings, pool: Pool, judging: Judging, batch: int | None = None) -> Expected:
-    """What a run will take.
+def _rounds(n: int) -> str:
+    return f"{n} round" + ("" if n == 1 else "s")
+
+
+def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expected:
+    """What a run will take, from where an earlier run of its folder stopped.
 
     Args:
         settings: of the run.
         pool: what is chosen from.
         judging: who says what is hard, and what was used of it before.
-        batch: examples a round where an earlier run of this folder has settled it; None: as many as was asked for, or
-            as the cap on calls allows.
 
     Raises:
         SettingsError: the cap on calls does not allow one example a round.
     """
-    most = min(settings.batch, len(pool) // settings.rounds or 1)
-    asked_for = most
-    cap = settings.judging.get("max_calls")
-    if batch is None and cap is not None and judging.calls_each:
-        most = min(most, (int(cap) - judging.used.calls) // (judging.calls_each * settings.rounds))
-        if most < 1:
-            raise SettingsError(
-                f"{int(cap):,} judge calls are less than {settings.rounds} rounds of one example take "
-                f"({judging.calls_each} calls each, {judging.used.calls:,} used before): give more, or fewer rounds"
-            )
-    batch = batch or most
-    calls = judging.calls_each * settings.rounds * batch
-    tokens_in = round(settings.rounds * batch * _tokens_in(pool, judging, settings.seed))
+    judged: list[int] = []
+    while (path := settings.round_folder(len(judged) + 1) / "verdicts.jsonl").exists() and len(
+        judged
+    ) < settings.rounds:
+        judged.append(len(path.read_bytes().splitlines()))
+    left = settings.rounds - len(judged)
+    batch = round_size(settings, judging, left) if left else 0
+    if batch < 1 and not judged:
+        raise SettingsError(
+            f"{settings.judging['max_calls']:,} judge calls are less than {settings.rounds} rounds of one example take "
+            f"({judging.calls_each} calls each, {judging.used.calls:,} used before): give more, or fewer rounds"
+        )
+    answers = max(0, min(left * batch, min(len(pool), settings.n_diverse) - sum(judged)))
+    calls = judging.calls_each * answers
+    tokens_in = round(answers * _tokens_in(pool, judging, settings.seed)) if calls else 0
     tokens_out = calls * int(settings.judging.get("max_answer_tokens", 1024))
     prices = settings.judging.get("price_in"), settings.judging.get("price_out")
     cost = None
     if calls and prices[0] is not None and prices[1] is not None:
         cost = (tokens_in * float(prices[0]) + tokens_out * float(prices[1])) / 1e6
     return Expected(
-        settings.rounds, batch, settings.max_new_tokens, calls, tokens_in, tokens_out, cost,
-        judging.calls_each * len(pool), batch < asked_for,
+        len(judged), left, batch, answers, settings.max_new_tokens, calls, tokens_in, tokens_out, cost,
+        judging.calls_each * len(pool), 0 < batch < settings.batch,
     )  # fmt: skip
+
+
+def round_size(settings: IterSelectSettings, judging: Judging, left: int) -> int:
+    """Examples of the next of ``left`` rounds: as many as was asked for, or what the cap on calls allows each of them.
+
+    0 where it allows none.
+    """
+    cap = settings.judging.get("max_calls")
+    if cap is None or not judging.calls_each:
+        return settings.batch
+    return max(0, min(settings.batch, (int(cap) - judging.used.calls) // (judging.calls_each * left)))
 
 
 def _tokens_in(pool: Pool, judging: Judging, seed: int) -> float:

@@ -16,7 +16,7 @@ from handpick.iterselect.settings import RULE, IterSelectSettings
 from handpick.judge import Usage, compare, pairwise_template, pointwise_template, rate
 from handpick.judge.answers import tokens_about
 from handpick.judge.template import as_text
-from handpick.pipeline.judges import find_judge, judge_fingerprint
+from handpick.pipeline.judges import find_judge
 from handpick.rewards import find_reward, reward_fingerprint, score
 from handpick.rewards.protocol import Reward
 
@@ -56,7 +56,7 @@ class Judging(Protocol):
     def fingerprint(self) -> Fingerprint: ...
 
     def tokens_in(self, prompt: str, reference: str) -> int:
-        """About how many tokens it takes to ask, an answer being as long as the reference."""
+        """About how many tokens it takes to ask, where the base model's answer is as long as may be."""
 
     def __call__(self, questions: Sequence[Question]) -> list[Judged]: ...
 
@@ -71,8 +71,9 @@ def find_judging(settings: IterSelectSettings) -> Judging:
     if settings.judge.startswith(RULE):
         return ByRule(settings, folder)
     asked = find_judge(settings.judge, settings.judging, folder, dtype=settings.dtype, until_cap=True)
-    asked.ask([])  # which reads what earlier runs have used
-    return ByJudge(asked, settings.verdict)
+    if (folder / "judge.jsonl").exists():
+        asked.ask([])  # which reads what earlier runs have used
+    return ByJudge(asked, settings.verdict, settings.max_new_tokens)
 
 
 class ByRule:
@@ -109,8 +110,9 @@ class ByJudge:
     """A language model, asked for a comparison in both orders or for a score of either answer.
 
     Args:
-        judge: who is asked; has ``used`` too.
+        judge: who is asked; has ``used`` and ``fingerprint`` too.
         verdict: ``pairwise`` or ``pointwise``.
+        max_new_tokens: of the base model's answer.
 
     Raises:
         SettingsError: the prompt file cannot be read, or lacks a placeholder.
@@ -118,8 +120,9 @@ class ByJudge:
 
     calls_each = 2
 
-    def __init__(self, judge: Any, verdict: str) -> None:
+    def __init__(self, judge: Any, verdict: str, max_new_tokens: int) -> None:
         self._judge = judge
+        self._longest = max_new_tokens
         self._pairwise = verdict == "pairwise"
         self._template = (pairwise_template if self._pairwise else pointwise_template)(judge.settings.prompt)
         if self._template.wants_reference:
@@ -134,14 +137,17 @@ class ByJudge:
         return found
 
     def fingerprint(self) -> Fingerprint:
-        return {**judge_fingerprint(self._judge.settings), "verdict": "pairwise" if self._pairwise else "pointwise"}
+        return {**self._judge.fingerprint(), "verdict": "pairwise" if self._pairwise else "pointwise"}
 
     def tokens_in(self, prompt: str, reference: str) -> int:
         if self._pairwise:
-            text = self._template.fill({"prompt": prompt, "answer_a": reference, "answer_b": reference})
-        else:
-            text = self._template.fill({"prompt": prompt, "answer": reference}, {"low": "1", "high": "10"})
-        return self.calls_each * tokens_about([{"content": text}])
+            text = self._template.fill({"prompt": prompt, "answer_a": reference, "answer_b": ""})
+            return self.calls_each * (tokens_about([{"content": text}]) + self._longest)
+        texts = [
+            self._template.fill({"prompt": prompt, "answer": answer}, {"low": "1", "high": "10"})
+            for answer in (reference, "")
+        ]
+        return tokens_about([{"content": text} for text in texts]) + self._longest
 
     def __call__(self, questions: Sequence[Question]) -> list[Judged]:
         prompts = [each.prompt for each in questions]
@@ -156,8 +162,10 @@ class ByJudge:
                 )
                 for v in verdicts
             ]  # fmt: skip
-        scores = rate(self._judge, [*prompts, *prompts], [*own, *references])
-        pairs = zip(scores[: len(prompts)], scores[len(prompts) :], strict=True)
+        # side by side, so that a cap cuts between examples
+        both = [answer for pair in zip(own, references, strict=True) for answer in pair]
+        scores = rate(self._judge, [prompt for prompt in prompts for _ in range(2)], both)
+        pairs = zip(scores[::2], scores[1::2], strict=True)
         return [
             Judged(
                 None if mine is None or theirs is None else mine < theirs,

@@ -30,6 +30,7 @@ from handpick.errors import JudgeError, StoreError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselect.answering import Answering
 from handpick.iterselect.classifier import Classifier, Held, held_out_metrics, is_held_out
+from handpick.iterselect.estimate import round_size
 from handpick.iterselect.judging import Judged, Judging, Question
 from handpick.iterselect.score import UNKNOWN, Floats, NearestHard, best, quality
 from handpick.iterselect.settings import IterSelectSettings
@@ -93,20 +94,16 @@ class Rounds:
         subset: what is judged from.
         answering: the base model.
         judging: who says what is hard.
-        batch: examples a round.
     """
 
-    def __init__(
-        self, settings: IterSelectSettings, subset: Subset, answering: Answering, judging: Judging, batch: int
-    ) -> None:
+    def __init__(self, settings: IterSelectSettings, subset: Subset, answering: Answering, judging: Judging) -> None:
         self._settings = settings
         self._subset = subset
         self._answering = answering
         self._judging = judging
-        self._batch = batch
         self._texts = [conversation(example.messages) for example in subset.examples]
         share, seed = settings.classifier.held_out, settings.seed
-        self._held_out_V = np.array([is_held_out(e.id, share, seed) for e in subset.examples], dtype=np.bool_)
+        self._held_out_V = np.array([is_held_out(text, share, seed) for text in self._texts], dtype=np.bool_)
         self._nearest = NearestHard(subset.embeddings_VD)
         self._hardness_V = np.full(len(subset.examples), UNKNOWN, dtype=np.float32)
         self._classifier: Classifier | None = None
@@ -125,10 +122,16 @@ class Rounds:
             if len(self._labelled.taken) == len(self._subset.examples):
                 say("every example of the diverse subset is judged: no further round")
                 break
-            if not (self._folder(number) / "batch.json").exists() and self._exhausted():
+            left = self._settings.rounds - number + 1
+            begun = (self._settings.round_folder(number) / "batch.json").exists()
+            if not begun and not round_size(self._settings, self._judging, left):
                 say(f"the cap on the judge's calls is reached: no round {number}")
                 break
-            found, rose = self._round(number)
+            ended = self._round(number)
+            if ended is None:
+                say(f"the judge has no verdict in round {number}, and the rounds end before it")
+                break
+            found, rose = ended
             figures.append(found)
             without_a_rise = 0 if rose else without_a_rise + 1
             if self._settings.patience and without_a_rise == self._settings.patience and number < self._settings.rounds:
@@ -136,21 +139,18 @@ class Rounds:
                 break
         return Outcome(self._labelled, self._classifier, figures)
 
-    def _folder(self, number: int) -> Path:
-        return self._settings.folder / "rounds" / str(number)
+    def _round(self, number: int) -> tuple[dict[str, Any], bool] | None:
+        """The figures of a round, and whether the accuracy rose (as long as nobody can say: yes).
 
-    def _exhausted(self) -> bool:
-        """Whether the cap on calls leaves no room for one example more."""
-        cap, judging = self._settings.judging.get("max_calls"), self._judging
-        return cap is not None and judging.calls_each > 0 and judging.used.calls + judging.calls_each > int(cap)
-
-    def _round(self, number: int) -> tuple[dict[str, Any], bool]:
-        """The figures of a round, and whether the accuracy rose (as long as nobody can say: yes)."""
-        folder = self._folder(number)
+        None where no verdict was to be had, after rounds that have some: a cap is reached, or the judge has changed.
+        """
+        folder = self._settings.round_folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         seconds: dict[str, float] = {}
         taken = self._taken(folder, number)
         judged = self._judged(folder, taken, seconds)
+        if judged is None:
+            return None
         hard = [each.hard for each in judged]
         self._labelled.taken += taken
         self._labelled.hard += hard
@@ -183,6 +183,7 @@ class Rounds:
                 Taken(place_of[each["id"]], number, each["hardness"], each["cosine"], each["score"], each["nearest"])
                 for each in there
             ]
+        n = round_size(self._settings, self._judging, self._settings.rounds - number + 1)
         done = {each.place for each in self._labelled.taken}
         left = np.array([place for place in range(len(self._subset.examples)) if place not in done], dtype=np.int64)
         cosine_V, nearest_V = self._nearest.cosine_N, self._nearest.nearest_N
@@ -193,7 +194,7 @@ class Rounds:
                 place, number, float(self._hardness_V[place]) if known else None,
                 float(cosine_V[place]) if any_hard else None, float(quality_V[place]), int(nearest_V[place]),
             )
-            for place in left[best(quality_V[left], self._batch)].tolist()
+            for place in left[best(quality_V[left], n)].tolist()
         ]  # fmt: skip
         lines = [
             {"id": self._subset.examples[each.place].id, "hardness": each.hardness, "cosine": each.cosine,
@@ -203,7 +204,12 @@ class Rounds:
         _write(folder / "batch.json", json.dumps(lines, ensure_ascii=False).encode())
         return taken
 
-    def _judged(self, folder: Path, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged]:
+    def _judged(self, folder: Path, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged] | None:
+        """What the judge says; None where it says nothing at all, after rounds in which it did.
+
+        Raises:
+            JudgeError: it says nothing at all in the first.
+        """
         path = folder / "verdicts.jsonl"
         if path.exists():
             return [
@@ -216,6 +222,8 @@ class Rounds:
         with _clock(seconds, "judge"):
             judged = self._judging([_question(e, text) for e, text in zip(examples, texts, strict=True)])
         if all(each.hard is None for each in judged):
+            if self._labelled.taken:
+                return None
             raise JudgeError(
                 f"the judge has no verdict on any of the {len(judged):,} examples of {folder}: raise the caps, or look "
                 f"into its answers in {self._settings.folder / 'verdicts'}, and run the same again"

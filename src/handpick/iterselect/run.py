@@ -21,7 +21,7 @@ from handpick.data.pool import Pool
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.iterselect.answering import Answering
-from handpick.iterselect.classifier import check_encoder
+from handpick.iterselect.classifier import encoder_fingerprint
 from handpick.iterselect.diversity import clusters, in_turns
 from handpick.iterselect.estimate import Expected, expected
 from handpick.iterselect.filling import Filled, filled
@@ -89,12 +89,13 @@ class Prepared:
         self.answering = Answering(settings)
         self._representation = representation_of(self._of_embeddings, None)
         self._representation.space()  # what cannot be found is said now
-        check_encoder(settings.classifier.model)
+        self._encoder = encoder_fingerprint(settings.classifier.model)
         self._data: Data = open_data("pool", settings.pool, self._of_embeddings)
         self.pool: Pool = self._data.pool
         Budget.parse(settings.budget).examples_needed(len(self.pool))
         self._inputs = self._fingerprint()
-        self.expected: Expected = expected(settings, self.pool, self.judging, self._settled_batch())
+        self._check_same_run()
+        self.expected: Expected = expected(settings, self.pool, self.judging)
 
     def run(self) -> IterRun:
         """Everything, from where an earlier run of the same folder stopped.
@@ -112,14 +113,15 @@ class Prepared:
     def _run(self, folder: Path) -> IterRun:
         settings = self.settings
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "plan.json", {"inputs": self._inputs, "batch": self.expected.batch})
-        text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
+        _write_json(folder / "plan.json", {"inputs": self._inputs})
+        text = yaml.safe_dump(self._shown_settings(), sort_keys=False)
         write_whole(folder / "iterselect.yaml", text.encode())
         store = self._embedded()
+        Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
         embeddings_ND = store.array(0)
         pool_row_N = rows_of(store, self.pool)
         subset = self._subset(folder, embeddings_ND, pool_row_N)
-        outcome = Rounds(settings, subset, self.answering, self.judging, self.expected.batch).run()
+        outcome = Rounds(settings, subset, self.answering, self.judging).run()
         _write_json(folder / "rounds.json", outcome.figures)
         judging = self._judging_used()
         _write_json(folder / "judging.json", judging)
@@ -190,7 +192,7 @@ class Prepared:
         if n > len(found[True]):
             inferred = filled(
                 hardness_N, embeddings_ND, rows[True], rows[False], alpha=self.settings.alpha, n=n - len(found[True]),
-                batch=self.expected.batch,
+                batch=self.settings.batch,
             )  # fmt: skip
         known = outcome.classifier is not None
         more = [
@@ -212,7 +214,7 @@ class Prepared:
             ids=[ids[pick.row] for pick in picks],
             scores=[pick.score for pick in picks],
             picked_for=[ids[pick.nearest] if pick.nearest >= 0 else None for pick in picks],
-            settings={"method": METHOD, **self.settings.model_dump(mode="json", exclude_none=True)},
+            settings={"method": METHOD, **self._shown_settings()},
             fingerprints={"pool": {"files": contents_of(self.pool.files)}, METHOD: self._inputs},
             record=lambda choice: self.pool.raw(rows[choice]),
             origins=[self.pool.location(row) for row in rows],
@@ -227,18 +229,24 @@ class Prepared:
             "whole_pool_calls": self.judging.calls_each * len(self.pool),
         }  # fmt: skip
 
+    def _shown_settings(self) -> dict[str, Any]:
+        """As they are written down: without the judge's address, which may say more than others should know."""
+        hidden = {"judging": {"url", "key_env"}}
+        return self.settings.model_dump(mode="json", exclude_none=True, exclude=hidden)
+
     def _fingerprint(self) -> Fingerprint:
         """What decides the rounds; not how many there are, nor the budget, nor the caps."""
         settings = self.settings
         return {
             "pool": contents_of(self.pool.files), "embeddings": self._representation.space(),
             "answers": self.answering.fingerprint(), "judge": self.judging.fingerprint(), "seed": settings.seed,
-            "alpha": settings.alpha, "clusters": settings.clusters, "diverse": settings.n_diverse,
-            "classifier": settings.classifier.model_dump(mode="json"),
+            "alpha": settings.alpha, "batch": settings.batch, "clusters": settings.clusters,
+            "diverse": settings.n_diverse, "encoder": self._encoder,
+            "classifier": settings.classifier.model_dump(mode="json", exclude={"model"}),
         }  # fmt: skip
 
-    def _settled_batch(self) -> int | None:
-        """The examples a round of an earlier run of this folder, which must have been the same run.
+    def _check_same_run(self) -> None:
+        """Refuse to go on in the folder of another run.
 
         Raises:
             FingerprintMismatch: it was another.
@@ -246,14 +254,12 @@ class Prepared:
         """
         path = self.settings.folder / "plan.json"
         try:
-            there = json.loads(path.read_bytes())
-            inputs, batch = there["inputs"], int(there["batch"])
+            inputs = json.loads(path.read_bytes())["inputs"]
         except FileNotFoundError:
-            return None
+            return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
         require_same(inputs, self._inputs, what=f"the run in {self.settings.folder}")
-        return batch
 
 
 def run_iterselect(settings: IterSelectSettings) -> IterRun:

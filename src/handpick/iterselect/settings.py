@@ -33,7 +33,7 @@ class IterSelectSettings(BaseModel):
     )
     budget: str = Field("20%", description="how much to choose: a number of examples or a percent of the pool")
     out: str = Field("runs/iterselect", description="folder for everything that is written")
-    seed: int = Field(0, ge=0, description="of the diverse subset and the classifier")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the diverse subset and the classifier")
 
     rounds: int = Field(3, ge=1, description="rounds of answering, judging and training the classifier, at most")
     batch: int = Field(1500, ge=1, description="examples that are judged a round, and taken at a time in the end")
@@ -77,16 +77,27 @@ class IterSelectSettings(BaseModel):
             raise SettingsError(f"--{name.replace('_', '-')} {wrong}, not {first['input']!r}") from error
         if Budget.parse(found.budget).kind == "tokens":
             raise SettingsError("iterselect counts examples: give --budget as a number or a percent")
-        if found.judge.startswith(RULE) and found.judging:
-            raise SettingsError(
-                f"{next(iter(found.judging))} is for a judge, and {found.judge} is a rule: leave it out"
-            )
+        found._check_read()
         return found
+
+    def _check_read(self) -> None:
+        """Refuse what would not be looked at."""
+        if self.judge.startswith(RULE):
+            foreign = [*self.judging, *(["verdict"] if "verdict" in self.model_fields_set else [])]
+            if foreign:
+                raise SettingsError(f"{foreign[0]} is for a judge, and {self.judge} is a rule: leave it out")
+        elif "hard_below" in self.model_fields_set or self.allow_code_execution:
+            name = "allow_code_execution" if self.allow_code_execution else "hard_below"
+            raise SettingsError(f"{name} is for a rule, and {self.judge} is a judge: leave it out")
 
     @property
     def folder(self) -> Path:
         """Where everything is written."""
         return Path(self.out)
+
+    def round_folder(self, number: int) -> Path:
+        """Where a round, counted from 1, is kept."""
+        return self.folder / "rounds" / str(number)
 
     @property
     def n_diverse(self) -> int:

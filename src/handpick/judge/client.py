@@ -9,7 +9,7 @@ from threading import Event, Lock
 from time import monotonic
 
 from handpick.errors import JudgeError
-from handpick.fingerprint import digest
+from handpick.fingerprint import Fingerprint, digest
 from handpick.judge.answers import Answer, Prompt, Usage, as_messages, tokens_at_most
 from handpick.judge.caps import CapReached, Caps
 from handpick.judge.connection import Connection, Failure, Reply
@@ -53,6 +53,10 @@ class Judge:
     def used(self) -> Usage:
         """Calls and tokens, by all that is recorded in the file, as of the last ``ask`` or ``estimate``."""
         return self._journal.used
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides a verdict: not the caps, nor how, where and how often the server is asked."""
+        return self.settings.fingerprint()
 
     def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """The answers, in the order of the prompts.

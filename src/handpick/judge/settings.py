@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from handpick.errors import SettingsError
+from handpick.fingerprint import Fingerprint, file_digest
 
 
 class JudgeSettings(BaseModel):
@@ -55,6 +56,18 @@ class JudgeSettings(BaseModel):
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"a judge has no setting {name!r}; it has {', '.join(cls.model_fields)}")
         raise SettingsError(f"the judge's setting {name}: {first['msg']}; change it")
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides a verdict: not the caps, nor how, where and how often a server is asked.
+
+        Raises:
+            DataError: the prompt file cannot be read.
+        """
+        prompt = None if self.prompt is None else file_digest(self.prompt)
+        return {
+            "model": self.model, "temperature": self.temperature, "seed": self.seed,
+            "max_answer_tokens": self.max_answer_tokens, "prompt": prompt,
+        }  # fmt: skip
 
     @model_validator(mode="after")
     def _holds_no_key(self) -> "JudgeSettings":

@@ -8,13 +8,20 @@ from typing import Any, cast
 from handpick.choices import Dtype
 from handpick.data.examples import Message, Role
 from handpick.data.render import Renderer
-from handpick.errors import SettingsError
+from handpick.errors import JudgeError, SettingsError
 from handpick.evaluation.answers import answers
-from handpick.fingerprint import Fingerprint, digest, file_digest
+from handpick.fingerprint import Fingerprint, digest
 from handpick.judge import Answer, Judge, JudgeSettings, Prompt, Usage
 from handpick.judge.answers import as_messages
 from handpick.judge.verdicts import Asks
-from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint, position_limit
+from handpick.model import (
+    compute_dtype,
+    free_memory,
+    load_base,
+    load_tokenizer,
+    model_fingerprint,
+    position_limit,
+)
 from handpick.objectives.samples import Journal
 from handpick.sampling.generate import Sampling
 
@@ -43,16 +50,7 @@ def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: D
         raise SettingsError("no model follows local: in the judge; write local:PATH")
     if foreign := [key for key in ("url", "key_env", "price_in", "price_out", "max_cost") if key in settings]:
         raise SettingsError(f"{foreign[0]} is for a judge behind a server, and {spec} is none: leave it out")
-    return LocalJudge(JudgeSettings.checked({**settings, "model": name}), folder, dtype=dtype)
-
-
-def judge_fingerprint(settings: JudgeSettings) -> Fingerprint:
-    """What decides a verdict: not the caps, nor how, where and how often a server is asked."""
-    prompt = None if settings.prompt is None else file_digest(settings.prompt)
-    return {
-        "model": settings.model, "temperature": settings.temperature, "seed": settings.seed,
-        "max_answer_tokens": settings.max_answer_tokens, "prompt": prompt,
-    }  # fmt: skip
+    return LocalJudge(JudgeSettings.checked({**settings, "model": name}), folder, dtype=dtype, until_cap=until_cap)
 
 
 class LocalJudge:
@@ -66,17 +64,19 @@ class LocalJudge:
             ``max_tokens_total`` are read, and temperature must be 0.
         folder: where answers are kept.
         dtype: what it computes in.
+        until_cap: as ``Judge`` has it.
 
     Raises:
         ModelError: there is no such model, or its tokenizer cannot be used.
         SettingsError: an answer alone would fill what the model reads.
     """
 
-    def __init__(self, settings: JudgeSettings, folder: Path, *, dtype: Dtype) -> None:
+    def __init__(self, settings: JudgeSettings, folder: Path, *, dtype: Dtype, until_cap: bool = False) -> None:
         if settings.temperature:
             raise SettingsError("a local judge answers greedily: leave its temperature out, or give 0")
         self.settings = settings
-        self._dtype = dtype
+        self._dtype = compute_dtype(dtype)
+        self._until_cap = until_cap
         self._folder = folder
         self._renderer = Renderer(load_tokenizer(settings.model))
         self._room = (position_limit(settings.model) or 1 << 30) - settings.max_answer_tokens
@@ -85,8 +85,12 @@ class LocalJudge:
                 f"answers of up to {settings.max_answer_tokens} tokens leave the judge {settings.model} no room for a "
                 "prompt; give a smaller max_answer_tokens"
             )
-        self._identity: Fingerprint = {"model": model_fingerprint(settings.model)}
+        self._identity: Fingerprint = {"model": model_fingerprint(settings.model), "dtype": str(self._dtype)}
         self._said = Journal(folder / "judge-local.jsonl")
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides a verdict."""
+        return {**self.settings.fingerprint(), "model": self._identity}
 
     @property
     def used(self) -> Usage:
@@ -98,6 +102,7 @@ class LocalJudge:
         """The answers, in the order of the prompts.
 
         Raises:
+            JudgeError: a cap is reached, but for ``until_cap``.
             ModelError: the model cannot be loaded.
             StoreError: answers cannot be kept.
         """
@@ -110,7 +115,14 @@ class LocalJudge:
                 found[place] = Answer(None, failure=f"too long a prompt for the judge: {len(ids)} tokens")
             else:
                 asked[place] = self._key(ids), ids
-        self._answer(self._within_caps({key: ids for key, ids in asked.values() if key not in self._said}))
+        new = {key: ids for key, ids in asked.values() if key not in self._said}
+        allowed = self._within_caps(new)
+        self._answer(allowed)
+        if len(allowed) < len(new) and not self._until_cap:
+            raise JudgeError(
+                f"a cap on the judge {self.settings.model} is reached, with {len(new) - len(allowed):,} of "
+                f"{len(prompts):,} prompts not asked; raise the cap and run again, and nothing is asked twice"
+            )
         for place, (key, _) in asked.items():
             there = key in self._said
             found[place] = Answer(self._said[key]["text"]) if there else Answer(None, failure="a cap is reached")
@@ -135,7 +147,7 @@ class LocalJudge:
     def _answer(self, new: Mapping[str, list[int]]) -> None:
         if not new:
             return
-        model = load_base(self.settings.model, compute_dtype(self._dtype)).eval()
+        model = load_base(self.settings.model, self._dtype).eval()
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=self.settings.max_answer_tokens)
         drawn = answers(
             model, self._renderer, list(new.values()), sampling, seed=0, folder=self._folder / "local",
@@ -145,6 +157,8 @@ class LocalJudge:
             (key, {"text": text, "tokens": [len(ids), self._n_tokens(text)]})
             for (key, ids), (text,) in zip(new.items(), drawn, strict=True)
         )
+        del model
+        free_memory()
 
     def _n_tokens(self, text: str) -> int:
         return len(self._renderer.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -49,7 +49,9 @@ def write_study_report(results: Results, out: Path, *, study: Path | None = None
     done = [cell for cell in results.cells if cell.status == "done"]
     methods = list(dict.fromkeys(cell.method for cell in done))
     looks = looks_of(methods)
-    parts = [_part(place, metric, done, looks) for place, metric in enumerate(metrics_of(done), 1)]
+    # the loss on the queries is a means, and comes last
+    metrics = sorted(metrics_of(done), key=lambda metric: metric == DEV_LOSS)
+    parts = [_part(place, metric, done, looks) for place, metric in enumerate(metrics, 1)]
     shared = [] if study is None else overlaps(results, study)
     plots = [plot for part in parts for plot in part["plots"]]
     text = page(
@@ -108,31 +110,49 @@ def _key(row: Mean | Difference) -> tuple[object, ...]:
 
 
 def _tables(metric: str, means: Sequence[Mean], differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """For every model and target, a row a method and a column a budget."""
-    sign = better_sign(metric)
-    against = {_key(row): row for row in differences}
+    """For every model and target, a row a method and a column a budget; of a single budget, a column a target.
+
+    ``across`` are the model as it is and the full pool: rows of their own where a column is a target.
+    """
+    whole = [row for row in means if row.quantile is None]
+    budgets = sorted({row.budget for row in whole if row.budget is not None})
+    targets = dict.fromkeys(row.target for row in whole)
+    by_target = len(budgets) == 1 and len(targets) > 1
+    against = {_key(row): row for row in differences if row.method != RANDOM}
+    best = _best(whole, better_sign(metric))
+
+    def entry(row: Mean | None) -> dict[str, Any]:
+        if row is None:
+            return {"row": None, "difference": None, "best": False}
+        is_best = best.get((row.model, row.target, row.budget)) == row.method
+        return {"row": row, "difference": against.get(_key(row)), "best": is_best}
+
     found = []
-    for model, target in dict.fromkeys((row.model, row.target) for row in means):
-        own = [row for row in means if (row.model, row.target, row.quantile) == (model, target, None)]
-        budgets = sorted({row.budget for row in own if row.budget is not None})
-        across = {row.method: row for row in own if row.method in _SAME_ON_EVERY_BUDGET}
-        at = {(row.method, row.budget): row for row in own}
-        best = {
-            budget: max((row for row in own if row.budget == budget), key=lambda row: sign * row.mean).method
-            for budget in budgets
-        }
-        rows = []
-        for method in dict.fromkeys(row.method for row in own if row.budget is not None):
-            entries = []
-            for budget in budgets:
-                row = at.get((method, budget))
-                difference = None if row is None or method == RANDOM else against.get(_key(row))
-                entries.append({"row": row, "difference": difference})
-            rows.append({"method": method, "entries": entries})
-        found.append(
-            {"model": model, "target": target, "budgets": budgets, "across": across, "best": best, "rows": rows}
-        )
-    return [table for table in found if table["rows"] or table["across"]]
+    for model, name in dict.fromkeys((row.model, "" if by_target else row.target) for row in whole):
+        own = [row for row in whole if row.model == model and name in ("", row.target)]
+        columns: list[Any] = list(targets)
+        across: dict[str, Mean] = {}
+        if not by_target:
+            columns = sorted({row.budget for row in own if row.budget is not None})
+            across = {row.method: row for row in own if row.method in _SAME_ON_EVERY_BUDGET}
+        at = {(row.method, row.target if by_target else row.budget): row for row in own}
+        methods = dict.fromkeys(row.method for row in own if by_target or row.budget is not None)
+        rows = [{"method": each, "entries": [entry(at.get((each, column))) for column in columns]} for each in methods]
+        if rows or across:
+            title = f"{budgets[0]:,} examples" if by_target else name
+            labels = columns if by_target else [f"{budget:,}" for budget in columns]
+            found.append({"title": title, "model": model, "columns": labels, "across": across, "rows": rows})
+    return found
+
+
+def _best(means: Sequence[Mean], sign: int) -> dict[tuple[object, ...], str]:
+    """The method with the best mean at every place; what has no budget is in no contest."""
+    found: dict[tuple[object, ...], Mean] = {}
+    for row in means:
+        place = (row.model, row.target, row.budget)
+        if row.budget is not None and (place not in found or sign * row.mean > sign * found[place].mean):
+            found[place] = row
+    return {place: row.method for place, row in found.items()}
 
 
 def _csv(metric: str, means: Sequence[Mean], differences: Sequence[Difference]) -> tuple[list[str], list[list[object]]]:

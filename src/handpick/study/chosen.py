@@ -3,12 +3,13 @@
 import math
 
 from handpick.errors import SettingsError
+from handpick.model import free_memory
 from handpick.progress import say
 from handpick.study.cells import FULL, ZERO_SHOT, Place
 from handpick.study.choosing import Choice, Chooser, prefix_holds
 from handpick.study.grid import budgets_of, quantile_of
 from handpick.study.opened import Opened
-from handpick.study.trained import free_memory, reason_of
+from handpick.study.trained import reason_of
 
 
 class Chosen:

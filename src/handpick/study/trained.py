@@ -1,6 +1,5 @@
 """One fine-tuning and what is measured after it: a worker's job."""
 
-import gc
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from handpick.data.render import Rendered, Renderer
 from handpick.errors import HandpickError
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
-from handpick.model import compute_dtype, load_base, load_tokenizer, padding_id
+from handpick.model import compute_dtype, free_memory, load_base, load_tokenizer, padding_id
 from handpick.study.steps import STEP_FILE, finish_step, read_step
 from handpick.training.finetune import finetune, load_finetuned
 from handpick.training.record import RECORD_FILE, read_record
@@ -145,13 +144,6 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return f"out of memory: {text[:200]}" if text else "out of memory"
     return f"{type(error).__name__}: {text[:300]}"
-
-
-def free_memory() -> None:
-    """Give back what a model held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def worked(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, dict[str, str | None]]]:
