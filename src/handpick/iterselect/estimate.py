@@ -1,5 +1,6 @@
 """What a run will take, said before it starts: answers, judge's calls, tokens, money."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,9 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
         judged.append(len(path.read_bytes().splitlines()))
     left = settings.rounds - len(judged)
     batch = round_size(settings, judging, left) if left else 0
+    begun = settings.round_folder(len(judged) + 1) / "batch.json"
+    if left and begun.exists():
+        batch = max(batch, len(json.loads(begun.read_bytes())))
     if batch < 1 and not judged:
         raise SettingsError(
             f"{settings.judging['max_calls']:,} judge calls are less than {settings.rounds} rounds of one example take "
