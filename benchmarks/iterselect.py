@@ -33,7 +33,8 @@ from handpick import embedded
 from handpick.data.plain_text import conversation
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.iterselect.classifier import Classifier, held_out_metrics
+from handpick.iterselect.classifier import Classifier
+from handpick.iterselect.held_out import held_out_metrics
 from handpick.iterselect.run import IterRun, run_iterselect
 from handpick.iterselect.settings import IterSelectSettings
 

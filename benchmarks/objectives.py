@@ -30,7 +30,7 @@ from handpick.data.batching import collate, token_batches
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError
-from handpick.gradients.engine import GradientEngine
+from handpick.gradients.likelihood import log_likelihoods
 from handpick.model import load_base, padding_id
 from handpick.objectives.preference import Preference
 from handpick.rewards import find_reward, score
@@ -106,18 +106,18 @@ class Evaluation:
             "gsm8k": (held("targets/gsm8k/test.jsonl.gz"), "exact-match:last-number", 96),
         }
         base = new_adapter(load_base(model, torch.float32), RECIPE.lora, 0, in_float32=True)  # B is zero: the base
-        self.base = {name: self.margins(GradientEngine(base), pool) for name, pool in self.pairs.items()}
+        self.base = {name: self.margins(base, pool) for name, pool in self.pairs.items()}
 
     def drawn(self, pool: Pool) -> list[int]:
         return sorted(np.random.default_rng(0).permutation(len(pool))[: self.n].tolist())
 
-    def margins(self, engine: GradientEngine, pool: Pool) -> np.ndarray:
+    def margins(self, model: Any, pool: Pool) -> np.ndarray:
         """log π(chosen) − log π(rejected) of every pair, summed over tokens."""
         pairs = Preference(self.renderer, MAX_LENGTH).prepare([pool[row] for row in self.drawn(pool)]).items
         sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
         log_S = np.empty(len(sequences))
         for members in token_batches([len(s.input_ids) for s in sequences], 2048):
-            log_S[members] = engine.log_likelihoods(collate([sequences[i] for i in members], 0)).numpy()
+            log_S[members] = log_likelihoods(model, collate([sequences[i] for i in members], 0)).numpy()
         chosen, rejected = log_S.reshape(2, -1)
         return chosen - rejected
 
@@ -148,9 +148,9 @@ class Evaluation:
         )  # fmt: skip
 
     def of(self, model: Any) -> dict[str, float]:
-        engine, found = GradientEngine(model), {}
+        found = {}
         for name, pool in self.pairs.items():
-            margin_P = self.margins(engine, pool)
+            margin_P = self.margins(model, pool)
             found[f"{name} log π(w) > log π(l)"] = float((margin_P > 0).mean())
             found[f"{name} margin grows"] = float((margin_P > self.base[name]).mean())
         for name, (pool, spec, max_new_tokens) in self.prompts.items():

@@ -121,9 +121,11 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
+ITERSELECT = "iterselect"
+
 # no product of a representation and an algorithm, and so no preset of `select`: each is the command of its name
 OWN_COMMANDS: dict[str, Entry] = {
-    "iterselect": Entry(
+    ITERSELECT: Entry(
         "what the base model answers worse than the reference, by a judge and a classifier",
         "IterSelectTune, arXiv 2410.13464",
     ),

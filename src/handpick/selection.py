@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handpick.errors import DataError, StoreError
+from handpick.fingerprint import file_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
 SCHEMA_VERSION = 1
-_SUMMARY = "selection.json"
+SUMMARY_FILE = "selection.json"
 _RECORDS = "selected.jsonl"
 
 
@@ -45,7 +46,7 @@ class Selection:
         Raises:
             StoreError: the folder holds no selection, or a damaged one, or one of another schema version.
         """
-        summary_path, records_path = Path(folder) / _SUMMARY, Path(folder) / _RECORDS
+        summary_path, records_path = Path(folder) / SUMMARY_FILE, Path(folder) / _RECORDS
         try:
             summary = json.loads(summary_path.read_bytes())
             line_starts = _line_starts(records_path)
@@ -63,6 +64,11 @@ class Selection:
         n_ids, n_records = len(summary["ids"]), len(line_starts) - 1
         if n_ids != n_records:
             raise StoreError(f"{summary_path} has {n_ids} ids and {records_path} {n_records} records; select again")
+        if summary.get("records") not in (None, file_digest(records_path)):
+            raise StoreError(
+                f"{records_path} has changed since {summary_path} was written, or a run was cut short between the two; "
+                "select again, or name the file itself to train on it as it is"
+            )
 
         def record(choice: int) -> bytes:
             start, end = line_starts[choice], line_starts[choice + 1]
@@ -98,9 +104,10 @@ class Selection:
             "scores": self.scores,
             "picked_for": self.picked_for,
             "origins": self.origins,
+            "records": file_digest(Path(folder) / _RECORDS),
         }
         text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
-        write_parts(Path(folder) / _SUMMARY, [text.encode()])
+        write_parts(Path(folder) / SUMMARY_FILE, [text.encode()])
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write the records to ``path``, the pool's own bytes, one a line, in order of choice.

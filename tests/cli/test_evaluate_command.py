@@ -127,6 +127,9 @@ def test_other_tasks_of_the_same_model_stay(boolq: Path, prompts: Path, tmp_path
     tasks = json.loads((tmp_path / "evaluation.json").read_text())["tasks"]
     assert set(tasks) == {"boolq_test", "mine"}
     assert tasks["boolq_test"]["records"] == 2
+    again = ("--metric", "rouge-l", "--max-new-tokens", 4, "--out", tmp_path, "--limit", 2)
+    said = " ".join(handpick_evaluate("--model", MODEL, "--target", boolq, *again).stderr.split())
+    assert f"loss of boolq_test, measured before, is no longer in {tmp_path}" in said
 
 
 def test_what_cannot_be_is_one_sentence(boolq: Path, prompts: Path, tmp_path: Path) -> None:
@@ -217,6 +220,13 @@ def test_against_another_model_by_a_rule(adapter: Path, prompts: Path, tmp_path:
     assert wins != losses
     assert f"{wins} won, {4 - wins - losses} tied, {losses} lost" in shown
     assert f"winning score {(wins - losses) / 4 + 1:.4f}" in shown
+    bare = {"id": "bare", "messages": [{"role": "assistant", "content": "So."}]}
+    asked = write_jsonl(tmp_path / "asked.jsonl", [*records_of(prompts), bare])
+    shown = handpick_evaluate(
+        "--model", MODEL, "--versus", adapter, "--prompts", asked, "--judge", f"{mine}:longer",
+        "--max-new-tokens", 6, "--out", tmp_path,
+    )  # fmt: skip
+    assert "1 of 5 prompts are left out; bare: no prompt" in " ".join(shown.stderr.split())
 
 
 def test_help_teaches() -> None:

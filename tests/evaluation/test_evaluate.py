@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch.nn.functional import cross_entropy
 
 import handpick.evaluation.answers as answers_module
 from handpick.data.render import IGNORED, Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError, ModelError, SettingsError
 from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.rewards.ifeval import ACCURACIES
 from handpick.sandbox.find import why_not
+from tests.judge.server import KEY, KEY_ENV, running, says
 
 Make = Callable[..., Task]
 
@@ -308,6 +310,35 @@ def test_a_metric_without_any_record_is_an_error(model: nn.Module, renderer: Ren
     task = task_of([qa(0)], "exact-match", max_new_tokens=200)
     with pytest.raises(SettingsError, match=r"^answers of up to 200 tokens leave no room for a prompt in 100"):
         evaluate(model, renderer, task, max_length=100, quiet=True)
+
+
+@pytest.mark.parametrize("metric", ["loss", "choice-likelihood"])
+def test_a_loss_that_is_no_number_is_an_error(metric: str, model: nn.Module, renderer: Renderer, task_of: Make) -> None:
+    broken = deepcopy(model)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    task = task_of([qa(0, choices=["red", "blue"], answer="red")], metric)
+    with pytest.raises(ModelError, match=r"no number for \d of \d answers"):
+        evaluate(broken, renderer, task, max_length=512, quiet=True)
+
+
+def test_a_record_that_the_judge_does_not_grade_is_left_out(
+    model: nn.Module, renderer: Renderer, task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv(KEY_ENV, KEY)
+    items = [qa(i) for i in range(5)]
+    task = task_of(items, "judge:m")
+    with running() as server:
+        server.respond = lambda prompt, before: says("no idea" if "thing 3" in prompt else '{"score": 10}')
+        judge = {"url": server.url, "key_env": KEY_ENV, "backoff_s": 0.001}
+        found = evaluate(
+            model, renderer, task, max_length=512, quiet=True, judge=judge, predictions=tmp_path / "p.jsonl"
+        )
+    assert found.metrics["judge:m"].n == 4
+    assert found.left_out == 1
+    told = {line["id"]: line.get("left_out") for line in lines(tmp_path / "p.jsonl")}
+    assert told == {"q0": None, "q1": None, "q2": None, "q3": "judge:m gave no grade", "q4": None}
 
 
 def test_estimates_of_one_record_have_no_interval(model: nn.Module, renderer: Renderer, task_of: Make) -> None:

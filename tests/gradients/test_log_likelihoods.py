@@ -6,8 +6,8 @@ from torch import nn
 
 from handpick.data.batching import collate
 from handpick.data.render import IGNORED, Rendered
-from handpick.gradients import engine
-from handpick.gradients.engine import GradientEngine
+from handpick.gradients import likelihood
+from handpick.gradients.likelihood import log_likelihoods
 from tests.gradients.oracle import random_sequences
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 
@@ -31,11 +31,9 @@ def test_equals_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     want = one_at_a_time(model, sequences)
     model.train()
     for side in ("right", "left"):
-        got = GradientEngine(model).log_likelihoods(collate(sequences, pad_id=0, side=side))  # type: ignore[arg-type]
+        got = log_likelihoods(model, collate(sequences, pad_id=0, side=side))  # type: ignore[arg-type]
         assert got.dtype == torch.float64
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
     assert model.training
-    monkeypatch.setattr(engine, "_CPU_LOGITS", 2 * VOCAB)
-    torch.testing.assert_close(
-        GradientEngine(model).log_likelihoods(collate(sequences, pad_id=0)), want, rtol=1e-5, atol=1e-5
-    )
+    monkeypatch.setattr(likelihood, "_CPU_LOGITS", 2 * VOCAB)
+    torch.testing.assert_close(log_likelihoods(model, collate(sequences, pad_id=0)), want, rtol=1e-5, atol=1e-5)

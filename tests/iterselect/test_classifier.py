@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 
 from handpick.errors import DataError, ModelError, SettingsError, StoreError
 from handpick.iterselect import classifier as module
-from handpick.iterselect.classifier import Classifier, ClassifierSettings, held_out_metrics, is_held_out
+from handpick.iterselect.classifier import Classifier, ClassifierSettings
+from handpick.iterselect.encoder import new_classifier, place_of
+from handpick.iterselect.held_out import held_out_metrics, is_held_out
 from handpick.represent import embedding
 from handpick.represent.embedding import PACKAGED_ENCODER
 
@@ -142,7 +144,7 @@ def test_steps_are_those_of_a_plain_loop_with_weighted_cross_entropy(tmp_path: P
     got = load_file(tmp_path / "c" / "model.safetensors")
 
     with module._seeded(3), module._silent():
-        model, tokenizer = module._encoder(str(encoder))
+        model, tokenizer = new_classifier(str(encoder))
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     is_hard = torch.tensor(hard)
     weight_N = torch.where(is_hard, 12 / (2 * is_hard.sum()), 12 / (2 * (~is_hard).sum()))
@@ -180,7 +182,7 @@ def test_the_loss_of_a_step_is_torchs_with_weights_by_hand(encoder: Path, tmp_pa
     labels = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0]
     rows = [{"ids": [2, *[7 + i] * (20 - i), 3], "label": label} for i, label in enumerate(labels)]
     with module._seeded(0), module._silent():
-        model, _ = module._encoder(str(encoder))
+        model, _ = new_classifier(str(encoder))
         weights_2 = module._class_weights(np.array(labels))
         trainer = module._trainer(model, rows, quick(encoder), weights_2, 0, str(tmp_path))
     model.eval()
@@ -399,7 +401,7 @@ def test_nothing_stays_of_a_head_that_came_along(encoder: Path, tmp_path: Path) 
         heads = []
         for name in ("2", "3"):
             with module._seeded(0):
-                heads.append(module._encoder(str(tmp_path / name))[0].classifier.weight)
+                heads.append(new_classifier(str(tmp_path / name))[0].classifier.weight)
     theirs = load_file(tmp_path / "2" / "model.safetensors")["classifier.weight"]
     assert heads[0].shape == heads[1].shape == theirs.shape
     assert not torch.equal(heads[0], theirs)
@@ -473,7 +475,7 @@ def test_the_packaged_encoder(tmp_path: Path) -> None:
     model = Classifier.train(texts, [True, False, True, False], tmp_path / "c", settings, seed=0, quiet=True)
     probability_N = model.probabilities([*texts, ""])
     assert ((probability_N > 0) & (probability_N < 1)).all()
-    body = module._place(PACKAGED_ENCODER)
+    body = place_of(PACKAGED_ENCODER)
     name = "encoder.layer.3.output.dense.weight"
     before = load_file(Path(body) / "model.safetensors")[name]
     after = load_file(tmp_path / "c" / "model.safetensors")[f"bert.{name}"]

@@ -13,6 +13,7 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, ModelError, SettingsError
 from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
+from handpick.pipeline import compared
 from handpick.plan import Plan, Stage, plan_represent, plan_select
 from handpick.settings import Settings, checked
 from tests.conftest import write_jsonl
@@ -200,6 +201,10 @@ def test_a_pool_of_ten_records(given: dict[str, Any], pool_records: list[dict[st
         ({"pool": "./nothing.jsonl"}, DataError, "nothing.jsonl"),
         ({"budget": 61}, SettingsError, "the pool has 60"),
         ({"max_length": 2}, DataError, "response"),
+        ({"max_share": {"nosuch": 0.1}}, SettingsError, "no example has the source 'nosuch'"),
+        ({"always": "./nothing.txt"}, DataError, "nothing.txt"),
+        ({"exclude_overlap": ["./nothing.jsonl"]}, DataError, "nothing.jsonl"),
+        ({"method": "whitened-rr", "projection_dim": 1 << 24}, SettingsError, "give a smaller --projection-dim"),
     ],
 )
 def test_bad_input(
@@ -207,6 +212,17 @@ def test_bad_input(
 ) -> None:
     with pytest.raises(error, match=said):
         plan_select(checked(given | {"out": str(tmp_path)} | changed), QUICK)
+
+
+@pytest.mark.parametrize(("algorithm", "written"), [("round-robin", False), ("uot", True)])
+def test_a_similarity_that_does_not_fit_is_streamed_or_a_file(
+    algorithm: str, written: bool, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = checked(given | {"out": str(tmp_path), "method": "less-rr", "algorithm": algorithm})
+    fits = stages(plan_select(settings, QUICK))["similarity and choice"]
+    monkeypatch.setattr(compared, "_IN_MEMORY", 0)
+    does_not = stages(plan_select(settings, QUICK))["similarity and choice"]
+    assert does_not.disk - fits.disk == (4 * 4 * 60 if written else 0)
 
 
 def test_a_plan_is_plain_values(planned: tuple[Plan, Settings, list[str]]) -> None:

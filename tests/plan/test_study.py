@@ -103,3 +103,16 @@ def test_features_and_warmups_are_planned_once(ask: Ask) -> None:  # noqa: F811
     assert "pool features" in first.note
     assert "warmup" not in second.note
     assert "pool features" not in second.note
+
+
+def test_every_target_has_a_pass_of_its_own_where_features_are_made_for_queries(ask: Ask) -> None:  # noqa: F811
+    def pass_of(method: str, targets: list[str]) -> float:
+        own = {name: ask().targets[name].model_dump(exclude_defaults=True) for name in targets}
+        methods = {method: {"projection_dim": 64, "dtype": "float32"}}
+        plan = plan_study(ask(methods=methods, targets=own, budgets=[4], seeds=[0], baselines=[]), QUICK)
+        flops = stages(plan)[f"selections by {method}"].flops
+        assert flops is not None
+        return flops
+
+    assert pass_of("gist", ["gsm8k", "mbpp"]) > 1.5 * pass_of("gist", ["gsm8k"])
+    assert pass_of("less", ["gsm8k", "mbpp"]) < 1.5 * pass_of("less", ["gsm8k"])

@@ -94,5 +94,5 @@ def iterated_folder(
     write_jsonl(out / "explained.jsonl", explained)
     cost = {"seconds": {"rounds": 294.5, "total": 300.0}, "device": "cpu", "threads": 2}
     (out / "cost.json").write_text(json.dumps(cost))
-    write_jsonl(out / "quarantine.jsonl", [{"line": 1, "reason": "no response"}])
+    write_jsonl(out / "quarantine.jsonl", [{"file": "pool.jsonl", "line": 1, "id": None, "reason": "no response"}])
     return out

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+import handpick
 from handpick.report.checks import checks
-from handpick.report.run_folder import open_run
+from handpick.report.run_folder import open_run, overlap_of
 from handpick.report.thresholds import THRESHOLDS, Check
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
@@ -111,6 +112,22 @@ def test_set_aside(chosen_from: Choose, bad: int, state: str) -> None:
     assert "10%" in found.said
 
 
+def test_records_that_could_not_be_read_are_part_of_the_pool_they_were_set_aside_from(tmp_path: Path) -> None:
+    lines = [json.dumps(record(n, f"apple {n}", "" if n < 2 else f"a{n}")) for n in range(30)] + ["{bad"] * 70
+    (tmp_path / "p.jsonl").write_text("\n".join([*lines, lines[5]]))
+    query = write_jsonl(tmp_path / "q.jsonl", [record(99, "apple", "b")])
+    handpick.select(str(tmp_path / "p.jsonl"), str(query), method="bm25", budget=5, out=str(tmp_path / "run"))
+    said = check(tmp_path / "run", "Records set aside").said
+    assert "73 of the pool's records (72.3%) and 0 of the queries' records (0.0%)" in said  # of 101, one of them twice
+
+
+def test_a_source_without_a_name_is_its_file(chosen_from: Choose) -> None:
+    pool = [record(n, f"apple {n}", f"a{n}", source="" if n % 2 else "tree") for n in range(10)]
+    run = open_run(chosen_from(pool, [record(99, "apple", "b")], budget=10))
+    assert run.pool is not None
+    assert {source for source, _ in run.pool.kinds} == {pick.source for pick in run.picks} == {"tree", "p"}
+
+
 QUESTION = "how many green apples does the old gardener carry home in the evening"
 
 
@@ -128,6 +145,10 @@ def test_overlap_is_looked_for_among_the_picks(chosen_from: Choose, tmp_path: Pa
     clean = write_jsonl(tmp_path / "clean.jsonl", [other])
     assert check(folder, "Overlap with a test set", [str(clean)]).state == "fine"
     assert sorted(path.name for path in folder.iterdir()) == before
+    path = folder / "selection.json"  # a record that is named by its content may have another name when read alone
+    path.write_text(path.read_text().replace('"r0"', '"its-name-in-the-pool"'))
+    found, _ = overlap_of(open_run(folder), [str(leak)])
+    assert found == {"its-name-in-the-pool": ("r5", 1.0)}
 
 
 def test_overlap_of_the_run_itself(chosen_from: Choose) -> None:

@@ -1,6 +1,7 @@
 """The page of a selection in a real browser: it renders, sorts, filters, opens, and asks for nothing."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import handpick
+from handpick.report import picks
 from handpick.report.selection import write_selection_report
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
@@ -42,8 +44,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found["picked_for"] = [None if n % 11 == 0 else f"r{N + n % 7}" for n in range(N)]
     found["settings"]["query"] = [str(query)]
     path.write_text(json.dumps(found))
-    settings = (out / "settings.yaml").read_text().replace("query: []", f"query:\n- {query}")
-    (out / "settings.yaml").write_text(settings)
     write_selection_report(out)
     return out
 
@@ -140,6 +140,17 @@ def test_it_turns_pages(tab: Tab) -> None:
     assert column(tab, 0)[0] == "51"
     tab.page.click("#picks-back")
     assert column(tab, 0)[0] == "1"
+
+
+def test_it_says_that_there_are_more_picks_than_the_page_holds(
+    browser: Any, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picks, "_PICKS", 60)
+    shutil.copytree(many, tmp_path / "run")
+    page = browser.new_page()
+    tab = Tab(page).open(write_selection_report(tmp_path / "run"))
+    assert tab.page.inner_text("#picks-said") == "1–50 of 60 picks; 4,940 more picks are in selected.jsonl"
+    page.close()
 
 
 def test_other_tables_sort_too(tab: Tab) -> None:

@@ -14,6 +14,7 @@ import pytest
 from handpick.data.formats import parse_record
 from handpick.errors import SettingsError, StoreError
 from handpick.report.page import data_block, showable
+from handpick.report.run_folder import open_run
 from handpick.report.selection import write_selection_report
 from handpick.selection import Selection
 from tests.report.conftest import Page, record
@@ -192,10 +193,10 @@ def test_no_selection_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "match"),
     [
-        ("settings.yaml", "method: [", "is no YAML"),
         ("distances.json", "{", r"distances\.json cannot be read"),
         ("overlap.jsonl", "{}\n", r"overlap\.jsonl cannot be read"),
-        ("selected.jsonl", "{}\n" * 20, r"line 1 of selected\.jsonl cannot be read as a record"),
+        ("selected.jsonl", "{}\n" * 20, r"selected\.jsonl has changed since"),
+        ("quarantine.jsonl", "{}\n", r"quarantine\.jsonl cannot be read"),
         ("selection.json", "{", "is not JSON"),
     ],
 )
@@ -205,6 +206,28 @@ def test_a_damaged_folder_is_one_sentence(by_words: Path, tmp_path: Path, name: 
     (folder / name).write_text(text)
     with pytest.raises((StoreError, SettingsError), match=match):
         write_selection_report(folder)
+
+
+def test_the_settings_are_the_selections_whatever_was_computed_there_since(by_words: Path, tmp_path: Path) -> None:
+    """`similarity` and `represent` write a settings.yaml of their own into the same folder."""
+    folder = tmp_path / "run"
+    shutil.copytree(by_words, folder)
+    before = open_run(folder).made_by
+    (folder / "settings.yaml").write_text("method: dsir\nbudget: 7\n")
+    assert open_run(folder).made_by == before
+    assert open_run(folder).method == "bm25"
+
+
+def test_a_save_that_was_cut_short_is_no_selection(tmp_path: Path) -> None:
+    def selection(name: str) -> Selection:
+        return Selection([f"{name}0"], [0.0], [None], {}, {}, lambda i: f'{{"id": "{name}{i}"}}'.encode())
+
+    selection("a").save(tmp_path)
+    summary = (tmp_path / "selection.json").read_bytes()
+    selection("b").save(tmp_path)
+    (tmp_path / "selection.json").write_bytes(summary)
+    with pytest.raises(StoreError, match="cut short between the two"):
+        Selection.open(tmp_path)
 
 
 def test_turns_are_those_the_reader_sees(pool_records: list[dict[str, Any]]) -> None:

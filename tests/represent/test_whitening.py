@@ -1,5 +1,6 @@
 """Whitening against the inverse that its formula writes down, and the covariance that is kept between runs."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from handpick.errors import StoreError
 from handpick.represent.whitening import kept_second_moment, second_moment, whitened
 
 Floats = NDArray[np.float32]
@@ -121,13 +123,25 @@ def test_what_was_kept_is_read_and_not_computed_again(tmp_path: Path) -> None:
 def test_one_that_was_not_finished_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, path = Rows(random_unit(10, 4, 0)), tmp_path / "second-moment.npy"
 
-    def half(file: Path, array: NDArray[Any]) -> None:
-        file.write_bytes(array.tobytes()[:20])
+    def killed(_: int) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(np, "save", half)
+        stopped.setattr("os.fsync", killed)
         with pytest.raises(KeyboardInterrupt):
             kept_second_moment(store, 1, path)
     assert not path.exists()
     np.testing.assert_array_equal(kept_second_moment(store, 1, path), second_moment(store, 1))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rows = Rows(random_unit(30, 6, 0))
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", no_space)
+        with pytest.raises(StoreError, match=r"moment\.npy: No space left"):
+            kept_second_moment(rows, 1, tmp_path / "moment.npy")
+    assert list(tmp_path.iterdir()) == []
+    np.testing.assert_array_equal(kept_second_moment(rows, 1, tmp_path / "moment.npy"), second_moment(rows, 1))

@@ -2,18 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from rich.console import Console
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -25,10 +29,14 @@ from handpick.objectives.next_token import NextToken
 from handpick.pipeline.train import recipe_for
 from handpick.selection import Selection
 from handpick.study import run as module
+from handpick.study import trained
 from handpick.study.cells import Results
+from handpick.study.choosing import _content as content
+from handpick.study.distances import _step_of as step_of
 from handpick.study.run import plan_steps, run_study
 from handpick.study.settings import StudySettings
-from handpick.study.trained import reason_of
+from handpick.study.summary import show_results
+from handpick.study.trained import one_thread, reason_of
 from handpick.training.finetune import finetune, load_finetuned
 from tests.conftest import write_jsonl
 from tests.study.conftest import Ask, numbers, only
@@ -40,15 +48,13 @@ def steps_of(settings: StudySettings) -> dict[str, int]:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def in_one_thread() -> Iterator[None]:
     """As a study's workers have it: another number of threads adds up in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("in_one_thread")
 def test_a_cell_is_what_the_parts_say_by_hand(ask: Ask, tiny_model: Path, study_data: Path, tmp_path: Path) -> None:
     settings = ask(budgets=[8], seeds=[3], draws=1)
     results = run_study(settings)
@@ -292,3 +298,105 @@ def test_what_cannot_be_trained_on_takes_no_place(ask: Ask, study_data: Path, tm
     )  # fmt: skip
     assert [cell.chosen for cell in only(results, method="random")] == [12] * 4
     assert [cell.chosen for cell in only(results, method="full")] == [16] * 2
+
+
+def test_a_method_that_reads_further_than_the_training_fills_its_budget_too(
+    ask: Ask, study_data: Path, tmp_path: Path
+) -> None:
+    """Its features have records that leave nothing to train on."""
+    long = {"messages": [{"role": "user", "content": "why " * 450}, {"role": "assistant", "content": "so"}]}
+    pool = [json.loads(line) for line in (study_data / "pool.jsonl").read_text().splitlines()[:8]]
+    file = write_jsonl(tmp_path / "pool.jsonl", [record for each in pool for record in (each, long)])
+    methods = {"less-rr": {"projection_dim": 64, "dtype": "float32", "max_length": 512}, "bm25": {"max_length": 512}}
+    results = run_study(
+        ask(pool=str(file), methods=methods, baselines=["longest"], budgets=[8], seeds=[0], max_length=None,
+            train={"epochs": 1, "batch": 4, "max_length": 384})
+    )  # fmt: skip
+    assert [(cell.chosen, cell.reason) for cell in results.cells] == [(8, None)] * 6
+
+
+def test_all_but_a_record_without_an_answer_can_be_asked_for(ask: Ask, study_data: Path, tmp_path: Path) -> None:
+    pool = [json.loads(line) for line in (study_data / "pool.jsonl").read_text().splitlines()[:8]]
+    prompt = {"messages": [{"role": "user", "content": "and now?"}]}
+    file = write_jsonl(tmp_path / "pool.jsonl", [*pool, prompt])
+    results = run_study(ask(pool=str(file), baselines=["random", "longest"], budgets=[4, 8], seeds=[0], draws=1))
+    assert [cell.reason for cell in results.cells if cell.chosen != cell.budget] == []
+
+
+def test_another_chat_template_is_another_warmup_and_another_choice(ask: Ask, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+
+    def names() -> set[str]:
+        steps = plan_steps(ask(models=str(tmp_path / "model"), methods=["less"], baselines=[]))
+        return {step.name for step in steps if step.kind in ("warmup", "selection")}
+
+    before = names()
+    assert before == names()
+    template = (tmp_path / "model" / "chat_template.jinja").read_text()
+    (tmp_path / "model" / "chat_template.jinja").write_text(template + " ")
+    assert before.isdisjoint(names())
+
+
+def test_a_process_that_is_killed_while_a_job_is_handed_out_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int, **_: Any) -> None:
+            super().__init__(workers)
+            self.given = 0
+
+        def submit(self, *args: Any, **_: Any) -> Any:
+            self.given += 1
+            if self.given == 3:
+                raise BrokenProcessPool
+            return super().submit(*args)
+
+    monkeypatch.setattr(trained, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(trained, "work", lambda job: {job: None})
+    found = [job for job, _ in trained.worked(iter("abcde"), 2)]  # type: ignore[arg-type]
+    assert sorted(found) == list("abcde")
+
+
+def test_a_choice_that_half_is_gone_fails_its_cells_alone(ask: Ask) -> None:
+    settings = ask(budgets=[4], seeds=[0], draws=1)
+    results = run_study(settings)
+    (broken,) = only(results, method="bm25", target="mbpp")
+    folder = settings.folder / "steps" / broken.steps["selection"]
+    (folder / "selected.jsonl").unlink()
+    again = run_study(settings)
+    (failed,) = only(again, status="failed")
+    assert (failed.method, failed.target) == ("bm25", "mbpp")
+    assert str(folder) in str(failed.reason)
+    assert len(only(again, status="done")) == len(results.cells) - 1
+    shutil.rmtree(folder)
+    assert numbers(run_study(settings)) == numbers(results)
+
+
+def test_test_records_that_are_left_out_are_counted(
+    ask: Ask, study_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = [json.loads(line) for line in (study_data / "mbpp-test.jsonl").read_text().splitlines()]
+    tests[0]["messages"][0]["content"] = "why " * 2000
+    target = {"query": str(study_data / "mbpp-dev.jsonl"), "test": str(write_jsonl(tmp_path / "test.jsonl", tests))}
+    results = run_study(ask(targets={"mbpp": target}, budgets=[4], seeds=[0], draws=1))
+    assert {cell.left_out for cell in results.cells} == {1}
+    show_results(results, Console(file=(shown := StringIO()), width=200))
+    assert "1 test records of mbpp are not in every metric" in shown.getvalue()
+
+
+def test_distances_are_named_by_all_that_is_measured(ask: Ask, study_data: Path) -> None:
+    def names(**own: Any) -> list[str]:
+        settings = ask(methods={"nice": {"reward": "rouge-l", **own}}, baselines=[], budgets=[4], seeds=[0])
+        study = module.Study(settings)
+        return [step_of(choice) for choice, _ in study.chosen.by_choice().values()]
+
+    assert names() == names(algorithm="round-robin")
+    different = [names(), names(reward="squad-f1"), names(advantage="rloo"), names(samples=4)]
+    assert len({name for each in different for name in each}) == 2 * 4
+
+
+def test_a_folder_of_folders_is_told_by_all_that_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "encoder" / "1_Pooling").mkdir(parents=True)
+    (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text("{}")
+    before = content(str(tmp_path / "encoder"))
+    assert content(str(tmp_path / "encoder")) == before
+    (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text("[]")
+    assert content(str(tmp_path / "encoder")) != before

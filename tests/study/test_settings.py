@@ -69,6 +69,11 @@ def test_a_method_has_its_name_unless_it_says_another() -> None:
         ({"targets": {"t": {"query": "d", "test": "f", "metric": "loss"}}}, "metric"),
         ({"targets": {"t": {"query": "d", "test": "f", "metrics": ["accuracy"]}}}, "accuracy"),
         ({"workers": 0}, "workers"),
+        ({"train": {"epoch": 3}}, "train: epoch"),
+        ({"train": {"lora": 16}}, "train: lora"),
+        ({"train": {"seed": 7}}, "give seeds"),
+        ({"methods": {"random": {"seed": 7}}}, "give draws"),
+        ({"targets": {"t": {"query": "d", "test": "f", "metrics": ["judge:m"]}}}, "handpick evaluate"),
         ({"keep": "nothing"}, "keep should be 'models' or 'results', not 'nothing'"),
     ],
 )

@@ -333,6 +333,14 @@ def test_loss_correlation_sets_the_loss_on_queries_against_the_metric() -> None:
     assert row.rho == pytest.approx(by_definition(dev, choice))
 
 
+def test_every_random_draw_is_a_point_of_the_loss_correlation_and_a_methods_seeds_are_one() -> None:
+    cells = [cell("random", 0, seed=s, metrics={"choice": s / 9}, dev_loss=1 - s / 9) for s in range(6)]
+    cells += [cell("less", 0, seed=s, metrics={"choice": 0.9 + s}, dev_loss=0.1) for s in range(3)]
+    (row,) = loss_correlation(cells, "choice")
+    assert row.n == 7
+    assert row.rho == pytest.approx(-1)
+
+
 def test_quantile_correlation_is_per_method_and_target() -> None:
     rng = np.random.default_rng(4)
     values = {(method, target): rng.normal(size=(10, 2)) for method in ("less", "rds+") for target in "ab"}

@@ -431,6 +431,7 @@ def test_dropout_is_on_while_training(adapter: Path, unbroken: Path) -> None:
 
 def test_a_finished_folder_is_left_alone(tiny_model: Path, adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in adapter.iterdir()}
+    (adapter / "unfinished").mkdir()  # as of a run that was killed right after its last word
     finetune(str(tiny_model), SEQUENCES, SETTINGS.model_copy(update={"micro_batch": 1}), adapter, pad_id=PAD)
     assert {path.name: path.stat().st_mtime_ns for path in adapter.iterdir()} == before
     assert capsys.readouterr().err == f"{adapter} is already trained on these 10 examples with these settings\n"

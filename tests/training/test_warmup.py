@@ -205,6 +205,8 @@ def test_auto_is_attention_for_llama_and_every_linear_layer_elsewhere(name: str,
 def test_an_adapter_on_layers_that_are_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match="query_key_value"):
         new_adapter(base_model("llama"), LoraSettings(targets=["query_key_value"]), 0, in_float32=True)
+    with pytest.raises(ModelError, match=r"it has no layer porj, v_porj$"):  # some are there
+        new_adapter(base_model("llama"), LoraSettings(targets=["q_proj", "porj", "v_porj"]), 0, in_float32=True)
 
 
 @pytest.mark.parametrize(

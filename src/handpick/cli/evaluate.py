@@ -1,16 +1,16 @@
 """``handpick evaluate``: a model's loss and answers on tasks, or against another model."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from handpick.cli.app import TRAIN, app
+from handpick.cli.given import files_by_task, given_of
 from handpick.cli.plainly import plainly
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from handpick.evaluation.estimate import Estimate
     from handpick.evaluation.evaluate import Evaluation
@@ -162,7 +162,7 @@ def evaluate(
     given = {
         "model": model, "base": base, "dtype": dtype, "max_length": max_length, "batch_tokens": batch_tokens,
         "out": None if out is None else str(out), "allow_code_execution": allow_code_execution,
-        "allow_weak_sandbox": allow_weak_sandbox, "judge": _set(judging),
+        "allow_weak_sandbox": allow_weak_sandbox, "judge": given_of(judging),
     }  # fmt: skip
     task = {
         "metrics": metric, "choices": choice, "example_field": example_field, "subtask_field": subtask_field,
@@ -180,38 +180,19 @@ def evaluate(
             raise SettingsError("--versus needs --prompts FILE and --judge MODEL (or a reward), and they need it")
         if versus is None and judge is not None:
             raise SettingsError("--judge is for --versus; to have a judge grade answers, give --metric judge:MODEL")
-        settings = EvaluateSettings.checked(_set(given))
+        settings = EvaluateSettings.checked(given_of(given))
         if target:
-            tasks = {name: checked_task(_set(task) | {"files": files}) for name, files in _named(target).items()}
+            tasks = {
+                name: checked_task(given_of(task) | {"files": files}) for name, files in files_by_task(target).items()
+            }
             _show_evaluations(run_evaluate(settings, tasks), tasks, settings.folder)
         if versus is not None and judge is not None:
-            asked = checked_task(_set({**task, "metrics": None, "samples": None}) | {"files": prompts})
+            asked = checked_task(given_of({**task, "metrics": None, "samples": None}) | {"files": prompts})
             _show_match(run_versus(settings, versus, asked, judge), model, versus, settings.folder)
         if lm_eval:
             names = [name.strip() for name in lm_eval.split(",") if name.strip()]
             found = run_harness(settings, names, limit=limit, include=lm_eval_include, chat=lm_eval_chat)
             _show_harness(found, settings.folder)
-
-
-def _set(values: "Mapping[str, Any]") -> dict[str, Any]:
-    """What was given."""
-    return {name: value for name, value in values.items() if value not in (None, [], {})}
-
-
-def _named(targets: "Sequence[str]") -> dict[str, list[str]]:
-    """Files by the name of their task: the one before ``=``, else the file's own."""
-    from handpick.data.read import FileInput
-    from handpick.errors import SettingsError
-
-    named: dict[str, list[str]] = {}
-    for text in targets:
-        name, equals, file = text.partition("=")
-        if not equals or Path(text).exists():
-            name, file = FileInput(Path(text)).stem, text
-        if not re.fullmatch(r"[\w.+-]+", name) or not file:
-            raise SettingsError(f"--target {text!r} names no task: write NAME=FILE, with letters, digits and - in NAME")
-        named.setdefault(name, []).append(file)
-    return named
 
 
 def _show_evaluations(found: "Mapping[str, Evaluation]", tasks: "Mapping[str, TaskSettings]", folder: Path) -> None:

@@ -1,11 +1,12 @@
 """``handpick iterselect``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from handpick.cli.app import CHOOSE, app
+from handpick.cli.given import given_of
 from handpick.cli.plainly import plainly
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def iterselect(
         "max_calls": max_judge_calls, "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost,
         "price_in": judge_price_in, "price_out": judge_price_out, "max_answer_tokens": max_answer_tokens,
     }  # fmt: skip
-    asked = _set(judging)
+    asked = given_of(judging)
     if judge_temperature is not None:
         asked["temperature"] = None if judge_temperature == "none" else judge_temperature
     learning = {
@@ -184,23 +185,18 @@ def iterselect(
         "seed": seed, "verdict": verdict, "hard_below": hard_below, "allow_code_execution": allow_code_execution,
         "rounds": rounds, "batch": batch, "alpha": alpha, "clusters": clusters, "diverse": diverse,
         "patience": patience, "max_new_tokens": max_new_tokens, "max_length": max_length, "dtype": dtype,
-        "encoder": encoder, "store": store, "judging": asked, "classifier": _set(learning),
+        "encoder": encoder, "store": store, "judging": asked, "classifier": given_of(learning),
     }  # fmt: skip
     with plainly():
         from handpick.iterselect.run import Prepared
         from handpick.iterselect.settings import IterSelectSettings
         from handpick.progress import say
 
-        prepared = Prepared(IterSelectSettings.checked(_set(given)))
+        prepared = Prepared(IterSelectSettings.checked(given_of(given)))
         for line in prepared.expected.lines():
             say(line)
         if not dry_run:
             _show(prepared.run(), prepared.settings.folder)
-
-
-def _set(values: dict[str, Any]) -> dict[str, Any]:
-    """What was given."""
-    return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
 def _show(run: "IterRun", folder: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handpick.cli.app import BEFORE, REPRESENT, SELECT, app
-from handpick.cli.evaluate import _named as named
 from handpick.cli.evaluate import evaluate as evaluate_command
+from handpick.cli.given import files_by_task, given_of
 from handpick.cli.options import takes
 from handpick.cli.plainly import plainly
 from handpick.cli.train import Model, Recipe, Selection, known_recipe, with_recipe
@@ -125,10 +125,10 @@ def evaluate(as_json: _JSON = False, probe: _PROBE = 10.0, **flags: Any) -> None
         from handpick.pipeline.evaluate import EvaluateSettings, checked_task
         from handpick.plan import plan_evaluate
 
-        given = {name: str(value) if name == "out" else value for name, value in _given(flags).items()}
+        given = {name: str(value) if name == "out" else value for name, value in given_of(flags).items()}
         if "target" not in given:
             raise SettingsError("nothing to measure: give --target FILE")
-        targets = named(given.pop("target"))
+        targets = files_by_task(given.pop("target"))
         task = {ours: given.pop(flag) for flag, ours in _OF_A_TASK.items() if flag in given}
         settings = EvaluateSettings.checked(given)
         tasks = {name: checked_task(task | {"files": files}) for name, files in targets.items()}
@@ -150,10 +150,6 @@ def study(
         from handpick.study.settings import StudySettings
 
         _show(plan_study(StudySettings.from_yaml(config), probe), as_json=as_json)
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value not in (None, [])}
 
 
 def _show(plan: "Plan", *, as_json: bool) -> None:

@@ -26,8 +26,11 @@ console = Console(highlight=False)
 
 def show_selection(run: Run, *, first_picks: bool) -> None:
     """The table of composition, the first picks if asked for, and where everything is."""
-    row_of = {example_id: row for row, example_id in enumerate(run.pool.ids())}
-    chosen = [row_of[example_id] for example_id in run.selection.ids]
+    place_of = {example_id: place for place, example_id in enumerate(run.selection.ids)}
+    chosen = [0] * len(place_of)
+    for row, example_id in enumerate(run.pool.ids()):  # without a dict of the whole pool
+        if example_id in place_of:
+            chosen[place_of[example_id]] = row
     console.print(_composition(_kinds(run), chosen))
     if first_picks and run.query is not None:
         console.print(_first_picks(run, chosen[:5]))

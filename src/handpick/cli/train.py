@@ -25,7 +25,7 @@ def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
         given = {name: value for name, value in flags.items() if value not in (None, False)}
         lora = {name.removeprefix(_LORA): given.pop(name) for name in list(given) if name.startswith(_LORA)}
         if lora.get("targets") not in (None, "auto", "all-linear"):
-            lora["targets"] = lora["targets"].split(",")
+            lora["targets"] = [name.strip() for name in lora["targets"].split(",") if name.strip()]
         command(**own, settings=given | ({"lora": lora} if lora else {}))
 
     parameters = {n: p for n, p in inspect.signature(command).parameters.items() if n != "settings"}

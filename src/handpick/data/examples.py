@@ -13,6 +13,10 @@ class Message:
     role: Role
     content: str
 
+    def to_json(self) -> dict[str, str]:
+        """As chat templates, judges and rewards take it."""
+        return {"role": self.role, "content": self.content}
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

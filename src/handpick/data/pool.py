@@ -129,7 +129,7 @@ class Pool:
         values = self._column(name)
         if name == "source":
             for source, start, end in zip(self._sources, [0, *self._table_ends], self._table_ends, strict=False):
-                values[start:end] = [source.stem if value is None else value for value in values[start:end]]
+                values[start:end] = [value or source.stem for value in values[start:end]]
         return self._only_kept(values)
 
     def raw(self, row: int) -> bytes:

@@ -123,7 +123,7 @@ class Renderer:
         """
         try:
             text = self.tokenizer.apply_chat_template(
-                [{"role": m.role, "content": m.content} for m in messages],
+                [message.to_json() for message in messages],
                 chat_template=self._dated_template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,

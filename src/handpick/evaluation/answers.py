@@ -40,12 +40,7 @@ def prompts_of(task: Task, renderer: Renderer, max_length: int) -> tuple[dict[in
     Raises:
         SettingsError: an answer alone would fill ``max_length``.
     """
-    room = max_length - task.settings.max_new_tokens
-    if room < 1:
-        raise SettingsError(
-            f"answers of up to {task.settings.max_new_tokens} tokens leave no room for a prompt in {max_length}: lower "
-            "--max-new-tokens or raise --max-length"
-        )
+    room = room_for_prompts(max_length, task.settings.max_new_tokens)
     prompts: dict[int, list[int]] = {}
     refused: dict[int, str] = {}
     for row, example in enumerate(task.examples):
@@ -62,6 +57,20 @@ def prompts_of(task: Task, renderer: Renderer, max_length: int) -> tuple[dict[in
         else:
             prompts[row] = ids
     return prompts, refused
+
+
+def room_for_prompts(max_length: int, max_new_tokens: int) -> int:
+    """The tokens of a prompt that leave room for an answer.
+
+    Raises:
+        SettingsError: an answer alone would fill ``max_length``.
+    """
+    if max_new_tokens >= max_length:
+        raise SettingsError(
+            f"answers of up to {max_new_tokens} tokens leave no room for a prompt in {max_length}: lower "
+            "--max-new-tokens or raise --max-length"
+        )
+    return max_length - max_new_tokens
 
 
 def answers(

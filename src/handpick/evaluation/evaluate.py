@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from handpick.data.examples import Message
 from handpick.data.render import Rendered, Renderer
-from handpick.errors import DataError
+from handpick.errors import DataError, ModelError
 from handpick.evaluation.answers import answers, drawn, likeliest, prompts_of
 from handpick.evaluation.choice import answered, choices_of, right_choices
 from handpick.evaluation.estimate import Estimate, macro_mean, mean
@@ -30,7 +29,7 @@ from handpick.rewards import Reward, find_reward, score
 from handpick.rewards.ifeval import ACCURACIES, follows
 from handpick.store.files import write_whole
 
-_BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 _AT_ONCE = 256  # answers that a reward is given, so that a bar can move
 
 
@@ -120,7 +119,8 @@ def evaluate(
     Raises:
         SettingsError: a metric cannot be had, or is not allowed.
         DataError: a record's reference cannot be compared with, or a metric has no record left.
-        ModelError: the model has no decoder apart from its head.
+        ModelError: the model has no decoder apart from its head, or a likelihood is no number.
+        JudgeError: as ``JudgeReward.grades``.
         StoreError: the predictions cannot be written.
     """
     metrics = task.settings.metrics
@@ -134,7 +134,7 @@ def evaluate(
         for m in metrics if not is_likelihood(m) and m != "ifeval"
     }  # fmt: skip
     scores = Scores()
-    tokens = batch_tokens or _BATCH_TOKENS[device().type]
+    tokens = batch_tokens or BATCH_TOKENS[device().type]
     if "loss" in metrics:
         _loss(scores, model, renderer, task, max_length, tokens, quiet)
     if by_likelihood := [m for m in metrics if m.startswith("choice-likelihood")]:
@@ -243,9 +243,15 @@ def _log_likelihood(
     model: nn.Module, renderer: Renderer, sequences: Sequence[Rendered], tokens: int, what: str, quiet: bool
 ) -> Any:
     with nullcontext(lambda n: None) if quiet else progress(what, total=len(sequences)) as advance:
-        return log_likelihood(
+        found = log_likelihood(
             model, sequences, pad_id=padding_id(renderer.tokenizer), batch_tokens=tokens, advance=advance
         )
+    if bad := int((~np.isfinite(found.sum_S)).sum()):
+        raise ModelError(
+            f"{what}: the model finds no number for {bad:,} of {len(sequences):,} answers; compute in "
+            "float32 (--dtype), and if that does not help its weights are damaged"
+        )
+    return found
 
 
 def _greedy(scores: Scores, metrics: Sequence[str], rewards: Mapping[str, Reward], task: Task, quiet: bool) -> None:
@@ -254,8 +260,11 @@ def _greedy(scores: Scores, metrics: Sequence[str], rewards: Mapping[str, Reward
         if metric == "ifeval":
             _ifeval(scores, task)
             continue
-        at_once = len(rows) if metric.startswith("judge:") else _AT_ONCE  # a judge looks at all, and has its own bar
-        found = _scored(rewards[metric], task, rows, [scores.answers[row] for row in rows], quiet, max(1, at_once))
+        texts = [scores.answers[row] for row in rows]
+        if metric.startswith("judge:"):
+            _graded(scores, metric, rewards[metric], task, rows, texts)
+            continue
+        found = _scored(rewards[metric], task, rows, texts, quiet)
         if tries(metric):  # one answer passes or not
             found = [pass_at_k(1, int(share == 1), 1) for share in found]
         scores.values[metric] = dict(zip(rows, found, strict=True))
@@ -266,23 +275,34 @@ def _pass_at(
 ) -> None:
     flat = [(row, text) for row, texts in scores.samples.items() for text in texts]
     reward = rewards[next(iter(metrics))]
-    shares = iter(_scored(reward, task, [row for row, _ in flat], [text for _, text in flat], quiet, _AT_ONCE))
+    shares = iter(_scored(reward, task, [row for row, _ in flat], [text for _, text in flat], quiet))
     passed = {row: sum(next(shares) == 1 for _ in texts) for row, texts in scores.samples.items()}
     for metric, k in metrics.items():
         scores.values[metric] = {row: pass_at_k(len(scores.samples[row]), n, k) for row, n in passed.items()}
 
 
-def _scored(
-    reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str], quiet: bool, at_once: int
-) -> list[float]:
-    prompts = [[_plain(message) for message in prompt_of(task.examples[row])] for row in rows]
+def _graded(scores: Scores, metric: str, judge: Any, task: Task, rows: Sequence[int], texts: Sequence[str]) -> None:
+    """A judge looks at all at once, and has its own bar; a record that it gives no grade is left out."""
+    grades = judge.grades(_prompts(task, rows), texts, [task.records[row] for row in rows])
+    for row, grade in zip(rows, grades, strict=True):
+        if grade is None:
+            scores.refused[row] = f"{metric} gave no grade"
+    scores.values[metric] = {row: grade for row, grade in zip(rows, grades, strict=True) if grade is not None}
+
+
+def _prompts(task: Task, rows: Sequence[int]) -> list[list[dict[str, str]]]:
+    return [[message.to_json() for message in prompt_of(task.examples[row])] for row in rows]
+
+
+def _scored(reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str], quiet: bool) -> list[float]:
+    prompts = _prompts(task, rows)
     ids = [task.examples[row].id for row in rows]
     records = [task.records[row] for row in rows]
     found: list[float] = []
-    silent = quiet or len(rows) <= at_once
+    silent = quiet or len(rows) <= _AT_ONCE
     with nullcontext(lambda n: None) if silent else progress(f"scores, {task.name}", total=len(rows)) as advance:
-        for start in range(0, len(rows), at_once):
-            part = slice(start, start + at_once)
+        for start in range(0, len(rows), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
             found += score(reward, prompts[part], texts[part], records[part], ids[part])
             advance(len(ids[part]))
     return found
@@ -300,10 +320,6 @@ def _ifeval(scores: Scores, task: Task) -> None:
             scores.weights[name] = {row: float(len(each)) for row, each in followed.items()}
 
 
-def _plain(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": message.content}
-
-
 def _predicted(scores: Scores, task: Task) -> Iterator[str]:
     """A JSON line a record."""
     for row, example in enumerate(task.examples):
@@ -311,7 +327,7 @@ def _predicted(scores: Scores, task: Task) -> Iterator[str]:
         if task.subtask_R is not None:
             line["subtask"] = task.subtask_R[row]
         answered_last = example.messages[-1].role == "assistant"
-        line["prompt"] = [_plain(m) for m in (example.messages[:-1] if answered_last else example.messages)]
+        line["prompt"] = [m.to_json() for m in (example.messages[:-1] if answered_last else example.messages)]
         if row in scores.answers:
             line["answer"] = scores.answers[row]
         if row in scores.samples:

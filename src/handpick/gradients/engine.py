@@ -7,7 +7,6 @@ Legend: B sequences, T positions, H hidden size, M labelled positions of the who
 V vocabulary, O outputs and I inputs of a layer, P coordinates of a layer, K projected dimensions.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
-from handpick.gradients.forward import causal_of, decoder_of, evaluating, forward_is, takes_positions
+from handpick.gradients.forward import causal_of, decoder_of, forward_is, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.per_example import capture
@@ -141,25 +140,6 @@ class GradientEngine:
             hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), at_M.target, weight_M))
         return project.finish(sums[0])
 
-    @torch.no_grad()
-    def log_likelihoods(self, batch: Batch) -> Tensor:
-        """log π(labelled tokens | what stands before them), summed over each sequence; float64 (B,), on the CPU.
-
-        Args:
-            batch: on the CPU.
-        """
-        inputs, at_M = self._sent(batch)
-        with fast_exact_float32(), evaluating(self.model):
-            hidden_BTH, output = self._decode(inputs)
-            hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, at_M.position)
-            each_M = torch.empty(len(hidden_MH), dtype=torch.float64, device=hidden_MH.device)
-            for chunk in self._chunks(len(hidden_MH)):
-                logits_CV = self._logits(output, hidden_MH[chunk])[0]
-                wide = torch.promote_types(logits_CV.dtype, torch.float32)
-                log_CV = torch.log_softmax(logits_CV, dim=-1, dtype=wide)
-                each_M[chunk] = log_CV.gather(1, at_M.target[chunk, None])[:, 0].double()
-        return torch.zeros(len(batch.input_ids_BT), dtype=torch.float64).index_add_(0, at_M.row, each_M.cpu())
-
     def _sent(self, batch: Batch) -> tuple[dict[str, Tensor], "_Labelled"]:
         """A batch's inputs and its labelled positions, on the way to the device.
 
@@ -194,11 +174,6 @@ class GradientEngine:
             self.model(**inputs, use_cache=False)
         return kept[0].last_hidden_state, type(kept[0])
 
-    def _chunks(self, n_positions: int) -> Iterator[slice]:
-        """Positions whose logits are held at a time."""
-        n_chunk = self.chunk_logits // self._vocab
-        return (slice(start, start + n_chunk) for start in range(0, n_positions, n_chunk))
-
     def _logits(self, output: Any, hidden_CH: Tensor) -> Tensor:
         """Logits (1, C, V) from the model's own forward, with its decoder held to these hidden states.
 
@@ -213,7 +188,9 @@ class GradientEngine:
     def _head_gradient(self, output: Any, hidden_MH: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:
         """The gradient of Σ weight · nll at the hidden states, (M, H), some positions at a time."""
         grad_MH = torch.empty_like(hidden_MH)
-        for chunk in self._chunks(len(hidden_MH)):
+        n_chunk = self.chunk_logits // self._vocab
+        for start in range(0, len(hidden_MH), n_chunk):
+            chunk = slice(start, start + n_chunk)
             hidden_CH = hidden_MH[chunk].requires_grad_()
             logits_1CV = self._logits(output, hidden_CH)
             with torch.no_grad():  # the softmax less one at the target

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError
-from handpick.evaluation.answers import answers
+from handpick.errors import DataError
+from handpick.evaluation.answers import answers, room_for_prompts
 from handpick.evaluation.task import prompt_of
 from handpick.fingerprint import Fingerprint
 from handpick.iterselect.settings import IterSelectSettings
@@ -16,12 +16,10 @@ from handpick.model import (
     load_base,
     load_tokenizer,
     model_fingerprint,
-    position_limit,
     tokenizer_fingerprint,
 )
+from handpick.pipeline.evaluate import length_read
 from handpick.sampling.generate import Sampling
-
-_MAX_LENGTH = 2048  # where the model can read as many
 
 
 class Answering:
@@ -38,21 +36,9 @@ class Answering:
     def __init__(self, settings: IterSelectSettings) -> None:
         self._settings = settings
         self._renderer = Renderer(load_tokenizer(settings.model))
-        limit = position_limit(settings.model)
-        if limit is not None and (settings.max_length or 0) > limit:
-            raise SettingsError(f"the model reads {limit} tokens at most: give --max-length {limit} or less")
-        self.max_length = settings.max_length or min(_MAX_LENGTH, limit or _MAX_LENGTH)
-        self._room = self.max_length - settings.max_new_tokens
-        if self._room < 1:
-            raise SettingsError(
-                f"answers of up to {settings.max_new_tokens} tokens leave no room for a prompt in {self.max_length}: "
-                "lower --max-new-tokens or raise --max-length"
-            )
-
-    def fingerprint(self) -> Fingerprint:
-        """What decides an answer."""
-        settings = self._settings
-        return {
+        self.max_length = length_read(settings.model, settings.max_length)
+        self._room = room_for_prompts(self.max_length, settings.max_new_tokens)
+        self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
             **model_fingerprint(settings.model),
             **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
             "dtype": str(compute_dtype(settings.dtype)), "max_new_tokens": settings.max_new_tokens,
@@ -80,7 +66,7 @@ class Answering:
         prompts = [self._renderer.prompt(prompt_of(example)) for example in examples]
         found = answers(
             model, self._renderer, prompts, sampling, seed=0, folder=self._settings.folder / "answers",
-            identity=self.fingerprint(), quiet=False,
+            identity=self.fingerprint, quiet=False,
         )  # fmt: skip
         del model
         free_memory()

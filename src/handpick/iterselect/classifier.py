@@ -18,7 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,25 +25,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 
-from handpick.errors import DataError, ModelError, SettingsError, StoreError
-from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
+from handpick.errors import DataError, ModelError, StoreError
+from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
-from handpick.model import device, has_bfloat16, load_config, load_tokenizer, load_weights, model_fingerprint
+from handpick.iterselect.encoder import new_classifier, pad_of, readable
+from handpick.model import device, has_bfloat16, load_tokenizer, load_weights
 from handpick.progress import progress
-from handpick.represent.embedding import packaged_encoder
+from handpick.training.disk import disk_said_plainly
 
 _RECORD = "classifier.json"  # what the folder holds; a folder without it is none of ours
-_LABELS = {0: "easy", 1: "hard"}
 _BATCH = 32  # texts of like length that are read together
 _PART = 4  # texts of like length that are trained on together on a CPU; all of a step's texts still make one loss
 _WINDOW = 4096  # texts whose tokens are held at a time
-_BINS = 10
 
 
 class ClassifierSettings(BaseModel):
@@ -104,11 +101,11 @@ class Classifier:
         labels_N = _labels(texts, hard)
         _check_free(folder)
         with _silent(), _seeded(seed), _said_plainly(folder):
-            model, tokenizer = _encoder(settings.model)
-            max_length = min(settings.max_length, _readable(model, tokenizer))
+            model, tokenizer = new_classifier(settings.model)
+            max_length = min(settings.max_length, readable(model, tokenizer))
             rows = [
                 {"ids": ids, "label": label}
-                for ids, label in zip(_ids(tokenizer, texts, max_length, _pad(model)), labels_N.tolist(), strict=True)
+                for ids, label in zip(_ids(tokenizer, texts, max_length, pad_of(model)), labels_N.tolist(), strict=True)
             ]
             with tempfile.TemporaryDirectory() as scratch:
                 trainer = _trainer(model, rows, settings, _class_weights(labels_N), seed, scratch)
@@ -149,7 +146,7 @@ class Classifier:
         hard_N = np.empty(len(texts), dtype=np.float32)
         # tokens are counted a window at a time, so windows are made of texts of like length: little is padded
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        pad = _pad(self._model)
+        pad = pad_of(self._model)
         with torch.inference_mode(), fast_exact_float32():
             for start in range(0, len(texts), _WINDOW):
                 window = by_length[start : start + _WINDOW]
@@ -166,92 +163,6 @@ class Classifier:
     def fingerprint(self) -> Fingerprint:
         """The bytes of its files, and how much of a text it reads."""
         return {"classifier": digest(self._record["files"]), "max_length": self._record["max_length"]}
-
-
-@dataclass(frozen=True)
-class Held:
-    """How a classifier does on examples that it was not trained on. What is not defined there is None.
-
-    Args:
-        n: examples.
-        accuracy: share told right, where a probability of 1/2 or more says hard.
-        precision: share of hard among those said to be.
-        recall: share said to be hard among the hard.
-        auc: area under the ROC curve; None where all are of one kind.
-        ece: expected calibration error: Σ over bins of n_bin/n · |mean predicted − share hard|.
-        reliability: of 10 bins of equal width, (mean predicted, share hard, n); None, None, 0 for an empty one.
-    """
-
-    n: int
-    accuracy: float | None
-    precision: float | None
-    recall: float | None
-    auc: float | None
-    ece: float | None
-    reliability: list[tuple[float | None, float | None, int]]
-
-    def to_json(self) -> dict[str, JSON]:
-        """Plain JSON, without any nan."""
-        return {**asdict(self), "reliability": [list(a_bin) for a_bin in self.reliability]}
-
-
-def held_out_metrics(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np.bool_]) -> Held:
-    """How probabilities of being hard agree with what is.
-
-    Args:
-        probabilities: (N,), from 0 to 1; N may be 0.
-        hard: (N,).
-
-    Raises:
-        DataError: there are not as many labels as probabilities, or one is no probability.
-        SettingsError: scikit-learn is not installed.
-    """
-    try:
-        from sklearn import metrics  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise SettingsError("the classifier's metrics need scikit-learn: pip install 'handpick[iterselect]'") from error
-
-    predicted_N = np.asarray(probabilities, dtype=np.float64)
-    hard_N = np.asarray(hard, dtype=bool)
-    if predicted_N.shape != hard_N.shape or predicted_N.ndim != 1:
-        raise DataError(f"probabilities of shape {predicted_N.shape} do not go with labels of shape {hard_N.shape}")
-    if not ((predicted_N >= 0) & (predicted_N <= 1)).all():
-        raise DataError("a held-out probability is not between 0 and 1; train the classifier again")
-    said_N = predicted_N >= 0.5
-    n = len(hard_N)
-    ece, reliability = _calibration(predicted_N, hard_N)
-    one_kind = hard_N.all() or not hard_N.any()
-    return Held(
-        n=n,
-        accuracy=float(metrics.accuracy_score(hard_N, said_N)) if n else None,
-        precision=float(metrics.precision_score(hard_N, said_N)) if said_N.any() else None,
-        recall=float(metrics.recall_score(hard_N, said_N)) if hard_N.any() else None,
-        auc=None if one_kind else float(metrics.roc_auc_score(hard_N, predicted_N)),
-        ece=ece if n else None,
-        reliability=reliability,
-    )
-
-
-def is_held_out(text: str, share: float, seed: int) -> bool:
-    """Whether the classifier is tested on a text, and never trained: the same in every round, and for equal texts."""
-    return int(digest(["held out", text, seed]), 16) < share * 2**64
-
-
-def _calibration(
-    predicted_N: NDArray[np.float64], hard_N: NDArray[np.bool_]
-) -> tuple[float, list[tuple[float | None, float | None, int]]]:
-    bin_N = np.digitize(predicted_N, np.arange(1, _BINS) / _BINS)  # an edge is in the bin above it, 1 in the last
-    ece, reliability = 0.0, list[tuple[float | None, float | None, int]]()
-    for b in range(_BINS):
-        inside_N = bin_N == b
-        n = int(inside_N.sum())
-        if n:
-            predicted, share = float(predicted_N[inside_N].mean()), float(hard_N[inside_N].mean())
-            ece += n / len(hard_N) * abs(predicted - share)
-            reliability.append((predicted, share, n))
-        else:
-            reliability.append((None, None, 0))
-    return ece, reliability
 
 
 def _labels(texts: Sequence[str], hard: Sequence[bool]) -> NDArray[np.int64]:
@@ -271,89 +182,6 @@ def _labels(texts: Sequence[str], hard: Sequence[bool]) -> NDArray[np.int64]:
 def _class_weights(labels_N: NDArray[np.int64]) -> torch.Tensor:
     """n / (2 · n_class), float32 (2,): the same weight for either class as a whole."""
     return torch.tensor(len(labels_N) / (2 * np.bincount(labels_N, minlength=2)), dtype=torch.float32)
-
-
-def _place(name: str) -> str:
-    """Where the transformer of an encoder lies: a folder, or a name on the Hub."""
-    packaged = packaged_encoder(name)
-    if packaged is not None:
-        return str(packaged)
-    modules = Path(name) / "modules.json"  # of sentence-transformers: the transformer is the first, perhaps in a folder
-    if not modules.exists():
-        return name
-    try:
-        return str(Path(name) / json.loads(modules.read_text(encoding="utf-8"))[0]["path"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ModelError(f"the modules.json of {name} cannot be read: {error}") from error
-
-
-class _WithNewHead:
-    """An Auto class to ``load_weights``: a sequence classifier of which only the head may be missing."""
-
-    @staticmethod
-    def from_pretrained(name: str, **given: Any) -> tuple[Any, dict[str, Any]]:
-        from transformers import AutoModelForSequenceClassification
-
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            name, id2label=_LABELS, label2id={word: label for label, word in _LABELS.items()},
-            problem_type="single_label_classification", ignore_mismatched_sizes=True, **given,
-        )  # fmt: skip
-        body = model.base_model_prefix + "."
-        if model.base_model is model:
-            raise ValueError("its head cannot be told from its body")
-        # of a head that came along, for other labels, nothing is to stay
-        drawn = AutoModelForSequenceClassification.from_config(model.config).state_dict()
-        model.load_state_dict({key: drawn[key] for key in drawn if not key.startswith(body)}, strict=False)
-        lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-        # an encoder that was saved without the layer between its states and a head
-        needed = {key for key in lacking if key.startswith(body) and ".pooler." not in key}
-        return model, {**report, "missing_keys": needed}
-
-
-def _encoder(name: str) -> tuple[Any, Any]:
-    """The encoder with a new head, in float32, and its tokenizer. Draws from torch's random state."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as WITH_A_DECODER
-
-    place = _place(name)
-    if load_config(place).model_type in WITH_A_DECODER:  # its config may say otherwise, where its decoder was cut off
-        raise ModelError(
-            f"{name} is made of an encoder and a decoder, and a classifier has no use for the latter: name an encoder "
-            "such as google-bert/bert-base-uncased"
-        )
-    tokenizer = load_tokenizer(place)
-    model: Any = load_weights(_WithNewHead, place, torch.float32, "encoder")
-    vocabulary = model.get_input_embeddings().num_embeddings
-    # The model's own comes first: some count positions by it. A decoder takes the last token that is not this one.
-    ids = (getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    model.config.pad_token_id = next(i for i in ids if i is not None and 0 <= i < vocabulary)
-    return model, tokenizer
-
-
-def encoder_fingerprint(name: str) -> Fingerprint:
-    """What an encoder is, by its bytes; found out before anything else is computed.
-
-    Raises:
-        SettingsError: the package with it is not installed.
-        ModelError: there is none of that name, or its tokenizer cannot be used.
-    """
-    place = _place(name)
-    load_tokenizer(place)
-    return model_fingerprint(place)
-
-
-def _pad(model: Any) -> int:
-    """The token to fill batches up with; it is masked everywhere."""
-    return int(model.config.pad_token_id)
-
-
-def _readable(model: Any, tokenizer: Any) -> int:
-    """The most tokens that the encoder can read."""
-    limits = [int(tokenizer.model_max_length), int(getattr(model.config, "max_position_embeddings", 0) or 0)]
-    for place, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and ("position" in place or place.endswith("wpe")):
-            # RoBERTa and its kin count from behind the padding's row
-            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
-    return min(limit for limit in limits if limit > 0)
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], max_length: int, pad: int) -> list[list[int]]:
@@ -399,7 +227,7 @@ def _trainer(
         dataloader_pin_memory=not on_cpu,
     )  # fmt: skip
     arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, one of the GPUs
-    pad = _pad(model)
+    pad = pad_of(model)
 
     def collated(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         items = sorted(items, key=lambda item: len(item["ids"]))
@@ -527,12 +355,9 @@ def _seeded(seed: int) -> Iterator[None]:
 def _said_plainly(folder: Path) -> Iterator[None]:
     """What the disk or the GPU refuses, as one sentence."""
     try:
-        yield
+        with disk_said_plainly(f"the classifier to {folder}"):
+            yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
             "the GPU's memory does not hold the classifier's training: lower its batch or its max_length"
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"cannot write the classifier to {folder}; is the disk full? ({(str(error).splitlines() or [''])[0]})"
         ) from error

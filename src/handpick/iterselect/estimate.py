@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from handpick.data.plain_text import has_response
 from handpick.data.pool import Pool
 from handpick.errors import DataError, SettingsError
 from handpick.evaluation.task import prompt_of
-from handpick.iterselect.judging import Judging, mean_tokens_in
+from handpick.iterselect.judging import Judging
 from handpick.iterselect.settings import IterSelectSettings
+from handpick.judge import Usage
+from handpick.judge.template import as_text
 
 _SAMPLE = 200  # examples whose lengths stand for all
 
@@ -74,9 +77,10 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
         SettingsError: the cap on calls does not allow one example a round.
     """
     judged: list[int] = []
-    while (path := settings.round_folder(len(judged) + 1) / "verdicts.jsonl").exists() and len(
-        judged
-    ) < settings.rounds:
+    for number in range(1, settings.rounds + 1):
+        path = settings.round_folder(number) / "verdicts.jsonl"
+        if not path.exists():
+            break
         judged.append(len(path.read_bytes().splitlines()))
     left = settings.rounds - len(judged)
     batch = round_size(settings, judging, left) if left else 0
@@ -91,11 +95,8 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
     answers = max(0, min(left * batch, min(len(pool), settings.n_diverse) - sum(judged)))
     calls = judging.calls_each * answers
     tokens_in = round(answers * _tokens_in(pool, judging, settings.seed)) if calls else 0
-    tokens_out = calls * int(settings.judging.get("max_answer_tokens", 1024))
-    prices = settings.judging.get("price_in"), settings.judging.get("price_out")
-    cost = None
-    if calls and prices[0] is not None and prices[1] is not None:
-        cost = (tokens_in * float(prices[0]) + tokens_out * float(prices[1])) / 1e6
+    tokens_out = 0 if judging.settings is None else calls * judging.settings.max_answer_tokens
+    cost = judging.cost(Usage(calls, tokens_in, tokens_out)) if calls else None
     return Expected(
         len(judged), left, batch, answers, settings.max_new_tokens, calls, tokens_in, tokens_out, cost,
         judging.calls_each * len(pool), 0 < batch < settings.batch,
@@ -107,20 +108,21 @@ def round_size(settings: IterSelectSettings, judging: Judging, left: int) -> int
 
     0 where it allows none.
     """
-    cap = settings.judging.get("max_calls")
-    if cap is None or not judging.calls_each:
+    if judging.settings is None or judging.settings.max_calls is None:
         return settings.batch
-    return max(0, min(settings.batch, (int(cap) - judging.used.calls) // (judging.calls_each * left)))
+    room = judging.settings.max_calls - judging.used.calls
+    return max(0, min(settings.batch, room // (judging.calls_each * left)))
 
 
 def _tokens_in(pool: Pool, judging: Judging, seed: int) -> float:
     rows = np.random.default_rng([seed, 2]).permutation(len(pool))[:_SAMPLE]
-    asked = []
+    tokens = []
     for example in (pool[int(row)] for row in rows):
         try:
             prompt = prompt_of(example)
         except DataError:
             continue
         if has_response(example.messages) and example.messages[-1].role == "assistant":
-            asked.append(([{"role": m.role, "content": m.content} for m in prompt], example.messages[-1].content))
-    return mean_tokens_in(judging, asked)
+            text = as_text([turn.to_json() for turn in prompt])
+            tokens.append(judging.tokens_in(text, example.messages[-1].content))
+    return fmean(tokens) if tokens else 0.0

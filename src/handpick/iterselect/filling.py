@@ -7,35 +7,22 @@ Source: IterSelectTune (arXiv 2410.13464), its inference mode.
 Legend: N examples of the pool, D features.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.iterselect.score import Floats, NearestHard, best, quality
+from handpick.iterselect.score import Floats, NearestHard, Scored, most_promising
 from handpick.progress import progress
 from handpick.store.array import FeatureArray
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """A row that was taken, with M, R and Q at that time, and the row of the hard example it was nearest to, or -1."""
-
-    row: int
-    hardness: float
-    cosine: float
-    score: float
-    nearest: int
-
-
 def filled(
-    hardness_N: Floats, embeddings_ND: Floats | FeatureArray, hard: NDArray[np.int64], out: NDArray[np.int64],
+    hardness_N: Floats | None, embeddings_ND: Floats | FeatureArray, hard: NDArray[np.int64], out: NDArray[np.int64],
     *, alpha: float, n: int, batch: int,
-) -> list[Filled]:  # fmt: skip
+) -> list[Scored]:  # fmt: skip
     """The ``n`` rows that are taken, in order; fewer where there are fewer.
 
     Args:
-        hardness_N: M of every row.
+        hardness_N: M of every row; None without a classifier.
         embeddings_ND: at unit norm.
         hard: rows that are known to be hard; they are not taken again.
         out: rows that are not taken either.
@@ -47,24 +34,18 @@ def filled(
         return []
     nearest = NearestHard(embeddings_ND)
     nearest.add(_rows(embeddings_ND, hard), hard)
-    left_N = np.ones(len(hardness_N), dtype=np.bool_)
+    left_N = np.ones(len(embeddings_ND), dtype=np.bool_)
     left_N[hard] = left_N[out] = False
-    found: list[Filled] = []
+    found: list[Scored] = []
     with progress("filling the budget", total=min(n, int(left_N.sum()))) as advance:
         while len(found) < n and left_N.any():
-            rows = np.flatnonzero(left_N)
-            cosine_N, nearest_N = nearest.cosine_N, nearest.nearest_N
-            quality_N = quality(hardness_N[rows], cosine_N[rows], alpha)
-            taken = rows[best(quality_N, batch)]
-            score = dict(zip(rows.tolist(), quality_N.tolist(), strict=True))
-            found += [
-                Filled(row, float(hardness_N[row]), float(cosine_N[row]), score[row], int(nearest_N[row]))
-                for row in taken.tolist()
-            ]
-            left_N[taken] = False
+            taken = most_promising(np.flatnonzero(left_N), hardness_N, nearest, alpha, batch)
+            rows = np.array([each.row for each in taken], dtype=np.int64)
+            found += taken
+            left_N[rows] = False
             advance(min(len(taken), n - len(found) + len(taken)))
             if len(found) < n:
-                nearest.add(_rows(embeddings_ND, taken), taken)
+                nearest.add(_rows(embeddings_ND, rows), rows)
     return found[:n]
 
 

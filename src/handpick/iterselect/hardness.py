@@ -6,24 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from handpick.data.examples import Example
-from handpick.data.plain_text import conversation, has_response
+from handpick.data.plain_text import conversation
 from handpick.data.pool import Pool
 from handpick.errors import StoreError
 from handpick.iterselect.classifier import Classifier
 from handpick.iterselect.score import Floats
 from handpick.objectives.protocol import Prepared, prepare_each
+from handpick.pipeline.rows import Trainable
 from handpick.represent.fill import Advance, fill
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
 
 
 class _Texts:
-    """What the classifier reads of every example that the embeddings have."""
+    """What the classifier reads of an example."""
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        answered = [each for each in examples if has_response(each.messages)]
-        refused = [(each, "no response to learn from") for each in examples if not has_response(each.messages)]
-        prepared = prepare_each(answered, lambda example: conversation(example.messages))
-        return prepared._replace(refused=[*prepared.refused, *refused])
+        return prepare_each(examples, lambda example: conversation(example.messages))
 
 
 def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path, shard_rows: int) -> Floats:
@@ -48,7 +46,7 @@ def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path,
     def encode(_: int, texts: Sequence[str], advance: Advance) -> Floats:
         return classifier.probabilities(texts, advance)[:, None]
 
-    fill(store, pool, _Texts(), encode, "hardness of the pool")
+    fill(store, pool, Trainable(_Texts()), encode, "hardness of the pool")
     if store.ids != list(ids):
         raise StoreError(f"{path} has other examples than the embeddings: remove it, and run the same again")
     return np.asarray(store.array(0, normalized=False), dtype=np.float32)[:, 0]

@@ -7,15 +7,13 @@ easy. Source: IterSelectTune (arXiv 2410.13464); verdicts in both orders as in i
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Protocol
 
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.iterselect.settings import RULE, IterSelectSettings
-from handpick.judge import Usage, compare, pairwise_template, pointwise_template, rate
+from handpick.judge import JudgeSettings, Usage, compare, pairwise_template, pointwise_template, rate
 from handpick.judge.answers import tokens_about
-from handpick.judge.template import as_text
 from handpick.pipeline.judges import find_judge
 from handpick.rewards import find_reward, reward_fingerprint, score
 from handpick.rewards.protocol import Reward
@@ -46,14 +44,21 @@ class Judging(Protocol):
     """A way to tell hard from easy.
 
     ``calls_each`` is how many requests an example takes, without repeated ones. ``used`` counts all that were made.
+    ``settings`` are the judge's, None of a rule.
     """
 
     calls_each: int
 
     @property
+    def settings(self) -> JudgeSettings | None: ...
+
+    @property
     def used(self) -> Usage: ...
 
     def fingerprint(self) -> Fingerprint: ...
+
+    def cost(self, usage: Usage) -> float | None:
+        """Money; None without prices."""
 
     def tokens_in(self, prompt: str, reference: str) -> int:
         """About how many tokens it takes to ask, where the base model's answer is as long as may be."""
@@ -83,6 +88,7 @@ class ByRule:
     """
 
     calls_each = 0
+    settings = None
     used = Usage()
 
     def __init__(self, settings: IterSelectSettings, folder: Path) -> None:
@@ -94,6 +100,9 @@ class ByRule:
 
     def fingerprint(self) -> Fingerprint:
         return {**reward_fingerprint(self._spec), "hard_below": self._below}
+
+    def cost(self, usage: Usage) -> float | None:
+        return None
 
     def tokens_in(self, prompt: str, reference: str) -> int:
         return 0
@@ -132,9 +141,17 @@ class ByJudge:
             )
 
     @property
+    def settings(self) -> JudgeSettings:
+        found: JudgeSettings = self._judge.settings
+        return found
+
+    @property
     def used(self) -> Usage:
         found: Usage = self._judge.used
         return found
+
+    def cost(self, usage: Usage) -> float | None:
+        return self.settings.cost(usage)
 
     def fingerprint(self) -> Fingerprint:
         return {**self._judge.fingerprint(), "verdict": "pairwise" if self._pairwise else "pointwise"}
@@ -178,8 +195,3 @@ class ByJudge:
 def _named(side: str | None) -> str | None:
     """Sides by what they are here."""
     return None if side is None else {"a": "answer", "b": "reference", "tie": "tie"}[side]
-
-
-def mean_tokens_in(judging: Judging, asked: Sequence[tuple[list[dict[str, str]], str]]) -> float:
-    """Of some examples, prompt and reference each, the tokens that asking about one takes."""
-    return fmean(judging.tokens_in(as_text(prompt), reference) for prompt, reference in asked) if asked else 0.0

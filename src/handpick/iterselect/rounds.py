@@ -16,8 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,14 @@ from handpick.data.plain_text import conversation
 from handpick.errors import JudgeError, StoreError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselect.answering import Answering
-from handpick.iterselect.classifier import Classifier, Held, held_out_metrics, is_held_out
+from handpick.iterselect.classifier import Classifier
 from handpick.iterselect.estimate import round_size
+from handpick.iterselect.held_out import Held, held_out_metrics, is_held_out
 from handpick.iterselect.judging import Judged, Judging, Question
-from handpick.iterselect.score import UNKNOWN, Floats, NearestHard, best, quality
+from handpick.iterselect.score import Floats, NearestHard, Scored, most_promising
 from handpick.iterselect.settings import IterSelectSettings
 from handpick.progress import progress, say
-from handpick.store.files import write_whole
+from handpick.store.files import write_array, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,18 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An example that was taken out of the subset: its place there, and what spoke for it.
+    """An example that was taken out of the subset: in which round, and what spoke for it.
 
-    ``nearest`` is the row of the hard example that it was nearest to, -1 where there was none.
+    The ``row`` of ``scored`` is its place in the subset; ``nearest`` there is a row of the whole pool's embeddings.
     """
 
-    place: int
     round: int
-    hardness: float | None
-    cosine: float | None
-    score: float
-    nearest: int
+    scored: Scored
+
+    @property
+    def place(self) -> int:
+        """In the subset."""
+        return self.scored.row
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Rounds:
         share, seed = settings.classifier.held_out, settings.seed
         self._held_out_V = np.array([is_held_out(text, share, seed) for text in self._texts], dtype=np.bool_)
         self._nearest = NearestHard(subset.embeddings_VD)
-        self._hardness_V = np.full(len(subset.examples), UNKNOWN, dtype=np.float32)
+        self._hardness_V: Floats | None = None
         self._classifier: Classifier | None = None
         self._labelled = Labelled()
 
@@ -171,38 +172,24 @@ class Rounds:
             "missing": len(hard) - len(known), "train": len(trained), "held_out": 0 if held is None else held.n,
             **_held_figures(held), "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }  # fmt: skip
-        _write(folder / "round.json", json.dumps(found, indent=1).encode())
+        write_whole(folder / "round.json", json.dumps(found, indent=1).encode())
         return found, rose
 
     def _taken(self, folder: Path, number: int) -> list[Taken]:
         """The round's examples: the most promising that are left."""
-        place_of = {example.id: place for place, example in enumerate(self._subset.examples)}
-        there = _json(folder / "batch.json")
+        path, ids = folder / "batch.json", [example.id for example in self._subset.examples]
+        there = _json(path)
         if there is not None:
-            return [
-                Taken(place_of[each["id"]], number, each["hardness"], each["cosine"], each["score"], each["nearest"])
-                for each in there
-            ]
+            place_of = {example_id: place for place, example_id in enumerate(ids)}
+            return [Taken(number, Scored(place_of[each.pop("id")], **each)) for each in there]
         n = round_size(self._settings, self._judging, self._settings.rounds - number + 1)
-        done = {each.place for each in self._labelled.taken}
-        left = np.array([place for place in range(len(self._subset.examples)) if place not in done], dtype=np.int64)
-        cosine_V, nearest_V = self._nearest.cosine_N, self._nearest.nearest_N
-        quality_V = quality(self._hardness_V, cosine_V, self._settings.alpha)
-        known, any_hard = self._classifier is not None, bool((nearest_V >= 0).any())
-        taken = [
-            Taken(
-                place, number, float(self._hardness_V[place]) if known else None,
-                float(cosine_V[place]) if any_hard else None, float(quality_V[place]), int(nearest_V[place]),
-            )
-            for place in left[best(quality_V[left], n)].tolist()
-        ]  # fmt: skip
-        lines = [
-            {"id": self._subset.examples[each.place].id, "hardness": each.hardness, "cosine": each.cosine,
-             "score": each.score, "nearest": each.nearest}
-            for each in taken
-        ]  # fmt: skip
-        _write(folder / "batch.json", json.dumps(lines, ensure_ascii=False).encode())
-        return taken
+        left = np.setdiff1d(np.arange(len(ids)), [each.place for each in self._labelled.taken])
+        best = most_promising(left, self._hardness_V, self._nearest, self._settings.alpha, n)
+        lines = [{"id": ids[each.row], **asdict(each)} for each in best]
+        for line in lines:
+            del line["row"]
+        write_whole(path, json.dumps(lines, ensure_ascii=False).encode())
+        return [Taken(number, each) for each in best]
 
     def _judged(self, folder: Path, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged] | None:
         """What the judge says; None where it says nothing at all, after rounds in which it did.
@@ -232,7 +219,7 @@ class Rounds:
             {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
             for e, text, each in zip(examples, texts, judged, strict=True)
         ]
-        _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
         return judged
 
     def _learn(self, folder: Path) -> None:
@@ -254,22 +241,20 @@ class Rounds:
         if not path.exists():
             with progress("scoring the diverse subset", total=len(self._texts)) as advance:
                 found_V = self._classifier.probabilities(self._texts, advance)
-            data = BytesIO()
-            np.save(data, found_V, allow_pickle=False)
-            _write(path, data.getvalue())
+            write_array(path, found_V)
         self._hardness_V = np.load(path, allow_pickle=False)
 
-    def _held(self, before_V: Floats) -> tuple[Held | None, bool]:
+    def _held(self, before_V: Floats | None) -> tuple[Held | None, bool]:
         """How well the classifier does on what was held out, and whether better than the one of the round before.
 
         Both are asked about the same examples, so that a larger held-out set is no rise.
         """
         held = [(each.place, hard) for each, hard in self._labelled.with_verdict() if self._held_out_V[each.place]]
-        if self._classifier is None or not held:
+        if self._hardness_V is None or not held:
             return None, True
         places, hard = np.array([place for place, _ in held]), [each for _, each in held]
         found = held_out_metrics(self._hardness_V[places], hard)
-        if (before_V == UNKNOWN).all():
+        if before_V is None:
             return found, True
         before = held_out_metrics(before_V[places], hard)
         assert found.accuracy is not None  # since there is something held out
@@ -278,13 +263,18 @@ class Rounds:
 
 
 def _question(example: Example, answer: str) -> Question:
-    prompt = [{"role": turn.role, "content": turn.content} for turn in prompt_of(example)]
-    return Question(example.id, prompt, example.messages[-1].content, answer, json.loads(example.raw))
+    return Question(
+        example.id,
+        [turn.to_json() for turn in prompt_of(example)],
+        example.messages[-1].content,
+        answer,
+        json.loads(example.raw),
+    )
 
 
 def _held_figures(held: Held | None) -> dict[str, Any]:
-    names = ("accuracy", "precision", "recall", "auc", "ece", "reliability")
-    return dict.fromkeys(names) if held is None else {name: held.to_json()[name] for name in names}
+    found = {each.name: None for each in fields(Held)} if held is None else held.to_json()
+    return {name: value for name, value in found.items() if name != "n"}
 
 
 def _json(path: Path) -> Any:
@@ -299,11 +289,6 @@ def _json(path: Path) -> Any:
         return None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); remove {path.parent} and what comes after it") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, data)
 
 
 @contextmanager

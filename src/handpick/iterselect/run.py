@@ -21,15 +21,16 @@ from handpick.data.pool import Pool
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.iterselect.answering import Answering
-from handpick.iterselect.classifier import encoder_fingerprint
 from handpick.iterselect.diversity import clusters, in_turns
+from handpick.iterselect.encoder import encoder_fingerprint
 from handpick.iterselect.estimate import Expected, expected
-from handpick.iterselect.filling import Filled, filled
+from handpick.iterselect.filling import filled
 from handpick.iterselect.hardness import hardness
 from handpick.iterselect.judging import Judging, find_judging
 from handpick.iterselect.rounds import Outcome, Rounds, Subset
-from handpick.iterselect.score import UNKNOWN, Floats
+from handpick.iterselect.score import Floats, Scored
 from handpick.iterselect.settings import IterSelectSettings
+from handpick.methods import ITERSELECT
 from handpick.model import device
 from handpick.pipeline.compared import Data, representation_of, rows_of, set_aside
 from handpick.pipeline.made_with import pool_store_path, resume_from_store
@@ -39,10 +40,8 @@ from handpick.progress import progress, say, timed
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore
-from handpick.store.files import write_whole
+from handpick.store.files import write_array, write_whole
 from handpick.store.manifest import contents_of
-
-METHOD = "iterselect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,7 @@ class Prepared:
             rows = np.array(list(self._askable(order_N, pool_row_N)), dtype=np.int64)
             if not len(rows):
                 raise DataError("no example of the pool has a prompt that leaves the model room for an answer")
-            _write_array(path, rows)
+            write_array(path, rows)
         examples = [self.pool[int(row)] for row in pool_row_N[rows]]
         return Subset(examples, rows, np.asarray(embeddings_ND[rows], dtype=np.float32))
 
@@ -177,33 +176,27 @@ class Prepared:
             )
         found = {
             hard: [
-                Pick(int(subset.rows[e.place]), "judged" if hard else "easy", e.round, e.hardness, e.cosine, e.score,
-                     e.nearest)
-                for e in judged[hard]
+                _pick(e.scored, int(subset.rows[e.place]), "judged" if hard else "easy", e.round) for e in judged[hard]
             ]
             for hard in (True, False)
-        }  # fmt: skip
+        }
         n = Budget.parse(self.settings.budget).examples_needed(len(store))
         if len(found[True]) > n:
             say(f"{len(found[True]):,} examples are judged hard, more than the budget: the first {n:,} are taken")
         rows = {hard: np.array([pick.row for pick in found[hard]], dtype=np.int64) for hard in (True, False)}
-        hardness_N = self._hardness(outcome, store) if n > len(found[True]) else np.empty(0, dtype=np.float32)
-        inferred: list[Filled] = []
+        inferred: list[Scored] = []
         if n > len(found[True]):
             inferred = filled(
-                hardness_N, embeddings_ND, rows[True], rows[False], alpha=self.settings.alpha, n=n - len(found[True]),
-                batch=self.settings.batch,
+                self._hardness(outcome, store), embeddings_ND, rows[True], rows[False], alpha=self.settings.alpha,
+                n=n - len(found[True]), batch=self.settings.batch,
             )  # fmt: skip
-        known = outcome.classifier is not None
-        more = [
-            Pick(e.row, "inferred", None, e.hardness if known else None, e.cosine, e.score, e.nearest) for e in inferred
-        ]
+        more = [_pick(each, each.row, "inferred", None) for each in inferred]
         return [*found[True], *more, *found[False]][:n]
 
-    def _hardness(self, outcome: Outcome, store: FeatureStore) -> Floats:
+    def _hardness(self, outcome: Outcome, store: FeatureStore) -> Floats | None:
         if outcome.classifier is None:
             say("there is no classifier, so the budget is filled by likeness to the hard examples alone")
-            return np.full(len(store), UNKNOWN, dtype=np.float32)
+            return None
         classifier = outcome.classifier
         path = self.settings.folder / "features" / f"hardness-{digest(classifier.fingerprint())}"
         return hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
@@ -214,18 +207,17 @@ class Prepared:
             ids=[ids[pick.row] for pick in picks],
             scores=[pick.score for pick in picks],
             picked_for=[ids[pick.nearest] if pick.nearest >= 0 else None for pick in picks],
-            settings={"method": METHOD, **self._shown_settings()},
-            fingerprints={"pool": {"files": contents_of(self.pool.files)}, METHOD: self._inputs},
+            settings={"method": ITERSELECT, **self._shown_settings()},
+            fingerprints={"pool": {"files": contents_of(self.pool.files)}, ITERSELECT: self._inputs},
             record=lambda choice: self.pool.raw(rows[choice]),
             origins=[self.pool.location(row) for row in rows],
         )
 
     def _judging_used(self) -> dict[str, Any]:
-        used, settings = self.judging.used, self.settings
-        price_in, price_out = settings.judging.get("price_in"), settings.judging.get("price_out")
+        used = self.judging.used
         return {
-            "judge": settings.judge, "calls": used.calls, "tokens_in": used.tokens_in, "tokens_out": used.tokens_out,
-            "cost": None if price_in is None or price_out is None else used.cost(float(price_in), float(price_out)),
+            "judge": self.settings.judge, "calls": used.calls, "tokens_in": used.tokens_in,
+            "tokens_out": used.tokens_out, "cost": self.judging.cost(used),
             "whole_pool_calls": self.judging.calls_each * len(self.pool),
         }  # fmt: skip
 
@@ -239,7 +231,7 @@ class Prepared:
         settings = self.settings
         return {
             "pool": contents_of(self.pool.files), "embeddings": self._representation.space(),
-            "answers": self.answering.fingerprint(), "judge": self.judging.fingerprint(), "seed": settings.seed,
+            "answers": self.answering.fingerprint, "judge": self.judging.fingerprint(), "seed": settings.seed,
             "alpha": settings.alpha, "batch": settings.batch, "clusters": settings.clusters,
             "diverse": settings.n_diverse, "encoder": self._encoder,
             "classifier": settings.classifier.model_dump(mode="json", exclude={"model"}),
@@ -260,6 +252,10 @@ class Prepared:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
         require_same(inputs, self._inputs, what=f"the run in {self.settings.folder}")
+
+
+def _pick(scored: Scored, row: int, how: str, number: int | None) -> Pick:
+    return Pick(row, how, number, scored.hardness, scored.cosine, scored.score, scored.nearest)
 
 
 def run_iterselect(settings: IterSelectSettings) -> IterRun:
@@ -294,11 +290,3 @@ def _explained(picks: Sequence[Pick], ids: Sequence[str]) -> Iterator[dict[str, 
 
 def _write_json(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
-
-
-def _write_array(path: Path, array: NDArray[np.int64]) -> None:
-    from io import BytesIO
-
-    data = BytesIO()
-    np.save(data, array, allow_pickle=False)
-    write_whole(path, data.getvalue())

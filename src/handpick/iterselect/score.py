@@ -5,8 +5,10 @@ is a classifier every M is 1/2, and before there is a hard example every R is 0 
 
 Source: IterSelectTune (arXiv 2410.13464), its final data quality score.
 
-Legend: N candidates, H hard examples, D features.
+Legend: N candidates, R of them, H hard examples, D features.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,3 +66,41 @@ def quality(hardness_N: Floats, cosine_N: Floats, alpha: float) -> Floats:
 def best(quality_N: Floats, n: int) -> NDArray[np.int64]:
     """The places of the ``n`` highest, highest first, of equal ones the first; all of them where there are fewer."""
     return np.argsort(-quality_N, kind="stable")[:n]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate by its row, with M, R and Q, and what ``nearest_N`` calls the hard example that R is of.
+
+    ``hardness`` is None without a classifier; ``cosine`` is None and ``nearest`` -1 without a hard example.
+    """
+
+    row: int
+    hardness: float | None
+    cosine: float | None
+    score: float
+    nearest: int
+
+
+def most_promising(
+    rows: NDArray[np.int64], hardness_N: Floats | None, nearest: NearestHard, alpha: float, n: int
+) -> list[Scored]:
+    """The ``n`` of the candidates in ``rows`` with the highest Q, highest first; fewer where there are fewer.
+
+    Args:
+        rows: candidates to take from.
+        hardness_N: M of every candidate; None without a classifier.
+        nearest: R of every candidate.
+        alpha: weight of M.
+        n: how many.
+    """
+    cosine_N, nearest_N = nearest.cosine_N, nearest.nearest_N
+    m = np.full(len(rows), UNKNOWN, dtype=np.float32) if hardness_N is None else hardness_N[rows]
+    quality_R = quality(m, cosine_N[rows], alpha)
+    return [
+        Scored(
+            int(row), None if hardness_N is None else float(hardness_N[row]),
+            float(cosine_N[row]) if nearest_N[row] >= 0 else None, float(score), int(nearest_N[row]),
+        )
+        for row, score in ((rows[place], quality_R[place]) for place in best(quality_R, n))
+    ]  # fmt: skip

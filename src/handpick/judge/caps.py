@@ -51,21 +51,20 @@ class Caps:
             self._journal.over(key, used, answer)
 
     def _passed_by(self, usage: Usage) -> str:
-        """The cap that so much would pass; empty where it would pass none."""
-        settings, used = self._settings, self._journal.used
-        tokens = usage.tokens_in + usage.tokens_out
-        if settings.max_calls is not None and usage.calls > settings.max_calls:
-            return f"the cap of {settings.max_calls:,} calls (max_calls) is reached"
-        if settings.max_tokens_total is not None and tokens > settings.max_tokens_total:
-            return (
-                f"{used.tokens_in + used.tokens_out:,} tokens are used and the next call could pass the cap of "
-                f"{settings.max_tokens_total:,} (max_tokens_total)"
-            )
-        if settings.max_cost is not None and settings.price_in is not None and settings.price_out is not None:
-            prices = settings.price_in, settings.price_out
-            if usage.cost(*prices) > settings.max_cost:
-                return (
-                    f"{used.cost(*prices):,.2f} is spent and the next call could pass the cap of "
-                    f"{settings.max_cost:,.2f} (max_cost)"
-                )
-        return ""
+        return cap_passed(self._settings, self._journal.used, usage)
+
+
+def cap_passed(settings: JudgeSettings, used: Usage, usage: Usage) -> str:
+    """The cap that ``usage``, all in all, would pass; empty where it would pass none. ``used`` is what was so far."""
+    tokens = usage.tokens_in + usage.tokens_out
+    if settings.max_calls is not None and usage.calls > settings.max_calls:
+        return f"the cap of {settings.max_calls:,} calls (max_calls) is reached"
+    if settings.max_tokens_total is not None and tokens > settings.max_tokens_total:
+        return (
+            f"{used.tokens_in + used.tokens_out:,} tokens are used and the next call could pass the cap of "
+            f"{settings.max_tokens_total:,} (max_tokens_total)"
+        )
+    cost, spent = settings.cost(usage), settings.cost(used)
+    if settings.max_cost is not None and cost is not None and spent is not None and cost > settings.max_cost:
+        return f"{spent:,.2f} is spent and the next call could pass the cap of {settings.max_cost:,.2f} (max_cost)"
+    return ""

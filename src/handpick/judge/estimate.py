@@ -30,6 +30,4 @@ class Estimate:
 def estimate(settings: JudgeSettings, prompts: Sequence[Sequence[Message]]) -> Estimate:
     """What asking all of these once will take."""
     usage = Usage(len(prompts), sum(map(tokens_about, prompts)), len(prompts) * settings.max_answer_tokens)
-    priced = settings.price_in is not None and settings.price_out is not None
-    cost = usage.cost(settings.price_in or 0, settings.price_out or 0) if priced else None
-    return Estimate(*usage, cost)
+    return Estimate(*usage, settings.cost(usage))

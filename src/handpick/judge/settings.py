@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint, file_digest
+from handpick.judge.answers import Usage
 
 
 class JudgeSettings(BaseModel):
@@ -68,6 +69,12 @@ class JudgeSettings(BaseModel):
             "model": self.model, "temperature": self.temperature, "seed": self.seed,
             "max_answer_tokens": self.max_answer_tokens, "prompt": prompt,
         }  # fmt: skip
+
+    def cost(self, usage: Usage) -> float | None:
+        """Money; None without prices."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return usage.cost(self.price_in, self.price_out)
 
     @model_validator(mode="after")
     def _holds_no_key(self) -> "JudgeSettings":

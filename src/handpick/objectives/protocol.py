@@ -22,6 +22,7 @@ from handpick.data.render import Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.likelihood import log_likelihoods
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Policy:
         each_S = np.empty(len(sequences))
         for members in token_batches([len(s.input_ids) for s in sequences], self._batch_tokens):
             batch = collate([sequences[i] for i in members], self.pad_id)
-            each_S[members] = self.engine.log_likelihoods(batch).numpy()
+            each_S[members] = log_likelihoods(self.model, batch).numpy()
         return each_S
 
     @contextmanager

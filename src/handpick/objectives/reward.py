@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from handpick.choices import Advantage, Variant
-from handpick.data.examples import Example, Message
+from handpick.data.examples import Example
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest
@@ -125,7 +125,7 @@ class PolicyGradient:
                 raise DataError("no reference answer, half of which the variant guidance would give away")
             ids, half = self._guided(rendered)
             self._check_room(ids)
-        return Asked(example.id, ids, [_plain(m) for m in before], record, half, reference, rendered)
+        return Asked(example.id, ids, [m.to_json() for m in before], record, half, reference, rendered)
 
     def _check_room(self, ids: list[int]) -> None:
         if len(ids) > self._room:
@@ -244,10 +244,6 @@ class PolicyGradient:
             f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt; {len(items) - len(silent)} of "
             f"{len(items)} prompts have a signal{named} ({path})"
         )
-
-
-def _plain(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": message.content}
 
 
 def _answered(prompt: list[int], answer: list[int]) -> Rendered:

@@ -5,11 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError, StoreError
+from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.model import compute_dtype, load_base, padding_id, parameter_count
 from handpick.objectives.next_token import NextToken
@@ -19,6 +17,7 @@ from handpick.store import Checkpoint
 from handpick.store.files import write_whole
 from handpick.store.manifest import contents_of
 from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
+from handpick.training.disk import disk_said_plainly
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
@@ -129,19 +128,13 @@ def _train(
         f"warmup ({warmup_of(settings)[1]} settings): {len(sequences):,} examples × {warmup.epochs}, "
         f"{steps} steps, LoRA rank {warmup.lora.rank}"
     )
-    try:
+    then = "The same command goes on from the last epoch that was finished"
+    with disk_said_plainly(f"the warmup to {folder}", then):
         return train(
             settings.model, sequences, warmup, out=folder, seed=settings.seed,
             pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
             quantization=settings.quantization, gradient_checkpointing=settings.gradient_checkpointing,
         )  # fmt: skip
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
-            raise
-        raise StoreError(
-            f"cannot write the warmup to {folder}; is the disk full? The same command goes on from the last epoch that "
-            f"was finished ({str(error).splitlines()[0]})"
-        ) from error
 
 
 def new_lora(settings: Settings) -> LoraSettings:
@@ -158,8 +151,9 @@ def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path
     if not folder.exists():
         part = parent / f"{folder.name}.part"
         base = load_base(settings.model, compute_dtype(settings.dtype), settings.quantization)
-        new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
-        part.rename(folder)  # whole or not at all
+        with disk_said_plainly(f"an adapter to {part}"):
+            new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
+            part.rename(folder)  # whole or not at all
     return folder
 
 

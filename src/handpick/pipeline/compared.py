@@ -82,6 +82,8 @@ class Compared:
     def without(self, rows: Collection[int]) -> "Compared":
         """The same, with the columns of some of the pool's rows left out."""
         kept_N = np.flatnonzero(~np.isin(self.rows, list(rows)))
+        if len(kept_N) == len(self.rows):
+            return self
         candidates, nearest = self.candidates, self.nearest
         return replace(
             self,
@@ -122,7 +124,7 @@ class Comparison:
         if self._name in ("gradient", "whitened", "gist"):
             assert renderer is not None  # the table says that it needs a model
             if self._name == "whitened":
-                _check_room(settings.projection_dim)
+                check_room(settings.projection_dim)
             self._gradients = Features(settings, renderer, pool.pool, own)
             self._gradients.check(None if query is None else query.pool)
         elif self._name not in ("bm25", "dsir", "none"):
@@ -238,7 +240,7 @@ class Comparison:
         by = Bm25(texts_of(pool))
         fingerprints["representation"] = by.fingerprint()
         shape = (len(query_texts), len(rows))
-        path = None if _fits(shape) else self.settings.folder / "similarity.npy"
+        path = None if fits_in_memory(shape) else self.settings.folder / "similarity.npy"
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             say(f"bm25 gives all of the similarity: {4 * shape[0] * shape[1] / 1e9:.1f} GB in {path}")
@@ -302,7 +304,7 @@ class Comparison:
         gone through many times, else computed anew at every pass."""
         if isinstance(similarity, Matrix):
             return similarity
-        if _fits(similarity.shape):
+        if fits_in_memory(similarity.shape):
             return Matrix(written(similarity, None))
         several = len(self.settings.target) > 1 and self.settings.split != "shared"
         if find(self.settings.used_algorithm).whole or several:
@@ -339,7 +341,7 @@ class Comparison:
         return np.flatnonzero(says_Q).tolist()
 
 
-def _check_room(dim: int) -> None:
+def check_room(dim: int) -> None:
     """Raise SettingsError where the pool's covariance and its factor would not fit in memory."""
     needed, free = 2 * 8 * dim**2, available_bytes()
     if needed > free:
@@ -349,7 +351,7 @@ def _check_room(dim: int) -> None:
         )
 
 
-def _fits(shape: tuple[int, int]) -> bool:
+def fits_in_memory(shape: tuple[int, int]) -> bool:
     """Whether a similarity is small enough to be kept in memory."""
     return 4 * shape[0] * shape[1] <= min(_IN_MEMORY, available_bytes() / 4)
 

@@ -109,12 +109,21 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         model = load_finetuned(folder, dtype=dtype) if folder.is_dir() else load_base(name, compute_dtype(dtype)).eval()
         own = {"model": model_fingerprint(name)}
         tokenizer = load_tokenizer(name)
-    limit = position_limit(base)
+    length = length_read(base, max_length)
+    renderer = Renderer(tokenizer)
+    return Opened(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+
+
+def length_read(model: str, max_length: int | None) -> int:
+    """Tokens of a conversation: what was asked for, else 2,048, or as many as the model can read.
+
+    Raises:
+        SettingsError: it was asked for more than that.
+    """
+    limit = position_limit(model)
     if max_length is not None and limit is not None and max_length > limit:
         raise SettingsError(f"the model reads {limit} tokens at most: give --max-length {limit} or less")
-    renderer = Renderer(tokenizer)
-    length = max_length or min(_MAX_LENGTH, limit or _MAX_LENGTH)
-    return Opened(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+    return max_length or min(_MAX_LENGTH, limit or _MAX_LENGTH)
 
 
 def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> dict[str, Evaluation]:
@@ -142,6 +151,8 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
             allow_code_execution=settings.allow_code_execution, allow_weak_sandbox=settings.allow_weak_sandbox,
             judge=settings.judge,
         )  # fmt: skip
+        if gone := sorted(written["tasks"].get(name, {}).get("metrics", {}).keys() - found[name].metrics.keys()):
+            say(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
         written["tasks"][name] = {**found[name].to_json(), "task": fingerprints[name]}
         _write(folder / "evaluation.json", written)
     return found
@@ -165,10 +176,12 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
     decide = _decider(settings, judge, folder)  # first: what is not there is said before any work
     texts: dict[str, list[str]] = {}
     asked: dict[str, list[int]] = {}
+    refused: dict[int, str] = {}
     identities: dict[str, Fingerprint] = {}
     for side, model in (("a", settings.model), ("b", versus)):
         opened = _open(settings, model)
-        rows, _ = prompts_of(task, opened.renderer, opened.max_length)
+        rows, why = prompts_of(task, opened.renderer, opened.max_length)
+        refused |= why
         drawn = answers(
             opened.model, opened.renderer, list(rows.values()), likeliest(task), seed=0, folder=folder / "answers",
             identity=opened.identity, quiet=False,
@@ -178,7 +191,8 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         del opened  # before the next is loaded
     both = [row for row in asked["a"] if row in set(asked["b"])]
     if left_out := len(task) - len(both):
-        say(f"{left_out:,} of {len(task):,} prompts are too long for one of the models, and are left out")
+        row, reason = next(iter(refused.items()))
+        say(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
     said = {side: dict(zip(asked[side], texts[side], strict=True)) for side in "ab"}
     verdicts = decide(task, both, [said["a"][row] for row in both], [said["b"][row] for row in both])
     lines = [
@@ -241,7 +255,7 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
 
 
 def _prompt(task: Task, row: int) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in prompt_of(task.examples[row])]
+    return [turn.to_json() for turn in prompt_of(task.examples[row])]
 
 
 def _open(settings: EvaluateSettings, model: str) -> Opened:

@@ -1,6 +1,5 @@
 """Who says which of two answers is better: a model behind a server, or one on this machine."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +12,7 @@ from handpick.evaluation.answers import answers
 from handpick.fingerprint import Fingerprint, digest
 from handpick.judge import Answer, Judge, JudgeSettings, Prompt, Usage
 from handpick.judge.answers import as_messages
+from handpick.judge.caps import cap_passed
 from handpick.judge.verdicts import Asks
 from handpick.model import (
     compute_dtype,
@@ -133,15 +133,13 @@ class LocalJudge:
 
     def _within_caps(self, new: Mapping[str, list[int]]) -> dict[str, list[int]]:
         """The first of the prompts, as many as the caps surely leave room for."""
-        settings, used = self.settings, self.used
-        most_calls = math.inf if settings.max_calls is None else settings.max_calls
-        most_tokens = math.inf if settings.max_tokens_total is None else settings.max_tokens_total
+        used = self.used
         kept: dict[str, list[int]] = {}
         for key, ids in new.items():
-            used = used.plus(Usage(1, len(ids), settings.max_answer_tokens))
-            if used.calls > most_calls or used.tokens_in + used.tokens_out > most_tokens:
+            with_it = used.plus(Usage(1, len(ids), self.settings.max_answer_tokens))
+            if cap_passed(self.settings, used, with_it):
                 break
-            kept[key] = ids
+            kept[key], used = ids, with_it
         return kept
 
     def _answer(self, new: Mapping[str, list[int]]) -> None:

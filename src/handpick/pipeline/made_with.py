@@ -9,6 +9,7 @@ import yaml
 from handpick.choices import RepresentationName
 from handpick.errors import SettingsError, StoreError
 from handpick.represent.settings import GradientSettings
+from handpick.selection import SUMMARY_FILE, Selection
 from handpick.settings import Settings, checked
 from handpick.store import FeatureStore, merge
 from handpick.store.files import write_whole
@@ -53,6 +54,15 @@ def resume_from_store(settings: Settings) -> Settings:
             "name another --method or another store"
         )
     return checked(kept | said, where=settings.store)
+
+
+def settings_of(selection: Selection, folder: Path) -> Settings:
+    """What the finished selection in a folder was made with; ``out`` is where it lies now.
+
+    Raises:
+        SettingsError: its settings are none that this handpick knows.
+    """
+    return checked(selection.settings | {"out": str(folder)}, where=str(folder / SUMMARY_FILE))
 
 
 def _made_with(store: str | Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from handpick.distance import Distances, distances
 from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.pipeline.compared import Compared
-from handpick.pipeline.made_with import resume_from_store
+from handpick.pipeline.made_with import settings_of
 from handpick.pipeline.ready import make_ready
 from handpick.progress import say
 from handpick.selection import Selection
@@ -34,12 +34,17 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
 
     Raises:
         StoreError: there is no selection.
-        SettingsError: the run's representation has no features to measure by.
+        SettingsError: the run's representation has no features to measure by, or its objective was handed over in
+            Python.
         DataError: an id is not in the pool, or could not be represented.
     """
     selection = Selection.open(folder)
-    settings = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
-    settings = settings.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
+    if not (folder / "settings.yaml").exists():
+        raise SettingsError(
+            f"{folder} has no settings.yaml: the objective was handed over in Python, and its queries' features cannot "
+            "be made again"
+        )
+    settings = settings_of(selection, folder)
     ready = make_ready(settings, None)
     compared = ready.compared
     if compared.candidates is None or compared.queries is None:

@@ -1,6 +1,6 @@
 """All that a choice needs: what is small is looked at first, since a pool may take an hour to read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from handpick.budget import Budget
@@ -30,8 +30,14 @@ class Ready:
     renderer: Renderer | None
 
 
-def make_ready(settings: Settings, own: Own | None) -> Ready:
-    """Compute what is missing. What is small is looked at first: a pool may take an hour to read."""
+def make_ready(settings: Settings, own: Own | None, passing: Collection[str] = ()) -> Ready:
+    """Compute what is missing. What is small is looked at first: a pool may take an hour to read.
+
+    Args:
+        settings: of the run.
+        own: what the user handed over in Python.
+        passing: ids of the pool that are not to be chosen from.
+    """
     kind = REPRESENTATIONS[settings.used_representation]
     budget = Budget.parse(settings.budget)
     if budget.kind == "tokens" and settings.model is None:
@@ -40,11 +46,12 @@ def make_ready(settings: Settings, own: Own | None) -> Ready:
     sources = settings.query or [file for files in settings.target.values() for file in files]
     query = open_data("query", sources, settings) if kind.needs_query else None
     if query is not None and len(settings.target) > 1:
-        _check_targets_ids(settings)
+        check_targets_ids(settings)
     pool = open_data("pool", settings.pool, settings)
     comparison = Comparison(settings, renderer, pool, query, own)
     (settings.folder / OVERLAP_FILE).unlink(missing_ok=True)  # of an earlier run
     left_out = _overlapping(settings, pool.pool) if settings.exclude_overlap else set()
+    left_out |= {row for row, example_id in enumerate(pool.pool.ids()) if example_id in passing} if passing else set()
     check_constraints(settings, pool.pool, left_out)
     if settings.unread:
         say(f"{settings.used_representation} does not look at {', '.join(settings.unread)}")
@@ -64,7 +71,7 @@ def open_data(name: str, sources: Sequence[str], settings: Settings) -> Data:
     return Data(Pool.open(list(sources), cache=parsed, quarantine=quarantine), quarantine)
 
 
-def _check_targets_ids(settings: Settings) -> None:
+def check_targets_ids(settings: Settings) -> None:
     """Raise DataError where two targets have an id in common: the second's query would be taken for a repetition."""
     target_of: dict[str, str] = {}
     for target, files in settings.target.items():

@@ -39,7 +39,7 @@ class RowStores:
     @property
     def of_pool(self) -> Prepares:
         """What prepares the pool's records: of a query a prompt is enough, of an example to train on it is not."""
-        return _Trainable(self._representation)
+        return Trainable(self._representation)
 
     def pool_store(self, pool: Pool, storage: Storage) -> FeatureStore:
         """The pool's rows."""
@@ -77,13 +77,13 @@ class RowStores:
         )  # fmt: skip
 
 
-class _Trainable:
-    """Refuses, before the representation sees them, records that there is nothing to learn from."""
+class Trainable:
+    """Refuses, before another prepares them, records that there is nothing to learn from."""
 
-    def __init__(self, representation: Representation) -> None:
-        self._representation = representation
+    def __init__(self, prepares: Prepares) -> None:
+        self._prepares = prepares
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        prepared = self._representation.prepare([each for each in examples if has_response(each.messages)])
+        prepared = self._prepares.prepare([each for each in examples if has_response(each.messages)])
         refused = [(each, NO_RESPONSE) for each in examples if not has_response(each.messages)]
         return prepared._replace(refused=[*prepared.refused, *refused])

@@ -1,7 +1,7 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,11 +122,11 @@ def run_represent(settings: Settings) -> FeatureStore:
     return store
 
 
-def run_select(settings: Settings, own: Own | None = None) -> Run:
-    """``select`` for settings that are already one object."""
+def run_select(settings: Settings, own: Own | None = None, passing: Collection[str] = ()) -> Run:
+    """``select`` for settings that are already one object; ``passing`` has ids that are not to be chosen from."""
     settings = resume_from_store(settings)
     with timed() as seconds:
-        run, compared, columns_B = _choose(settings, own)
+        run, compared, columns_B = _choose(settings, own, passing)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
@@ -134,8 +134,8 @@ def run_select(settings: Settings, own: Own | None = None) -> Run:
     return replace(run, distances=measured(settings, compared, columns_B))  # last: the selection stands without
 
 
-def _choose(settings: Settings, own: Own | None) -> tuple[Run, Compared, NDArray[np.int64]]:
-    ready = make_ready(settings, own)
+def _choose(settings: Settings, own: Own | None, passing: Collection[str]) -> tuple[Run, Compared, NDArray[np.int64]]:
+    ready = make_ready(settings, own, passing)
     compared, pool = ready.compared, ready.pool
     picks, passed = within(settings, compared, ready.budget, pool, ready.query, ready.renderer)
     if str(passed) != "none":

@@ -105,8 +105,17 @@ def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> Finet
         n = parameter_count(model)
         small = n < SMALL_MODEL
         say(f"recipe: {'small' if small else 'tis'}, for a model of {n / 1e6:,.1f} M parameters (--recipe)")
-    values = (SMALL_FINETUNE if small else FinetuneSettings()).model_dump()
-    lora = values["lora"] | dict(settings.get("lora", {}))
+    return replaced(SMALL_FINETUNE if small else FinetuneSettings(), settings)
+
+
+def replaced(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> FinetuneSettings:
+    """A recipe with some settings in place of its own.
+
+    Raises:
+        SettingsError: a setting is unknown or out of range.
+    """
+    values, own = recipe.model_dump(), settings.get("lora", {})
+    lora = values["lora"] | dict(own) if isinstance(own, Mapping) else own
     try:
         return FinetuneSettings(**(values | dict(settings) | {"lora": lora}))
     except ValidationError as error:

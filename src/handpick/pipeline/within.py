@@ -97,7 +97,10 @@ def _own_budgets(settings: Settings, compared: Compared, query: Pool) -> dict[st
     for row, query_id in enumerate(compared.query_ids):
         rows[target_of[query_id]].append(row)
     if empty := [target for target, own in rows.items() if not own]:
-        raise DataError(f"no query of the target {empty[0]!r} can be used: see quarantine-query.jsonl, or leave it out")
+        raise DataError(
+            f"no query of the target {empty[0]!r} can be used: they are in quarantine-query.jsonl, or are like nothing "
+            "in the pool; leave the target out"
+        )
     return rows
 
 

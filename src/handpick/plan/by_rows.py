@@ -18,7 +18,7 @@ from handpick.errors import DataError
 from handpick.fingerprint import require_same
 from handpick.methods import REPRESENTATIONS
 from handpick.objectives.protocol import Prepared
-from handpick.pipeline.compared import representation_of
+from handpick.pipeline.compared import fits_in_memory, representation_of
 from handpick.pipeline.made_with import pool_store_path
 from handpick.pipeline.rows import RowStores
 from handpick.plan import probe
@@ -208,7 +208,8 @@ def by_words(opened: Opened) -> tuple[Stage, str]:
         index_seconds = once(lambda: Dsir.fit(texts, queries)) + once(lambda: weigh.scores(texts))
         each, reads, n_rows = 0.0, 3, 1
     seconds = looked.scale * (index_seconds + each * len(queries) + reads * looked.seconds * looked.n_looked)
-    held = resident_bytes() + round(4 * n_rows * looked.usable)
+    usable = round(looked.usable)
+    held = resident_bytes() + 4 * usable * (n_rows if fits_in_memory((n_rows, usable)) else 1)
     note = f"from {looked.n_looked:,} texts, in proportion; of one trial"
     name = "index and scores" if settings.used_representation == "bm25" else "n-grams and weights"
     stage = Stage(name, looked.usable, memory=held, seconds=Amount.exactly(seconds), note=note)

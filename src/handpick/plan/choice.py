@@ -10,6 +10,7 @@ from handpick.algorithms import AlgorithmSettings, find, pick
 from handpick.budget import Budget
 from handpick.errors import SettingsError
 from handpick.methods import REPRESENTATIONS
+from handpick.pipeline.compared import fits_in_memory
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Stage
 from handpick.plan.opened import Opened, resident_bytes
@@ -39,10 +40,13 @@ def choice_stages(opened: Opened, n: int, dim: int, n_checkpoints: int) -> list[
         seconds += _choosing(opened, n_queries, n)
     if settings.exclude_overlap:
         note += "; looking for overlaps is not estimated"
-    held = resident_bytes() + 4 * n_queries * n
     chosen = _chosen(opened, n)
-    raw = _mean_raw(opened)
-    disk = round(chosen * raw)
+    held, disk = resident_bytes(), round(chosen * _mean_raw(opened))
+    several = len(settings.target) > 1 and settings.split != "shared"
+    if fits_in_memory((n_queries, n)):
+        held += 4 * n_queries * n
+    elif algorithm.whole or several or settings.used_representation == "bm25":  # else it is streamed
+        disk += 4 * n_queries * n
     found.append(Stage("similarity and choice", chosen, None, flops or None, disk, held, Amount.exactly(seconds), note))
     return found
 

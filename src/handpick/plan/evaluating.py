@@ -16,7 +16,7 @@ from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
 from handpick.evaluation.answers import drawn, likeliest, prompts_of
 from handpick.evaluation.choice import answered, choices_of
-from handpick.evaluation.evaluate import _BATCH_TOKENS
+from handpick.evaluation.evaluate import BATCH_TOKENS
 from handpick.evaluation.likelihood import log_likelihood
 from handpick.evaluation.metrics import is_likelihood, tries
 from handpick.evaluation.task import Task
@@ -26,9 +26,8 @@ from handpick.plan.cost import Amount, Stage
 from handpick.plan.flops import Shape, labelled
 from handpick.plan.probe import Timed, timed
 from handpick.plan.training import size_of
-from handpick.sampling.generate import Sampling, end_ids, sample
+from handpick.sampling.generate import ROWS, Sampling, end_ids, sample
 
-_AT_ONCE = {"cpu": 128, "cuda": 512}  # answers that are drawn together
 _FIRST = 8  # tokens of the first answers that are timed
 
 
@@ -121,7 +120,7 @@ class EvaluationProbe:
     ) -> None:  # fmt: skip
         self._model, self._renderer = model, renderer
         self._pad_id = padding_id(renderer.tokenizer)
-        self._limit = batch_tokens or _BATCH_TOKENS[device().type]
+        self._limit = batch_tokens or BATCH_TOKENS[device().type]
         reads = [batch for part in parts for batch in self._batches(part.sequences)]
         generated = [part for part in parts if part.n_answers]
         self._reading: Timed | None = None
@@ -147,7 +146,7 @@ class EvaluationProbe:
     def _answered(self, part: Part, seconds: float) -> Amount:
         """From one group of prompts, drawn at random: answers of one length, and of another."""
         assert part.sampling is not None  # it has answers
-        at_once = _AT_ONCE[device().type]
+        at_once = ROWS[device().type]
         n_prompts = max(1, min(len(part.prompts), at_once // part.sampling.samples))
         rows = np.random.default_rng(0).permutation(len(part.prompts))[:n_prompts].tolist()
         prompts = [part.prompts[row] for row in rows]

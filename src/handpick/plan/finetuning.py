@@ -1,21 +1,18 @@
 """What the fine-tunings of a study take on one model: micro-batches are timed, and one fine-tuning is done in small."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from handpick.data.render import Rendered
-from handpick.errors import SettingsError
 from handpick.model import compute_dtype, load_base, padding_id
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Stage
 from handpick.plan.opened import resident_bytes
-from handpick.plan.training import TrainingProbe, micro_batches, probe_training, size_of, weight_bytes
+from handpick.plan.training import TrainingProbe, check_planned, micro_batches, probe_training, size_of, weight_bytes
 from handpick.study.opened import Model
 from handpick.training.finetune import finetune, load_finetuned
 from handpick.training.settings import FinetuneSettings
@@ -87,9 +84,7 @@ def probe_finetuning(model: Model, some: Sequence[Rendered], seconds: float) -> 
         HandpickError: as ``finetune``.
     """
     recipe = model.recipe
-    if recipe.packing or recipe.adapter == "none":
-        what = "packed rows" if recipe.packing else "training all weights"
-        raise SettingsError(f"{what} cannot be planned, only an adapter trained on examples as they are: leave it out")
+    check_planned(recipe)
     pad_id, dtype = padding_id(model.renderer.tokenizer), compute_dtype(recipe.dtype)
     before = resident_bytes()
     trained = new_adapter(load_base(model.path, dtype, recipe.quantization), recipe.lora, 0, in_float32=True)
@@ -113,14 +108,3 @@ def probe_finetuning(model: Model, some: Sequence[Rendered], seconds: float) -> 
         disk = sum(path.stat().st_size for path in Path(scratch, "first").rglob("*") if path.is_file())
     fixed = max(0.0, took - found.seconds([size_of([shortest])], 1).value)
     return FinetuningProbe(trained.eval(), found, recipe, fixed, disk, memory)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As a study's workers have it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

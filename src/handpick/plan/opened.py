@@ -17,8 +17,11 @@ from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.methods import REPRESENTATIONS
 from handpick.model import device
+from handpick.pipeline.compared import check_room
 from handpick.pipeline.features import open_renderer
 from handpick.pipeline.made_with import pool_store_path
+from handpick.pipeline.ready import check_targets_ids
+from handpick.pipeline.within import check_constraints
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Stage
 from handpick.settings import Settings
@@ -48,8 +51,8 @@ def opened(settings: Settings, seconds: float, *, with_query: bool) -> Opened:
     """Open what is small first.
 
     Raises:
-        SettingsError: no pool, query or model is given where one is needed.
-        DataError: a file is missing or has no usable record.
+        SettingsError: no pool, query or model is given where one is needed, or no choice can meet the constraints.
+        DataError: a file is missing or has no usable record, or two targets have queries of one id.
         ModelError: the model cannot be used.
     """
     kind = REPRESENTATIONS[settings.used_representation]
@@ -65,8 +68,14 @@ def opened(settings: Settings, seconds: float, *, with_query: bool) -> Opened:
             raise SettingsError("no query given: name a file or a data set with --query")
         query = _open(sources, settings)
     pool = _open(settings.pool, settings)
-    if with_query and budget.kind == "examples":
-        budget.examples_needed(len(pool))
+    if with_query:
+        check_constraints(settings, pool, set())
+        for test_set in settings.exclude_overlap:
+            _open([test_set], settings)
+        if query is not None and len(settings.target) > 1:
+            check_targets_ids(settings)
+        if settings.used_representation == "whitened":
+            check_room(settings.projection_dim)
     took = probe.clock() - began
     n_bytes = sum(path.stat().st_size for path in _parsed(settings).glob("*.arrow"))
     queries = "" if query is None else f" and {len(query):,} queries"

@@ -13,7 +13,7 @@ from handpick.objectives.next_token import NextToken
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Plan, Stage
 from handpick.plan.evaluating import EvaluationProbe, Part, evaluation_stage, parts_of, predicted_bytes
-from handpick.plan.finetuning import FinetuningProbe, Sampled, one_thread, probe_finetuning
+from handpick.plan.finetuning import FinetuningProbe, Sampled, probe_finetuning
 from handpick.plan.opened import machine_notes, resident_bytes
 from handpick.plan.select import plan_select
 from handpick.study.cells import Place
@@ -23,6 +23,7 @@ from handpick.study.opened import Model
 from handpick.study.run import Study
 from handpick.study.settings import StudySettings
 from handpick.study.steps import step_name
+from handpick.study.trained import one_thread
 
 _LOOKED_AT = 2_000  # examples of the fine-tunings of one size that are tokenised
 _SHARED = ("warmup", "pool features")  # stages of a selection that others of the same features find there
@@ -104,8 +105,9 @@ class _Planned:
             settings = self.study.chosen.chooser.ready(first)
         plan = plan_select(settings.model_copy(update={"budget": budget_of(first)}), self.seconds)
         stages: list[Stage] = []
+        of_a_query = settings.used_representation == "gist" or settings.score_only  # a pass over the pool each
         for stage in plan.stages[1:]:
-            if stage.name.startswith(_SHARED):
+            if stage.name.startswith(_SHARED) and not (of_a_query and stage.name != "warmup"):
                 key = warmup if stage.name == "warmup" else f"{first.features or first.name} {stage.name}"
                 if stage.there or key in planned:
                     continue

@@ -1,18 +1,16 @@
 """``plan_train``: what fine-tuning on a selection will take."""
 
-import gc
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from handpick.errors import SettingsError
-from handpick.model import compute_dtype, load_base, padding_id
+from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.pipeline.train import Recipe, model_of, opened, recipe_for
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Plan, Stage
 from handpick.plan.disk import adapter_bytes
 from handpick.plan.opened import machine_notes, resident_bytes
-from handpick.plan.training import micro_batches, probe_training, training_stage, weight_bytes
+from handpick.plan.training import check_planned, micro_batches, probe_training, training_stage, weight_bytes
 from handpick.training.warmup import new_adapter
 
 
@@ -32,9 +30,7 @@ def plan_train(
     chosen = Path(selection)
     model = model_of(chosen, model)
     used = recipe_for(model, recipe, settings)
-    if used.packing or used.adapter == "none":
-        what = "packed rows" if used.packing else "training all weights"
-        raise SettingsError(f"{what} cannot be planned, only an adapter trained on examples as they are: leave it out")
+    check_planned(used)
     began = probe.clock()
     with tempfile.TemporaryDirectory() as scratch, opened(chosen, model, used.max_length, Path(scratch)) as data:
         sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
@@ -49,7 +45,7 @@ def plan_train(
         trained, batches, pad_id=pad_id, dtype=dtype, recompute=used.gradient_checkpointing, seconds=seconds
     )
     del trained
-    gc.collect()
+    free_memory()
     steps = -(-len(sequences) // used.batch) * used.epochs
     stage = training_stage(
         "fine-tuning", found, sequences, batches, scale=1, examples=len(sequences), epochs=used.epochs, steps=steps,

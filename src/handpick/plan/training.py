@@ -12,6 +12,7 @@ from torch import nn
 
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
+from handpick.errors import SettingsError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection
@@ -21,7 +22,7 @@ from handpick.plan.flops import Shape, shape_of
 from handpick.plan.probe import Size, Timed, once, timed
 from handpick.plan.tokens import estimated_total
 from handpick.training.checkpoint import save_moments
-from handpick.training.settings import micro_batch_of
+from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.warmup import SortedInBatch
 
 
@@ -38,6 +39,17 @@ class TrainingProbe:
     def seconds(self, sizes: Sequence[Size], steps: int, scale: float = 1.0) -> Amount:
         """Of micro-batches of these sizes, ``scale`` times, and so many optimizer steps."""
         return self.micro.of(sizes, scale).plus(steps * self.step_seconds)
+
+
+def check_planned(recipe: FinetuneSettings) -> None:
+    """Refuse what is not planned.
+
+    Raises:
+        SettingsError: it is to pack, or to train all weights.
+    """
+    if recipe.packing or recipe.adapter == "none":
+        what = "packed rows" if recipe.packing else "training all weights"
+        raise SettingsError(f"{what} cannot be planned, only an adapter trained on examples as they are: leave it out")
 
 
 def micro_batches(sequences: Sequence[Rendered], batch: int, micro_batch: int, seed: int) -> list[list[Rendered]]:

@@ -4,13 +4,12 @@ Some micro-batches of the warmup's own examples are trained on, and the adapter 
 checkpoints are there already, nothing is trained.
 """
 
-import gc
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from handpick.errors import DataError
-from handpick.model import compute_dtype, load_base, padding_id
+from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.objectives.next_token import NextToken
 from handpick.pipeline.checkpoints import new_lora, to_be_trained, warmup_of
 from handpick.plan import probe as probing
@@ -80,7 +79,7 @@ def _trained(opened: Opened, warmup: WarmupSettings, name: str, folder: Path, sc
         recompute=settings.gradient_checkpointing, seconds=opened.seconds * 0.35, keep=scratch,
     )  # fmt: skip
     del model, base
-    gc.collect()
+    free_memory()
     done = len(list(folder.glob(f"checkpoint-*/{RECORD_FILE}")))
     epochs = max(0, warmup.epochs - done)
     n = round(len(sequences) * scale)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from handpick.report.iterated import METHOD, Iterated
+from handpick.iterselect.settings import IterSelectSettings
+from handpick.methods import ITERSELECT
+from handpick.report.iterated import Iterated
 from handpick.report.run_folder import RunFolder
 from handpick.settings import Settings
 
@@ -24,10 +26,8 @@ def asked(run: RunFolder) -> dict[str, dict[str, str]]:
 
 
 def _defaults_of_iterselect() -> dict[str, Any]:
-    from handpick.iterselect.settings import IterSelectSettings
-
     needed = IterSelectSettings(pool=["-"], model="-", judge="-")
-    return {"method": METHOD, **needed.model_dump(mode="json")}
+    return {"method": ITERSELECT, **needed.model_dump(mode="json")}
 
 
 def _readable(settings: Mapping[str, Any]) -> dict[str, str]:

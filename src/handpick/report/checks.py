@@ -161,8 +161,7 @@ def _set_aside(run: RunFolder, limits: Thresholds) -> Check:
     name, limit = "Records set aside", limits.set_aside
     if run.pool is None:
         return Check(name, "open", "Not compared: the pool could not be read.")
-    sizes = {"pool": len(run.pool), "query": len(run.query_ids)}
-    parts = {which: run.set_aside[which] / size for which, size in sizes.items() if size}
+    parts = {which: run.set_aside[which] / size for which, size in run.read.items() if size}
     whose = {"pool": "the pool's", "query": "the queries'"}
     lists = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
     said = " and ".join(

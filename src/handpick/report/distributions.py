@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from handpick.report.iterated import HOW, Iterated
 from handpick.report.nearest import Nearest
 from handpick.report.picks import response
-from handpick.report.plots import NEUTRAL, SERIES, Plot, panels, style
+from handpick.report.plots import NEUTRAL, SERIES, Plot, panels, style, whole_numbers
 from handpick.report.run_folder import PoolFacts, RunFolder, n_characters
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def _scores(run: RunFolder) -> Plot:
     rows: list[list[Any]] = [[pick.rank, pick.score] for pick in run.picks]
     if isinstance(run.made_by, Iterated) and run.made_by.taken:
         columns.append("taken")
-        rows = [[*row, run.made_by.taken[pick.id].how] for row, pick in zip(rows, run.picks, strict=True)]
+        taken = run.made_by.taken  # of a run that was cut short it may lack some picks
+        hows = [taken[pick.id].how if pick.id in taken else "" for pick in run.picks]
+        rows = [[*row, how] for row, how in zip(rows, hows, strict=True)]
         for colour, (how, spoken) in zip(SERIES, HOW.items(), strict=False):
             own = [row[:2] for row in rows if row[2] == how]
             if own:
@@ -75,7 +77,7 @@ def _lengths(chosen: dict[str, NDArray[np.int64]], pool: PoolFacts | None) -> Pl
         edges = _edges(np.concatenate(list(logs.values())), len(own))
         shares = _steps(axes, logs, edges)
         axes.set_title(f"{name}, characters")
-        axes.xaxis.set_major_locator(_whole_powers())
+        axes.xaxis.set_major_locator(whole_numbers())
         axes.xaxis.set_major_formatter(lambda power, _: f"{10**power:,.0f}")
         for low, high, *values in _binned(10**edges, shares):
             rows.append([name, low, high, *([None] * (2 - len(values))), *values])
@@ -93,12 +95,6 @@ def _chosen_lengths(run: RunFolder) -> dict[str, NDArray[np.int64]]:
         "response": np.array([len(response(pick.messages)) for pick in run.picks]),
         "conversation": np.array([n_characters(pick.messages) for pick in run.picks]),
     }
-
-
-def _whole_powers() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(integer=True)
 
 
 def _edges(values: NDArray[Any], n_chosen: int) -> NDArray[np.float64]:

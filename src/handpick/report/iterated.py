@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from handpick.errors import StoreError
+from handpick.iterselect.settings import RULE
+from handpick.methods import ITERSELECT
 
-METHOD = "iterselect"
 HOW = {"judged": "judged hard", "inferred": "inferred", "easy": "judged easy"}  # as explained.jsonl says it, in words
 
 Found = TypeVar("Found")
@@ -106,7 +107,7 @@ class Iterated:
     @property
     def by_rule(self) -> bool:
         """Whether a metric stood in for a judge."""
-        return str(self.settings.get("judge", "")).startswith("rule:")
+        return str(self.settings.get("judge", "")).startswith(RULE)
 
 
 def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str]) -> Iterated:
@@ -124,7 +125,9 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
             missing.append(f"{name} is not in the folder.")
             return without
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{path} cannot be read ({error}); remove it, or run `handpick {METHOD}` again") from error
+            raise StoreError(
+                f"{path} cannot be read ({error}); remove it, or run `handpick {ITERSELECT}` again"
+            ) from error
 
     return Iterated(
         settings,

@@ -48,7 +48,7 @@ def picks_of(selection: Selection) -> list[Pick]:
                 f"line {choice + 1} of selected.jsonl cannot be read as a record ({error}); select again"
             ) from error
         source, category = record.get("source"), record.get("category")
-        if not isinstance(source, str):
+        if not isinstance(source, str) or not source:
             source = FileInput(Path(selection.origins[choice][0])).stem if selection.origins else "?"
         found.append(
             Pick(

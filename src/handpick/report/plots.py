@@ -21,6 +21,7 @@ from handpick.store.files import write_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 INK, FAINT = "#1d1f21", "#8a9096"
 # Told apart with every common kind of colour blindness (after Okabe and Ito 2008), darkened to be read on white; what
@@ -129,3 +130,10 @@ def look(series: int) -> dict[str, str]:
         "marker": _MARKS[(series + lap) % len(_MARKS)],
         "linestyle": _DASHES[lap % len(_DASHES)],
     }
+
+
+def whole_numbers(most: int = 10) -> "MaxNLocator":
+    """Of an axis: marks at whole numbers, that many intervals at most."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True, nbins=most)

@@ -1,14 +1,11 @@
 """The plots of ``handpick iterselect``: what its rounds brought, and how far its last classifier is to be believed."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from handpick.report.iterated import Round
 from handpick.report.page import number
-from handpick.report.plots import FAINT, NEUTRAL, SERIES, Plot, look, panels, style
-
-if TYPE_CHECKING:
-    from matplotlib.ticker import MaxNLocator
+from handpick.report.plots import FAINT, NEUTRAL, SERIES, Plot, look, panels, style, whole_numbers
 
 _METRICS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC"}
 _COUNTS = ("judged", "hard", "easy", "ties", "flipped", "missing", "train", "held_out")
@@ -43,7 +40,7 @@ def rounds_plot(rounds: Sequence[Round]) -> Plot | None:
         for axes in (counts, metrics):
             axes.set_xlabel("round")
             axes.set_xlim(min(at) - 0.6, max(at) + 0.6)
-            axes.xaxis.set_major_locator(_whole())
+            axes.xaxis.set_major_locator(whole_numbers(6))
     columns = ["round", *_COUNTS, *_METRICS, "ece", "seconds"]
     return Plot(
         "rounds", "What the rounds brought",
@@ -72,7 +69,7 @@ def calibration_plot(rounds: Sequence[Round]) -> Plot | None:
         counts.stairs([each.n for each in last.reliability], edges, color=SERIES[0], fill=True, alpha=0.5)
         counts.set_title("held-out examples")
         counts.set_ylim(bottom=0)
-        counts.yaxis.set_major_locator(_whole())
+        counts.yaxis.set_major_locator(whole_numbers(6))
         for axes in (shares, counts):
             axes.set_xlim(-0.02, 1.02)
             axes.set_xlabel("probability of hard, by the classifier")
@@ -85,9 +82,3 @@ def calibration_plot(rounds: Sequence[Round]) -> Plot | None:
         figure, ["from", "to", "predicted", "hard", "n"],
         [[low, high, each.predicted, each.hard, each.n] for low, high, each in places],
     )  # fmt: skip
-
-
-def _whole() -> "MaxNLocator":
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(integer=True, nbins=6)

@@ -18,9 +18,10 @@ from handpick.data.examples import Message
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, StoreError
+from handpick.methods import ITERSELECT
 from handpick.pipeline.compared import target_labels
-from handpick.pipeline.made_with import pool_store_path, resume_from_store
-from handpick.report.iterated import METHOD, Iterated, read_iterated
+from handpick.pipeline.made_with import pool_store_path, settings_of
+from handpick.report.iterated import Iterated, read_iterated
 from handpick.report.picks import Pick, picks_of, response
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
@@ -54,7 +55,8 @@ class RunFolder:
 
     ``made_by`` has the settings of ``handpick select``, or what ``handpick iterselect`` did; the latter has no queries,
     and its picks were picked for hard examples of the pool. ``target_of`` has the name of the target of every query
-    where there are several. ``set_aside`` counts the records of pool and queries that could not be used. ``disk`` has
+    where there are several. ``set_aside`` counts the records of pool and queries that could not be used, ``read`` all
+    that there were. ``disk`` has
     the bytes of every part of the folder, ``seconds`` what the parts of the last run took and the ``total``,
     ``machine`` what it ran on; both are empty of an older handpick.
     """
@@ -70,6 +72,7 @@ class RunFolder:
     missing: list[str]
     distances: dict[str, dict[str, Any]]
     set_aside: dict[str, int]
+    read: dict[str, int]
     disk: dict[str, int]
     seconds: dict[str, float]
     machine: str
@@ -77,7 +80,7 @@ class RunFolder:
     @property
     def method(self) -> str:
         """By its name."""
-        return METHOD if isinstance(self.made_by, Iterated) else self.made_by.method
+        return ITERSELECT if isinstance(self.made_by, Iterated) else self.made_by.method
 
     @property
     def ranked_by(self) -> str:
@@ -101,17 +104,18 @@ def open_run(folder: Path) -> RunFolder:
     missing: list[str] = []
     query, labels = None, []
     made_by: Settings | Iterated
-    if selection.settings.get("method") == METHOD:
+    if selection.settings.get("method") == ITERSELECT:
         made_by = read_iterated(folder, selection.settings, missing)
         pool = _opened("pool", selection.settings["pool"], _parsed(folder, made_by), selection, missing)
     else:
-        made_by = resume_from_store(Settings.from_yaml(folder / "settings.yaml"))
-        made_by = made_by.model_copy(update={"out": str(folder)})  # where it lies now, and not where it was made
+        made_by = settings_of(selection, folder)
         pool = _opened("pool", made_by.pool, _parsed(folder, made_by), selection, missing)
         sources = made_by.query or [file for files in made_by.target.values() for file in files]
         query = _opened("query", sources, _parsed(folder, made_by), selection, missing) if sources else None
         labels = target_labels(made_by, query) if query is not None and len(made_by.target) > 1 else []
     query_ids = query.ids() if query is not None else []
+    bad = {name: _quarantined(folder / file) for name, file in _QUARANTINES.items()}
+    pools = {"pool": pool, "query": query}
     return RunFolder(
         path=folder,
         selection=selection,
@@ -123,7 +127,8 @@ def open_run(folder: Path) -> RunFolder:
         target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
         missing=missing,
         distances=_json(folder / "distances.json"),
-        set_aside={name: _lines(folder / file) for name, file in _QUARANTINES.items()},
+        set_aside={name: len(own) for name, own in bad.items()},
+        read={name: len(own) + _outside(own, bad[name]) for name, own in pools.items() if own is not None},
         disk=_disk(folder),
         seconds=cost.get("seconds", {}),
         machine=f"{cost['device']}, {cost['threads']} threads" if cost else "",
@@ -167,7 +172,7 @@ def _facts(pool: Pool) -> PoolFacts:
         examples = pool.examples(0, len(pool))
     return PoolFacts(
         pool,
-        [(source or "?", category or "") for source, category in columns],
+        [(str(source), category or "") for source, category in columns],
         sample,
         np.array([len(response(each.messages)) for each in examples], dtype=np.int64),
         np.array([n_characters(each.messages) for each in examples], dtype=np.int64),
@@ -189,12 +194,22 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _lines(path: Path) -> int:
+def _quarantined(path: Path) -> list[tuple[str | None, str, int | None]]:
+    """Id, file and line of every record that was set aside."""
     try:
-        with path.open("rb") as file:
-            return sum(1 for _ in file)
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [(line["id"], line["file"], line["line"]) for line in lines]
     except FileNotFoundError:
-        return 0
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
+
+
+def _outside(pool: Pool, quarantined: Sequence[tuple[str | None, str, int | None]]) -> int:
+    """How many of them were set aside when they were read, and are not in the pool."""
+    wanted = {example_id for example_id, _, _ in quarantined}
+    row_of = {example_id: row for row, example_id in enumerate(pool.ids()) if example_id in wanted}
+    return sum(i not in row_of or pool.location(row_of[i]) != (file, line) for i, file, line in quarantined)
 
 
 def _disk(folder: Path) -> dict[str, int]:
@@ -241,6 +256,10 @@ def _held_against(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, 
         folder = Path(scratch)
         unread = Quarantine(folder / "quarantine.jsonl", None)
         chosen = Pool.open([run.path / "selected.jsonl"], cache=folder / "parsed", quarantine=unread)
-        find_overlaps(chosen, tests, folder, constraints.overlap_threshold)
+        found = find_overlaps(chosen, tests, folder, constraints.overlap_threshold)
         lines = [json.loads(line) for line in (folder / "overlap.jsonl").read_bytes().splitlines()]
-    return {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}
+        place = [chosen.location(each.row)[1] - 1 for each in found]  # read alone, records may have other ids
+    return {
+        run.selection.ids[at]: (str(line["repeats"]), float(line["share"]))
+        for at, line in zip(place, lines, strict=True)
+    }

@@ -7,7 +7,6 @@ x' = (XᵀX/N + λI)⁻¹ x, at unit norm again, with X the pool's unit rows, an
 Legend: N rows of the pool, D features, Q queries, B rows of a block.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from handpick.progress import progress
 from handpick.store.codec import row_norms, unit_rows
+from handpick.store.files import write_array
 
 Floats = NDArray[np.float32]
 
@@ -65,8 +65,6 @@ def whitened(query_QD: Floats, moment_DD: NDArray[np.float64], damping: float) -
 def kept_second_moment(store: Stored, checkpoint: int, path: Path) -> NDArray[np.float64]:
     """``second_moment``, read from ``path`` where an earlier run has left it there."""
     if not path.exists():
-        part = path.with_name(f"{path.stem}.{os.getpid()}.part.npy")  # two runs may be at it
-        np.save(part, second_moment(store, checkpoint))
-        part.rename(path)
+        write_array(path, second_moment(store, checkpoint))
     loaded: NDArray[np.float64] = np.load(path)
     return loaded

@@ -41,6 +41,17 @@ class JudgeReward:
         """One score a completion.
 
         Raises:
+            JudgeError, DataError: as ``grades``.
+        """
+        scores = self.grades(prompts, completions, records)
+        return _filled(scores, [tuple((turn["role"], turn["content"]) for turn in prompt) for prompt in prompts])
+
+    def grades(
+        self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record]
+    ) -> list[float | None]:
+        """One score a completion; None where the judge gave none.
+
+        Raises:
             JudgeError: as ``Judge.ask``, or more than a tenth of all completions so far have no score.
             DataError: the prompt file has ``{reference}`` and a record has no reference answer.
         """
@@ -57,7 +68,7 @@ class JudgeReward:
                 f"the judge {self._judge.settings.model} gave no score to {self.missing:,} of {self.scored:,} "
                 "completions; look into its answers, and change the prompt, max_answer_tokens or the model"
             )
-        return _filled(scores, [tuple((turn["role"], turn["content"]) for turn in prompt) for prompt in prompts])
+        return scores
 
 
 def _filled(scores: Sequence[float | None], prompts: Sequence[object]) -> list[float]:

@@ -19,7 +19,7 @@ from handpick.gradients.kernels import fast_exact_float32
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.
-_ROWS = {"cpu": 128, "cuda": 512}
+ROWS = {"cpu": 128, "cuda": 512}
 _CACHE = {"cpu": 1 << 31, "cuda": 1 << 32}
 
 
@@ -106,7 +106,7 @@ def sample(
         skip: says of a group's prompts whether they are answered already.
     """
     device = next(model.parameters()).device
-    most = rows or _ROWS[device.type]
+    most = rows or ROWS[device.type]
     a_token = _cache_bytes_a_token(model)
 
     def fits(length: int) -> int:

@@ -2,7 +2,12 @@
 
 import os
 import secrets
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from handpick.errors import StoreError
 
@@ -35,6 +40,13 @@ def write_whole(path: Path, data: bytes) -> None:
         raise _refused(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as ``numpy.load`` reads it without pickle, as ``write_whole`` does."""
+    data = BytesIO()
+    np.save(data, array, allow_pickle=False)
+    write_whole(path, data.getvalue())
 
 
 def remove(path: Path) -> None:

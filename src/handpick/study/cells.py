@@ -3,15 +3,16 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handpick.errors import StoreError
 from handpick.store.files import write_whole
 
-ZERO_SHOT, RANDOM, FULL, LONGEST = "zero-shot", "random", "full", "longest"
-BASELINES = (ZERO_SHOT, RANDOM, FULL, LONGEST)
+Baseline = Literal["zero-shot", "random", "full", "longest"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+ZERO_SHOT, RANDOM, FULL, LONGEST = BASELINES
 
 
 class Cell(BaseModel):
@@ -22,8 +23,8 @@ class Cell(BaseModel):
     over test examples) go by the metric's name, "loss" for the loss on the tests; ``dev_loss`` is the loss on the
     queries. ``distances`` of the choice to the queries are those of ``handpick.distance``, by the features that they
     are measured in (the name of the first method that has them) and then by the distance's name: TIS asks of every
-    representation whether distance predicts loss, whatever chose the examples. ``steps`` names the hashed steps behind
-    the numbers, by kind.
+    representation whether distance predicts loss, whatever chose the examples. ``left_out`` test records were not
+    measured in every metric. ``steps`` names the hashed steps behind the numbers, by kind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +42,7 @@ class Cell(BaseModel):
     dev_loss: float | None = None
     distances: dict[str, dict[str, float]] = {}
     chosen: int | None = None
+    left_out: int | None = None
     seconds: float | None = None
     steps: dict[str, str] = {}
 

@@ -20,14 +20,16 @@ from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
-from handpick.fingerprint import JSON, digest, file_digest
+from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.methods import REPRESENTATIONS, find_method
+from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.pipeline import run_select
 from handpick.pipeline.checkpoints import find_checkpoints
 from handpick.pipeline.made_with import resume_from_store, stored_as
 from handpick.represent.gradient import adapter_fingerprint
 from handpick.represent.settings import GradientSettings
+from handpick.rewards import reward_fingerprint
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.files import write_whole
@@ -39,7 +41,7 @@ from handpick.study.steps import Steps, finish_step, step_name
 
 _GRADIENTS = ("gradient", "whitened", "gist")
 _OF_FEATURES = {*GradientSettings.model_fields, "encoder", "gist_dim", "storage", "warmup"} - {
-    "model", "gradient_checkpointing", "batch_tokens",
+    "model", "dtype", "gradient_checkpointing", "batch_tokens",
 }  # fmt: skip
 _OF_CHOICE = {
     *Constraints.model_fields, *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields, "whitening_damping",
@@ -62,7 +64,7 @@ class Choice:
 
     ``features`` names the features that it is made by, None where the method has none; ``inputs`` are what ``name`` is
     the hash of; ``warmup`` those of the warmup that the study trains for it, if it does. One that was ``given`` is of
-    no settings, and has none of the others.
+    no settings, and has none of the others. ``passing`` has the ids of the pool that it passes over.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Choice:
     features: str | None = None
     warmup: Mapping[str, Any] | None = None
     given: Given | None = None
+    passing: frozenset[str] = frozenset()
 
 
 class Chooser:
@@ -89,10 +92,13 @@ class Chooser:
         self._pool = pool
         self._contents = contents_of(pool.files)
         self._given: dict[str, Choice] = {}  # by the folder
+        self._passing: dict[frozenset[str], str] = {}  # digests
+        self._rewards: dict[str, Fingerprint] = {}
 
     def choice(
-        self, method: str, model: Model, target: str, query: Pool | None, budget: int | None, seed: int = 0
-    ) -> Choice:
+        self, method: str, model: Model, target: str, query: Pool | None, budget: int | None, seed: int = 0,
+        passing: frozenset[str] = frozenset(),
+    ) -> Choice:  # fmt: skip
         """What a method chooses for a target; the same choice for all targets where it looks at no query.
 
         Args:
@@ -102,6 +108,7 @@ class Chooser:
             query: its queries, opened; None where they could not be.
             budget: how many; None for the order of the whole pool by round-robin.
             seed: of a random draw.
+            passing: ids of the pool that are not to be chosen from.
 
         Raises:
             HandpickError: the settings contradict each other, or a store or checkpoint that they name is none.
@@ -119,18 +126,26 @@ class Chooser:
         choice: dict[str, Any] = {
             "features": made_of, "representation": settings.used_representation, "budget": budget,
             "algorithm": settings.used_algorithm,
-            "settings": {name: _content(value) for name, value in _changed(settings, _OF_CHOICE).items()},
+            "settings": {name: _content(value) for name, value in _changed(settings, _OF_CHOICE - {"reward"}).items()},
         }  # fmt: skip
         if settings.used_representation in _GRADIENTS:
             choice["objective"] = settings.objective or find_method(settings.method).objective
+            if choice["objective"] == "reward" and settings.reward is not None:
+                if settings.reward not in self._rewards:
+                    self._rewards[settings.reward] = reward_fingerprint(settings.reward)
+                choice["reward"] = self._rewards[settings.reward]
         if kind.needs_query and query is not None:
             choice["query"] = contents_of(query.files)
+        if passing:
+            if passing not in self._passing:
+                self._passing[passing] = digest(sorted(passing))
+            choice["passing"] = self._passing[passing]
         features = step_name("features", made_of)
         name = step_name("order" if budget is None else "selection", choice)
         out = settings.out or str(self._steps.path(features))
         has_features = kind.gives == "features" and not settings.score_only
         settings = settings.model_copy(update={"out": out})
-        return Choice(name, choice, settings, budget, features if has_features else None, warmup)
+        return Choice(name, choice, settings, budget, features if has_features else None, warmup, passing=passing)
 
     def given(self, method: str, model: Model, target: str) -> Choice:
         """A selection that was made elsewhere, as a method of the study; opened once.
@@ -179,7 +194,8 @@ class Chooser:
         if choice.given is not None:
             selection = Selection.open(choice.given.folder)
         else:
-            selection = run_select(self.ready(choice).model_copy(update={"budget": budget_of(choice)})).selection
+            settings = self.ready(choice).model_copy(update={"budget": budget_of(choice)})
+            selection = run_select(settings, passing=choice.passing).selection
         folder.mkdir(parents=True, exist_ok=True)
         if choice.budget is None:
             write_whole(folder / _ORDER, json.dumps(selection.ids, ensure_ascii=False).encode())
@@ -198,18 +214,13 @@ class Chooser:
         made = self._steps.made(name)
         if made is None:
             model = str(choice.settings.model)
-            renderer = Renderer(_tokenizer(model))
+            renderer = Renderer(load_tokenizer(model))
             alone = choice.settings.model_copy(update={"out": str(folder)})
             paths, _ = find_checkpoints(alone, self._pool, renderer, choice.warmup["model"])
             made = {"checkpoints": [str(path.relative_to(folder)) for path in paths]}
             finish_step(folder, choice.warmup, made)
         checkpoints = [str(folder / path) for path in made["checkpoints"]]
         return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto"})
-
-    def takes_losses(self, method: str) -> bool:
-        """Whether a method looks at the model's loss of every candidate, and so passes over what has none."""
-        settings = self._study.method(method, {"query": ["…"]})
-        return settings.used_representation in (*_GRADIENTS, "perplexity", "ifd")
 
     def _settings(self, method: str, model: Model, target: str, seed: int) -> Settings:
         kind = REPRESENTATIONS[self._study.method(method, {"query": ["…"]}).used_representation]
@@ -235,7 +246,7 @@ class Chooser:
             "settings": {name: _content(value) for name, value in _changed(settings, _OF_FEATURES - unread).items()},
         }
         if REPRESENTATIONS[representation].needs_model:
-            made_of["model"] = model.fingerprint
+            made_of |= _model_read(settings, model)
         if representation in _GRADIENTS:
             own = "sgd" if representation == "gist" else find_method(settings.method).optimizer
             made_of["optimizer"] = settings.optimizer or own
@@ -244,8 +255,17 @@ class Chooser:
         return made_of
 
     def _warmup(self, settings: Settings, model: Model) -> dict[str, Any]:
-        used = settings.model_dump(mode="json", include={"warmup", "seed", "max_length", "dtype", "quantization"})
-        return {"pool": self._contents, "model": model.fingerprint, **used}
+        used = settings.model_dump(mode="json", include={"warmup", "seed", "max_length", "quantization"})
+        return {"pool": self._contents, **_model_read(settings, model), **used}
+
+
+def _model_read(settings: Settings, model: Model) -> dict[str, Any]:
+    """A model, how it is given its conversations, and what it computes in on this machine."""
+    return {
+        "model": model.fingerprint,
+        "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+        "dtype": str(compute_dtype(settings.dtype)),
+    }
 
 
 def budget_of(choice: Choice) -> str:
@@ -285,16 +305,10 @@ def _content(value: JSON) -> JSON:
         return [_content(each) for each in value]
     if not isinstance(value, str):
         return value
-    name, colon, function = value.rpartition(":")  # a reward of one's own: FILE:FUNCTION
-    path = Path(name) if colon and Path(name).is_file() else Path(value)
+    path = Path(value)
     if path.is_file():
-        return f"{file_digest(path)}{colon + function if path != Path(value) else ''}"
+        return file_digest(path)
     if path.is_dir():
-        return digest([file_digest(file) for file in sorted(path.iterdir()) if file.is_file()])
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
     return value
-
-
-def _tokenizer(model: str) -> Any:
-    from handpick.model import load_tokenizer
-
-    return load_tokenizer(model)

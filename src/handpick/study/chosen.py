@@ -1,8 +1,6 @@
 """What every cell of a study is trained on: its choice, made once for all cells that share it, and its ids."""
 
-import math
-
-from handpick.errors import SettingsError
+from handpick.errors import HandpickError, SettingsError
 from handpick.model import free_memory
 from handpick.progress import say
 from handpick.study.cells import FULL, ZERO_SHOT, Place
@@ -32,11 +30,10 @@ class Chosen:
         opened = self._opened
         if not opened.is_open(place) or place.method in (ZERO_SHOT, FULL) or place in opened.reasons:
             return None
-        usable = opened.n_usable(place.model)
-        if place.quantile is None and place.budget is not None and place.budget > usable:
-            opened.reasons[place] = f"the budget is {place.budget:,}, and {usable:,} of the pool can be trained on"
-            return None
         try:
+            usable = opened.n_usable(place.model)
+            if place.quantile is None and place.budget is not None and place.budget > usable:
+                raise SettingsError(f"the budget is {place.budget:,}, and {usable:,} of the pool can be trained on")
             self._choices[place] = self._chosen_by(place)
         except Exception as error:
             opened.reasons[place] = reason_of(error)
@@ -49,11 +46,12 @@ class Chosen:
         if opened.settings.selection_of(place.method) is not None:
             return self._given(place)
         ask = (place.method, model, place.target, opened.targets[place.target].query)
+        passing = opened.unusable(place.model)
         if place.budget is None or place.quantile is not None:
-            return self._chooser.choice(*ask, None, place.seed)
-        choice = self._chooser.choice(*ask, self._enough(place, self._largest(place.model)), place.seed)
+            return self._chooser.choice(*ask, None, place.seed, passing)
+        choice = self._chooser.choice(*ask, self._largest(place.model), place.seed, passing)
         if choice.settings is not None and not prefix_holds(choice.settings):
-            choice = self._chooser.choice(*ask, self._enough(place, place.budget), place.seed)
+            choice = self._chooser.choice(*ask, place.budget, place.seed, passing)
         return choice
 
     def _given(self, place: Place) -> Choice:
@@ -74,13 +72,6 @@ class Chosen:
             )
         return choice
 
-    def _enough(self, place: Place, budget: int) -> int:
-        """How many to choose so that ``budget`` can be trained on: where a method does not take losses, some more."""
-        n, usable = len(self._opened.pool), self._opened.n_usable(place.model)
-        if usable == n or self._chooser.takes_losses(place.method):
-            return budget
-        return min(n, math.ceil(1.1 * budget * n / usable) + 10)
-
     def _largest(self, model: str) -> int:
         """Of the budgets that the pool has enough examples for."""
         usable = self._opened.n_usable(model)
@@ -98,7 +89,7 @@ class Chosen:
     def choose_all(self) -> None:
         """Make what is missing; a choice that cannot be made fails its cells, and the others go on."""
         wanted = self.by_choice()
-        missing = [name for name, (choice, _) in wanted.items() if self._found(choice) is None]
+        missing = [name for name, (choice, places) in wanted.items() if self._is_missing(choice, places)]
         if missing:
             say(f"{len(missing)} of {len(wanted)} selections to make")
         for name in missing:
@@ -117,6 +108,14 @@ class Chosen:
                 say(f"failed: {first.method}: {reason_of(error)}")
                 free_memory()
 
+    def _is_missing(self, choice: Choice, places: list[Place]) -> bool:
+        try:
+            return self._found(choice) is None
+        except HandpickError as error:  # half of the step was removed
+            for place in places:
+                self._opened.reasons[place] = f"{error}; or remove {self._opened.steps.path(choice.name)}"
+            return False
+
     def _found(self, choice: Choice) -> list[str] | None:
         """The ids of a choice that is made, read once."""
         if choice.name not in self._ids:
@@ -130,13 +129,14 @@ class Chosen:
         """What a cell is trained on; None where that is not chosen."""
         if place.model not in self._opened.models:
             return None
-        unusable = self._opened.unusable(place.model)
         if place.method == FULL:
+            unusable = self._opened.unusable(place.model)
             return [example_id for example_id in self._opened.pool.ids() if example_id not in unusable]
         choice = self.choice(place)
-        found = None if choice is None else self._found(choice)
+        found = None if choice is None or place in self._opened.reasons else self._found(choice)
         if found is None:
             return None
+        unusable = self._opened.unusable(place.model)  # one made elsewhere may have some
         ids = [example_id for example_id in found if example_id not in unusable]
         if place.quantile is not None:
             quantiles = self._opened.settings.quantiles

@@ -3,17 +3,17 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from handpick.algorithms import AlgorithmSettings
 from handpick.fingerprint import digest
 from handpick.pipeline.measured import distances_of
 from handpick.pipeline.ready import make_ready
 from handpick.progress import say
-from handpick.settings import Settings
+from handpick.settings import Constraints, Settings
 from handpick.store.files import write_whole
 from handpick.study.cells import FULL, ZERO_SHOT, Place
 from handpick.study.choosing import Choice
@@ -25,6 +25,7 @@ from handpick.study.trained import reason_of
 NAMES = ("query_to_subset", "subset_to_query", "wasserstein", "mmd", "energy")
 LARGEST = 3000  # examples: beyond, a distance takes a minute and gigabytes
 _FILE = "distances.json"
+_OF_THE_ALGORITHM = {*Constraints.model_fields, *AlgorithmSettings.model_fields}
 
 Found = dict[str, dict[str, float]]
 
@@ -35,6 +36,9 @@ class Distances:
     def __init__(self, opened: Opened, chosen: Chosen) -> None:
         self._opened = opened
         self._chosen = chosen
+        self._measured: dict[str, Found] = {}
+        self._subset_names: dict[object, str] = {}
+        self._features_of: dict[tuple[str, str], dict[str, Choice]] = {}
 
     def measure_all(self) -> None:
         """Measure what is missing; what cannot be is said, and stops nothing."""
@@ -71,10 +75,6 @@ class Distances:
                 found[method] = own
         return found
 
-    @cached_property
-    def _measured(self) -> dict[str, Found]:
-        return {}
-
     def _ids(self, place: Place) -> list[str] | None:
         return None if place.method in (ZERO_SHOT, FULL) else self._chosen.ids(place)
 
@@ -84,30 +84,24 @@ class Distances:
             self._subset_names[key] = subset_name(ids)
         return self._subset_names[key]
 
-    @cached_property
-    def _subset_names(self) -> dict[object, str]:
-        return {}
-
     def _features(self, model: str, target: str) -> dict[str, Choice]:
         """The kinds of features of a study, by the first method that has them."""
         key = (model, target)
         if key not in self._features_of:
-            kinds: dict[str, tuple[str, Choice]] = {}
+            kinds: dict[str, tuple[str, Choice]] = {}  # by the step
             for place in self._opened.places:
                 choice = self._chosen.choice(place) if (place.model, place.target) == key else None
                 if choice is not None and choice.features is not None:
-                    kinds.setdefault(choice.features, (place.method, choice))
+                    kinds.setdefault(_step_of(choice), (place.method, choice))
             self._features_of[key] = dict(kinds.values())
         return self._features_of[key]
 
-    @cached_property
-    def _features_of(self) -> dict[tuple[str, str], dict[str, Choice]]:
-        return {}
-
 
 def _step_of(choice: Choice) -> str:
-    return step_name("distances", {"features": choice.inputs["features"], "query": choice.inputs.get("query"),
-                                   "objective": choice.inputs.get("objective")})  # fmt: skip
+    """What is measured: rows of the pool and of the queries, whatever then chooses by them."""
+    what = ("features", "representation", "query", "objective", "reward")
+    own = {n: value for n, value in choice.inputs["settings"].items() if n not in _OF_THE_ALGORITHM}
+    return step_name("distances", {n: choice.inputs.get(n) for n in what} | {"settings": own})
 
 
 def can_measure() -> bool:

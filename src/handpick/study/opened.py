@@ -64,6 +64,7 @@ class Opened:
         self.reasons: dict[Place, str] = {}
         self.targets: dict[str, Target] = {}
         self.models: dict[str, Model] = {}
+        self._unusable_of: dict[str, frozenset[str]] = {}
         self._unopened: dict[tuple[str, str], str] = {}  # models and targets: ("model", name)
         for name in settings.targets:
             self._try("target", name, self._open_target)
@@ -82,11 +83,10 @@ class Opened:
         """The pool's rows by id."""
         return {example_id: row for row, example_id in enumerate(self.pool.ids())}
 
-    def unusable(self, model: str) -> set[str]:
+    def unusable(self, model: str) -> frozenset[str]:
         """The pool's records that leave a model no response to learn from, found once and kept.
 
-        Methods that do not read with the model choose them too; their places go to what they choose next, so that every
-        method teaches as many examples.
+        No method chooses them, whether or not it reads with the model, so that every method teaches as many examples.
         """
         if model not in self._unusable_of:
             opened = self.models[model]
@@ -99,12 +99,8 @@ class Opened:
             if made is None:
                 made = {"unusable": self._refused(opened)}
                 finish_step(self.steps.path(name), inputs, made)
-            self._unusable_of[model] = set(made["unusable"])
+            self._unusable_of[model] = frozenset(made["unusable"])
         return self._unusable_of[model]
-
-    @cached_property
-    def _unusable_of(self) -> dict[str, set[str]]:
-        return {}
 
     def n_usable(self, model: str) -> int:
         """Records of the pool that a model can be trained on."""

@@ -127,7 +127,7 @@ class Study:
             seconds += dev[1]
         chosen = None if place.method == ZERO_SHOT else trained.get("examples")
         seconds = round(seconds + float(trained.get("seconds", 0)), 3)
-        return place.cell(status="done", chosen=chosen, seconds=seconds, **found)
+        return place.cell(status="done", chosen=chosen, left_out=evaluation.left_out, seconds=seconds, **found)
 
     def _step_names(self, place: Place, step: str, evaluations: Mapping[str, str]) -> dict[str, str]:
         names = {

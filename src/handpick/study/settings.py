@@ -9,11 +9,11 @@ from handpick.budget import Budget
 from handpick.errors import SettingsError
 from handpick.evaluation.task import TaskSettings
 from handpick.methods import METHODS
-from handpick.pipeline.train import Recipe
+from handpick.pipeline.train import Recipe, replaced
 from handpick.settings import Paths, Settings, checked, complaint, read_yaml
-from handpick.study.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT
+from handpick.study.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
+from handpick.training.settings import FinetuneSettings
 
-Baseline = Literal["zero-shot", "random", "full", "longest"]
 _OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", "split")
 
 
@@ -83,7 +83,7 @@ class StudySettings(BaseModel):
     budgets: list[int | str] = Field(min_length=1, description="examples, or a percent of the pool")
     seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field([0, 1, 2], min_length=1, description="of training")
     draws: int = Field(10, ge=1, description="random draws, each trained on once")
-    baselines: list[Baseline] = Field(["zero-shot", "random", "full", "longest"], description="all unless taken out")
+    baselines: list[Baseline] = Field(list(BASELINES), description="all unless taken out")
     quantiles: QuantileSettings | None = Field(None, description="experiment 1 of TIS as well")
     recipe: Recipe = Field("auto", description="of training: tis, or small for models under 100M parameters")
     train: dict[str, Any] = Field({}, description="settings that replace the recipe's")
@@ -133,6 +133,20 @@ class StudySettings(BaseModel):
         for what, values in (("seeds", self.seeds), ("budgets", self.budgets), ("baselines", self.baselines)):
             if len(set(map(str, values))) < len(values):
                 raise SettingsError(f"{what} has an entry twice: take one out")
+        if "seed" in self.train:
+            raise SettingsError("train: seed is every cell's own: give seeds")
+        try:
+            replaced(FinetuneSettings(), self.train)
+        except SettingsError as error:
+            raise SettingsError(f"train: {error}") from error
+        for name, target in self.targets.items():
+            if judges := [metric for metric in target.test.metrics if metric.startswith("judge:")]:
+                raise SettingsError(
+                    f"targets: {name}: {judges[0]} would be asked in every cell, and no cap holds for all of them: "
+                    "measure the models that the study keeps, by `handpick evaluate`"
+                )
+        if "seed" in self.methods.get(RANDOM, {}):
+            raise SettingsError("methods: random: seed is every draw's own: give draws")
         for name, own in self.methods.items():
             if name in (ZERO_SHOT, FULL):
                 raise SettingsError(f"methods: {name} is a baseline and no method: name it in baselines")

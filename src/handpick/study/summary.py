@@ -160,6 +160,9 @@ def _not_done(cells: Sequence[Cell]) -> Iterable[Text]:
             budget = "" if first.budget is None else f", {first.budget:,}"
             where = f"{first.method} on {first.target}{budget}, seed {first.seed}"
             yield Text(f"{len(own):,} {status}; the first, {where}: {first.reason or 'no reason given'}")
+    left_out = {cell.target: cell.left_out for cell in cells if cell.left_out}
+    for target, n in left_out.items():
+        yield Text(f"{n:,} test records of {target} are not in every metric; predictions.jsonl of its steps says why")
 
 
 def _interval(low: float | None, high: float | None) -> str:

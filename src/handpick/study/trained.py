@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -59,10 +60,17 @@ def work(job: Job) -> dict[str, str | None]:
     Returns:
         By the name of each evaluation step: None where it is finished, else the reason why not.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that the number of workers changes no result
-    try:
+    with one_thread():
         return _work(job)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While open, torch computes in one thread, so that the number of workers changes no result."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -172,7 +180,11 @@ def _in_processes(jobs: Iterator[Job], workers: int, broken: list[Job]) -> Itera
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
         while True:
             while len(running) < workers and (job := next(jobs, None)) is not None:
-                running[pool.submit(work, job)] = job
+                try:
+                    running[pool.submit(work, job)] = job
+                except BrokenProcessPool:  # one of those that run was killed just now
+                    broken += [job, *running.values()]
+                    return
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -1,7 +1,6 @@
 """The fine-tunings and evaluations of a study's cells: their names, and the jobs of those that are missing."""
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 from handpick.errors import HandpickError
@@ -22,6 +21,9 @@ class Trainings:
     def __init__(self, opened: Opened, chosen: Chosen) -> None:
         self._opened = opened
         self._chosen = chosen
+        self._raw_digests: dict[int, str] = {}
+        self._digests: dict[object, str] = {}
+        self._task_fingerprints: dict[str, Fingerprint] = {}
 
     def name(self, place: Place) -> str | None:
         """Of the fine-tuning behind a cell; None where what it trains on is not chosen."""
@@ -65,14 +67,6 @@ class Trainings:
             self._raw_digests[row] = digest(self._opened.pool.raw(row).decode("utf-8", "backslashreplace"))
         return self._raw_digests[row]
 
-    @cached_property
-    def _raw_digests(self) -> dict[int, str]:
-        return {}
-
-    @cached_property
-    def _digests(self) -> dict[object, str]:
-        return {}
-
     def evaluations(self, place: Place, name: str) -> dict[str, str]:
         """The evaluation steps of a cell: "test", and "dev" where the queries have answers.
 
@@ -94,10 +88,6 @@ class Trainings:
         if task.name not in self._task_fingerprints:
             self._task_fingerprints[task.name] = task.fingerprint()
         return self._task_fingerprints[task.name]
-
-    @cached_property
-    def _task_fingerprints(self) -> dict[str, Fingerprint]:
-        return {}
 
     def waiting(self) -> dict[str, list[Place]]:
         """The cells that an evaluation is missing of, by the fine-tuning that they need, in the order of the grid."""

@@ -55,7 +55,7 @@ def write_export(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        records = ({"messages": [{"role": m.role, "content": m.content} for m in e.messages]} for e in examples)
+        records = ({"messages": [turn.to_json() for turn in e.messages]} for e in examples)
         _write(out / MESSAGES, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         _write(out / TEMPLATE, renderer.template)
         return _WRITERS[to](out.resolve(), sequences, settings, model)

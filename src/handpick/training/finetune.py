@@ -23,11 +23,12 @@ from torch import nn
 
 from handpick.choices import Dtype
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, ModelError, SettingsError, StoreError
+from handpick.errors import DataError, ModelError, SettingsError
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.model import compute_dtype, device, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import progress, say
 from handpick.training.checkpoint import check_checkpoint
+from handpick.training.disk import disk_said_plainly
 from handpick.training.record import is_finished, read_record, write_record
 from handpick.training.rows import Order, lengths_of, rows_of
 from handpick.training.settings import FinetuneSettings, micro_batch_of
@@ -86,6 +87,7 @@ def finetune(
     if is_finished(out, made_from):
         if not quiet:
             say(f"{out} is already trained on these {len(sequences):,} examples with these settings")
+        shutil.rmtree(out / _UNFINISHED, ignore_errors=True)  # where a run was killed after its last word
         return out
     with _said_plainly(out), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of what TRL calls in transformers
@@ -388,16 +390,10 @@ def _save(trainer: "SFTTrainer", base: str, out: Path) -> None:
 def _said_plainly(out: Path) -> Iterator[None]:
     """What the disk or the GPU refuses, as one sentence."""
     try:
-        yield
+        with disk_said_plainly(f"the model to {out}", "The same command goes on from the last checkpoint"):
+            yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
             "the GPU's memory does not hold this fine-tuning: lower --micro-batch or --max-length, or give "
             "--gradient-checkpointing or --quantization 4bit"
-        ) from error
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
-            raise
-        raise StoreError(
-            f"cannot write the model to {out}; is the disk full? The same command goes on from the last checkpoint "
-            f"({str(error).splitlines()[0]})"
         ) from error

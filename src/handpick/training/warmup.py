@@ -36,6 +36,10 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
     if targets == "auto":
         is_llama = base.config.model_type == "llama"  # type: ignore[union-attr]
         targets = ["q_proj", "k_proj", "v_proj", "o_proj"] if is_llama else "all-linear"
+    if not isinstance(targets, str):
+        layers = [f".{name}" for name, _ in base.named_modules()]
+        if unknown := [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]:
+            raise ModelError(f"the adapter does not fit this model: it has no layer {', '.join(unknown)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

@@ -161,7 +161,10 @@ function showPicks(data) {
     body.replaceChildren(...found.slice(start, start + PAGE).map(rowOf));
     const end = Math.min(start + PAGE, found.length);
     const n = (value) => value.toLocaleString("en");
-    said.textContent = found.length ? `${n(start + 1)}–${n(end)} of ${n(found.length)} picks` : "No pick has that.";
+    const beyond = data.total - data.rows.length; // the page holds the first ones only
+    const more = beyond ? `; ${n(beyond)} more picks are in selected.jsonl` : "";
+    said.textContent =
+      (found.length ? `${n(start + 1)}–${n(end)} of ${n(found.length)} picks` : "No pick has that.") + more;
     back.disabled = start === 0;
     on.disabled = end >= found.length;
   };

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
-from handpick.study.cells import Cell
+from handpick.study.cells import RANDOM, Cell
 from handpick.study.statistics.ranks import spearman
 from handpick.study.statistics.values import Group, by_group, value_of
 
@@ -74,14 +74,15 @@ def distance_correlation(cells: Iterable[Cell], metric: str, distance: str | Non
 def loss_correlation(cells: Iterable[Cell], metric: str) -> list[Correlation]:
     """Between the loss on the queries and the metric, per model and target: TIS's query loss against task metric.
 
-    A point is a choice, or the model as it is, averaged over its seeds.
+    A point is a choice, or the model as it is, averaged over its seeds; every random draw is a choice of its own.
 
     Raises:
         DataError: as ``by_seed``.
     """
     points: dict[tuple[str, str], list[_Point]] = defaultdict(list)
-    for place, point in _points(cells, lambda cell: (cell.dev_loss, value_of(cell, metric))):
-        points[place.model, place.target].append(point)
+    for place, at_seed in by_group(cells, lambda cell: (cell.dev_loss, value_of(cell, metric))).items():
+        own = [(x, y) for x, y in at_seed.values()]
+        points[place.model, place.target] += own if place.method == RANDOM else [_mean(own)]
     return [_correlation(own, Correlation(model, target, len(own))) for (model, target), own in points.items()]
 
 
@@ -107,10 +108,11 @@ def _points(
     cells: Iterable[Cell], xy: Callable[[Cell], tuple[float | None, float | None]]
 ) -> list[tuple[Group, _Point]]:
     """x and y of every place, each averaged over the seeds."""
-    return [
-        (place, (fmean(x for x, _ in at_seed.values()), fmean(y for _, y in at_seed.values())))
-        for place, at_seed in by_group(cells, xy).items()
-    ]
+    return [(place, _mean([(x, y) for x, y in at_seed.values()])) for place, at_seed in by_group(cells, xy).items()]
+
+
+def _mean(points: Sequence[_Point]) -> _Point:
+    return fmean(x for x, _ in points), fmean(y for _, y in points)
 
 
 def _distance_and_value(metric: str, features: str, distance: str, cell: Cell) -> tuple[float | None, float | None]:

@@ -1,0 +1,28 @@
+"""What a disk refuses while a model is written, as one sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from safetensors import SafetensorError
+
+from handpick.errors import StoreError
+
+
+@contextmanager
+def disk_said_plainly(what: str, then: str = "") -> Iterator[None]:
+    """While open, what the file system, safetensors or torch.save cannot write is a StoreError.
+
+    Args:
+        what: is written, and where to: "the model to runs/a".
+        then: a sentence on what is not lost.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
+            raise
+        first_line = (str(error).splitlines() or [""])[0]
+        raise StoreError(f"cannot write {what}; is the disk full?{then and ' ' + then} ({first_line})") from error
