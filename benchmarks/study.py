@@ -6,25 +6,26 @@
 Writes RUNS/study.yaml and does what `handpick study RUNS/study.yaml` does; a run that is stopped goes on. The features
 of 34,000 candidates are hours on two CPU cores: with --features, those that benchmarks/presets.py made are taken. The
 data is found through HANDPICK_DATA. The tables are written to benchmarks/results/study.md, the cells to study.json;
-`--tables results.json` makes them of a study that was run before, whatever of it is done.
+`--tables results.json ...` makes them of studies that were run before, whatever of them is done.
 """
 
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
 
 import yaml
 from beats_random import DATA
-from scipy.stats import spearmanr
 from unseen_third import unseen
 
 from handpick import embedded
 from handpick.study.cells import Cell, Results
 from handpick.study.run import run_study
 from handpick.study.settings import StudySettings
+from handpick.study.statistics import against_random, by_seed, distance_correlation
+from handpick.study.statistics.intervals import difference_interval
 from handpick.study.summary import show_results
 
 METRICS = {
@@ -45,11 +46,13 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+", default=[100])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--tables", type=Path, help="results.json of a study, to make the tables of")
+    parser.add_argument(
+        "--tables", type=Path, nargs="+", help="results.json of one study or several, to make the tables of"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     if given.tables is not None:
-        write(Results.model_validate_json(given.tables.read_bytes()), given.out)
+        write([cell for path in given.tables for cell in Results.open(path).cells], given.out)
         return
     given.runs.mkdir(parents=True, exist_ok=True)
     targets = {}
@@ -71,67 +74,90 @@ def main() -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     results = run_study(StudySettings.from_yaml(path))
     show_results(results)
-    write(results, given.out)
+    write(results.cells, given.out)
 
 
-def write(results: Results, out: Path) -> None:
-    """The tables, and the cells that are done."""
-    cells = [cell for cell in results.cells if cell.status == "done"]
+def write(asked: Sequence[Cell], out: Path) -> None:
+    """The tables, and the cells that are done; what two studies share counts once."""
+    of_place = {(each.method, each.target, each.budget, each.seed): each for each in asked}
+    cells = [cell for cell in of_place.values() if cell.status == "done"]
     kept = [cell.model_dump(mode="json", exclude={"steps", "reason", "status", "model"}) for cell in cells]
     (out / "study.json").write_text("\n".join(["[", ",\n".join(map(json.dumps, kept)), "]", ""]), encoding="utf-8")
-    lines = [f"Made by `python benchmarks/study.py`: {len(cells)} of {len(results.cells)} cells are done.", ""]
+    lines = [f"Made by `python benchmarks/study.py`: {len(cells)} of {len(of_place)} cells are done.", ""]
     for metric in ("loss", "choice", "exact-match"):
         lines += [f"## {metric}", "", *_means([cell for cell in cells if metric in cell.metrics], metric), ""]
+    lines += ["## Loss of the methods, beside each other", "", *_pairs(cells), ""]
     lines += ["## Spearman's rho of distance and loss", "", *_correlations(cells)]
     (out / "study.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
 def _means(cells: list[Cell], metric: str) -> list[str]:
-    """A row a method, with every seed, and how many of the random draws its first seed beats."""
-    sign = -1 if metric == "loss" else 1
+    """A row a method: the mean over seeds, and behind it how much that is off the mean of the random draws."""
+    means = {(each.method, each.target, each.budget): each for each in by_seed(cells, metric)}
+    off = {(each.method, each.target, each.budget): each for each in against_random(cells, metric)}
     targets = list(dict.fromkeys(cell.target for cell in cells))
-    at: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for cell in cells:
-        at[cell.method, cell.target].append(cell.metrics[metric])
-    lines = ["| method | " + " | ".join(targets) + " |", "|---|" + "---|" * len(targets)]
-    for method in dict.fromkeys(cell.method for cell in cells):
+    lines = ["| budget | method | " + " | ".join(targets) + " |", "|---:|---|" + "---|" * len(targets)]
+    for budget, method in dict.fromkeys((cell.budget, cell.method) for cell in cells):
         entries = []
         for target in targets:
-            values, draws = at[method, target], at["random", target]
-            if not values:
+            mean, difference = means.get((method, target, budget)), off.get((method, target, budget))
+            if mean is None:
                 entries.append("–")
-            elif method == "random":
-                best = max(draws, key=lambda value: sign * value)
-                entries.append(f"{fmean(draws):.3f} (sd {stdev(draws):.3f}, best of {len(draws)} {best:.3f})")
-            elif method == "zero-shot":
-                entries.append(f"{values[0]:.3f}")
+            elif difference is None:
+                entries.append(_number(mean.mean) + (f" (sd {mean.sd:.3f})" if method == "random" and mean.sd else ""))
             else:
-                beaten = sum(sign * values[0] > sign * draw for draw in draws)
-                each = ", ".join(f"{value:.3f}" if value >= 0.01 else f"{value:.4f}" for value in values)
-                entries.append(f"{each}; beats {beaten}")
-        lines.append("| " + " | ".join([method, *entries]) + " |")
+                between = "" if difference.low is None else f" ({difference.low:+.3f} to {difference.high:+.3f})"
+                entries.append(f"{_number(mean.mean)}; {difference.mean:+.3f}{between}")
+        lines.append("| " + " | ".join(["" if budget is None else f"{budget:,}", method, *entries]) + " |")
     return lines
 
 
+def _pairs(cells: list[Cell]) -> list[str]:
+    """By loss, how far each method is off the first, at the same seeds, with the interval of the mean difference."""
+    methods = list(dict.fromkeys(cell.method for cell in cells if cell.method in METHODS))
+    targets = list(dict.fromkeys(cell.target for cell in cells))
+    at: dict[tuple[str, str, int], dict[int, float]] = defaultdict(dict)
+    for cell in cells:
+        if cell.budget is not None:
+            at[cell.method, cell.target, cell.budget][cell.seed] = cell.metrics["loss"]
+    lines = ["| budget | method | " + " | ".join(targets) + " |", "|---:|---|" + "---|" * len(targets)]
+    for budget in sorted({budget for _, _, budget in at}):
+        for method in methods[1:]:
+            entries = []
+            for target in targets:
+                own, first = at[method, target, budget], at[methods[0], target, budget]
+                low, high, by = difference_interval(own, first)
+                paired = "" if by is None else f" ({low:+.3f} to {high:+.3f})"
+                entries.append(f"{fmean(own.values()) - fmean(first.values()):+.3f}{paired}" if own and first else "–")
+            lines.append("| " + " | ".join([str(budget), f"{method} − {methods[0]}", *entries]) + " |")
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.4f}"
+
+
 def _correlations(cells: list[Cell]) -> list[str]:
-    """Of all choices, of the random draws alone, and of the methods alone; the first seed of each."""
-    chosen = [cell for cell in cells if cell.distances and (cell.method == "random" or cell.seed == 0)]
-    targets = list(dict.fromkeys(cell.target for cell in chosen))
-    lines = ["| features | distance | of | " + " | ".join(targets) + " |", "|---|---|---|" + "---:|" * len(targets)]
-    features = list(dict.fromkeys(name for cell in chosen for name in cell.distances))
-    for name in features:
-        for distance in ("query_to_subset", "wasserstein", "mmd"):
-            for of, wanted in (("all", (True, False)), ("random draws", (True,)), ("methods", (False,))):
-                rhos = []
-                for target in targets:
-                    own = [c for c in chosen if c.target == target and (c.method == "random") in wanted]
-                    pairs: list[Any] = [
-                        (c.distances[name][distance], c.metrics["loss"]) for c in own if name in c.distances
-                    ]
-                    rhos.append(f"{spearmanr(*zip(*pairs, strict=True)).statistic:+.2f}" if len(pairs) > 3 else "–")
-                row = [name, distance.replace("_", " "), of, *rhos]
-                lines.append("| " + " | ".join(row) + " |")
+    """Of all choices, of the random draws alone, and of the methods alone; a method's loss is its mean over seeds."""
+    budgets = sorted({cell.budget for cell in cells if cell.budget is not None})
+    targets = list(dict.fromkeys(cell.target for cell in cells))
+    heading = "| budget | features | distance | of | " + " | ".join(targets) + " |"
+    lines = [heading, "|---:|---|---|---|" + "---:|" * len(targets)]
+    for budget in budgets:
+        chosen = [cell for cell in cells if cell.budget == budget]
+        for features in dict.fromkeys(name for cell in chosen for name in cell.distances):
+            for distance in ("query_to_subset", "wasserstein", "mmd"):
+                for of in ("all", "random draws", "methods"):
+                    own = [c for c in chosen if of == "all" or (c.method == "random") == (of == "random draws")]
+                    rho = {
+                        row.target: row.rho
+                        for row in distance_correlation(own, "loss", distance) if row.features == features
+                    }  # fmt: skip
+                    shown = ["–" if rho.get(target) is None else f"{rho[target]:+.2f}" for target in targets]
+                    lines.append(
+                        "| " + " | ".join([str(budget), features, distance.replace("_", " "), of, *shown]) + " |"
+                    )
     return lines
 
 

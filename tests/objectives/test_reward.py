@@ -217,7 +217,7 @@ def test_neither_a_crash_nor_another_reward_samples_again(
         return own(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr(sampling, "_draw", draw)
-    monkeypatch.setitem(sampling._ROWS, "cpu", 3)  # a prompt a group
+    monkeypatch.setitem(sampling.ROWS, "cpu", 3)  # a prompt a group
     items = build(renderer, tmp_path).prepare(RECORDS).items
     with pytest.raises(KeyboardInterrupt):
         build(renderer, tmp_path).rows(items, policy)
