@@ -91,10 +91,12 @@ def test_the_fingerprint_of_a_judge_is_what_decides_its_verdicts(tmp_path: Path)
     judge = {"url": "http://localhost", "max_calls": 10, "prompt": str(prompt)}
     mark = reward_fingerprint("judge:m", judge=judge)
     assert mark == reward_fingerprint("judge:m", judge={**judge, "max_calls": 99})
-    assert mark != reward_fingerprint("judge:m", judge={**judge, "url": None})
+    assert mark == reward_fingerprint("judge:m", judge={**judge, "url": None})  # the same model on another server
+    assert mark != reward_fingerprint("judge:m", judge={**judge, "temperature": 1})
+    assert mark != reward_fingerprint("judge:n", judge=judge)
     prompt.write_text("Grade it kindly: {answer}")
     assert mark != reward_fingerprint("judge:m", judge=judge)
-    assert reward_fingerprint("judge:m", judge={"url": None, "prompt": None}) == {"reward": "judge:m"}
+    assert reward_fingerprint("judge:m", judge={"url": None, "prompt": None}) == reward_fingerprint("judge:m")
 
 
 def test_each_line_of_the_table_says_what_it_is() -> None:

@@ -85,15 +85,17 @@ def set_aside_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quar
     """
     if len(store) == len(pool):
         return
-    kept = set(store.ids)
+    stored = store.rows().iter_ids()  # in the pool's order, and never all at once
+    waiting = next(stored, None)
     for row, example_id in enumerate(pool.ids()):
-        if example_id in kept:
+        if example_id == waiting:
+            waiting = next(stored, None)
             continue
         refused = prepares.prepare([pool[row]]).refused
         file, line = pool.location(row)
         for example, reason in refused:
             quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
-    if not kept:
+    if not len(store):
         raise DataError(
             f"no record of {', '.join(file.name for file in pool.files)} can be used: {quarantine.summary()}"
         )

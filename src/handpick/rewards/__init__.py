@@ -146,16 +146,10 @@ def reward_fingerprint(spec: str, *, judge: Mapping[str, Any] | None = None) -> 
 
         return {"reward": name, "model": model_fingerprint(argument)}
     if name == "judge":
-        return {"reward": spec, **_judge_fingerprint(judge or {})}
+        from handpick.judge.settings import JudgeSettings
+
+        return {"reward": name, **JudgeSettings.checked({**(judge or {}), "model": argument}).fingerprint()}
     return {"reward": spec}
-
-
-def _judge_fingerprint(judge: Mapping[str, Any]) -> Fingerprint:
-    """The settings that decide a verdict; not the caps, nor how and how often the server is asked."""
-    deciding = ("url", "temperature", "seed", "max_answer_tokens")
-    decides = {name: judge[name] for name in deciding if judge.get(name) is not None}
-    prompt = judge.get("prompt")
-    return decides if prompt is None else {**decides, "prompt": file_digest(prompt)}
 
 
 def user_reward_fingerprint(reward: UserReward) -> Fingerprint:
