@@ -6,12 +6,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from handpick.report.overlaps import jaccard, overlaps
+from handpick.report.page import half, middle
 from handpick.report.study import write_study_report
 from handpick.selection import Selection
 from handpick.study.cells import Cell, Results
@@ -264,3 +266,21 @@ def test_json_settings_of_any_shape(tmp_path: Path, page: Read) -> None:
     settings = {"a": {"b": [{"c": 1}], "d": None, "e": {}}, "f": False}
     found = page(write_study_report(Results(name="s", settings=json.loads(json.dumps(settings)), cells=[]), tmp_path))
     assert [each.strip() for each in found.all("dt") if "·" in each] == ["a · b"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "shown"),
+    [
+        (4.7871, 4.7341, 4.8401, ("4.787", "± 0.053", "+4.787")),
+        (0.00026, 0.00017, 0.00035, ("0.000260", "± 0.000090", "+0.000260")),
+        (-5.5352, -5.674, -5.396, ("−5.54", "± 0.14", "−5.54")),
+        (1234.5, 1000.0, 1469.0, ("1,234", "± 234", "+1,234")),
+        (0.5967, None, None, ("0.5967", "", "+0.5967")),
+        (1.0, 1.0, 1.0, ("1.000", "", "+1.000")),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_interval_leaves(
+    mean: float, low: float | None, high: float | None, shown: tuple[str, str, str]
+) -> None:
+    row = SimpleNamespace(mean=mean, low=low, high=high)
+    assert (middle(row), half(row), middle(row, sign=True)) == shown

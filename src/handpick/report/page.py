@@ -7,6 +7,7 @@ own policy (Content-Security-Policy) allows no request, and no script but the on
 import base64
 import hashlib
 import json
+import math
 import re
 from importlib.resources import files
 from typing import Any
@@ -31,6 +32,7 @@ def page(template: str, **values: Any) -> bytes:
         "bytes": in_bytes,
         "duration": duration,
         "half": half,
+        "middle": middle,
     }
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -77,9 +79,24 @@ def signed(value: float | None) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
+def middle(row: Any, sign: bool = False) -> str:
+    """The mean of a row, to the decimals that its interval has two digits at; four digits where there is none."""
+    decimals = _decimals(row)
+    if decimals is None:
+        return signed(row.mean) if sign else number(row.mean)
+    return f"{row.mean:{'+' if sign else ''},.{decimals}f}".replace("-", "−")
+
+
 def half(row: Any) -> str:
-    """± half of an interval that is as wide to either side; nothing where there is none."""
-    return "" if row.low is None or row.high is None else f"± {number((row.high - row.low) / 2, 3)}"
+    """± half of an interval that is as wide to either side, to two digits; nothing where there is none."""
+    decimals = _decimals(row)
+    return "" if decimals is None else f"± {(row.high - row.low) / 2:,.{decimals}f}"
+
+
+def _decimals(row: Any) -> int | None:
+    if row.low is None or row.high is None or row.high <= row.low:
+        return None
+    return max(0, 1 - math.floor(math.log10((row.high - row.low) / 2)))
 
 
 def duration(seconds: float) -> str:
