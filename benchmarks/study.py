@@ -2,15 +2,18 @@
 
     python benchmarks/study.py                    # zero-shot, random × 10, six methods, six targets, budget 100
     handpick report runs/study                    # its page, plots and tables
+    python benchmarks/study.py --cut 2000 --methods less-rr bm25 --seeds 1 --draws 5 --name study_of_a_cut
 
 Writes RUNS/study.yaml and does what `handpick study RUNS/study.yaml` does; a run that is stopped goes on. The features
 of 34,000 candidates are hours on two CPU cores: with --features, those that benchmarks/presets.py made are taken. The
 data is found through HANDPICK_DATA. The tables are written to benchmarks/results/study.md, the cells to study.json;
+`--cut N` asks whether 100 of N candidates do as well as all N of them.
 `--tables results.json ...` makes them of studies that were run before, whatever of them is done.
 """
 
 import argparse
 import json
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +48,10 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="the --runs of benchmarks/presets.py")
     parser.add_argument("--budgets", type=int, nargs="+", default=[100])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--cut", type=int, help="choose from so many of the candidates, and train on all of them too")
+    parser.add_argument("--name", default="study", help="of the files in --out")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--tables", type=Path, nargs="+", help="results.json of one study or several, to make the tables of"
@@ -52,7 +59,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     if given.tables is not None:
-        write([cell for path in given.tables for cell in Results.open(path).cells], given.out)
+        write([cell for path in given.tables for cell in Results.open(path).cells], given.out / given.name)
         return
     given.runs.mkdir(parents=True, exist_ok=True)
     targets = {}
@@ -61,20 +68,30 @@ def main() -> None:
         test |= {"metrics": ["loss", metric]} if metric else {}
         test |= {"example_field": "example"} if name in REPEATED else {}
         targets[name] = {"query": str(DATA / "targets" / name / "dev.jsonl.gz"), "test": test}
-    stored = {name: place if given.features else None for name, place in METHODS.items()}
+    pool, baselines = unseen(DATA / "pool" / "pool.jsonl.gz", given.runs / "unseen.jsonl"), ["zero-shot", "random"]
+    if given.cut is not None:
+        pool, baselines = cut_of(pool, given.cut), [*baselines, "full"]
+    stored = {name: METHODS[name] if given.features else None for name in given.methods}
     methods = {name: {"store": str(given.features / place)} if place else {} for name, place in stored.items()}
     content = {
-        "name": "unseen third", "out": str(given.runs), "max_length": 512,
-        "pool": str(unseen(DATA / "pool" / "pool.jsonl.gz", given.runs / "unseen.jsonl")),
+        "name": "unseen third", "out": str(given.runs), "max_length": 512, "pool": str(pool),
         "models": {"shipped": str(embedded.model_path())}, "targets": targets, "tests": {"limit": 300},
-        "methods": methods, "budgets": given.budgets, "seeds": given.seeds, "draws": 10,
-        "baselines": ["zero-shot", "random"], "recipe": "small", "workers": given.workers,
+        "methods": methods, "budgets": given.budgets, "seeds": given.seeds, "draws": given.draws,
+        "baselines": baselines, "recipe": "small", "workers": given.workers,
     }  # fmt: skip
     path = given.runs / "study.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     results = run_study(StudySettings.from_yaml(path))
     show_results(results)
-    write(results.cells, given.out)
+    write(results.cells, given.out / given.name)
+
+
+def cut_of(pool: Path, n: int) -> Path:
+    """A random part of the candidates, in their order."""
+    lines = pool.read_bytes().splitlines(keepends=True)
+    cut = pool.with_name(f"unseen-{n}.jsonl")
+    cut.write_bytes(b"".join(lines[row] for row in sorted(random.Random(0).sample(range(len(lines)), n))))
+    return cut
 
 
 def write(asked: Sequence[Cell], out: Path) -> None:
@@ -82,13 +99,13 @@ def write(asked: Sequence[Cell], out: Path) -> None:
     of_place = {(each.method, each.target, each.budget, each.seed): each for each in asked}
     cells = [cell for cell in of_place.values() if cell.status == "done"]
     kept = [cell.model_dump(mode="json", exclude={"steps", "reason", "status", "model"}) for cell in cells]
-    (out / "study.json").write_text("\n".join(["[", ",\n".join(map(json.dumps, kept)), "]", ""]), encoding="utf-8")
+    out.with_suffix(".json").write_text("\n".join(["[", ",\n".join(map(json.dumps, kept)), "]", ""]), encoding="utf-8")
     lines = [f"Made by `python benchmarks/study.py`: {len(cells)} of {len(of_place)} cells are done.", ""]
     for metric in ("loss", "choice", "exact-match"):
         lines += [f"## {metric}", "", *_means([cell for cell in cells if metric in cell.metrics], metric), ""]
     lines += ["## Loss of the methods, beside each other", "", *_pairs(cells), ""]
     lines += ["## Spearman's rho of distance and loss", "", *_correlations(cells)]
-    (out / "study.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
