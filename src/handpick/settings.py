@@ -205,7 +205,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         if none := [name for name, weight in self.target_weight.items() if weight == 0]:
             raise SettingsError(f"the target_weight of {none[0]!r} is 0: give a positive number")
         alone = REPRESENTATIONS[self.used_representation].gives == "scores" or self.used_representation == "gist"
-        if len(self.target) > 1 and self.split != "shared" and alone:
+        if self.splits_budget and alone:
             raise SettingsError(
                 f"{self.used_representation} takes all queries together: use --split shared, or a run for each target"
             )
@@ -216,6 +216,11 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
     def used_representation(self) -> RepresentationName:
         """The method's own, unless another was asked for."""
         return self.representation or find_method(self.method).representation
+
+    @property
+    def splits_budget(self) -> bool:
+        """Whether there are several targets, each with a budget of its own."""
+        return len(self.target) > 1 and self.split != "shared"
 
     @property
     def used_algorithm(self) -> str:

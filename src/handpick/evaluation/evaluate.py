@@ -283,19 +283,20 @@ def _pass_at(
 
 def _graded(scores: Scores, metric: str, judge: Any, task: Task, rows: Sequence[int], texts: Sequence[str]) -> None:
     """A judge looks at all at once, and has its own bar; a record that it gives no grade is left out."""
-    grades = judge.grades(_prompts(task, rows), texts, [task.records[row] for row in rows])
+    grades = judge.grades(prompts_in_json(task, rows), texts, [task.records[row] for row in rows])
     for row, grade in zip(rows, grades, strict=True):
         if grade is None:
             scores.refused[row] = f"{metric} gave no grade"
     scores.values[metric] = {row: grade for row, grade in zip(rows, grades, strict=True) if grade is not None}
 
 
-def _prompts(task: Task, rows: Sequence[int]) -> list[list[dict[str, str]]]:
+def prompts_in_json(task: Task, rows: Sequence[int]) -> list[list[dict[str, str]]]:
+    """What stands before the answer in each row, as judges and rewards take it."""
     return [[message.to_json() for message in prompt_of(task.examples[row])] for row in rows]
 
 
 def _scored(reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str], quiet: bool) -> list[float]:
-    prompts = _prompts(task, rows)
+    prompts = prompts_in_json(task, rows)
     ids = [task.examples[row].id for row in rows]
     records = [task.records[row] for row in rows]
     found: list[float] = []

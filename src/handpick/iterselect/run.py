@@ -32,11 +32,12 @@ from handpick.iterselect.score import Floats, Scored
 from handpick.iterselect.settings import IterSelectSettings
 from handpick.methods import ITERSELECT
 from handpick.model import device
-from handpick.pipeline.compared import Data, representation_of, rows_of, set_aside
+from handpick.pipeline.compared import Data, representation_of, set_aside
 from handpick.pipeline.made_with import pool_store_path, resume_from_store
 from handpick.pipeline.ready import open_data
 from handpick.pipeline.rows import RowStores
 from handpick.progress import progress, say, timed
+from handpick.represent.fill import rows_of
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore

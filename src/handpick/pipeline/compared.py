@@ -28,7 +28,7 @@ from handpick.pipeline.made_with import pool_store_path
 from handpick.pipeline.objective import Own
 from handpick.pipeline.rows import NO_RESPONSE, RowStores
 from handpick.progress import say
-from handpick.represent.fill import Prepares, set_aside_unusable
+from handpick.represent.fill import Prepares, rows_of, set_aside_unusable
 from handpick.represent.gradient import tokens_a_batch
 from handpick.represent.protocol import Representation
 from handpick.represent.whitening import kept_second_moment, whitened
@@ -306,7 +306,7 @@ class Comparison:
             return similarity
         if fits_in_memory(similarity.shape):
             return Matrix(written(similarity, None))
-        several = len(self.settings.target) > 1 and self.settings.split != "shared"
+        several = self.settings.splits_budget
         if find(self.settings.used_algorithm).whole or several:
             why = "several targets read" if several else f"{self.settings.used_algorithm} reads"
             path = self.settings.folder / "similarity.npy"
@@ -413,21 +413,6 @@ class _Texts:
             for example in self._pool.examples(start, start + _READ):
                 if has_response(example.messages):
                     yield contents(example.messages)
-
-
-def rows_of(store: FeatureStore, pool: Pool) -> NDArray[np.int64]:
-    """The pool's row of every row of its store, in which some may be missing, the others in order."""
-    rows_N = np.arange(len(pool))
-    if len(store) == len(pool):
-        return rows_N
-    stored = store.rows().iter_ids()
-    waiting = next(stored, None)
-    kept_N = np.zeros(len(pool), dtype=np.bool_)
-    for row, example_id in enumerate(pool.ids()):
-        if example_id == waiting:
-            kept_N[row] = True
-            waiting = next(stored, None)
-    return rows_N[kept_N]
 
 
 def set_aside(store: FeatureStore, data: Data, prepares: Prepares) -> None:

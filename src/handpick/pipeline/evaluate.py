@@ -13,9 +13,9 @@ from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import answers, likeliest, prompts_of
-from handpick.evaluation.evaluate import Evaluation, evaluate
+from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
 from handpick.evaluation.harness import harness_results
-from handpick.evaluation.task import Task, TaskSettings, open_task, prompt_of
+from handpick.evaluation.task import Task, TaskSettings, open_task
 from handpick.evaluation.versus import Match, by_rule, match
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
@@ -196,9 +196,9 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
     said = {side: dict(zip(asked[side], texts[side], strict=True)) for side in "ab"}
     verdicts = decide(task, both, [said["a"][row] for row in both], [said["b"][row] for row in both])
     lines = [
-        {"id": task.examples[row].id, "prompt": _prompt(task, row), "a": said["a"][row], "b": said["b"][row],
+        {"id": task.examples[row].id, "prompt": prompt, "a": said["a"][row], "b": said["b"][row],
          "first": verdict.first, "second": verdict.second, "outcome": verdict.outcome}
-        for row, verdict in zip(both, verdicts, strict=True)
+        for row, prompt, verdict in zip(both, prompts_in_json(task, both), verdicts, strict=True)
     ]  # fmt: skip
     write_whole(folder / "verdicts.jsonl", "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
     found = match(verdicts, [task.example_R[row] for row in both])
@@ -241,7 +241,7 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
 
         def rule(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
             records, ids = [task.records[row] for row in rows], [task.examples[row].id for row in rows]
-            return by_rule(reward, [_prompt(task, row) for row in rows], a, b, records, ids)
+            return by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
 
         return rule
     asked = find_judge(judge, settings.judge, folder / "verdicts", dtype=settings.dtype)
@@ -249,13 +249,9 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
 
     def ask(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
         references = [reference_answers(task.records[row])[0] for row in rows] if wants_reference else None
-        return compare(asked, [_prompt(task, row) for row in rows], a, b, references=references)
+        return compare(asked, prompts_in_json(task, rows), a, b, references=references)
 
     return ask
-
-
-def _prompt(task: Task, row: int) -> list[dict[str, str]]:
-    return [turn.to_json() for turn in prompt_of(task.examples[row])]
 
 
 def _open(settings: EvaluateSettings, model: str) -> Opened:

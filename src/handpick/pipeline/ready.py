@@ -51,7 +51,8 @@ def make_ready(settings: Settings, own: Own | None, passing: Collection[str] = (
     comparison = Comparison(settings, renderer, pool, query, own)
     (settings.folder / OVERLAP_FILE).unlink(missing_ok=True)  # of an earlier run
     left_out = _overlapping(settings, pool.pool) if settings.exclude_overlap else set()
-    left_out |= {row for row, example_id in enumerate(pool.pool.ids()) if example_id in passing} if passing else set()
+    if passing:
+        left_out |= {row for row, example_id in enumerate(pool.pool.ids()) if example_id in passing}
     check_constraints(settings, pool.pool, left_out)
     if settings.unread:
         say(f"{settings.used_representation} does not look at {', '.join(settings.unread)}")

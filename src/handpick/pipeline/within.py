@@ -90,7 +90,7 @@ def _walk(
 
 def _own_budgets(settings: Settings, compared: Compared, query: Pool) -> dict[str, list[int]]:
     """The similarity's rows of every target that has a budget of its own."""
-    if len(settings.target) < 2 or settings.split == "shared":
+    if not settings.splits_budget:
         return {}
     target_of = dict(zip(query.ids(), target_labels(settings, query), strict=True))
     rows: dict[str, list[int]] = {target: [] for target in settings.target}

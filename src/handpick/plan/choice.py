@@ -42,10 +42,9 @@ def choice_stages(opened: Opened, n: int, dim: int, n_checkpoints: int) -> list[
         note += "; looking for overlaps is not estimated"
     chosen = _chosen(opened, n)
     held, disk = resident_bytes(), round(chosen * _mean_raw(opened))
-    several = len(settings.target) > 1 and settings.split != "shared"
     if fits_in_memory((n_queries, n)):
         held += 4 * n_queries * n
-    elif algorithm.whole or several or settings.used_representation == "bm25":  # else it is streamed
+    elif algorithm.whole or settings.splits_budget or settings.used_representation == "bm25":  # else it is streamed
         disk += 4 * n_queries * n
     found.append(Stage("similarity and choice", chosen, None, flops or None, disk, held, Amount.exactly(seconds), note))
     return found

@@ -85,12 +85,7 @@ def set_aside_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quar
     """
     if len(store) == len(pool):
         return
-    stored = store.rows().iter_ids()  # in the pool's order, and never all at once
-    waiting = next(stored, None)
-    for row, example_id in enumerate(pool.ids()):
-        if example_id == waiting:
-            waiting = next(stored, None)
-            continue
+    for row in np.setdiff1d(np.arange(len(pool)), rows_of(store, pool)).tolist():
         refused = prepares.prepare([pool[row]]).refused
         file, line = pool.location(row)
         for example, reason in refused:
@@ -99,3 +94,18 @@ def set_aside_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quar
         raise DataError(
             f"no record of {', '.join(file.name for file in pool.files)} can be used: {quarantine.summary()}"
         )
+
+
+def rows_of(store: FeatureStore, pool: Pool) -> NDArray[np.int64]:
+    """The pool's row of every row of its store, in which some may be missing, the others in order."""
+    rows_N = np.arange(len(pool))
+    if len(store) == len(pool):
+        return rows_N
+    stored = store.rows().iter_ids()
+    waiting = next(stored, None)
+    kept_N = np.zeros(len(pool), dtype=np.bool_)
+    for row, example_id in enumerate(pool.ids()):
+        if example_id == waiting:
+            kept_N[row] = True
+            waiting = next(stored, None)
+    return rows_N[kept_N]
