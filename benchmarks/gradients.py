@@ -226,7 +226,7 @@ def run_worker(text: str) -> None:
 
 def run_line(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """One line in a process of its own."""
-    from handpick.cli.memory import KEEP_FREED
+    from handpick.allocator import KEEP_FREED
 
     task = {
         "name": line.key, "call": line.call, "folder": str(folder), "scratch": str(folder / "scratch"),

@@ -23,7 +23,7 @@ from peers.inputs import draw_sequences
 from torch import nn
 
 from handpick import embedded
-from handpick.cli.memory import keep_freed_memory
+from handpick.allocator import keep_freed_memory
 from handpick.gradients.adam import AdamMoments, AdamPreconditioner
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint

@@ -22,7 +22,7 @@ from peers.inputs import draw_sequences, prepare
 from peers.ours import PROJECTED, _captures_nothing, _ProjectsNothing, mean_weights
 
 import handpick.gradients.engine
-from handpick.cli.memory import keep_freed_memory
+from handpick.allocator import keep_freed_memory
 from handpick.data.batching import Batch, collate, token_batches
 from handpick.gradients.adam import AdamPreconditioner
 from handpick.gradients.engine import GradientEngine

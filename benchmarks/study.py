@@ -147,7 +147,8 @@ def _pairs(cells: list[Cell]) -> list[str]:
                 low, high, by = difference_interval(own, first)
                 paired = "" if by is None else f" ({low:+.3f} to {high:+.3f})"
                 entries.append(f"{fmean(own.values()) - fmean(first.values()):+.3f}{paired}" if own and first else "–")
-            lines.append("| " + " | ".join([str(budget), f"{method} − {methods[0]}", *entries]) + " |")
+            if set(entries) != {"–"}:
+                lines.append("| " + " | ".join([str(budget), f"{method} − {methods[0]}", *entries]) + " |")
     return lines
 
 
@@ -172,9 +173,10 @@ def _correlations(cells: list[Cell]) -> list[str]:
                         for row in distance_correlation(own, "loss", distance) if row.features == features
                     }  # fmt: skip
                     shown = ["–" if rho.get(target) is None else f"{rho[target]:+.2f}" for target in targets]
-                    lines.append(
-                        "| " + " | ".join([str(budget), features, distance.replace("_", " "), of, *shown]) + " |"
-                    )
+                    if set(shown) != {"–"}:
+                        lines.append(
+                            "| " + " | ".join([str(budget), features, distance.replace("_", " "), of, *shown]) + " |"
+                        )
     return lines
 
 

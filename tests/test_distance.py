@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handpick import distance
-from handpick.distance import Distances, distances
+from handpick.distance import Distances, Products, distances
 from handpick.errors import SettingsError, SimilarityError
 
 pytest.importorskip("ot")
@@ -132,6 +132,24 @@ def test_how_matrices_are_read_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     whole = numbers(measure(queries, subset))
     monkeypatch.setattr(distance, "_BLOCK", 100)  # two rows of the subset's own, for one
     assert numbers(measure(queries, subset)) == pytest.approx(whole)
+
+
+def test_products_are_the_matrix_and_are_read_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, subset = (unit_rows(n, seed=n).astype(np.float32) for n in (7, 40))
+    cross = queries @ subset.T
+    whole = distances(cross, queries @ queries.T, subset @ subset.T)
+    assert distances(cross, Products(queries), Products(subset)) == whole  # to the bit, where it is read in one go
+    own, asked = Products.__getitem__, []
+
+    def rows(self: Products, some: slice, /) -> NDArray[np.float32]:
+        asked.append((self.shape[0], some.stop - some.start))
+        return own(self, some)
+
+    monkeypatch.setattr(Products, "__getitem__", rows)
+    monkeypatch.setattr(distance, "_BLOCK", 80)
+    monkeypatch.setattr(distance, "_BLOCKS", 3)
+    assert numbers(distances(cross, Products(queries), Products(subset))) == pytest.approx(numbers(whole), abs=1e-6)
+    assert asked == [(7, 7), *[(40, 6)] * 6, (40, 4)]
 
 
 def test_float32_similarities_are_good_to_five_in_ten_thousand() -> None:

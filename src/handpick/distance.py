@@ -13,7 +13,7 @@ Shapes: Q queries, B examples of the subset, R rows and C columns of any of the 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ Values = NDArray[np.floating[Any]]
 Array = NDArray[np.float64]
 
 _BLOCK = 1 << 20  # values of a block of rows
+_BLOCKS = 16  # that are asked for at a time: a few rows of a product cost nearly as much as many
 _ROUNDING = 0.01  # how far from cosines similarities may be: bfloat16 features round by 0.004
 
 _EXACT = 40_000_000  # largest Q·B that is solved exactly, in some 2 GB and a minute or two
@@ -55,11 +56,32 @@ class Distances:
     energy: float
 
 
-def distances(similarity_QB: Values, similarity_QQ: Values, similarity_BB: Values) -> Distances:
+class Readable(Protocol):
+    """Similarities that are read some rows at a time: an array, a memory map, or ``Products``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+class Products:
+    """Inner products of rows with each other, (R, R), computed as they are read: R² values need not fit in memory."""
+
+    def __init__(self, rows_RE: NDArray[np.float32]) -> None:
+        self._rows_RE = rows_RE
+        self.shape = (len(rows_RE), len(rows_RE))
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
+        products: NDArray[np.float32] = self._rows_RE[rows] @ self._rows_RE.T
+        return products
+
+
+def distances(similarity_QB: Values, similarity_QQ: Readable, similarity_BB: Readable) -> Distances:
     """Measure a subset against the query set, from similarities of unit rows.
 
-    All three may be memory maps; they are read a block at a time. Only an exact Wasserstein distance takes memory,
-    some 50 bytes a value of ``similarity_QB``.
+    All three may be memory maps, and the last two ``Products``; they are read a block at a time. Only an exact
+    Wasserstein distance takes memory, some 50 bytes a value of ``similarity_QB``.
 
     Float32 similarities are good to 1e-7, so the distance of two examples that are the same reads up to 5e-4.
 
@@ -87,7 +109,7 @@ def distances(similarity_QB: Values, similarity_QQ: Values, similarity_BB: Value
     )
 
 
-def _require_shapes(similarity_QB: Values, similarity_QQ: Values, similarity_BB: Values) -> None:
+def _require_shapes(similarity_QB: Values, similarity_QQ: Readable, similarity_BB: Readable) -> None:
     if similarity_QB.ndim != 2 or 0 in similarity_QB.shape:
         raise SimilarityError(
             f"the similarity of queries and subset has shape {similarity_QB.shape}; give queries × subset, "
@@ -114,7 +136,7 @@ class _Sums:
     diagonal must be 1, and its chord is 0 whatever rounding says.
     """
 
-    def __init__(self, similarity_RC: Values, what: str, own: bool = False) -> None:
+    def __init__(self, similarity_RC: Readable, what: str, own: bool = False) -> None:
         n_rows, n_columns = similarity_RC.shape
         self.largest_R = np.empty(n_rows)
         self.largest_C = np.full(n_columns, -np.inf)
@@ -130,14 +152,17 @@ class _Sums:
             np.maximum(self.largest_C, block.max(axis=0), out=self.largest_C)
             similarity += block.sum()
             chord += chords.sum()
-        self.similarity = similarity / similarity_RC.size
-        self.chord = chord / similarity_RC.size
+        self.similarity = similarity / (n_rows * n_columns)
+        self.chord = chord / (n_rows * n_columns)
 
 
-def _row_blocks(similarity_RC: Values) -> Iterator[tuple[int, Array]]:
-    step = max(1, _BLOCK // similarity_RC.shape[1])
-    for start in range(0, len(similarity_RC), step):
-        yield start, similarity_RC[start : start + step].astype(np.float64)
+def _row_blocks(similarity_RC: Readable) -> Iterator[tuple[int, Array]]:
+    n_rows, n_columns = similarity_RC.shape
+    step = max(1, _BLOCK // n_columns)
+    for first in range(0, n_rows, _BLOCKS * step):
+        several = similarity_RC[first : min(first + _BLOCKS * step, n_rows)]
+        for start in range(0, len(several), step):
+            yield first + start, several[start : start + step].astype(np.float64)
 
 
 def _require_cosines(block: Array, start: int, what: str) -> None:

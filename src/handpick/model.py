@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from handpick.allocator import give_back_freed_memory
 from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.errors import ModelError
@@ -176,6 +177,7 @@ def _without_weights(name: str) -> nn.Module:
 def free_memory() -> None:
     """Give back what a model held."""
     gc.collect()
+    give_back_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -195,16 +197,38 @@ def position_limit(name: str) -> int | None:
 
 
 def model_fingerprint(name: str) -> Fingerprint:
-    """What the base model is: the bytes of a folder's weights, or the commit of a Hub model; never its path."""
+    """What the base model is: the bytes of a folder's weights, or the commit of a Hub model; never its path.
+
+    Raises:
+        ModelError: there is no such model, its weights are not safetensors, or its commit is not known.
+    """
     folder = Path(name)
     if folder.is_dir():
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
             raise ModelError(f"{name} holds no safetensors weights; convert the model's other formats first")
-        return {"config": digest(load_config(name).to_dict() | {"_name_or_path": ""}),
-                "weights": digest([file_digest(path) for path in weights])}  # fmt: skip
-    config = load_config(name)
-    return {"hub": name, "commit": getattr(config, "_commit_hash", None)}
+        # of the path and of the library that reads it here, the model knows nothing
+        config = {k: v for k, v in load_config(name).to_dict().items() if k not in _OF_THE_READER}
+        return {"config": digest(config), "weights": digest([file_digest(path) for path in weights])}
+    return {"hub": name, "commit": hub_commit(name)}
+
+
+_OF_THE_READER = ("_name_or_path", "transformers_version")
+
+
+def hub_commit(name: str) -> str:
+    """The commit of a Hub model that this machine's cache holds, fetched where the Hub has a newer one.
+
+    Raises:
+        ModelError: there is no such model, or its files lie in no snapshot of a commit.
+    """
+    from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
+
+    with _loading(name):
+        commit = extract_commit_hash(cached_file(name, CONFIG_NAME), None)
+    if commit is None:
+        raise ModelError(f"the commit of {name} is not known; download the model into a folder and name the folder")
+    return str(commit)
 
 
 def tokenizer_fingerprint(tokenizer: Any, template: str) -> Fingerprint:

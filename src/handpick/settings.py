@@ -62,11 +62,14 @@ def _named_files(value: Any) -> dict[str, list[str]]:
 
 _GRADIENTS = frozenset({"gradient", "whitened", "gist"})
 _PROJECTED = frozenset({"gradient", "whitened"})
+_WITH_MODEL = frozenset(name for name, kind in REPRESENTATIONS.items() if kind.needs_model)
+_STORED = frozenset(name for name, kind in REPRESENTATIONS.items() if kind.gives == "features")
 _READ_BY: dict[str, frozenset[str]] = {
     "checkpoints": _GRADIENTS, "optimizer": _GRADIENTS, "warmup": _GRADIENTS, "eps_mode": _PROJECTED,
     "projection": _PROJECTED, "projection_dim": _PROJECTED, "projection_nonzeros": _PROJECTED,
     "encoder": frozenset({"embed"}), "gist_dim": frozenset({"gist"}), "dsir_smoothing": frozenset({"dsir"}),
-    "whitening_damping": frozenset({"whitened"}),
+    "whitening_damping": frozenset({"whitened"}), "max_length": _WITH_MODEL, "dtype": _WITH_MODEL,
+    "quantization": _WITH_MODEL, "batch_tokens": _WITH_MODEL, "gradient_checkpointing": _GRADIENTS, "storage": _STORED,
 }  # fmt: skip
 
 Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_shares)]
@@ -94,8 +97,10 @@ class Constraints(BaseModel):
 class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
-    pool: Paths = Field([], description="files to choose from, or a data set on the Hub")
-    query: Paths = Field([], description="the few examples of the target task")
+    pool: Paths = Field(
+        [], description="a file, a folder of files, a data set on the Hub to choose from; may be given several times"
+    )
+    query: Paths = Field([], description="the few examples of the target task; may be given several times")
     target: NamedFiles = Field({}, description="NAME=FILE, several: the queries of several tasks, which share a budget")
     split: Split = Field("equal", description="of the budget: equal, by weight, or shared as if it were one task")
     target_weight: Shares = Field({}, description="NAME=NUMBER: of a task, for --split weight")
@@ -103,7 +108,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
     method: str = Field("less-rr", description="see `handpick methods`")
     algorithm: str | None = Field(None, description="selection algorithm, instead of the method's own")
     budget: str = Field("1000", description="how much to choose: 1000, 5% or '2M tokens'")
-    out: str | None = Field(None, description="folder for everything that is written; default runs/QUERY")
+    out: str | None = Field(None, description="folder for all that is written; default runs/QUERY, or runs/features")
     store: str | None = Field(None, description="start from the features in this folder")
     optimizer: Optimizer | None = Field(None, description="pool side; default: the method's own")
     storage: Storage = Field("float32", description="type of the stored features")
@@ -148,6 +153,13 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         changed = [name for name in ObjectiveSettings.model_fields if name in self._changed()]
         if changed and representation not in _GRADIENTS:
             raise SettingsError(f"{representation} has no objective to look at {changed[0]}: leave it out")
+        if "gamma" in changed and self.preference_loss != "simpo":
+            raise SettingsError(f"gamma is simpo's margin, and the loss is {self.preference_loss}: leave it out")
+        if self.reference is not None and self.preference_loss == "simpo":
+            raise SettingsError("simpo compares with no reference: leave reference out")
+        of_judge = [name for name in changed if "judge" in name]
+        if of_judge and self.reward is not None and not self.reward.startswith("judge:"):
+            raise SettingsError(f"{of_judge[0]} is for --reward judge:MODEL, not for {self.reward}: leave it out")
         if representation == "gist" and self.optimizer == "adam":
             raise SettingsError("gist takes plain gradients: leave optimizer out")
         if representation == "whitened" and self.projection == "none":
@@ -159,9 +171,16 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
 
     @property
     def unread(self) -> list[str]:
-        """What was changed although the representation does not look at it; convenient where several are tried."""
-        changed = self._changed()
-        return [n for n, readers in _READ_BY.items() if n in changed and self.used_representation not in readers]
+        """What was changed although nothing looks at it; convenient where several representations are tried."""
+        idle = {
+            "eps_mode": self.used_optimizer == "sgd", "projection_dim": self.projection == "none",
+            "projection_nonzeros": self.projection != "sparse", "storage": self.score_only,
+        }  # fmt: skip
+        by = self.used_representation
+        unread = [name for name, readers in _READ_BY.items() if by not in readers or idle.get(name)]
+        if Budget.parse(self.budget).kind == "tokens" and "max_length" in unread:
+            unread.remove("max_length")  # the tokens that count are those within it
+        return [name for name in unread if name in self._changed()]
 
     def _changed(self) -> set[str]:
         fields = type(self).model_fields
@@ -216,6 +235,12 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
     def used_representation(self) -> RepresentationName:
         """The method's own, unless another was asked for."""
         return self.representation or find_method(self.method).representation
+
+    @property
+    def used_optimizer(self) -> Optimizer:
+        """Of the pool's side: the method's own, unless another was asked for. GIST takes plain gradients."""
+        own: Optimizer = "sgd" if self.used_representation == "gist" else find_method(self.method).optimizer
+        return self.optimizer or own
 
     @property
     def splits_budget(self) -> bool:
@@ -301,7 +326,8 @@ def complaint(error: ValidationError, where: str, fields: Mapping[str, Iterable[
     if first["type"] == "extra_forbidden":
         known = fields.get(path[0], fields[""]) if len(path) > 1 else fields[""]
         close = get_close_matches(path[-1], list(known), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        there = f" (there are {', '.join(known)})" if len(path) > 1 else ""
+        hint = f" (did you mean {close[0]!r}?)" if close else there
         return f"{before}there is no setting {name!r}{hint}; see `{see}`"
     if first["type"] == "missing":
         return f"{before}{name} is missing"

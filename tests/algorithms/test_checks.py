@@ -64,6 +64,12 @@ def test_subtasks_must_label_every_query() -> None:
         rank(GOOD, 1, "mean-max", subtasks=["a", "b", "c"])
 
 
+@pytest.mark.parametrize("subtasks", [None, ["", ""]])
+def test_subtasks_that_are_to_be_balanced_must_have_names(subtasks: list[str] | None) -> None:
+    with pytest.raises(SettingsError, match="there are no subtasks to balance: give one label a query"):
+        rank(GOOD, 1, "round-robin", subtasks=subtasks, balanced=True)
+
+
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(SettingsError, match="seed is -1"):
         rank(GOOD, 1, "random", seed=-1)

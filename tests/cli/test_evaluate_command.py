@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 import handpick.cli.evaluate  # noqa: F401  (the command)
 from handpick import embedded
 from handpick.cli import app
+from handpick.fingerprint import file_digest
 from tests.conftest import records, write_jsonl
 from tests.judge.server import KEY, KEY_ENV, Server, running, says
 
@@ -146,6 +147,67 @@ def test_what_cannot_be_is_one_sentence(boolq: Path, prompts: Path, tmp_path: Pa
     assert complaint("--model", tmp_path / "no", "--target", boolq).startswith("there is no model folder")
 
 
+def test_what_nothing_would_read_is_refused(boolq: Path, prompts: Path, tmp_path: Path) -> None:
+    start = ("--model", MODEL, "--out", tmp_path)
+    on_a_task = (*start, "--target", boolq)
+    passing = (*on_a_task, "--metric", "pass@1", "--allow-code-execution")
+    assert complaint(*passing, "--temperature", 0.2) == (
+        "--temperature is for drawn answers, and pass@1 draw none: give --metric pass@10, or pass@1 with --samples, or "
+        "leave --temperature out"
+    )
+    assert complaint(*on_a_task, "--temperature", 0.8).startswith("--temperature is for drawn answers, and loss draw")
+    assert complaint(*on_a_task, "--choice", "yes", "--choice", "no") == (
+        "--choice is for choice-likelihood: give it as --metric, or leave --choice out"
+    )
+    versus = (*start, "--versus", MODEL, "--prompts", prompts, "--judge", "rouge-l")
+    for flag, value in {"--metric": "loss", "--samples": 3, "--temperature": 0.2, "--choice": "yes"}.items():
+        assert complaint(*versus, flag, value) == (
+            f"{flag} is for the tasks of --target, and there is none: leave {flag} out"
+        )
+    flags = {
+        "--judge-url": "http://localhost:1/v1", "--judge-key-env": "KEY", "--judge-prompt": "p.txt",
+        "--judge-workers": 2, "--judge-temperature": "none", "--max-answer-tokens": 9, "--max-judge-calls": 9,
+        "--max-judge-tokens": 9, "--max-judge-cost": 9, "--judge-price-in": 1, "--judge-price-out": 1,
+    }  # fmt: skip
+    for flag, value in flags.items():
+        assert complaint(*versus, flag, value) == (
+            f"{flag} is for a language model that judges, and rouge-l is a rule: leave {flag} out, or name one "
+            "(--metric judge:MODEL, or --versus with --judge MODEL)"
+        )
+        assert complaint(*on_a_task, flag, value).startswith(
+            f"{flag} is for a language model that judges, and there is none here: leave {flag} out"
+        )
+    local = (*versus[:-1], f"local:{MODEL}")
+    assert complaint(*local, "--judge-workers", 2).startswith("workers is for a judge behind a server, and local:")
+
+
+# --- a judge that grades ---
+
+
+def test_a_judge_is_asked_as_it_was_told_to_be(boolq: Path, server: Server, tmp_path: Path) -> None:
+    """And what decided its grades stands beside them."""
+    server.respond = lambda prompt, before: says('{"score": 10}')
+    strict = tmp_path / "strict.txt"
+    strict.write_text("Be strict. {prompt} {answer} {low} {high}", encoding="utf-8")
+    good(
+        "--model", MODEL, "--target", f"t={boolq}", "--metric", "judge:m", "--judge-url", server.url,
+        "--judge-key-env", KEY_ENV, "--judge-prompt", strict, "--judge-temperature", "none",
+        "--max-answer-tokens", 4096, "--judge-workers", 1, "--max-new-tokens", 4, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert server.most_at_once == 1
+    for asked in server.asked:
+        assert "temperature" not in asked.body
+        assert asked.body["max_tokens"] == 4096
+        assert asked.prompt.startswith("Be strict.")
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())["tasks"]["t"]["task"]["rewards"]
+    assert written == {
+        "judge:m": {
+            "reward": "judge", "model": "m", "temperature": None, "seed": 0, "max_answer_tokens": 4096,
+            "prompt": file_digest(strict),
+        },
+    }  # fmt: skip
+
+
 # --- against another model ---
 
 
@@ -229,7 +291,28 @@ def test_against_another_model_by_a_rule(adapter: Path, prompts: Path, tmp_path:
     assert "1 of 5 prompts are left out; bare: no prompt" in " ".join(shown.stderr.split())
 
 
+def test_a_function_in_a_module_is_a_rule(
+    adapter: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No judge is asked: there is no server, and no key."""
+    (tmp_path / "my_rules").mkdir()
+    (tmp_path / "my_rules" / "__init__.py").touch()
+    (tmp_path / "my_rules" / "lengths.py").write_text(
+        "def longer(prompts, completions, records):\n    return [len(text) for text in completions]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    good(
+        "--model", MODEL, "--versus", adapter, "--prompts", prompts, "--judge", "my_rules.lengths:longer",
+        "--max-new-tokens", 6, "--out", tmp_path / "out",
+    )  # fmt: skip
+    for found in verdicts(tmp_path / "out"):
+        a, b = len(found["a"]), len(found["b"])
+        assert found["outcome"] == ("a" if a > b else "b" if b > a else "tie")
+
+
 def test_help_teaches() -> None:
-    shown = good("--help")
+    shown = " ".join(good("--help").split())
+    assert "--judge gpt-5-mini --judge-temperature none" in shown
     for words in ("--versus", "--lm-eval", "--allow-code-execution", "exact-match:last-number"):
         assert words in shown

@@ -67,6 +67,19 @@ def test_what_cannot_be_is_one_sentence_before_any_work(
     assert not (tmp_path / "out" / "rounds").exists()
 
 
+def test_a_weak_sandbox_is_allowed_by_its_own_flag(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {"bwrap": "no bwrap", "namespaces": "no namespaces", "weak": None}
+    monkeypatch.setattr("handpick.sandbox.find.why_not", reasons.__getitem__)
+    flags = [*given, "--judge", "rule:unit-tests", "--allow-code-execution", "--dry-run"]
+    refused = runner.invoke(app, flags)
+    assert refused.exit_code == 2
+    assert "--allow-weak-sandbox" in refused.output
+    allowed = runner.invoke(app, [*flags, "--allow-weak-sandbox"])
+    assert allowed.exit_code == 0, allowed.output
+    asked = runner.invoke(app, [*given[:-4], "--seed", "3", "--judge", "m", "--allow-weak-sandbox"])
+    assert "allow_weak_sandbox is for a rule, and m is a judge: leave it out" in " ".join(asked.output.split())
+
+
 def test_the_help_teaches() -> None:
     result = runner.invoke(app, ["iterselect", "--help"], env={"COLUMNS": "120"})
     assert result.exit_code == 0

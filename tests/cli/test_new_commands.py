@@ -91,6 +91,10 @@ def test_select_takes_constraints_targets_and_what_algorithms_read() -> None:
     assert [name for name in names.split() if f"--{name} " not in shown] == []
 
 
+def test_select_says_which_field_names_a_subtask() -> None:
+    assert "field `subtask`" in " ".join(handpick("select", "--help").stdout.split())
+
+
 def test_similarity_takes_nothing_of_the_choice() -> None:
     shown = handpick("similarity", "--help").stdout
     assert "--store " in shown

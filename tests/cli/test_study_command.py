@@ -42,6 +42,7 @@ def test_a_study_of_the_shipped_model_from_the_command_line(config: Path) -> Non
     before = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
     assert before.exit_code == 0, before.output
     assert "training: 0 of 4 done" in before.output
+    assert "what is measured of a training that is named once chosen is not listed yet" in before.output
     ran = CliRunner().invoke(app, ["study", str(config)])
     assert ran.exit_code == 0, ran.output
     assert "8 of 8 cells done, 0 failed" in ran.output
@@ -58,6 +59,9 @@ def test_failed_cells_are_counted_and_the_exit_says_so(config: Path) -> None:
     study = yaml.safe_load(config.read_text())
     study |= {"budgets": [400], "baselines": ["random"], "methods": []}
     config.write_text(yaml.safe_dump(study))
+    why = "the budget is 400, and 40 of the pool can be trained on"
+    listed = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
+    assert f"will fail: random, gsm8k, 400, seed 0 and 1 more: {why}" in listed.output
     ran = CliRunner().invoke(app, ["study", str(config)])
     assert ran.exit_code == 1
     assert "0 of 2 cells done, 2 failed" in ran.output

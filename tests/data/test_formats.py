@@ -38,6 +38,37 @@ def test_reads_conversation(record: dict[str, Any], messages: tuple[Message, ...
     assert parse_record(record) == Conversations(messages)
 
 
+BRIEF = Message("system", "Be brief.")
+
+
+@pytest.mark.parametrize("field", ["system", "system_prompt"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"conversations": [hi, hello]},
+        {"messages": [hi, hello]},
+        {"instruction": "Hi", "output": "Hello"},
+        {"prompt": "Hi", "response": "Hello"},
+    ],
+)
+def test_a_system_prompt_in_a_field_of_its_own_is_the_first_turn(record: dict[str, Any], field: str) -> None:
+    assert parse_record(record | {field: "Be brief."}) == Conversations((BRIEF, *ASKED))
+    assert parse_record(record | {field: ""}) == Conversations(ASKED)
+
+
+def test_a_system_prompt_stands_before_both_answers_and_never_twice() -> None:
+    both = parse_record({"prompt": "Hi", "chosen": "Hello", "rejected": "No", "system": "Be brief."})
+    assert both == Conversations((BRIEF, *ASKED), (BRIEF, USER, WORSE))
+    told = {"messages": [{"role": "system", "content": "Be brief."}, hi, hello], "system": "Be long."}
+    assert parse_record(told) == Conversations((BRIEF, *ASKED))
+
+
+def test_what_was_said_before_stands_before_an_instruction() -> None:
+    record = {"instruction": "And now?", "output": "Now.", "history": [["Hi", "Hello"]], "system": "Be brief."}
+    now = (Message("user", "And now?"), Message("assistant", "Now."))
+    assert parse_record(record) == Conversations((BRIEF, *ASKED, *now))
+
+
 @pytest.mark.parametrize(
     "record",
     [
@@ -71,6 +102,9 @@ def test_fields_that_are_null_in_a_table_of_mixed_shapes_do_not_count() -> None:
         ({"instruction": "Hi", "output": None}, "`output` of a record in the Alpaca shape is null"),
         ({"instruction": "Hi", "output": 3}, "`output` is int, not text"),
         ({"instruction": "Hi", "input": 3, "output": "Hello"}, "`input` is int"),
+        ({"instruction": "Hi", "output": "Hello", "history": ["Hi"]}, "`history` is no list of pairs"),
+        ({"instruction": "Hi", "output": "Hello", "history": [["Hi", 3]]}, "`history`, pair 1, is int, not text"),
+        ({"prompt": "Hi", "completion": "Hello", "system": {"a": 1}}, "`system` is dict, not text"),
         ({"messages": []}, "`messages` is no list of turns, or an empty one"),
         ({"messages": "Hi"}, "`messages` is no list of turns"),
         ({"messages": ["Hi"]}, "turn 1 of `messages` is str"),

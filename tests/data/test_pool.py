@@ -89,7 +89,7 @@ def test_real_file_reads_and_writes_back(
 
 def test_example_has_all_a_record_says(tmp_path: Path, open_pool: OpenPool) -> None:
     fields = record(id=7, source="web", category="chat", subtask="greeting", licence="MIT")
-    file = write(tmp_path / "a.jsonl", fields, record(id="b", source=3, category=["x"]))
+    file = write(tmp_path / "a.jsonl", fields, record(id="b", source=3.5, category=["x"]))
     pool = open_pool(str(file))
     messages = (Message("user", "Hi"), Message("assistant", "Hello"))
     raw = json.dumps(fields).encode()
@@ -173,6 +173,14 @@ def test_bad_records_past_the_limit_stop_the_run(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", record(), b"{", b"{")
     with pytest.raises(DataError, match="more bad records than the limit of 1"):
         Pool.open(file, cache=tmp_path, quarantine=Quarantine(tmp_path / "q.jsonl", limit=1))
+
+
+def test_labels_are_texts_or_whole_numbers(tmp_path: Path, open_pool: OpenPool) -> None:
+    labels = ["b", 0, -3, 2**70, None, True, 1.5, ["b"]]
+    file = write(tmp_path / "a.jsonl", *(record(id=i, subtask=label) for i, label in enumerate(labels)))
+    assert open_pool(file).column("subtask") == ["b", "0", "-3", str(2**70), None, None, None, None]
+    numbered = open_pool(write(tmp_path / "b.jsonl", record(source=7, category=2)))
+    assert (numbered.column("source"), numbered.column("category")) == (["7"], ["2"])
 
 
 def test_cache_is_named_by_content_and_reused(

@@ -24,7 +24,7 @@ JSONL = b"\n".join(LINES) + b"\n"
 def read(path: Path, content: bytes | None = None) -> list[RawRecord | BadRecord]:
     if content is not None:
         path.write_bytes(content)
-    source = open_source(path)
+    (source,) = open_source(path)
     assert isinstance(source, FileInput)
     return list(source.records())
 
@@ -88,6 +88,19 @@ def test_json_array_that_is_cut_off_gives_what_is_there(tmp_path: Path) -> None:
     assert cut.reason.startswith("malformed JSON: the array cannot be read past here")
 
 
+def test_json_arrays_behind_each_other_are_read_to_the_end(tmp_path: Path) -> None:
+    records = read(tmp_path / "a.json", b'[\n{"a": 1}\n]\n[\n{"a": 2},\n{"a": 3}\n]\n')
+    assert [(r.fields, r.line) for r in records if isinstance(r, RawRecord)] == [
+        ({"a": 1}, 2), ({"a": 2}, 5), ({"a": 3}, 6),
+    ]  # fmt: skip
+
+
+def test_text_behind_a_json_array_is_set_aside(tmp_path: Path) -> None:
+    _, behind = read(tmp_path / "a.json", b'[\n{"a": 1}\n]\n{"a": 2}\n')
+    assert isinstance(behind, BadRecord)
+    assert (behind.raw, behind.reason) == (b'{"a": 2}\n', "malformed JSON: there is text behind the end of the array")
+
+
 def test_parquet(tmp_path: Path) -> None:
     when = datetime.datetime(2024, 7, 26, 12)
     rows = [record | {"when": when, "tags": ["x", None]} for record in RECORDS]
@@ -114,7 +127,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 
 
 def test_dataset_with_a_selection_of_rows() -> None:
-    source = open_source(datasets.Dataset.from_list(RECORDS).select([2, 0]))
+    (source,) = open_source(datasets.Dataset.from_list(RECORDS).select([2, 0]))
     records = list(source.records())
     assert [json.loads(r.raw) for r in records] == [RECORDS[2], RECORDS[0]]
     assert source.sha256() == DatasetInput(datasets.Dataset.from_list([RECORDS[2], RECORDS[0]])).sha256()
@@ -213,8 +226,19 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         open_source(tmp_path / "nowhere.jsonl")
     with pytest.raises(DataError, match=r"there is no file data/pool\.jsonl"):
         open_source("data/pool.jsonl")
-    with pytest.raises(DataError, match="is a folder; name the files in it"):
+    with pytest.raises(DataError, match=r"the folder .* holds no data file \(\.jsonl"):
         open_source(str(tmp_path))
+    with pytest.raises(DataError, match=r"no file is of the pattern .*\*\.jsonl"):
+        open_source(tmp_path / "*.jsonl")
+
+
+def test_a_folder_or_a_pattern_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.jsonl.gz", "a.jsonl", "c.parquet", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "d.jsonl").mkdir()
+    found = [source.name for source in open_source(str(tmp_path))]
+    assert found == [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl.gz", "c.parquet")]
+    assert [source.name for source in open_source(f"{tmp_path}/*.jsonl*")] == found[:2]
 
 
 def test_hub_name_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +246,8 @@ def test_hub_name_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
         return datasets.Dataset.from_dict({"name": [name], "split": [split]})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    assert next(open_source("org/name").records()).raw == b'{"name":"org/name","split":"train"}'
-    assert next(open_source("org/name:test").records()).raw == b'{"name":"org/name","split":"test"}'
+    assert next(open_source("org/name")[0].records()).raw == b'{"name":"org/name","split":"train"}'
+    assert next(open_source("org/name:test")[0].records()).raw == b'{"name":"org/name","split":"test"}'
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ from handpick.data.render import IGNORED, Renderer
 from handpick.errors import DataError, ModelError, SettingsError
 from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation, evaluate
-from handpick.evaluation.task import Task
+from handpick.evaluation.task import Task, prompt_of
 from handpick.rewards.ifeval import ACCURACIES
+from handpick.sampling.generate import Sampling
 from handpick.sandbox.find import why_not
 from tests.judge.server import KEY, KEY_ENV, running, says
 
@@ -246,6 +247,28 @@ def test_answers_are_generated_once(
     task = task_of(items, "exact-match", max_new_tokens=9)
     evaluate(model, renderer, task, max_length=512, predictions=path, quiet=True)
     assert len(asked) == n + 6  # longer answers are other answers
+
+
+def test_drawn_answers_do_not_depend_on_what_was_run_before(
+    model: nn.Module, renderer: Renderer, task_of: Make, tmp_path: Path
+) -> None:
+    """A limit first and then the whole draws what the whole alone draws, and the other way round.
+
+    Two prompts are answered together: by length (q0, q4), (q1, q5), (q2, q6), (q3), but (q2, q3) among the first four.
+    """
+    prompts = [renderer.prompt(prompt_of(example)) for example in task_of([qa(i) for i in range(7)]).examples]
+    sampling = Sampling(samples=64, temperature=0.8, max_new_tokens=2)
+
+    def drawn(some: list[list[int]], folder: str) -> list[list[str]]:
+        return answers_module.answers(
+            model, renderer, some, sampling, seed=0, folder=tmp_path / folder, identity={"model": "m"}, quiet=True
+        )  # fmt: skip
+
+    alone = drawn(prompts, "alone")
+    few = drawn(prompts[:4], "both")
+    assert few[3] != alone[3]
+    assert drawn(prompts, "both") == alone
+    assert drawn(prompts[:4], "both") == few
 
 
 def test_another_models_answers_are_not_taken(

@@ -12,6 +12,7 @@ from handpick.data.examples import Example, Message
 from handpick.errors import DataError, SettingsError
 from handpick.evaluation.metrics import larger_is_better, result_names
 from handpick.evaluation.task import Task, TaskSettings, open_task, prompt_of
+from handpick.fingerprint import file_digest
 from tests.conftest import write_jsonl
 
 
@@ -78,6 +79,21 @@ def test_the_fingerprint_follows_a_users_file(tmp_path: Path) -> None:
         mine.write_text(f"def f(prompts, completions, records):\n    return [{value} for _ in completions]\n")
         seen.append(opened(path, metrics=f"{mine}:f").fingerprint())
     assert seen[0]["rewards"] != seen[1]["rewards"]
+
+
+def test_the_fingerprint_has_the_judge_as_it_is_asked(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", rows())
+    strict = tmp_path / "strict.txt"
+    strict.write_text("Be strict. {prompt} {answer} {low} {high}", encoding="utf-8")
+    task = opened(path, metrics="judge:m")
+    (plain,), (asked,) = (
+        task.fingerprint(judge)["rewards"].values()  # type: ignore[union-attr]
+        for judge in (None, {"prompt": str(strict), "temperature": None, "url": "http://localhost:1/v1"})
+    )
+    assert (plain["prompt"], plain["temperature"]) == (None, 0)  # type: ignore[index, call-overload]
+    assert (asked["prompt"], asked["temperature"]) == (file_digest(strict), None)  # type: ignore[index, call-overload]
+    assert str(tmp_path) not in json.dumps(asked)
+    assert "localhost" not in json.dumps(asked)
 
 
 def test_a_users_file_may_move(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """One model against another: what counts as a win, and how sure one can be of it."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from handpick.errors import DataError
 from handpick.evaluation import estimate
 from handpick.evaluation.versus import by_rule, match
-from handpick.judge import Verdict
+from handpick.judge import JudgeSettings, Verdict
+from handpick.rewards.judge import JudgeReward
+from tests.judge.server import running, says
 
 sides = st.sampled_from(["a", "b", "tie", None])
 
@@ -56,3 +60,18 @@ def test_a_rule_gives_the_win_to_the_higher_score() -> None:
 
     found = by_rule(length, [[]] * 3, ["aa", "b", "cc"], ["a", "bb", "dd"], [{}] * 3, ["1", "2", "3"])
     assert [verdict.outcome for verdict in found] == ["a", "b", "tie"]
+
+
+def test_an_answer_without_a_grade_neither_wins_nor_loses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge gives the grade that an answer asks for: 9, none, 2 to the one model and 5, 6, 5 to the other."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    answers_a = [json.dumps({"score": 9}), "no idea", json.dumps({"score": 2})]
+    answers_b = [json.dumps({"score": score}) for score in (5, 6, 5)]
+    prompts = [[{"role": "user", "content": f"p{i}"}] for i in range(3)]
+    with running() as server:
+        server.respond = lambda prompt, before: says(prompt.split("[begin answer ")[1].split("\n")[1])
+        settings = JudgeSettings(model="m", url=server.url, key_env="NOT_SET_ANYWHERE", backoff_s=0, retries=0)
+        verdicts = by_rule(JudgeReward(settings, tmp_path), prompts, answers_a, answers_b, [{}] * 3, ["1", "2", "3"])
+    assert [verdict.outcome for verdict in verdicts] == ["a", None, "b"]
+    found = match(verdicts, ["1", "2", "3"])
+    assert (found.wins, found.ties, found.losses, found.missing) == (1, 0, 1, 1)

@@ -284,6 +284,37 @@ def test_worst_case_protect_also_where_no_reward_counts(real: tuple[Renderer, Po
     assert [each.sequence for each in row] == [renderer(RECORDS[0].messages, 200)]
 
 
+def test_answers_that_are_equally_good_are_no_worst_case(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
+    renderer, policy = real
+    good = build(
+        renderer, tmp_path, lambda p, c, r: [1.0] * len(c), variants=["worst_case_protect"], advantage="centered"
+    )
+    assert good.rows(good.prepare(RECORDS[:1]).items, policy) == [[]]
+
+
+def test_a_run_that_is_killed_keeps_the_rewards_it_has(
+    real: tuple[Renderer, Policy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer, policy = real
+    monkeypatch.setattr("handpick.objectives.reward._SCORED_AT_ONCE", 3)  # a prompt's
+
+    class Killed(Counted):
+        def __call__(self, prompts: Any, completions: Any, records: Any) -> list[float]:
+            if len(self.calls) == 6:
+                raise KeyboardInterrupt
+            return super().__call__(prompts, completions, records)
+
+    stopped = build(renderer, tmp_path, Killed())
+    items = stopped.prepare(RECORDS).items
+    with pytest.raises(KeyboardInterrupt):
+        stopped.rows(items, policy)
+    again = Counted()
+    rows = build(renderer, tmp_path, again).rows(items, policy)
+    assert {r["id"] for _, _, r in again.calls} == {each.id for each in items[2:]}
+    whole = build(renderer, tmp_path / "whole").rows(items, policy)
+    assert [[each.weight for each in row] for row in rows] == [[each.weight for each in row] for row in whole]
+
+
 def test_an_answer_ends_where_the_template_ends_a_turn(real: tuple[Renderer, Policy], tmp_path: Path) -> None:
     """Base models of the Qwen family have another end of sequence than their template has of a turn."""
     renderer, _ = real

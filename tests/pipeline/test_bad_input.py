@@ -68,6 +68,31 @@ def test_the_run_stops_past_the_limit_of_bad_records(untrained: Given, pool_file
         handpick.select(**settings, max_quarantined=1, out=str(tmp_path / "one"))
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "pool"),
+        ({"score_only": True}, "scores-*"),
+        ({"method": "gist"}, "gist-*"),
+        ({"method": "rds+"}, "pool-rds+"),
+        ({"method": "longest"}, "pool-length"),
+    ],
+    ids=str,
+)
+def test_records_past_the_limit_stop_the_run_before_their_features(
+    change: Given, name: str, untrained: Given, pool_file: Path, tmp_path: Path, out: str, set_aside: SetAside
+) -> None:
+    """A record that cannot be read counts with those that cannot be used."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{\n" + '{"prompt": "Why?"}\n' * 3 + pool_file.read_text())
+    with pytest.raises(DataError, match=r"more bad records than the limit of 3: 4 records set aside"):
+        handpick.select(**untrained | {"pool": bad} | change, max_quarantined=3, out=out)
+    assert list(set_aside()) == [1, 2, 3, 4]
+    (path,) = Path(out, "features").glob(name)
+    store = handpick.FeatureStore.open(path, allow_incomplete=True)
+    assert len(store.missing(0)) == len(store.shards())
+
+
 @pytest.mark.parametrize("side", ["pool", "query"])
 @pytest.mark.parametrize("content", ["", "\n\n"], ids=["empty", "blank lines"])
 def test_an_empty_file_is_refused(

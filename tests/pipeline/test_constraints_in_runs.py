@@ -301,3 +301,22 @@ def test_balanced_is_refused_where_it_would_do_nothing(change: Given, message: s
     with pytest.raises(SettingsError, match=message):
         handpick.select(**uneven | change | {"balanced": True, "out": out})
     assert not Path(out).exists()
+
+
+@pytest.mark.parametrize("labels", [[None] * 4, ["a"] * 4, [3] * 4])
+def test_balanced_is_refused_where_the_queries_are_of_one_subtask(
+    labels: list[Any], settings: Given, query_records: list[dict[str, Any]], tmp_path: Path, out: str
+) -> None:
+    alike = [r | {"subtask": label} for r, label in zip(query_records[:4], labels, strict=True)]
+    query = write_jsonl(tmp_path / "alike.jsonl", alike)
+    with pytest.raises(SettingsError, match="fewer than two: name each query's in its field `subtask`, or leave"):
+        handpick.select(**settings | {"query": query, "balanced": True, "out": out})
+    assert not Path(out, "features", "pool").exists()
+
+
+def test_subtasks_may_be_numbers(uneven: Given, query_records: list[dict[str, Any]], tmp_path: Path) -> None:
+    numbered = [r | {"subtask": n} for r, n in zip(query_records[:4], [1, 1, 1, 0], strict=True)]
+    query = write_jsonl(tmp_path / "numbered.jsonl", numbered)
+    by_name = handpick.select(**uneven | {"algorithm": "mean-max"})
+    by_number = handpick.select(**uneven | {"algorithm": "mean-max", "query": query})
+    assert (by_number.ids, by_number.scores) == (by_name.ids, by_name.scores)

@@ -20,6 +20,7 @@ from handpick.model import load_tokenizer
 from handpick.pipeline import compared, run_represent, run_select, run_similarity
 from handpick.pipeline.compared import representation_of
 from handpick.represent import whitening
+from handpick.represent.gist import Subspace, query_subspace
 from handpick.represent.gradient import GradientEncoder
 from handpick.settings import checked
 from tests.conftest import write_jsonl
@@ -261,6 +262,53 @@ def test_a_killed_gist_run_goes_on(plain: Given, out: str, monkeypatch: pytest.M
     again = handpick.select(**settings | {"out": out})
     assert (again.ids, again.scores) == (whole.ids, whole.scores)
     assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
+
+
+def turned(*args: Any) -> Subspace:
+    """A subspace as another machine may find it: singular vectors have no sign."""
+    query_QK, basis_DK = query_subspace(*args)
+    return Subspace(-query_QK, -basis_DK)
+
+
+def test_what_goes_on_with_gist_keeps_the_basis(
+    plain: Given, more_file: Path, out: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A run that was killed before its queries' features were there, and a pool that has grown."""
+    settings = plain | {"method": "gist", "out": out}
+    grown = settings | {"pool": [plain["pool"], more_file], "budget": "100%"}
+    want = [handpick.select(**given | {"out": f"{out}-want"}) for given in (settings, grown)]
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handpick.FeatureStore, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            handpick.select(**settings)
+    monkeypatch.setattr("handpick.pipeline.gist.query_subspace", turned)
+    found = [handpick.select(**given) for given in (settings, grown)]
+    assert [each.ids for each in found] == [each.ids for each in want]
+    assert [each.scores for each in found] == [each.scores for each in want]
+    for name in ("gist-*", "query-gist-*"):
+        (there,), (wanted,) = Path(out, "features").glob(name), Path(f"{out}-want", "features").glob(name)
+        shards = sorted(path.relative_to(there) for path in there.rglob("*.safetensors"))
+        assert [(there / path).read_bytes() for path in shards] == [(wanted / path).read_bytes() for path in shards]
+    request.getfixturevalue("no_model")
+    assert handpick.select(**grown).ids == want[1].ids  # all of it is there
+
+
+def test_gist_rows_of_two_bases_do_not_stand_in_one_store(
+    plain: Given, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = plain | {"method": "gist", "out": out}
+    handpick.select(**settings)
+    with pytest.raises(FingerprintMismatch, match=r"the queries' subspace in .* build\.max_length is 2048 there"):
+        handpick.select(**settings, max_length=100)
+    (kept,) = Path(out, "features").glob("subspace-*")
+    shutil.rmtree(kept)
+    monkeypatch.setattr("handpick.pipeline.gist.query_subspace", turned)
+    with pytest.raises(FingerprintMismatch, match=r"query-gist-\S+ does not match: space\.projection\.basis is "):
+        handpick.select(**settings)
 
 
 def test_a_query_without_a_gradient_is_left_out_of_gist(

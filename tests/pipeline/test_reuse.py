@@ -82,6 +82,15 @@ def test_a_warmup_of_other_settings_is_refused_where_there_are_no_features_yet(
         handpick.select(**given, max_length=100, out=str(out))
 
 
+def test_a_warmup_with_another_chat_template_is_refused_where_there_are_no_features_yet(
+    finished: Finished, given: Given, other_template: str, tmp_path: Path, no_model: None
+) -> None:
+    out = finished.copy_to(tmp_path / "interrupted")
+    (out / "features" / "pool" / "manifest.json").unlink()
+    with pytest.raises(FingerprintMismatch, match=r"the warmup in .* template is \S+ there and \S+ here"):
+        handpick.select(**given | {"model": other_template}, out=str(out))
+
+
 def test_features_without_a_warmup_are_not_mixed_with_one(
     finished_untrained: Finished, untrained: Given, no_model: None
 ) -> None:
@@ -167,6 +176,39 @@ def test_stores_that_were_merged_give_the_selection_of_the_whole_pool(
     )
     whole = handpick.select(**untrained | {"pool": [pool_file, more_file]}, out=str(tmp_path / "whole"))
     assert (chosen.ids, chosen.scores) == (whole.ids, whole.scores)
+
+
+@pytest.mark.parametrize(("method", "name"), [("gradient-rr", "pool"), ("longest", "pool-length")])
+def test_a_store_that_grows_goes_on_after_a_kill_and_remembers_its_new_file(
+    method: str, name: str, untrained: Given, pool_file: Path, more_file: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    both = [pool_file, more_file]
+    handpick.select(**untrained | {"method": method, "out": str(tmp_path / "made")})
+    store = tmp_path / "made" / "features" / name
+    given = {"query": untrained["query"], "store": str(store), "method": method, "budget": "100%"}
+    own = handpick.FeatureStore.write_shard
+
+    def killed(self: handpick.FeatureStore, checkpoint: int, shard: Any, *args: Any) -> None:
+        if (shard.file, shard.number) == (1, 1):
+            raise KeyboardInterrupt
+        own(self, checkpoint, shard, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handpick.FeatureStore, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            handpick.select(**given, pool=both, out=str(tmp_path / "grown"))
+    written = files(store, "shards/**/*")
+    assert len(handpick.FeatureStore.open(store, allow_incomplete=True).missing(0)) == 1
+
+    grown = handpick.select(**given, pool=both, out=str(tmp_path / "grown"))
+    assert {path: each for path, each in files(store, "shards/**/*").items() if path in written} == written
+    whole = handpick.select(**untrained | {"method": method, "pool": both, "budget": "100%"}, out=str(tmp_path / "one"))
+    assert len(grown) == 60
+    assert (grown.ids, grown.scores) == (whole.ids, whole.scores)
+    made_with = (store / "represent.yaml").stat().st_mtime_ns
+    assert handpick.select(**given, out=str(tmp_path / "unnamed")).ids == whole.ids
+    assert (store / "represent.yaml").stat().st_mtime_ns == made_with  # others may only read it
 
 
 def test_a_store_that_does_not_say_how_it_was_made_is_refused(

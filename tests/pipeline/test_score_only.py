@@ -34,6 +34,18 @@ def test_another_budget_needs_no_model(
     assert more.ids[:10] == first.ids
 
 
+def test_a_query_file_that_was_moved_needs_no_model(
+    untrained: Given, out: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first = handpick.select(**untrained, score_only=True, out=out)
+    request.getfixturevalue("no_model")
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(Path(untrained["query"]).read_bytes())
+    again = handpick.select(**untrained | {"query": moved}, score_only=True, out=out)
+    assert again.ids == first.ids
+    assert len(list((Path(out) / "features").glob("scores-*"))) == 1
+
+
 def test_a_killed_run_goes_on(untrained: Given, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = handpick.select(**untrained, score_only=True, out=out + "-whole")
     own, calls = handpick.FeatureStore.write_shard, []

@@ -1,6 +1,7 @@
 """``similarity``, ``distance`` and ``overlap`` as the library runs them, against numpy on the stores they read."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 import handpick
+from handpick.distance import Distances, Products
+from handpick.draws import generator
 from handpick.errors import DataError, SettingsError, StoreError
-from handpick.pipeline import run_distance, run_overlap, run_similarity
+from handpick.pipeline import measured, run_distance, run_overlap, run_similarity
 from handpick.settings import checked
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished
@@ -100,7 +103,7 @@ def test_distances_are_those_of_the_features(finished: Finished, tmp_path: Path,
 
     some = pool.ids[5:9]
     found = run_distance(folder, {"some": some}, seed=3)
-    drawn = np.random.Generator(np.random.PCG64(3)).permutation(N_POOL)[:10]
+    drawn = generator(3, "held against a subset").permutation(N_POOL)[:10]
     subsets = {str(folder): finished.selection.ids, "some": some, "random 10": [pool.ids[i] for i in drawn]}
     assert list(found) == list(subsets)
     for name, ids in subsets.items():
@@ -113,6 +116,46 @@ def test_distances_are_those_of_the_features(finished: Finished, tmp_path: Path,
         assert found[name].energy == pytest.approx(energy, abs=1e-3)
         assert found[name].wasserstein_by == "exact"
     assert found[str(folder)].query_to_subset < found["random 10"].query_to_subset
+
+
+def test_a_subset_is_read_some_rows_at_a_time_and_never_squared_in_memory(
+    finished: Finished, tmp_path: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished.copy_to(tmp_path / "run")
+    subsets = {"all": stores(folder)[1].ids}
+    whole = run_distance(folder, subsets)
+    read, squares = [], []
+    own_ready, own_distances = measured.make_ready, measured.distances
+
+    def ready(*args: Any) -> Any:
+        made = own_ready(*args)
+        candidates = made.compared.candidates
+
+        def reading(columns_C: Any) -> Any:
+            read.append(len(columns_C))
+            return candidates(columns_C)
+
+        return replace(made, compared=replace(made.compared, candidates=reading))
+
+    def watched(cross: Any, queries: Any, subset: Any) -> Distances:
+        squares.append(type(subset))
+        return own_distances(cross, queries, subset)
+
+    monkeypatch.setattr(measured, "make_ready", ready)
+    monkeypatch.setattr(measured, "distances", watched)
+    monkeypatch.setattr(measured, "_READ", 16 * 2 * 1024)
+    for name, each in run_distance(folder, subsets).items():
+        assert asdict(each) == pytest.approx(asdict(whole[name]))
+    assert read == [10, 16, 16, 8, 10]
+    assert set(squares) == {Products}
+
+
+def test_features_that_do_not_fit_are_refused_with_their_size(
+    finished: Finished, no_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured, "available_bytes", lambda: 4 * 2048 * 10 - 1)
+    with pytest.raises(SettingsError, match=r"the features of the 10 examples of \S+ take 0 GB .* a smaller subset"):
+        run_distance(finished.folder, {})
 
 
 def test_ids_without_features_are_named(finished: Finished, no_model: None) -> None:

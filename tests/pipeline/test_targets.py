@@ -120,6 +120,17 @@ def test_subtasks_of_two_targets_are_never_the_same(
     assert chosen.picked_for == [ids[i] for i in (0, 2, 3, 1, 2, 4, 0, 2, 3)]
 
 
+def test_balanced_needs_two_subtasks_within_a_budget(
+    settings: Given, files: tuple[Path, Path], tmp_path: Path, query_records: list[dict[str, Any]]
+) -> None:
+    """One subtask a target is nothing to balance while each has its own budget; with two in one of them it is."""
+    with pytest.raises(SettingsError, match="balanced counts every subtask of the queries the same"):
+        handpick.select(**settings | {"balanced": True})
+    x = write_jsonl(tmp_path / "x.jsonl", [r | {"subtask": s} for r, s in zip(query_records[:3], "aab", strict=True)])
+    chosen = handpick.select(**settings | {"target": {"x": x, "y": files[1]}, "balanced": True, "budget": 6})
+    assert chosen.picked_for[::2] == [query_records[i]["id"] for i in (0, 2, 1)]
+
+
 def test_with_constraints(settings: Given, orders: tuple[list[str], list[str]], tmp_path: Path) -> None:
     first = orders[0][-1]
     (tmp_path / "always.txt").write_text(first)
@@ -136,6 +147,28 @@ def test_a_target_whose_queries_cannot_be_used_is_named(
         handpick.select(**settings | {"target": {"x": files[0], "mute": mute}})
     (entry,) = map(json.loads, Path(settings["out"], "quarantine-query.jsonl").read_text().splitlines())
     assert entry["id"] == "p"
+
+
+def test_bad_records_of_any_target_stay_in_the_quarantine(
+    settings: Given, files: tuple[Path, Path], tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = tmp_path / "x.jsonl"
+    x.write_text("{\n" + files[0].read_text())
+    handpick.select(**settings | {"target": {"x": x, "y": files[1]}, "out": out})
+    quarantine = Path(out, "quarantine-query.jsonl")
+    said = capsys.readouterr().err.replace("\n", "")
+    assert f"1 record set aside (1 malformed JSON): {quarantine}".replace(" ", "") in said.replace(" ", "")
+    (entry,) = map(json.loads, quarantine.read_text().splitlines())
+    assert (entry["file"], entry["line"]) == (str(x), 1)
+
+
+def test_a_target_without_a_readable_record_is_named(
+    settings: Given, files: tuple[Path, Path], tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    with pytest.raises(DataError, match=r"no query of the target 'y' can be used: no record of .*bad\.jsonl can be"):
+        handpick.select(**settings | {"target": {"x": files[0], "y": tmp_path / "bad.jsonl"}, "out": out})
+    assert Path(out, "quarantine-query.jsonl").exists()
 
 
 @pytest.mark.parametrize(

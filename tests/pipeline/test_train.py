@@ -138,7 +138,7 @@ def test_a_selection_that_cannot_be_trained_on(
     [
         ({}, "does not say which model to train: name one with --model"),
         ({"model": "MODEL"}, "name one with --out"),
-        ({"model": "MODEL", "out": "OUT", "selection": "nowhere.jsonl"}, "there is no file .*nowhere.jsonl"),
+        ({"model": "MODEL", "out": "OUT", "selection": "nowhere.jsonl"}, "there is no selection .*nowhere.jsonl"),
         ({"model": "./nowhere", "out": "OUT"}, "there is no model folder ./nowhere"),
     ],
     ids=["no model", "no folder", "no selection", "no such model"],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
-from handpick.errors import StoreError
+from handpick.errors import DataError, StoreError
 from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
 from handpick.represent.fill import Advance, fill
@@ -36,12 +36,16 @@ def pool(pool_records: list[dict[str, Any]], tmp_path: Path) -> Pool:
 
 @pytest.fixture
 def store(pool: Pool, tmp_path: Path) -> FeatureStore:
+    return store_of(pool, tmp_path / "store")
+
+
+def store_of(pool: Pool, path: Path) -> FeatureStore:
     manifest = Manifest(
         space={}, build={}, dim=1, storage="float32", shard_rows=SHARD,
         checkpoints=[Checkpoint(name="a", weight=1.0), Checkpoint(name="b", weight=1.0)],
         files=[DataFile(name=f.name, sha256=f.sha256, rows=f.rows) for f in pool.files],
     )  # fmt: skip
-    return FeatureStore.create(tmp_path / "store", manifest)
+    return FeatureStore.create(path, manifest)
 
 
 def lengths(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) -> NDArray[np.float32]:
@@ -127,3 +131,34 @@ def test_a_failed_write_is_said_while_the_next_shard_is_computed(
     with pytest.raises(StoreError, match="the disk is full"):
         fill(store, pool, NextToken(renderer, MAX_LENGTH), encode, "rows")
     assert len(batches) < 100
+
+
+def test_records_past_the_limit_stop_the_work_before_they_cost_anything(
+    pool_records: list[dict[str, Any]], renderer: Renderer, tmp_path: Path
+) -> None:
+    """The second shard of four has no answers; what was set aside by an earlier run counts too."""
+    mute = [{"id": f"mute {i}", "prompt": "Why?"} for i in range(SHARD)]
+    path = write_jsonl(tmp_path / "pool.jsonl", [*pool_records[:SHARD], *mute, *pool_records[SHARD : N - SHARD]])
+    bad = tmp_path / "quarantine.jsonl"
+    pool = Pool.open([str(path)], cache=tmp_path / "parsed", quarantine=Quarantine(bad))
+    store, objective = store_of(pool, tmp_path / "store"), NextToken(renderer, 2048)  # which leaves all others whole
+    computed = []
+
+    def encode(checkpoint: int, sequences: Sequence[Rendered], advance: Advance) -> NDArray[np.float32]:
+        computed.append(sequences)
+        return lengths(checkpoint, sequences, advance)
+
+    with pytest.raises(DataError, match=r"more bad records than the limit of 2: 3 records set aside"):
+        fill(store, pool, objective, encode, "rows", Quarantine(bad, limit=2))
+    assert len(computed) == 1
+    assert [shard.number for shard in store.missing(0)] == [1, 2, 3]  # the first stays
+    assert len(bad.read_text().splitlines()) == 3
+
+    fill(store, pool, objective, encode, "rows", Quarantine(bad, limit=3))
+    assert len(store) == N - SHARD
+    for checkpoint in range(2):
+        Path(store.path, "shards", str(checkpoint), "0-3.json").unlink()
+    computed.clear()
+    with pytest.raises(DataError, match="more bad records than the limit of 2"):
+        fill(store_of(pool, store.path), pool, objective, encode, "rows", Quarantine(bad, limit=2))
+    assert not computed

@@ -1,6 +1,7 @@
 """GIST's subspace against numpy's singular value decomposition, and its projection a layer at a time."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handpick.errors import DataError
-from handpick.represent.gist import BasisProjection, query_subspace
+from handpick.errors import DataError, FingerprintMismatch, StoreError
+from handpick.represent.gist import BasisProjection, KeptSubspace, Subspace, query_subspace
 
 Floats = NDArray[np.float32]
 
@@ -108,3 +109,39 @@ def test_a_layer_at_a_time_is_the_whole_product(edges: list[int]) -> None:
     found_BK = project.finish(sums)
     assert (project.dim, found_BK.dtype) == (3, torch.float64)
     np.testing.assert_allclose(found_BK, rows_BD.numpy() @ basis_DK.double().numpy(), rtol=1e-12)
+
+
+def test_a_subspace_is_computed_once(tmp_path: Path) -> None:
+    made = query_subspace(gradients(3, 20), 2)
+    kept = KeptSubspace(tmp_path / "kept", {"seed": 0}, lambda: made)
+    again = KeptSubspace(tmp_path / "kept", {"seed": 0}, lambda: pytest.fail("computed again"))
+    for each in (kept, again):
+        assert (each.dim, each.digest) == (2, kept.digest)
+        assert each.query_QK.tobytes() == made.query_QK.tobytes()
+        assert torch.equal(each.basis_DK, made.basis_DK)
+    with pytest.raises(FingerprintMismatch, match=r"the queries' subspace in .*kept does not match: seed is 0"):
+        KeptSubspace(tmp_path / "kept", {"seed": 1}, lambda: made)
+
+
+def test_a_subspace_that_was_cut_off_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other() -> Subspace:
+        return query_subspace(gradients(3, 20, seed=1), 2)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("handpick.represent.gist.write_whole", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            KeptSubspace(tmp_path, {}, lambda: query_subspace(gradients(3, 20), 2))
+    assert torch.equal(KeptSubspace(tmp_path, {}, other).basis_DK, other().basis_DK)
+
+
+@pytest.mark.parametrize("name", ["basis.npy", "queries.npy", "subspace.json"])
+def test_a_damaged_subspace_is_named(name: str, tmp_path: Path) -> None:
+    KeptSubspace(tmp_path, {}, lambda: query_subspace(gradients(3, 20), 2))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
+
+    def read() -> None:
+        kept = KeptSubspace(tmp_path, {}, lambda: pytest.fail("computed again"))
+        _ = kept.query_QK, kept.basis_DK
+
+    with pytest.raises(StoreError, match=rf"{name} is damaged \(.*\); delete .*subspace\.json and run the same again"):
+        read()

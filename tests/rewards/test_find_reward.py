@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handpick.errors import SettingsError
-from handpick.rewards import REWARDS, find_reward, reward_fingerprint
+from handpick.rewards import REWARDS, find_reward, is_reward, reward_fingerprint
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
 from handpick.rewards.rouge import RougeL
@@ -49,6 +49,18 @@ def test_a_reward_is_found_by_its_text(spec: str, reward: object) -> None:
 def test_what_is_no_reward_is_an_error(spec: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         find_reward(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("rouge-l", True), ("squad-f1:zh", True), ("judge:m", True), ("mine.py:brief", True), ("a.module:brief", True),
+        ("json:loads", True), ("gpt-5-mini", False), ("llama3.1:8b", False), ("mistral:7b", False),
+        ("org/model-7b", False),
+    ],
+)  # fmt: skip
+def test_a_text_that_names_a_reward_is_told_from_a_models_name(text: str, is_one: bool) -> None:
+    assert is_reward(text) == is_one
 
 
 def test_the_fingerprint_of_no_reward_is_an_error() -> None:

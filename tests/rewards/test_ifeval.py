@@ -1,15 +1,19 @@
 """IFEval's 25 instructions: answers that follow each one and answers that do not."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nltk.tokenize import NLTKWordTokenizer
 
 from handpick.errors import DataError
 from handpick.rewards import find_reward, score
-from handpick.rewards.ifeval import INSTRUCTIONS, count_sentences, follows
+from handpick.rewards.ifeval import INSTRUCTIONS, count_capital_words, count_sentences, follows
 from handpick.rewards.language import is_in
 from tests.conftest import records
 
@@ -27,8 +31,9 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("keywords:letter_frequency", {"letter": "Q", "let_frequency": 2, "let_relation": "at least"},
      ["Quick quiz"], ["Quick", "none"]),
     ("keywords:letter_frequency", {"letter": "!", "let_frequency": 1, "let_relation": "less than"}, ["calm"], ["wow!"]),
-    ("language:response_language", {"language": "de"}, ["Das ist nicht die Antwort, die ich auf dem Tisch habe."],
-     ["This is not the answer that you have on the table.", "12 + 3"]),
+    ("language:response_language", {"language": "de"},
+     ["Das ist nicht die Antwort, die ich auf dem Tisch habe.", "12 + 3"],
+     ["This is not the answer that you have on the table."]),
     ("language:response_language", {"language": "hi"}, ["यह एक किताब है और वह मेज पर है।"],
      ["This is a book and it is on the table.", "हे एक पुस्तक आहे आणि ते टेबलावर आहे."]),
     ("language:response_language", {"language": "ko"}, ["이것은 책입니다."], ["这是一本书。", "これは本です。"]),
@@ -43,8 +48,9 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("length_constraints:number_words", {"num_words": 4, "relation": "less than"}, ["one two 3"],
      ["one two three four"]),
     ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "elm"},
-     ["Oak here.\n\nElm, there.", 'a\n\n\n\n"elm" b'],
-     ["Elm here.\n\nOak there.", "a\n\nelm\n\nc", "elm", "a\n\nelms b"]),
+     ["Oak here.\n\nElm, there.", 'a\n\n"elm" b', "a\n\n\nElm! b", "a\n\n'elm's b", "a\n\nelm\n\n"],
+     ["Elm here.\n\nOak there.", "a\n\nelm\n\nc", "elm", "a\n\nelms b", "a\n\n**Elm** x", "a\n\nElm: x",
+      "a\n\n\n\nelm x", "a\n\n“elm” x", "a\n\n\"'elm b"]),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, ["[name] lives at [address]"], ["[name] lives",
      "]["]),
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, ["Bye.\nP.S. more", "p. s. more"],
@@ -57,6 +63,8 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
      ["Maybe.", "my answer is yes"]),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, ["*one* and **two**", "*a* *b* *c*"],
      ["*one*", "** ** and *one*", "* one\n* two"]),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 4},
+     ["* **Alpha:** one\n* **Beta:** two", "***x*** and ***y***"], ["**x** and *y*", "* * **x** ** **"]),
     ("detectable_format:multiple_sections", {"section_spliter": "Section", "num_sections": 2},
      ["Section 1\na\nSection 2\nb"], ["Section 1\na", "SECTION 1 SECTION 2", "Section one Section two"]),
     ("detectable_format:json_format", {}, ['{"a": [1, 2]}', '```json\n{"a": 1}\n```', "```\n[]\n```"],
@@ -113,6 +121,38 @@ def test_every_instruction_has_a_case() -> None:
 def test_sentences_are_counted(text: str, n: int) -> None:
     """One is wrong, and known to be: "At 5 p.m. we left." is one sentence, but its stop looks like the end of one."""
     assert count_sentences(text) == n
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("I'll go, I'd say I am", 3), ("I'LL GO", 3), ("DON'T STOP", 3), ("The U.S. and the U.K. won", 2),
+        ("AI/ML is ON", 2), ("NASA-USA", 1), ("WAIT,NOW", 2), ("**HOT** OFF", 2), ("IT’S", 2), ("I CANNOT", 3),
+        ("B2 1,000X", 2), ("I DON'T. GO", 4), ("Hello There", 0), ("", 0), ("...", 0),
+    ],
+)  # fmt: skip
+def test_words_in_capitals_are_counted(text: str, n: int) -> None:
+    assert count_capital_words(text) == n
+
+
+_STEMS = [
+    "I", "GO", "DON", "It", "b", "U.S", "AI/ML", "NASA-USA", "CANNOT", "GOTTA", "Gimme", "WANNA", "D'YE", "B2", "1",
+]  # fmt: skip
+_WORDS = st.tuples(
+    st.sampled_from(["", "", "'", '"', "(", "**", "“", "$"]), st.sampled_from(_STEMS),
+    st.sampled_from(["", "", "'LL", "'ll", "N'T", "n't", "'S", "'s", "'", "’S"]),
+    st.sampled_from(["", "", ".", ",", ":", "!", "...", ")", "**", ";"]),
+    st.sampled_from([" ", " ", "\n", "--", " — ", "*", "/", ",", ":"]),
+).map("".join)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(_WORDS, max_size=6).map("".join))
+def test_words_in_capitals_are_nltks(text: str) -> None:
+    """Which looks at one sentence at a time: each stop at the end of a word is taken for the end of one."""
+    sentences = re.split(r"(?<=\.)\s", text)
+    words = [word for sentence in sentences for word in NLTKWordTokenizer().tokenize(sentence)]
+    assert count_capital_words(text) == sum(word.isupper() for word in words)
 
 
 def test_loose_forgives_a_first_line_a_last_line_and_asterisks() -> None:

@@ -74,6 +74,14 @@ def test_f1_is_symmetric_and_from_0_to_1(one: str, other: str, language: str | N
         ({"language": "zh-CN"}, "zh"),
         ({"lang": "fr"}, "fr"),
         ({"language": "es", "subtask": "de"}, "es"),
+        ({"language": "eng"}, "en"),
+        ({"language": "eng_Latn"}, "en"),
+        ({"lang": "zho-Hant"}, "zh"),
+        ({"language": "Jpn"}, "ja"),
+        ({"language": "fra_Latn"}, "fra"),
+        ({"subtask": "deu_Latn"}, "de"),
+        ({"subtask": "fin"}, None),
+        ({"subtask": "arc_easy"}, None),
         ({"subtask": "abstract_algebra"}, None),
         ({"subtask": "el_nino"}, None),
         ({"subtask": 3}, None),
@@ -95,6 +103,17 @@ def test_language_comes_from_the_record_unless_it_is_given() -> None:
     assert SquadF1()([[]], ["北京市"], [record]) == [0.8]
     assert SquadF1("Chinese")([[]], ["北京市"], [{"answer": "北京"}]) == [0.8]
     assert SquadF1("en")([[]], ["北京市"], [record]) == [0.0]
+
+
+@pytest.mark.parametrize("language", ["en", "eng", "eng_Latn", "EN-gb", "English"])
+def test_every_way_to_name_a_language_has_its_articles(language: str) -> None:
+    assert SquadF1(language)([[]], ["the cat"], [{"answer": "a cat"}]) == [1.0]
+    assert SquadF1()([[]], ["the cat"], [{"answer": "a cat", "language": language}]) == [1.0]
+
+
+@pytest.mark.parametrize("language", ["zho", "zho_Hans", "chi", "jpn", "jpn_Jpan"])
+def test_every_way_to_name_a_language_without_spaces_cuts_it(language: str) -> None:
+    assert SquadF1(language)([[]], ["北京市"], [{"answer": "北京"}]) == [0.8]
 
 
 def test_no_reference_is_an_error() -> None:

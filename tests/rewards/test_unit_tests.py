@@ -102,6 +102,21 @@ def test_a_record_like_humaneval_is_passed_whole_or_not_at_all() -> None:
     assert scores([body], {**HUMANEVAL, "tests": HUMANEVAL["test"], "test": None}) == [1.0]
 
 
+@needs_sandbox
+def test_the_code_cannot_read_what_humanevals_check_expects() -> None:
+    """Every number that the check compares with stands behind the argument it goes with, in its constants."""
+    record = {
+        "id": "h-2", "prompt": "def secret(n):\n    # ?\n", "entry_point": "secret",
+        "test": "def check(candidate):\n    assert candidate(3) == 917; assert candidate(5) == 4411\n",
+    }  # fmt: skip
+    peeking = (
+        "def secret(n):\n    found = [k for k in check.__code__.co_consts if isinstance(k, int)]\n"
+        "    return found[found.index(n) + 1]\n"
+    )
+    knowing = "def secret(n):\n    return {3: 917, 5: 4411}[n]\n"
+    assert scores([peeking, knowing], record) == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("tests", [{}, {"tests": []}, {"tests": [3]}, {"test": "def check(candidate): pass"}])
 def test_a_record_without_tests_is_named(tests: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"^no unit tests in .*m-9.*; the reward unit-tests needs `tests`, a list"):

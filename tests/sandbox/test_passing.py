@@ -18,9 +18,9 @@ LIMITS = Limits(wall_s=10, cpu_s=10)
 
 
 def results(
-    code: str, *tests: str, setup: str = "", entry_point: str | None = None, limits: Limits = LIMITS
+    code: str, *tests: str, setup: str = "", hidden: str = "", entry_point: str | None = None, limits: Limits = LIMITS
 ) -> list[bool]:
-    return passing(code, Suite(setup, tests, entry_point), limits, find_isolation())
+    return passing(code, Suite(setup, tests, entry_point, hidden), limits, find_isolation())
 
 
 # --- right and wrong code ---
@@ -363,10 +363,23 @@ def test_the_look_for_the_answer_would_find_it() -> None:
     assert results(code, f"assert f(1) == {EXPECTED!r}", setup=f"known = {EXPECTED!r}") == [True]
 
 
-@pytest.mark.parametrize("how", FORGERIES)
+CHECK = f"def check(candidate):\n    assert candidate(1) == {EXPECTED!r}\n"  # all that it wants can be found in it
+CHECK_FORGERIES = FORGERIES | {
+    "looks into the check": """
+def f(x):
+    return next(value for value in check.__code__.co_consts if isinstance(value, str))
+"""
+}
+
+
+@pytest.mark.parametrize("how", CHECK_FORGERIES)
 def test_a_check_cannot_be_forged(how: str) -> None:
-    check = f"def check(candidate):\n    assert candidate(1) == {EXPECTED!r}\n    assert candidate(2) == 4\n"
-    assert results(FORGERIES[how], "check(f)", setup=check, entry_point="f") == [False]
+    assert results(CHECK_FORGERIES[how], "check(f)", hidden=CHECK, entry_point="f") == [False]
+
+
+@pytest.mark.parametrize("how", ["looks into the check", "looks for the answer in everything it can see"])
+def test_a_check_that_the_code_is_given_would_be_forged(how: str) -> None:
+    assert results(CHECK_FORGERIES[how], "check(f)", setup=CHECK, entry_point="f") == [True]
 
 
 # --- tests that cannot be run ---

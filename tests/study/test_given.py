@@ -69,7 +69,7 @@ def test_its_step_is_named_by_its_ids_and_never_by_its_path(ask: Ask, make: Make
     (first, _) = run_study(given(ask, folder, budgets=[4])).cells
     shutil.move(folder, tmp_path / "there")
     settings = given(ask, tmp_path / "there", budgets=[4])
-    assert all(step.done for step in plan_steps(settings))
+    assert all(step.done for step in plan_steps(settings)[0])
     assert {cell.steps["selection"] for cell in run_study(settings).cells} == {first.steps["selection"]}
 
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_trained_on_takes_no_place(ask: Ask, study_data: Path, tm
 def test_it_has_no_quantiles(ask: Ask, make: Make) -> None:
     methods = {"mine": {"selection": str(make("mine", range(8)))}, "bm25": {}}
     settings = ask(methods=methods, baselines=[], seeds=[0], budgets=[4], quantiles={"bins": 2, "each": 2})
-    steps = [step for step in plan_steps(settings) if any(place.quantile is not None for place in step.places)]
+    steps = [step for step in plan_steps(settings)[0] if any(place.quantile is not None for place in step.places)]
     assert {place.method for step in steps for place in step.places if place.quantile is not None} == {"bm25"}
 
 

@@ -25,7 +25,7 @@ def test_a_measured_model_is_removed_and_not_trained_again(ask: Ask, monkeypatch
     assert len(trainings(settings)) == 3
     for folder in trainings(settings):
         assert [path.name for path in folder.iterdir()] == ["step.json"]
-    assert all(step.done for step in plan_steps(settings))
+    assert all(step.done for step in plan_steps(settings)[0])
     monkeypatch.setattr(trained, "finetune", lambda *_, **__: pytest.fail("trained again"))
     assert run_study(settings) == results
 
@@ -35,7 +35,7 @@ def test_another_target_trains_again_to_the_same_model(ask: Ask) -> None:
     one = {"gsm8k": both["gsm8k"]}
     run_study(ask(keep="results", targets=one, methods=[], baselines=["random"], **SMALL))
     settings = ask(keep="results", methods=[], baselines=["random"], **SMALL)
-    (step,) = [step for step in plan_steps(settings) if step.kind == "training"]
+    (step,) = [step for step in plan_steps(settings)[0] if step.kind == "training"]
     assert not step.done
     assert step.what.endswith("; again, since its model was not kept")
     results = run_study(settings)

@@ -93,7 +93,7 @@ def test_shared_work_is_done_once_and_a_finished_study_does_nothing(ask: Ask) ->
     for draw in (0, 1):
         cells = only(results, method="random", seed=draw, budget=8)
         assert len({cell.steps["training"] for cell in cells}) == 1
-    assert all(step.done for step in plan_steps(settings))
+    assert all(step.done for step in plan_steps(settings)[0])
     assert numbers(run_study(settings)) == numbers(results)
     assert steps_of(settings) == made
     assert Results.open(settings.folder / "results.json") == results
@@ -327,7 +327,7 @@ def test_another_chat_template_is_another_warmup_and_another_choice(ask: Ask, ti
     shutil.copytree(tiny_model, tmp_path / "model")
 
     def names() -> set[str]:
-        steps = plan_steps(ask(models=str(tmp_path / "model"), methods=["less"], baselines=[]))
+        steps, _ = plan_steps(ask(models=str(tmp_path / "model"), methods=["less"], baselines=[]))
         return {step.name for step in steps if step.kind in ("warmup", "selection")}
 
     before = names()

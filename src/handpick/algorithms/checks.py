@@ -39,7 +39,7 @@ def checked_request(
     Raises:
         SimilarityError: not a Q × N array of floats with Q, N ≥ 1, or a value in it is not finite.
         SettingsError: ``budget`` is no whole number from 1 to N, ``subtasks`` has not one label a
-            query, or is missing where they are to be balanced, or ``seed`` is negative.
+            query, or names none where they are to be balanced, or ``seed`` is negative.
     """
     similarity = _Finite(similarity_QN) if hasattr(similarity_QN, "blocks") else _checked_matrix(similarity_QN)
     n_queries, n_candidates = similarity.shape
@@ -48,7 +48,7 @@ def checked_request(
         raise SettingsError(
             f"there are {len(subtasks)} subtask labels for {n_queries} queries; give one label a query, or none at all"
         )
-    if balanced and subtasks is None:
+    if balanced and not any(subtasks or ()):
         raise SettingsError("there are no subtasks to balance: give one label a query")
     if seed < 0:
         raise SettingsError(f"the seed is {seed}; give 0 or more")

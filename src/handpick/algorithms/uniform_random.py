@@ -3,15 +3,15 @@
 import numpy as np
 
 from handpick.algorithms.protocol import Picks, Request
+from handpick.draws import generator
 
 
 def uniform_random(request: Request) -> Picks:
     """Take the head of a permutation of the candidates that the seed alone decides.
 
-    The similarity gives only the number of candidates. PCG64 is named because NumPy may change the
-    generator behind ``default_rng``.
+    The similarity gives only the number of candidates.
     """
-    permutation_N = np.random.Generator(np.random.PCG64(request.seed)).permutation(request.similarity.shape[1])
+    permutation_N = generator(request.seed, "random").permutation(request.similarity.shape[1])
     columns_B = permutation_N[: request.budget].astype(np.int64)
     return Picks(
         columns=columns_B,

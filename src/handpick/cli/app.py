@@ -45,6 +45,7 @@ _OF_CHOICE = {
     "budget",
     "algorithm",
     *Constraints.model_fields,
+    "split",
     "target_weight",
     *AlgorithmSettings.model_fields,
 }
@@ -58,6 +59,9 @@ _DOCTOR = [
 @takes(SELECT)
 def select(settings: dict[str, Any]) -> None:
     """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
+
+    A query's field `subtask`, where it has one, says which part of the task it is of: less and gist compare with the
+    mean of each part's queries, and --balanced counts every part the same.
 
     handpick select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL --budget 1000 --out runs/gsm8k
     """

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from handpick.evaluation.versus import Match
 
 _HOW, _ANSWERS, _VERSUS, _HARNESS = "How", "Answers", "Against another model, and judges", "lm-evaluation-harness"
+# by the name of the setting: the flags that are refused where nothing would read them
+_FLAGS = {
+    "metrics": "--metric", "choices": "--choice", "samples": "--samples", "temperature": "--temperature",
+}  # fmt: skip
+_JUDGE_FLAGS = {
+    "url": "--judge-url", "key_env": "--judge-key-env", "prompt": "--judge-prompt", "workers": "--judge-workers",
+    "temperature": "--judge-temperature", "max_answer_tokens": "--max-answer-tokens", "max_calls": "--max-judge-calls",
+    "max_tokens_total": "--max-judge-tokens", "max_cost": "--max-judge-cost", "price_in": "--judge-price-in",
+    "price_out": "--judge-price-out",
+}  # fmt: skip
 Strings = list[str] | None
 
 
@@ -122,6 +132,21 @@ def evaluate(
     judge_prompt: Annotated[
         str | None, typer.Option(help="File with the prompt, instead of ours.", rich_help_panel=_VERSUS)
     ] = None,
+    judge_workers: Annotated[
+        int | None, typer.Option(help="Requests at a time (default: 8).", rich_help_panel=_VERSUS)
+    ] = None,
+    judge_temperature: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the judge; none leaves it out, for models that take none (default: 0).",
+            metavar="N|none",
+            rich_help_panel=_VERSUS,
+        ),
+    ] = None,
+    max_answer_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens of a judge's answer, at most (default: 1024).", rich_help_panel=_VERSUS),
+    ] = None,
     max_judge_calls: Annotated[int | None, typer.Option(help="Requests, at most.", rich_help_panel=_VERSUS)] = None,
     max_judge_tokens: Annotated[
         int | None, typer.Option(help="Tokens in and out, at most.", rich_help_panel=_VERSUS)
@@ -150,23 +175,26 @@ def evaluate(
 
     handpick evaluate --model runs/gsm8k/model --target gsm8k_test.jsonl --metric exact-match:last-number --metric loss
 
-    handpick evaluate --model A --versus B --prompts p.jsonl --judge gpt-5-mini
+    handpick evaluate --model A --versus B --prompts p.jsonl --judge gpt-5-mini --judge-temperature none
 
     handpick evaluate --model A --lm-eval gsm8k,bbh
     """
-    judging = {
-        "url": judge_url, "key_env": judge_key_env, "prompt": judge_prompt, "max_calls": max_judge_calls,
-        "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost, "price_in": judge_price_in,
-        "price_out": judge_price_out,
-    }  # fmt: skip
+    judging = given_of({
+        "url": judge_url, "key_env": judge_key_env, "prompt": judge_prompt, "workers": judge_workers,
+        "max_calls": max_judge_calls, "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost,
+        "price_in": judge_price_in, "price_out": judge_price_out, "max_answer_tokens": max_answer_tokens,
+    })  # fmt: skip
+    if judge_temperature is not None:
+        judging["temperature"] = None if judge_temperature == "none" else judge_temperature
     given = {
         "model": model, "base": base, "dtype": dtype, "max_length": max_length, "batch_tokens": batch_tokens,
         "out": None if out is None else str(out), "allow_code_execution": allow_code_execution,
-        "allow_weak_sandbox": allow_weak_sandbox, "judge": given_of(judging),
+        "allow_weak_sandbox": allow_weak_sandbox, "judge": judging,
     }  # fmt: skip
+    of_metrics = {"metrics": metric, "choices": choice, "samples": samples, "temperature": temperature}
     task = {
-        "metrics": metric, "choices": choice, "example_field": example_field, "subtask_field": subtask_field,
-        "limit": limit, "max_new_tokens": max_new_tokens, "stop": stop, "samples": samples, "temperature": temperature,
+        "example_field": example_field, "subtask_field": subtask_field, "limit": limit,
+        "max_new_tokens": max_new_tokens, "stop": stop,
     }  # fmt: skip
     with plainly():
         from handpick.errors import SettingsError
@@ -180,19 +208,48 @@ def evaluate(
             raise SettingsError("--versus needs --prompts FILE and --judge MODEL (or a reward), and they need it")
         if versus is None and judge is not None:
             raise SettingsError("--judge is for --versus; to have a judge grade answers, give --metric judge:MODEL")
+        if not target:
+            _refuse_without_task(given_of(of_metrics))
+        if not any(each.startswith("judge:") for each in metric or ()):
+            _refuse_without_judge(judging, judge)
         settings = EvaluateSettings.checked(given_of(given))
         if target:
             tasks = {
-                name: checked_task(given_of(task) | {"files": files}) for name, files in files_by_task(target).items()
+                name: checked_task(given_of(of_metrics | task) | {"files": files})
+                for name, files in files_by_task(target).items()
             }
             _show_evaluations(run_evaluate(settings, tasks), tasks, settings.folder)
         if versus is not None and judge is not None:
-            asked = checked_task(given_of({**task, "metrics": None, "samples": None}) | {"files": prompts})
+            asked = checked_task(given_of(task) | {"files": prompts})
             _show_match(run_versus(settings, versus, asked, judge), model, versus, settings.folder)
         if lm_eval:
             names = [name.strip() for name in lm_eval.split(",") if name.strip()]
             found = run_harness(settings, names, limit=limit, include=lm_eval_include, chat=lm_eval_chat)
             _show_harness(found, settings.folder)
+
+
+def _refuse_without_task(of_metrics: "Mapping[str, Any]") -> None:
+    """Without a task nobody would read what is given for its metrics."""
+    from handpick.errors import SettingsError
+
+    for name in of_metrics:
+        flag = _FLAGS[name]
+        raise SettingsError(f"{flag} is for the tasks of --target, and there is none: leave {flag} out")
+
+
+def _refuse_without_judge(judging: "Mapping[str, Any]", judge: str | None) -> None:
+    """Without a metric that a judge grades, its settings are for the one that compares, if that is no rule."""
+    from handpick.errors import SettingsError
+    from handpick.pipeline.evaluate import is_rule
+
+    if judge is not None and (judge.startswith("judge:") or not is_rule(judge)):
+        return
+    for name in judging:
+        flag, there = _JUDGE_FLAGS[name], "there is none here" if judge is None else f"{judge} is a rule"
+        raise SettingsError(
+            f"{flag} is for a language model that judges, and {there}: leave {flag} out, or name one "
+            "(--metric judge:MODEL, or --versus with --judge MODEL)"
+        )
 
 
 def _show_evaluations(found: "Mapping[str, Evaluation]", tasks: "Mapping[str, TaskSettings]", folder: Path) -> None:

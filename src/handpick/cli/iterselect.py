@@ -97,6 +97,14 @@ def iterselect(
             rich_help_panel=_JUDGE,
         ),
     ] = False,
+    allow_weak_sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-sandbox",
+            help="Run it also where nothing shuts it off from files and network.",
+            rich_help_panel=_JUDGE,
+        ),
+    ] = False,
     rounds: Annotated[int | None, typer.Option(help="At most (default: 3).", rich_help_panel=_ROUNDS)] = None,
     batch: Annotated[
         int | None, typer.Option(help="Examples judged a round (default: 1500).", rich_help_panel=_ROUNDS)
@@ -183,9 +191,10 @@ def iterselect(
     given = {
         "pool": pool, "model": model, "judge": judge, "budget": budget, "out": None if out is None else str(out),
         "seed": seed, "verdict": verdict, "hard_below": hard_below, "allow_code_execution": allow_code_execution,
-        "rounds": rounds, "batch": batch, "alpha": alpha, "clusters": clusters, "diverse": diverse,
-        "patience": patience, "max_new_tokens": max_new_tokens, "max_length": max_length, "dtype": dtype,
-        "encoder": encoder, "store": store, "judging": asked, "classifier": given_of(learning),
+        "allow_weak_sandbox": allow_weak_sandbox, "rounds": rounds, "batch": batch, "alpha": alpha,
+        "clusters": clusters, "diverse": diverse, "patience": patience, "max_new_tokens": max_new_tokens,
+        "max_length": max_length, "dtype": dtype, "encoder": encoder, "store": store, "judging": asked,
+        "classifier": given_of(learning),
     }  # fmt: skip
     with plainly():
         from handpick.iterselect.run import Prepared

@@ -13,7 +13,7 @@ def plainly() -> Iterator[None]:
     """Errors as one line, an interrupt as one line, and no wall of warnings from libraries."""
     import warnings
 
-    from handpick.cli.memory import keep_freed_memory
+    from handpick.allocator import keep_freed_memory
     from handpick.progress import quiet_libraries, say
 
     try:

@@ -19,6 +19,7 @@ from handpick.pipeline import Run
 from handpick.pipeline.overlap import Found
 from handpick.selection import Selection
 from handpick.settings import Settings
+from handpick.store.manifest import MANIFEST_NAME
 
 _ROWS = 12  # of the table of composition
 console = Console(highlight=False)
@@ -44,7 +45,10 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         "settings.yaml": "what was used: `handpick run` takes it",
         "distances.json": "how far they are from the queries, beside a random draw",
         "report.html": "all of it on one page, for a browser",
-        "features": "the feature stores, for the next selection: --store",
+        **{
+            str(manifest.parent.relative_to(folder)): "the pool's features, for the next selection: --store"
+            for manifest in sorted((folder / "features").glob(f"pool*/{MANIFEST_NAME}"))
+        },
     }.items():
         if (folder / name).exists():
             console.print(Text(f"  {folder / name}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)

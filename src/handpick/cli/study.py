@@ -30,7 +30,7 @@ def study(
 
         settings = StudySettings.from_yaml(config)
         if dry_run:
-            show_steps(plan_steps(settings))
+            show_steps(*plan_steps(settings))
         else:
             results = run_study(settings)
             failed = sum(cell.status == "failed" for cell in results.cells)

@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         pa.field("raw", pa.binary()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
-    metadata={"handpick_parser": "1"},
+    metadata={"handpick_parser": "2"},
 )
 BATCH_ROWS = 1000
 BATCH_BYTES = 1 << 23
@@ -131,7 +131,6 @@ def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
     conversations = parse_record(record.fields)
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
-    labels = {name: record.fields.get(name) for name in ("source", "category", "subtask")}
     return {
         "id": id,
         "explicit_id": own_id is not None,
@@ -139,9 +138,16 @@ def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
         "line": record.line,
         "messages": [asdict(m) for m in conversations.messages],
         "rejected": None if conversations.rejected is None else [asdict(m) for m in conversations.rejected],
-        **{name: label if isinstance(label, str) else None for name, label in labels.items()},
+        **{name: _label(record.fields.get(name)) for name in ("source", "category", "subtask")},
         "raw": record.raw,
     }
+
+
+def _label(value: object) -> str | None:
+    """A text, or a whole number as one; anything else is no label."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
 
 
 def _id_if_any(record: RawRecord | BadRecord) -> str | None:

@@ -47,6 +47,8 @@ def parse_record(record: Record) -> Conversations:
 
     A record may end without an assistant turn: a query set may be prompts alone.
 
+    What a field ``system`` or ``system_prompt`` says stands before a conversation that opens with no system turn.
+
     Raises:
         DataError: no shape fits, a field is missing or no text, or a role is unknown.
     """
@@ -54,13 +56,29 @@ def parse_record(record: Record) -> Conversations:
     # nothing fits otherwise does it count, so that the message can name it.
     for fmt in FORMATS:
         if all(record.get(field) is not None for field in fmt.fields):
-            return fmt.parse(record)
+            return _told(record, fmt.parse(record))
     for fmt in FORMATS:
         if all(field in record for field in fmt.fields):
             null = next(field for field in fmt.fields if record[field] is None)
             raise DataError(f"missing text: `{null}` of a record in the {fmt.name} shape is null")
     known = "; ".join(f"{fmt.name} ({', '.join(fmt.fields)})" for fmt in FORMATS)
     raise DataError(f"no known shape: the record has the fields {', '.join(record) or 'none'}; known are {known}")
+
+
+def _told(record: Record, said: Conversations) -> Conversations:
+    """With the system prompt that stands in a field of its own, in files made for LLaMA-Factory or as Orca's."""
+    field = next((field for field in _SYSTEM if record.get(field)), None)
+    if field is None:
+        return said
+    told = Message("system", _text(record[field], f"`{field}`"))
+
+    def under(turns: Turns) -> Turns:
+        return turns if turns[0].role == "system" else (told, *turns)
+
+    return Conversations(under(said.messages), None if said.rejected is None else under(said.rejected))
+
+
+_SYSTEM = ("system", "system_prompt")
 
 
 def _text(value: Json, field: str) -> str:
@@ -109,16 +127,29 @@ def _conversation(field: str) -> Callable[[Record], Conversations]:
 
 
 def _instruction(response: str, context: str) -> Callable[[Record], Conversations]:
-    """An instruction, a context that may be absent, and the response."""
+    """An instruction, a context that may be absent, the response, and what was said before (LLaMA-Factory's Alpaca)."""
 
     def parse(record: Record) -> Conversations:
         prompt = _text(record["instruction"], "`instruction`")
         if record.get(context):
             prompt += "\n\n" + _text(record[context], f"`{context}`")
         answer = _text(record[response], f"`{response}`")
-        return Conversations((Message("user", prompt), Message("assistant", answer)))
+        return Conversations((*_history(record), Message("user", prompt), Message("assistant", answer)))
 
     return parse
+
+
+def _history(record: Record) -> Turns:
+    """Pairs of a prompt and its answer."""
+    pairs = record.get("history") or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise DataError("not a conversation: `history` is no list of pairs of a prompt and its answer")
+    roles: tuple[Role, Role] = ("user", "assistant")
+    return tuple(
+        Message(role, _text(said, f"`history`, pair {i},"))
+        for i, pair in enumerate(pairs, start=1)
+        for role, said in zip(roles, pair, strict=True)
+    )
 
 
 def _prompt_and(response: str) -> Callable[[Record], Conversations]:

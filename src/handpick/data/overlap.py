@@ -17,7 +17,6 @@ The method and its numbers are ours (docs/overlap.md has what they were chosen o
 """
 
 import math
-import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
@@ -25,7 +24,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from handpick.data.examples import Example
-from handpick.data.unspaced import set_apart
+from handpick.data.words import words_of
 from handpick.errors import DataError, SettingsError
 
 N_WORDS = 5
@@ -37,7 +36,6 @@ THRESHOLD = 0.75
 Run = tuple[str, ...]
 
 _UNIT = math.lcm(*range(1, COMMON + 1))  # a run of weight 1; whole numbers, so that no sum depends on its order
-_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ def overlaps(pool: Iterable[Example], held_out: HeldOut, threshold: float = THRE
 
 def _words(text: str) -> list[str]:
     # One object a distinct word, which halves the memory of the runs.
-    return [sys.intern(word) for word in _WORD.findall(set_apart(unicodedata.normalize("NFKC", text).casefold()))]
+    return [sys.intern(word) for word in words_of(unicodedata.normalize("NFKC", text))]
 
 
 def _runs(words: list[str], length: int) -> list[Run]:

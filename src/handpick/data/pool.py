@@ -72,7 +72,8 @@ class Pool:
         are numbered: ``-2``, ``-3``.
 
         Args:
-            sources: paths, ``datasets.Dataset`` objects or Hub names (``org/name`` or ``org/name:split``).
+            sources: paths of files or folders, patterns (``shards/*.jsonl``), ``datasets.Dataset`` objects or Hub
+                names (``org/name`` or ``org/name:split``).
             cache: the folder for the parsed tables, one a source, named by the digest of its bytes.
             quarantine: where bad records go, also those found by the call that filled the cache.
 
@@ -85,13 +86,16 @@ class Pool:
         if isinstance(sources, str | Path | Dataset):
             sources = [sources]
         parsed: list[CachedSource] = []
-        for source in [open_source(s) for s in sources]:
+        for source in [found for s in sources for found in open_source(s)]:
             parsed.append(parse_into(cache, source))
             parsed[-1].report(quarantine)
         names = ", ".join(p.source.name for p in parsed)
         tables = [Dataset.from_file(str(p.table)) for p in parsed]
         if not any(len(table) for table in tables):
-            raise DataError(f"no usable record in {names or 'no file'}; {quarantine.summary()}")
+            raise DataError(
+                f"no usable record in {names or 'no file'}; {quarantine.summary()}; what can be read is JSON Lines, "
+                "JSON and Parquet, plain, .gz or .zst"
+            )
         return cls(parsed, tables, quarantine)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -118,22 +119,31 @@ class DatasetInput:
         return _row_records(table.to_pylist() for table in tables)
 
 
-def open_source(source: Source) -> FileInput | DatasetInput:
-    """Find what a source names: a ``Dataset``, a file, or else a data set of the Hub as ``org/name[:split]``.
+def open_source(source: Source) -> list[FileInput | DatasetInput]:
+    """Find what a source names: a ``Dataset``, a file, the data files of a folder or of a pattern such as
+    ``shards/*.jsonl``, in the order of their names, or else a data set of the Hub as ``org/name[:split]``.
 
     Raises:
-        DataError: there is no such file or data set, it is a folder, or the Hub cannot be reached.
+        DataError: there is no such file or data set, or the Hub cannot be reached.
     """
     if not isinstance(source, str | Path):
-        return DatasetInput(source)
+        return [DatasetInput(source)]
     path = Path(source)
     if path.is_file():
-        return FileInput(path)
+        return [FileInput(path)]
     if path.is_dir():
-        raise DataError(f"{path} is a folder; name the files in it")
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(DATA_SUFFIXES))
+        if not files:
+            raise DataError(f"the folder {path} holds no data file ({', '.join(DATA_SUFFIXES)})")
+        return [FileInput(file) for file in files]
+    if set("*?[") & set(str(path)):
+        files = sorted(Path(file) for file in glob(str(path)) if Path(file).is_file())
+        if not files:
+            raise DataError(f"no file is of the pattern {path}")
+        return [FileInput(file) for file in files]
     name, _, split = str(source).partition(":")
     if isinstance(source, str) and HUB_NAME.fullmatch(name) and not name.endswith(DATA_SUFFIXES):
-        return DatasetInput(_load_from_hub(name, split or "train"), source)
+        return [DatasetInput(_load_from_hub(name, split or "train"), source)]
     raise DataError(f"there is no file {path}")
 
 
@@ -222,18 +232,26 @@ def _array_records(path: Path) -> Iterator[RawRecord | BadRecord]:
         match = space.match(text, position)
         return match.end() if match else position
 
+    def bad(reason: str, rest: str) -> BadRecord:
+        return BadRecord(line, rest[:SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape"), reason)
+
     position = text.index("[") + 1
     line, counted = 1, 0
     while True:
         start = skip(position)
         line, counted = line + text.count("\n", counted, start), start
         if text.startswith("]", start):
+            position = skip(start + 1)
+            if text.startswith("[", position):  # files that were put behind each other
+                position += 1
+                continue
+            if position < len(text):
+                yield bad(f"{damage}: there is text behind the end of the array", text[position:])
             return
         try:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
-            rest = text[start : start + SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape")
-            yield BadRecord(line, rest, f"{damage}: the array cannot be read past here: {error}")
+            yield bad(f"{damage}: the array cannot be read past here: {error}", text[start:])
             return
         yield _record_of_value(line, value)
         position = skip(end)

@@ -1,4 +1,9 @@
-"""Answers of a model to a task's prompts: the likeliest one, or several drawn ones; none is generated twice."""
+"""Answers of a model to a task's prompts: the likeliest one, or several drawn ones.
+
+They are kept. The likeliest answer to a prompt is never generated twice, whatever it is asked among. Drawn answers are
+kept for the same prompts alone: prompts that are answered together draw from one generator, so among other prompts a
+prompt's answers are others, and what was run before in the folder must not decide which of them count.
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -98,6 +103,8 @@ def answers(
     }  # fmt: skip
     keys = [digest(list(ids)) for ids in prompts]
     made_from: Fingerprint = {"sampling": sampling.fingerprint(), "seed": seed, "ends": list(ends)}
+    if sampling.temperature > 0:
+        made_from["prompts"] = digest(list(keys))
     if folder is None:
         kept: dict[str, Any] | Journal = {}
     else:

@@ -106,7 +106,8 @@ def evaluate(
         max_length: tokens of a conversation that the loss is taken of; a prompt and its answer must fit into it.
         batch_tokens: padded tokens of a batch, at most; changes the time and the last bits.
         predictions: the file for every record's answers and scores, written whole at the end. Answers are kept beside
-            it in ``answers/`` as they come, and none is generated again. None: nothing is kept.
+            it in ``answers/`` as they come, and none is generated again; those that are drawn (pass@K) are for the
+            same prompts alone. None: nothing is kept.
         identity: what the model is, for finding its answers again; None: the digest of its weights.
         allow_code_execution: whether tests may run the model's code, in the sandbox.
         allow_weak_sandbox: whether also where nothing shuts it off.

@@ -1,7 +1,7 @@
 """A task is data plus metrics: test files of any format that the readers know, and names of what is measured."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,15 +94,19 @@ class Task:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def fingerprint(self) -> Fingerprint:
+    def fingerprint(self, judge: Mapping[str, Any] | None = None) -> Fingerprint:
         """What decides the results, besides the model: never a path, but what stands there.
 
+        Args:
+            judge: settings of a metric ``judge:MODEL``, besides the model.
+
         Raises:
-            SettingsError: a reward of the metrics cannot be had.
+            SettingsError: a reward of the metrics cannot be had, or a setting of the judge is wrong.
+            DataError: the judge's prompt file cannot be read.
         """
         settings: dict[str, JSON] = self.settings.model_dump(mode="json", exclude={"files", "metrics"})
         rewards = [m for m in self.settings.metrics if not is_likelihood(m) and not tries(m)]
-        made_of = {metric: reward_fingerprint(metric) for metric in rewards}
+        made_of = {metric: reward_fingerprint(metric, judge=judge) for metric in rewards}
         called = {
             metric: f"{found['reward']} of {str(found['file'])[:16]}" if "file" in found else metric
             for metric, found in made_of.items()

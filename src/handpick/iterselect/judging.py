@@ -95,7 +95,10 @@ class ByRule:
         self._spec = settings.judge.removeprefix(RULE)
         if self._spec.partition(":")[0] == "judge":
             raise SettingsError(f"{self._spec} is a judge and no rule: give --judge {self._spec.partition(':')[2]}")
-        self._reward: Reward = find_reward(self._spec, allow_code_execution=settings.allow_code_execution, cache=folder)
+        self._reward: Reward = find_reward(
+            self._spec, allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox, cache=folder,
+        )  # fmt: skip
         self._below = settings.hard_below
 
     def fingerprint(self) -> Fingerprint:

@@ -50,6 +50,7 @@ class IterSelectSettings(BaseModel):
     hard_below: float = Field(0.5, description="rule: an answer with a lower score is worse than the reference")
     judging: dict[str, Any] = Field({}, description="of a judge: settings besides its model")
     allow_code_execution: bool = Field(False, description="rule:unit-tests: run the model's code, in a sandbox")
+    allow_weak_sandbox: bool = Field(False, description="run it also where nothing shuts it off from files and network")
     max_new_tokens: int = Field(512, ge=1, description="tokens of the base model's answer, at most")
     max_length: int | None = Field(None, ge=8, description="tokens of prompt and answer; default 2048, or what fits")
     dtype: Dtype = Field("auto", description="what the models compute in")
@@ -86,9 +87,13 @@ class IterSelectSettings(BaseModel):
             foreign = [*self.judging, *(["verdict"] if "verdict" in self.model_fields_set else [])]
             if foreign:
                 raise SettingsError(f"{foreign[0]} is for a judge, and {self.judge} is a rule: leave it out")
-        elif "hard_below" in self.model_fields_set or self.allow_code_execution:
-            name = "allow_code_execution" if self.allow_code_execution else "hard_below"
-            raise SettingsError(f"{name} is for a rule, and {self.judge} is a judge: leave it out")
+            return
+        given = {
+            "allow_code_execution": self.allow_code_execution, "allow_weak_sandbox": self.allow_weak_sandbox,
+            "hard_below": "hard_below" in self.model_fields_set,
+        }  # fmt: skip
+        if foreign := [name for name, is_given in given.items() if is_given]:
+            raise SettingsError(f"{foreign[0]} is for a rule, and {self.judge} is a judge: leave it out")
 
     @property
     def folder(self) -> Path:

@@ -7,8 +7,9 @@ needs none.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +25,13 @@ from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepar
 from handpick.objectives.samples import Journal, from_json, to_json
 from handpick.progress import progress, say
 from handpick.rewards import Reward, score
+from handpick.rewards.judge import JudgeReward
 from handpick.rewards.reference import reference_answers
 from handpick.sampling.generate import Sample, Sampling, end_ids, said, sample
 from handpick.sampling.vllm import Vllm
 from handpick.store.files import write_whole
+
+_SCORED_AT_ONCE = 256  # texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,8 @@ class PolicyGradient:
             for k, advantage in zip(kept, advantage_K.tolist(), strict=True)
             if advantage != 0
         ]
-        if not row and "worst_case_protect" in self._variants and asked.reference_ids is not None:
+        earned = bool(reward_K[kept].any())  # equal rewards may leave no signal either, and are no worst case
+        if not earned and "worst_case_protect" in self._variants and asked.reference_ids is not None:
             return [self._weighted(asked.reference_ids, 1.0)]
         return row
 
@@ -205,19 +210,31 @@ class PolicyGradient:
         journal = Journal(self._folder / f"rewards-{digest(self._identity)}.jsonl")
         keys = [digest([asked.record, each]) for asked, each in zip(items, texts, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in journal]
-        flat = [(i, text) for i in new for text in texts[i]]
-        scores = score(
-            self._reward,
-            [items[i].messages for i, _ in flat],
-            [text for _, text in flat],
-            [items[i].record for i, _ in flat],
-            [items[i].id for i, _ in flat],
-        )
-        of_prompt: dict[int, list[float]] = {i: [] for i in new}
-        for (i, _), reward in zip(flat, scores, strict=True):
-            of_prompt[i].append(reward)
-        journal.add((keys[i], of_prompt[i]) for i in new)
+        if isinstance(self._reward, JudgeReward):  # asks many at a time, keeps every verdict itself, has its own bar
+            journal.add((keys[i], of) for i, of in self._scored(new, items, texts))
+        elif new:
+            with progress("rewards", total=len(new)) as advance:
+                for piece in _pieces(new, texts):
+                    journal.add((keys[i], of) for i, of in self._scored(piece, items, texts))
+                    advance(len(piece))
         return [journal[key] for key in keys]
+
+    def _scored(
+        self, members: Sequence[int], items: Sequence[Asked], texts: Sequence[list[str]]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """The rewards of some prompts' texts."""
+        flat = [(i, text) for i in members for text in texts[i]]
+        scores = iter(
+            score(
+                self._reward,
+                [items[i].messages for i, _ in flat],
+                [text for _, text in flat],
+                [items[i].record for i, _ in flat],
+                [items[i].id for i, _ in flat],
+            )
+        )
+        for i in members:
+            yield i, list(islice(scores, len(texts[i])))
 
     def _text(self, asked: Asked, drawn: Sample) -> str:
         """The whole answer, decoded at once: halves may meet within a letter."""
@@ -244,6 +261,19 @@ class PolicyGradient:
             f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt; {len(items) - len(silent)} of "
             f"{len(items)} prompts have a signal{named} ({path})"
         )
+
+
+def _pieces(members: Sequence[int], texts: Sequence[list[str]]) -> Iterator[list[int]]:
+    """Prompts whose texts are scored at once: few enough that a run which is killed loses little."""
+    piece, n = list[int](), 0
+    for i in members:
+        piece.append(i)
+        n += len(texts[i])
+        if n >= _SCORED_AT_ONCE:
+            yield piece
+            piece, n = [], 0
+    if piece:
+        yield piece
 
 
 def _answered(prompt: list[int], answer: list[int]) -> Rendered:

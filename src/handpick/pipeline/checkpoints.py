@@ -9,7 +9,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest, require_same
-from handpick.model import compute_dtype, load_base, padding_id, parameter_count
+from handpick.model import compute_dtype, load_base, padding_id, parameter_count, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
 from handpick.progress import say
 from handpick.settings import Settings
@@ -24,13 +24,13 @@ from handpick.training.warmup import new_adapter, train, warmup_rows
 _RECORD = "warmup.json"
 
 
-def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fingerprint) -> None:
+def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: Renderer, model: Fingerprint) -> None:
     """Find out, before any training, what would stop ``find_checkpoints`` later.
 
     Raises:
         ModelError: a named checkpoint is none, or lacks the optimizer state that is needed.
         SettingsError: the settings contradict each other.
-        FingerprintMismatch: the output folder holds the warmup of other settings, another model or another pool.
+        FingerprintMismatch: the output folder holds the warmup of other settings, model, chat template or pool.
     """
     for path in map(Path, settings.checkpoints):
         check_checkpoint(path)
@@ -44,7 +44,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, model: Fin
     record = settings.folder / "warmup" / _RECORD
     if warmup is not None and record.exists():
         there: dict[str, Any] = json.loads(record.read_text())
-        here = _record(settings, warmup, pool, model)
+        here = _record(settings, warmup, pool, renderer, model)
         # The pool may have grown since; features of its new files belong to the old warmup.
         here["files"] = here["files"][: len(there["files"])]
         there.pop("checkpoints", None)  # what came of it, not what it depends on
@@ -75,7 +75,8 @@ def find_checkpoints(
     if warmup is None:
         return _weighed([_fresh_adapter(settings, folder, model)])
     record_path = folder / _RECORD
-    record = json.loads(record_path.read_text()) if record_path.exists() else _record(settings, warmup, pool, model)
+    there = json.loads(record_path.read_text()) if record_path.exists() else None
+    record = there or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
@@ -101,12 +102,15 @@ def _is_small(settings: Settings) -> bool:
     return parameter_count(settings.model) < SMALL_MODEL
 
 
-def _record(settings: Settings, warmup: WarmupSettings, pool: Pool, model: Fingerprint) -> dict[str, Any]:
+def _record(
+    settings: Settings, warmup: WarmupSettings, pool: Pool, renderer: Renderer, model: Fingerprint
+) -> dict[str, Any]:
     """What the weights of a warmup depend on."""
     quantized = {} if settings.quantization == "none" else {"quantization": settings.quantization}
     return quantized | {
         "warmup": warmup.model_dump(mode="json"),
         "model": model,
+        **tokenizer_fingerprint(renderer.tokenizer, renderer.template),
         "seed": settings.seed,
         "max_length": settings.max_length,
         "dtype": str(compute_dtype(settings.dtype)),

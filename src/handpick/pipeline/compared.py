@@ -153,7 +153,8 @@ class Comparison:
         advice = getattr(features.query_objective, "advice", "name other queries")
         kept_Q = self._with_signal(query_store, advice)
         score_only = self.settings.score_only
-        pool_store = features.score_store(query_store) if score_only else features.pool_store()
+        bad = self.pool.quarantine
+        pool_store = features.score_store(query_store, bad) if score_only else features.pool_store(bad)
         set_aside(pool_store, self.pool, features.pool_objective)
         set_aside(query_store, self.query, features.query_objective)
         if score_only:
@@ -173,7 +174,7 @@ class Comparison:
         stores = GistStores(features, self.query.pool)
         query_store = stores.query_store()
         kept_Q = self._with_signal(query_store, "name other queries")
-        pool_store = stores.pool_store()
+        pool_store = stores.pool_store(self.pool.quarantine)
         set_aside(pool_store, self.pool, features.pool_objective)
         set_aside(query_store, self.query, features.query_objective)
         ids, subtasks = self._queries(query_store, kept_Q)
@@ -207,14 +208,14 @@ class Comparison:
         query_store = stores.query_store(self.query.pool)  # first, as with gradients
         set_aside(query_store, self.query, self._representation)
         kept_Q = self._with_signal(query_store, "name other queries")
-        pool_store = stores.pool_store(self.pool.pool, self.settings.storage)
+        pool_store = stores.pool_store(self.pool.pool, self.settings.storage, self.pool.quarantine)
         set_aside(pool_store, self.pool, stores.of_pool)
         query_TQD = [rows_QD[kept_Q] for rows_QD in query_rows(pool_store, query_store)]
         return self._compared(pool_store, query_store, kept_Q, StoredSimilarity(pool_store, query_TQD), pool_store)
 
     def _by_scores(self, stores: RowStores) -> Compared:
         assert self._representation is not None
-        store = stores.pool_store(self.pool.pool, "float32")
+        store = stores.pool_store(self.pool.pool, "float32", self.pool.quarantine)
         set_aside(store, self.pool, stores.of_pool)
         scores_N = np.asarray(store.array(0, normalized=False))[:, 0]
         if self._name == "ifd":  # at 1 or more the prompt does not help, and the paper leaves such examples out

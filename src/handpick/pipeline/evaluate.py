@@ -27,9 +27,9 @@ from handpick.model import (
     position_limit,
     tokenizer_fingerprint,
 )
-from handpick.pipeline.judges import find_judge
+from handpick.pipeline.judges import LOCAL, find_judge
 from handpick.progress import say
-from handpick.rewards import REWARDS, find_reward
+from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
 from handpick.store.files import write_whole
 from handpick.training.finetune import load_finetuned
@@ -72,8 +72,22 @@ class EvaluateSettings(BaseModel):
 
 
 def checked_task(values: Mapping[str, Any]) -> TaskSettings:
-    """As ``EvaluateSettings.checked``, of a task."""
-    return _checked(TaskSettings, values)
+    """As ``EvaluateSettings.checked``, of a task; what none of its metrics looks at is refused too."""
+    found = _checked(TaskSettings, values)
+    if not found.answers_drawn and (unread := [name for name in ("temperature", "top_p", "seed") if name in values]):
+        flag = f"--{unread[0].replace('_', '-')}"
+        raise SettingsError(
+            f"{flag} is for drawn answers, and {' and '.join(found.metrics)} draw none: give --metric pass@10, or "
+            f"pass@1 with --samples, or leave {flag} out"
+        )
+    if found.choices and not any(metric.startswith("choice-likelihood") for metric in found.metrics):
+        raise SettingsError("--choice is for choice-likelihood: give it as --metric, or leave --choice out")
+    return found
+
+
+def is_rule(judge: str) -> bool:
+    """Whether what ``--judge`` names is a reward, whose higher score wins, and no language model that compares."""
+    return not judge.startswith(LOCAL) and is_reward(judge)
 
 
 @dataclass(frozen=True)
@@ -140,7 +154,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     """
     folder = settings.folder
     opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
-    fingerprints = {name: task.fingerprint() for name, task in opened_tasks.items()}
+    fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     opened = _open(settings, settings.model)
     written = _written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
@@ -233,7 +247,7 @@ Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verd
 
 def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
     """What compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
-    if judge.partition(":")[0] in REWARDS or ".py:" in judge:
+    if is_rule(judge):
         reward = find_reward(
             judge, allow_code_execution=settings.allow_code_execution, allow_weak_sandbox=settings.allow_weak_sandbox,
             judge=settings.judge, cache=folder / "verdicts",

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from handpick.choices import Optimizer
 from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.projection import NoProjection, Projection
-from handpick.methods import find_method
 from handpick.model import (
     device,
     has_bfloat16,
@@ -83,8 +83,7 @@ class Features:
         self.settings = settings
         self.renderer = renderer
         self.pool = pool
-        own_optimizer = "sgd" if settings.used_representation == "gist" else find_method(settings.method).optimizer
-        self.optimizer: Optimizer = settings.optimizer or own_optimizer
+        self.optimizer: Optimizer = settings.used_optimizer
         self._model = model_fingerprint(settings.model)
         self.pool_objective: Objective = NextToken(renderer, settings.max_length)
         self._own = own or Own()
@@ -127,7 +126,7 @@ class Features:
             _require_same_files(there, self.pool, what)
             stored: Fingerprint = {"storage": there.storage, "shard_rows": there.shard_rows}
             require_same(stored, {name: getattr(self.settings, name) for name in stored}, what=what)
-        check_checkpoints(self.settings, self.optimizer, self.pool, self._model)
+        check_checkpoints(self.settings, self.optimizer, self.pool, self.renderer, self._model)
         if there is not None and to_be_trained(self.settings):
             raise FingerprintMismatch(
                 f"{what} does not match: it was made at {', '.join(c.name for c in there.checkpoints)}, not at the "
@@ -143,34 +142,36 @@ class Features:
                     f"{refused[0][1]}" + ("; prompts alone are for --method nice" if name == "next-token" else "")
                 )
 
-    def pool_store(self) -> FeatureStore:
-        """The pool's features: preconditioned as the method says."""
+    def pool_store(self, quarantine: Quarantine | None = None) -> FeatureStore:
+        """The pool's features: preconditioned as the method says.
+
+        With a quarantine, ended when its limit is certain to be passed (``fill``).
+        """
         manifest = self._manifest(self.pool, self.optimizer, self.pool_objective)
         store = FeatureStore.create(pool_store_path(self.settings), manifest)
-        if self.settings.store is None:
-            # as they were here: another machine would choose otherwise, and the store would not fit its own settings
-            build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
-            write_made_with(
-                store.path, self.settings, checkpoints=[str(path.resolve()) for path in self._checkpoints()[0]],
-                dtype=build["dtype"], batch_tokens=build["batch_tokens"], optimizer=self.optimizer,
-            )  # fmt: skip
-        self._fill(store, self.pool, self.optimizer, self.pool_objective, "pool features")
+        # as they were here: another machine would choose otherwise, and the store would not fit its own settings
+        build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
+        write_made_with(
+            store.path, self.settings, checkpoints=[str(path.resolve()) for path in self._checkpoints()[0]],
+            dtype=build["dtype"], batch_tokens=build["batch_tokens"], optimizer=self.optimizer,
+        )  # fmt: skip
+        self._fill(store, self.pool, self.optimizer, self.pool_objective, "pool features", quarantine)
         return store
 
     def query_store(self, query: Pool) -> FeatureStore:
         """The query's features: plain gradients of its objective, in the same space."""
         manifest = self._manifest(query, "sgd", self.query_objective).model_copy(update={"storage": "float32"})
-        path = self.settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
+        path = self.settings.folder / "features" / f"query-{digest(manifest.fingerprint())}"
         store = FeatureStore.create(path, manifest)
         self._fill(store, query, "sgd", self.query_objective, "query features")
         return store
 
-    def score_store(self, query_store: FeatureStore) -> FeatureStore:
+    def score_store(self, query_store: FeatureStore, quarantine: Quarantine | None = None) -> FeatureStore:
         """The pool's weighted similarities to the queries, (N, Q) a checkpoint; its features are not kept.
 
         S[q, n] is the sum of ``array(t, normalized=False)[n, q]`` over the checkpoints t.
         """
-        query = digest(query_store.manifest.model_dump(mode="json"))
+        query = digest(query_store.manifest.fingerprint())
         manifest = self._manifest(self.pool, self.optimizer, self.pool_objective)
         manifest = manifest.model_copy(
             update={"space": manifest.space | {"scores for": query}, "dim": len(query_store), "storage": "float32"}
@@ -184,7 +185,7 @@ class Features:
             scores_BQ: npt.NDArray[np.float32] = unit_BK @ weighted_tQK[t].T
             return scores_BQ
 
-        fill(store, self.pool, self.pool_objective, encode, "pool scores")
+        fill(store, self.pool, self.pool_objective, encode, "pool scores", quarantine)
         return store
 
     def raw_query_gradients(self, query: Pool) -> npt.NDArray[np.float32]:
@@ -225,11 +226,14 @@ class Features:
     def _last(self) -> int:
         return len(self._checkpoints()[0]) - 1
 
-    def _fill(self, store: FeatureStore, examples: Pool, optimizer: Optimizer, objective: Objective, what: str) -> None:
+    def _fill(
+        self, store: FeatureStore, examples: Pool, optimizer: Optimizer, objective: Objective, what: str,
+        quarantine: Quarantine | None = None,
+    ) -> None:  # fmt: skip
         def encode(t: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[np.float32]:
             return self._loaded().encode(t, optimizer, objective, items, advance)
 
-        fill(store, examples, objective, encode, what)
+        fill(store, examples, objective, encode, what, quarantine)
 
     def _manifest(self, examples: Pool, optimizer: Optimizer, objective: Objective) -> Manifest:
         paths, checkpoints = self._checkpoints()

@@ -5,6 +5,7 @@ Shapes: Q queries, S subtasks, K dimensions of the subspace.
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from handpick.algorithms.queries import members_of
 from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
 from handpick.fingerprint import Fingerprint, digest
 from handpick.pipeline.features import Features
 from handpick.represent.fill import Advance, fill
-from handpick.represent.gist import BasisProjection, Subspace, query_subspace
+from handpick.represent.gist import BasisProjection, KeptSubspace, query_subspace
 from handpick.store import FeatureStore
 from handpick.store.codec import row_norms, unit_rows
 from handpick.store.manifest import contents_of
@@ -26,7 +28,7 @@ Floats = NDArray[np.float32]
 class GistStores:
     """Makes the stores, or finds them made; at the last checkpoint alone, as the paper has it.
 
-    The subspace is computed anew in every run: the queries are few, and it is larger than their features.
+    The queries' subspace is kept beside them (``KeptSubspace``), and its digest is part of both stores' space.
 
     Args:
         features: the run's gradients.
@@ -41,36 +43,49 @@ class GistStores:
         """The queries' coordinates, at the norms they have."""
         features, subspace = self._features, self._subspace
         manifest = features.last_manifest(
-            self._query, features.query_objective, self._basis(), subspace.query_QK.shape[1], "float32"
+            self._query, features.query_objective, self._projected, subspace.dim, "float32"
         )
-        store = FeatureStore.create(features.settings.folder / "features" / f"query-gist-{self._name}", manifest)
-        row = 0
+        store = FeatureStore.create(self._folder(f"query-gist-{self._name}"), manifest)
+        if not store.missing(0):
+            return store
+        query_QK, row = subspace.query_QK, 0
         for shard in store.shards():  # the queries' own gradients, in their order
             ids, _, _ = features.query_objective.prepare(self._query.examples(shard.start, shard.stop))
             if shard in store.missing(0):
-                store.write_shard(0, shard, ids, subspace.query_QK[row : row + len(ids)])
+                store.write_shard(0, shard, ids, query_QK[row : row + len(ids)])
             row += len(ids)
         return store
 
-    def pool_store(self) -> FeatureStore:
-        """The pool's coordinates: K numbers an example, of its plain gradient."""
+    def pool_store(self, quarantine: Quarantine | None = None) -> FeatureStore:
+        """The pool's coordinates: K numbers an example, of its plain gradient.
+
+        With a quarantine, ended when its limit is certain to be passed (``fill``).
+        """
         features = self._features
-        project = BasisProjection(self._subspace.basis_DK)
         manifest = features.last_manifest(
-            features.pool, features.pool_objective, self._basis(), project.dim, features.settings.storage
+            features.pool, features.pool_objective, self._projected, self._subspace.dim, features.settings.storage
         )
-        store = FeatureStore.create(features.settings.folder / "features" / f"gist-{self._name}", manifest)
+        store = FeatureStore.create(self._folder(f"gist-{self._name}"), manifest)
+        if not store.missing(0):
+            return store
+        project = BasisProjection(self._subspace.basis_DK)
 
         def encode(_: int, items: Sequence[Any], advance: Advance) -> Floats:
             return features.encode_last(features.pool_objective, items, advance, project)
 
-        fill(store, features.pool, features.pool_objective, encode, "pool features")
+        fill(store, features.pool, features.pool_objective, encode, "pool features", quarantine)
         return store
 
     @cached_property
-    def _subspace(self) -> Subspace:
-        gradients_QD = self._features.raw_query_gradients(self._query)
-        return query_subspace(gradients_QD, self._features.settings.gist_dim)
+    def _subspace(self) -> KeptSubspace:
+        features = self._features
+        dim = 1  # to be found out; it is no part of what the subspace is made from
+        like = features.last_manifest(self._query, features.query_objective, self._basis(), dim, "float32")
+        made_from: Fingerprint = {"space": like.space, "build": like.build}
+        return KeptSubspace(
+            self._folder(f"subspace-{self._name}"), made_from,
+            lambda: query_subspace(features.raw_query_gradients(self._query), features.settings.gist_dim),
+        )  # fmt: skip
 
     def _basis(self) -> Fingerprint:
         """What the subspace comes from: the queries and their objective."""
@@ -79,6 +94,14 @@ class GistStores:
             "queries": digest(contents_of(self._query.files)),
             "objective": digest(self._features.query_objective.fingerprint()),
         }  # fmt: skip
+
+    @property
+    def _projected(self) -> Fingerprint:
+        """What two rows must have been projected on to be compared: the very same basis."""
+        return self._basis() | {"basis": self._subspace.digest}
+
+    def _folder(self, name: str) -> Path:
+        return self._features.settings.folder / "features" / name
 
     @property
     def _name(self) -> str:

@@ -26,6 +26,7 @@ from handpick.objectives.samples import Journal
 from handpick.sampling.generate import Sampling
 
 LOCAL = "local:"
+_OF_A_SERVER = ("url", "key_env", "workers", "price_in", "price_out", "max_cost")
 
 
 def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: Dtype, until_cap: bool = False) -> Asks:
@@ -48,7 +49,7 @@ def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: D
     name = spec.removeprefix(LOCAL)
     if not name:
         raise SettingsError("no model follows local: in the judge; write local:PATH")
-    if foreign := [key for key in ("url", "key_env", "price_in", "price_out", "max_cost") if key in settings]:
+    if foreign := [key for key in _OF_A_SERVER if key in settings]:
         raise SettingsError(f"{foreign[0]} is for a judge behind a server, and {spec} is none: leave it out")
     return LocalJudge(JudgeSettings.checked({**settings, "model": name}), folder, dtype=dtype, until_cap=until_cap)
 

@@ -35,12 +35,13 @@ def pool_store_path(settings: Settings) -> Path:
 def resume_from_store(settings: Settings) -> Settings:
     """With ``store`` set, take from it what the user did not say: the pool, the model, how features are made.
 
+    The store may be incomplete: a run that made it, or made it grow, was killed, and this one goes on from there.
+
     Raises:
         StoreError: there is no store, or nothing says how it was made.
     """
     if settings.store is None:
         return settings
-    FeatureStore.open(settings.store)
     kept = _made_with(settings.store)
     there = kept.pop("representation", "gradient")
     said = {name: getattr(settings, name) for name in settings.model_fields_set}
@@ -92,13 +93,22 @@ def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
 
 
 def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
-    """Write down what the store in ``folder`` is made with; ``found`` is what the settings leave open."""
-    kept = settings.model_dump(mode="json", exclude_none=True, include=_KEPT)
-    kept |= {"representation": stored_as(settings.used_representation)} | found
-    kept["pool"] = [_absolute(source) for source in settings.pool]
-    if settings.model is not None:
-        kept["model"] = _absolute(settings.model)
-    kept["encoder"] = _absolute(settings.encoder)
+    """Write down what the store in ``folder`` is made with; ``found`` is what the settings leave open.
+
+    Where ``store`` names one that says it already, only its pool's new files are added.
+    """
+    pool = [_absolute(source) for source in settings.pool]
+    if settings.store is not None and (folder / _FILE).exists():
+        kept = _made_with(folder)
+        if len(pool) <= len(kept["pool"]):  # the same files; the folder may be one that others may only read
+            return
+        kept["pool"] = pool
+    else:
+        kept = settings.model_dump(mode="json", exclude_none=True, include=_KEPT)
+        kept |= {"representation": stored_as(settings.used_representation), "pool": pool} | found
+        if settings.model is not None:
+            kept["model"] = _absolute(settings.model)
+        kept["encoder"] = _absolute(settings.encoder)
     write_whole(folder / _FILE, yaml.safe_dump(kept, sort_keys=False).encode())
 
 

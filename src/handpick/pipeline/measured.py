@@ -1,7 +1,7 @@
 """How far a selection and other subsets of its pool are from the queries, in the run's own features."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.distance import Distances, distances
+from handpick.distance import Distances, Products, distances
+from handpick.draws import generator
 from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.pipeline.compared import Compared
 from handpick.pipeline.made_with import settings_of
@@ -19,9 +20,12 @@ from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store.codec import row_norms, unit_rows
 from handpick.store.files import write_whole
+from handpick.store.memory import available_bytes
 
 # examples of a selection, and pairs of them with queries, whose distances are measured without being asked for
 _MEASURED, _PAIRS = 2000, 1_000_000
+
+_READ = 1 << 24  # features of a subset that are read together
 
 
 def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, Distances]:
@@ -34,8 +38,8 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
 
     Raises:
         StoreError: there is no selection.
-        SettingsError: the run's representation has no features to measure by, or its objective was handed over in
-            Python.
+        SettingsError: the run's representation has no features to measure by, its objective was handed over in
+            Python, or a subset's features do not fit in memory.
         DataError: an id is not in the pool, or could not be represented.
     """
     selection = Selection.open(folder)
@@ -75,7 +79,7 @@ def measured(settings: Settings, compared: Compared, columns_B: NDArray[np.int64
 
 def _drawn(compared: Compared, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
     """A random draw, to hold a subset against."""
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(compared.rows))
+    order = generator(seed, "held against a subset").permutation(len(compared.rows))
     return {f"random {count:,}": np.sort(order[:count])}
 
 
@@ -85,11 +89,34 @@ def distances_of(compared: Compared, columns: Mapping[str, NDArray[np.int64]]) -
     query_QE = _unit(compared.queries())
     found: dict[str, Distances] = {}
     for name, columns_B in columns.items():
-        subset_BE = _unit(compared.candidates(columns_B))
+        subset_BE = _unit_rows_of(compared.candidates, columns_B, query_QE.shape[1], name)
         if not len(subset_BE):
             raise DataError(f"{name} has no example whose features are not zero: there is no distance to measure")
-        found[name] = distances(query_QE @ subset_BE.T, query_QE @ query_QE.T, subset_BE @ subset_BE.T)
+        found[name] = distances(query_QE @ subset_BE.T, Products(query_QE), Products(subset_BE))
     return found
+
+
+def _unit_rows_of(
+    candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]], columns_B: NDArray[np.int64], dim: int, name: str
+) -> NDArray[np.float32]:
+    """The features of some columns as ``_unit`` gives them, read some at a time and held once.
+
+    Raises:
+        SettingsError: they do not fit in memory.
+    """
+    needed, free = 4 * len(columns_B) * dim, available_bytes()
+    if needed > free:
+        raise SettingsError(
+            f"the features of the {len(columns_B):,} examples of {name} take {needed / 1e9:.0f} GB and "
+            f"{free / 1e9:.0f} GB are free: measure a smaller subset"
+        )
+    subset_BE = np.empty((len(columns_B), dim), np.float32)
+    step, kept = max(1, _READ // dim), 0
+    for start in range(0, len(columns_B), step):
+        rows = _unit(candidates(columns_B[start : start + step]))
+        subset_BE[kept : kept + len(rows)] = rows
+        kept += len(rows)
+    return subset_BE[:kept]
 
 
 def _columns(name: str, ids: Sequence[str], column_of: Mapping[str, int]) -> NDArray[np.int64]:

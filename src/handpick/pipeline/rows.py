@@ -9,6 +9,7 @@ import numpy.typing as npt
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
 from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
 from handpick.fingerprint import Fingerprint, digest
 from handpick.objectives.protocol import Prepared
 from handpick.pipeline.made_with import write_made_with
@@ -41,25 +42,26 @@ class RowStores:
         """What prepares the pool's records: of a query a prompt is enough, of an example to train on it is not."""
         return Trainable(self._representation)
 
-    def pool_store(self, pool: Pool, storage: Storage) -> FeatureStore:
-        """The pool's rows."""
+    def pool_store(self, pool: Pool, storage: Storage, quarantine: Quarantine | None = None) -> FeatureStore:
+        """The pool's rows; with a quarantine, ended when its limit is certain to be passed."""
         store = FeatureStore.create(self.path, self._manifest(pool, storage))
-        if self._settings.store is None:
-            found = {k: v for k, v in self._representation.build().items() if k in ("dtype", "batch_tokens")}
-            write_made_with(store.path, self._settings, **found)
-        return self._filled(store, pool, self.of_pool, "pool features")
+        found = {k: v for k, v in self._representation.build().items() if k in ("dtype", "batch_tokens")}
+        write_made_with(store.path, self._settings, **found)
+        return self._filled(store, pool, self.of_pool, "pool features", quarantine)
 
     def query_store(self, query: Pool) -> FeatureStore:
         """The queries' rows, float32 whatever the pool's are stored in."""
         manifest = self._manifest(query, "float32")
-        path = self._settings.folder / "features" / f"query-{digest(manifest.model_dump(mode='json'))}"
+        path = self._settings.folder / "features" / f"query-{digest(manifest.fingerprint())}"
         return self._filled(FeatureStore.create(path, manifest), query, self._representation, "query features")
 
-    def _filled(self, store: FeatureStore, examples: Pool, prepares: Prepares, what: str) -> FeatureStore:
+    def _filled(
+        self, store: FeatureStore, examples: Pool, prepares: Prepares, what: str, quarantine: Quarantine | None = None
+    ) -> FeatureStore:
         def encode(_checkpoint: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[Any]:
             return self._representation.encode(items, advance)
 
-        fill(store, examples, prepares, encode, what)
+        fill(store, examples, prepares, encode, what, quarantine)
         return store
 
     def _dim(self, space: Fingerprint) -> int:

@@ -125,6 +125,8 @@ def replaced(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> FinetuneS
 
 
 def model_of(selection: Path, model: str | None) -> str:
+    if not selection.exists():
+        raise DataError(f"there is no selection {selection}: name the folder that `handpick select` wrote, or a file")
     found = model
     if found is None and selection.is_dir():
         found = Selection.open(selection).settings.get("model")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from handpick.data.plain_text import contents, has_response
 from handpick.data.pool import Pool
+from handpick.draws import generator
 from handpick.errors import HandpickError
 from handpick.methods import REPRESENTATIONS
 from handpick.pipeline.compared import fingerprint, moment_path, texts_of
@@ -108,9 +109,9 @@ class _OneScore:
 
 
 def _measured(what: str, similarity: _Columns, n: int, chosen: Sequence[int]) -> Nearest:
-    generator = np.random.Generator(np.random.PCG64(_SEED))
-    drawn = np.sort(generator.permutation(n)[: len(chosen)])
-    some = np.arange(n) if n <= SAMPLE else np.sort(generator.choice(n, SAMPLE, replace=False))
+    stream = generator(_SEED, "shown beside the chosen")
+    drawn = np.sort(stream.permutation(n)[: len(chosen)])
+    some = np.arange(n) if n <= SAMPLE else np.sort(stream.choice(n, SAMPLE, replace=False))
     each = [_largest(similarity, np.asarray(columns, dtype=np.int64)) for columns in (some, chosen, drawn)]
     return Nearest(what, n, *each)
 

@@ -7,15 +7,13 @@ Which BM25 Do You Mean?, ECIR 2020, table 1), computed by the package bm25s:
 
 w runs over the words, f = count(w in n), N_w candidates have w, |n| is the number of words of n. All terms are ≥ 0.
 
-Ours: words are runs of letters and digits in any script, case folded, one character each where writing has no spaces;
-no stemming and no stop words, both of which are made for one language (a word that all candidates have counts next to
-nothing anyway); a word that a query repeats counts as often.
+Ours: words are those of ``data/words.py``, in any script; no stemming and no stop words, both of which are made for one
+language (a word that all candidates have counts next to nothing anyway); a word that a query repeats counts as often.
 
 Shapes: Q queries, N candidates.
 """
 
 import importlib.metadata
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,11 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.data.unspaced import set_apart
+from handpick.data.words import words_of
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 class Bm25:
@@ -50,7 +46,7 @@ class Bm25:
         self._k1, self._b = k1, b
         self._index = _new_index(k1, b)
         self._id_of: dict[str, int] = {}
-        texts = [array("i", (self._id_of.setdefault(w, len(self._id_of)) for w in _words(t))) for t in pool_texts]
+        texts = [array("i", (self._id_of.setdefault(w, len(self._id_of)) for w in words_of(t))) for t in pool_texts]
         if not texts:
             raise DataError("bm25: the pool has no text; give at least one")
         self._n_candidates = len(texts)
@@ -65,7 +61,7 @@ class Bm25:
         """
         scores_QN = np.zeros((len(query_texts), self._n_candidates), dtype=np.float32)
         for row, text in enumerate(query_texts):
-            known = [self._id_of[word] for word in _words(text) if word in self._id_of]
+            known = [self._id_of[word] for word in words_of(text) if word in self._id_of]
             if known:
                 scores_QN[row] = self._index.get_scores_from_ids(known)
         return scores_QN
@@ -73,13 +69,9 @@ class Bm25:
     def fingerprint(self) -> Fingerprint:
         """What decides the scores, besides the texts."""
         return {
-            "kind": "bm25", "variant": "lucene", "k1": self._k1, "b": self._b, "words": "letters and digits, 1",
+            "kind": "bm25", "variant": "lucene", "k1": self._k1, "b": self._b, "words": "letters and digits, 2",
             "bm25s": importlib.metadata.version("bm25s"),
         }  # fmt: skip
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(set_apart(text.casefold()))
 
 
 def _new_index(k1: float, b: float) -> Any:

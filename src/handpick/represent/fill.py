@@ -26,19 +26,29 @@ Advance = Callable[[float], None]
 Encode = Callable[[int, Sequence[Any], Advance], NDArray[np.float32]]
 
 
-def fill(store: FeatureStore, pool: Pool, prepares: Prepares, encode: Encode, what: str) -> None:
+def fill(
+    store: FeatureStore,
+    pool: Pool,
+    prepares: Prepares,
+    encode: Encode,
+    what: str,
+    quarantine: Quarantine | None = None,
+) -> None:
     """Write what is missing of a store; a killed run goes on from here.
 
-    While a shard is computed, the next one is read and tokenised and the last one is written.
+    While a shard is computed, the next one is read and tokenised and the last one is written. Records that cannot be
+    used are left out of it; ``set_aside_unusable`` reports them when it is whole.
 
     Args:
         store: made for the files of ``pool``.
         prepares: what makes items of the records.
         encode: ``(checkpoint, prepared, advance) -> features``; calls ``advance`` with how many more are done.
         what: the words beside the progress bar.
+        quarantine: whose limit ends the work as soon as it is certain to be passed; finished shards stay.
 
     Raises:
         StoreError: a shard cannot be written.
+        DataError: more records cannot be used than the quarantine's limit; they are reported to it up to there.
     """
     checkpoints = range(len(store.checkpoints))
     missing: list[tuple[int, Shard]] = [(t, shard) for t in checkpoints for shard in store.missing(t)]
@@ -48,6 +58,7 @@ def fill(store: FeatureStore, pool: Pool, prepares: Prepares, encode: Encode, wh
     def prepare(shard: Shard) -> Prepared:
         return prepares.prepare(pool.examples(shard.start, shard.stop))
 
+    refusals = None if quarantine is None else _Refusals(store, quarantine)
     total = len(pool) * len(checkpoints)
     left = sum(shard.stop - shard.start for _, shard in missing)
     with (
@@ -64,7 +75,11 @@ def fill(store: FeatureStore, pool: Pool, prepares: Prepares, encode: Encode, wh
             advance(n)
 
         for (checkpoint, shard), following in zip(missing, [*missing[1:], None], strict=True):
-            ids, items, _ = coming.result()
+            ids, items, refused = coming.result()
+            if refusals is not None and refusals.too_many(shard, len(refused)):
+                if written is not None:
+                    written.result()
+                set_aside_unusable(store, pool, prepares, refusals.quarantine)  # raises, with the reasons
             if following is not None:
                 coming = reader.submit(prepare, following[1])
             features_BK = encode(checkpoint, items, report)
@@ -75,6 +90,24 @@ def fill(store: FeatureStore, pool: Pool, prepares: Prepares, encode: Encode, wh
             written = writer.submit(store.write_shard, checkpoint, shard, ids, features_BK)
         if written is not None:
             written.result()
+
+
+class _Refusals:
+    """Counts the records of a store that cannot be used, each once, before its features are computed."""
+
+    def __init__(self, store: FeatureStore, quarantine: Quarantine) -> None:
+        self.quarantine = quarantine
+        whole = store.rows()
+        self._n = sum(shard.stop - shard.start for shard in whole.shards) - len(whole)
+        self._counted: set[Shard] = set()
+
+    def too_many(self, shard: Shard, n_refused: int) -> bool:
+        """Whether the limit is passed, with those of one more shard."""
+        if shard not in self._counted:  # it comes at every checkpoint
+            self._counted.add(shard)
+            self._n += n_refused
+        limit = self.quarantine.limit
+        return limit is not None and self.quarantine.count + self._n > limit
 
 
 def set_aside_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quarantine: Quarantine) -> None:

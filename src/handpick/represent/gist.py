@@ -7,6 +7,9 @@ g · (Gᵀ U_k S_k⁻¹): its coordinates along the k strongest right singular v
 Legend: Q queries, D coordinates of the gradient, K dimensions that are kept, B examples, P coordinates of one layer.
 """
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handpick.errors import DataError
+from handpick.errors import DataError, StoreError
+from handpick.fingerprint import Fingerprint, file_digest, require_same
+from handpick.store.files import write_array, write_whole
 
 # Singular values under this share of the largest are rounding: their squares come out of float64 products of
 # float32 gradients.
@@ -55,6 +60,75 @@ def query_subspace(gradients_QD: NDArray[np.float32], dim: int) -> Subspace:
     query_QK = vector_QK * singular_K
     query_QK[gram_QQ.diagonal() == 0] = 0  # eigenvectors leave rounding in the row of a query without a gradient
     return Subspace(query_QK.numpy().astype(np.float32), basis_DK)
+
+
+class KeptSubspace:
+    """A subspace in a folder of its own, computed once.
+
+    Gradients that are computed again may differ in their last bits, and singular vectors of close values then turn:
+    rows of two bases cannot be compared. So a run that goes on, and a pool that has grown, take the basis from here.
+
+    Args:
+        folder: ``basis.npy``, ``queries.npy`` and, written last, ``subspace.json``, which makes them count.
+        made_from: what decides the subspace.
+        make: computes it where there is none yet.
+
+    Raises:
+        FingerprintMismatch: the one that is there was made from something else.
+        StoreError: it is damaged, or cannot be written.
+        DataError: as ``query_subspace``.
+    """
+
+    def __init__(self, folder: Path, made_from: Fingerprint, make: Callable[[], Subspace]) -> None:
+        self._folder = folder
+        if not self._record_path.exists():
+            self._keep(make(), made_from)
+        try:
+            record = json.loads(self._record_path.read_bytes())
+            there: Fingerprint = record["made_from"]
+            self.dim: int = record["dim"]
+            self.digest: str = record["basis"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(self._record_path, error) from error
+        require_same(there, made_from, what=f"the queries' subspace in {folder}")
+
+    @property
+    def query_QK(self) -> NDArray[np.float32]:
+        """The queries' features, read anew."""
+        return self._read("queries.npy")
+
+    @property
+    def basis_DK(self) -> Tensor:
+        """The basis, read anew; its bytes are those that were written."""
+        path = self._folder / "basis.npy"
+        if path.exists() and file_digest(path) != self.digest:
+            raise self._damaged(path, "its checksum has changed")
+        return torch.from_numpy(self._read(path.name))
+
+    @property
+    def _record_path(self) -> Path:
+        return self._folder / "subspace.json"
+
+    def _keep(self, subspace: Subspace, made_from: Fingerprint) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot create {self._folder}: {error.strerror}; choose another folder") from error
+        write_array(self._folder / "queries.npy", subspace.query_QK)
+        write_array(self._folder / "basis.npy", subspace.basis_DK.numpy())
+        basis = file_digest(self._folder / "basis.npy")
+        record = {"made_from": made_from, "dim": subspace.basis_DK.shape[1], "basis": basis}
+        write_whole(self._record_path, json.dumps(record, indent=1).encode())
+
+    def _read(self, name: str) -> NDArray[np.float32]:
+        try:
+            read: NDArray[np.float32] = np.load(self._folder / name, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged(self._folder / name, error) from error
+        return read
+
+    def _damaged(self, path: Path, why: object) -> StoreError:
+        return StoreError(f"{path} is damaged ({why}); delete {self._record_path} and run the same again")
 
 
 class BasisProjection:

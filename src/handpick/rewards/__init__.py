@@ -22,7 +22,8 @@ from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
 __all__ = [
-    "REWARDS", "Reward", "UserReward", "find_reward", "reward_fingerprint", "score", "user_reward_fingerprint", "wrap",
+    "REWARDS", "Reward", "UserReward", "find_reward", "is_reward", "reward_fingerprint", "score",
+    "user_reward_fingerprint", "wrap",
 ]  # fmt: skip
 
 
@@ -84,6 +85,11 @@ REWARDS: dict[str, Entry] = {
     "model": Entry(_model, "a reward model's score, any number", "PATH", needs_argument=True),
     "judge": Entry(_judge, "a language model's grade", "MODEL", needs_argument=True),
 }
+
+
+def is_reward(spec: str) -> bool:
+    """Whether a text names a reward, a function of the user's own among them; not whether that is there."""
+    return spec.partition(":")[0] in REWARDS or _is_callable(spec)
 
 
 def find_reward(

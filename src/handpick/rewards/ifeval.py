@@ -1,9 +1,10 @@
 """IFEval: whether an answer follows instructions that can be checked by rule (Zhou et al. 2023, arXiv 2311.07911).
 
 Each of the 25 instructions of the paper's table 1 is a function here and a line in ``INSTRUCTIONS``; its arguments are
-those of a record's ``kwargs``. The rules are written anew from the paper's definitions. Where the authors' program
-calls a library we have a rule of our own, and results may differ there by a few answers: sentences are split at their
-marks, and languages are told apart by script and common words (``handpick.rewards.language``).
+those of a record's ``kwargs``. The rules are written anew from the paper's definitions, and where those leave it open
+they decide as the authors' program does (google-research, ``instruction_following_eval``). Where that program calls a
+library we have a rule of our own, and results may differ there by a few answers: sentences are split at their marks,
+and languages are told apart by script and common words (``handpick.rewards.language``).
 """
 
 import json
@@ -23,6 +24,24 @@ _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _NO_END = r"(?:Mr|Mrs|Ms|Dr|Prof|Rev|Hon|Gen|Capt|Sgt|St|Jr|Sr|Inc|Ltd|Co|Corp|vs|etc|cf|approx|e\.g|i\.e|No|Fig)"
 _SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]*_]*(?=\s|$)|[。！？।])")
 _NO_SENTENCE_END = re.compile(rf"(?:(?<!\w){_NO_END}|(?<!\w)[A-Z](?:\.[A-Z])*|(?:^|\n)\s*\d+)$")
+
+
+# How nltk's word tokenizer cuts words, as far as it decides which are in capitals alone: what stands between them, and
+# which fall in two ("DO N'T", "CAN NOT"). A stop at the end of a word is taken for the end of a sentence.
+_CUTS = (
+    (re.compile(r"(?<!\.)\.(?=[\])}>\"'»”’]*(?!\S))"), " "),
+    (re.compile(r"[\s;@#$%&?!*()\[\]{}<>\"`«»“”‘’„\u2012-\u2015]|--|''|\.{2,}|[:,](?!\d)"), " "),
+    (re.compile(r"(?<!\w)'(?!(?:re|ve|ll|[mtsdn])\b)(?=\w)", re.IGNORECASE), " "),
+    (re.compile(r"(?<=[^'\s])(?='(?!\S))"), " "),
+    (re.compile(r"(?<=[^'\s])(?='[sSmMdD](?!\S))"), " "),
+    (re.compile(r"(?<=[^'\s])(?=(?:'(?:ll|LL|re|RE|ve|VE)|n't|N'T)(?!\S))"), " "),
+    *(
+        (re.compile(rf"\b({one})({two})\b", re.IGNORECASE), r" \1 \2 ")
+        for one, two in (("can", "not"), ("d", "'ye"), ("gim", "me"), ("gon", "na"), ("got", "ta"), ("lem", "me"),
+                         ("more", "'n"))
+    ),
+    (re.compile(r"\b(wan)(na)(?!\S)", re.IGNORECASE), r" \1 \2 "),
+)  # fmt: skip
 
 
 def follows(answer: str, record: Record, *, loose: bool = False) -> list[bool]:
@@ -114,7 +133,7 @@ def has_letter_often(answer: str, *, letter: str, let_frequency: int, let_relati
 
 
 def is_in_language(answer: str, *, language: str) -> bool:
-    """The whole answer is in a language."""
+    """The whole answer is in a language; one without a letter is in any."""
     return is_in(answer, language)
 
 
@@ -152,12 +171,17 @@ def has_words(answer: str, *, num_words: int, relation: str) -> bool:
 
 
 def paragraph_begins_with(answer: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
-    """Exactly so many paragraphs, with an empty line between every two, and one of them begins with a word."""
-    paragraphs = [part.strip() for part in answer.split("\n\n") if part.strip()]
-    if len(paragraphs) != num_paragraphs or not 1 <= nth_paragraph <= len(paragraphs):
+    """Exactly so many paragraphs, with an empty line between every two, and one of them begins with a word.
+
+    An empty one is not counted, but has its place: behind it the next is the third. The word may stand in straight
+    quotes, and ends at one, at a stop, a comma, a question or an exclamation mark; any other mark is part of it.
+    """
+    parts = [part.strip() for part in answer.split("\n\n")]
+    if sum(map(bool, parts)) != num_paragraphs or not 1 <= nth_paragraph <= num_paragraphs:
         return False
-    word = re.match(r"[\"'“‘*_]*([^\s.,?!;:\"'”*_]*)", paragraphs[nth_paragraph - 1])
-    return word is not None and word[1].lower() == first_word.strip().lower()
+    paragraph = parts[nth_paragraph - 1]
+    word = re.match(r"'*\"*([^\s.,?!'\"]*)", paragraph)
+    return bool(paragraph) and word is not None and word[1].lower() == first_word.lower()
 
 
 # --- content and format ---
@@ -186,9 +210,13 @@ def is_constrained(answer: str) -> bool:
 
 
 def has_highlights(answer: str, *, num_highlights: int) -> bool:
-    """At least so many sections *highlighted* or **highlighted**."""
-    found = re.findall(r"\*\*[^\n*]+\*\*|\*[^\n*]+\*", answer)
-    return sum(bool(each.strip("*").strip()) for each in found) >= num_highlights
+    """At least so many sections *highlighted* or **highlighted**.
+
+    Each kind is looked for by itself, so text between two asterisks counts as the one and as the other where no other
+    asterisk stands in the way.
+    """
+    marked = re.findall(r"\*([^*\n]*)\*", answer) + re.findall(r"\*\*([^*\n]*)\*\*", answer)
+    return sum(bool(inside.strip()) for inside in marked) >= num_highlights
 
 
 def has_sections(answer: str, *, section_spliter: str, num_sections: int) -> bool:
@@ -234,8 +262,14 @@ def ends_with(answer: str, *, end_phrase: str) -> bool:
 
 def has_capital_words(answer: str, *, capital_frequency: int, capital_relation: str) -> bool:
     """So many words in capitals alone."""
-    words = re.findall(r"\w+(?:[-'’]\w+)*", answer)
-    return _holds(capital_relation, sum(word.isupper() for word in words), capital_frequency)
+    return _holds(capital_relation, count_capital_words(answer), capital_frequency)
+
+
+def count_capital_words(text: str) -> int:
+    """Words in capitals alone, as nltk's word tokenizer cuts words: "I'LL" is two, "U.S." and "AI/ML" are one each."""
+    for where, instead in _CUTS:
+        text = where.sub(instead, text)
+    return sum(word.isupper() for word in text.split())
 
 
 def is_english_capital(answer: str) -> bool:

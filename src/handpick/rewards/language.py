@@ -49,7 +49,9 @@ _KANA = 0.1  # of the letters of Japanese, at least
 
 
 def is_in(text: str, language: str) -> bool:
-    """Whether a text is in a language, given by its ISO 639-1 code; one without a letter is in none.
+    """Whether a text is in a language, given by its ISO 639-1 code; one without a letter may be in any.
+
+    IFEval's own program counts a text of which it cannot tell the language as one that follows the instruction.
 
     Raises:
         DataError: there is no telling this language from others.
@@ -57,6 +59,8 @@ def is_in(text: str, language: str) -> bool:
     if language not in _LANGUAGES:
         raise DataError(f"no way to tell whether a text is in {language!r}; known are {', '.join(_LANGUAGES)}")
     script = _script(text)
+    if script is None:
+        return True
     if _LANGUAGES[language][0] != script:
         return False
     words = Counter(word for word in _SEPARATOR.split(text.lower()) if word)

@@ -34,13 +34,22 @@ _CODES = {
     "spanish": "es", "swahili": "sw", "telugu": "te", "thai": "th", "turkish": "tr", "vietnamese": "vi",
 }  # fmt: skip
 
+# ISO 639-2 and 639-3 codes, with which FLORES's codes begin too ("eng_Latn"): those above, and what has no spaces
+_THREE_LETTERS = {
+    "ara": "ar", "arb": "ar", "ben": "bn", "zho": "zh", "chi": "zh", "cmn": "zh", "yue": "zh", "eng": "en",
+    "fin": "fi", "deu": "de", "ger": "de", "ell": "el", "gre": "el", "hin": "hi", "ind": "id", "jpn": "ja",
+    "kor": "ko", "ron": "ro", "rum": "ro", "rus": "ru", "spa": "es", "swa": "sw", "swh": "sw", "tel": "te",
+    "tha": "th", "tur": "tr", "vie": "vi", "lao": "lo", "mya": "my", "bur": "my", "khm": "km",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class SquadF1:
     """From 0 to 1: the words that completion and reference share (F1), for the best reference.
 
     Args:
-        language: a code such as "zh"; None takes it from the record's ``language``, ``lang`` or ``subtask``.
+        language: a code such as "zh", "zho" or "zho_Hans"; None takes it from the record's ``language``, ``lang`` or
+            ``subtask``.
     """
 
     language: str | None = None
@@ -97,9 +106,10 @@ def words(text: str, language: str | None = None) -> list[str]:
 
 
 def language_code(name: str) -> str:
-    """The code of a language given by code, locale ("zh-CN") or English name, in lower case."""
+    """The code of a language given by code ("zh", "zho"), locale ("zh-CN", "zho_Hans") or English name."""
     name = name.strip().lower()
-    return _CODES.get(name, re.split("[-_]", name)[0])
+    code = re.split("[-_]", name)[0]
+    return _CODES.get(name) or _THREE_LETTERS.get(code, code)
 
 
 def record_language(record: Record) -> str | None:
@@ -108,6 +118,8 @@ def record_language(record: Record) -> str | None:
         if isinstance(name := record.get(field), str) and name.strip():
             return language_code(name)
     subtask = str(record.get("subtask")).lower()  # any text: it names a language only where it is one, whole
+    if re.fullmatch("[a-z]{3}_[a-z]{4}", subtask):  # FLORES's; three letters alone may mean anything ("fin")
+        return _THREE_LETTERS.get(subtask[:3])
     code = _CODES.get(subtask, subtask)
     return code if code in _CODES.values() else None
 

@@ -32,6 +32,7 @@ class UnitTests:
 
     The code runs in one sandbox and the tests in another, and only plain values pass between them, so the code can
     neither see the tests nor touch the verdict: what it prints, raises, redefines, or how it ends, counts for nothing.
+    Of the record it is given what it may need, MBPP's setup and imports or HumanEval's prompt, and nothing else.
     What it can still do is what any function can, return the right value for the wrong reason. Besides:
 
     - where a test compares two objects of classes that the code defines, the code's own ``__eq__`` decides;
@@ -103,7 +104,7 @@ def read_tests(record: Record) -> Suite:
     found = next((record[key] for key in ("tests", "test_list", "test") if record.get(key)), None)
     if isinstance(found, str) and isinstance(record.get("entry_point"), str):
         name = record["entry_point"]
-        tests = Suite(f"{_prompt_alone(record)}\n{found}", [f"check({name})"], name)
+        tests = Suite(_prompt_alone(record), [f"check({name})"], name, hidden=found)
     elif isinstance(found, list) and all(isinstance(test, str) for test in found):
         setup = str(record.get("setup") or record.get("test_setup_code") or "")
         tests = Suite("\n".join([*map(str, record.get("test_imports") or ()), setup]), found)
@@ -112,7 +113,7 @@ def read_tests(record: Record) -> Suite:
             f"no unit tests in {record_name(record)}; the reward unit-tests needs `tests`, a list of assertions, or "
             "`test`, a text with a function check(candidate), and `entry_point`, the name of what to check"
         )
-    for source in (tests.setup, *tests.tests):
+    for source in (tests.setup, tests.hidden, *tests.tests):
         if reason := _no_python(source):
             raise DataError(f"the tests of {record_name(record)} are no Python: {reason}; mend the record")
     return tests

@@ -101,6 +101,10 @@ class Manifest(_Part):
         document: dict[str, Any] = self.model_dump(mode="json")
         return {key: document[key] for key in ("space", "build", "dim", "storage", "checkpoints", "shard_rows")}
 
+    def fingerprint(self) -> Fingerprint:
+        """What the rows are, and of which data: the settings, and what the files hold wherever they lie."""
+        return self.settings() | {"files": contents_of(self.files)}
+
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the store in a folder.

@@ -248,8 +248,7 @@ class Chooser:
         if REPRESENTATIONS[representation].needs_model:
             made_of |= _model_read(settings, model)
         if representation in _GRADIENTS:
-            own = "sgd" if representation == "gist" else find_method(settings.method).optimizer
-            made_of["optimizer"] = settings.optimizer or own
+            made_of["optimizer"] = settings.used_optimizer
             if settings.checkpoints:
                 made_of["checkpoints"] = adapter_fingerprint([Path(path) for path in settings.checkpoints])
         return made_of

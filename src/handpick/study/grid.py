@@ -3,7 +3,7 @@
 from handpick.algorithms import AlgorithmSettings
 from handpick.budget import Budget
 from handpick.data.pool import Pool
-from handpick.methods import REPRESENTATIONS, find_method
+from handpick.methods import REPRESENTATIONS
 from handpick.study.cells import FULL, RANDOM, ZERO_SHOT, Place
 from handpick.study.settings import StudySettings
 
@@ -52,8 +52,8 @@ def quantiled(study: StudySettings) -> list[str]:
             continue
         settings = study.method(method, {"query": ["…"]})
         if REPRESENTATIONS[settings.used_representation].gives in ("features", "similarity"):
-            optimizer = settings.optimizer or find_method(settings.method).optimizer
-            found.setdefault((settings.used_representation, optimizer, *map(repr, _own(study, method))), method)
+            of = (settings.used_representation, settings.used_optimizer, *map(repr, _own(study, method)))
+            found.setdefault(of, method)
     return list(found.values())
 
 

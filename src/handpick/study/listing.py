@@ -10,6 +10,8 @@ from handpick.study.opened import Opened
 from handpick.study.steps import step_name
 from handpick.study.trainings import Trainings
 
+UNNAMED = "named once chosen"
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -26,7 +28,8 @@ def listed(opened: Opened, chosen: Chosen, trainings: Trainings) -> list[Listed]
     """Every step once, in the order in which they are needed first.
 
     Fine-tunings are named by what they train on, so those of selections to be made are listed by their cells, and what
-    is measured of them is not listed. A fine-tuning is done where its model is there, or nothing waits for it.
+    is measured of them is not listed. A fine-tuning is done where its model is there, or nothing waits for it. Cells
+    that cannot be done have no step; why stands in ``opened.reasons``.
     """
     waiting = trainings.waiting()
     steps: dict[object, Listed] = {}
@@ -45,15 +48,15 @@ def listed(opened: Opened, chosen: Chosen, trainings: Trainings) -> list[Listed]
             continue
         if name is None:
             if place not in opened.reasons:
-                step = Listed("training", "named once chosen", False, _what(place))
+                step = Listed("training", UNNAMED, False, what_of(place))
                 add(step, place, (chosen.subset(place), place.seed))
             continue
         if place.method != ZERO_SHOT:
             done = name not in waiting or trainings.has_model(name)
             again = "" if done or opened.steps.made(name) is None else "; again, since its model was not kept"
-            add(Listed("training", name, done, _what(place) + again), place)
+            add(Listed("training", name, done, what_of(place) + again), place)
         for each in evaluations.values():
-            add(Listed("evaluation", each, opened.steps.made(each) is not None, _what(place)), place)
+            add(Listed("evaluation", each, opened.steps.made(each) is not None, what_of(place)), place)
     return list(steps.values())
 
 
@@ -69,6 +72,7 @@ def _choosing(place: Place, opened: Opened, chosen: Chosen) -> Iterator[Listed]:
     yield Listed(choice.name.partition("-")[0], choice.name, done, f"{place.method}, {place.target}")
 
 
-def _what(place: Place) -> str:
+def what_of(place: Place) -> str:
+    """A cell, in words."""
     named = (place.method, place.target, place.budget)
     return ", ".join(str(each) for each in named if each is not None) + f", seed {place.seed}"

@@ -26,13 +26,14 @@ def run_study(settings: StudySettings) -> Results:
     return Study(settings).run()
 
 
-def plan_steps(settings: StudySettings) -> list[Listed]:
-    """The steps of a study, done and to do, without doing any.
+def plan_steps(settings: StudySettings) -> tuple[list[Listed], dict[Place, str]]:
+    """The steps of a study, done and to do, without doing any; and the cells that will fail, with why.
 
     Raises:
         HandpickError: the pool cannot be read.
     """
-    return Study(settings).listed()
+    study = Study(settings)
+    return study.listed(), study.opened.reasons
 
 
 class Study:

@@ -177,7 +177,7 @@ def worked(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, dict[str, s
 def _in_processes(jobs: Iterator[Job], workers: int, broken: list[Job]) -> Iterator[tuple[Job, dict[str, str | None]]]:
     """As ``worked``, until a process is killed; the jobs that were running then are put into ``broken``."""
     running: dict[Future[dict[str, str | None]], Job] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_worker) as pool:
         while True:
             while len(running) < workers and (job := next(jobs, None)) is not None:
                 try:
@@ -198,19 +198,21 @@ def _in_processes(jobs: Iterator[Job], workers: int, broken: list[Job]) -> Itera
 
 
 def _alone(job: Job) -> dict[str, str | None]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_worker) as pool:
         try:
             return pool.submit(work, job).result()
         except BrokenProcessPool:
             return dict.fromkeys((each.name for each in job.measurings), KILLED)
 
 
-def _quiet() -> None:
-    """No walls of library warnings from a worker, and its own progress bars off."""
+def _worker() -> None:
+    """No walls of library warnings from a worker, its own progress bars off, and freed memory kept."""
     import warnings
 
+    from handpick.allocator import keep_freed_memory
     from handpick.progress import console, quiet_libraries
 
+    keep_freed_memory()
     warnings.simplefilter("ignore")
     quiet_libraries()
     console.quiet = True

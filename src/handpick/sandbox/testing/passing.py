@@ -20,14 +20,16 @@ class Suite:
     """Unit tests, as source code.
 
     Args:
-        setup: what comes before them.
+        setup: what comes before them; it runs before the code too, which can read it.
         tests: one or more statements each; one passes if it raises nothing.
         entry_point: a name that the setup may define too, but that is to be the code's.
+        hidden: what comes behind the setup for the tests alone, such as a function that the tests call.
     """
 
     setup: str
     tests: Sequence[str]
     entry_point: str | None = None
+    hidden: str = ""
 
 
 def passing(code: str, tests: Suite, limits: Limits, isolation: Isolation) -> list[bool]:
@@ -69,7 +71,7 @@ def passing(code: str, tests: Suite, limits: Limits, isolation: Isolation) -> li
 def _go_on(code: str, tests: Suite, first: int, limits: Limits, isolation: Isolation) -> tuple[list[str], float]:
     """What the referee says of the tests from ``first`` on, and the time that took."""
     candidate_program = f"from testing.candidate import main\nmain({tests.setup!r}, {code!r})"
-    arguments = (tests.setup, list(tests.tests), tests.entry_point, first, limits.wall_s)
+    arguments = (f"{tests.setup}\n{tests.hidden}", list(tests.tests), tests.entry_point, first, limits.wall_s)
     referee_program = f"from testing.referee import main\nmain{arguments!r}"
     referee_limits = replace(limits, wall_s=limits.wall_s + GRACE_S, cpu_s=limits.cpu_s + GRACE_S)
     of_candidate, of_referee = socket.socketpair()
