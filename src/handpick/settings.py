@@ -157,7 +157,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
             raise SettingsError(f"gamma is simpo's margin, and the loss is {self.preference_loss}: leave it out")
         if self.reference is not None and self.preference_loss == "simpo":
             raise SettingsError("simpo compares with no reference: leave reference out")
-        of_judge = [name for name in changed if "judge" in name]
+        of_judge = [name for name in changed if "judge" in name or name == "max_answer_tokens"]
         if of_judge and self.reward is not None and not self.reward.startswith("judge:"):
             raise SettingsError(f"{of_judge[0]} is for --reward judge:MODEL, not for {self.reward}: leave it out")
         if representation == "gist" and self.optimizer == "adam":

@@ -1,6 +1,7 @@
 """``handpick study`` on the shipped model: the real small thing."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def test_failed_cells_are_counted_and_the_exit_says_so(config: Path) -> None:
     ran = CliRunner().invoke(app, ["study", str(config)])
     assert ran.exit_code == 1
     assert "0 of 2 cells done, 2 failed" in ran.output
+
+
+def test_code_that_must_not_run_is_said_before_anything_is_trained(config: Path) -> None:
+    study = yaml.safe_load(config.read_text())
+    study["tests"] = {"metrics": ["loss", "unit-tests"]}
+    config.write_text(yaml.safe_dump(study))
+    listed = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
+    assert listed.exit_code == 0, listed.output
+    assert "training:" not in listed.output
+    assert re.search(r"will fail: zero-shot, gsm8k, seed 0 and 7 more: .*allow_code_execution", listed.output)
 
 
 def test_a_mistake_is_one_line(config: Path) -> None:

@@ -250,6 +250,12 @@ def test_a_judge_on_a_real_server(
         assert max(server.prompts.values()) == 1
         again = handpick.select(**asked, judge_url=server.url, advantage="centered", out=str(out))
         assert len(server.asked) == n
+        handpick.select(
+            **asked, judge_url=server.url, judge_temperature="none", max_answer_tokens=77, out=str(out)
+        )  # other answers of the judge: all is asked anew
+        bodies = [each.body for each in server.asked[n:]]
+    assert bodies
+    assert all("temperature" not in body and body["max_tokens"] == 77 for body in bodies)
     assert len(selection.ids) == len(again.ids) == 10
 
 

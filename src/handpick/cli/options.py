@@ -77,7 +77,7 @@ def _metavar(name: str, field: FieldInfo) -> str:
     kinds = get_args(field.annotation) if get_origin(field.annotation) is not Literal else (field.annotation,)
     for kind in kinds or (field.annotation,):
         if get_origin(kind) is Literal:
-            return "|".join(get_args(kind))
+            return "|".join([*(["N"] if float in kinds else []), *get_args(kind)])
     if name in ("pool", "query"):
         return "FILE"
     if name in ("out", "store", "checkpoints", "reference"):

@@ -83,6 +83,28 @@ class Scores:
     refused: dict[int, str] = field(default_factory=dict)  # and why
 
 
+def rewards_of(
+    metrics: Sequence[str],
+    *,
+    allow_code_execution: bool = False,
+    allow_weak_sandbox: bool = False,
+    judge: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+) -> dict[str, Reward]:
+    """What scores the answers, by metric; arguments as ``find_reward``.
+
+    Raises:
+        SettingsError: a metric cannot be had, or is not allowed.
+    """
+    return {
+        m: find_reward(
+            "unit-tests" if tries(m) else m, allow_code_execution=allow_code_execution,
+            allow_weak_sandbox=allow_weak_sandbox, judge=judge, cache=cache,
+        )
+        for m in metrics if not is_likelihood(m) and m != "ifeval"
+    }  # fmt: skip
+
+
 def evaluate(
     model: nn.Module,
     renderer: Renderer,
@@ -127,13 +149,10 @@ def evaluate(
     metrics = task.settings.metrics
     greedy_for = [m for m in metrics if not is_likelihood(m) and (not tries(m) or not task.settings.answers_drawn)]
     cache = None if predictions is None else predictions.parent / "verdicts"
-    rewards = {  # made first: what is not there or not allowed is said before any work
-        m: find_reward(
-            "unit-tests" if tries(m) else m, allow_code_execution=allow_code_execution,
-            allow_weak_sandbox=allow_weak_sandbox, judge=judge, cache=cache,
-        )
-        for m in metrics if not is_likelihood(m) and m != "ifeval"
-    }  # fmt: skip
+    rewards = rewards_of(  # made first: what is not there or not allowed is said before any work
+        metrics, allow_code_execution=allow_code_execution, allow_weak_sandbox=allow_weak_sandbox, judge=judge,
+        cache=cache,
+    )  # fmt: skip
     scores = Scores()
     tokens = batch_tokens or BATCH_TOKENS[device().type]
     if "loss" in metrics:

@@ -134,7 +134,7 @@ class Prepared:
 
     def _embedded(self) -> FeatureStore:
         stores = RowStores(self._of_embeddings, self._representation, pool_store_path(self._of_embeddings))
-        store = stores.pool_store(self.pool, self._of_embeddings.storage)
+        store = stores.pool_store(self.pool, self._of_embeddings.storage, self._data.quarantine)
         set_aside(store, self._data, stores.of_pool)
         return store
 

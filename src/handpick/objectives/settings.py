@@ -41,6 +41,10 @@ class ObjectiveSettings(BaseModel):
     judge_url: str | None = Field(None, description="reward judge: an OpenAI-compatible server; default OpenAI's own")
     judge_key_env: str = Field("OPENAI_API_KEY", description="reward judge: the variable that holds the key")
     judge_prompt: str | None = Field(None, description="reward judge: a file with the prompt, instead of ours")
+    judge_temperature: float | Literal["none"] = Field(
+        0.0, description="reward judge: none leaves it out, for models that take none"
+    )
+    max_answer_tokens: int = Field(1024, ge=1, description="reward judge: of an answer, reasoning included")
     max_judge_calls: int | None = Field(None, ge=1, description="reward judge: requests, at most")
     max_judge_tokens: int | None = Field(None, ge=1, description="reward judge: tokens in and out, at most")
     max_judge_cost: float | None = Field(None, gt=0, description="reward judge: money, at most; needs both prices")

@@ -113,5 +113,5 @@ def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
 
 
 def _absolute(name: str) -> str:
-    """A path that is there, made absolute; a name on the Hub as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name
+    """A path that is there, or a pattern of paths, made absolute; a name on the Hub as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() or set("*?[") & set(name) else name

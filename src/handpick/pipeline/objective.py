@@ -77,6 +77,8 @@ def _policy_gradient(
         "url": settings.judge_url, "key_env": settings.judge_key_env, "prompt": settings.judge_prompt,
         "max_calls": settings.max_judge_calls, "max_tokens_total": settings.max_judge_tokens,
         "max_cost": settings.max_judge_cost, "price_in": settings.judge_price_in, "price_out": settings.judge_price_out,
+        "temperature": None if settings.judge_temperature == "none" else settings.judge_temperature,
+        "max_answer_tokens": settings.max_answer_tokens,
     }  # fmt: skip
     reward: Reward = own or find_reward(
         settings.reward, allow_code_execution=settings.allow_code_execution,

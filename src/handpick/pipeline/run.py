@@ -111,12 +111,12 @@ def run_represent(settings: Settings) -> FeatureStore:
     if renderer is not None and stored_as(settings.used_representation) == "gradient":
         features = Features(settings, renderer, pool.pool)
         features.check()
-        store = features.pool_store()
+        store = features.pool_store(pool.quarantine)
         set_aside(store, pool, features.pool_objective)
     else:
         representation = representation_of(settings, renderer)
         stores = RowStores(settings, representation, pool_store_path(settings))
-        store = stores.pool_store(pool.pool, settings.storage)
+        store = stores.pool_store(pool.pool, settings.storage, pool.quarantine)
         set_aside(store, pool, stores.of_pool)
     _write_settings(settings)
     return store

@@ -20,7 +20,7 @@ from handpick.model import device
 from handpick.pipeline.compared import check_room
 from handpick.pipeline.features import open_renderer
 from handpick.pipeline.made_with import pool_store_path
-from handpick.pipeline.ready import check_targets_ids
+from handpick.pipeline.ready import check_balanced, check_targets_ids
 from handpick.pipeline.within import check_constraints
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Stage
@@ -74,6 +74,8 @@ def opened(settings: Settings, seconds: float, *, with_query: bool) -> Opened:
             _open([test_set], settings)
         if query is not None and len(settings.target) > 1:
             check_targets_ids(settings)
+        if query is not None and settings.balanced:
+            check_balanced(settings, query)
         if settings.used_representation == "whitened":
             check_room(settings.projection_dim)
     took = probe.clock() - began

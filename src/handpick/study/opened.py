@@ -9,6 +9,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import HandpickError, SettingsError
+from handpick.evaluation.evaluate import rewards_of
 from handpick.evaluation.task import Task, TaskSettings, open_task
 from handpick.fingerprint import Fingerprint
 from handpick.model import load_tokenizer, model_fingerprint, position_limit, tokenizer_fingerprint
@@ -134,6 +135,8 @@ class Opened:
         own = self.settings.targets[name]
         query = self._pool(f"query-{name}", own.query)
         test = open_task(own.test, self.folder, f"test-{name}")
+        # what is not there or not allowed is said before anything is trained
+        rewards_of(own.test.metrics, allow_code_execution=self.settings.allow_code_execution)
         dev = None
         if any(example.messages[-1].role == "assistant" for example in query.examples(0, len(query))):
             dev = open_task(
