@@ -222,7 +222,8 @@ def hub_commit(name: str) -> str:
     Raises:
         ModelError: there is no such model, or its files lie in no snapshot of a commit.
     """
-    from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
+    from transformers.utils import CONFIG_NAME
+    from transformers.utils.hub import cached_file, extract_commit_hash
 
     with _loading(name):
         commit = extract_commit_hash(cached_file(name, CONFIG_NAME), None)

@@ -142,14 +142,13 @@ def _instruction(response: str, context: str) -> Callable[[Record], Conversation
 def _history(record: Record) -> Turns:
     """Pairs of a prompt and its answer."""
     pairs = record.get("history") or []
-    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise DataError("not a conversation: `history` is no list of pairs of a prompt and its answer")
-    roles: tuple[Role, Role] = ("user", "assistant")
-    return tuple(
-        Message(role, _text(said, f"`history`, pair {i},"))
-        for i, pair in enumerate(pairs, start=1)
-        for role, said in zip(roles, pair, strict=True)
-    )
+    turns: list[Message] = []
+    for i, pair in enumerate(pairs if isinstance(pairs, list) else [pairs], start=1):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise DataError("not a conversation: `history` is no list of pairs of a prompt and its answer")
+        prompt, answer = (_text(said, f"`history`, pair {i},") for said in pair)
+        turns += [Message("user", prompt), Message("assistant", answer)]
+    return tuple(turns)
 
 
 def _prompt_and(response: str) -> Callable[[Record], Conversations]:
