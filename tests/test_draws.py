@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from handpick.algorithms import select
+from handpick.algorithms import rank
 from handpick.draws import generator
 from handpick.training.settings import WarmupSettings
 from handpick.training.warmup import warmup_rows
@@ -17,6 +17,6 @@ def test_a_purpose_and_a_seed_make_one_stream() -> None:
 
 def test_a_random_subset_is_not_what_the_warmup_was_trained_on() -> None:
     of_warmup = set(warmup_rows(5000, WarmupSettings(), seed=0))
-    chosen = select(np.zeros((1, 5000), np.float32), "random", budget=500, seed=0).columns
+    chosen = rank(np.zeros((1, 5000), np.float32), 500, "random", seed=0)
     shared = len(of_warmup & set(chosen.tolist())) / 500
     assert abs(shared - len(of_warmup) / 5000) < 0.06  # as two draws that do not know of each other

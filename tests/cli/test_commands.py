@@ -175,7 +175,7 @@ def test_a_wrong_value_is_one_line_and_exit_code_2(
         ("pool: [", "is no YAML: "),
         ("- pool", "holds no settings"),
         ("pool: 3", "pool should be a path or a list of paths, not 3"),
-        ("budget: 5", "no model given"),
+        ("budget: 5", "no query given"),
         ("warmup: {epochs: 0}", "warmup.epochs should be greater than 0, not 0"),
         ("warmup: {lora: {rank: big}}", "warmup.lora.rank should be a valid integer"),
     ],

@@ -52,7 +52,7 @@ def test_the_hard_ones_are_chosen_and_every_pick_says_why(ask: Ask, server: Serv
     assert [each["id"] for each in why if each["how"] == "judged"] == judged_hard[:30]
     assert all(each["how"] in ("judged", "inferred") for each in why)
     inferred = [each for each in why if each["how"] == "inferred"]
-    assert inferred
+    assert len(inferred) == max(0, 30 - len(judged_hard))  # some runs judge all 30
     for each, score, nearest in zip(why, selection.scores, selection.picked_for, strict=True):
         assert each["score"] == score
         assert each["nearest"] == nearest
