@@ -248,6 +248,7 @@ def test_hub_name_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert next(open_source("org/name")[0].records()).raw == b'{"name":"org/name","split":"train"}'
     assert next(open_source("org/name:test")[0].records()).raw == b'{"name":"org/name","split":"test"}'
+    assert next(open_source("org/name:test[:10%]")[0].records()).raw == b'{"name":"org/name","split":"test[:10%]"}'
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

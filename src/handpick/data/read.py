@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from glob import glob
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -119,6 +119,15 @@ class DatasetInput:
         return _row_records(table.to_pylist() for table in tables)
 
 
+def is_pattern(source: str | Path) -> bool:
+    """Whether a path is a pattern of paths; the brackets of a Hub name's split (``org/name:train[:10%]``) make none."""
+    return has_magic(str(source)) and not _on_hub(str(source).partition(":")[0])
+
+
+def _on_hub(name: str) -> bool:
+    return HUB_NAME.fullmatch(name) is not None and not name.endswith(DATA_SUFFIXES)
+
+
 def open_source(source: Source) -> list[FileInput | DatasetInput]:
     """Find what a source names: a ``Dataset``, a file, the data files of a folder or of a pattern such as
     ``shards/*.jsonl``, in the order of their names, or else a data set of the Hub as ``org/name[:split]``.
@@ -136,13 +145,13 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
         if not files:
             raise DataError(f"the folder {path} holds no data file ({', '.join(DATA_SUFFIXES)})")
         return [FileInput(file) for file in files]
-    if set("*?[") & set(str(path)):
+    if is_pattern(source):
         files = sorted(Path(file) for file in glob(str(path)) if Path(file).is_file())
         if not files:
             raise DataError(f"no file is of the pattern {path}")
         return [FileInput(file) for file in files]
     name, _, split = str(source).partition(":")
-    if isinstance(source, str) and HUB_NAME.fullmatch(name) and not name.endswith(DATA_SUFFIXES):
+    if isinstance(source, str) and _on_hub(name):
         return [DatasetInput(_load_from_hub(name, split or "train"), source)]
     raise DataError(f"there is no file {path}")
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from handpick.choices import RepresentationName
+from handpick.data.read import is_pattern
 from handpick.errors import SettingsError, StoreError
 from handpick.represent.settings import GradientSettings
 from handpick.selection import SUMMARY_FILE, Selection
@@ -114,4 +115,4 @@ def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
 
 def _absolute(name: str) -> str:
     """A path that is there, or a pattern of paths, made absolute; a name on the Hub as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() or set("*?[") & set(name) else name
+    return str(Path(name).resolve()) if Path(name).exists() or is_pattern(name) else name
