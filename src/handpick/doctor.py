@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.layers import canonical_name
@@ -28,7 +28,7 @@ from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.pipeline.checkpoints import new_lora
 from handpick.pipeline.features import check_max_length, open_renderer
 from handpick.represent.gradient import encode_rows, tokens_a_batch
-from handpick.settings import Settings
+from handpick.settings import Settings, not_given
 from handpick.store.memory import available_bytes
 from handpick.training.warmup import load_trainable, new_adapter
 
@@ -56,7 +56,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     """
     renderer = open_renderer(settings)
     if not settings.pool:
-        raise SettingsError("no pool given: name a file or a data set with --pool")
+        raise not_given("pool")
     check_max_length(settings)
     sequences, check = _data(settings, renderer)
     yield check
@@ -75,17 +75,21 @@ def examine(settings: Settings) -> Iterator[Check]:
     autograd_ND = torch.stack([_autograd(exact, sequence, engine) for sequence in sequences])
     error = _relative_error(together_ND, autograd_ND)
     yield Check(
-        "gradient", error <= _EXACT, f"relative error {error:.1e} against plain autograd, float32, one at a time",
+        "gradient",
+        error <= _EXACT,
+        f"relative error {error:.1e} against plain autograd, float32, one at a time",
         "the gradients of this model are not exact: do not use them, and report the model's architecture",
-    )  # fmt: skip
+    )
     alone_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=1)
     error = _relative_error(together_ND, alone_ND)
     lengths = {len(sequence.input_ids) for sequence in sequences}
     against = "a padded batch" if len(lengths) > 1 else f"a batch (nothing to pad: all have {lengths.pop()} tokens)"
     yield Check(
-        "padding", error <= _EXACT, f"relative error {error:.1e} between {against} and each example alone",
+        "padding",
+        error <= _EXACT,
+        f"relative error {error:.1e} between {against} and each example alone",
         "this model's rows depend on their neighbours: --batch-tokens 1 takes each example alone",
-    )  # fmt: skip
+    )
 
     dtype = compute_dtype(settings.dtype)
     word = str(dtype).removeprefix("torch.")
@@ -97,10 +101,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     library = "oneDNN" if takes_onednn() else "PyTorch's default library"
     kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
     yield Check(
-        "dtype", cosine >= 0.99 and not imitated,
+        "dtype",
+        cosine >= 0.99 and not imitated,
         f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {min(cosine, 1):.5f}{kernels}",
         "--dtype float32" + (": this machine only imitates bfloat16, several times slower" if imitated else ""),
-    )  # fmt: skip
+    )
 
     project = projection(
         settings.projection, engine.n_coordinates, settings.projection_dim, settings.seed, settings.projection_nonzeros
@@ -111,10 +116,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     rms = (unit_ND @ unit_ND.T - unit_NK @ unit_NK.T)[off_diagonal].square().mean().sqrt().item()
     bound = 3 / project.dim**0.5
     yield Check(
-        "projection", rms <= bound,
+        "projection",
+        rms <= bound,
         f"{settings.projection} to {project.dim:,}: RMS error of the cosine {rms:.4f} (at most {bound:.4f})",
         "a larger --projection-dim",
-    )  # fmt: skip
+    )
     engine = own_engine
     del exact, own_engine  # so that of two models one is left, and what is free is what a run would find
     gc.collect()
@@ -136,11 +142,13 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     lengths = [len(sequence.input_ids) for sequence in sequences]
     bad = f"; {quarantine.count} of the whole pool are set aside as they are read" if quarantine.count else ""
     return sequences, Check(
-        "data", len(refused) * 2 <= len(looked_at),
+        "data",
+        len(refused) * 2 <= len(looked_at),
         f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens{bad}",
         f"more than half would be set aside, the first for {refused[0][1]}; is --max-length long enough?"
-        if refused else "",
-    )  # fmt: skip
+        if refused
+        else "",
+    )
 
 
 def _unlike(sequences: list[Rendered], n: int) -> list[Rendered]:
@@ -208,10 +216,11 @@ def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection,
         most *= 2
     free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else available_bytes()
     return Check(
-        "memory", most <= free,
+        "memory",
+        most <= free,
         f"{most / 2**30:.2f} GiB at most for a batch, beside the model, with Adam; {free / 2**30:.1f} GiB are free",
         "--gradient-checkpointing, or a smaller --batch-tokens or --max-length",
-    )  # fmt: skip
+    )
 
 
 def _speed(

@@ -25,9 +25,12 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float],
     On something that is no terminal there is no bar, but a line when it is over.
     """
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
-    )  # fmt: skip
+    )
     began = time.perf_counter()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total, completed=done)

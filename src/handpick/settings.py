@@ -274,6 +274,11 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         return checked(read_yaml(path), where=str(path))
 
 
+def not_given(name: str) -> SettingsError:
+    """What to say where there is no pool or no query."""
+    return SettingsError(f"no {name} given: name a file or a data set with --{name}")
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """What a file of settings holds, unchecked.
 

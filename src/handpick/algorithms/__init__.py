@@ -139,6 +139,12 @@ def rank(
 ) -> NDArray[np.int64]:
     """The columns that ``pick`` chooses, in order of choice, int64 (B,); see there."""
     return pick(
-        similarity_QN, budget, algorithm, subtasks=subtasks, seed=seed, balanced=balanced, candidates=candidates,
+        similarity_QN,
+        budget,
+        algorithm,
+        subtasks=subtasks,
+        seed=seed,
+        balanced=balanced,
+        candidates=candidates,
         settings=settings,
-    ).columns  # fmt: skip
+    ).columns

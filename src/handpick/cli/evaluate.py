@@ -7,6 +7,7 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.given import files_by_task, given_of
+from handpick.cli.judging import JUDGE_FLAGS, with_judge
 from handpick.cli.plainly import plainly
 
 if TYPE_CHECKING:
@@ -20,18 +21,16 @@ if TYPE_CHECKING:
 _HOW, _ANSWERS, _VERSUS, _HARNESS = "How", "Answers", "Against another model, and judges", "lm-evaluation-harness"
 # by the name of the setting: the flags that are refused where nothing would read them
 _FLAGS = {
-    "metrics": "--metric", "choices": "--choice", "samples": "--samples", "temperature": "--temperature",
-}  # fmt: skip
-_JUDGE_FLAGS = {
-    "url": "--judge-url", "key_env": "--judge-key-env", "prompt": "--judge-prompt", "workers": "--judge-workers",
-    "temperature": "--judge-temperature", "max_answer_tokens": "--max-answer-tokens", "max_calls": "--max-judge-calls",
-    "max_tokens_total": "--max-judge-tokens", "max_cost": "--max-judge-cost", "price_in": "--judge-price-in",
-    "price_out": "--judge-price-out",
-}  # fmt: skip
+    "metrics": "--metric",
+    "choices": "--choice",
+    "samples": "--samples",
+    "temperature": "--temperature",
+}
 Strings = list[str] | None
 
 
 @app.command(rich_help_panel=TRAIN)
+@with_judge(_VERSUS)
 def evaluate(
     model: Annotated[str, typer.Option(help="Base model, fine-tuned model's folder or adapter's.", metavar="DIR|NAME")],
     target: Annotated[
@@ -122,44 +121,8 @@ def evaluate(
             rich_help_panel=_VERSUS,
         ),
     ] = None,
-    judge_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server (default: OpenAI's own).", rich_help_panel=_VERSUS)
-    ] = None,
-    judge_key_env: Annotated[
-        str | None,
-        typer.Option(help="Variable that holds the key (default: OPENAI_API_KEY).", rich_help_panel=_VERSUS),
-    ] = None,
-    judge_prompt: Annotated[
-        str | None, typer.Option(help="File with the prompt, instead of ours.", rich_help_panel=_VERSUS)
-    ] = None,
-    judge_workers: Annotated[
-        int | None, typer.Option(help="Requests at a time (default: 8).", rich_help_panel=_VERSUS)
-    ] = None,
-    judge_temperature: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the judge; none leaves it out, for models that take none (default: 0).",
-            metavar="N|none",
-            rich_help_panel=_VERSUS,
-        ),
-    ] = None,
-    max_answer_tokens: Annotated[
-        int | None,
-        typer.Option(help="Tokens of a judge's answer, at most (default: 1024).", rich_help_panel=_VERSUS),
-    ] = None,
-    max_judge_calls: Annotated[int | None, typer.Option(help="Requests, at most.", rich_help_panel=_VERSUS)] = None,
-    max_judge_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in and out, at most.", rich_help_panel=_VERSUS)
-    ] = None,
-    max_judge_cost: Annotated[
-        float | None, typer.Option(help="Money, at most; needs both prices.", rich_help_panel=_VERSUS)
-    ] = None,
-    judge_price_in: Annotated[
-        float | None, typer.Option(help="Of a million tokens of prompts.", rich_help_panel=_VERSUS)
-    ] = None,
-    judge_price_out: Annotated[
-        float | None, typer.Option(help="Of a million tokens of answers.", rich_help_panel=_VERSUS)
-    ] = None,
+    *,
+    judging: dict[str, Any],
     lm_eval: Annotated[
         str | None,
         typer.Option(help="Tasks of the harness, with commas between.", metavar="TASKS", rich_help_panel=_HARNESS),
@@ -179,23 +142,25 @@ def evaluate(
 
     handpick evaluate --model A --lm-eval gsm8k,bbh
     """
-    judging = given_of({
-        "url": judge_url, "key_env": judge_key_env, "prompt": judge_prompt, "workers": judge_workers,
-        "max_calls": max_judge_calls, "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost,
-        "price_in": judge_price_in, "price_out": judge_price_out, "max_answer_tokens": max_answer_tokens,
-    })  # fmt: skip
-    if judge_temperature is not None:
-        judging["temperature"] = None if judge_temperature == "none" else judge_temperature
     given = {
-        "model": model, "base": base, "dtype": dtype, "max_length": max_length, "batch_tokens": batch_tokens,
-        "out": None if out is None else str(out), "allow_code_execution": allow_code_execution,
-        "allow_weak_sandbox": allow_weak_sandbox, "judge": judging,
-    }  # fmt: skip
+        "model": model,
+        "base": base,
+        "dtype": dtype,
+        "max_length": max_length,
+        "batch_tokens": batch_tokens,
+        "out": None if out is None else str(out),
+        "allow_code_execution": allow_code_execution,
+        "allow_weak_sandbox": allow_weak_sandbox,
+        "judge": judging,
+    }
     of_metrics = {"metrics": metric, "choices": choice, "samples": samples, "temperature": temperature}
     task = {
-        "example_field": example_field, "subtask_field": subtask_field, "limit": limit,
-        "max_new_tokens": max_new_tokens, "stop": stop,
-    }  # fmt: skip
+        "example_field": example_field,
+        "subtask_field": subtask_field,
+        "limit": limit,
+        "max_new_tokens": max_new_tokens,
+        "stop": stop,
+    }
     with plainly():
         from handpick.errors import SettingsError
         from handpick.pipeline.evaluate import EvaluateSettings, checked_task, run_evaluate, run_harness, run_versus
@@ -245,7 +210,7 @@ def _refuse_without_judge(judging: "Mapping[str, Any]", judge: str | None) -> No
     if judge is not None and (judge.startswith("judge:") or not is_rule(judge)):
         return
     for name in judging:
-        flag, there = _JUDGE_FLAGS[name], "there is none here" if judge is None else f"{judge} is a rule"
+        flag, there = JUDGE_FLAGS[name], "there is none here" if judge is None else f"{judge} is a rule"
         raise SettingsError(
             f"{flag} is for a language model that judges, and {there}: leave {flag} out, or name one "
             "(--metric judge:MODEL, or --versus with --judge MODEL)"

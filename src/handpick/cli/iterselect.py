@@ -1,12 +1,13 @@
 """``handpick iterselect``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from handpick.cli.app import CHOOSE, app
 from handpick.cli.given import given_of
+from handpick.cli.judging import with_judge
 from handpick.cli.plainly import plainly
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ _COUNTS = ("round", "judged", "hard", "easy", "ties", "flipped", "missing")
 
 
 @app.command(rich_help_panel=CHOOSE)
+@with_judge(
+    _JUDGE,
+    max_judge_calls="Requests, at most, over all runs of the folder; rounds shrink to it.",
+    max_answer_tokens="Tokens of a verdict, at most (default: 1024).",
+)
 def iterselect(
     pool: Annotated[list[str], typer.Option(help="File or data set to choose from; several.", metavar="FILE")],
     model: Annotated[str, typer.Option(help="Base model, whose answers are judged.", metavar="DIR|NAME")],
@@ -35,19 +41,8 @@ def iterselect(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the diverse subset and the classifier (default: 0).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and do nothing.")] = False,
-    judge_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server (default: OpenAI's own).", rich_help_panel=_JUDGE)
-    ] = None,
-    judge_key_env: Annotated[
-        str | None,
-        typer.Option(help="Variable that holds the key (default: OPENAI_API_KEY).", rich_help_panel=_JUDGE),
-    ] = None,
-    judge_prompt: Annotated[
-        str | None, typer.Option(help="File with the prompt, instead of ours.", rich_help_panel=_JUDGE)
-    ] = None,
-    judge_workers: Annotated[
-        int | None, typer.Option(help="Requests at a time (default: 8).", rich_help_panel=_JUDGE)
-    ] = None,
+    *,
+    judging: dict[str, Any],
     verdict: Annotated[
         str | None,
         typer.Option(
@@ -59,35 +54,6 @@ def iterselect(
     hard_below: Annotated[
         float | None,
         typer.Option(help="rule: an answer with a lower score is hard (default: 0.5).", rich_help_panel=_JUDGE),
-    ] = None,
-    max_judge_calls: Annotated[
-        int | None,
-        typer.Option(
-            help="Requests, at most, over all runs of the folder; rounds shrink to it.", rich_help_panel=_JUDGE
-        ),
-    ] = None,
-    max_judge_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in and out, at most.", rich_help_panel=_JUDGE)
-    ] = None,
-    max_judge_cost: Annotated[
-        float | None, typer.Option(help="Money, at most; needs both prices.", rich_help_panel=_JUDGE)
-    ] = None,
-    judge_price_in: Annotated[
-        float | None, typer.Option(help="Of a million tokens of prompts.", rich_help_panel=_JUDGE)
-    ] = None,
-    judge_price_out: Annotated[
-        float | None, typer.Option(help="Of a million tokens of answers.", rich_help_panel=_JUDGE)
-    ] = None,
-    judge_temperature: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the judge; none leaves it out, for models that take none (default: 0).",
-            metavar="N|none",
-            rich_help_panel=_JUDGE,
-        ),
-    ] = None,
-    max_answer_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a verdict, at most (default: 1024).", rich_help_panel=_JUDGE)
     ] = None,
     allow_code_execution: Annotated[
         bool,
@@ -177,25 +143,37 @@ def iterselect(
 
     It says first how many answers, judge calls and tokens it will take; a cap on calls is never passed.
     """
-    judging = {
-        "url": judge_url, "key_env": judge_key_env, "prompt": judge_prompt, "workers": judge_workers,
-        "max_calls": max_judge_calls, "max_tokens_total": max_judge_tokens, "max_cost": max_judge_cost,
-        "price_in": judge_price_in, "price_out": judge_price_out, "max_answer_tokens": max_answer_tokens,
-    }  # fmt: skip
-    asked = given_of(judging)
-    if judge_temperature is not None:
-        asked["temperature"] = None if judge_temperature == "none" else judge_temperature
     learning = {
-        "model": classifier, "epochs": classifier_epochs, "learning_rate": classifier_lr, "held_out": held_out,
-    }  # fmt: skip
+        "model": classifier,
+        "epochs": classifier_epochs,
+        "learning_rate": classifier_lr,
+        "held_out": held_out,
+    }
     given = {
-        "pool": pool, "model": model, "judge": judge, "budget": budget, "out": None if out is None else str(out),
-        "seed": seed, "verdict": verdict, "hard_below": hard_below, "allow_code_execution": allow_code_execution,
-        "allow_weak_sandbox": allow_weak_sandbox, "rounds": rounds, "batch": batch, "alpha": alpha,
-        "clusters": clusters, "diverse": diverse, "patience": patience, "max_new_tokens": max_new_tokens,
-        "max_length": max_length, "dtype": dtype, "encoder": encoder, "store": store, "judging": asked,
+        "pool": pool,
+        "model": model,
+        "judge": judge,
+        "budget": budget,
+        "out": None if out is None else str(out),
+        "seed": seed,
+        "verdict": verdict,
+        "hard_below": hard_below,
+        "allow_code_execution": allow_code_execution,
+        "allow_weak_sandbox": allow_weak_sandbox,
+        "rounds": rounds,
+        "batch": batch,
+        "alpha": alpha,
+        "clusters": clusters,
+        "diverse": diverse,
+        "patience": patience,
+        "max_new_tokens": max_new_tokens,
+        "max_length": max_length,
+        "dtype": dtype,
+        "encoder": encoder,
+        "store": store,
+        "judging": judging,
         "classifier": given_of(learning),
-    }  # fmt: skip
+    }
     with plainly():
         from handpick.iterselect.run import Prepared
         from handpick.iterselect.settings import IterSelectSettings
@@ -214,8 +192,12 @@ def _show(run: "IterRun", folder: Path) -> None:
 
     from handpick.cli.show import console
 
-    table = Table(title="Rounds: what was judged, and how well the classifier tells it on what was held out",
-                  title_justify="left", box=SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+    table = Table(
+        title="Rounds: what was judged, and how well the classifier tells it on what was held out",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for heading in (*_COUNTS, "held", "acc.", "prec.", "recall", "AUC"):
         table.add_column(heading, justify="right")
     for line in run.figures:

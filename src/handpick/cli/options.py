@@ -15,9 +15,17 @@ from handpick.settings import Constraints, Settings
 
 # flags that may be given several times
 _REPEATED = {
-    "pool", "query", "checkpoints", "stop", "variants", "target", "target_weight", "max_share", "min_share",
+    "pool",
+    "query",
+    "checkpoints",
+    "stop",
+    "variants",
+    "target",
+    "target_weight",
+    "max_share",
+    "min_share",
     "exclude_overlap",
-}  # fmt: skip
+}
 
 
 def takes(fields: Iterable[str]) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
@@ -63,9 +71,12 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
             name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, switch]
         )
     option = typer.Option(
-        f"--{name.replace('_', '-')}", help=f"{field.description}{default}", show_default=False,
-        metavar=_metavar(name, field), rich_help_panel=heading,
-    )  # fmt: skip
+        f"--{name.replace('_', '-')}",
+        help=f"{field.description}{default}",
+        show_default=False,
+        metavar=_metavar(name, field),
+        rich_help_panel=heading,
+    )
     kind = list[str] if name in _REPEATED else str
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
@@ -85,7 +96,11 @@ def _metavar(name: str, field: FieldInfo) -> str:
     if name in ("target_weight", "max_share", "min_share"):
         return "NAME=NUMBER"
     known = {
-        "model": "DIR|NAME", "encoder": "DIR|NAME", "budget": "N|N%|N tokens", "target": "NAME=FILE",
-        "always": "FILE", "exclude_overlap": "FILE",
-    }  # fmt: skip
+        "model": "DIR|NAME",
+        "encoder": "DIR|NAME",
+        "budget": "N|N%|N tokens",
+        "target": "NAME=FILE",
+        "always": "FILE",
+        "exclude_overlap": "FILE",
+    }
     return known.get(name, "N" if {int, float} & {field.annotation, *kinds} else "NAME")

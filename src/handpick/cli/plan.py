@@ -27,13 +27,27 @@ plan_app = typer.Typer(
 app.add_typer(plan_app, name="plan", rich_help_panel=BEFORE)
 
 _OF_A_TASK = {
-    "metric": "metrics", "choice": "choices", "example_field": "example_field", "subtask_field": "subtask_field",
-    "limit": "limit", "max_new_tokens": "max_new_tokens", "stop": "stop", "samples": "samples",
+    "metric": "metrics",
+    "choice": "choices",
+    "example_field": "example_field",
+    "subtask_field": "subtask_field",
+    "limit": "limit",
+    "max_new_tokens": "max_new_tokens",
+    "stop": "stop",
+    "samples": "samples",
     "temperature": "temperature",
-}  # fmt: skip
+}
 _MEASURING = {
-    *_OF_A_TASK, "model", "target", "base", "dtype", "max_length", "batch_tokens", "out", "allow_code_execution",
-}  # fmt: skip
+    *_OF_A_TASK,
+    "model",
+    "target",
+    "base",
+    "dtype",
+    "max_length",
+    "batch_tokens",
+    "out",
+    "allow_code_execution",
+}
 _JSON = Annotated[bool, typer.Option("--json", help="For machines: bytes, seconds, operations.")]
 _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)]
 

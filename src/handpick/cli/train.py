@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -10,6 +10,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from handpick.cli.app import TRAIN, app
+from handpick.cli.expanded import Command, expanded
 from handpick.cli.plainly import plainly
 from handpick.training.settings import FinetuneSettings, LoraSettings
 
@@ -17,25 +18,19 @@ _LORA = "lora_"
 _HEADING = "Recipe (default: that of --recipe)"
 
 
-def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
-    """A decorator: after its own, the command gets a flag for every setting of a recipe, in ``settings`` if given."""
-
-    def with_flags(**flags: Any) -> None:
-        own = {name: flags.pop(name) for name in parameters}
-        given = {name: value for name, value in flags.items() if value not in (None, False)}
-        lora = {name.removeprefix(_LORA): given.pop(name) for name in list(given) if name.startswith(_LORA)}
-        if lora.get("targets") not in (None, "auto", "all-linear"):
-            lora["targets"] = [name.strip() for name in lora["targets"].split(",") if name.strip()]
-        command(**own, settings=given | ({"lora": lora} if lora else {}))
-
-    parameters = {n: p for n, p in inspect.signature(command).parameters.items() if n != "settings"}
+def with_recipe(command: Command) -> Command:
+    """A decorator: the command gets a flag for every setting of a recipe, in ``settings`` if given."""
     recipe = [_flag(name, field) for name, field in FinetuneSettings.model_fields.items() if name != "lora"]
     recipe += [_flag(_LORA + name, field) for name, field in LoraSettings.model_fields.items()]
-    every = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()] + recipe
-    with_flags.__name__, with_flags.__doc__ = command.__name__, command.__doc__
-    with_flags.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    with_flags.__annotations__ = {p.name: p.annotation for p in every}
-    return with_flags
+    return expanded("settings", recipe, _recipe_of)(command)
+
+
+def _recipe_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in flags.items() if value not in (None, False)}
+    lora = {name.removeprefix(_LORA): given.pop(name) for name in list(given) if name.startswith(_LORA)}
+    if lora.get("targets") not in (None, "auto", "all-linear"):
+        lora["targets"] = [name.strip() for name in lora["targets"].split(",") if name.strip()]
+    return given | ({"lora": lora} if lora else {})
 
 
 _HELP = {
@@ -55,9 +50,12 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     number = {int, float} & {field.annotation}
     option = typer.Option(
-        f"--{name.replace('_', '-')}", help=field.description or _HELP[name], show_default=False,
-        metavar=None if switch else "|".join(words) or ("N" if number else "NAME"), rich_help_panel=_HEADING,
-    )  # fmt: skip
+        f"--{name.replace('_', '-')}",
+        help=field.description or _HELP[name],
+        show_default=False,
+        metavar=None if switch else "|".join(words) or ("N" if number else "NAME"),
+        rich_help_panel=_HEADING,
+    )
     kind: Any = bool if switch else str | None
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=False if switch else None, annotation=Annotated[kind, option]

@@ -34,9 +34,13 @@ def drawn(task: Task) -> Sampling:
     """Several answers a prompt, for pass@K."""
     settings = task.settings
     return Sampling(
-        samples=settings.answers_drawn, temperature=settings.temperature, top_k=0, top_p=settings.top_p,
-        max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),
-    )  # fmt: skip
+        samples=settings.answers_drawn,
+        temperature=settings.temperature,
+        top_k=0,
+        top_p=settings.top_p,
+        max_new_tokens=settings.max_new_tokens,
+        stop=tuple(settings.stop),
+    )
 
 
 def prompts_of(task: Task, renderer: Renderer, max_length: int) -> tuple[dict[int, list[int]], dict[int, str]]:
@@ -79,9 +83,16 @@ def room_for_prompts(max_length: int, max_new_tokens: int) -> int:
 
 
 def answers(
-    model: nn.Module, renderer: Renderer, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int,
-    folder: Path | None, identity: Fingerprint | None, quiet: bool,
-) -> list[list[str]]:  # fmt: skip
+    model: nn.Module,
+    renderer: Renderer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    seed: int,
+    folder: Path | None,
+    identity: Fingerprint | None,
+    quiet: bool,
+) -> list[list[str]]:
     """The texts of ``sampling.samples`` answers to every prompt, in their order.
 
     Args:
@@ -99,8 +110,10 @@ def answers(
     """
     ends = end_ids(model, renderer.end_ids)
     drawing: Any = {
-        "seed": seed, "pad_id": padding_id(renderer.tokenizer), "ends": ends,
-    }  # fmt: skip
+        "seed": seed,
+        "pad_id": padding_id(renderer.tokenizer),
+        "ends": ends,
+    }
     keys = [digest(list(ids)) for ids in prompts]
     made_from: Fingerprint = {"sampling": sampling.fingerprint(), "seed": seed, "ends": list(ends)}
     if sampling.temperature > 0:
@@ -116,9 +129,13 @@ def answers(
         what = "answers" if sampling.samples == 1 else f"answers, {sampling.samples} a prompt"
         with nullcontext(lambda n: None) if quiet else progress(what, total=len(keys), done=known) as advance:
             for group in sample(
-                model, renderer.tokenizer, prompts, sampling,
-                skip=lambda members: all(keys[i] in kept for i in members), **drawing,
-            ):  # fmt: skip
+                model,
+                renderer.tokenizer,
+                prompts,
+                sampling,
+                skip=lambda members: all(keys[i] in kept for i in members),
+                **drawing,
+            ):
                 new = [(keys[i], to_json(each)) for i, each in zip(*group, strict=True)]
                 advance(sum(key not in kept for key, _ in new))
                 kept.update(new) if isinstance(kept, dict) else kept.add(new)

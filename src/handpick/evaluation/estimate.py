@@ -63,9 +63,11 @@ def mean(value_R: Values, example_R: Sequence[Hashable], weight_R: Values | None
         low, high = _interval((top_E,), lambda sample, axis: sample.mean(axis=axis), [top_E - value])
     else:
         low, high = _interval(
-            (top_E, bottom_E), lambda top, bottom, axis: top.mean(axis=axis) / bottom.mean(axis=axis),
-            [top_E - value * bottom_E], paired=True,
-        )  # fmt: skip
+            (top_E, bottom_E),
+            lambda top, bottom, axis: top.mean(axis=axis) / bottom.mean(axis=axis),
+            [top_E - value * bottom_E],
+            paired=True,
+        )
     return Estimate(value, low, high, len(top_E))
 
 
@@ -116,9 +118,12 @@ def _by_example(value_R: NDArray[np.float64], example_R: Sequence[Hashable]) -> 
 
 
 def _interval(
-    samples: tuple[NDArray[np.float64], ...], statistic: Any, pulls: Sequence[NDArray[np.float64]], *,
+    samples: tuple[NDArray[np.float64], ...],
+    statistic: Any,
+    pulls: Sequence[NDArray[np.float64]],
+    *,
     paired: bool = False,
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     """The ends for a statistic of some samples; ``pulls`` says how far each example pulls it away from its value."""
     from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
@@ -129,7 +134,13 @@ def _interval(
     if all(np.abs(pull).max() <= 1e-12 * largest for pull in pulls):  # no spread: BCa would divide by it
         return centre, centre
     found = bootstrap(
-        samples, statistic, n_resamples=_RESAMPLES, batch=max(1, _AT_A_TIME // sum(map(len, samples))), vectorized=True,
-        paired=paired, method="BCa", rng=np.random.default_rng(_SEED),
-    ).confidence_interval  # fmt: skip
+        samples,
+        statistic,
+        n_resamples=_RESAMPLES,
+        batch=max(1, _AT_A_TIME // sum(map(len, samples))),
+        vectorized=True,
+        paired=paired,
+        method="BCa",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
     return float(found.low), float(found.high)

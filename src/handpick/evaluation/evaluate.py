@@ -49,18 +49,22 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "metrics": _to_json(self.metrics), "macro": _to_json(self.macro),
+            "metrics": _to_json(self.metrics),
+            "macro": _to_json(self.macro),
             "subtasks": {name: _to_json(each) for name, each in self.subtasks.items()},
-            "records": self.records, "left_out": self.left_out,
-        }  # fmt: skip
+            "records": self.records,
+            "left_out": self.left_out,
+        }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> "Evaluation":
         return cls(
-            _from_json(found["metrics"]), _from_json(found["macro"]),
+            _from_json(found["metrics"]),
+            _from_json(found["macro"]),
             {name: _from_json(each) for name, each in found["subtasks"].items()},
-            found["records"], found["left_out"],
-        )  # fmt: skip
+            found["records"],
+            found["left_out"],
+        )
 
 
 def _to_json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
@@ -98,11 +102,15 @@ def rewards_of(
     """
     return {
         m: find_reward(
-            "unit-tests" if tries(m) else m, allow_code_execution=allow_code_execution,
-            allow_weak_sandbox=allow_weak_sandbox, judge=judge, cache=cache,
+            "unit-tests" if tries(m) else m,
+            allow_code_execution=allow_code_execution,
+            allow_weak_sandbox=allow_weak_sandbox,
+            judge=judge,
+            cache=cache,
         )
-        for m in metrics if not is_likelihood(m) and m != "ifeval"
-    }  # fmt: skip
+        for m in metrics
+        if not is_likelihood(m) and m != "ifeval"
+    }
 
 
 def evaluate(
@@ -150,9 +158,12 @@ def evaluate(
     greedy_for = [m for m in metrics if not is_likelihood(m) and (not tries(m) or not task.settings.answers_drawn)]
     cache = None if predictions is None else predictions.parent / "verdicts"
     rewards = rewards_of(  # made first: what is not there or not allowed is said before any work
-        metrics, allow_code_execution=allow_code_execution, allow_weak_sandbox=allow_weak_sandbox, judge=judge,
+        metrics,
+        allow_code_execution=allow_code_execution,
+        allow_weak_sandbox=allow_weak_sandbox,
+        judge=judge,
         cache=cache,
-    )  # fmt: skip
+    )
     scores = Scores()
     tokens = batch_tokens or BATCH_TOKENS[device().type]
     if "loss" in metrics:
@@ -236,9 +247,15 @@ def _loss(
 
 
 def _choices(
-    scores: Scores, metrics: Sequence[str], model: nn.Module, renderer: Renderer, task: Task, max_length: int,
-    tokens: int, quiet: bool,
-) -> None:  # fmt: skip
+    scores: Scores,
+    metrics: Sequence[str],
+    model: nn.Module,
+    renderer: Renderer,
+    task: Task,
+    max_length: int,
+    tokens: int,
+    quiet: bool,
+) -> None:
     sequences: list[Rendered] = []
     asked: list[tuple[int, list[str], set[int], int]] = []  # row, its choices, the right ones, its first sequence
     for row, (record, example) in enumerate(zip(task.records, task.examples, strict=True)):

@@ -14,9 +14,16 @@ from handpick.errors import DataError, SettingsError
 
 
 def harness_results(
-    model: nn.Module, renderer: Renderer, tasks: Sequence[str], *, max_length: int, limit: int | None = None,
-    include: Path | None = None, chat: bool = False, batch: int = 8,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+    model: nn.Module,
+    renderer: Renderer,
+    tasks: Sequence[str],
+    *,
+    max_length: int,
+    limit: int | None = None,
+    include: Path | None = None,
+    chat: bool = False,
+    batch: int = 8,
+) -> dict[str, dict[str, float]]:
     """What the harness's ``simple_evaluate`` finds, by task or group and metric; ``METRIC_stderr`` is its own error.
 
     Args:

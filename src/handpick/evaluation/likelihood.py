@@ -30,9 +30,14 @@ class LogLikelihood(NamedTuple):
 
 
 def log_likelihood(
-    model: nn.Module, sequences: Sequence[Rendered], *, pad_id: int, batch_tokens: int,
-    side: Literal["right", "left"] = "right", advance: Callable[[int], None] = lambda n: None,
-) -> LogLikelihood:  # fmt: skip
+    model: nn.Module,
+    sequences: Sequence[Rendered],
+    *,
+    pad_id: int,
+    batch_tokens: int,
+    side: Literal["right", "left"] = "right",
+    advance: Callable[[int], None] = lambda n: None,
+) -> LogLikelihood:
     """log π(labelled tokens | what stands before them) of every sequence.
 
     Args:

@@ -37,9 +37,13 @@ class Match:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "wins": self.wins, "ties": self.ties, "losses": self.losses, "flipped": self.flipped,
-            "missing": self.missing, "winning_score": self.winning_score.to_json(),
-        }  # fmt: skip
+            "wins": self.wins,
+            "ties": self.ties,
+            "losses": self.losses,
+            "flipped": self.flipped,
+            "missing": self.missing,
+            "winning_score": self.winning_score.to_json(),
+        }
 
 
 def match(verdicts: Sequence[Verdict], examples: Sequence[str]) -> Match:
@@ -64,9 +68,13 @@ def match(verdicts: Sequence[Verdict], examples: Sequence[str]) -> Match:
 
 
 def by_rule(
-    reward: Reward, prompts: Sequence[Prompt], answers_a: Sequence[str], answers_b: Sequence[str],
-    records: Sequence[Record], ids: Sequence[str],
-) -> list[Verdict]:  # fmt: skip
+    reward: Reward,
+    prompts: Sequence[Prompt],
+    answers_a: Sequence[str],
+    answers_b: Sequence[str],
+    records: Sequence[Record],
+    ids: Sequence[str],
+) -> list[Verdict]:
     """The answer with the higher score wins; scores that are the same but for rounding tie.
 
     A judge that grades may give an answer no grade, and then that prompt has no verdict: the score that training would

@@ -41,9 +41,10 @@ class Answering:
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
             **model_fingerprint(settings.model),
             **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
-            "dtype": str(compute_dtype(settings.dtype)), "max_new_tokens": settings.max_new_tokens,
+            "dtype": str(compute_dtype(settings.dtype)),
+            "max_new_tokens": settings.max_new_tokens,
             "max_length": self.max_length,
-        }  # fmt: skip
+        }
 
     def can(self, example: Example) -> bool:
         """Whether an example can be asked about: an answer that ends it, and a prompt that leaves room for another."""
@@ -65,9 +66,15 @@ class Answering:
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=self._settings.max_new_tokens)
         prompts = [self._renderer.prompt(prompt_of(example)) for example in examples]
         found = answers(
-            model, self._renderer, prompts, sampling, seed=0, folder=self._settings.folder / "answers",
-            identity=self.fingerprint, quiet=False,
-        )  # fmt: skip
+            model,
+            self._renderer,
+            prompts,
+            sampling,
+            seed=0,
+            folder=self._settings.folder / "answers",
+            identity=self.fingerprint,
+            quiet=False,
+        )
         del model
         free_memory()
         return [text for (text,) in found]

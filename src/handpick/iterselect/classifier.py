@@ -111,9 +111,12 @@ class Classifier:
                 trainer = _trainer(model, rows, settings, _class_weights(labels_N), seed, scratch)
                 _fit(trainer, 0 if quiet else -(-len(rows) // settings.batch) * settings.epochs)
             record = {
-                "settings": settings.model_dump(mode="json"), "seed": seed, "examples": len(rows),
-                "hard": int(labels_N.sum()), "max_length": max_length,
-            }  # fmt: skip
+                "settings": settings.model_dump(mode="json"),
+                "seed": seed,
+                "examples": len(rows),
+                "hard": int(labels_N.sum()),
+                "max_length": max_length,
+            }
             _save(model, tokenizer, record, folder)
         return cls.open(folder)
 
@@ -189,9 +192,14 @@ def _ids(tokenizer: Any, texts: Sequence[str], max_length: int, pad: int) -> lis
     if not texts:
         return []
     found = tokenizer(
-        list(texts), truncation=True, max_length=max_length, padding=False, return_attention_mask=False,
-        return_token_type_ids=False, verbose=False,
-    )  # fmt: skip
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
     return [ids or [pad] for ids in found["input_ids"]]
 
 
@@ -218,14 +226,26 @@ def _trainer(
     on_cpu = device().type == "cpu"
     n_steps = -(-len(rows) // settings.batch) * settings.epochs
     arguments = TrainingArguments(
-        output_dir=scratch, per_device_train_batch_size=settings.batch, num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate, lr_scheduler_type="linear", weight_decay=0.01, optim="adamw_torch",
+        output_dir=scratch,
+        per_device_train_batch_size=settings.batch,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        weight_decay=0.01,
+        optim="adamw_torch",
         # an only step would have a learning rate of zero, and teach nothing
         warmup_steps=0.1 if n_steps > 1 else 0,
-        seed=seed % 2**32, data_seed=seed % 2**32, save_strategy="no", logging_strategy="no", report_to=[],
-        disable_tqdm=True, remove_unused_columns=False, use_cpu=on_cpu, bf16=not on_cpu and has_bfloat16(),
+        seed=seed % 2**32,
+        data_seed=seed % 2**32,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=on_cpu,
+        bf16=not on_cpu and has_bfloat16(),
         dataloader_pin_memory=not on_cpu,
-    )  # fmt: skip
+    )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, one of the GPUs
     pad = pad_of(model)
 
@@ -243,7 +263,7 @@ def _trainer(
 
     trainer: Any = InParts(
         model=model, args=arguments, train_dataset=rows, data_collator=collated, compute_loss_func=loss
-    )  # fmt: skip
+    )
     trainer.model_accepts_loss_kwargs = False  # else the number of examples goes into the model, which may refuse it
     trainer.remove_callback(PrinterCallback)
     return trainer

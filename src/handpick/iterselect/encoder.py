@@ -81,9 +81,13 @@ class _WithNewHead:
         from transformers import AutoModelForSequenceClassification
 
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            name, id2label=_LABELS, label2id={word: label for label, word in _LABELS.items()},
-            problem_type="single_label_classification", ignore_mismatched_sizes=True, **given,
-        )  # fmt: skip
+            name,
+            id2label=_LABELS,
+            label2id={word: label for label, word in _LABELS.items()},
+            problem_type="single_label_classification",
+            ignore_mismatched_sizes=True,
+            **given,
+        )
         body = model.base_model_prefix + "."
         if model.base_model is model:
             raise ValueError("its head cannot be told from its body")

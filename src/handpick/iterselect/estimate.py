@@ -98,9 +98,18 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
     tokens_out = 0 if judging.settings is None else calls * judging.settings.max_answer_tokens
     cost = judging.cost(Usage(calls, tokens_in, tokens_out)) if calls else None
     return Expected(
-        len(judged), left, batch, answers, settings.max_new_tokens, calls, tokens_in, tokens_out, cost,
-        judging.calls_each * len(pool), 0 < batch < settings.batch,
-    )  # fmt: skip
+        len(judged),
+        left,
+        batch,
+        answers,
+        settings.max_new_tokens,
+        calls,
+        tokens_in,
+        tokens_out,
+        cost,
+        judging.calls_each * len(pool),
+        0 < batch < settings.batch,
+    )
 
 
 def round_size(settings: IterSelectSettings, judging: Judging, left: int) -> int:

@@ -16,9 +16,15 @@ from handpick.store.array import FeatureArray
 
 
 def filled(
-    hardness_N: Floats | None, embeddings_ND: Floats | FeatureArray, hard: NDArray[np.int64], out: NDArray[np.int64],
-    *, alpha: float, n: int, batch: int,
-) -> list[Scored]:  # fmt: skip
+    hardness_N: Floats | None,
+    embeddings_ND: Floats | FeatureArray,
+    hard: NDArray[np.int64],
+    out: NDArray[np.int64],
+    *,
+    alpha: float,
+    n: int,
+    batch: int,
+) -> list[Scored]:
     """The ``n`` rows that are taken, in order; fewer where there are fewer.
 
     Args:

@@ -38,9 +38,14 @@ def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path,
         StoreError: the store cannot be written, or holds other examples.
     """
     manifest = Manifest(
-        space={"representation": "hardness", **classifier.fingerprint()}, build={}, dim=1, storage="float32",
-        checkpoints=[Checkpoint(name="classifier", weight=1.0)], files=DataFile.of(pool.files), shard_rows=shard_rows,
-    )  # fmt: skip
+        space={"representation": "hardness", **classifier.fingerprint()},
+        build={},
+        dim=1,
+        storage="float32",
+        checkpoints=[Checkpoint(name="classifier", weight=1.0)],
+        files=DataFile.of(pool.files),
+        shard_rows=shard_rows,
+    )
     store = FeatureStore.create(path, manifest)
 
     def encode(_: int, texts: Sequence[str], advance: Advance) -> Floats:

@@ -96,9 +96,11 @@ class ByRule:
         if self._spec.partition(":")[0] == "judge":
             raise SettingsError(f"{self._spec} is a judge and no rule: give --judge {self._spec.partition(':')[2]}")
         self._reward: Reward = find_reward(
-            self._spec, allow_code_execution=settings.allow_code_execution,
-            allow_weak_sandbox=settings.allow_weak_sandbox, cache=folder,
-        )  # fmt: skip
+            self._spec,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            cache=folder,
+        )
         self._below = settings.hard_below
 
     def fingerprint(self) -> Fingerprint:
@@ -112,9 +114,12 @@ class ByRule:
 
     def __call__(self, questions: Sequence[Question]) -> list[Judged]:
         scores = score(
-            self._reward, [q.prompt for q in questions], [q.answer for q in questions],
-            [q.record for q in questions], [q.id for q in questions],
-        )  # fmt: skip
+            self._reward,
+            [q.prompt for q in questions],
+            [q.answer for q in questions],
+            [q.record for q in questions],
+            [q.id for q in questions],
+        )
         return [Judged(each < self._below, {"score": each}) for each in scores]
 
 
@@ -178,10 +183,11 @@ class ByJudge:
                 Judged(
                     None if v.outcome is None else v.outcome == "b",
                     {"first": _named(v.first), "second": _named(v.second)},
-                    tie=v.outcome == "tie", flipped=v.flipped,
+                    tie=v.outcome == "tie",
+                    flipped=v.flipped,
                 )
                 for v in verdicts
-            ]  # fmt: skip
+            ]
         # side by side, so that a cap cuts between examples
         both = [answer for pair in zip(own, references, strict=True) for answer in pair]
         scores = rate(self._judge, [prompt for prompt in prompts for _ in range(2)], both)
@@ -189,10 +195,11 @@ class ByJudge:
         return [
             Judged(
                 None if mine is None or theirs is None else mine < theirs,
-                {"answer": mine, "reference": theirs}, tie=mine is not None and mine == theirs,
+                {"answer": mine, "reference": theirs},
+                tie=mine is not None and mine == theirs,
             )
             for mine, theirs in pairs
-        ]  # fmt: skip
+        ]
 
 
 def _named(side: str | None) -> str | None:

@@ -167,11 +167,18 @@ class Rounds:
         known = [each for each in hard if each is not None]
         trained = [each for each, _ in self._labelled.with_verdict() if not self._held_out_V[each.place]]
         found = {
-            "round": number, "judged": len(taken), "hard": sum(known), "easy": len(known) - sum(known),
-            "ties": sum(each.tie for each in judged), "flipped": sum(each.flipped for each in judged),
-            "missing": len(hard) - len(known), "train": len(trained), "held_out": 0 if held is None else held.n,
-            **_held_figures(held), "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        }  # fmt: skip
+            "round": number,
+            "judged": len(taken),
+            "hard": sum(known),
+            "easy": len(known) - sum(known),
+            "ties": sum(each.tie for each in judged),
+            "flipped": sum(each.flipped for each in judged),
+            "missing": len(hard) - len(known),
+            "train": len(trained),
+            "held_out": 0 if held is None else held.n,
+            **_held_figures(held),
+            "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        }
         write_whole(folder / "round.json", json.dumps(found, indent=1).encode())
         return found, rose
 
@@ -234,9 +241,12 @@ class Rounds:
             self._classifier = Classifier.open(folder / "classifier")
         else:
             self._classifier = Classifier.train(
-                [self._texts[place] for place, _ in taught], [hard for _, hard in taught], folder / "classifier",
-                self._settings.classifier, seed=self._settings.seed,
-            )  # fmt: skip
+                [self._texts[place] for place, _ in taught],
+                [hard for _, hard in taught],
+                folder / "classifier",
+                self._settings.classifier,
+                seed=self._settings.seed,
+            )
         path = folder / "hardness.npy"
         if not path.exists():
             with progress("scoring the diverse subset", total=len(self._texts)) as advance:

@@ -188,9 +188,14 @@ class Prepared:
         inferred: list[Scored] = []
         if n > len(found[True]):
             inferred = filled(
-                self._hardness(outcome, store), embeddings_ND, rows[True], rows[False], alpha=self.settings.alpha,
-                n=n - len(found[True]), batch=self.settings.batch,
-            )  # fmt: skip
+                self._hardness(outcome, store),
+                embeddings_ND,
+                rows[True],
+                rows[False],
+                alpha=self.settings.alpha,
+                n=n - len(found[True]),
+                batch=self.settings.batch,
+            )
         more = [_pick(each, each.row, "inferred", None) for each in inferred]
         return [*found[True], *more, *found[False]][:n]
 
@@ -217,10 +222,13 @@ class Prepared:
     def _judging_used(self) -> dict[str, Any]:
         used = self.judging.used
         return {
-            "judge": self.settings.judge, "calls": used.calls, "tokens_in": used.tokens_in,
-            "tokens_out": used.tokens_out, "cost": self.judging.cost(used),
+            "judge": self.settings.judge,
+            "calls": used.calls,
+            "tokens_in": used.tokens_in,
+            "tokens_out": used.tokens_out,
+            "cost": self.judging.cost(used),
             "whole_pool_calls": self.judging.calls_each * len(self.pool),
-        }  # fmt: skip
+        }
 
     def _shown_settings(self) -> dict[str, Any]:
         """As they are written down: without the judge's address, which may say more than others should know."""
@@ -231,12 +239,18 @@ class Prepared:
         """What decides the rounds; not how many there are, nor the budget, nor the caps."""
         settings = self.settings
         return {
-            "pool": contents_of(self.pool.files), "embeddings": self._representation.space(),
-            "answers": self.answering.fingerprint, "judge": self.judging.fingerprint(), "seed": settings.seed,
-            "alpha": settings.alpha, "batch": settings.batch, "clusters": settings.clusters,
-            "diverse": settings.n_diverse, "encoder": self._encoder,
+            "pool": contents_of(self.pool.files),
+            "embeddings": self._representation.space(),
+            "answers": self.answering.fingerprint,
+            "judge": self.judging.fingerprint(),
+            "seed": settings.seed,
+            "alpha": settings.alpha,
+            "batch": settings.batch,
+            "clusters": settings.clusters,
+            "diverse": settings.n_diverse,
+            "encoder": self._encoder,
             "classifier": settings.classifier.model_dump(mode="json", exclude={"model"}),
-        }  # fmt: skip
+        }
 
     def _check_same_run(self) -> None:
         """Refuse to go on in the folder of another run.
@@ -284,9 +298,14 @@ def _of_embeddings(settings: IterSelectSettings) -> Settings:
 def _explained(picks: Sequence[Pick], ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     for pick in picks:
         yield {
-            "id": ids[pick.row], "how": pick.how, "round": pick.round, "hardness": pick.hardness,
-            "similarity": pick.cosine, "score": pick.score, "nearest": ids[pick.nearest] if pick.nearest >= 0 else None,
-        }  # fmt: skip
+            "id": ids[pick.row],
+            "how": pick.how,
+            "round": pick.round,
+            "hardness": pick.hardness,
+            "similarity": pick.cosine,
+            "score": pick.score,
+            "nearest": ids[pick.nearest] if pick.nearest >= 0 else None,
+        }
 
 
 def _write_json(path: Path, content: Any) -> None:

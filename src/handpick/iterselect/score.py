@@ -99,8 +99,11 @@ def most_promising(
     quality_R = quality(m, cosine_N[rows], alpha)
     return [
         Scored(
-            int(row), None if hardness_N is None else float(hardness_N[row]),
-            float(cosine_N[row]) if nearest_N[row] >= 0 else None, float(score), int(nearest_N[row]),
+            int(row),
+            None if hardness_N is None else float(hardness_N[row]),
+            float(cosine_N[row]) if nearest_N[row] >= 0 else None,
+            float(score),
+            int(nearest_N[row]),
         )
         for row, score in ((rows[place], quality_R[place]) for place in best(quality_R, n))
-    ]  # fmt: skip
+    ]

@@ -89,9 +89,10 @@ class IterSelectSettings(BaseModel):
                 raise SettingsError(f"{foreign[0]} is for a judge, and {self.judge} is a rule: leave it out")
             return
         given = {
-            "allow_code_execution": self.allow_code_execution, "allow_weak_sandbox": self.allow_weak_sandbox,
+            "allow_code_execution": self.allow_code_execution,
+            "allow_weak_sandbox": self.allow_weak_sandbox,
             "hard_below": "hard_below" in self.model_fields_set,
-        }  # fmt: skip
+        }
         if foreign := [name for name, is_given in given.items() if is_given]:
             raise SettingsError(f"{foreign[0]} is for a rule, and {self.judge} is a judge: leave it out")
 

@@ -110,10 +110,13 @@ class Judge:
         settings = self.settings
         return digest(
             {
-                "model": settings.model, "messages": messages, "temperature": settings.temperature,
-                "seed": settings.seed, "max_answer_tokens": settings.max_answer_tokens,
+                "model": settings.model,
+                "messages": messages,
+                "temperature": settings.temperature,
+                "seed": settings.seed,
+                "max_answer_tokens": settings.max_answer_tokens,
             }
-        )  # fmt: skip
+        )
 
 
 class _Ended(Exception):

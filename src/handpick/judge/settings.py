@@ -66,9 +66,12 @@ class JudgeSettings(BaseModel):
         """
         prompt = None if self.prompt is None else file_digest(self.prompt)
         return {
-            "model": self.model, "temperature": self.temperature, "seed": self.seed,
-            "max_answer_tokens": self.max_answer_tokens, "prompt": prompt,
-        }  # fmt: skip
+            "model": self.model,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_answer_tokens": self.max_answer_tokens,
+            "prompt": prompt,
+        }
 
     def cost(self, usage: Usage) -> float | None:
         """Money; None without prices."""

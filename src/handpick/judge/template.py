@@ -11,9 +11,12 @@ from handpick.judge.answers import Prompt
 
 REFERENCE = "reference"  # the one placeholder that a template may leave out
 _LABELS = {
-    "prompt": "prompt", "answer": "answer", "answer_a": "answer A", "answer_b": "answer B",
+    "prompt": "prompt",
+    "answer": "answer",
+    "answer_a": "answer A",
+    "answer_b": "answer B",
     REFERENCE: "reference answer",
-}  # fmt: skip
+}
 
 
 class Template:
@@ -68,7 +71,7 @@ class Template:
         fenced = {
             name: f"[begin {_LABELS[name]} {mark}]\n{text}\n[end {_LABELS[name]} {mark}]"
             for name, text in texts.items()
-        }  # fmt: skip
+        }
         put_in = fenced | dict(values or {})
         return self._names.sub(lambda found: put_in[found[1]], self._text)
 

@@ -81,9 +81,15 @@ class Preference:
     advice = "name other pairs"
 
     def __init__(
-        self, renderer: Renderer, max_length: int, *, loss: PreferenceLoss = "dpo", beta: float | None = None,
-        gamma: float = 1.0, reference: Path | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        renderer: Renderer,
+        max_length: int,
+        *,
+        loss: PreferenceLoss = "dpo",
+        beta: float | None = None,
+        gamma: float = 1.0,
+        reference: Path | None = None,
+    ) -> None:
         self._renderer = renderer
         self._max_length = max_length
         self._loss = loss

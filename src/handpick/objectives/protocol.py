@@ -89,9 +89,15 @@ class Policy:
     """
 
     def __init__(
-        self, engine: GradientEngine, tokenizer: Any, pad_id: int, batch_tokens: int, checkpoint: str,
-        load: Callable[[Path], None], here: Path,
-    ) -> None:  # fmt: skip
+        self,
+        engine: GradientEngine,
+        tokenizer: Any,
+        pad_id: int,
+        batch_tokens: int,
+        checkpoint: str,
+        load: Callable[[Path], None],
+        here: Path,
+    ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.pad_id = pad_id

@@ -72,11 +72,21 @@ class PolicyGradient:
     advice = "try a higher --temperature, more --samples, or a reward that gives partial credit"
 
     def __init__(
-        self, renderer: Renderer, max_length: int, *, reward: Reward, identity: Fingerprint, sampling: Sampling,
-        seed: int, folder: Path, model: Fingerprint, advantage: Advantage = "raw", variants: Sequence[Variant] = (),
+        self,
+        renderer: Renderer,
+        max_length: int,
+        *,
+        reward: Reward,
+        identity: Fingerprint,
+        sampling: Sampling,
+        seed: int,
+        folder: Path,
+        model: Fingerprint,
+        advantage: Advantage = "raw",
+        variants: Sequence[Variant] = (),
         log_prob: Literal["sum", "mean"] = "sum",
         vllm: Vllm | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._room = max_length - sampling.max_new_tokens
         if self._room < 1:
             raise SettingsError(
@@ -101,10 +111,16 @@ class PolicyGradient:
 
     def fingerprint(self) -> Fingerprint:
         return {
-            "objective": "reward", **self._identity, "advantage": self._advantage, "variants": list(self._variants),
-            "log_prob": self._log_prob, "seed": self._seed, "sampling": self._sampling.fingerprint(),
-            "ends": list(self._ends), **({"sampler": "vllm"} if self._vllm else {}),
-        }  # fmt: skip
+            "objective": "reward",
+            **self._identity,
+            "advantage": self._advantage,
+            "variants": list(self._variants),
+            "log_prob": self._log_prob,
+            "seed": self._seed,
+            "sampling": self._sampling.fingerprint(),
+            "ends": list(self._ends),
+            **({"sampler": "vllm"} if self._vllm else {}),
+        }
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """A prompt a record: all before its last assistant turn; refused is one too long to be answered."""
@@ -177,10 +193,15 @@ class PolicyGradient:
         dtype = str(next(policy.model.parameters()).dtype)
         ends = end_ids(policy.model, self._ends)
         made_from = {
-            "model": self._model, "checkpoint": policy.checkpoint, "dtype": dtype, "seed": self._seed,
-            "sampling": self._sampling.fingerprint(), "prompts": digest(prompts),
-            "ends": list(ends), **({"sampler": "vllm"} if self._vllm else {}),
-        }  # fmt: skip
+            "model": self._model,
+            "checkpoint": policy.checkpoint,
+            "dtype": dtype,
+            "seed": self._seed,
+            "sampling": self._sampling.fingerprint(),
+            "prompts": digest(prompts),
+            "ends": list(ends),
+            **({"sampler": "vllm"} if self._vllm else {}),
+        }
         name = f"samples-{digest(made_from)}"
         journal = Journal(self._folder / f"{name}.jsonl")
         keys = [digest(ids) for ids in prompts]
@@ -194,9 +215,15 @@ class PolicyGradient:
         elif missing:
             with progress(f"answers, {self._sampling.samples} a prompt", total=len(items)) as advance:
                 for group in sample(
-                    policy.model, policy.tokenizer, prompts, self._sampling, seed=self._seed, pad_id=policy.pad_id,
-                    ends=ends, skip=lambda members: all(keys[i] in journal for i in members),
-                ):  # fmt: skip
+                    policy.model,
+                    policy.tokenizer,
+                    prompts,
+                    self._sampling,
+                    seed=self._seed,
+                    pad_id=policy.pad_id,
+                    ends=ends,
+                    skip=lambda members: all(keys[i] in journal for i in members),
+                ):
                     journal.add((keys[i], to_json(drawn)) for i, drawn in zip(*group, strict=True))
                     advance(len(group.prompts))
         return [from_json(journal[key]) for key in keys]
@@ -213,8 +240,10 @@ class PolicyGradient:
         if isinstance(self._reward, JudgeReward):  # asks many at a time, keeps every verdict itself, has its own bar
             journal.add((keys[i], of) for i, of in self._scored(new, items, texts))
         elif new:
+            at_once = max(1, _SCORED_AT_ONCE // self._sampling.samples)  # a run that is killed loses little
             with progress("rewards", total=len(new)) as advance:
-                for piece in _pieces(new, texts):
+                for start in range(0, len(new), at_once):
+                    piece = new[start : start + at_once]
                     journal.add((keys[i], of) for i, of in self._scored(piece, items, texts))
                     advance(len(piece))
         return [journal[key] for key in keys]
@@ -247,11 +276,14 @@ class PolicyGradient:
         n = self._sampling.samples
         report = [
             {
-                "id": asked.id, "mean": float(np.mean(each[:n])), "sd": float(np.std(each[:n])),
-                "differ": 1 - Counter(each[:n]).most_common(1)[0][1] / n, "signal": bool(row),
+                "id": asked.id,
+                "mean": float(np.mean(each[:n])),
+                "sd": float(np.std(each[:n])),
+                "differ": 1 - Counter(each[:n]).most_common(1)[0][1] / n,
+                "signal": bool(row),
             }
             for asked, each, row in zip(items, rewards, rows, strict=True)
-        ]  # fmt: skip
+        ]
         path = self._folder / f"report-{digest([report, self.fingerprint()])}.jsonl"
         write_whole(path, "".join(json.dumps(line) + "\n" for line in report).encode())
         silent = [line["id"] for line in report if not line["signal"]]
@@ -261,19 +293,6 @@ class PolicyGradient:
             f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt; {len(items) - len(silent)} of "
             f"{len(items)} prompts have a signal{named} ({path})"
         )
-
-
-def _pieces(members: Sequence[int], texts: Sequence[list[str]]) -> Iterator[list[int]]:
-    """Prompts whose texts are scored at once: few enough that a run which is killed loses little."""
-    piece, n = list[int](), 0
-    for i in members:
-        piece.append(i)
-        n += len(texts[i])
-        if n >= _SCORED_AT_ONCE:
-            yield piece
-            piece, n = [], 0
-    if piece:
-        yield piece
 
 
 def _answered(prompt: list[int], answer: list[int]) -> Rendered:

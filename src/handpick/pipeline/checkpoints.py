@@ -135,10 +135,16 @@ def _train(
     then = "The same command goes on from the last epoch that was finished"
     with disk_said_plainly(f"the warmup to {folder}", then):
         return train(
-            settings.model, sequences, warmup, out=folder, seed=settings.seed,
-            pad_id=padding_id(renderer.tokenizer), dtype=settings.dtype,
-            quantization=settings.quantization, gradient_checkpointing=settings.gradient_checkpointing,
-        )  # fmt: skip
+            settings.model,
+            sequences,
+            warmup,
+            out=folder,
+            seed=settings.seed,
+            pad_id=padding_id(renderer.tokenizer),
+            dtype=settings.dtype,
+            quantization=settings.quantization,
+            gradient_checkpointing=settings.gradient_checkpointing,
+        )
 
 
 def new_lora(settings: Settings) -> LoraSettings:

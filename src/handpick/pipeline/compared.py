@@ -32,7 +32,7 @@ from handpick.represent.fill import Prepares, rows_of, set_aside_unusable
 from handpick.represent.gradient import tokens_a_batch
 from handpick.represent.protocol import Representation
 from handpick.represent.whitening import kept_second_moment, whitened
-from handpick.settings import Settings
+from handpick.settings import Settings, not_given
 from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows, written, written_rows
 from handpick.store import FeatureStore
 from handpick.store.manifest import contents_of
@@ -118,7 +118,7 @@ class Comparison:
         self.query = query
         self._name = settings.used_representation
         if query is None and REPRESENTATIONS[self._name].needs_query:
-            raise SettingsError("no query given: name a file or a data set with --query")
+            raise not_given("query")
         self._gradients: Features | None = None
         self._representation: Representation | None = None
         if self._name in ("gradient", "whitened", "gist"):
@@ -195,12 +195,15 @@ class Comparison:
             return found
 
         return Compared(
-            self._readable(StoredSimilarity(pool_store, [means_SD])), rows_of(pool_store, self.pool.pool),
+            self._readable(StoredSimilarity(pool_store, [means_SD])),
+            rows_of(pool_store, self.pool.pool),
             {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
-            [name or "all queries" for name in dict.fromkeys(subtasks)], list(dict.fromkeys(subtasks)),
+            [name or "all queries" for name in dict.fromkeys(subtasks)],
+            list(dict.fromkeys(subtasks)),
             partial(candidate_features, pool_store),
-            partial(candidate_features, query_store, np.array(kept_Q)), nearest,
-        )  # fmt: skip
+            partial(candidate_features, query_store, np.array(kept_Q)),
+            nearest,
+        )
 
     def _by_rows(self, stores: RowStores) -> Compared:
         assert self.query is not None
@@ -289,16 +292,23 @@ class Comparison:
         return np.array(rows, dtype=np.int64)
 
     def _compared(
-        self, pool_store: FeatureStore, query_store: FeatureStore, kept_Q: list[int], similarity: Similarity,
+        self,
+        pool_store: FeatureStore,
+        query_store: FeatureStore,
+        kept_Q: list[int],
+        similarity: Similarity,
         features: FeatureStore | None = None,
-    ) -> Compared:  # fmt: skip
+    ) -> Compared:
         ids, subtasks = self._queries(query_store, kept_Q)
         return Compared(
-            self._readable(similarity), rows_of(pool_store, self.pool.pool),
-            {"pool": fingerprint(pool_store), "query": fingerprint(query_store)}, ids, subtasks,
+            self._readable(similarity),
+            rows_of(pool_store, self.pool.pool),
+            {"pool": fingerprint(pool_store), "query": fingerprint(query_store)},
+            ids,
+            subtasks,
             None if features is None else partial(candidate_features, features),
             partial(candidate_features, query_store, np.array(kept_Q)),
-        )  # fmt: skip
+        )
 
     def _readable(self, similarity: Similarity) -> Similarity:
         """The similarity as the algorithm should read it: from memory where it is small, else from a file if it is
@@ -381,9 +391,13 @@ def representation_of(settings: Settings, renderer: Renderer | None) -> Represen
 
     kinds: dict[str, Any] = {"rds+": HiddenStates, "perplexity": Perplexity, "ifd": IFD}
     reader = Reader(
-        str(settings.model), renderer, settings.max_length, settings.dtype, settings.quantization,
+        str(settings.model),
+        renderer,
+        settings.max_length,
+        settings.dtype,
+        settings.quantization,
         tokens_a_batch(settings),
-    )  # fmt: skip
+    )
     made: Representation = kinds[name](reader)
     return made
 

@@ -160,11 +160,17 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     found: dict[str, Evaluation] = {}
     for name, task in opened_tasks.items():
         found[name] = evaluate(
-            opened.model, opened.renderer, task, max_length=opened.max_length, batch_tokens=settings.batch_tokens,
-            predictions=folder / f"predictions-{name}.jsonl", identity=opened.identity,
-            allow_code_execution=settings.allow_code_execution, allow_weak_sandbox=settings.allow_weak_sandbox,
+            opened.model,
+            opened.renderer,
+            task,
+            max_length=opened.max_length,
+            batch_tokens=settings.batch_tokens,
+            predictions=folder / f"predictions-{name}.jsonl",
+            identity=opened.identity,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
             judge=settings.judge,
-        )  # fmt: skip
+        )
         if gone := sorted(written["tasks"].get(name, {}).get("metrics", {}).keys() - found[name].metrics.keys()):
             say(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
         written["tasks"][name] = {**found[name].to_json(), "task": fingerprints[name]}
@@ -197,9 +203,15 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         rows, why = prompts_of(task, opened.renderer, opened.max_length)
         refused |= why
         drawn = answers(
-            opened.model, opened.renderer, list(rows.values()), likeliest(task), seed=0, folder=folder / "answers",
-            identity=opened.identity, quiet=False,
-        )  # fmt: skip
+            opened.model,
+            opened.renderer,
+            list(rows.values()),
+            likeliest(task),
+            seed=0,
+            folder=folder / "answers",
+            identity=opened.identity,
+            quiet=False,
+        )
         asked[side], texts[side] = list(rows), [each[0] for each in drawn]
         identities[side] = opened.identity
         del opened  # before the next is loaded
@@ -210,17 +222,31 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
     said = {side: dict(zip(asked[side], texts[side], strict=True)) for side in "ab"}
     verdicts = decide(task, both, [said["a"][row] for row in both], [said["b"][row] for row in both])
     lines = [
-        {"id": task.examples[row].id, "prompt": prompt, "a": said["a"][row], "b": said["b"][row],
-         "first": verdict.first, "second": verdict.second, "outcome": verdict.outcome}
+        {
+            "id": task.examples[row].id,
+            "prompt": prompt,
+            "a": said["a"][row],
+            "b": said["b"][row],
+            "first": verdict.first,
+            "second": verdict.second,
+            "outcome": verdict.outcome,
+        }
         for row, prompt, verdict in zip(both, prompts_in_json(task, both), verdicts, strict=True)
-    ]  # fmt: skip
+    ]
     write_whole(folder / "verdicts.jsonl", "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
     found = match(verdicts, [task.example_R[row] for row in both])
     _write(
         folder / "versus.json",
-        {"a": settings.model, "b": versus, "judge": judge, **found.to_json(), "left_out": left_out,
-         "models": identities, "prompts": task.contents},
-    )  # fmt: skip
+        {
+            "a": settings.model,
+            "b": versus,
+            "judge": judge,
+            **found.to_json(),
+            "left_out": left_out,
+            "models": identities,
+            "prompts": task.contents,
+        },
+    )
     return found
 
 
@@ -249,9 +275,12 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
     """What compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
     if is_rule(judge):
         reward = find_reward(
-            judge, allow_code_execution=settings.allow_code_execution, allow_weak_sandbox=settings.allow_weak_sandbox,
-            judge=settings.judge, cache=folder / "verdicts",
-        )  # fmt: skip
+            judge,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            judge=settings.judge,
+            cache=folder / "verdicts",
+        )
 
         def rule(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
             records, ids = [task.records[row] for row in rows], [task.examples[row].id for row in rows]

@@ -152,9 +152,13 @@ class Features:
         # as they were here: another machine would choose otherwise, and the store would not fit its own settings
         build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
         write_made_with(
-            store.path, self.settings, checkpoints=[str(path.resolve()) for path in self._checkpoints()[0]],
-            dtype=build["dtype"], batch_tokens=build["batch_tokens"], optimizer=self.optimizer,
-        )  # fmt: skip
+            store.path,
+            self.settings,
+            checkpoints=[str(path.resolve()) for path in self._checkpoints()[0]],
+            dtype=build["dtype"],
+            batch_tokens=build["batch_tokens"],
+            optimizer=self.optimizer,
+        )
         self._fill(store, self.pool, self.optimizer, self.pool_objective, "pool features", quarantine)
         return store
 
@@ -227,9 +231,14 @@ class Features:
         return len(self._checkpoints()[0]) - 1
 
     def _fill(
-        self, store: FeatureStore, examples: Pool, optimizer: Optimizer, objective: Objective, what: str,
+        self,
+        store: FeatureStore,
+        examples: Pool,
+        optimizer: Optimizer,
+        objective: Objective,
+        what: str,
         quarantine: Quarantine | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         def encode(t: int, items: Sequence[Any], advance: Advance) -> npt.NDArray[np.float32]:
             return self._loaded().encode(t, optimizer, objective, items, advance)
 
@@ -242,10 +251,14 @@ class Features:
         if optimizer == "adam":
             build["moments"] = moments_fingerprint(paths)
         return Manifest(
-            space=space, build=build, dim=self._dim(), storage=self.settings.storage, checkpoints=checkpoints,
+            space=space,
+            build=build,
+            dim=self._dim(),
+            storage=self.settings.storage,
+            checkpoints=checkpoints,
             files=DataFile.of(examples.files),
             shard_rows=self.settings.shard_rows,
-        )  # fmt: skip
+        )
 
     def _dim(self) -> int:
         if self.settings.projection != "none":

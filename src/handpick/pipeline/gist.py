@@ -83,17 +83,19 @@ class GistStores:
         like = features.last_manifest(self._query, features.query_objective, self._basis(), dim, "float32")
         made_from: Fingerprint = {"space": like.space, "build": like.build}
         return KeptSubspace(
-            self._folder(f"subspace-{self._name}"), made_from,
+            self._folder(f"subspace-{self._name}"),
+            made_from,
             lambda: query_subspace(features.raw_query_gradients(self._query), features.settings.gist_dim),
-        )  # fmt: skip
+        )
 
     def _basis(self) -> Fingerprint:
         """What the subspace comes from: the queries and their objective."""
         return {
-            "kind": "subspace", "dim": self._features.settings.gist_dim,
+            "kind": "subspace",
+            "dim": self._features.settings.gist_dim,
             "queries": digest(contents_of(self._query.files)),
             "objective": digest(self._features.query_objective.fingerprint()),
-        }  # fmt: skip
+        }
 
     @property
     def _projected(self) -> Fingerprint:

@@ -149,9 +149,15 @@ class LocalJudge:
         model = load_base(self.settings.model, self._dtype).eval()
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=self.settings.max_answer_tokens)
         drawn = answers(
-            model, self._renderer, list(new.values()), sampling, seed=0, folder=self._folder / "local",
-            identity=self._identity, quiet=False,
-        )  # fmt: skip
+            model,
+            self._renderer,
+            list(new.values()),
+            sampling,
+            seed=0,
+            folder=self._folder / "local",
+            identity=self._identity,
+            quiet=False,
+        )
         self._said.add(
             (key, {"text": text, "tokens": [len(ids), self._n_tokens(text)]})
             for (key, ids), (text,) in zip(new.items(), drawn, strict=True)

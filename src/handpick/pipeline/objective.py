@@ -57,9 +57,13 @@ def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint, 
         if settings.reference is not None:
             check_checkpoint(Path(settings.reference))
         return Preference(
-            renderer, settings.max_length, loss=settings.preference_loss, beta=settings.beta, gamma=settings.gamma,
+            renderer,
+            settings.max_length,
+            loss=settings.preference_loss,
+            beta=settings.beta,
+            gamma=settings.gamma,
             reference=Path(settings.reference) if settings.reference else None,
-        )  # fmt: skip
+        )
     if name == "reward":
         return _policy_gradient(settings, renderer, model, own.reward)
     return NextToken(renderer, settings.max_length)
@@ -74,29 +78,50 @@ def _policy_gradient(
         )
     folder = settings.folder / "samples"
     judge = {
-        "url": settings.judge_url, "key_env": settings.judge_key_env, "prompt": settings.judge_prompt,
-        "max_calls": settings.max_judge_calls, "max_tokens_total": settings.max_judge_tokens,
-        "max_cost": settings.max_judge_cost, "price_in": settings.judge_price_in, "price_out": settings.judge_price_out,
+        "url": settings.judge_url,
+        "key_env": settings.judge_key_env,
+        "prompt": settings.judge_prompt,
+        "max_calls": settings.max_judge_calls,
+        "max_tokens_total": settings.max_judge_tokens,
+        "max_cost": settings.max_judge_cost,
+        "price_in": settings.judge_price_in,
+        "price_out": settings.judge_price_out,
         "temperature": None if settings.judge_temperature == "none" else settings.judge_temperature,
         "max_answer_tokens": settings.max_answer_tokens,
-    }  # fmt: skip
+    }
     reward: Reward = own or find_reward(
-        settings.reward, allow_code_execution=settings.allow_code_execution,
-        allow_weak_sandbox=settings.allow_weak_sandbox, judge=judge, cache=folder / "verdicts",
-    )  # fmt: skip
+        settings.reward,
+        allow_code_execution=settings.allow_code_execution,
+        allow_weak_sandbox=settings.allow_weak_sandbox,
+        judge=judge,
+        cache=folder / "verdicts",
+    )
     temperature = settings.temperature
     if temperature is None:
         temperature = 1.0 if own else _TEMPERATURE.get(settings.reward.partition(":")[0], 1.0)
     sampling = Sampling(
-        samples=settings.samples, temperature=temperature, top_k=settings.top_k, top_p=settings.top_p,
-        max_new_tokens=settings.max_new_tokens, stop=tuple(settings.stop),
-    )  # fmt: skip
+        samples=settings.samples,
+        temperature=temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        max_new_tokens=settings.max_new_tokens,
+        stop=tuple(settings.stop),
+    )
     identity = user_reward_fingerprint(own) if own else reward_fingerprint(settings.reward, judge=judge)
     return PolicyGradient(
-        renderer, settings.max_length, reward=reward, identity=identity, sampling=sampling, seed=settings.seed,
-        folder=folder, model=model, advantage=settings.advantage, variants=settings.variants,
-        log_prob=settings.log_prob, vllm=_vllm(settings) if settings.sampler == "vllm" else None,
-    )  # fmt: skip
+        renderer,
+        settings.max_length,
+        reward=reward,
+        identity=identity,
+        sampling=sampling,
+        seed=settings.seed,
+        folder=folder,
+        model=model,
+        advantage=settings.advantage,
+        variants=settings.variants,
+        log_prob=settings.log_prob,
+        vllm=_vllm(settings) if settings.sampler == "vllm" else None,
+    )
 
 
 def _vllm(settings: Settings) -> Vllm:

@@ -38,11 +38,15 @@ def _ranked(settings: Settings, compared: Compared, queries: list[int], budget: 
     rows_Q = np.array(queries)
     is_all = len(queries) == compared.similarity.shape[0]
     picks = pick(
-        compared.similarity if is_all else Part(compared.similarity, rows_Q), budget, settings.used_algorithm,
+        compared.similarity if is_all else Part(compared.similarity, rows_Q),
+        budget,
+        settings.used_algorithm,
         subtasks=[compared.subtasks[query] for query in queries] if compared.subtasks else None,
-        seed=settings.seed, balanced=settings.balanced, candidates=compared.candidates,
+        seed=settings.seed,
+        balanced=settings.balanced,
+        candidates=compared.candidates,
         settings=AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields}),
-    )  # fmt: skip
+    )
     return Picks(picks.columns, picks.scores, np.where(picks.queries >= 0, rows_Q[picks.queries], -1))
 
 

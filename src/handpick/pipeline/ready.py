@@ -18,7 +18,7 @@ from handpick.pipeline.objective import Own
 from handpick.pipeline.overlap import OVERLAP_FILE, find_overlaps
 from handpick.pipeline.within import check_constraints
 from handpick.progress import say
-from handpick.settings import Settings
+from handpick.settings import Settings, not_given
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,11 @@ def make_ready(settings: Settings, own: Own | None, passing: Collection[str] = (
         raise SettingsError("a budget in tokens is counted with the model's tokenizer: name one with --model")
     sources = settings.query or [file for files in settings.target.values() for file in files]
     if kind.needs_query and not sources:  # before the model's tokenizer is loaded
-        raise _not_given("query")
+        raise not_given("query")
     renderer = open_renderer(settings) if kind.needs_model or budget.kind == "tokens" else None
     query = open_data("query", sources, settings) if kind.needs_query else None
-    if query is not None and len(settings.target) > 1:
-        check_targets_ids(settings)
-    if query is not None and settings.balanced:
-        check_balanced(settings, query.pool)
+    if query is not None:
+        check_queries(settings, query.pool)
     pool = open_data("pool", settings.pool, settings)
     comparison = Comparison(settings, renderer, pool, query, own)
     (settings.folder / OVERLAP_FILE).unlink(missing_ok=True)  # of an earlier run
@@ -68,13 +66,9 @@ def make_ready(settings: Settings, own: Own | None, passing: Collection[str] = (
     return Ready(compared, budget, pool.pool, None if query is None else query.pool, renderer)
 
 
-def _not_given(name: str) -> SettingsError:
-    return SettingsError(f"no {name} given: name a file or a data set with --{name}")
-
-
 def open_data(name: str, sources: Sequence[str], settings: Settings) -> Data:
     if not sources:
-        raise _not_given(name)
+        raise not_given(name)
     suffix = "" if name == "pool" else f"-{name}"
     quarantine = Quarantine(settings.folder / f"quarantine{suffix}.jsonl", settings.max_quarantined)
     # Beside the features, so that every run that shares them shares the parsed pool.
@@ -82,7 +76,20 @@ def open_data(name: str, sources: Sequence[str], settings: Settings) -> Data:
     return Data(Pool.open(list(sources), cache=parsed, quarantine=quarantine), quarantine)
 
 
-def check_targets_ids(settings: Settings) -> None:
+def check_queries(settings: Settings, query: Pool) -> None:
+    """Look at the queries of all targets together, and of each by itself.
+
+    Raises:
+        DataError: two targets have an id in common, or no record of a target can be read.
+        SettingsError: there is nothing to balance.
+    """
+    if len(settings.target) > 1:
+        _check_targets_ids(settings)
+    if settings.balanced:
+        _check_balanced(settings, query)
+
+
+def _check_targets_ids(settings: Settings) -> None:
     """Look at every target by itself, without a trace in the run's folder but the parsed records.
 
     Raises:
@@ -111,7 +118,7 @@ def _ids_of(target: str, files: list[str], settings: Settings) -> list[str]:
             ) from error
 
 
-def check_balanced(settings: Settings, query: Pool) -> None:
+def _check_balanced(settings: Settings, query: Pool) -> None:
     """Raise SettingsError where the queries of every budget are of one subtask: to balance them would do nothing."""
     subtasks_of: dict[str, set[str]] = {}
     for target, subtask in zip(target_labels(settings, query), subtask_labels(settings, query), strict=True):

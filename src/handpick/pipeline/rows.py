@@ -72,11 +72,14 @@ class RowStores:
     def _manifest(self, examples: Pool, storage: Storage) -> Manifest:
         space = self._representation.space()
         return Manifest(
-            space=space, build=self._representation.build(), dim=self._dim(space),
-            storage=storage, checkpoints=[Checkpoint(name="base", weight=1.0)],
+            space=space,
+            build=self._representation.build(),
+            dim=self._dim(space),
+            storage=storage,
+            checkpoints=[Checkpoint(name="base", weight=1.0)],
             files=DataFile.of(examples.files),
             shard_rows=self._settings.shard_rows,
-        )  # fmt: skip
+        )
 
 
 class Trainable:

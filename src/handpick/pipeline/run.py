@@ -80,9 +80,13 @@ def select(
     """
     own = Own(wrap(reward) if callable(reward) else None, objective if callable(objective) else None)
     given = {
-        "pool": pool, "query": query, "model": model, "budget": budget,
-        "reward": own.reward.name if own.reward else reward, "objective": None if own.objective else objective,
-    }  # fmt: skip
+        "pool": pool,
+        "query": query,
+        "model": model,
+        "budget": budget,
+        "reward": own.reward.name if own.reward else reward,
+        "objective": None if own.objective else objective,
+    }
     known = {name: value for name, value in (given | settings).items() if value is not None}
     return run_select(checked(known), own).selection
 

@@ -75,17 +75,28 @@ def check_constraints(settings: Settings, pool: Pool, left_out: set[int]) -> Non
 
 
 def _walk(
-    settings: Settings, order: Order, pool: Pool, rows_N: NDArray[np.int64], count: int | None, always: Sequence[int],
+    settings: Settings,
+    order: Order,
+    pool: Pool,
+    rows_N: NDArray[np.int64],
+    count: int | None,
+    always: Sequence[int],
     candidates: Candidates | None,
-) -> Walk:  # fmt: skip
+) -> Walk:
     """The constraints of a run, on columns that are these rows of the pool; without ``candidates`` all but one."""
     sources = pool.column("source") if settings.max_share or settings.min_share else None
     max_cosine = None if candidates is None else settings.max_cosine
     return Walk(
-        order, len(rows_N), count, sources_N=None if sources is None else [sources[row] for row in rows_N],
-        max_share=settings.max_share, min_share=settings.min_share, always=always,
-        candidates=None if max_cosine is None else candidates, max_cosine=max_cosine,
-    )  # fmt: skip
+        order,
+        len(rows_N),
+        count,
+        sources_N=None if sources is None else [sources[row] for row in rows_N],
+        max_share=settings.max_share,
+        min_share=settings.min_share,
+        always=always,
+        candidates=None if max_cosine is None else candidates,
+        max_cosine=max_cosine,
+    )
 
 
 def _own_budgets(settings: Settings, compared: Compared, query: Pool) -> dict[str, list[int]]:

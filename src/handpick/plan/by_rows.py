@@ -113,9 +113,15 @@ class ByRows:
         return total
 
     def _stage(
-        self, name: str, items: Sequence[Any], total: Callable[..., Amount], shape: Shape | None, disk: int,
-        held: int, seconds: Amount,
-    ) -> Stage:  # fmt: skip
+        self,
+        name: str,
+        items: Sequence[Any],
+        total: Callable[..., Amount],
+        shape: Shape | None,
+        disk: int,
+        held: int,
+        seconds: Amount,
+    ) -> Stage:
         exact = total == Amount.exactly
         tokens, flops = [float(_tokens(item)) for item in items], None
         if shape is not None:

@@ -88,10 +88,14 @@ def _choosing(opened: Opened, n_queries: int, n: int) -> float:
     own = AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields})
     began = probe.clock()
     pick(
-        similarity_QN, budget, settings.used_algorithm,
+        similarity_QN,
+        budget,
+        settings.used_algorithm,
         subtasks=subtasks if subtasks is not None and len(subtasks) == n_queries else None,
-        seed=settings.seed, balanced=settings.balanced, settings=own,
-    )  # fmt: skip
+        seed=settings.seed,
+        balanced=settings.balanced,
+        settings=own,
+    )
     return (probe.clock() - began) * n / some
 
 
@@ -106,6 +110,12 @@ def _whitening(n: int, dim: int, n_checkpoints: int) -> Stage:
     flops = n_checkpoints * (2.0 * n * dim**2 + dim**3 / 3)
     seconds = n_checkpoints * (2.0 * n * dim**2 * a_product + dim**3 / 3 * a_factor)
     return Stage(
-        "covariance", n, None, flops, n_checkpoints * 8 * dim**2, resident_bytes() + 2 * 8 * dim**2,
-        Amount.exactly(seconds), f"{dim:,} × {dim:,}, its factor in float64",
-    )  # fmt: skip
+        "covariance",
+        n,
+        None,
+        flops,
+        n_checkpoints * 8 * dim**2,
+        resident_bytes() + 2 * 8 * dim**2,
+        Amount.exactly(seconds),
+        f"{dim:,} × {dim:,}, its factor in float64",
+    )

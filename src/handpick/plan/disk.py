@@ -37,9 +37,14 @@ def checkpoint_bytes(
         shard_rows: the most rows of a shard.
     """
     plan = Manifest(
-        space={}, build={}, dim=dim, storage=storage, checkpoints=[Checkpoint(name="planned", weight=1.0)],
-        files=StoredFile.of(files), shard_rows=shard_rows,
-    )  # fmt: skip
+        space={},
+        build={},
+        dim=dim,
+        storage=storage,
+        checkpoints=[Checkpoint(name="planned", weight=1.0)],
+        files=StoredFile.of(files),
+        shard_rows=shard_rows,
+    )
     n_shards = len(plan.shards())
     row_1K = np.zeros((1, dim), np.float32)
     header = len(save(encode(row_1K, row_norms(row_1K), storage))) - row_bytes(dim, storage)

@@ -85,9 +85,14 @@ def probe_engine(opened: Opened, features: Features, looked: Looked, checkpoints
         buffers = 4 * 4 * min(settings.shard_rows, len(opened.pool)) * project.dim
         peak *= _ALLOCATOR
     return EngineProbe(
-        times, shape_of(model), engine.n_coordinates, project.dim, dense, load_seconds,
+        times,
+        shape_of(model),
+        engine.n_coordinates,
+        project.dim,
+        dense,
+        load_seconds,
         round(before + weight_bytes(model) + peak + buffers),
-    )  # fmt: skip
+    )
 
 
 def batches_of(opened: Opened, looked: Looked) -> list[list[Rendered]]:

@@ -31,9 +31,13 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
     for task in opened.values():
         task.fingerprint()  # a metric that cannot be had is said
     read = Stage(
-        "read and parse", sum(map(len, opened.values())), memory=resident_bytes(), seconds=Amount.exactly(0.0),
-        there=True, note=f"{len(opened)} tasks; done by this plan in {probe.clock() - began:.1f} s",
-    )  # fmt: skip
+        "read and parse",
+        sum(map(len, opened.values())),
+        memory=resident_bytes(),
+        seconds=Amount.exactly(0.0),
+        there=True,
+        note=f"{len(opened)} tasks; done by this plan in {probe.clock() - began:.1f} s",
+    )
     began = probe.clock()
     model = open_model(settings.model, base=settings.base, dtype=settings.dtype, max_length=settings.max_length)
     load_seconds = probe.clock() - began
@@ -46,9 +50,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
         for part in own:
             disk = predicted_bytes(opened[name]) if part is own[0] else 0
             stages.append(
-                evaluation_stage(
-                    f"{part.what}, {name}", part, shape, probed.seconds(part), disk=disk, memory=held
-                )
-            )  # fmt: skip
+                evaluation_stage(f"{part.what}, {name}", part, shape, probed.seconds(part), disk=disk, memory=held)
+            )
     notes = [f"all {sum(map(len, opened.values())):,} records were tokenised"]
     return Plan("evaluate", stages, [*notes, *machine_notes(compute_dtype(settings.dtype))], [])

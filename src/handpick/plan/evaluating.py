@@ -115,9 +115,13 @@ class EvaluationProbe:
     """
 
     def __init__(
-        self, model: nn.Module, renderer: Renderer, parts: Sequence[Part], seconds: float,
+        self,
+        model: nn.Module,
+        renderer: Renderer,
+        parts: Sequence[Part],
+        seconds: float,
         batch_tokens: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._model, self._renderer = model, renderer
         self._pad_id = padding_id(renderer.tokenizer)
         self._limit = batch_tokens or BATCH_TOKENS[device().type]
@@ -177,9 +181,15 @@ def evaluation_stage(
     """A stage that does a part so many times."""
     n = part.n_answers or len(part.sequences)
     return Stage(
-        name, round(n * times), part.tokens.times(times), part.flops(shape) * times, round(disk * times), memory,
-        seconds, "; ".join(each for each in (note, part.note) if each),
-    )  # fmt: skip
+        name,
+        round(n * times),
+        part.tokens.times(times),
+        part.flops(shape) * times,
+        round(disk * times),
+        memory,
+        seconds,
+        "; ".join(each for each in (note, part.note) if each),
+    )
 
 
 def predicted_bytes(task: Task) -> int:

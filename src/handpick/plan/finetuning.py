@@ -65,10 +65,15 @@ class FinetuningProbe:
         each = f"{sampled.count:,} × {seconds.value / sampled.count:,.1f} s, {steps:,} steps each"
         tokens = Amount.exactly(sum(lengths) * scale)
         return Stage(
-            name, sampled.n * sampled.count, tokens, self.training.shape.gradient(lengths, sum(lengths)) * scale,
-            self.disk * sampled.count if kept else 0, self.memory * at_once, seconds.times(1 / at_once),
+            name,
+            sampled.n * sampled.count,
+            tokens,
+            self.training.shape.gradient(lengths, sum(lengths)) * scale,
+            self.disk * sampled.count if kept else 0,
+            self.memory * at_once,
+            seconds.times(1 / at_once),
             "; ".join((each, *([f"{at_once} at a time"] if at_once > 1 else []), *([note] if note else []))),
-        )  # fmt: skip
+        )
 
 
 def probe_finetuning(model: Model, some: Sequence[Rendered], seconds: float) -> FinetuningProbe:

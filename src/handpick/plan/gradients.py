@@ -119,11 +119,16 @@ class ByGradients:
                 continue
             found.append(
                 Stage(
-                    name, round(looked.usable * share), tokens.times(share), flops * share, round(n_bytes * share),
-                    probe.held, seconds.times(share).plus(0.0 if found else probe.load_seconds),
+                    name,
+                    round(looked.usable * share),
+                    tokens.times(share),
+                    flops * share,
+                    round(n_bytes * share),
+                    probe.held,
+                    seconds.times(share).plus(0.0 if found else probe.load_seconds),
                     note="" if share == 1 else f"{len(pool) - rows:,} rows are there already",
                 )
-            )  # fmt: skip
+            )
         self._say_cheaper(n_bytes, sum(rows / len(pool) for rows in missing), probe.dim)
         return found
 
@@ -134,16 +139,24 @@ class ByGradients:
             return
         for storage in ("float16", "int8"):
             other = checkpoint_bytes(
-                pool.files, pool.ids(), self.looked.usable, dim=dim, storage=storage,
+                pool.files,
+                pool.ids(),
+                self.looked.usable,
+                dim=dim,
+                storage=storage,
                 shard_rows=settings.shard_rows,
-            )  # fmt: skip
+            )
             if (saved := (n_bytes - other) * n_checkpoints) > 0:
                 self.cheaper.append(f"--storage {storage} saves {saved / 1e9:.2f} GB of disk")
         if self.opened.query is not None and settings.used_representation == "gradient":
             other = checkpoint_bytes(
-                pool.files, pool.ids(), self.looked.usable, dim=len(self.opened.query), storage="float32",
+                pool.files,
+                pool.ids(),
+                self.looked.usable,
+                dim=len(self.opened.query),
+                storage="float32",
                 shard_rows=settings.shard_rows,
-            )  # fmt: skip
+            )
             if (saved := (n_bytes - other) * n_checkpoints) > 0:
                 self.cheaper.append(
                     f"--score-only saves {saved / 1e9:.2f} GB of disk, and keeps features for no other query"
@@ -164,18 +177,28 @@ class ByGradients:
         seconds = probe.batches.of(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
         dim = probe.dim
         disk = n_checkpoints * checkpoint_bytes(
-            query.files, query.ids(), len(prepared.items), dim=dim, storage="float32",
+            query.files,
+            query.ids(),
+            len(prepared.items),
+            dim=dim,
+            storage="float32",
             shard_rows=self.settings.shard_rows,
-        )  # fmt: skip
+        )
         held = probe.held
         if self.is_gist:
             held += 8 * len(query) * probe.n_coordinates
         found = [
             Stage(
-                "query features", len(prepared.items), Amount.exactly(n_checkpoints * sum(lengths)),
-                n_checkpoints * flops, disk, held, seconds, note,
+                "query features",
+                len(prepared.items),
+                Amount.exactly(n_checkpoints * sum(lengths)),
+                n_checkpoints * flops,
+                disk,
+                held,
+                seconds,
+                note,
             )
-        ]  # fmt: skip
+        ]
         if prepared.items and isinstance(prepared.items[0], Asked):
             found.insert(0, self._sampling(prepared.items, probe, n_checkpoints))
         return found
@@ -185,17 +208,19 @@ class ByGradients:
         n = len(asked) * settings.samples * n_checkpoints
         drawn = n * settings.max_new_tokens
         flops = sum(
-            settings.samples
-            * probe.shape.read([len(each.ids) + settings.max_new_tokens], settings.max_new_tokens)
+            settings.samples * probe.shape.read([len(each.ids) + settings.max_new_tokens], settings.max_new_tokens)
             for each in asked
-        )  # fmt: skip
+        )
         judged = settings.reward is not None and settings.reward.startswith("judge:")
         calls = f"; up to {n:,} calls of the judge" if judged else ""
         return Stage(
-            "answers", n, Amount(drawn, 0, drawn), n_checkpoints * flops,
+            "answers",
+            n,
+            Amount(drawn, 0, drawn),
+            n_checkpoints * flops,
             note=f"at most: {settings.samples} answers × {len(asked)} prompts × {n_checkpoints} checkpoints of up to "
             f"{settings.max_new_tokens} tokens{calls}; their time is not estimated",
-        )  # fmt: skip
+        )
 
     def _sequences(self, items: Sequence[Any]) -> tuple[list[Rendered] | None, str, int]:
         """The sequences of a query's items, a note, and how often each is read before its gradient."""

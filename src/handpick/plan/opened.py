@@ -14,17 +14,16 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
-from handpick.errors import SettingsError
 from handpick.methods import REPRESENTATIONS
 from handpick.model import device
 from handpick.pipeline.compared import check_room
 from handpick.pipeline.features import open_renderer
 from handpick.pipeline.made_with import pool_store_path
-from handpick.pipeline.ready import check_balanced, check_targets_ids
+from handpick.pipeline.ready import check_queries
 from handpick.pipeline.within import check_constraints
 from handpick.plan import probe
 from handpick.plan.cost import Amount, Stage
-from handpick.settings import Settings
+from handpick.settings import Settings, not_given
 from handpick.store import FeatureStore
 
 
@@ -58,33 +57,36 @@ def opened(settings: Settings, seconds: float, *, with_query: bool) -> Opened:
     kind = REPRESENTATIONS[settings.used_representation]
     budget = Budget.parse(settings.budget)
     if not settings.pool:
-        raise SettingsError("no pool given: name a file or a data set with --pool")
+        raise not_given("pool")
     renderer = open_renderer(settings) if kind.needs_model or budget.kind == "tokens" else None
     sources = settings.query or [file for files in settings.target.values() for file in files]
     began = probe.clock()
     query = None
     if with_query and kind.needs_query:
         if not sources:
-            raise SettingsError("no query given: name a file or a data set with --query")
+            raise not_given("query")
         query = _open(sources, settings)
     pool = _open(settings.pool, settings)
     if with_query:
         check_constraints(settings, pool, set())
         for test_set in settings.exclude_overlap:
             _open([test_set], settings)
-        if query is not None and len(settings.target) > 1:
-            check_targets_ids(settings)
-        if query is not None and settings.balanced:
-            check_balanced(settings, query)
+        if query is not None:
+            check_queries(settings, query)
         if settings.used_representation == "whitened":
             check_room(settings.projection_dim)
     took = probe.clock() - began
     n_bytes = sum(path.stat().st_size for path in _parsed(settings).glob("*.arrow"))
     queries = "" if query is None else f" and {len(query):,} queries"
     stage = Stage(
-        "read and parse", len(pool), disk=n_bytes, memory=resident_bytes(), seconds=Amount.exactly(0.0), there=True,
+        "read and parse",
+        len(pool),
+        disk=n_bytes,
+        memory=resident_bytes(),
+        seconds=Amount.exactly(0.0),
+        there=True,
         note=f"{len(pool):,} records{queries}; done by this plan in {took:.1f} s",
-    )  # fmt: skip
+    )
     return Opened(settings, renderer, pool, query, stage, seconds)
 
 

@@ -49,9 +49,13 @@ class _Planned:
         self.listed = self.study.listed()
         self.settings = settings
         self.read = Stage(
-            "read and parse", len(self.study.opened.pool), memory=resident_bytes(), seconds=Amount.exactly(0.0),
-            there=True, note=f"done by this plan in {probe.clock() - began:.1f} s",
-        )  # fmt: skip
+            "read and parse",
+            len(self.study.opened.pool),
+            memory=resident_bytes(),
+            seconds=Amount.exactly(0.0),
+            there=True,
+            note=f"done by this plan in {probe.clock() - began:.1f} s",
+        )
         self.choices = self._choices()
         self.seconds = seconds / max(1, len(self.choices) + 2 * len(self.study.opened.models))
 
@@ -209,11 +213,16 @@ class _Planned:
                 name = f"{part.what}, {target}" + ("" if what == "test" else ", queries")
                 stages.append(
                     evaluation_stage(
-                        self._named(name, model.name), part, found.training.shape, seconds.times(n / at_once), times=n,
-                        disk=predicted_bytes(task) if part is own[0] else 0, memory=resident_bytes() * at_once,
+                        self._named(name, model.name),
+                        part,
+                        found.training.shape,
+                        seconds.times(n / at_once),
+                        times=n,
+                        disk=predicted_bytes(task) if part is own[0] else 0,
+                        memory=resident_bytes() * at_once,
                         note=note,
                     )
-                )  # fmt: skip
+                )
         return stages
 
     def _named(self, what: str, model: str) -> str:

@@ -103,6 +103,9 @@ def look(
         for first in range(0, n_looked, shard_rows):
             shards.append(prepares.prepare([pool[row] for row in rows[first : first + shard_rows]]).items)
     return Looked(
-        len(pool), n_looked, [item for shard in shards for item in shard], shards,
+        len(pool),
+        n_looked,
+        [item for shard in shards for item in shard],
+        shards,
         (probe.clock() - began) / max(1, n_looked),
-    )  # fmt: skip
+    )

@@ -48,9 +48,17 @@ def plan_train(
     free_memory()
     steps = -(-len(sequences) // used.batch) * used.epochs
     stage = training_stage(
-        "fine-tuning", found, sequences, batches, scale=1, examples=len(sequences), epochs=used.epochs, steps=steps,
-        load_seconds=load_seconds, memory=before + weights + found.held,
+        "fine-tuning",
+        found,
+        sequences,
+        batches,
+        scale=1,
+        examples=len(sequences),
+        epochs=used.epochs,
+        steps=steps,
+        load_seconds=load_seconds,
+        memory=before + weights + found.held,
         disk=adapter_bytes(found.n_trained, adam=False),
         note=f"{len(sequences):,} examples × {used.epochs}, {steps:,} steps, LoRA of rank {used.lora.rank}",
-    )  # fmt: skip
+    )
     return Plan("train", [read, stage], [f"all {len(sequences):,} records were tokenised", *machine_notes(dtype)], [])

@@ -67,9 +67,15 @@ def size_of(batch: Sequence[Rendered]) -> Size:
 
 
 def probe_training(
-    model: nn.Module, batches: Sequence[list[Rendered]], *, pad_id: int, dtype: torch.dtype, recompute: bool,
-    seconds: float, keep: Path | None = None,
-) -> TrainingProbe:  # fmt: skip
+    model: nn.Module,
+    batches: Sequence[list[Rendered]],
+    *,
+    pad_id: int,
+    dtype: torch.dtype,
+    recompute: bool,
+    seconds: float,
+    keep: Path | None = None,
+) -> TrainingProbe:
     """Time some micro-batches and an optimizer step.
 
     Args:
@@ -93,9 +99,11 @@ def probe_training(
         tensors = collate(batch, pad_id)
         with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
             loss = model(
-                input_ids=tensors.input_ids_BT.to(place), labels=tensors.labels_BT.to(place),
-                attention_mask=tensors.attention_mask_BT.to(place), use_cache=False,
-            ).loss  # fmt: skip
+                input_ids=tensors.input_ids_BT.to(place),
+                labels=tensors.labels_BT.to(place),
+                attention_mask=tensors.attention_mask_BT.to(place),
+                use_cache=False,
+            ).loss
         loss.backward()
         loss.item()  # waits for the device
 
@@ -128,18 +136,35 @@ def _held(model: nn.Module, batches: Sequence[list[Rendered]], recompute: bool) 
 
 
 def training_stage(
-    name: str, probe: TrainingProbe, sequences: Sequence[Rendered], batches: Sequence[list[Rendered]], *, scale: float,
-    examples: int, epochs: int, steps: int, load_seconds: float, memory: int, disk: int, note: str,
-) -> Stage:  # fmt: skip
+    name: str,
+    probe: TrainingProbe,
+    sequences: Sequence[Rendered],
+    batches: Sequence[list[Rendered]],
+    *,
+    scale: float,
+    examples: int,
+    epochs: int,
+    steps: int,
+    load_seconds: float,
+    memory: int,
+    disk: int,
+    note: str,
+) -> Stage:
     """A stage that trains on some sequences, of which ``scale`` times as many there are."""
     lengths = [len(s.input_ids) for s in sequences]
     sizes = [size_of(batch) for batch in batches]
     flops = probe.shape.gradient(lengths, sum(lengths))  # the trainer's logits stand at every position
     tokens = estimated_total(lengths, len(lengths), round(len(lengths) * scale)).times(epochs)
     return Stage(
-        name, examples, tokens, flops * scale * epochs, disk, memory,
-        probe.seconds(sizes, steps, scale * epochs).plus(load_seconds), note,
-    )  # fmt: skip
+        name,
+        examples,
+        tokens,
+        flops * scale * epochs,
+        disk,
+        memory,
+        probe.seconds(sizes, steps, scale * epochs).plus(load_seconds),
+        note,
+    )
 
 
 def weight_bytes(model: nn.Module) -> int:

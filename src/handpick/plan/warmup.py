@@ -75,9 +75,14 @@ def _trained(opened: Opened, warmup: WarmupSettings, name: str, folder: Path, sc
     load_seconds = probing.clock() - began
     weights = weight_bytes(model)
     probe = probe_training(
-        model, batches, pad_id=padding_id(opened.renderer.tokenizer), dtype=dtype,
-        recompute=settings.gradient_checkpointing, seconds=opened.seconds * 0.35, keep=scratch,
-    )  # fmt: skip
+        model,
+        batches,
+        pad_id=padding_id(opened.renderer.tokenizer),
+        dtype=dtype,
+        recompute=settings.gradient_checkpointing,
+        seconds=opened.seconds * 0.35,
+        keep=scratch,
+    )
     del model, base
     free_memory()
     done = len(list(folder.glob(f"checkpoint-*/{RECORD_FILE}")))
@@ -86,8 +91,16 @@ def _trained(opened: Opened, warmup: WarmupSettings, name: str, folder: Path, sc
     steps = -(-n // warmup.batch) * epochs
     left = f"; {done} of {warmup.epochs} epochs are done already" if done else ""
     return training_stage(
-        "warmup", probe, sequences, batches, scale=scale, examples=n, epochs=epochs, steps=steps,
-        load_seconds=load_seconds, memory=before + weights + probe.held,
+        "warmup",
+        probe,
+        sequences,
+        batches,
+        scale=scale,
+        examples=n,
+        epochs=epochs,
+        steps=steps,
+        load_seconds=load_seconds,
+        memory=before + weights + probe.held,
         disk=epochs * adapter_bytes(probe.n_trained, adam=True),
         note=f"{name} settings: {n:,} examples × {epochs}, {steps:,} steps{left}",
-    )  # fmt: skip
+    )

@@ -46,11 +46,12 @@ def _overlap(found: Mapping[str, tuple[str, float]] | None, looked_at: str, run:
     if not isinstance(run.made_by, Iterated):
         without = "select with --exclude-overlap"
     return Check(
-        name, "warn",
+        name,
+        "warn",
         f"{len(found):,} of {len(run.picks):,} picks repeat a test item, one alone would be too many ({looked_at}). "
         f"The first is {quoted(example_id)}: {percent(share)} of the words of {quoted(item)} stand in it. What is "
         f"measured on that test will be too good; {without}.",
-    )  # fmt: skip
+    )
 
 
 def _lengths(run: RunFolder, limits: Thresholds) -> Check:
@@ -67,11 +68,12 @@ def _lengths(run: RunFolder, limits: Thresholds) -> Check:
     if ratio > limit or ratio < 1 / limit:
         which = "longer" if ratio > limit else "shorter"
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; more than {limit:g} or less than {1 / limit:g} is warned about. A selection that is {which} than "
             "the pool may owe its effect to length: hold it against the method longest, or a random draw of equal "
             "lengths.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}, between {1 / limit:g} and {limit:g}.")
 
 
@@ -89,10 +91,11 @@ def _one_source(run: RunFolder, limits: Thresholds) -> Check:
     if share >= limit:
         mended = "" if isinstance(run.made_by, Iterated) else ": --max-share sets a limit"
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; {limit:.0%} or more is warned about. That is right where this source is the task, and "
             f"narrow where it is not{mended}.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}, the most of any; less than {limit:.0%}.")
 
 
@@ -113,10 +116,11 @@ def _scores(run: RunFolder, limits: Thresholds) -> Check:
     )
     if spread < limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; less than {limit:.0%} is warned about. Scores that are all alike order nothing: the features may "
             "not tell the candidates apart.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}; {limit:.0%} or more.")
 
 
@@ -133,10 +137,11 @@ def _served(run: RunFolder, limits: Thresholds) -> Check:
         said += f", where {len(run.picks):,} picks could serve {possible:,}"
     if len(served) / possible < limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; less than {limit:.0%} of those that could be is warned about. The selection is for a part of the "
             "task: try an algorithm in which queries take turns, such as round-robin.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}; {limit:.0%} or more of those that could be.")
 
 
@@ -151,9 +156,10 @@ def _answers(run: RunFolder, limits: Thresholds) -> Check:
     said = f"{percent(share)} of the picks have the very same response, {quoted(answer)}"
     if share >= limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; {limit:.0%} or more is warned about. A model can learn to say it whatever is asked.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}; less than {limit:.0%}.")
 
 
@@ -169,9 +175,10 @@ def _set_aside(run: RunFolder, limits: Thresholds) -> Check:
     )
     if max(parts.values()) >= limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said} could not be used; {limit:.0%} or more is warned about. "
             f"{' and '.join(lists[which] for which in parts)} {'have' if len(parts) > 1 else 'has'} each with the "
             "reason; many are cut off by --max-length.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said} could not be used; less than {limit:.0%}.")

@@ -24,10 +24,11 @@ def _verdicts(iterated: Iterated, limits: Thresholds) -> Check:
     said = f"{missing:,} of {missing + judged:,} examples ({percent(share)}) were given no verdict"
     if share >= limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; {limit:.0%} or more is warned about. They are neither hard nor easy: look at what the judge "
             "answered in verdicts, and whether a cap or its server stopped it.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}; less than {limit:.0%}.")
 
 
@@ -42,10 +43,11 @@ def _flipped(iterated: Iterated, limits: Thresholds) -> Check:
     said = f"{flipped:,} of {judged:,} verdicts ({percent(flipped / judged)}) named the other answer in the other order"
     if flipped / judged >= limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; {limit:.0%} or more is warned about. They count as easy. A judge that goes by the place of an "
             "answer says little about it: try another judge, or another prompt.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}, and count as easy; less than {limit:.0%}.")
 
 
@@ -58,10 +60,11 @@ def _one_kind(iterated: Iterated, limits: Thresholds) -> Check:
     said = f"{percent(share)} of the {judged:,} examples with a verdict are hard"
     if not 1 - limit < share < limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; {1 - limit:.0%} or less and {limit:.0%} or more are warned about. The classifier has hardly "
             "seen the other kind, and learns little more than to say this one.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}, between {1 - limit:.0%} and {limit:.0%}.")
 
 
@@ -73,10 +76,11 @@ def _classifier(iterated: Iterated, limits: Thresholds) -> Check:
     said = f"On {last.held_out:,} held-out examples it has an AUC of {number(last.auc, 3)}, where chance has 0.5"
     if last.auc < limit:
         return Check(
-            name, "warn",
+            name,
+            "warn",
             f"{said}; less than {limit:g} is warned about. It hardly tells hard from easy, so what was inferred is "
             "chosen by likeness to hard examples alone: judge more a round, or set --alpha lower.",
-        )  # fmt: skip
+        )
     return Check(name, "fine", f"{said}; {limit:g} or more.")
 
 

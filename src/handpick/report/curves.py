@@ -50,11 +50,14 @@ def budget_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[str
         _legend(figure, axes)
     columns, table = _table(metric, rows)
     return Plot(
-        name, f"{spoken(metric)}, by budget",
+        name,
+        f"{spoken(metric)}, by budget",
         f"Mean of {spoken(metric)} over seeds with its 95% interval, {_better(metric)}. The band is the interval of "
         "the random draws.",
-        figure, columns, table,
-    )  # fmt: skip
+        figure,
+        columns,
+        table,
+    )
 
 
 def quantile_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[str, dict[str, str]]) -> Plot | None:
@@ -76,11 +79,14 @@ def quantile_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[s
         _legend(figure, axes)
     columns, table = _table(metric, rows)
     return Plot(
-        name, f"{spoken(metric)}, by quantile",
+        name,
+        f"{spoken(metric)}, by quantile",
         f"After training on each quantile of the pool in the method’s order: {spoken(metric)}, {_better(metric)}. "
         "Where a representation is good, nearer quantiles do better.",
-        figure, columns, table,
-    )  # fmt: skip
+        figure,
+        columns,
+        table,
+    )
 
 
 def heatmap(name: str, title: str, methods: Sequence[str], values: Sequence[Sequence[float]]) -> Plot:

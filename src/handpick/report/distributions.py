@@ -37,11 +37,14 @@ def _similarities(near: Nearest) -> Plot:
     axes.legend()
     medians = ", ".join(f"{name} {float(np.median(values)):.4g}" for name, values in series.items())
     return Plot(
-        "similarity", "How near the queries",
+        "similarity",
+        "How near the queries",
         f"Share of the examples, by {near.what}: the {len(near.chosen):,} chosen, as many drawn at random, and "
         f"{len(near.pool):,} of the {near.candidates:,} candidates. Medians: {medians}.",
-        figure, ["from", "to", *shares], _binned(edges, shares),
-    )  # fmt: skip
+        figure,
+        ["from", "to", *shares],
+        _binned(edges, shares),
+    )
 
 
 def _scores(run: RunFolder) -> Plot:
@@ -84,9 +87,13 @@ def _lengths(chosen: dict[str, NDArray[np.int64]], pool: PoolFacts | None) -> Pl
     both[0].legend()
     where = "the chosen" if pool is None else f"the chosen and {len(pool.sample):,} of the pool's {len(pool):,}"
     return Plot(
-        "lengths", "How long", f"Share of the examples by length, on a logarithmic scale: {where}.",
-        figure, columns, rows,
-    )  # fmt: skip
+        "lengths",
+        "How long",
+        f"Share of the examples by length, on a logarithmic scale: {where}.",
+        figure,
+        columns,
+        rows,
+    )
 
 
 def _chosen_lengths(run: RunFolder) -> dict[str, NDArray[np.int64]]:

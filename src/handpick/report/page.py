@@ -25,9 +25,13 @@ def page(template: str, **values: Any) -> bytes:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("handpick.report", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=showable,
-    )  # fmt: skip
+        loader=PackageLoader("handpick.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=showable,
+    )
     environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed} | {
         "bytes": in_bytes,
         "duration": duration,

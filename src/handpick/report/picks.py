@@ -52,10 +52,15 @@ def picks_of(selection: Selection) -> list[Pick]:
             source = FileInput(Path(selection.origins[choice][0])).stem if selection.origins else "?"
         found.append(
             Pick(
-                choice + 1, example_id, selection.scores[choice], source,
-                category if isinstance(category, str) else None, selection.picked_for[choice], messages,
+                choice + 1,
+                example_id,
+                selection.scores[choice],
+                source,
+                category if isinstance(category, str) else None,
+                selection.picked_for[choice],
+                messages,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -87,13 +92,17 @@ def table_data(
         "queries": [{"id": each, "turns": _cut(queries[each], room) if each in queries else None} for each in served],
         "rows": [
             {
-                "rank": pick.rank, "id": pick.id, "score": pick.score, "source": place_of_source[_kind(pick)],
+                "rank": pick.rank,
+                "id": pick.id,
+                "score": pick.score,
+                "source": place_of_source[_kind(pick)],
                 "query": None if pick.picked_for is None else place_of_query[pick.picked_for],
-                "turns": _cut(pick.messages, room), **_how(pick, taken),
+                "turns": _cut(pick.messages, room),
+                **_how(pick, taken),
             }
             for pick in shown
         ],
-    }  # fmt: skip
+    }
 
 
 def _how(pick: Pick, taken: Mapping[str, Taken] | None) -> dict[str, Any]:
@@ -115,11 +124,15 @@ def composition(kinds: Sequence[tuple[str, str]], pool: Sequence[tuple[str, str]
         base = pool_count[kind] / len(pool) if pool else None
         rows.append(
             {
-                "source": kind[0], "category": kind[1], "chosen": chosen_count[kind], "share": share,
-                "in_pool": pool_count[kind] if pool else None, "pool_share": base,
+                "source": kind[0],
+                "category": kind[1],
+                "chosen": chosen_count[kind],
+                "share": share,
+                "in_pool": pool_count[kind] if pool else None,
+                "pool_share": base,
                 "ratio": share / base if base else None,
             }
-        )  # fmt: skip
+        )
     return rows
 
 

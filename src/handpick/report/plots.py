@@ -99,15 +99,34 @@ def style() -> Iterator[None]:
 
     with rc_context(
         {
-            "svg.fonttype": "none", "svg.hashsalt": "handpick", "text.parse_math": False, "font.size": 9.5,
-            "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": FAINT,
-            "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.edgecolor": FAINT,
-            "axes.titlesize": 10, "axes.titlelocation": "left", "axes.grid": True, "grid.color": FAINT,
-            "grid.alpha": 0.25, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
-            "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none", "lines.linewidth": 1.6,
-            "lines.markersize": 4.5, "axes.axisbelow": True,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "handpick",
+            "text.parse_math": False,
+            "font.size": 9.5,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "axes.edgecolor": FAINT,
+            "axes.titlesize": 10,
+            "axes.titlelocation": "left",
+            "axes.grid": True,
+            "grid.color": FAINT,
+            "grid.alpha": 0.25,
+            "grid.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "lines.linewidth": 1.6,
+            "lines.markersize": 4.5,
+            "axes.axisbelow": True,
         }
-    ):  # fmt: skip
+    ):
         yield
 
 

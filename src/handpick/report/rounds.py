@@ -43,12 +43,15 @@ def rounds_plot(rounds: Sequence[Round]) -> Plot | None:
             axes.xaxis.set_major_locator(whole_numbers(6))
     columns = ["round", *_COUNTS, *_METRICS, "ece", "seconds"]
     return Plot(
-        "rounds", "What the rounds brought",
+        "rounds",
+        "What the rounds brought",
         "Left: examples judged in each round, hard where the reference answer was better than the base model’s own. "
         "Right: the classifier that was trained after it, on labelled examples of all rounds that it has not learnt "
         "from.",
-        figure, columns, [[getattr(each, column) for column in columns] for each in rounds],
-    )  # fmt: skip
+        figure,
+        columns,
+        [[getattr(each, column) for column in columns] for each in rounds],
+    )
 
 
 def calibration_plot(rounds: Sequence[Round]) -> Plot | None:
@@ -75,10 +78,12 @@ def calibration_plot(rounds: Sequence[Round]) -> Plot | None:
             axes.set_xlabel("probability of hard, by the classifier")
     places = zip(edges[:-1], edges[1:], last.reliability, strict=True)
     return Plot(
-        "calibration", "How far the last classifier is to be believed",
+        "calibration",
+        "How far the last classifier is to be believed",
         f"The classifier after round {last.round}, on {last.held_out:,} held-out examples in {len(last.reliability)} "
         f"bins. On the dotted line as many are hard as it says. Expected calibration error {number(last.ece, 3)}. Bins "
         "of few examples say little.",
-        figure, ["from", "to", "predicted", "hard", "n"],
+        figure,
+        ["from", "to", "predicted", "hard", "n"],
         [[low, high, each.predicted, each.hard, each.n] for low, high, each in places],
-    )  # fmt: skip
+    )

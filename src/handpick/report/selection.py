@@ -126,8 +126,11 @@ def _query_rows(run: RunFolder) -> list[dict[str, Any]]:
         question = next((m.content for m in reversed(messages) if m.role == "user"), "")
         rows.append(
             {
-                "id": query_id, "target": run.target_of.get(query_id, ""), "picks": count[query_id],
-                "best": best.get(query_id), "asked": " ".join(question.split())[:160],
+                "id": query_id,
+                "target": run.target_of.get(query_id, ""),
+                "picks": count[query_id],
+                "best": best.get(query_id),
+                "asked": " ".join(question.split())[:160],
             }
-        )  # fmt: skip
+        )
     return sorted(rows, key=lambda row: -row["picks"]) if count else []

@@ -27,9 +27,14 @@ class Reader:
     """
 
     def __init__(
-        self, model_name: str, renderer: Renderer, max_length: int, dtype: Dtype, quantization: Quantization,
+        self,
+        model_name: str,
+        renderer: Renderer,
+        max_length: int,
+        dtype: Dtype,
+        quantization: Quantization,
         batch_tokens: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model_name = model_name
         self.renderer = renderer
         self.max_length = max_length

@@ -69,9 +69,13 @@ class Bm25:
     def fingerprint(self) -> Fingerprint:
         """What decides the scores, besides the texts."""
         return {
-            "kind": "bm25", "variant": "lucene", "k1": self._k1, "b": self._b, "words": "letters and digits, 2",
+            "kind": "bm25",
+            "variant": "lucene",
+            "k1": self._k1,
+            "b": self._b,
+            "words": "letters and digits, 2",
             "bm25s": importlib.metadata.version("bm25s"),
-        }  # fmt: skip
+        }
 
 
 def _new_index(k1: float, b: float) -> Any:

@@ -65,9 +65,12 @@ class Dsir:
     def fingerprint(self) -> Fingerprint:
         """What decides the scores, besides the texts."""
         return {
-            "kind": "dsir", "buckets": BUCKETS, "smoothing": self.smoothing, "words": "letters or signs, 1 and 2",
+            "kind": "dsir",
+            "buckets": BUCKETS,
+            "smoothing": self.smoothing,
+            "words": "letters or signs, 1 and 2",
             "scikit-learn": importlib.metadata.version("scikit-learn"),
-        }  # fmt: skip
+        }
 
 
 def _distribution(texts: Iterable[str], what: str) -> NDArray[np.float64]:

@@ -118,9 +118,12 @@ class Embedding:
 
         try:
             return SentenceTransformer(
-                str(self._folder), device=str(device()), trust_remote_code=False, local_files_only=True,
+                str(self._folder),
+                device=str(device()),
+                trust_remote_code=False,
+                local_files_only=True,
                 model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-            )  # fmt: skip
+            )
         except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"the encoder {self._model_name} cannot be loaded: {_first_line(error)}") from error
 

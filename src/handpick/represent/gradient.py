@@ -174,9 +174,14 @@ class GradientEncoder:
         if optimizer == "adam":
             self._precondition = AdamPreconditioner(load_moments(path, self._model), self.settings.eps_mode)
         self._policy = Policy(
-            self._engine, self._tokenizer, self._pad_id, tokens_a_batch(self.settings),
-            checkpoint=str(adapter_fingerprint([path])[0]), load=partial(load_adapter, self._model), here=path,
-        )  # fmt: skip
+            self._engine,
+            self._tokenizer,
+            self._pad_id,
+            tokens_a_batch(self.settings),
+            checkpoint=str(adapter_fingerprint([path])[0]),
+            load=partial(load_adapter, self._model),
+            here=path,
+        )
         self._at = place
 
     def encode(
@@ -201,6 +206,11 @@ class GradientEncoder:
             advance(n * len(rows) / n_sequences)
 
         return encode_rows(
-            self._engine, rows, self._pad_id, project or self._projection, tokens_a_batch(self.settings),
-            self._precondition, sequences_done,
-        )  # fmt: skip
+            self._engine,
+            rows,
+            self._pad_id,
+            project or self._projection,
+            tokens_a_batch(self.settings),
+            self._precondition,
+            sequences_done,
+        )

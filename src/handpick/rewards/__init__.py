@@ -22,9 +22,16 @@ from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
 __all__ = [
-    "REWARDS", "Reward", "UserReward", "find_reward", "is_reward", "reward_fingerprint", "score",
-    "user_reward_fingerprint", "wrap",
-]  # fmt: skip
+    "REWARDS",
+    "Reward",
+    "UserReward",
+    "find_reward",
+    "is_reward",
+    "reward_fingerprint",
+    "score",
+    "user_reward_fingerprint",
+    "wrap",
+]
 
 
 @dataclass(frozen=True, slots=True)

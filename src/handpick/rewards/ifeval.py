@@ -37,11 +37,18 @@ _CUTS = (
     (re.compile(r"(?<=[^'\s])(?=(?:'(?:ll|LL|re|RE|ve|VE)|n't|N'T)(?!\S))"), " "),
     *(
         (re.compile(rf"\b({one})({two})\b", re.IGNORECASE), r" \1 \2 ")
-        for one, two in (("can", "not"), ("d", "'ye"), ("gim", "me"), ("gon", "na"), ("got", "ta"), ("lem", "me"),
-                         ("more", "'n"))
+        for one, two in (
+            ("can", "not"),
+            ("d", "'ye"),
+            ("gim", "me"),
+            ("gon", "na"),
+            ("got", "ta"),
+            ("lem", "me"),
+            ("more", "'n"),
+        )
     ),
     (re.compile(r"\b(wan)(na)(?!\S)", re.IGNORECASE), r" \1 \2 "),
-)  # fmt: skip
+)
 
 
 def follows(answer: str, record: Record, *, loose: bool = False) -> list[bool]:

@@ -38,10 +38,20 @@ _LANGUAGES: dict[str, tuple[str, str]] = {
     "ar": ("ARABIC", "في من على إلى أن هذا هذه التي الذي لا ما عن مع كان كما أو ثم قد هو هي"),
     "fa": ("ARABIC", "است که را این از به با در می برای آن یک و ها بود شده کرد یا شما هم من"),
     "ur": ("ARABIC", "ہے کے کی میں اور سے کا نے کو ہیں پر یہ ایک نہیں تھا کہ اس بھی آپ ہم"),
-    "bn": ("BENGALI", ""), "pa": ("GURMUKHI", ""), "gu": ("GUJARATI", ""), "ta": ("TAMIL", ""), "te": ("TELUGU", ""),
-    "kn": ("KANNADA", ""), "ml": ("MALAYALAM", ""), "th": ("THAI", ""), "ko": ("HANGUL", ""), "el": ("GREEK", ""),
-    "he": ("HEBREW", ""), "ja": ("HIRAGANA", ""), "zh": ("CJK", ""),
-}  # fmt: skip
+    "bn": ("BENGALI", ""),
+    "pa": ("GURMUKHI", ""),
+    "gu": ("GUJARATI", ""),
+    "ta": ("TAMIL", ""),
+    "te": ("TELUGU", ""),
+    "kn": ("KANNADA", ""),
+    "ml": ("MALAYALAM", ""),
+    "th": ("THAI", ""),
+    "ko": ("HANGUL", ""),
+    "el": ("GREEK", ""),
+    "he": ("HEBREW", ""),
+    "ja": ("HIRAGANA", ""),
+    "zh": ("CJK", ""),
+}
 _WORDS = {code: frozenset(words.split()) for code, (_, words) in _LANGUAGES.items()}
 # not \w+, which breaks Indic words at their vowel signs
 _SEPARATOR = re.compile(r"[\s\d!-/:-@\[-`{-~।॥،؛؟۔“”„‘’…«»¿¡–—]+")

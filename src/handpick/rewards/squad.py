@@ -29,18 +29,61 @@ _ARTICLES: dict[str, re.Pattern[str]] = {
 
 # The languages of MLQA, XQuAD and TyDi QA under the names that their records have for them.
 _CODES = {
-    "arabic": "ar", "bengali": "bn", "chinese": "zh", "english": "en", "finnish": "fi", "german": "de", "greek": "el",
-    "hindi": "hi", "indonesian": "id", "japanese": "ja", "korean": "ko", "romanian": "ro", "russian": "ru",
-    "spanish": "es", "swahili": "sw", "telugu": "te", "thai": "th", "turkish": "tr", "vietnamese": "vi",
-}  # fmt: skip
+    "arabic": "ar",
+    "bengali": "bn",
+    "chinese": "zh",
+    "english": "en",
+    "finnish": "fi",
+    "german": "de",
+    "greek": "el",
+    "hindi": "hi",
+    "indonesian": "id",
+    "japanese": "ja",
+    "korean": "ko",
+    "romanian": "ro",
+    "russian": "ru",
+    "spanish": "es",
+    "swahili": "sw",
+    "telugu": "te",
+    "thai": "th",
+    "turkish": "tr",
+    "vietnamese": "vi",
+}
 
 # ISO 639-2 and 639-3 codes, with which FLORES's codes begin too ("eng_Latn"): those above, and what has no spaces
 _THREE_LETTERS = {
-    "ara": "ar", "arb": "ar", "ben": "bn", "zho": "zh", "chi": "zh", "cmn": "zh", "yue": "zh", "eng": "en",
-    "fin": "fi", "deu": "de", "ger": "de", "ell": "el", "gre": "el", "hin": "hi", "ind": "id", "jpn": "ja",
-    "kor": "ko", "ron": "ro", "rum": "ro", "rus": "ru", "spa": "es", "swa": "sw", "swh": "sw", "tel": "te",
-    "tha": "th", "tur": "tr", "vie": "vi", "lao": "lo", "mya": "my", "bur": "my", "khm": "km",
-}  # fmt: skip
+    "ara": "ar",
+    "arb": "ar",
+    "ben": "bn",
+    "zho": "zh",
+    "chi": "zh",
+    "cmn": "zh",
+    "yue": "zh",
+    "eng": "en",
+    "fin": "fi",
+    "deu": "de",
+    "ger": "de",
+    "ell": "el",
+    "gre": "el",
+    "hin": "hi",
+    "ind": "id",
+    "jpn": "ja",
+    "kor": "ko",
+    "ron": "ro",
+    "rum": "ro",
+    "rus": "ru",
+    "spa": "es",
+    "swa": "sw",
+    "swh": "sw",
+    "tel": "te",
+    "tha": "th",
+    "tur": "tr",
+    "vie": "vi",
+    "lao": "lo",
+    "mya": "my",
+    "bur": "my",
+    "khm": "km",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,9 +129,14 @@ def sample(
 
 @torch.no_grad()
 def _draw(
-    model: nn.Module, tokenizer: Any, prompts: list[list[int]], n: int, sampling: Sampling, pad_id: int,
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    n: int,
+    sampling: Sampling,
+    pad_id: int,
     ends: Collection[int],
-) -> list[list[Sample]]:  # fmt: skip
+) -> list[list[Sample]]:
     from transformers import GenerationConfig, StoppingCriteriaList
 
     device = next(model.parameters()).device
@@ -140,13 +145,22 @@ def _draw(
     ids_PT = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask_PT = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     greedy = sampling.temperature == 0
-    drawing = {} if greedy else {
-        "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
-    }  # fmt: skip
+    drawing = (
+        {}
+        if greedy
+        else {
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+        }
+    )
     config = GenerationConfig(
-        do_sample=not greedy, max_new_tokens=sampling.max_new_tokens, eos_token_id=sorted(ends) or None,
-        pad_token_id=pad_id, **drawing,
-    )  # fmt: skip
+        do_sample=not greedy,
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=pad_id,
+        **drawing,
+    )
     stopping = StoppingCriteriaList([_Stopped(tokenizer, sampling.stop, longest)] if sampling.stop else [])
     own_config = causal.generation_config
     causal.generation_config = config  # what a model would bring along (a repetition penalty) is not what was asked for
@@ -155,9 +169,12 @@ def _draw(
             cache = _prefilled(model, ids_PT, mask_PT, n)
             ids_RT, mask_RT = (each.repeat_interleave(n, dim=0) for each in (ids_PT, mask_PT))
             out_RL = model.generate(  # type: ignore[operator]
-                input_ids=ids_RT, attention_mask=mask_RT, generation_config=config, past_key_values=cache,
+                input_ids=ids_RT,
+                attention_mask=mask_RT,
+                generation_config=config,
+                past_key_values=cache,
                 stopping_criteria=stopping,
-            )  # fmt: skip
+            )
     finally:
         causal.generation_config = own_config
     answers = [cut(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]

@@ -68,20 +68,31 @@ class Vllm:
 
         if self._engine is None:
             self._engine = LLM(
-                model=self._base, dtype=str(self._dtype).removeprefix("torch."), max_model_len=self._max_length,
-                gpu_memory_utilization=_SHARE, enable_lora=True, seed=seed, trust_remote_code=False,
+                model=self._base,
+                dtype=str(self._dtype).removeprefix("torch."),
+                max_model_len=self._max_length,
+                gpu_memory_utilization=_SHARE,
+                enable_lora=True,
+                seed=seed,
+                trust_remote_code=False,
                 max_lora_rank=next((r for r in _RANKS if r >= rank), _RANKS[-1]),
-            )  # fmt: skip
+            )
         number = self._adapters.setdefault(adapter, len(self._adapters) + 1)
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         how = [
             SamplingParams(
-                n=sampling.samples, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
-                max_tokens=sampling.max_new_tokens, stop=list(sampling.stop), stop_token_ids=sorted(ends),
-                seed=int(digest({"seed": seed, "prompt": list(prompt)}), 16) % _SEEDS, detokenize=bool(sampling.stop),
+                n=sampling.samples,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_new_tokens,
+                stop=list(sampling.stop),
+                stop_token_ids=sorted(ends),
+                seed=int(digest({"seed": seed, "prompt": list(prompt)}), 16) % _SEEDS,
+                detokenize=bool(sampling.stop),
             )
             for prompt in prompts
-        ]  # fmt: skip
+        ]
         answered = self._engine.generate(
             asked, how, use_tqdm=False, lora_request=LoRARequest(adapter.name, number, str(adapter))
         )

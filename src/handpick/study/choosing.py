@@ -41,12 +41,19 @@ from handpick.study.steps import Steps, finish_step, step_name
 
 _GRADIENTS = ("gradient", "whitened", "gist")
 _OF_FEATURES = {*GradientSettings.model_fields, "encoder", "gist_dim", "storage", "warmup"} - {
-    "model", "dtype", "gradient_checkpointing", "batch_tokens",
-}  # fmt: skip
+    "model",
+    "dtype",
+    "gradient_checkpointing",
+    "batch_tokens",
+}
 _OF_CHOICE = {
-    *Constraints.model_fields, *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields, "whitening_damping",
-    "dsir_smoothing", "seed",
-}  # fmt: skip
+    *Constraints.model_fields,
+    *AlgorithmSettings.model_fields,
+    *ObjectiveSettings.model_fields,
+    "whitening_damping",
+    "dsir_smoothing",
+    "seed",
+}
 _ORDER = "order.json"
 
 
@@ -96,9 +103,15 @@ class Chooser:
         self._rewards: dict[str, Fingerprint] = {}
 
     def choice(
-        self, method: str, model: Model, target: str, query: Pool | None, budget: int | None, seed: int = 0,
+        self,
+        method: str,
+        model: Model,
+        target: str,
+        query: Pool | None,
+        budget: int | None,
+        seed: int = 0,
         passing: frozenset[str] = frozenset(),
-    ) -> Choice:  # fmt: skip
+    ) -> Choice:
         """What a method chooses for a target; the same choice for all targets where it looks at no query.
 
         Args:
@@ -124,10 +137,12 @@ class Chooser:
             if settings.used_representation in _GRADIENTS and "checkpoints" not in made_of and not settings.store:
                 warmup = made_of["warmup"] = self._warmup(settings, model)
         choice: dict[str, Any] = {
-            "features": made_of, "representation": settings.used_representation, "budget": budget,
+            "features": made_of,
+            "representation": settings.used_representation,
+            "budget": budget,
             "algorithm": settings.used_algorithm,
             "settings": {name: _content(value) for name, value in _changed(settings, _OF_CHOICE - {"reward"}).items()},
-        }  # fmt: skip
+        }
         if settings.used_representation in _GRADIENTS:
             choice["objective"] = settings.objective or find_method(settings.method).objective
             if choice["objective"] == "reward" and settings.reward is not None:

@@ -92,9 +92,10 @@ class Opened:
         if model not in self._unusable_of:
             opened = self.models[model]
             inputs: dict[str, Any] = {
-                "pool": contents_of(self.pool.files), "max_length": opened.recipe.max_length,
+                "pool": contents_of(self.pool.files),
+                "max_length": opened.recipe.max_length,
                 "tokenizer": tokenizer_fingerprint(opened.renderer.tokenizer, opened.renderer.template),
-            }  # fmt: skip
+            }
             name = step_name("usable", inputs)
             made = self.steps.made(name)
             if made is None:

@@ -12,8 +12,11 @@ NEAREST = f"{MODEL}, nearest quantile only"  # its "model", where the nearest qu
 QUANTILE_BUDGET = 500  # examples of each quantile that were trained on
 _COLUMNS = {"ce_loss": ("dev", "test"), "true_metric": ("true_metric",)}
 _METRICS = {"test": "loss", "true_metric": "metric"}  # theirs: ours
-_KEYS = {"quantile": ("dataset", "method", "bin"), "budget": ("dataset", "method", "num_samples", "seed"),
-         "zero_shot": ("dataset",)}  # fmt: skip
+_KEYS = {
+    "quantile": ("dataset", "method", "bin"),
+    "budget": ("dataset", "method", "num_samples", "seed"),
+    "zero_shot": ("dataset",),
+}
 # name: what was measured, what it goes by, the name of the model
 _FILES = {
     "binning_ce_loss_quantile.csv": ("ce_loss", "quantile", MODEL),
@@ -50,11 +53,12 @@ def read_tis(folder: Path) -> Results:
             _read(folder / name, found)
     cells = [
         place.cell(
-            status="done", dev_loss=values.get("dev"),
+            status="done",
+            dev_loss=values.get("dev"),
             metrics={ours: values[theirs] for theirs, ours in _METRICS.items() if theirs in values},
         )
         for place, values in found.items()
-    ]  # fmt: skip
+    ]
     settings = {"folder": folder.name, "missing": [name for name in _FILES if name not in names]}
     return Results(name=f"TIS, published numbers for {MODEL}", settings=settings, cells=cells)
 
@@ -87,11 +91,13 @@ def _add(path: Path, line: int, fields: dict[str, str], found: dict[Place, dict[
     method = ZERO_SHOT if by == "zero_shot" else fields["method"]
     try:
         place = Place(
-            model, RANDOM if method == "Random" else method, fields["dataset"],
+            model,
+            RANDOM if method == "Random" else method,
+            fields["dataset"],
             budget=QUANTILE_BUDGET if by == "quantile" else int(fields["num_samples"]) if by == "budget" else None,
             quantile=int(fields["bin"]) if by == "quantile" else None,
             seed=int(fields["seed"]) if by == "budget" else 0,
-        )  # fmt: skip
+        )
         values = {column: float(fields[column]) for column in _COLUMNS[what]}
     except ValueError as error:
         raise DataError(f"{path}, line {line}: {error}; get the file again") from error

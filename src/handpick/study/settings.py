@@ -214,8 +214,10 @@ class StudySettings(BaseModel):
 
 
 _FIELDS = {
-    "": StudySettings.model_fields, "targets": TaskSettings.model_fields, "quantiles": QuantileSettings.model_fields,
-}  # fmt: skip
+    "": StudySettings.model_fields,
+    "targets": TaskSettings.model_fields,
+    "quantiles": QuantileSettings.model_fields,
+}
 
 
 def _check_given(name: str, own: dict[str, Any]) -> None:

@@ -78,11 +78,14 @@ def _means(title: str, sign: int, means: Sequence[Mean], against: dict[tuple[str
             difference = None if budget is None else against.get((row.method, budget))
             is_best = budget is not None and len(own) > 1 and sign * row.mean == best
             table.add_row(
-                "–" if budget is None else f"{budget:,}", Text(row.method), _with_half(row), str(row.n),
+                "–" if budget is None else f"{budget:,}",
+                Text(row.method),
+                _with_half(row),
+                str(row.n),
                 "" if difference is None else f"{difference.mean:+.3g}{_interval(difference.low, difference.high)}",
                 ", ".join(_marks(is_best, difference)),
                 style="bold" if is_best else None,
-            )  # fmt: skip
+            )
         table.add_section()
     return table
 

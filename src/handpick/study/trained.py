@@ -131,9 +131,15 @@ def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) ->
     began = time.monotonic()
     each.folder.mkdir(parents=True, exist_ok=True)
     evaluation = evaluate(
-        model, renderer, each.task, max_length=job.max_length, predictions=each.folder / "predictions.jsonl",
-        identity={"step": job.name}, allow_code_execution=job.allow_code_execution, quiet=True,
-    )  # fmt: skip
+        model,
+        renderer,
+        each.task,
+        max_length=job.max_length,
+        predictions=each.folder / "predictions.jsonl",
+        identity={"step": job.name},
+        allow_code_execution=job.allow_code_execution,
+        quiet=True,
+    )
     made = {"evaluation": evaluation.to_json(), "seconds": round(time.monotonic() - began, 3)}
     finish_step(each.folder, each.inputs, made)
 

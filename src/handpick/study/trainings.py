@@ -139,7 +139,14 @@ class Trainings:
                 if steps.made(evaluation) is None:
                     measurings[evaluation] = Measuring(evaluation, steps.path(evaluation), wanted, task)
         return Job(
-            name=name, folder=steps.path(name), inputs=inputs, model=model.path, recipe=recipe, sequences=sequences,
-            measurings=list(measurings.values()), max_length=model.recipe.max_length, dtype=model.recipe.dtype,
+            name=name,
+            folder=steps.path(name),
+            inputs=inputs,
+            model=model.path,
+            recipe=recipe,
+            sequences=sequences,
+            measurings=list(measurings.values()),
+            max_length=model.recipe.max_length,
+            dtype=model.recipe.dtype,
             allow_code_execution=self._opened.settings.allow_code_execution,
-        )  # fmt: skip
+        )

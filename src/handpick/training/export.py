@@ -99,12 +99,13 @@ def _axolotl(out: Path, sequences: Sequence[Rendered], settings: FinetuneSetting
         "seed": settings.seed,
     }
     return _write_config(
-        out / "axolotl.yaml", config,
+        out / "axolotl.yaml",
+        config,
         f"""# axolotl train {out / "axolotl.yaml"}
 # {TOKENS} holds tokens and labels as handpick rendered them: the same template and loss mask as the selection's
 # gradients saw. To let axolotl render {MESSAGES} instead: path: {MESSAGES}, type: chat_template. Its mask is its own.
 """,
-    )  # fmt: skip
+    )
 
 
 def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
@@ -125,11 +126,15 @@ def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneS
             "formatting": "sharegpt",
             "columns": {"messages": "messages"},
             "tags": {
-                "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
-                "observation_tag": "tool", "system_tag": "system",
+                "role_tag": "role",
+                "content_tag": "content",
+                "user_tag": "user",
+                "assistant_tag": "assistant",
+                "observation_tag": "tool",
+                "system_tag": "system",
             },
         }
-    }  # fmt: skip
+    }
     _write(out / "dataset_info.json", json.dumps(described, indent=2) + "\n")
     micro = micro_batch_of(settings.batch, settings.micro_batch)
     bits = {} if settings.quantization == "none" else {"quantization_bit": int(settings.quantization[0])}
@@ -165,12 +170,13 @@ def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneS
         "seed": settings.seed,
     }
     return _write_config(
-        out / "llama_factory.yaml", config,
+        out / "llama_factory.yaml",
+        config,
         f"""# llamafactory-cli train {out / "llama_factory.yaml"}
 # tokenized/ holds tokens and labels as handpick rendered them: the same template and loss mask as the selection's
 # gradients saw. Without the line `tokenized_path`, LLaMA-Factory renders {MESSAGES}; its template and mask are its own.
 """,
-    )  # fmt: skip
+    )
 
 
 _WRITERS: dict[Tool, Callable[[Path, Sequence[Rendered], FinetuneSettings, str], Path]] = {

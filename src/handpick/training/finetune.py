@@ -186,18 +186,32 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
     share = settings.batch // _n_processes()
     micro = micro_batch_of(share, settings.micro_batch)
     arguments = SFTConfig(
-        output_dir=str(folder), per_device_train_batch_size=micro, gradient_accumulation_steps=share // micro,
-        num_train_epochs=settings.epochs, learning_rate=settings.learning_rate,
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=share // micro,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=settings.warmup_ratio, weight_decay=settings.weight_decay, optim="adamw_torch",
-        seed=settings.seed, data_seed=settings.seed, max_length=None, save_strategy="no", logging_strategy="no",
-        report_to=[], disable_tqdm=True, remove_unused_columns=False, use_cpu=device().type == "cpu",
-        bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
-        dataloader_pin_memory=device().type == "cuda", dataset_kwargs={"skip_prepare_dataset": True},
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        optim="adamw_torch",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        max_length=None,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=device().type == "cpu",
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,
+        dataloader_pin_memory=device().type == "cuda",
+        dataset_kwargs={"skip_prepare_dataset": True},
         router_aux_loss_coef=0.0,  # the loss of the answers alone, as the selection's gradients have it
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-    )  # fmt: skip
+    )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, one of the GPUs
     return arguments
 

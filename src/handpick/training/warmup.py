@@ -46,11 +46,14 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
             return get_peft_model(
                 base,
                 LoraConfig(
-                    task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout,  # type: ignore[arg-type]
+                    task_type="CAUSAL_LM",
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,
+                    lora_dropout=lora.dropout,  # type: ignore[arg-type]
                     target_modules=targets,
                 ),
                 autocast_adapter_dtype=in_float32,
-            )  # fmt: skip
+            )
         except ValueError as error:
             raise ModelError(f"the adapter does not fit this model: {error}") from error
 
@@ -158,15 +161,28 @@ def train(
         sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     steps = -(-len(sequences) // settings.batch) * settings.epochs
     arguments = TrainingArguments(
-        output_dir=str(out), per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch // micro, num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate, lr_scheduler_type="linear",
+        output_dir=str(out),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.batch // micro,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
         warmup_steps=settings.warmup_ratio if steps > 1 else 0,  # an only step would have a learning rate of zero
-        weight_decay=0.0, optim="adamw_torch", seed=seed, data_seed=seed, save_strategy="epoch",
-        logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
-        use_cpu=device().type == "cpu", bf16=precision == torch.bfloat16, fp16=precision == torch.float16,
-        dataloader_pin_memory=device().type == "cuda", **sparing,
-    )  # fmt: skip
+        weight_decay=0.0,
+        optim="adamw_torch",
+        seed=seed,
+        data_seed=seed,
+        save_strategy="epoch",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=device().type == "cpu",
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,
+        dataloader_pin_memory=device().type == "cuda",
+        **sparing,
+    )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
     last = get_last_checkpoint(str(out))
     with progress(what, total=steps, done=_step(Path(last)) if last else 0) as advance:

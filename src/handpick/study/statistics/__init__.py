@@ -17,7 +17,20 @@ from handpick.study.statistics.ranks import rho_interval, spearman
 from handpick.study.statistics.values import DEV_LOSS, better_sign, metrics_of, value_of
 
 __all__ = [
-    "DEV_LOSS", "Correlation", "Difference", "Mean", "Wins", "against_random", "better_sign", "by_seed",
-    "distance_correlation", "loss_correlation", "metrics_of", "quantile_correlation", "rho_interval", "spearman",
-    "value_of", "wins",
-]  # fmt: skip
+    "DEV_LOSS",
+    "Correlation",
+    "Difference",
+    "Mean",
+    "Wins",
+    "against_random",
+    "better_sign",
+    "by_seed",
+    "distance_correlation",
+    "loss_correlation",
+    "metrics_of",
+    "quantile_correlation",
+    "rho_interval",
+    "spearman",
+    "value_of",
+    "wins",
+]

@@ -108,12 +108,20 @@ def against_random(cells: Iterable[Cell], metric: str) -> list[Difference]:
         above, below = (None, None) if low is None or high is None else (low > 0, high < 0)
         rows.append(
             Difference(
-                place.model, place.method, place.target, place.budget,
-                n=len(own), n_random=len(random), mean=fmean(own.values()) - fmean(random.values()),
-                low=low, high=high, by=by,
-                better=above if sign > 0 else below, worse=below if sign > 0 else above,
+                place.model,
+                place.method,
+                place.target,
+                place.budget,
+                n=len(own),
+                n_random=len(random),
+                mean=fmean(own.values()) - fmean(random.values()),
+                low=low,
+                high=high,
+                by=by,
+                better=above if sign > 0 else below,
+                worse=below if sign > 0 else above,
             )
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -35,9 +35,13 @@ def spearman(x_N: Sequence[float], y_N: Sequence[float]) -> tuple[float, float, 
     x_rank_N, y_rank_N = _unit_ranks(x_N), _unit_ranks(y_N)
     rho = max(-1.0, min(1.0, float(x_rank_N @ y_rank_N)))
     p = stats.permutation_test(
-        (x_rank_N,), lambda sample, axis: (sample * y_rank_N).sum(axis=axis), permutation_type="pairings",
-        n_resamples=_PERMUTATIONS, vectorized=True, rng=np.random.default_rng(0),
-    ).pvalue  # fmt: skip
+        (x_rank_N,),
+        lambda sample, axis: (sample * y_rank_N).sum(axis=axis),
+        permutation_type="pairings",
+        n_resamples=_PERMUTATIONS,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).pvalue
     return rho, *rho_interval(rho, n), float(p)
 
 
