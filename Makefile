@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## choose 100 examples for a target with the embedded model: [TARGET=gsm8k|boolq|mbpp]
+demo: $(VENV)/.installed ## choose 100 examples for a target with the bundled model: [TARGET=gsm8k|boolq|mbpp]
 	@$(BIN)/handpick demo $(if $(TARGET),--target $(TARGET))
 
 test: $(VENV)/.installed-dev ## run the tests (less slow, GPU and network ones), with the coverage of src

@@ -16,7 +16,7 @@ import numpy as np
 from finetune import MAX_LENGTH, against_random, read, rendered, renderer_of, run
 
 import handpick
-from handpick import embedded
+from handpick import bundled
 from handpick.data.pool import Pool
 from handpick.data.render import Rendered, Renderer
 
@@ -42,7 +42,7 @@ def share(pool: Pool, ids: list[str], target: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(embedded.model_path()))
+    parser.add_argument("--model", default=str(bundled.model_path()))
     parser.add_argument("--targets", nargs="+", default=["gsm8k", "boolq", "mbpp"])
     parser.add_argument("--methods", nargs="+", default=["less-rr"])
     parser.add_argument("--budget", type=int, default=100)
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/beats_random"))
     args = parser.parse_args()
 
-    pool = read(embedded.pool_paths(), args.runs)
+    pool = read(bundled.pool_paths(), args.runs)
     renderer = renderer_of(args.model)
     tests = {name: test_set(name, args.tests, args.runs, renderer) for name in args.targets}
     row_of = {example_id: row for row, example_id in enumerate(pool.ids())}
@@ -66,7 +66,7 @@ def main() -> None:
     for method in args.methods:
         for target in args.targets:
             selection = handpick.select(
-                pool=embedded.pool_paths(), query=embedded.target_path(target), model=args.model, method=method,
+                pool=bundled.pool_paths(), query=bundled.target_path(target), model=args.model, method=method,
                 budget=args.budget, max_length=MAX_LENGTH, out=str(args.runs / "features"),
             )  # fmt: skip
             chosen[method, target] = selection.ids

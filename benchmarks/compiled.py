@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from handpick import embedded
+from handpick import bundled
 from handpick.model import load_base
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
@@ -24,7 +24,7 @@ SHAPES = [(8, 120), (5, 77), (2, 500)]
 
 
 def decoder() -> tuple[nn.Module, Any]:
-    base = load_base(str(embedded.model_path()), torch.float32)
+    base = load_base(str(bundled.model_path()), torch.float32)
     model: Any = new_adapter(base, LoraSettings(rank=16, alpha=32, dropout=0.0), 0, in_float32=True).eval()
     return model, model.get_base_model().model
 

@@ -22,7 +22,7 @@ import torch
 from peers.inputs import draw_sequences
 from torch import nn
 
-from handpick import embedded
+from handpick import bundled
 from handpick.allocator import keep_freed_memory
 from handpick.gradients.adam import AdamMoments, AdamPreconditioner
 from handpick.gradients.engine import GradientEngine
@@ -63,7 +63,7 @@ def measure(point: Point, threads: int) -> dict[str, float]:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         sequences = draw_sequences(point.examples, Path(scratch))
-    base = load_base(str(embedded.model_path()), torch.float32)
+    base = load_base(str(bundled.model_path()), torch.float32)
     model: nn.Module = new_adapter(
         base, LoraSettings(rank=point.rank, alpha=2 * point.rank, dropout=0.0), 0, in_float32=True
     )

@@ -3,7 +3,7 @@
     python benchmarks/iterselect.py
 
 The pool is 1,500 real records that the shipped model has never seen: two thirds of kinds that it was trained on, one
-third of kinds that it was never shown (arithmetic, algebra, code; ``handpick.embedded.split``), with responses of like
+third of kinds that it was never shown (arithmetic, algebra, code; ``handpick.bundled.split``), with responses of like
 length, so that length says nothing. That makes them hard by construction, and the rule only roughly agrees: an answer
 with ROUGE-L below .15 is worse than the reference.
 
@@ -29,14 +29,14 @@ from beats_random import DATA
 from unseen_third import unseen
 
 import handpick
-from handpick import embedded
+from handpick import bundled
 from handpick.data.plain_text import conversation
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.iterselect.classifier import Classifier
-from handpick.iterselect.held_out import held_out_metrics
-from handpick.iterselect.run import IterRun, run_iterselect
-from handpick.iterselect.settings import IterSelectSettings
+from handpick.iterselecttune.classifier import Classifier
+from handpick.iterselecttune.held_out import held_out_metrics
+from handpick.iterselecttune.run import IterRun, run_iterselect
+from handpick.iterselecttune.settings import IterSelectSettings
 
 ENCODER = "all-minilm-l6-v2"
 N, ROUNDS, BATCH, BUDGET = 1500, 3, 100, "20%"
@@ -92,7 +92,7 @@ def settings(pool: Path, runs: Path, alpha: float) -> IterSelectSettings:
     store = runs / "embeddings" / "features" / "pool-embed"
     return IterSelectSettings.checked(
         {
-            "pool": str(pool), "model": str(embedded.model_path()), "judge": "rule:rouge-l", "hard_below": BELOW,
+            "pool": str(pool), "model": str(bundled.model_path()), "judge": "rule:rouge-l", "hard_below": BELOW,
             "out": str(runs / f"alpha-{alpha}"), "budget": BUDGET, "rounds": ROUNDS, "batch": BATCH, "alpha": alpha,
             "diverse": N, "clusters": 30, "patience": 0, "max_new_tokens": 64, "max_length": 512,
             "dtype": "float32", "encoder": ENCODER, "store": str(store), "classifier": CLASSIFIER,
@@ -150,7 +150,7 @@ def main() -> None:
     path, truth = known_truth(runs)
     pool = Pool.open([path], cache=runs / "parsed", quarantine=Quarantine(runs / "quarantine.jsonl"))
     handpick.represent_pool(path, method="embed", encoder=ENCODER, out=str(runs / "embeddings"))
-    model = str(embedded.model_path())
+    model = str(bundled.model_path())
     baselines: dict[str, float] = {}
     for method in ("longest", "perplexity", "ifd"):
         chosen = handpick.select(

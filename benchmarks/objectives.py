@@ -25,7 +25,7 @@ import torch
 from finetune import MAX_LENGTH, RECIPE, read, renderer_of
 
 import handpick
-from handpick import embedded
+from handpick import bundled
 from handpick.data.batching import collate, token_batches
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
@@ -160,7 +160,7 @@ class Evaluation:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(embedded.model_path()))
+    parser.add_argument("--model", default=str(bundled.model_path()))
     parser.add_argument("--pool", type=Path, default=DATA / "pool" / "pool_small.jsonl.gz")
     parser.add_argument("--chosen", type=int, default=500)
     parser.add_argument("--tuned-on", type=int, default=100)

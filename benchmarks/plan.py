@@ -28,11 +28,11 @@ DATA = Path(os.environ.get("HANDPICK_DATA", Path(__file__).parents[2] / "shared"
 
 def job_settings(job: str, out: str) -> dict[str, Any]:
     """What a job selects with."""
-    from handpick import embedded
+    from handpick import bundled
 
     demo = {
-        "pool": [str(path) for path in embedded.pool_paths()], "query": [str(embedded.target_path("gsm8k"))],
-        "model": str(embedded.model_path()), "budget": "100", "max_length": 256, "out": out,
+        "pool": [str(path) for path in bundled.pool_paths()], "query": [str(bundled.target_path("gsm8k"))],
+        "model": str(bundled.model_path()), "budget": "100", "max_length": 256, "out": out,
     }  # fmt: skip
     if job == "larger":
         warmup = {"at_least": 500, "epochs": 2, "learning_rate": 4e-3, "batch": 8}
@@ -44,7 +44,7 @@ def job_settings(job: str, out: str) -> dict[str, Any]:
 
 
 def planned(job: str, clock: Callable[[], float]) -> dict[str, Any]:
-    from handpick.plan import plan_select, probe
+    from handpick.planning import plan_select, probe
     from handpick.settings import Settings
 
     probe.clock = clock

@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py
 
-Features of the embedded pool and each target, LESS's two sides, at the checkpoints of one warmup in float32. For each
+Features of the bundled pool and each target, LESS's two sides, at the checkpoints of one warmup in float32. For each
 type: the cosine of a pool row to its float32 self, the error of the similarity, the overlap of the best 5% of each
 query, and how many of 100 picks stay. A CPU without instructions for a type imitates it: the numbers hold, the time
 does not.
@@ -16,7 +16,7 @@ from projection import overlap, records
 from torch import from_numpy
 
 import handpick
-from handpick import embedded
+from handpick import bundled
 from handpick.similarity import similarity
 
 
@@ -33,13 +33,13 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     pool = args.runs / "pool.jsonl"
     pool.write_bytes(b"".join(records(args.pool)))
-    settings = {"pool": str(pool), "model": str(embedded.model_path()), "max_length": 256, "budget": args.budget}
+    settings = {"pool": str(pool), "model": str(bundled.model_path()), "max_length": 256, "budget": args.budget}
 
     def run(dtype: str, **more: object) -> dict[str, tuple[np.ndarray, list[str]]]:
         found = {}
         out = args.runs / dtype
         for target in args.targets:
-            query = str(embedded.target_path(target))
+            query = str(bundled.target_path(target))
             selection = handpick.select(query=query, dtype=dtype, out=str(out), **settings, **more)
             pool_store = handpick.FeatureStore.open(out / "features" / "pool")
             (query_store,) = (

@@ -30,7 +30,7 @@ from one_gist_pass import fill_gist_stores
 from unseen_third import unseen
 
 import handpick
-from handpick import embedded
+from handpick import bundled
 from handpick.data.pool import Pool
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import StoreError
@@ -295,7 +295,7 @@ def test_losses(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(embedded.model_path()))
+    parser.add_argument("--model", default=str(bundled.model_path()))
     parser.add_argument("--budget", type=int, default=500)
     parser.add_argument("--tests", type=int, default=300, help="test examples a target")
     parser.add_argument("--steps", nargs="+", choices=["alike", "choose", "train", "report"],

@@ -3,7 +3,7 @@
     python benchmarks/projection.py
     python benchmarks/projection.py --time    # milliseconds a row instead, 4.19 M coordinates to 8192, in one thread
 
-Raw gradients (``--projection none``) of the embedded pool and target at the checkpoint of a small warmup, the pool's
+Raw gradients (``--projection none``) of the bundled pool and target at the checkpoint of a small warmup, the pool's
 through Adam as LESS has it. Each projection is compared with the exact cosine: the root mean square error over all
 pairs of query and candidate, and the overlap of the best 5% of the candidates of each query, averaged over seeds.
 Beside what handpick offers stand two that it does not: a random output for every coordinate (count sketch), and
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import handpick
-from handpick import embedded
+from handpick import bundled
 from handpick.gradients.projection import projection, random_bits
 
 Project = Callable[[Tensor], Tensor]
@@ -80,10 +80,10 @@ def raw_gradients(target: str, n_pool: int, rank: int, runs: Path) -> tuple[Tens
     pool = runs / "pool.jsonl"
     pool.write_bytes(b"".join(records(n_pool)))
     settings = {
-        "pool": str(pool), "model": str(embedded.model_path()), "out": str(runs), "projection": "none",
+        "pool": str(pool), "model": str(bundled.model_path()), "out": str(runs), "projection": "none",
         "warmup": warmup, "max_length": 256, "dtype": "float32",
     }  # fmt: skip
-    handpick.select(query=str(embedded.target_path(target)), budget=10, **settings)
+    handpick.select(query=str(bundled.target_path(target)), budget=10, **settings)
     query = next((runs / "features").glob("query-*"))
     stores = [handpick.FeatureStore.open(path) for path in (query, runs / "features" / "pool")]
     query_QD, pool_ND = (torch.from_numpy(np.array(store.array(0))) for store in stores)
@@ -91,8 +91,8 @@ def raw_gradients(target: str, n_pool: int, rank: int, runs: Path) -> tuple[Tens
 
 
 def records(n: int) -> list[bytes]:
-    """``n`` records of the embedded pool, evenly spaced."""
-    every = [line for path in embedded.pool_paths() for line in gzip.decompress(path.read_bytes()).splitlines(True)]
+    """``n`` records of the bundled pool, evenly spaced."""
+    every = [line for path in bundled.pool_paths() for line in gzip.decompress(path.read_bytes()).splitlines(True)]
     return [every[i] for i in np.linspace(0, len(every) - 1, n).astype(int)]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from finetune import read, renderer_of
 
-from handpick import embedded
+from handpick import bundled
 from handpick.model import load_base, padding_id
 from handpick.sampling.generate import Sampling, sample
 
@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sampling.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model: Any = load_base(str(embedded.model_path()), torch.float32)
+    model: Any = load_base(str(bundled.model_path()), torch.float32)
     model.generation_config.eos_token_id = None
-    renderer = renderer_of(str(embedded.model_path()))
-    pool = read([embedded.target_path("gsm8k")], Path("runs/sampling"))
+    renderer = renderer_of(str(bundled.model_path()))
+    pool = read([bundled.target_path("gsm8k")], Path("runs/sampling"))
     prompts = [renderer.prompt(e.messages[:1]) for e in pool.examples(0, args.prompts)]
     tokenizer, pad_id = Endless(renderer.tokenizer), padding_id(renderer.tokenizer)
     sampling = Sampling(samples=args.samples, max_new_tokens=args.tokens)

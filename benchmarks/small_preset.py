@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from finetune import RECIPE, Job, read, rendered, renderer_of, run
 
-from handpick import embedded
+from handpick import bundled
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(embedded.model_path()))
+    parser.add_argument("--model", default=str(bundled.model_path()))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/small_preset.json"))
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2])
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     scratch = Path("runs/small_preset")
-    pool = rendered(read(embedded.pool_paths(), scratch), renderer_of(args.model))
+    pool = rendered(read(bundled.pool_paths(), scratch), renderer_of(args.model))
     order = np.random.default_rng(1).permutation(len(pool))
     held_out = {"pool": [pool[i] for i in order[:300]]}
     draws = [[pool[i] for i in order[300 + 100 * d : 400 + 100 * d]] for d in range(args.draws)]

@@ -23,13 +23,13 @@ import yaml
 from beats_random import DATA
 from unseen_third import unseen
 
-from handpick import embedded
-from handpick.study.cells import Cell, Results
-from handpick.study.run import run_study
-from handpick.study.settings import StudySettings
-from handpick.study.statistics import against_random, by_seed, distance_correlation
-from handpick.study.statistics.intervals import difference_interval
-from handpick.study.summary import show_results
+from handpick import bundled
+from handpick.studies.cells import Cell, Results
+from handpick.studies.run import run_study
+from handpick.studies.settings import StudySettings
+from handpick.studies.statistics import against_random, by_seed, distance_correlation
+from handpick.studies.statistics.intervals import difference_interval
+from handpick.studies.summary import show_results
 
 METRICS = {
     "gsm8k": None, "mbpp": None, "boolq": "choice", "ag_news": "exact-match", "dbpedia": "exact-match",
@@ -75,7 +75,7 @@ def main() -> None:
     methods = {name: {"store": str(given.features / place)} if place else {} for name, place in stored.items()}
     content = {
         "name": "unseen third", "out": str(given.runs), "max_length": 512, "pool": str(pool),
-        "models": {"shipped": str(embedded.model_path())}, "targets": targets, "tests": {"limit": 300},
+        "models": {"shipped": str(bundled.model_path())}, "targets": targets, "tests": {"limit": 300},
         "methods": methods, "budgets": given.budgets, "seeds": given.seeds, "draws": given.draws,
         "baselines": baselines, "recipe": "small", "workers": given.workers,
     }  # fmt: skip

@@ -18,10 +18,10 @@ from beats_random import DATA, test_set
 from finetune import MAX_LENGTH, against_random, read, renderer_of, run
 
 import handpick
-from handpick import embedded
+from handpick import bundled
+from handpick.bundled.split import is_unseen, normalised
 from handpick.data.examples import Message
 from handpick.data.render import Rendered
-from handpick.embedded.split import is_unseen, normalised
 
 
 def unseen(pool: Path, out: Path) -> Path:
@@ -41,7 +41,7 @@ def unseen(pool: Path, out: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(embedded.model_path()))
+    parser.add_argument("--model", default=str(bundled.model_path()))
     parser.add_argument("--targets", nargs="+", default=["gsm8k", "boolq", "mbpp", "ag_news", "xquad"])
     parser.add_argument("--budget", type=int, default=500)
     parser.add_argument("--draws", type=int, default=3)

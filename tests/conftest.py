@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handpick import embedded
+from handpick import bundled
 
 VOCAB = 512
 
@@ -36,7 +36,7 @@ def make_model(folder: Path, *, seed: int = 0, template: str | None = "tulu", pa
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    texts = [m["content"] for r in records(embedded.pool_paths()[0], 200) for m in r["messages"]]
+    texts = [m["content"] for r in records(bundled.pool_paths()[0], 200) for m in r["messages"]]
     special = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -69,11 +69,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pool_records() -> list[dict[str, Any]]:
     """120 records of the demo pool, none of them long."""
-    short = [r for r in records(embedded.pool_paths()[0], 900) if sum(len(m["content"]) for m in r["messages"]) < 400]
+    short = [r for r in records(bundled.pool_paths()[0], 900) if sum(len(m["content"]) for m in r["messages"]) < 400]
     return short[:120]
 
 
 @pytest.fixture(scope="session")
 def query_records() -> list[dict[str, Any]]:
     """Eight of the GSM8K dev questions."""
-    return records(embedded.target_path("gsm8k"), 8)
+    return records(bundled.target_path("gsm8k"), 8)

@@ -42,7 +42,7 @@ def test_the_library_leaves_its_callers_allocator_alone() -> None:
     code = """
 import sys, handpick, handpick.allocator
 handpick.allocator._of_glibc = lambda name: sys.exit(1)
-import handpick.cli.app, handpick.study.trained, handpick.model
+import handpick.cli.app, handpick.studies.trained, handpick.model
 handpick.select
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from handpick import embedded
+from handpick import bundled
 from handpick.data.batching import collate
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -29,9 +29,9 @@ SHAPES = {"large": (512, 8, 8, 1376, 24576, True), "1b": (2048, 16, 32, 8192, 32
 def draw_sequences(n: int, scratch: Path) -> list[Rendered]:
     """Records of the demo pool, drawn at random and rendered with the shipped tokenizer."""
     pool = Pool.open(
-        embedded.pool_paths(), cache=scratch / "parsed", quarantine=Quarantine(scratch / "quarantine.jsonl")
+        bundled.pool_paths(), cache=scratch / "parsed", quarantine=Quarantine(scratch / "quarantine.jsonl")
     )
-    renderer = Renderer(load_tokenizer(str(embedded.model_path())))
+    renderer = Renderer(load_tokenizer(str(bundled.model_path())))
     order = np.random.default_rng(0).permutation(len(pool))[: 2 * n]
     sequences = NextToken(renderer, MAX_LENGTH).prepare([pool[int(row)] for row in order]).items
     return sequences[:n]
@@ -42,7 +42,7 @@ def prepare(kind: str, folder: Path, sequences: list[Rendered]) -> dict[str, Any
     folder.mkdir(parents=True)
     rows = [{"input_ids": s.input_ids, "labels": s.labels} for s in sequences]
     (folder / "sequences.json").write_text(json.dumps(rows))
-    base = embedded.model_path() if kind == "shipped" else _random_llama(kind, folder / "base")
+    base = bundled.model_path() if kind == "shipped" else _random_llama(kind, folder / "base")
     dtype = torch.bfloat16 if kind == "1b" else torch.float32
     adapter = LoraSettings(rank=16, alpha=32, dropout=0.0) if kind == "shipped" else LESS_ADAPTER
     model: Any = new_adapter(load_base(str(base), dtype), adapter, seed=0, in_float32=kind != "1b")

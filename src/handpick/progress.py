@@ -59,9 +59,13 @@ def say(text: str) -> None:
 
 def quiet_libraries() -> None:
     """Errors alone from transformers, and no bars but ours."""
+    import logging
+
     import datasets
     import transformers
 
+    # on a CPU with bfloat16 it says at every start, quantization or not, that a kernel of the Hub's is not installed
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -247,8 +247,8 @@ def test_demo_shows_the_first_picks_beside_their_queries(
     tiny_model: Path, pool_records: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = write_jsonl(tmp_path / "pool.jsonl", pool_records)
-    monkeypatch.setattr("handpick.embedded.model_path", lambda: tiny_model)
-    monkeypatch.setattr("handpick.embedded.pool_paths", lambda: [pool])
+    monkeypatch.setattr("handpick.bundled.model_path", lambda: tiny_model)
+    monkeypatch.setattr("handpick.bundled.pool_paths", lambda: [pool])
     shown = handpick("demo", "--target", "boolq", "--out", tmp_path / "out")
     assert shown.exit_code == 0
     assert "100 of 120 examples chosen by less-rr" in shown.stdout

@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import handpick.cli.evaluate  # noqa: F401  (the command)
-from handpick import embedded
+from handpick import bundled
 from handpick.cli import app
 from handpick.fingerprint import file_digest
 from tests.conftest import records, write_jsonl
 from tests.judge.server import KEY, KEY_ENV, Server, running, says
 
-MODEL = embedded.model_path()
+MODEL = bundled.model_path()
 
 
 def handpick_evaluate(*arguments: object) -> Result:
@@ -44,7 +44,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def boolq(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = records(embedded.target_path("boolq"), 6)
+    found = records(bundled.target_path("boolq"), 6)
     return write_jsonl(tmp_path_factory.mktemp("data") / "boolq_test.jsonl", [
         record | {"subtask": "left" if i % 2 else "right", "example": i // 2} for i, record in enumerate(found)
     ])  # fmt: skip

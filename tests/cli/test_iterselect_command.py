@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from handpick.cli import app
 from tests.conftest import write_jsonl
-from tests.iterselect.conftest import tiny_classifier, tiny_sentences, world
+from tests.iterselecttune.conftest import tiny_classifier, tiny_sentences, world
 
 __all__ = ["tiny_classifier", "tiny_sentences"]  # fixtures
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 import handpick
 from handpick.cli import app
 from handpick.errors import SettingsError
-from handpick.pipeline.train import model_of, opened
-from tests.report.iterated import explained_of, iterated_folder, pool_of
+from handpick.finetuning.train import model_of, opened
+from tests.reporting.iterated import explained_of, iterated_folder, pool_of
 
 
 def run(*arguments: object) -> Result:

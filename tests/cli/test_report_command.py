@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 import handpick
 import handpick.cli.report
 from handpick.cli import app
-from handpick.study.cells import Cell, Results
+from handpick.studies.cells import Cell, Results
 from tests.conftest import write_jsonl
 
 

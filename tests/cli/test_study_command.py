@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 import handpick.cli.study  # noqa: F401
-from handpick import embedded
+from handpick import bundled
 from handpick.cli import app
 from tests.conftest import records, write_jsonl
 
@@ -21,7 +21,7 @@ def config(tmp_path: Path, pool_records: list[dict[str, Any]]) -> Path:
     write_jsonl(tmp_path / "pool.jsonl", pool_records[:40])
     targets = {}
     for target in ("gsm8k", "mbpp"):
-        found = records(embedded.target_path(target), 8)
+        found = records(bundled.target_path(target), 8)
         write_jsonl(tmp_path / f"{target}-dev.jsonl", found[:4])
         write_jsonl(tmp_path / f"{target}-test.jsonl", found[4:])
         targets[target] = {
@@ -31,7 +31,7 @@ def config(tmp_path: Path, pool_records: list[dict[str, Any]]) -> Path:
     path = tmp_path / "study.yaml"
     study = {
         "name": "small", "out": str(tmp_path / "out"), "pool": str(tmp_path / "pool.jsonl"),
-        "models": {"shipped": str(embedded.model_path())}, "targets": targets, "methods": ["bm25"], "budgets": [8],
+        "models": {"shipped": str(bundled.model_path())}, "targets": targets, "methods": ["bm25"], "budgets": [8],
         "seeds": 1, "draws": 1, "baselines": ["zero-shot", "random", "longest"], "max_length": 256,
         "train": {"epochs": 2, "batch": 4},
     }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from handpick import embedded
+from handpick import bundled
 from handpick.data.render import Renderer
 from handpick.evaluation.task import Task, TaskSettings, open_task
 from handpick.model import load_base, load_tokenizer
@@ -18,12 +18,12 @@ from tests.conftest import write_jsonl
 @pytest.fixture(scope="session")
 def model() -> nn.Module:
     """The model that ships, which says something to everything; read only."""
-    return load_base(str(embedded.model_path()), torch.float32)
+    return load_base(str(bundled.model_path()), torch.float32)
 
 
 @pytest.fixture(scope="session")
 def renderer() -> Renderer:
-    return Renderer(load_tokenizer(str(embedded.model_path())))
+    return Renderer(load_tokenizer(str(bundled.model_path())))
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import handpick
 from handpick.distance import Distances, Products
 from handpick.draws import generator
 from handpick.errors import DataError, SettingsError, StoreError
-from handpick.pipeline import measured, run_distance, run_overlap, run_similarity
+from handpick.overlap import run_overlap
+from handpick.pipeline import measured, run_distance, run_similarity
 from handpick.settings import checked
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished

@@ -10,7 +10,7 @@ import handpick
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, SettingsError
-from handpick.pipeline import run_overlap
+from handpick.overlap import run_overlap
 
 ANSWERED = [f"what does the {animal} eat in winter when snow lies deep" for animal in ("fox", "hare", "owl", "deer")]
 ALONE = [f"and what about the {animal} in winter when snow lies deep" for animal in ("wolf", "lynx", "mole", "crow")]

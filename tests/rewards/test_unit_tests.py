@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handpick import embedded
+from handpick import bundled
 from handpick.errors import DataError, SettingsError
 from handpick.rewards.unit_tests import UnitTests, code_of, read_tests
 from handpick.sandbox.find import why_not
@@ -203,7 +203,7 @@ def test_no_file_stays_open() -> None:
 
 @needs_sandbox
 def test_reference_answers_of_real_records_pass() -> None:
-    some = records(embedded.target_path("mbpp"), 8)
+    some = records(bundled.target_path("mbpp"), 8)
     answers = [record["messages"][-1]["content"] for record in some]
     reward = UnitTests(allow_code_execution=True)
     assert reward([record["messages"][:-1] for record in some], answers, some) == [1.0] * 8

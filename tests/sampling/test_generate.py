@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import handpick.sampling.generate as generate
-from handpick import embedded
+from handpick import bundled
 from handpick.model import load_base
 from handpick.sampling.generate import Group, Sample, Sampling, cut, end_ids, groups, sample
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
@@ -144,7 +144,7 @@ def test_a_model_that_remembers_otherwise_is_read_prompt_by_prompt() -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(embedded.model_path())
+    return AutoTokenizer.from_pretrained(bundled.model_path())
 
 
 def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
@@ -163,7 +163,7 @@ def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
 @pytest.mark.parametrize("word", ["e", "\n\n", "<|user|>"])
 def test_generation_stops_at_a_text_and_keeps_no_filling(word: str, tokenizer: Any) -> None:
     """The prompt ends in a line break and holds the word as a special token: neither counts. The filling is no end."""
-    model = load_base(str(embedded.model_path()), torch.float32)
+    model = load_base(str(bundled.model_path()), torch.float32)
     pad_id = next(i for i in range(5, 100) if i != tokenizer.eos_token_id)
     ends = end_ids(model, [tokenizer.eos_token_id])
     assert pad_id not in ends

@@ -124,13 +124,13 @@ def demo(
 ) -> None:
     """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
     with plainly():
-        from handpick import embedded
+        from handpick import bundled
 
         _select(
             Settings(
-                pool=[str(path) for path in embedded.pool_paths()],
-                query=[str(embedded.target_path(target))],
-                model=str(embedded.model_path()),
+                pool=[str(path) for path in bundled.pool_paths()],
+                query=[str(bundled.target_path(target))],
+                model=str(bundled.model_path()),
                 budget="100",
                 max_length=256,  # so that it ends within three minutes on two cores
                 out=str(out or Path("runs") / f"demo-{target}"),
@@ -199,7 +199,7 @@ def overlap(
     """
     with plainly():
         from handpick.cli.show import show_overlap
-        from handpick.pipeline import run_overlap
+        from handpick.overlap import run_overlap
 
         show_overlap(run_overlap(pool, test, out, threshold), out)
 
@@ -248,7 +248,7 @@ def _select(settings: Settings, *, first_picks: bool = False, report: bool = Fal
     run = run_select(settings)
     (settings.folder / "report.html").unlink(missing_ok=True)  # of an earlier selection
     if report:
-        from handpick.report.selection import write_selection_report
+        from handpick.reporting.selection import write_selection_report
 
         write_selection_report(settings.folder)
     show_selection(run, first_picks=first_picks)

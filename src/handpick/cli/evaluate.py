@@ -163,7 +163,7 @@ def evaluate(
     }
     with plainly():
         from handpick.errors import SettingsError
-        from handpick.pipeline.evaluate import EvaluateSettings, checked_task, run_evaluate, run_harness, run_versus
+        from handpick.evaluation.run import EvaluateSettings, checked_task, run_evaluate, run_harness, run_versus
 
         if not (target or versus or lm_eval):
             raise SettingsError(
@@ -205,7 +205,7 @@ def _refuse_without_task(of_metrics: "Mapping[str, Any]") -> None:
 def _refuse_without_judge(judging: "Mapping[str, Any]", judge: str | None) -> None:
     """Without a metric that a judge grades, its settings are for the one that compares, if that is no rule."""
     from handpick.errors import SettingsError
-    from handpick.pipeline.evaluate import is_rule
+    from handpick.evaluation.run import is_rule
 
     if judge is not None and (judge.startswith("judge:") or not is_rule(judge)):
         return

@@ -11,7 +11,7 @@ from handpick.cli.judging import with_judge
 from handpick.cli.plainly import plainly
 
 if TYPE_CHECKING:
-    from handpick.iterselect.run import IterRun
+    from handpick.iterselecttune.run import IterRun
 
 _JUDGE, _ROUNDS, _CLASSIFIER, _ANSWERS = "The judge", "Rounds", "Embeddings and classifier", "Answers of the base model"
 _COUNTS = ("round", "judged", "hard", "easy", "ties", "flipped", "missing")
@@ -175,8 +175,8 @@ def iterselect(
         "classifier": given_of(learning),
     }
     with plainly():
-        from handpick.iterselect.run import Prepared
-        from handpick.iterselect.settings import IterSelectSettings
+        from handpick.iterselecttune.run import Prepared
+        from handpick.iterselecttune.settings import IterSelectSettings
         from handpick.progress import say
 
         prepared = Prepared(IterSelectSettings.checked(given_of(given)))

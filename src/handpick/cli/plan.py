@@ -17,7 +17,7 @@ from handpick.cli.train import Model, Recipe, Selection, known_recipe, with_reci
 from handpick.settings import Settings, checked
 
 if TYPE_CHECKING:
-    from handpick.plan import Plan
+    from handpick.planning import Plan
 
 plan_app = typer.Typer(
     help="Say what a command will cost, before it starts: tokens, operations, disk, memory, and time from a probe.",
@@ -83,7 +83,7 @@ def select(settings: Settings, probe: float) -> "Plan":
 
     handpick plan select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL
     """
-    from handpick.plan import plan_select
+    from handpick.planning import plan_select
 
     return plan_select(settings, probe)
 
@@ -92,7 +92,7 @@ def select(settings: Settings, probe: float) -> "Plan":
 @_plans(REPRESENT)
 def represent(settings: Settings, probe: float) -> "Plan":
     """What `handpick represent` with the same flags will take."""
-    from handpick.plan import plan_represent
+    from handpick.planning import plan_represent
 
     return plan_represent(settings, probe)
 
@@ -112,7 +112,7 @@ def train(
     handpick plan train --selection runs/gsm8k --model MODEL
     """
     with plainly():
-        from handpick.plan import plan_train
+        from handpick.planning import plan_train
 
         _show(plan_train(selection, model, recipe=known_recipe(recipe), seconds=probe, **settings), as_json=as_json)
 
@@ -136,8 +136,8 @@ def evaluate(as_json: _JSON = False, probe: _PROBE = 10.0, **flags: Any) -> None
     """
     with plainly():
         from handpick.errors import SettingsError
-        from handpick.pipeline.evaluate import EvaluateSettings, checked_task
-        from handpick.plan import plan_evaluate
+        from handpick.evaluation.run import EvaluateSettings, checked_task
+        from handpick.planning import plan_evaluate
 
         given = {name: str(value) if name == "out" else value for name, value in given_of(flags).items()}
         if "target" not in given:
@@ -160,8 +160,8 @@ def study(
     handpick plan study study.yaml
     """
     with plainly():
-        from handpick.plan import plan_study
-        from handpick.study.settings import StudySettings
+        from handpick.planning import plan_study
+        from handpick.studies.settings import StudySettings
 
         _show(plan_study(StudySettings.from_yaml(config), probe), as_json=as_json)
 

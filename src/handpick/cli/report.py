@@ -30,6 +30,6 @@ def report(
     Plots stand beside it in report/, as PNG and CSV.
     """
     with plainly():
-        from handpick.report.write import write_report
+        from handpick.reporting.write import write_report
 
         typer.echo(write_report(folder, tests=test or [], published=published, out=out))

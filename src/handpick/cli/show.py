@@ -15,8 +15,8 @@ from handpick.data.examples import Example
 from handpick.distance import Distances
 from handpick.errors import DataError
 from handpick.methods import find_method
+from handpick.overlap import Found
 from handpick.pipeline import Run
-from handpick.pipeline.overlap import Found
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store.manifest import MANIFEST_NAME

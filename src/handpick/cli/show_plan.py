@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from handpick.plan import Amount, Plan, Stage
+from handpick.planning import Amount, Plan, Stage
 
 console = Console(highlight=False)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
-from handpick.study.cells import Place
-from handpick.study.listing import UNNAMED, Listed, what_of
+from handpick.studies.cells import Place
+from handpick.studies.listing import UNNAMED, Listed, what_of
 
 
 def show_steps(steps: Sequence[Listed], reasons: Mapping[Place, str]) -> None:

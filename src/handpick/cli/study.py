@@ -24,9 +24,9 @@ def study(
     failed = 0
     with plainly():
         from handpick.cli.show_study import show_steps
-        from handpick.study.run import RESULTS_FILE, plan_steps, run_study
-        from handpick.study.settings import StudySettings
-        from handpick.study.summary import show_results
+        from handpick.studies.run import RESULTS_FILE, plan_steps, run_study
+        from handpick.studies.settings import StudySettings
+        from handpick.studies.summary import show_results
 
         settings = StudySettings.from_yaml(config)
         if dry_run:

@@ -92,7 +92,7 @@ def train(
     On several GPUs: accelerate launch -m handpick train …
     """
     with plainly():
-        from handpick.pipeline.train import run_train
+        from handpick.finetuning.train import run_train
 
         is_main = _speak_from_the_first_process()
         folder = run_train(selection, model, out, recipe=known_recipe(recipe), **settings)
@@ -116,8 +116,8 @@ def export(
     """
     with plainly():
         from handpick.choices import look_up
-        from handpick.pipeline.train import run_export
-        from handpick.training.export import TOOLS
+        from handpick.finetuning.export import TOOLS
+        from handpick.finetuning.train import run_export
 
         tool = look_up({name: name for name in TOOLS}, to, "export to")
         config = run_export(selection, tool, out, model, recipe=known_recipe(recipe), **settings)
@@ -126,7 +126,7 @@ def export(
 
 def known_recipe(name: str) -> Any:
     from handpick.choices import look_up
-    from handpick.pipeline.train import RECIPES
+    from handpick.finetuning.train import RECIPES
 
     return look_up({each: each for each in RECIPES}, name, "recipe")
 

@@ -10,7 +10,6 @@ output folder and is skipped by the next run that can use it.
 
 from handpick.pipeline.made_with import merge_stores
 from handpick.pipeline.measured import run_distance
-from handpick.pipeline.overlap import run_overlap
 from handpick.pipeline.run import (
     Run,
     represent_pool,
@@ -25,7 +24,6 @@ __all__ = [
     "merge_stores",
     "represent_pool",
     "run_distance",
-    "run_overlap",
     "run_represent",
     "run_select",
     "run_similarity",

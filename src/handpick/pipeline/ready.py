@@ -11,11 +11,11 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.methods import REPRESENTATIONS
+from handpick.overlap import OVERLAP_FILE, find_overlaps
 from handpick.pipeline.compared import Compared, Comparison, Data, subtask_labels, target_labels
 from handpick.pipeline.features import open_renderer
 from handpick.pipeline.made_with import pool_store_path
 from handpick.pipeline.objective import Own
-from handpick.pipeline.overlap import OVERLAP_FILE, find_overlaps
 from handpick.pipeline.within import check_constraints
 from handpick.progress import say
 from handpick.settings import Settings, not_given

@@ -48,8 +48,8 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
                 LoraConfig(
                     task_type="CAUSAL_LM",
                     r=lora.rank,
-                    lora_alpha=lora.alpha,
-                    lora_dropout=lora.dropout,  # type: ignore[arg-type]
+                    lora_alpha=lora.alpha,  # type: ignore[arg-type]
+                    lora_dropout=lora.dropout,
                     target_modules=targets,
                 ),
                 autocast_adapter_dtype=in_float32,

@@ -1,0 +1,346 @@
+"""Evaluation from files to files: a model's tasks, one model against another, the harness's tasks."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from handpick.choices import Dtype
+from handpick.data.render import Renderer
+from handpick.errors import ModelError, SettingsError, StoreError
+from handpick.evaluation.answers import answers, likeliest, prompts_of
+from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
+from handpick.evaluation.harness import harness_results
+from handpick.evaluation.judges import LOCAL, find_judge
+from handpick.evaluation.task import Task, TaskSettings, open_task
+from handpick.evaluation.versus import Match, by_rule, match
+from handpick.finetuning.finetune import load_finetuned
+from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
+from handpick.judge import Verdict, compare, pairwise_template
+from handpick.model import (
+    compute_dtype,
+    load_base,
+    load_tokenizer,
+    model_fingerprint,
+    position_limit,
+    tokenizer_fingerprint,
+)
+from handpick.progress import say
+from handpick.rewards import find_reward, is_reward
+from handpick.rewards.reference import reference_answers
+from handpick.store.files import write_whole
+
+_MAX_LENGTH = 2048  # where the model can read as many
+
+
+class EvaluateSettings(BaseModel):
+    """What ``handpick evaluate`` takes, besides the tasks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="a base model, a fine-tuned model's folder or an adapter's folder")
+    base: str | None = Field(None, description="of an adapter: its base model, where it is not the one it names")
+    dtype: Dtype = Field("float32", description="what the model computes in")
+    max_length: int | None = Field(
+        None, ge=2, description="tokens of a conversation; default 2048, or what it can read"
+    )
+    batch_tokens: int | None = Field(None, ge=1, description="padded tokens of a batch, at most")
+    out: str | None = Field(None, description="folder for everything that is written; default runs/evaluation-MODEL")
+    allow_code_execution: bool = Field(False, description="pass@K, unit-tests: run the model's code, in a sandbox")
+    allow_weak_sandbox: bool = Field(False, description="run it also where nothing shuts it off from files and network")
+    judge: dict[str, Any] = Field({}, description="of a judge: settings besides its model")
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from plain values; pydantic's complaint becomes one sentence.
+
+        Raises:
+            SettingsError: a name is unknown or a value is wrong.
+        """
+        return _checked(cls, values)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        if self.out is not None:
+            return Path(self.out)
+        return Path("runs") / f"evaluation-{'-'.join(Path(self.model).parts[-2:]).strip('/')}"
+
+
+def checked_task(values: Mapping[str, Any]) -> TaskSettings:
+    """As ``EvaluateSettings.checked``, of a task; what none of its metrics looks at is refused too."""
+    found = _checked(TaskSettings, values)
+    if not found.answers_drawn and (unread := [name for name in ("temperature", "top_p", "seed") if name in values]):
+        flag = f"--{unread[0].replace('_', '-')}"
+        raise SettingsError(
+            f"{flag} is for drawn answers, and {' and '.join(found.metrics)} draw none: give --metric pass@10, or "
+            f"pass@1 with --samples, or leave {flag} out"
+        )
+    if found.choices and not any(metric.startswith("choice-likelihood") for metric in found.metrics):
+        raise SettingsError("--choice is for choice-likelihood: give it as --metric, or leave --choice out")
+    return found
+
+
+def is_rule(judge: str) -> bool:
+    """Whether what ``--judge`` names is a reward, whose higher score wins, and no language model that compares."""
+    return not judge.startswith(LOCAL) and is_reward(judge)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to be measured, and what it is."""
+
+    model: nn.Module
+    renderer: Renderer
+    max_length: int
+    identity: Fingerprint
+
+
+def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | None) -> Opened:
+    """A base model, a fine-tuned one, or an adapter on its base.
+
+    An adapter's tokenizer is the one in its folder, else its base's.
+
+    Raises:
+        ModelError: it cannot be loaded, or an adapter names no base.
+        SettingsError: ``max_length`` is more than it can read, or a base was named for what is no adapter.
+    """
+    folder = Path(name)
+    if (folder / "adapter_config.json").exists():
+        base = base or _base_of(folder)
+        model = load_finetuned(folder, base=base, dtype=dtype)
+        weights = [file_digest(path) for path in sorted(folder.glob("adapter_*"))]
+        own: Fingerprint = {"base": model_fingerprint(base), "adapter": digest(weights)}
+        tokenizer = load_tokenizer(name if (folder / "tokenizer.json").exists() else base)
+    elif base is not None:
+        raise SettingsError(f"--base is for an adapter, and {name} is none: it has no adapter_config.json")
+    else:
+        base = name
+        model = load_finetuned(folder, dtype=dtype) if folder.is_dir() else load_base(name, compute_dtype(dtype)).eval()
+        own = {"model": model_fingerprint(name)}
+        tokenizer = load_tokenizer(name)
+    length = length_read(base, max_length)
+    renderer = Renderer(tokenizer)
+    return Opened(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+
+
+def length_read(model: str, max_length: int | None) -> int:
+    """Tokens of a conversation: what was asked for, else 2,048, or as many as the model can read.
+
+    Raises:
+        SettingsError: it was asked for more than that.
+    """
+    limit = position_limit(model)
+    if max_length is not None and limit is not None and max_length > limit:
+        raise SettingsError(f"the model reads {limit} tokens at most: give --max-length {limit} or less")
+    return max_length or min(_MAX_LENGTH, limit or _MAX_LENGTH)
+
+
+def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> dict[str, Evaluation]:
+    """Measure a model's tasks. Writes ``evaluation.json`` after each one, and ``predictions-NAME.jsonl``.
+
+    Tasks of other names that the folder has of the same model stay in ``evaluation.json``.
+
+    Returns:
+        The evaluations by the tasks' names.
+
+    Raises:
+        FingerprintMismatch: the folder has the evaluation of another model.
+        HandpickError: as ``evaluate``, ``open_task`` and ``open_model``.
+    """
+    folder = settings.folder
+    opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
+    fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
+    opened = _open(settings, settings.model)
+    written = _written(folder, opened.identity, settings)
+    found: dict[str, Evaluation] = {}
+    for name, task in opened_tasks.items():
+        found[name] = evaluate(
+            opened.model,
+            opened.renderer,
+            task,
+            max_length=opened.max_length,
+            batch_tokens=settings.batch_tokens,
+            predictions=folder / f"predictions-{name}.jsonl",
+            identity=opened.identity,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            judge=settings.judge,
+        )
+        if gone := sorted(written["tasks"].get(name, {}).get("metrics", {}).keys() - found[name].metrics.keys()):
+            say(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
+        written["tasks"][name] = {**found[name].to_json(), "task": fingerprints[name]}
+        _write(folder / "evaluation.json", written)
+    return found
+
+
+def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, judge: str) -> Match:
+    """Both models answer, greedily, and are compared. Writes ``versus.json`` and ``verdicts.jsonl``.
+
+    Args:
+        settings: of the first model, whose ``base`` also holds for the second where that is an adapter.
+        versus: the second model.
+        prompts: the file; records need no answers.
+        judge: the name of a judge's model as its server knows it, ``local:PATH``, or a reward as the rule.
+
+    Raises:
+        JudgeError: as ``Judge``; what was answered and judged is kept.
+        HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
+    """
+    folder = settings.folder
+    task = open_task(prompts, folder, "versus")
+    decide = _decider(settings, judge, folder)  # first: what is not there is said before any work
+    texts: dict[str, list[str]] = {}
+    asked: dict[str, list[int]] = {}
+    refused: dict[int, str] = {}
+    identities: dict[str, Fingerprint] = {}
+    for side, model in (("a", settings.model), ("b", versus)):
+        opened = _open(settings, model)
+        rows, why = prompts_of(task, opened.renderer, opened.max_length)
+        refused |= why
+        drawn = answers(
+            opened.model,
+            opened.renderer,
+            list(rows.values()),
+            likeliest(task),
+            seed=0,
+            folder=folder / "answers",
+            identity=opened.identity,
+            quiet=False,
+        )
+        asked[side], texts[side] = list(rows), [each[0] for each in drawn]
+        identities[side] = opened.identity
+        del opened  # before the next is loaded
+    both = [row for row in asked["a"] if row in set(asked["b"])]
+    if left_out := len(task) - len(both):
+        row, reason = next(iter(refused.items()))
+        say(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
+    said = {side: dict(zip(asked[side], texts[side], strict=True)) for side in "ab"}
+    verdicts = decide(task, both, [said["a"][row] for row in both], [said["b"][row] for row in both])
+    lines = [
+        {
+            "id": task.examples[row].id,
+            "prompt": prompt,
+            "a": said["a"][row],
+            "b": said["b"][row],
+            "first": verdict.first,
+            "second": verdict.second,
+            "outcome": verdict.outcome,
+        }
+        for row, prompt, verdict in zip(both, prompts_in_json(task, both), verdicts, strict=True)
+    ]
+    write_whole(folder / "verdicts.jsonl", "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
+    found = match(verdicts, [task.example_R[row] for row in both])
+    _write(
+        folder / "versus.json",
+        {
+            "a": settings.model,
+            "b": versus,
+            "judge": judge,
+            **found.to_json(),
+            "left_out": left_out,
+            "models": identities,
+            "prompts": task.contents,
+        },
+    )
+    return found
+
+
+def run_harness(
+    settings: EvaluateSettings, tasks: Sequence[str], *, limit: int | None, include: Path | None, chat: bool
+) -> dict[str, dict[str, float]]:
+    """Tasks of lm-evaluation-harness. Writes ``lm_eval.json``.
+
+    Raises:
+        HandpickError: as ``harness_results`` and ``open_model``.
+    """
+    opened = _open(settings, settings.model)
+    found = harness_results(
+        opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
+    )
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    _write(settings.folder / "lm_eval.json", {"model": settings.model, "identity": opened.identity, "tasks": found})
+    return found
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verdict]]
+
+
+def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
+    """What compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
+    if is_rule(judge):
+        reward = find_reward(
+            judge,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            judge=settings.judge,
+            cache=folder / "verdicts",
+        )
+
+        def rule(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
+            records, ids = [task.records[row] for row in rows], [task.examples[row].id for row in rows]
+            return by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
+
+        return rule
+    asked = find_judge(judge, settings.judge, folder / "verdicts", dtype=settings.dtype)
+    wants_reference = pairwise_template(asked.settings.prompt).wants_reference
+
+    def ask(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
+        references = [reference_answers(task.records[row])[0] for row in rows] if wants_reference else None
+        return compare(asked, prompts_in_json(task, rows), a, b, references=references)
+
+    return ask
+
+
+def _open(settings: EvaluateSettings, model: str) -> Opened:
+    is_adapter = (Path(model) / "adapter_config.json").exists()
+    base = settings.base if is_adapter or model == settings.model else None
+    return open_model(model, base=base, dtype=settings.dtype, max_length=settings.max_length)
+
+
+def _base_of(adapter: Path) -> str:
+    try:
+        found = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        base = found["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{adapter}/adapter_config.json cannot be read: give --base, the adapter's base model"
+        ) from error
+    if not base:
+        raise ModelError(f"{adapter}/adapter_config.json names no base model: give --base")
+    return str(base)
+
+
+def _written(folder: Path, identity: Fingerprint, settings: EvaluateSettings) -> dict[str, Any]:
+    """What ``evaluation.json`` has of this model already."""
+    path = folder / "evaluation.json"
+    made_with: Fingerprint = {**identity, "dtype": settings.dtype, "max_length": settings.max_length}
+    new: dict[str, Any] = {"model": settings.model, "made_with": made_with, "tasks": {}}
+    if not path.exists():
+        return new
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        kept, tasks = there["made_with"], dict(there["tasks"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read; remove it, or give another --out") from error
+    require_same(kept, made_with, what=f"the evaluation in {folder}")
+    return new | {"tasks": tasks}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
+
+
+def _checked(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+    name = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else "a setting"
+    wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    raise SettingsError(f"{name} {wrong}, not {first['input']!r}")

@@ -1,0 +1,225 @@
+"""A selection for another trainer: axolotl 0.18, LLaMA-Factory 0.9.
+
+Both read examples that are tokens already, and so train on the very template and loss mask that chose them; the
+records as messages stand beside, for people and for other settings of those tools, whose masks are their own.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from handpick.data.examples import Example
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import SettingsError, StoreError
+from handpick.finetuning.rows import no_progress_bars
+from handpick.model import load_config
+from handpick.training.settings import FinetuneSettings, micro_batch_of
+
+Tool = Literal["axolotl", "llama-factory"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+MESSAGES, TOKENS, TEMPLATE = "messages.jsonl", "tokens.jsonl", "chat_template.jinja"
+
+
+def write_export(
+    to: Tool,
+    out: Path,
+    examples: Sequence[Example],
+    sequences: Sequence[Rendered],
+    renderer: Renderer,
+    settings: FinetuneSettings,
+    model: str,
+) -> Path:
+    """Write the examples and a config that trains on them.
+
+    Args:
+        to: the tool.
+        out: the folder.
+        examples: the records, in order.
+        sequences: the same, rendered.
+        renderer: that rendered them.
+        settings: the recipe.
+        model: the base model's folder or Hub name.
+
+    Returns:
+        The config file, which names everything else.
+
+    Raises:
+        SettingsError: the tool cannot do what the recipe asks for.
+        StoreError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        records = ({"messages": [turn.to_json() for turn in e.messages]} for e in examples)
+        _write(out / MESSAGES, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+        _write(out / TEMPLATE, renderer.template)
+        return _WRITERS[to](out.resolve(), sequences, settings, model)
+    except OSError as error:
+        raise StoreError(f"cannot write {out}: {error.strerror or error}; make room or choose another place") from error
+
+
+def _axolotl(out: Path, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
+    lines = (json.dumps(_columns_of(sequence)) + "\n" for sequence in sequences)
+    _write(out / TOKENS, "".join(lines))
+    micro = micro_batch_of(settings.batch, settings.micro_batch)
+    bits = {"none": {}, "4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}[settings.quantization]
+    adapter: dict[str, Any] = {}
+    if settings.adapter == "lora":
+        kind = "qlora" if settings.quantization == "4bit" else "lora"
+        names = _target_layers(settings, model)
+        layers = {"lora_target_modules": names} if names else {"lora_target_linear": True}
+        adapter = {"adapter": kind, "lora_r": settings.lora.rank, **_lora(settings), **layers}
+    config = {
+        "base_model": model,
+        **bits,
+        "datasets": [{"path": str(out / TOKENS), "ds_type": "json", "type": None}],
+        "chat_template_jinja": str(out / TEMPLATE),  # kept with the model, for inference
+        "val_set_size": 0.0,
+        "output_dir": str(out / "model"),
+        "sequence_len": settings.max_length,
+        "sample_packing": settings.packing,
+        **adapter,
+        "micro_batch_size": micro,
+        "gradient_accumulation_steps": settings.batch // micro,
+        "num_epochs": settings.epochs,
+        "optimizer": "adamw_torch",
+        "lr_scheduler": _schedule(settings),
+        "learning_rate": settings.learning_rate,
+        "warmup_ratio": settings.warmup_ratio,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": 1.0,
+        "bf16": {"auto": "auto", "bfloat16": True}.get(settings.dtype, False),
+        "fp16": settings.dtype == "float16",
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "seed": settings.seed,
+    }
+    return _write_config(
+        out / "axolotl.yaml",
+        config,
+        f"""# axolotl train {out / "axolotl.yaml"}
+# {TOKENS} holds tokens and labels as handpick rendered them: the same template and loss mask as the selection's
+# gradients saw. To let axolotl render {MESSAGES} instead: path: {MESSAGES}, type: chat_template. Its mask is its own.
+""",
+    )
+
+
+def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
+    from datasets import Dataset, DatasetDict
+
+    if settings.packing:
+        raise SettingsError("LLaMA-Factory packs nothing but what it renders itself: leave --packing out")
+    rows = [_columns_of(sequence) for sequence in sequences]
+    part = out / ".tokenized.part"
+    shutil.rmtree(part, ignore_errors=True)
+    with no_progress_bars():
+        DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(part)
+    shutil.rmtree(out / "tokenized", ignore_errors=True)
+    part.rename(out / "tokenized")
+    described = {
+        "handpick": {
+            "file_name": MESSAGES,
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": {
+                "role_tag": "role",
+                "content_tag": "content",
+                "user_tag": "user",
+                "assistant_tag": "assistant",
+                "observation_tag": "tool",
+                "system_tag": "system",
+            },
+        }
+    }
+    _write(out / "dataset_info.json", json.dumps(described, indent=2) + "\n")
+    micro = micro_batch_of(settings.batch, settings.micro_batch)
+    bits = {} if settings.quantization == "none" else {"quantization_bit": int(settings.quantization[0])}
+    adapter: dict[str, Any] = {}
+    if settings.adapter == "lora":
+        names = ",".join(_target_layers(settings, model)) or "all"
+        adapter = {"lora_rank": settings.lora.rank, **_lora(settings), "lora_target": names}
+    config = {
+        "model_name_or_path": model,
+        **bits,
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full" if settings.adapter == "none" else "lora",
+        **adapter,
+        "dataset": "handpick",
+        "dataset_dir": str(out),
+        "tokenized_path": str(out / "tokenized"),
+        "cutoff_len": settings.max_length,
+        "output_dir": str(out / "model"),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": settings.batch // micro,
+        "num_train_epochs": float(settings.epochs),
+        "optim": "adamw_torch",
+        "lr_scheduler_type": _schedule(settings),
+        "learning_rate": settings.learning_rate,
+        "warmup_ratio": settings.warmup_ratio,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": 1.0,
+        "bf16": settings.dtype in ("auto", "bfloat16"),
+        "fp16": settings.dtype == "float16",
+        "disable_gradient_checkpointing": not settings.gradient_checkpointing,
+        "save_strategy": "epoch",
+        "seed": settings.seed,
+    }
+    return _write_config(
+        out / "llama_factory.yaml",
+        config,
+        f"""# llamafactory-cli train {out / "llama_factory.yaml"}
+# tokenized/ holds tokens and labels as handpick rendered them: the same template and loss mask as the selection's
+# gradients saw. Without the line `tokenized_path`, LLaMA-Factory renders {MESSAGES}; its template and mask are its own.
+""",
+    )
+
+
+_WRITERS: dict[Tool, Callable[[Path, Sequence[Rendered], FinetuneSettings, str], Path]] = {
+    "axolotl": _axolotl,
+    "llama-factory": _llama_factory,
+}
+
+
+def _columns_of(sequence: Rendered) -> dict[str, list[int]]:
+    return {
+        "input_ids": sequence.input_ids,
+        "attention_mask": [1] * len(sequence.input_ids),
+        "labels": sequence.labels,
+    }
+
+
+def _schedule(settings: FinetuneSettings) -> str:
+    return "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+
+
+def _lora(settings: FinetuneSettings) -> dict[str, Any]:
+    """What both tools call by the same names."""
+    alpha = float(settings.lora.alpha)
+    return {"lora_alpha": int(alpha) if alpha.is_integer() else alpha, "lora_dropout": settings.lora.dropout}
+
+
+def _target_layers(settings: FinetuneSettings, model: str) -> list[str]:
+    """The adapter's layers by name; none for all linear ones. As ``new_adapter`` has them."""
+    targets = settings.lora.targets
+    if targets == "auto" and load_config(model).model_type == "llama":
+        return ["q_proj", "k_proj", "v_proj", "o_proj"]
+    return targets if isinstance(targets, list) else []
+
+
+def _write_config(path: Path, config: dict[str, Any], head: str) -> Path:
+    _write(path, head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

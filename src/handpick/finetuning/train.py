@@ -1,0 +1,194 @@
+"""``train`` and ``export``: from a selection to a fine-tuned model, here or with another tool."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from handpick.data.examples import Example
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.finetuning.export import Tool, write_export
+from handpick.finetuning.finetune import finetune
+from handpick.model import compute_dtype, device, load_tokenizer, padding_id, parameter_count, position_limit
+from handpick.objectives.next_token import NextToken
+from handpick.progress import say
+from handpick.selection import Selection
+from handpick.training.settings import SMALL_FINETUNE, SMALL_MODEL, FinetuneSettings
+
+Recipe = Literal["auto", "tis", "small"]
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+
+
+def run_train(
+    selection: str | Path,
+    model: str | None = None,
+    out: str | Path | None = None,
+    *,
+    recipe: Recipe = "auto",
+    **settings: Any,
+) -> Path:
+    """Fine-tune a model on chosen records.
+
+    Args:
+        selection: a folder that ``handpick select`` wrote, or a file of records.
+        model: the base model's folder or Hub name; by default the one that the selection was made with.
+        out: the folder of the new model; by default ``model`` in the selection's folder.
+        recipe: ``tis``, ``small`` (for models under 100 M parameters), or ``auto``: by the model's size.
+        settings: fields of ``handpick.training.settings.FinetuneSettings`` that replace the recipe's; of ``lora``, a
+            mapping replaces the fields that it has.
+
+    Returns:
+        ``out``, with the adapter or the whole model, its tokenizer, and ``train.yaml``.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
+    """
+    chosen = Path(selection)
+    model, out = model_of(chosen, model), _out_of(chosen, out)
+    used = recipe_for(model, recipe, settings)
+    with opened(chosen, model, used.max_length, out) as data:
+        steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
+        say(
+            f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
+            f"computed in {str(compute_dtype(used.dtype)).removeprefix('torch.')} on {device()}"
+        )
+        about = {"selection": str(chosen.resolve()), "base_model": model, "left_out": data.n_left_out}
+        return finetune(model, data.sequences, used, out, pad_id=padding_id(data.renderer.tokenizer), about=about)
+
+
+def run_export(
+    selection: str | Path,
+    to: Tool,
+    out: str | Path,
+    model: str | None = None,
+    *,
+    recipe: Recipe = "auto",
+    **settings: Any,
+) -> Path:
+    """Write chosen records as another tool reads them, and the config that trains on them with the same recipe.
+
+    Args:
+        selection, model, recipe, settings: as ``run_train``.
+        to: ``axolotl`` or ``llama-factory``.
+        out: the folder to write to.
+
+    Returns:
+        The config file.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong.
+    """
+    chosen = Path(selection)
+    model = model_of(chosen, model)
+    used = recipe_for(model, recipe, settings)
+    with opened(chosen, model, used.max_length, Path(out)) as data:
+        return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
+
+
+def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> FinetuneSettings:
+    """The recipe's settings with the user's in their place; says which recipe ``auto`` took.
+
+    Raises:
+        SettingsError: a setting is unknown or out of range.
+        ModelError: ``auto`` cannot find out how large the model is.
+    """
+    small = recipe == "small"
+    if recipe == "auto":
+        n = parameter_count(model)
+        small = n < SMALL_MODEL
+        say(f"recipe: {'small' if small else 'tis'}, for a model of {n / 1e6:,.1f} M parameters (--recipe)")
+    return replaced(SMALL_FINETUNE if small else FinetuneSettings(), settings)
+
+
+def replaced(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> FinetuneSettings:
+    """A recipe with some settings in place of its own.
+
+    Raises:
+        SettingsError: a setting is unknown or out of range.
+    """
+    values, own = recipe.model_dump(), settings.get("lora", {})
+    lora = values["lora"] | dict(own) if isinstance(own, Mapping) else own
+    try:
+        return FinetuneSettings(**(values | dict(settings) | {"lora": lora}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Input ')}, not {first['input']!r}") from error
+
+
+def model_of(selection: Path, model: str | None) -> str:
+    if not selection.exists():
+        raise DataError(f"there is no selection {selection}: name the folder that `handpick select` wrote, or a file")
+    found = model
+    if found is None and selection.is_dir():
+        found = Selection.open(selection).settings.get("model")
+    if found is None:
+        raise SettingsError(f"{selection} does not say which model to train: name one with --model")
+    return str(Path(found).resolve()) if Path(found).exists() else found
+
+
+def _out_of(selection: Path, out: str | Path | None) -> Path:
+    if out is None and not selection.is_dir():
+        raise SettingsError("no folder for the trained model given: name one with --out")
+    return selection / "model" if out is None else Path(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The chosen examples that leave a response to learn from, as messages and as tokens."""
+
+    examples: list[Example]
+    sequences: list[Rendered]
+    renderer: Renderer
+    n_left_out: int
+
+
+@contextmanager
+def opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
+    """The records of a selection, parsed for as long as it is open."""
+    if selection.is_dir():
+        if not len(Selection.open(selection)):
+            raise DataError(f"the selection in {selection} is empty: there is nothing to train on")
+        selection = selection / "selected.jsonl"
+    renderer = Renderer(load_tokenizer(model))
+    limit = position_limit(model)
+    if limit is not None and max_length > limit:
+        raise SettingsError(
+            f"the model reads {limit} tokens at most, and max_length is {max_length}; give --max-length {limit} or less"
+        )
+    with tempfile.TemporaryDirectory(prefix="handpick-") as scratch:
+        # of several processes that train together, the first alone says what it could not use
+        place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
+        quarantine = Quarantine(place / "quarantine.jsonl")
+        pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
+        yield _rendered(pool, selection, renderer, max_length, quarantine)
+
+
+def _rendered(pool: Pool, source: Path, renderer: Renderer, max_length: int, quarantine: Quarantine) -> _Data:
+    examples = pool.examples(0, len(pool))
+    if pairs := [example.id for example in examples if example.rejected is not None]:
+        raise DataError(
+            f"{len(pairs)} of the {len(examples)} records of {source} are pairs of a chosen and a rejected answer, the "
+            f"first {pairs[0]!r}; write the chosen conversations as `messages` to train on them"
+        )
+    ids, sequences, refused = NextToken(renderer, max_length).prepare(examples)
+    row_of = {example.id: row for row, example in enumerate(examples)}
+    for example, reason in refused:
+        file, line = pool.location(row_of[example.id])
+        quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+    if not sequences:
+        raise DataError(
+            f"none of the {len(examples)} records of {source} can be trained on; the first, {refused[0][0].id!r}, has "
+            f"{refused[0][1]}"
+        )
+    if quarantine.count:
+        say(quarantine.summary())
+    return _Data([examples[row_of[i]] for i in ids], sequences, renderer, quarantine.count)

@@ -1,0 +1,80 @@
+"""The base model's own answers: greedy, many at a time, none generated twice."""
+
+from collections.abc import Sequence
+
+from handpick.data.examples import Example
+from handpick.data.plain_text import has_response
+from handpick.data.render import Renderer
+from handpick.errors import DataError
+from handpick.evaluation.answers import answers, room_for_prompts
+from handpick.evaluation.run import length_read
+from handpick.evaluation.task import prompt_of
+from handpick.fingerprint import Fingerprint
+from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.model import (
+    compute_dtype,
+    free_memory,
+    load_base,
+    load_tokenizer,
+    model_fingerprint,
+    tokenizer_fingerprint,
+)
+from handpick.sampling.generate import Sampling
+
+
+class Answering:
+    """Answers of the base model, which is loaded while it answers and no longer.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        ModelError: there is no such model, or its tokenizer cannot be used.
+        SettingsError: an answer alone would fill what the model reads.
+    """
+
+    def __init__(self, settings: IterSelectSettings) -> None:
+        self._settings = settings
+        self._renderer = Renderer(load_tokenizer(settings.model))
+        self.max_length = length_read(settings.model, settings.max_length)
+        self._room = room_for_prompts(self.max_length, settings.max_new_tokens)
+        self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
+            **model_fingerprint(settings.model),
+            **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
+            "dtype": str(compute_dtype(settings.dtype)),
+            "max_new_tokens": settings.max_new_tokens,
+            "max_length": self.max_length,
+        }
+
+    def can(self, example: Example) -> bool:
+        """Whether an example can be asked about: an answer that ends it, and a prompt that leaves room for another."""
+        if example.messages[-1].role != "assistant" or not has_response(example.messages[-1:]):
+            return False
+        try:
+            return len(self._renderer.prompt(prompt_of(example))) <= self._room
+        except DataError:
+            return False
+
+    def __call__(self, examples: Sequence[Example]) -> list[str]:
+        """The answers to the examples' prompts.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            StoreError: answers cannot be kept.
+        """
+        model = load_base(self._settings.model, compute_dtype(self._settings.dtype)).eval()
+        sampling = Sampling(samples=1, temperature=0, max_new_tokens=self._settings.max_new_tokens)
+        prompts = [self._renderer.prompt(prompt_of(example)) for example in examples]
+        found = answers(
+            model,
+            self._renderer,
+            prompts,
+            sampling,
+            seed=0,
+            folder=self._settings.folder / "answers",
+            identity=self.fingerprint,
+            quiet=False,
+        )
+        del model
+        free_memory()
+        return [text for (text,) in found]

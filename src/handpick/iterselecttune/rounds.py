@@ -1,0 +1,308 @@
+"""The rounds: take the most promising of the diverse subset, answer, judge, train the classifier anew.
+
+Every round has a folder, ``rounds/1`` and so on, and every step of it a file that is written when the step is over, so
+that a run that was killed goes on behind its last finished step:
+
+    batch.json       the ids that were taken, with M, R, Q and the nearest hard example of each
+    verdicts.jsonl   the base model's answer and what the judge says of it
+    classifier/      trained on all that is judged so far, but for what is held out
+    hardness.npy     its M of every example of the diverse subset
+    round.json       the figures
+
+Legend: V examples of the diverse subset.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Example
+from handpick.data.plain_text import conversation
+from handpick.errors import JudgeError, StoreError
+from handpick.evaluation.task import prompt_of
+from handpick.iterselecttune.answering import Answering
+from handpick.iterselecttune.classifier import Classifier
+from handpick.iterselecttune.estimate import round_size
+from handpick.iterselecttune.held_out import Held, held_out_metrics, is_held_out
+from handpick.iterselecttune.judging import Judged, Judging, Question
+from handpick.iterselecttune.score import Floats, NearestHard, Scored, most_promising
+from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.progress import progress, say
+from handpick.store.files import write_array, write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """The diverse subset: examples in the order in which clusters take turns, and their embeddings, float32 (V, D).
+
+    ``rows`` are their rows in the whole pool's embeddings, (V,).
+    """
+
+    examples: Sequence[Example]
+    rows: NDArray[np.int64]
+    embeddings_VD: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An example that was taken out of the subset: in which round, and what spoke for it.
+
+    The ``row`` of ``scored`` is its place in the subset; ``nearest`` there is a row of the whole pool's embeddings.
+    """
+
+    round: int
+    scored: Scored
+
+    @property
+    def place(self) -> int:
+        """In the subset."""
+        return self.scored.row
+
+
+@dataclass
+class Labelled:
+    """All that was judged so far. ``hard`` has None where there is no verdict."""
+
+    taken: list[Taken] = field(default_factory=list)
+    hard: list[bool | None] = field(default_factory=list)
+
+    def with_verdict(self) -> list[tuple[Taken, bool]]:
+        return [(each, hard) for each, hard in zip(self.taken, self.hard, strict=True) if hard is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the rounds come to: all that was judged, the last classifier (None: there never were two kinds to tell
+    apart), and a line of figures a round."""
+
+    labelled: Labelled
+    classifier: Classifier | None
+    figures: list[dict[str, Any]]
+
+
+class Rounds:
+    """The loop over rounds.
+
+    Args:
+        settings: of the run.
+        subset: what is judged from.
+        answering: the base model.
+        judging: who says what is hard.
+    """
+
+    def __init__(self, settings: IterSelectSettings, subset: Subset, answering: Answering, judging: Judging) -> None:
+        self._settings = settings
+        self._subset = subset
+        self._answering = answering
+        self._judging = judging
+        self._texts = [conversation(example.messages) for example in subset.examples]
+        share, seed = settings.classifier.held_out, settings.seed
+        self._held_out_V = np.array([is_held_out(text, share, seed) for text in self._texts], dtype=np.bool_)
+        self._nearest = NearestHard(subset.embeddings_VD)
+        self._hardness_V: Floats | None = None
+        self._classifier: Classifier | None = None
+        self._labelled = Labelled()
+
+    def run(self) -> Outcome:
+        """All rounds, from where an earlier run stopped.
+
+        Raises:
+            JudgeError: as the judge, or it has no verdict on anything.
+            HandpickError: as the parts.
+        """
+        figures: list[dict[str, Any]] = []
+        without_a_rise = 0
+        for number in range(1, self._settings.rounds + 1):
+            if len(self._labelled.taken) == len(self._subset.examples):
+                say("every example of the diverse subset is judged: no further round")
+                break
+            left = self._settings.rounds - number + 1
+            begun = (self._settings.round_folder(number) / "batch.json").exists()
+            if not begun and not round_size(self._settings, self._judging, left):
+                say(f"the cap on the judge's calls is reached: no round {number}")
+                break
+            ended = self._round(number)
+            if ended is None:
+                say(f"the judge has no verdict in round {number}, and the rounds end before it")
+                break
+            found, rose = ended
+            figures.append(found)
+            without_a_rise = 0 if rose else without_a_rise + 1
+            if self._settings.patience and without_a_rise == self._settings.patience and number < self._settings.rounds:
+                say(f"the held-out accuracy has stopped rising: no round {number + 1} (--patience)")
+                break
+        return Outcome(self._labelled, self._classifier, figures)
+
+    def _round(self, number: int) -> tuple[dict[str, Any], bool] | None:
+        """The figures of a round, and whether the accuracy rose (as long as nobody can say: yes).
+
+        None where no verdict was to be had, after rounds that have some: a cap is reached, or the judge has changed.
+        """
+        folder = self._settings.round_folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds: dict[str, float] = {}
+        taken = self._taken(folder, number)
+        judged = self._judged(folder, taken, seconds)
+        if judged is None:
+            return None
+        hard = [each.hard for each in judged]
+        self._labelled.taken += taken
+        self._labelled.hard += hard
+        places = np.array([each.place for each, is_hard in zip(taken, hard, strict=True) if is_hard], dtype=np.int64)
+        self._nearest.add(self._subset.embeddings_VD[places], self._subset.rows[places])
+        before_V = self._hardness_V
+        with _clock(seconds, "classifier"):
+            self._learn(folder)
+        held, rose = self._held(before_V)
+        kept = _json(folder / "round.json")
+        if kept is not None:
+            return kept, rose
+        known = [each for each in hard if each is not None]
+        trained = [each for each, _ in self._labelled.with_verdict() if not self._held_out_V[each.place]]
+        found = {
+            "round": number,
+            "judged": len(taken),
+            "hard": sum(known),
+            "easy": len(known) - sum(known),
+            "ties": sum(each.tie for each in judged),
+            "flipped": sum(each.flipped for each in judged),
+            "missing": len(hard) - len(known),
+            "train": len(trained),
+            "held_out": 0 if held is None else held.n,
+            **_held_figures(held),
+            "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        }
+        write_whole(folder / "round.json", json.dumps(found, indent=1).encode())
+        return found, rose
+
+    def _taken(self, folder: Path, number: int) -> list[Taken]:
+        """The round's examples: the most promising that are left."""
+        path, ids = folder / "batch.json", [example.id for example in self._subset.examples]
+        there = _json(path)
+        if there is not None:
+            place_of = {example_id: place for place, example_id in enumerate(ids)}
+            return [Taken(number, Scored(place_of[each.pop("id")], **each)) for each in there]
+        n = round_size(self._settings, self._judging, self._settings.rounds - number + 1)
+        left = np.setdiff1d(np.arange(len(ids)), [each.place for each in self._labelled.taken])
+        best = most_promising(left, self._hardness_V, self._nearest, self._settings.alpha, n)
+        lines = [{"id": ids[each.row], **asdict(each)} for each in best]
+        for line in lines:
+            del line["row"]
+        write_whole(path, json.dumps(lines, ensure_ascii=False).encode())
+        return [Taken(number, each) for each in best]
+
+    def _judged(self, folder: Path, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged] | None:
+        """What the judge says; None where it says nothing at all, after rounds in which it did.
+
+        Raises:
+            JudgeError: it says nothing at all in the first.
+        """
+        path = folder / "verdicts.jsonl"
+        if path.exists():
+            return [
+                Judged(each["hard"], {}, each["tie"], each["flipped"])
+                for each in map(json.loads, path.read_bytes().splitlines())
+            ]
+        examples = [self._subset.examples[each.place] for each in taken]
+        with _clock(seconds, "answers"):
+            texts = self._answering(examples)
+        with _clock(seconds, "judge"):
+            judged = self._judging([_question(e, text) for e, text in zip(examples, texts, strict=True)])
+        if all(each.hard is None for each in judged):
+            if self._labelled.taken:
+                return None
+            raise JudgeError(
+                f"the judge has no verdict on any of the {len(judged):,} examples of {folder}: raise the caps, or look "
+                f"into its answers in {self._settings.folder / 'verdicts'}, and run the same again"
+            )
+        lines = [
+            {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
+            for e, text, each in zip(examples, texts, judged, strict=True)
+        ]
+        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        return judged
+
+    def _learn(self, folder: Path) -> None:
+        """Train the classifier on all that is judged and not held out, and ask it about the subset."""
+        taught = [(e.place, hard) for e, hard in self._labelled.with_verdict() if not self._held_out_V[e.place]]
+        n_hard = sum(hard for _, hard in taught)
+        if not 2 <= n_hard <= len(taught) - 2:
+            what = "hard" if n_hard >= 2 else "easy"
+            say(f"all but {min(n_hard, len(taught) - n_hard)} of the {len(taught):,} judged are {what}: no classifier")
+            return
+        if (folder / "classifier").is_dir():
+            self._classifier = Classifier.open(folder / "classifier")
+        else:
+            self._classifier = Classifier.train(
+                [self._texts[place] for place, _ in taught],
+                [hard for _, hard in taught],
+                folder / "classifier",
+                self._settings.classifier,
+                seed=self._settings.seed,
+            )
+        path = folder / "hardness.npy"
+        if not path.exists():
+            with progress("scoring the diverse subset", total=len(self._texts)) as advance:
+                found_V = self._classifier.probabilities(self._texts, advance)
+            write_array(path, found_V)
+        self._hardness_V = np.load(path, allow_pickle=False)
+
+    def _held(self, before_V: Floats | None) -> tuple[Held | None, bool]:
+        """How well the classifier does on what was held out, and whether better than the one of the round before.
+
+        Both are asked about the same examples, so that a larger held-out set is no rise.
+        """
+        held = [(each.place, hard) for each, hard in self._labelled.with_verdict() if self._held_out_V[each.place]]
+        if self._hardness_V is None or not held:
+            return None, True
+        places, hard = np.array([place for place, _ in held]), [each for _, each in held]
+        found = held_out_metrics(self._hardness_V[places], hard)
+        if before_V is None:
+            return found, True
+        before = held_out_metrics(before_V[places], hard)
+        assert found.accuracy is not None  # since there is something held out
+        assert before.accuracy is not None
+        return found, found.accuracy > before.accuracy
+
+
+def _question(example: Example, answer: str) -> Question:
+    return Question(
+        example.id,
+        [turn.to_json() for turn in prompt_of(example)],
+        example.messages[-1].content,
+        answer,
+        json.loads(example.raw),
+    )
+
+
+def _held_figures(held: Held | None) -> dict[str, Any]:
+    found = {each.name: None for each in fields(Held)} if held is None else held.to_json()
+    return {name: value for name, value in found.items() if name != "n"}
+
+
+def _json(path: Path) -> Any:
+    """What a file holds, None where there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}); remove {path.parent} and what comes after it") from error
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[what] = time.monotonic() - began

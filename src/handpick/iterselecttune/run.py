@@ -1,0 +1,312 @@
+"""``handpick iterselect``, from settings to a selection.
+
+    pool ─► embeddings ─► clusters ─► diverse subset ─► rounds: take, answer, judge, train ─► fill the budget
+
+Source: IterSelectTune (arXiv 2410.13464).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from handpick.budget import Budget
+from handpick.data.pool import Pool
+from handpick.errors import DataError, StoreError
+from handpick.fingerprint import Fingerprint, digest, require_same
+from handpick.iterselecttune.answering import Answering
+from handpick.iterselecttune.diversity import clusters, in_turns
+from handpick.iterselecttune.encoder import encoder_fingerprint
+from handpick.iterselecttune.estimate import Expected, expected
+from handpick.iterselecttune.filling import filled
+from handpick.iterselecttune.hardness import hardness
+from handpick.iterselecttune.judging import Judging, find_judging
+from handpick.iterselecttune.rounds import Outcome, Rounds, Subset
+from handpick.iterselecttune.score import Floats, Scored
+from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.methods import ITERSELECT
+from handpick.model import device
+from handpick.pipeline.compared import Data, representation_of, set_aside
+from handpick.pipeline.made_with import pool_store_path, resume_from_store
+from handpick.pipeline.ready import open_data
+from handpick.pipeline.rows import RowStores
+from handpick.progress import progress, say, timed
+from handpick.represent.fill import rows_of
+from handpick.selection import Selection
+from handpick.settings import Settings
+from handpick.store import FeatureStore
+from handpick.store.files import write_array, write_whole
+from handpick.store.manifest import contents_of
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One of the chosen: its row in the embeddings' store, and what spoke for it.
+
+    ``how``: "judged" hard, "inferred", or "easy": judged easy, and taken since nothing else was left. ``nearest`` is
+    the row of the hard example it was nearest to, -1 where there was none.
+    """
+
+    row: int
+    how: str
+    round: int | None
+    hardness: float | None
+    cosine: float | None
+    score: float
+    nearest: int
+
+
+@dataclass(frozen=True, slots=True)
+class IterRun:
+    """A finished selection, the figures of every round, and what the judge took."""
+
+    selection: Selection
+    picks: list[Pick]
+    figures: list[dict[str, Any]]
+    judging: dict[str, Any]
+
+
+class Prepared:
+    """A run that is checked and has its pool open, before anything costly.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong; nothing was computed.
+    """
+
+    def __init__(self, settings: IterSelectSettings) -> None:
+        self.settings = settings
+        self._of_embeddings = _of_embeddings(settings)
+        self.judging: Judging = find_judging(settings)
+        self.answering = Answering(settings)
+        self._representation = representation_of(self._of_embeddings, None)
+        self._representation.space()  # what cannot be found is said now
+        self._encoder = encoder_fingerprint(settings.classifier.model)
+        self._data: Data = open_data("pool", settings.pool, self._of_embeddings)
+        self.pool: Pool = self._data.pool
+        Budget.parse(settings.budget).examples_needed(len(self.pool))
+        self._inputs = self._fingerprint()
+        self._check_same_run()
+        self.expected: Expected = expected(settings, self.pool, self.judging)
+
+    def run(self) -> IterRun:
+        """Everything, from where an earlier run of the same folder stopped.
+
+        Raises:
+            HandpickError: of the kind that fits what is wrong; what was computed is kept.
+        """
+        folder = self.settings.folder
+        with timed() as seconds:
+            run = self._run(folder)
+        cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
+        _write_json(folder / "cost.json", cost)
+        return run
+
+    def _run(self, folder: Path) -> IterRun:
+        settings = self.settings
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "plan.json", {"inputs": self._inputs})
+        text = yaml.safe_dump(self._shown_settings(), sort_keys=False)
+        write_whole(folder / "iterselect.yaml", text.encode())
+        store = self._embedded()
+        Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
+        embeddings_ND = store.array(0)
+        pool_row_N = rows_of(store, self.pool)
+        subset = self._subset(folder, embeddings_ND, pool_row_N)
+        outcome = Rounds(settings, subset, self.answering, self.judging).run()
+        _write_json(folder / "rounds.json", outcome.figures)
+        judging = self._judging_used()
+        _write_json(folder / "judging.json", judging)
+        picks = self._picks(outcome, subset, store, embeddings_ND)
+        selection = self._selection(picks, store.ids, pool_row_N)
+        selection.save(folder)
+        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in _explained(picks, store.ids))
+        write_whole(folder / "explained.jsonl", "".join(lines).encode())
+        return IterRun(selection, picks, outcome.figures, judging)
+
+    def _embedded(self) -> FeatureStore:
+        stores = RowStores(self._of_embeddings, self._representation, pool_store_path(self._of_embeddings))
+        store = stores.pool_store(self.pool, self._of_embeddings.storage, self._data.quarantine)
+        set_aside(store, self._data, stores.of_pool)
+        return store
+
+    def _subset(self, folder: Path, embeddings_ND: Any, pool_row_N: NDArray[np.int64]) -> Subset:
+        """The diverse subset: of every cluster in turn what the base model can be asked."""
+        path = folder / "diverse.npy"
+        if path.exists():
+            rows = np.load(path, allow_pickle=False)
+        else:
+            say(f"k-means: {min(self.settings.clusters, len(pool_row_N))} clusters of {len(pool_row_N):,} embeddings")
+            order_N = in_turns(clusters(embeddings_ND, self.settings.clusters, self.settings.seed), self.settings.seed)
+            rows = np.array(list(self._askable(order_N, pool_row_N)), dtype=np.int64)
+            if not len(rows):
+                raise DataError("no example of the pool has a prompt that leaves the model room for an answer")
+            write_array(path, rows)
+        examples = [self.pool[int(row)] for row in pool_row_N[rows]]
+        return Subset(examples, rows, np.asarray(embeddings_ND[rows], dtype=np.float32))
+
+    def _askable(self, order_N: NDArray[np.int64], pool_row_N: NDArray[np.int64]) -> Iterator[int]:
+        n = min(self.settings.n_diverse, len(order_N))
+        found = 0
+        with progress("the diverse subset", total=n) as advance:
+            for row in order_N.tolist():
+                if found == n:
+                    return
+                if self.answering.can(self.pool[int(pool_row_N[row])]):
+                    found += 1
+                    advance(1)
+                    yield row
+
+    def _picks(self, outcome: Outcome, subset: Subset, store: FeatureStore, embeddings_ND: Any) -> list[Pick]:
+        """What was judged hard, in the order in which it was taken; then what is most like it; then the easy."""
+        judged = {
+            hard: [e for e, is_hard in outcome.labelled.with_verdict() if is_hard == hard] for hard in (True, False)
+        }
+        if not judged[True]:
+            raise DataError(
+                f"none of the {len(outcome.labelled.taken):,} judged examples is hard for {self.settings.model}, so "
+                "there is nothing to choose by: give a better judge or a higher --hard-below, or judge more"
+            )
+        found = {
+            hard: [
+                _pick(e.scored, int(subset.rows[e.place]), "judged" if hard else "easy", e.round) for e in judged[hard]
+            ]
+            for hard in (True, False)
+        }
+        n = Budget.parse(self.settings.budget).examples_needed(len(store))
+        if len(found[True]) > n:
+            say(f"{len(found[True]):,} examples are judged hard, more than the budget: the first {n:,} are taken")
+        rows = {hard: np.array([pick.row for pick in found[hard]], dtype=np.int64) for hard in (True, False)}
+        inferred: list[Scored] = []
+        if n > len(found[True]):
+            inferred = filled(
+                self._hardness(outcome, store),
+                embeddings_ND,
+                rows[True],
+                rows[False],
+                alpha=self.settings.alpha,
+                n=n - len(found[True]),
+                batch=self.settings.batch,
+            )
+        more = [_pick(each, each.row, "inferred", None) for each in inferred]
+        return [*found[True], *more, *found[False]][:n]
+
+    def _hardness(self, outcome: Outcome, store: FeatureStore) -> Floats | None:
+        if outcome.classifier is None:
+            say("there is no classifier, so the budget is filled by likeness to the hard examples alone")
+            return None
+        classifier = outcome.classifier
+        path = self.settings.folder / "features" / f"hardness-{digest(classifier.fingerprint())}"
+        return hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
+
+    def _selection(self, picks: Sequence[Pick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
+        rows = [int(pool_row_N[pick.row]) for pick in picks]
+        return Selection(
+            ids=[ids[pick.row] for pick in picks],
+            scores=[pick.score for pick in picks],
+            picked_for=[ids[pick.nearest] if pick.nearest >= 0 else None for pick in picks],
+            settings={"method": ITERSELECT, **self._shown_settings()},
+            fingerprints={"pool": {"files": contents_of(self.pool.files)}, ITERSELECT: self._inputs},
+            record=lambda choice: self.pool.raw(rows[choice]),
+            origins=[self.pool.location(row) for row in rows],
+        )
+
+    def _judging_used(self) -> dict[str, Any]:
+        used = self.judging.used
+        return {
+            "judge": self.settings.judge,
+            "calls": used.calls,
+            "tokens_in": used.tokens_in,
+            "tokens_out": used.tokens_out,
+            "cost": self.judging.cost(used),
+            "whole_pool_calls": self.judging.calls_each * len(self.pool),
+        }
+
+    def _shown_settings(self) -> dict[str, Any]:
+        """As they are written down: without the judge's address, which may say more than others should know."""
+        hidden = {"judging": {"url", "key_env"}}
+        return self.settings.model_dump(mode="json", exclude_none=True, exclude=hidden)
+
+    def _fingerprint(self) -> Fingerprint:
+        """What decides the rounds; not how many there are, nor the budget, nor the caps."""
+        settings = self.settings
+        return {
+            "pool": contents_of(self.pool.files),
+            "embeddings": self._representation.space(),
+            "answers": self.answering.fingerprint,
+            "judge": self.judging.fingerprint(),
+            "seed": settings.seed,
+            "alpha": settings.alpha,
+            "batch": settings.batch,
+            "clusters": settings.clusters,
+            "diverse": settings.n_diverse,
+            "encoder": self._encoder,
+            "classifier": settings.classifier.model_dump(mode="json", exclude={"model"}),
+        }
+
+    def _check_same_run(self) -> None:
+        """Refuse to go on in the folder of another run.
+
+        Raises:
+            FingerprintMismatch: it was another.
+            StoreError: its plan is damaged.
+        """
+        path = self.settings.folder / "plan.json"
+        try:
+            inputs = json.loads(path.read_bytes())["inputs"]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
+        require_same(inputs, self._inputs, what=f"the run in {self.settings.folder}")
+
+
+def _pick(scored: Scored, row: int, how: str, number: int | None) -> Pick:
+    return Pick(row, how, number, scored.hardness, scored.cosine, scored.score, scored.nearest)
+
+
+def run_iterselect(settings: IterSelectSettings) -> IterRun:
+    """Choose what is hard for the base model; says first what it will take.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong; what was computed is kept, and the same call goes on.
+    """
+    prepared = Prepared(settings)
+    for line in prepared.expected.lines():
+        say(line)
+    return prepared.run()
+
+
+def _of_embeddings(settings: IterSelectSettings) -> Settings:
+    """The settings under which ``embed`` would make, or has made, the pool's embeddings."""
+    given: dict[str, Any] = {"method": "embed", "pool": settings.pool, "out": settings.out, "store": settings.store}
+    if settings.store is None or "encoder" in settings.model_fields_set:
+        given["encoder"] = settings.encoder
+    if settings.max_quarantined is not None:
+        given["max_quarantined"] = settings.max_quarantined
+    return resume_from_store(Settings(**given))
+
+
+def _explained(picks: Sequence[Pick], ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for pick in picks:
+        yield {
+            "id": ids[pick.row],
+            "how": pick.how,
+            "round": pick.round,
+            "hardness": pick.hardness,
+            "similarity": pick.cosine,
+            "score": pick.score,
+            "nearest": ids[pick.nearest] if pick.nearest >= 0 else None,
+        }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())

@@ -1,0 +1,56 @@
+"""``plan_evaluate``: what measuring a model on tasks will take."""
+
+from collections.abc import Mapping
+
+from handpick.evaluation.run import EvaluateSettings, open_model
+from handpick.evaluation.task import TaskSettings, open_task
+from handpick.model import compute_dtype
+from handpick.planning import probe
+from handpick.planning.cost import Amount, Plan, Stage
+from handpick.planning.evaluating import EvaluationProbe, evaluation_stage, parts_of, predicted_bytes
+from handpick.planning.flops import shape_of
+from handpick.planning.opened import machine_notes, resident_bytes
+
+
+def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings], seconds: float = 10.0) -> Plan:
+    """What ``handpick evaluate`` will take on tasks.
+
+    Reads and parses the tasks (the run finds them parsed), loads the model, and computes for about ``seconds`` some of
+    what the run will compute. Answers that an earlier run left are not looked for.
+
+    Args:
+        settings: of the model.
+        tasks: by name.
+        seconds: to compute for.
+
+    Raises:
+        HandpickError: what the run itself would raise before it starts.
+    """
+    began = probe.clock()
+    opened = {name: open_task(task, settings.folder, name) for name, task in tasks.items()}
+    for task in opened.values():
+        task.fingerprint()  # a metric that cannot be had is said
+    read = Stage(
+        "read and parse",
+        sum(map(len, opened.values())),
+        memory=resident_bytes(),
+        seconds=Amount.exactly(0.0),
+        there=True,
+        note=f"{len(opened)} tasks; done by this plan in {probe.clock() - began:.1f} s",
+    )
+    began = probe.clock()
+    model = open_model(settings.model, base=settings.base, dtype=settings.dtype, max_length=settings.max_length)
+    load_seconds = probe.clock() - began
+    parts = {name: parts_of(task, model.renderer, model.max_length) for name, task in opened.items()}
+    every = [part for own in parts.values() for part in own]
+    probed = EvaluationProbe(model.model, model.renderer, every, seconds, settings.batch_tokens)
+    shape, held = shape_of(model.model), resident_bytes()
+    stages = [read, Stage("model", memory=held, seconds=Amount.exactly(load_seconds))]
+    for name, own in parts.items():
+        for part in own:
+            disk = predicted_bytes(opened[name]) if part is own[0] else 0
+            stages.append(
+                evaluation_stage(f"{part.what}, {name}", part, shape, probed.seconds(part), disk=disk, memory=held)
+            )
+    notes = [f"all {sum(map(len, opened.values())):,} records were tokenised"]
+    return Plan("evaluate", stages, [*notes, *machine_notes(compute_dtype(settings.dtype))], [])

@@ -1,0 +1,64 @@
+"""``plan_train``: what fine-tuning on a selection will take."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from handpick.finetuning.train import Recipe, model_of, opened, recipe_for
+from handpick.model import compute_dtype, free_memory, load_base, padding_id
+from handpick.planning import probe
+from handpick.planning.cost import Amount, Plan, Stage
+from handpick.planning.disk import adapter_bytes
+from handpick.planning.opened import machine_notes, resident_bytes
+from handpick.planning.training import check_planned, micro_batches, probe_training, training_stage, weight_bytes
+from handpick.training.warmup import new_adapter
+
+
+def plan_train(
+    selection: str | Path, model: str | None = None, *, recipe: Recipe = "auto", seconds: float = 10.0, **settings: Any
+) -> Plan:
+    """What ``handpick train`` will take: some of its micro-batches and an optimizer step are computed.
+
+    Args:
+        selection, model, recipe, settings: as ``handpick.finetuning.train.run_train``.
+        seconds: to compute for, about.
+
+    Raises:
+        SettingsError: it is to pack, or to train all weights, which is not planned.
+        HandpickError: what ``handpick train`` itself would raise before it starts.
+    """
+    chosen = Path(selection)
+    model = model_of(chosen, model)
+    used = recipe_for(model, recipe, settings)
+    check_planned(used)
+    began = probe.clock()
+    with tempfile.TemporaryDirectory() as scratch, opened(chosen, model, used.max_length, Path(scratch)) as data:
+        sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
+    read = Stage(
+        "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)
+    )
+    batches = micro_batches(sequences, used.batch, used.micro_batch, used.seed)
+    before, began, dtype = resident_bytes(), probe.clock(), compute_dtype(used.dtype)
+    trained = new_adapter(load_base(model, dtype, used.quantization), used.lora, used.seed, in_float32=True)
+    load_seconds, weights = probe.clock() - began, weight_bytes(trained)
+    found = probe_training(
+        trained, batches, pad_id=pad_id, dtype=dtype, recompute=used.gradient_checkpointing, seconds=seconds
+    )
+    del trained
+    free_memory()
+    steps = -(-len(sequences) // used.batch) * used.epochs
+    stage = training_stage(
+        "fine-tuning",
+        found,
+        sequences,
+        batches,
+        scale=1,
+        examples=len(sequences),
+        epochs=used.epochs,
+        steps=steps,
+        load_seconds=load_seconds,
+        memory=before + weights + found.held,
+        disk=adapter_bytes(found.n_trained, adam=False),
+        note=f"{len(sequences):,} examples × {used.epochs}, {steps:,} steps, LoRA of rank {used.lora.rank}",
+    )
+    return Plan("train", [read, stage], [f"all {len(sequences):,} records were tokenised", *machine_notes(dtype)], [])

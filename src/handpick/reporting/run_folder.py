@@ -1,0 +1,265 @@
+"""What the folder of a finished selection tells: the picks, what they were chosen from and for, what lies on disk.
+
+Nothing is computed that a run would have to compute: no model is loaded and no gradient taken. What cannot be read any
+more (a pool that was moved, or changed since) is left out, and the reason is kept for the page.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Message
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.errors import DataError, StoreError
+from handpick.methods import ITERSELECT
+from handpick.pipeline.compared import target_labels
+from handpick.pipeline.made_with import pool_store_path, settings_of
+from handpick.reporting.iterated import Iterated, read_iterated
+from handpick.reporting.picks import Pick, picks_of, response
+from handpick.selection import Selection
+from handpick.settings import Constraints, Settings
+from handpick.store.manifest import contents_of
+
+SAMPLE = 20_000  # of a larger pool, so many examples are read for lengths and similarities
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """What was chosen from. ``kinds``: (source, category) of every example, "" for no category.
+
+    ``sample`` are the rows whose lengths are in ``responses`` and ``conversations``, in characters, int64: all rows of
+    a pool of ``SAMPLE`` at most.
+    """
+
+    pool: Pool
+    kinds: list[tuple[str, str]]
+    sample: NDArray[np.int64]
+    responses: NDArray[np.int64]
+    conversations: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A finished selection. ``pool`` and ``queries`` are None where they cannot be read; ``missing`` says why.
+
+    ``made_by`` has the settings of ``handpick select``, or what ``handpick iterselect`` did; the latter has no queries,
+    and its picks were picked for hard examples of the pool. ``target_of`` has the name of the target of every query
+    where there are several. ``set_aside`` counts the records of pool and queries that could not be used, ``read`` all
+    that there were. ``disk`` has
+    the bytes of every part of the folder, ``seconds`` what the parts of the last run took and the ``total``,
+    ``machine`` what it ran on; both are empty of an older handpick.
+    """
+
+    path: Path
+    selection: Selection
+    made_by: Settings | Iterated
+    picks: list[Pick]
+    pool: PoolFacts | None
+    queries: dict[str, tuple[Message, ...]] | None
+    query_ids: list[str]
+    target_of: dict[str, str]
+    missing: list[str]
+    distances: dict[str, dict[str, Any]]
+    set_aside: dict[str, int]
+    read: dict[str, int]
+    disk: dict[str, int]
+    seconds: dict[str, float]
+    machine: str
+
+    @property
+    def method(self) -> str:
+        """By its name."""
+        return ITERSELECT if isinstance(self.made_by, Iterated) else self.made_by.method
+
+    @property
+    def ranked_by(self) -> str:
+        """What the scores are, in words."""
+        if isinstance(self.made_by, Iterated):
+            return "Q = α·M + (1 − α)·R when each was taken; of two rounds M is not by the same classifier"
+        return f"What {self.made_by.used_algorithm} ranked on"
+
+
+def open_run(folder: Path) -> RunFolder:
+    """Read a folder that ``handpick select`` or ``handpick iterselect`` wrote.
+
+    Raises:
+        StoreError: it holds no selection, or a damaged one.
+        SettingsError: its settings cannot be read.
+    """
+    selection = Selection.open(folder)
+    cost = _json(folder / "cost.json")
+    if not len(selection):
+        raise StoreError(f"the selection in {folder} is empty, so there is nothing to report; select again")
+    missing: list[str] = []
+    query, labels = None, []
+    made_by: Settings | Iterated
+    if selection.settings.get("method") == ITERSELECT:
+        made_by = read_iterated(folder, selection.settings, missing)
+        pool = _opened("pool", selection.settings["pool"], _parsed(folder, made_by), selection, missing)
+    else:
+        made_by = settings_of(selection, folder)
+        pool = _opened("pool", made_by.pool, _parsed(folder, made_by), selection, missing)
+        sources = made_by.query or [file for files in made_by.target.values() for file in files]
+        query = _opened("query", sources, _parsed(folder, made_by), selection, missing) if sources else None
+        labels = target_labels(made_by, query) if query is not None and len(made_by.target) > 1 else []
+    query_ids = query.ids() if query is not None else []
+    bad = {name: _quarantined(folder / file) for name, file in _QUARANTINES.items()}
+    pools = {"pool": pool, "query": query}
+    return RunFolder(
+        path=folder,
+        selection=selection,
+        made_by=made_by,
+        picks=picks_of(selection),
+        pool=None if pool is None else _facts(pool),
+        queries=None if query is None else {each.id: each.messages for each in query.examples(0, len(query))},
+        query_ids=query_ids,
+        target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
+        missing=missing,
+        distances=_json(folder / "distances.json"),
+        set_aside={name: len(own) for name, own in bad.items()},
+        read={name: len(own) + _outside(own, bad[name]) for name, own in pools.items() if own is not None},
+        disk=_disk(folder),
+        seconds=cost.get("seconds", {}),
+        machine=f"{cost['device']}, {cost['threads']} threads" if cost else "",
+    )
+
+
+_QUARANTINES = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
+
+
+def _parsed(folder: Path, made_by: Settings | Iterated) -> Path:
+    """Where the run has kept the parsed records: beside the pool's features."""
+    if isinstance(made_by, Iterated):
+        store = made_by.settings.get("store")
+        return (folder / "features" if store is None else Path(store).parent) / "parsed"
+    return pool_store_path(made_by).parent / "parsed"
+
+
+def _opened(name: str, sources: Sequence[str], cache: Path, selection: Selection, missing: list[str]) -> Pool | None:
+    """The pool or the queries as the selection had them; None, with a reason in ``missing``, where they are gone."""
+    with tempfile.TemporaryDirectory() as scratch:  # the run's own lists of bad records stay as they are
+        try:
+            quarantine = Quarantine(Path(scratch) / "quarantine.jsonl", None)
+            pool = Pool.open(list(sources), cache=cache, quarantine=quarantine)
+        except DataError as error:
+            missing.append(f"The {name} could not be read: {error}.")
+            return None
+    there = selection.fingerprints.get(name, {}).get("files")
+    if there is not None and there != json.loads(json.dumps(contents_of(pool.files))):
+        missing.append(f"The {name}'s files ({', '.join(sources)}) have changed since the selection was made.")
+        return None
+    return pool
+
+
+def _facts(pool: Pool) -> PoolFacts:
+    columns = zip(pool.column("source"), pool.column("category"), strict=True)
+    sample = np.arange(len(pool))
+    if len(pool) > SAMPLE:
+        sample = np.sort(np.random.Generator(np.random.PCG64(_SEED)).choice(len(pool), SAMPLE, replace=False))
+        examples = [pool[row] for row in sample.tolist()]
+    else:
+        examples = pool.examples(0, len(pool))
+    return PoolFacts(
+        pool,
+        [(str(source), category or "") for source, category in columns],
+        sample,
+        np.array([len(response(each.messages)) for each in examples], dtype=np.int64),
+        np.array([n_characters(each.messages) for each in examples], dtype=np.int64),
+    )
+
+
+def n_characters(messages: Sequence[Message]) -> int:
+    """Of a whole conversation."""
+    return sum(len(message.content) for message in messages)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
+    return found
+
+
+def _quarantined(path: Path) -> list[tuple[str | None, str, int | None]]:
+    """Id, file and line of every record that was set aside."""
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [(line["id"], line["file"], line["line"]) for line in lines]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
+
+
+def _outside(pool: Pool, quarantined: Sequence[tuple[str | None, str, int | None]]) -> int:
+    """How many of them were set aside when they were read, and are not in the pool."""
+    wanted = {example_id for example_id, _, _ in quarantined}
+    row_of = {example_id: row for row, example_id in enumerate(pool.ids()) if example_id in wanted}
+    return sum(i not in row_of or pool.location(row_of[i]) != (file, line) for i, file, line in quarantined)
+
+
+def _disk(folder: Path) -> dict[str, int]:
+    """Bytes of each part of the folder, but for an earlier report."""
+    sizes: dict[str, int] = {}
+    for path in sorted(folder.rglob("*")):
+        part = path.relative_to(folder).parts[0]
+        if path.is_file() and part not in ("report", "report.html"):
+            sizes[part] = sizes.get(part, 0) + path.stat().st_size
+    return sizes
+
+
+def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple[str, float]] | None, str]:
+    """Which picks repeat a test item, as {pick's id: (item's id, share of the item)}, and what was looked at.
+
+    With ``tests`` the picks are held against these files now. Without, the run's own ``overlap.jsonl`` is read, of
+    ``--exclude-overlap``; None where there is none either.
+
+    Raises:
+        DataError: a test set cannot be read.
+        StoreError: ``overlap.jsonl`` is damaged.
+    """
+    chosen = set(run.selection.ids)
+    if tests:
+        return _held_against(run, tests), f"the picks were held against {', '.join(tests)}"
+    path = run.path / "overlap.jsonl"
+    if not path.exists():
+        when_selecting = "" if isinstance(run.made_by, Iterated) else " or with --exclude-overlap when selecting"
+        return None, f"no test set was named, here with --test{when_selecting}"
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        found = {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); run `handpick overlap` or select again") from error
+    n = f"{len(found):,} examples of the pool" if len(found) != 1 else "1 example of the pool"
+    return {each: found[each] for each in found if each in chosen}, f"overlap.jsonl names {n}"
+
+
+def _held_against(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, float]]:
+    from handpick.overlap import find_overlaps
+
+    constraints = run.made_by if isinstance(run.made_by, Constraints) else Constraints()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        unread = Quarantine(folder / "quarantine.jsonl", None)
+        chosen = Pool.open([run.path / "selected.jsonl"], cache=folder / "parsed", quarantine=unread)
+        found = find_overlaps(chosen, tests, folder, constraints.overlap_threshold)
+        lines = [json.loads(line) for line in (folder / "overlap.jsonl").read_bytes().splitlines()]
+        place = [chosen.location(each.row)[1] - 1 for each in found]  # read alone, records may have other ids
+    return {
+        run.selection.ids[at]: (str(line["repeats"]), float(line["share"]))
+        for at, line in zip(place, lines, strict=True)
+    }

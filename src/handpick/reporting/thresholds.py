@@ -1,0 +1,40 @@
+"""From which on a check warns. The thresholds are ours, set where a look is worth its time; none is a verdict."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from handpick.reporting.page import showable
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From which on a check warns."""
+
+    length_ratio: float = 2.0  # of the median lengths of chosen and pool, either way
+    source_share: float = 0.8  # of the picks, from one source of several
+    score_spread: float = 0.01  # less than this between the 5th and the 95th percentile, as a part of the largest
+    queries_served: float = 0.5  # less than this part of the queries that could be
+    same_answer: float = 0.5  # of the picks, with the very same response
+    set_aside: float = 0.1  # of the records of pool or queries
+    flipped: float = 0.2  # of the verdicts, that change with the order of the answers
+    no_verdict: float = 0.1  # of the examples that were judged
+    one_kind: float = 0.95  # of the verdicts, all hard or all easy
+    auc: float = 0.6  # less than this, of the last classifier on what was held out
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
+class Check:
+    """``state``: "warn", "fine", or "open" where it could not be made. ``said`` names numbers and threshold."""
+
+    name: str
+    state: Literal["warn", "fine", "open"]
+    said: str
+
+
+def quoted(text: str) -> str:
+    """A name or a short text of the user's, cut where it is long."""
+    folded = " ".join(str(showable(text)).split())
+    return f"“{folded if len(folded) <= 80 else folded[:79] + '…'}”"

@@ -1,0 +1,52 @@
+"""A report of whatever a folder holds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from handpick.choices import look_up
+from handpick.errors import DataError, SettingsError
+from handpick.reporting.selection import write_selection_report
+from handpick.reporting.study import write_study_report
+from handpick.studies.cells import Results
+from handpick.studies.published import read_tis
+
+_PUBLISHED = {"tis": read_tis}
+
+
+def write_report(
+    folder: Path, *, tests: Sequence[str] = (), published: str | None = None, out: Path | None = None
+) -> Path:
+    """Write the page for a selection, a study, or published numbers.
+
+    Args:
+        folder: of a selection (``selection.json``), of a study (``results.json``), or of published numbers.
+        tests: for a selection, test sets to hold the picks against.
+        published: the shape of published numbers: "tis".
+        out: for published numbers, the folder to write to; theirs stays as it is.
+
+    Returns:
+        The page: ``report.html``.
+
+    Raises:
+        SettingsError: the arguments do not go together.
+        DataError: the folder holds nothing that a report can be made of.
+        HandpickError: as the reports themselves.
+    """
+    if published is not None:
+        if out is None:
+            raise SettingsError("--published needs --out, the folder to write the report to")
+        if tests:
+            raise SettingsError("--test is for the report of a selection: leave it out with --published")
+        return write_study_report(look_up(_PUBLISHED, published, "shape of published numbers")(folder), out)
+    if out is not None:
+        raise SettingsError("--out is for --published: other reports are written into the folder they are about")
+    if (folder / "results.json").exists():
+        if tests:
+            raise SettingsError("--test is for the report of a selection, and this is a study: leave it out")
+        return write_study_report(Results.open(folder / "results.json"), folder, study=folder)
+    if (folder / "selection.json").exists():
+        return write_selection_report(folder, tests)
+    raise DataError(
+        f"{folder} holds neither a selection (selection.json) nor a study (results.json); name the folder that "
+        "`handpick select`, `handpick iterselect` or `handpick study` wrote"
+    )

@@ -1,0 +1,328 @@
+"""What each method of a study chooses: one warmup, one set of features and one selection for all that share them.
+
+What is named by its inputs here:
+
+    warmup     the pool, the model, the recipe            → LoRA checkpoints
+    features   those, and how features are made           → the folder that ``handpick select`` keeps them in
+    selection  those, the queries, the algorithm, budget  → ids in order; a smaller budget is a prefix
+    order      those, the queries, round-robin            → the ids of the whole pool, for quantiles
+
+A selection that was made elsewhere is named by its ids alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handpick.algorithms import AlgorithmSettings
+from handpick.data.pool import Pool
+from handpick.data.render import Renderer
+from handpick.errors import SettingsError
+from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
+from handpick.methods import REPRESENTATIONS, find_method
+from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
+from handpick.objectives.settings import ObjectiveSettings
+from handpick.pipeline import run_select
+from handpick.pipeline.checkpoints import find_checkpoints
+from handpick.pipeline.made_with import resume_from_store, stored_as
+from handpick.represent.gradient import adapter_fingerprint
+from handpick.represent.settings import GradientSettings
+from handpick.rewards import reward_fingerprint
+from handpick.selection import Selection
+from handpick.settings import Constraints, Settings
+from handpick.store.files import write_whole
+from handpick.store.manifest import contents_of, read_manifest
+from handpick.studies.cells import RANDOM
+from handpick.studies.opened import Model
+from handpick.studies.settings import StudySettings
+from handpick.studies.steps import Steps, finish_step, step_name
+
+_GRADIENTS = ("gradient", "whitened", "gist")
+_OF_FEATURES = {*GradientSettings.model_fields, "encoder", "gist_dim", "storage", "warmup"} - {
+    "model",
+    "dtype",
+    "gradient_checkpointing",
+    "batch_tokens",
+}
+_OF_CHOICE = {
+    *Constraints.model_fields,
+    *AlgorithmSettings.model_fields,
+    *ObjectiveSettings.model_fields,
+    "whitening_damping",
+    "dsir_smoothing",
+    "seed",
+}
+_ORDER = "order.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A selection that was made elsewhere."""
+
+    folder: Path
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One selection, to be made or made: ``budget`` None for the order of the whole pool.
+
+    ``features`` names the features that it is made by, None where the method has none; ``inputs`` are what ``name`` is
+    the hash of; ``warmup`` those of the warmup that the study trains for it, if it does. One that was ``given`` is of
+    no settings, and has none of the others. ``passing`` has the ids of the pool that it passes over.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    settings: Settings | None
+    budget: int | None
+    features: str | None = None
+    warmup: Mapping[str, Any] | None = None
+    given: Given | None = None
+    passing: frozenset[str] = frozenset()
+
+
+class Chooser:
+    """Names and makes the selections.
+
+    Args:
+        study: the settings.
+        steps: where selections are kept.
+        pool: what is chosen from.
+    """
+
+    def __init__(self, study: StudySettings, steps: Steps, pool: Pool) -> None:
+        self._study = study
+        self._steps = steps
+        self._pool = pool
+        self._contents = contents_of(pool.files)
+        self._given: dict[str, Choice] = {}  # by the folder
+        self._passing: dict[frozenset[str], str] = {}  # digests
+        self._rewards: dict[str, Fingerprint] = {}
+
+    def choice(
+        self,
+        method: str,
+        model: Model,
+        target: str,
+        query: Pool | None,
+        budget: int | None,
+        seed: int = 0,
+        passing: frozenset[str] = frozenset(),
+    ) -> Choice:
+        """What a method chooses for a target; the same choice for all targets where it looks at no query.
+
+        Args:
+            method: its name in the study.
+            model: the model that the features are of.
+            target: its name.
+            query: its queries, opened; None where they could not be.
+            budget: how many; None for the order of the whole pool by round-robin.
+            seed: of a random draw.
+            passing: ids of the pool that are not to be chosen from.
+
+        Raises:
+            HandpickError: the settings contradict each other, or a store or checkpoint that they name is none.
+        """
+        settings = self._settings(method, model, target, seed)
+        if budget is None:
+            settings = settings.model_copy(update={"algorithm": "round-robin"})
+        kind = REPRESENTATIONS[settings.used_representation]
+        made_of: dict[str, Any] = {"pool": self._contents}
+        warmup = None
+        if kind.gives != "nothing" and settings.used_representation not in ("bm25", "dsir"):
+            made_of |= self._features(settings, model)
+            if settings.used_representation in _GRADIENTS and "checkpoints" not in made_of and not settings.store:
+                warmup = made_of["warmup"] = self._warmup(settings, model)
+        choice: dict[str, Any] = {
+            "features": made_of,
+            "representation": settings.used_representation,
+            "budget": budget,
+            "algorithm": settings.used_algorithm,
+            "settings": {name: _content(value) for name, value in _changed(settings, _OF_CHOICE - {"reward"}).items()},
+        }
+        if settings.used_representation in _GRADIENTS:
+            choice["objective"] = settings.objective or find_method(settings.method).objective
+            if choice["objective"] == "reward" and settings.reward is not None:
+                if settings.reward not in self._rewards:
+                    self._rewards[settings.reward] = reward_fingerprint(settings.reward)
+                choice["reward"] = self._rewards[settings.reward]
+        if kind.needs_query and query is not None:
+            choice["query"] = contents_of(query.files)
+        if passing:
+            if passing not in self._passing:
+                self._passing[passing] = digest(sorted(passing))
+            choice["passing"] = self._passing[passing]
+        features = step_name("features", made_of)
+        name = step_name("order" if budget is None else "selection", choice)
+        out = settings.out or str(self._steps.path(features))
+        has_features = kind.gives == "features" and not settings.score_only
+        settings = settings.model_copy(update={"out": out})
+        return Choice(name, choice, settings, budget, features if has_features else None, warmup, passing=passing)
+
+    def given(self, method: str, model: Model, target: str) -> Choice:
+        """A selection that was made elsewhere, as a method of the study; opened once.
+
+        Raises:
+            StoreError: there is none in the folder.
+            SettingsError: it holds what is not in the pool.
+        """
+        named = self._study.selection_of(method)
+        assert named is not None  # whoever asks has looked
+        path = str(_filled(named, _places(target, model)))
+        if path not in self._given:
+            ids = Selection.open(path).ids
+            known = set(self._pool.ids())
+            if foreign := [example_id for example_id in ids if example_id not in known]:
+                raise SettingsError(
+                    f"{len(foreign):,} of the {len(ids):,} examples of the selection in {path} are not in the study's "
+                    f"pool, the first {foreign[0]!r}: select from the same pool"
+                )
+            inputs = {"ids": digest(ids)}
+            self._given[path] = Choice(
+                step_name("selection", inputs), inputs, None, len(ids), given=Given(Path(path), ids)
+            )
+        return self._given[path]
+
+    def chosen(self, choice: Choice) -> list[str] | None:
+        """The ids of a choice that is made, in order; None of another."""
+        if self._steps.made(choice.name) is None:
+            return None
+        folder = self._steps.path(choice.name)
+        if choice.budget is None:
+            ids: list[str] = json.loads((folder / _ORDER).read_bytes())
+            return ids
+        return Selection.open(folder).ids
+
+    def choose(self, choice: Choice) -> list[str]:
+        """Make a choice, or find it made.
+
+        Raises:
+            HandpickError: as ``run_select``.
+        """
+        there = self.chosen(choice)
+        if there is not None:
+            return there
+        folder = self._steps.path(choice.name)
+        if choice.given is not None:
+            selection = Selection.open(choice.given.folder)
+        else:
+            settings = self.ready(choice).model_copy(update={"budget": budget_of(choice)})
+            selection = run_select(settings, passing=choice.passing).selection
+        folder.mkdir(parents=True, exist_ok=True)
+        if choice.budget is None:
+            write_whole(folder / _ORDER, json.dumps(selection.ids, ensure_ascii=False).encode())
+        else:
+            selection.save(folder)
+        finish_step(folder, choice.inputs, {"ids": len(selection)})
+        return selection.ids
+
+    def ready(self, choice: Choice) -> Settings:
+        """A choice's settings, with the checkpoints of the study's warmup where it needs one; trains it once."""
+        assert choice.settings is not None  # one that was given is not made
+        if choice.warmup is None:
+            return choice.settings
+        name = step_name("warmup", choice.warmup)
+        folder = self._steps.path(name)
+        made = self._steps.made(name)
+        if made is None:
+            model = str(choice.settings.model)
+            renderer = Renderer(load_tokenizer(model))
+            alone = choice.settings.model_copy(update={"out": str(folder)})
+            paths, _ = find_checkpoints(alone, self._pool, renderer, choice.warmup["model"])
+            made = {"checkpoints": [str(path.relative_to(folder)) for path in paths]}
+            finish_step(folder, choice.warmup, made)
+        checkpoints = [str(folder / path) for path in made["checkpoints"]]
+        return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto"})
+
+    def _settings(self, method: str, model: Model, target: str, seed: int) -> Settings:
+        kind = REPRESENTATIONS[self._study.method(method, {"query": ["…"]}).used_representation]
+        given: dict[str, Any] = {"model": model.path}
+        if kind.needs_query:
+            given["query"] = list(self._study.targets[target].query)
+        if method == RANDOM:
+            given["seed"] = seed
+        settings = self._study.method(method, given)
+        places = _places(target, model)
+        filled = {name: _filled(value, places) for name, value in settings.model_dump(exclude_unset=True).items()}
+        return resume_from_store(Settings(**filled))
+
+    def _features(self, settings: Settings, model: Model) -> dict[str, Any]:
+        """What the rows of the features are, besides the pool and the model."""
+        if settings.store is not None:
+            manifest = read_manifest(Path(settings.store))
+            return {"store": digest(manifest.settings()), "files": contents_of(manifest.files)}
+        representation = stored_as(settings.used_representation)
+        unread = set(settings.unread)
+        made_of: dict[str, Any] = {
+            "representation": representation,
+            "settings": {name: _content(value) for name, value in _changed(settings, _OF_FEATURES - unread).items()},
+        }
+        if REPRESENTATIONS[representation].needs_model:
+            made_of |= _model_read(settings, model)
+        if representation in _GRADIENTS:
+            made_of["optimizer"] = settings.used_optimizer
+            if settings.checkpoints:
+                made_of["checkpoints"] = adapter_fingerprint([Path(path) for path in settings.checkpoints])
+        return made_of
+
+    def _warmup(self, settings: Settings, model: Model) -> dict[str, Any]:
+        used = settings.model_dump(mode="json", include={"warmup", "seed", "max_length", "quantization"})
+        return {"pool": self._contents, **_model_read(settings, model), **used}
+
+
+def _model_read(settings: Settings, model: Model) -> dict[str, Any]:
+    """A model, how it is given its conversations, and what it computes in on this machine."""
+    return {
+        "model": model.fingerprint,
+        "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+        "dtype": str(compute_dtype(settings.dtype)),
+    }
+
+
+def budget_of(choice: Choice) -> str:
+    """As ``handpick select`` takes it."""
+    return str(choice.budget or "100%")
+
+
+def prefix_holds(settings: Settings) -> bool:
+    """Whether a smaller budget's choice is a prefix of a larger one's: of all but shares of the budget."""
+    return not (settings.max_share or settings.min_share)
+
+
+def _changed(settings: Settings, names: set[str]) -> dict[str, Any]:
+    fields = Settings.model_fields
+    dumped = settings.model_dump(mode="json", include=names)
+    return {name: value for name, value in sorted(dumped.items()) if getattr(settings, name) != fields[name].default}
+
+
+def _places(target: str, model: Model) -> dict[str, str]:
+    return {"{target}": target, "{model}": model.name}
+
+
+def _filled(value: Any, places: Mapping[str, str]) -> Any:
+    """Texts with {target} and {model} filled in."""
+    if isinstance(value, str):
+        for place, name in places.items():
+            value = value.replace(place, name)
+        return value
+    if isinstance(value, dict):
+        return {name: _filled(each, places) for name, each in value.items()}
+    return [_filled(each, places) for each in value] if isinstance(value, list) else value
+
+
+def _content(value: JSON) -> JSON:
+    """A setting with files in place of their paths: what they hold."""
+    if isinstance(value, list):
+        return [_content(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    path = Path(value)
+    if path.is_file():
+        return file_digest(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
+    return value

@@ -1,0 +1,152 @@
+"""What every cell of a study is trained on: its choice, made once for all cells that share it, and its ids."""
+
+from handpick.errors import HandpickError, SettingsError
+from handpick.model import free_memory
+from handpick.progress import say
+from handpick.studies.cells import FULL, ZERO_SHOT, Place
+from handpick.studies.choosing import Choice, Chooser, prefix_holds
+from handpick.studies.grid import budgets_of, quantile_of
+from handpick.studies.opened import Opened
+from handpick.studies.trained import reason_of
+
+
+class Chosen:
+    """The choices of a study's cells; what stops one is among the reasons of its cells."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._chooser = Chooser(opened.settings, opened.steps, opened.pool)
+        self._choices: dict[Place, Choice] = {}
+        self._ids: dict[str, list[str]] = {}  # by the choice's name
+
+    @property
+    def chooser(self) -> Chooser:
+        return self._chooser
+
+    def choice(self, place: Place) -> Choice | None:
+        """What a cell's examples come from; None where it has none of its own, or it cannot be had."""
+        if place in self._choices:
+            return self._choices[place]
+        opened = self._opened
+        if not opened.is_open(place) or place.method in (ZERO_SHOT, FULL) or place in opened.reasons:
+            return None
+        try:
+            usable = opened.n_usable(place.model)
+            if place.quantile is None and place.budget is not None and place.budget > usable:
+                raise SettingsError(f"the budget is {place.budget:,}, and {usable:,} of the pool can be trained on")
+            self._choices[place] = self._chosen_by(place)
+        except Exception as error:
+            opened.reasons[place] = reason_of(error)
+            return None
+        return self._choices[place]
+
+    def _chosen_by(self, place: Place) -> Choice:
+        opened = self._opened
+        model = opened.models[place.model]
+        if opened.settings.selection_of(place.method) is not None:
+            return self._given(place)
+        ask = (place.method, model, place.target, opened.targets[place.target].query)
+        passing = opened.unusable(place.model)
+        if place.budget is None or place.quantile is not None:
+            return self._chooser.choice(*ask, None, place.seed, passing)
+        choice = self._chooser.choice(*ask, self._largest(place.model), place.seed, passing)
+        if choice.settings is not None and not prefix_holds(choice.settings):
+            choice = self._chooser.choice(*ask, place.budget, place.seed, passing)
+        return choice
+
+    def _given(self, place: Place) -> Choice:
+        """A choice that was made elsewhere.
+
+        Raises:
+            SettingsError: it holds fewer than the budget, or what is not in the pool.
+        """
+        choice = self._chooser.given(place.method, self._opened.models[place.model], place.target)
+        assert choice.given is not None  # the chooser has just read it
+        unusable = self._opened.unusable(place.model)
+        left_out = sum(example_id in unusable for example_id in choice.given.ids)
+        usable = len(choice.given.ids) - left_out
+        if place.budget is not None and place.budget > usable:
+            but = f" that can be trained on, and {left_out:,} that cannot" if left_out else ""
+            raise SettingsError(
+                f"the budget is {place.budget:,}, and the selection in {choice.given.folder} holds {usable:,}{but}"
+            )
+        return choice
+
+    def _largest(self, model: str) -> int:
+        """Of the budgets that the pool has enough examples for."""
+        usable = self._opened.n_usable(model)
+        return max(b for b in budgets_of(self._opened.settings, self._opened.pool) if b <= usable)
+
+    def by_choice(self) -> dict[str, tuple[Choice, list[Place]]]:
+        """The choices of all cells, with the cells that share one, by name, in the order of the grid."""
+        found: dict[str, tuple[Choice, list[Place]]] = {}
+        for place in self._opened.places:
+            choice = self.choice(place)
+            if choice is not None:
+                found.setdefault(choice.name, (choice, []))[1].append(place)
+        return found
+
+    def choose_all(self) -> None:
+        """Make what is missing; a choice that cannot be made fails its cells, and the others go on."""
+        wanted = self.by_choice()
+        missing = [name for name, (choice, places) in wanted.items() if self._is_missing(choice, places)]
+        if missing:
+            say(f"{len(missing)} of {len(wanted)} selections to make")
+        for name in missing:
+            choice, places = wanted[name]
+            first = places[0]
+            say(
+                f"choosing: {first.method} for {first.target}"
+                if "query" in choice.inputs
+                else f"choosing: {first.method}"
+            )
+            try:
+                self._ids[name] = self._chooser.choose(choice)
+            except Exception as error:  # whatever it is, the other cells go on
+                for place in places:
+                    self._opened.reasons[place] = reason_of(error)
+                say(f"failed: {first.method}: {reason_of(error)}")
+                free_memory()
+
+    def _is_missing(self, choice: Choice, places: list[Place]) -> bool:
+        try:
+            return self._found(choice) is None
+        except HandpickError as error:  # half of the step was removed
+            for place in places:
+                self._opened.reasons[place] = f"{error}; or remove {self._opened.steps.path(choice.name)}"
+            return False
+
+    def _found(self, choice: Choice) -> list[str] | None:
+        """The ids of a choice that is made, read once."""
+        if choice.name not in self._ids:
+            there = self._chooser.chosen(choice)
+            if there is None:
+                return None
+            self._ids[choice.name] = there
+        return self._ids[choice.name]
+
+    def ids(self, place: Place) -> list[str] | None:
+        """What a cell is trained on; None where that is not chosen."""
+        if place.model not in self._opened.models:
+            return None
+        if place.method == FULL:
+            unusable = self._opened.unusable(place.model)
+            return [example_id for example_id in self._opened.pool.ids() if example_id not in unusable]
+        choice = self.choice(place)
+        found = None if choice is None or place in self._opened.reasons else self._found(choice)
+        if found is None:
+            return None
+        unusable = self._opened.unusable(place.model)  # one made elsewhere may have some
+        ids = [example_id for example_id in found if example_id not in unusable]
+        if place.quantile is not None:
+            quantiles = self._opened.settings.quantiles
+            assert quantiles is not None
+            return quantile_of(ids, quantiles.bins, place.quantile, quantiles.each)
+        return ids[: place.budget]
+
+    def subset(self, place: Place) -> tuple[str, str, int | None, int | None] | None:
+        """What tells a cell's examples from others', whatever its seed; None where it has no choice."""
+        if place.method == FULL:
+            return place.model, FULL, None, None
+        choice = self._choices.get(place)
+        return None if choice is None else (place.model, choice.name, place.budget, place.quantile)

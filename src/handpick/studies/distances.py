@@ -1,0 +1,150 @@
+"""How far every subset of a study is from the queries, in each of the study's kinds of features."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from handpick.algorithms import AlgorithmSettings
+from handpick.fingerprint import digest
+from handpick.pipeline.measured import distances_of
+from handpick.pipeline.ready import make_ready
+from handpick.progress import say
+from handpick.settings import Constraints, Settings
+from handpick.store.files import write_whole
+from handpick.studies.cells import FULL, ZERO_SHOT, Place
+from handpick.studies.choosing import Choice
+from handpick.studies.chosen import Chosen
+from handpick.studies.opened import Opened
+from handpick.studies.steps import step_name
+from handpick.studies.trained import reason_of
+
+NAMES = ("query_to_subset", "subset_to_query", "wasserstein", "mmd", "energy")
+LARGEST = 3000  # examples: beyond, a distance takes a minute and gigabytes
+_FILE = "distances.json"
+_OF_THE_ALGORITHM = {*Constraints.model_fields, *AlgorithmSettings.model_fields}
+
+Found = dict[str, dict[str, float]]
+
+
+class Distances:
+    """How far the choices of a study's cells are from their queries."""
+
+    def __init__(self, opened: Opened, chosen: Chosen) -> None:
+        self._opened = opened
+        self._chosen = chosen
+        self._measured: dict[str, Found] = {}
+        self._subset_names: dict[object, str] = {}
+        self._features_of: dict[tuple[str, str], dict[str, Choice]] = {}
+
+    def measure_all(self) -> None:
+        """Measure what is missing; what cannot be is said, and stops nothing."""
+        if not can_measure():
+            say("no distances: POT is not installed (pip install 'handpick[transport]')")
+            return
+        subsets: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
+        for place in self._opened.places:
+            ids = self._ids(place)
+            if ids and len(ids) <= LARGEST:
+                subsets[place.model, place.target][self._subset(place, ids)] = ids
+        for (model, target), named in subsets.items():
+            for method, choice in self._features(model, target).items():
+                folder = self._opened.steps.path(_step_of(choice))
+                if named.keys() <= read_distances(folder).keys():
+                    continue
+                try:
+                    say(f"distances of {len(named)} subsets to {target}, by the features of {method}")
+                    measure(self._chosen.chooser.ready(choice), named, folder)
+                except Exception as error:
+                    say(f"no distances by the features of {method} for {target}: {reason_of(error)}")
+
+    def of(self, place: Place) -> dict[str, dict[str, float]]:
+        """A cell's distances, by the features that they are measured in."""
+        ids = self._ids(place)
+        if not ids:
+            return {}
+        found = {}
+        for method, choice in self._features(place.model, place.target).items():
+            name = _step_of(choice)
+            if name not in self._measured:
+                self._measured[name] = read_distances(self._opened.steps.path(name))
+            if (own := self._measured[name].get(self._subset(place, ids))) is not None:
+                found[method] = own
+        return found
+
+    def _ids(self, place: Place) -> list[str] | None:
+        return None if place.method in (ZERO_SHOT, FULL) else self._chosen.ids(place)
+
+    def _subset(self, place: Place, ids: list[str]) -> str:
+        key = self._chosen.subset(place)
+        if key not in self._subset_names:
+            self._subset_names[key] = subset_name(ids)
+        return self._subset_names[key]
+
+    def _features(self, model: str, target: str) -> dict[str, Choice]:
+        """The kinds of features of a study, by the first method that has them."""
+        key = (model, target)
+        if key not in self._features_of:
+            kinds: dict[str, tuple[str, Choice]] = {}  # by the step
+            for place in self._opened.places:
+                choice = self._chosen.choice(place) if (place.model, place.target) == key else None
+                if choice is not None and choice.features is not None:
+                    kinds.setdefault(_step_of(choice), (place.method, choice))
+            self._features_of[key] = dict(kinds.values())
+        return self._features_of[key]
+
+
+def _step_of(choice: Choice) -> str:
+    """What is measured: rows of the pool and of the queries, whatever then chooses by them."""
+    what = ("features", "representation", "query", "objective", "reward")
+    own = {n: value for n, value in choice.inputs["settings"].items() if n not in _OF_THE_ALGORITHM}
+    return step_name("distances", {n: choice.inputs.get(n) for n in what} | {"settings": own})
+
+
+def can_measure() -> bool:
+    """Whether POT is installed."""
+    return find_spec("ot") is not None
+
+
+def subset_name(ids: Sequence[str]) -> str:
+    """Of a subset: its ids, in whatever order."""
+    return digest(sorted(ids))
+
+
+def read_distances(folder: Path) -> Found:
+    """What was measured so far, by the subset's name."""
+    path = folder / _FILE
+    found: Found = json.loads(path.read_bytes()) if path.exists() else {}
+    return found
+
+
+def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Path) -> Found:
+    """Measure what ``folder`` does not have yet, and keep it there.
+
+    What has no features counts as not chosen: nothing is left of it to train on either. A subset without any is left
+    out.
+
+    Args:
+        settings: of a selection by these features, for these queries.
+        subsets: ids by the subset's name.
+        folder: of the step.
+
+    Raises:
+        HandpickError: as ``run_select``.
+    """
+    there = read_distances(folder)
+    missing = {name: ids for name, ids in subsets.items() if name not in there}
+    if not missing:
+        return there
+    ready = make_ready(settings.model_copy(update={"budget": "1"}), None)
+    ids = ready.pool.ids()
+    column_of = {ids[row]: column for column, row in enumerate(ready.compared.rows.tolist())}
+    columns = {name: np.array([column_of[i] for i in own if i in column_of]) for name, own in missing.items()}
+    found = distances_of(ready.compared, {name: own for name, own in columns.items() if len(own)})
+    there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / _FILE, json.dumps(there, indent=1).encode())
+    return there

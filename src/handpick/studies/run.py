@@ -1,0 +1,142 @@
+"""A study from settings to results: what is made already is found by its name, the rest is done, failures are told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from handpick.progress import progress, say
+from handpick.studies.cells import ZERO_SHOT, Cell, Place, Results
+from handpick.studies.chosen import Chosen
+from handpick.studies.distances import Distances
+from handpick.studies.listing import Listed, listed
+from handpick.studies.opened import Opened
+from handpick.studies.settings import StudySettings
+from handpick.studies.trained import drop_model, evaluation_of, worked
+from handpick.studies.trainings import Trainings
+
+RESULTS_FILE = "results.json"
+
+
+def run_study(settings: StudySettings) -> Results:
+    """Do what is missing of a study; ``results.json`` in its folder is written after every fine-tuning.
+
+    Raises:
+        HandpickError: the pool cannot be read, or the folder not be written. Whatever stops a single method, target,
+            model or cell is in its cells.
+    """
+    return Study(settings).run()
+
+
+def plan_steps(settings: StudySettings) -> tuple[list[Listed], dict[Place, str]]:
+    """The steps of a study, done and to do, without doing any; and the cells that will fail, with why.
+
+    Raises:
+        HandpickError: the pool cannot be read.
+    """
+    study = Study(settings)
+    return study.listed(), study.opened.reasons
+
+
+class Study:
+    """A study that is opened, and what is known of its cells so far."""
+
+    def __init__(self, settings: StudySettings) -> None:
+        self.settings = settings
+        self.opened = Opened(settings)
+        self.chosen = Chosen(self.opened)
+        self.trainings = Trainings(self.opened, self.chosen)
+        self._distances = Distances(self.opened, self.chosen)
+        self._done: dict[Place, Cell] = {}
+
+    def run(self) -> Results:
+        """Choose, measure how far the choices are, train, evaluate."""
+        places, reasons = self.opened.places, self.opened.reasons
+        self.chosen.choose_all()
+        self._distances.measure_all()
+        waiting = self.trainings.waiting()
+        for name in self.trainings.measured(waiting):
+            self._dropped(name)
+        done = sum(cell.status == "done" for cell in self._saved().cells)
+        with progress("cells", total=len(places), done=done) as advance:
+            for job, found in worked(self.trainings.jobs(waiting), self.settings.workers):
+                for place in waiting[job.name]:
+                    evaluations = self.trainings.evaluations(place, job.name).values()
+                    failed = [reason for name in evaluations if (reason := found.get(name))]
+                    if failed:
+                        reasons[place] = failed[0]
+                if job.recipe is not None and not any(found.values()):
+                    self._dropped(job.name)
+                advance(sum(place not in reasons for place in waiting[job.name]))
+                self._saved()
+        if reasons:
+            say(f"{len(reasons):,} of {len(places):,} cells failed")
+        return self._saved()
+
+    def listed(self) -> list[Listed]:
+        """The steps, done and to do."""
+        return listed(self.opened, self.chosen, self.trainings)
+
+    def results(self) -> Results:
+        """The table as it stands."""
+        return Results(
+            name=self.settings.name,
+            settings=self.settings.model_dump(mode="json", exclude_none=True),
+            cells=[self._cell(place) for place in self.opened.places],
+        )
+
+    def _saved(self) -> Results:
+        results = self.results()
+        results.save(self.opened.folder / RESULTS_FILE)
+        return results
+
+    def _dropped(self, training: str) -> None:
+        """Remove a model that is measured, where none is kept."""
+        if self.settings.keep == "results":
+            try:
+                drop_model(self.opened.steps.path(training))
+            except OSError as error:
+                say(f"the model of {training} is left where it is: {error}")
+
+    def _cell(self, place: Place) -> Cell:
+        if place not in self._done:
+            cell = self._made_cell(place)
+            if cell.status != "done":
+                return cell
+            self._done[place] = cell
+        return self._done[place]
+
+    def _made_cell(self, place: Place) -> Cell:
+        reasons, steps = self.opened.reasons, self.opened.steps
+        step = None if place in reasons else self.trainings.name(place)
+        if place in reasons:
+            return place.cell(status="failed", reason=reasons[place])
+        if step is None:
+            return place.cell()
+        names = self.trainings.evaluations(place, step)
+        evaluations = {part: evaluation_of(steps.path(name)) for part, name in names.items()}
+        trained = steps.made(step) or {}
+        found: dict[str, Any] = {"distances": self._distances.of(place), "steps": self._step_names(place, step, names)}
+        test, dev = evaluations["test"], evaluations.get("dev")
+        if test is None or ("dev" in evaluations and dev is None):
+            return place.cell(**found)
+        evaluation, seconds = test
+        found["metrics"] = {name: each.value for name, each in evaluation.metrics.items()}
+        found["intervals"] = {
+            name: (each.low, each.high) for name, each in evaluation.metrics.items() if each.low == each.low
+        }
+        if dev is not None:
+            found["dev_loss"] = dev[0].metrics["loss"].value
+            seconds += dev[1]
+        chosen = None if place.method == ZERO_SHOT else trained.get("examples")
+        seconds = round(seconds + float(trained.get("seconds", 0)), 3)
+        return place.cell(status="done", chosen=chosen, left_out=evaluation.left_out, seconds=seconds, **found)
+
+    def _step_names(self, place: Place, step: str, evaluations: Mapping[str, str]) -> dict[str, str]:
+        names = {
+            "evaluation" if part == "test" else f"evaluation on {part}": name for part, name in evaluations.items()
+        }
+        if place.method != ZERO_SHOT:
+            names = {"training": step} | names
+        choice = self.chosen.choice(place)
+        if choice is not None:
+            names = {choice.name.partition("-")[0]: choice.name} | names
+        return names

@@ -1,0 +1,229 @@
+"""What a study is made of, from one YAML file, checked before any work."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from handpick.budget import Budget
+from handpick.errors import SettingsError
+from handpick.evaluation.task import TaskSettings
+from handpick.finetuning.train import Recipe, replaced
+from handpick.methods import METHODS
+from handpick.settings import Paths, Settings, checked, complaint, read_yaml
+from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
+from handpick.training.settings import FinetuneSettings
+
+_OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", "split")
+
+
+def _models(value: Any) -> dict[str, str]:
+    """By name: a mapping, or paths that are called by their last part."""
+    if isinstance(value, dict):
+        return {str(name): str(model) for name, model in value.items()}
+    several = [value] if isinstance(value, str | Path) else value
+    if not isinstance(several, list) or not several:
+        raise ValueError("should be a model, a list of models or NAME: MODEL")
+    names = [Path(str(model)).name for model in several]
+    if len(set(names)) < len(names):
+        raise ValueError("has two models of one name: write NAME: MODEL for each")
+    return dict(zip(names, map(str, several), strict=True))
+
+
+def _seeds(value: Any) -> Any:
+    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class TargetSettings(BaseModel):
+    """One task: the few examples that are chosen for, and what is measured.
+
+    ``test`` is a file or several, or all that ``handpick.evaluation.task.TaskSettings`` has; beside it may stand what
+    goes into those settings, such as ``metrics``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    query: Paths
+    test: TaskSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "test" not in value:
+            return value
+        test = value["test"] if isinstance(value["test"], dict | TaskSettings) else {"files": value["test"]}
+        beside = {name: each for name, each in value.items() if name not in cls.model_fields}
+        return {"test": test | beside if isinstance(test, dict) else test} | {
+            name: each for name, each in value.items() if name == "query"
+        }
+
+
+class QuantileSettings(BaseModel):
+    """TIS's first experiment: the pool in each method's order is cut into ``bins``; the first of each are learned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bins: int = Field(10, ge=2, description="slices of the ordered pool")
+    each: int = Field(500, ge=1, description="examples that are trained on, the first of a slice")
+
+
+class StudySettings(BaseModel):
+    """What ``handpick study`` reads. Relative paths are relative to the working folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("study", min_length=1, description="what the results are called")
+    out: str | None = Field(None, description="folder for everything that is written; default runs/NAME")
+    pool: Paths = Field(min_length=1, description="files to choose from, or a data set on the Hub")
+    models: Annotated[dict[str, str], BeforeValidator(_models)] = Field(description="one or several")
+    targets: dict[str, TargetSettings] = Field(min_length=1, description="NAME: query and test")
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="NAME: settings of `handpick select`, or selection: the folder of one that was made elsewhere"
+    )
+    budgets: list[int | str] = Field(min_length=1, description="examples, or a percent of the pool")
+    seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field([0, 1, 2], min_length=1, description="of training")
+    draws: int = Field(10, ge=1, description="random draws, each trained on once")
+    baselines: list[Baseline] = Field(list(BASELINES), description="all unless taken out")
+    quantiles: QuantileSettings | None = Field(None, description="experiment 1 of TIS as well")
+    recipe: Recipe = Field("auto", description="of training: tis, or small for models under 100M parameters")
+    train: dict[str, Any] = Field({}, description="settings that replace the recipe's")
+    tests: dict[str, Any] = Field({}, description="settings of every target's test, where it has none of its own")
+    max_length: int | None = Field(None, ge=8, description="tokens of a conversation, in every step")
+    keep: Literal["models", "results"] = Field(
+        "models", description="results: a fine-tuned model is removed once it is measured"
+    )
+    workers: int = Field(1, ge=1, description="fine-tunings at a time, each in a process of one thread")
+    allow_code_execution: bool = Field(False, description="pass@K, unit-tests: run the model's code, in a sandbox")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_tests(cls, value: Any) -> Any:
+        """What ``tests`` says stands at every target that does not say it."""
+        if not isinstance(value, dict) or not isinstance(value.get("tests"), dict):
+            return value
+        targets = value.get("targets")
+        if not isinstance(targets, dict):
+            return value
+        filled = {}
+        for name, target in targets.items():
+            if isinstance(target, dict) and "test" in target and not isinstance(target["test"], TaskSettings):
+                own = target["test"] if isinstance(target["test"], dict) else {"files": target["test"]}
+                target = target | {"test": value["tests"] | own}
+            filled[name] = target
+        return value | {"targets": filled}
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A list of names, or NAME: settings, where nothing means the method as it is."""
+        if isinstance(value, list):
+            return {str(name): {} for name in value}
+        return {name: own or {} for name, own in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("budgets")
+    @classmethod
+    def _countable(cls, budgets: list[int | str]) -> list[int | str]:
+        for budget in budgets:
+            if Budget.parse(budget).kind == "tokens":
+                raise SettingsError(f"budgets: {budget} cannot be held against other methods' examples: give examples")
+        return budgets
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudySettings":
+        for what, values in (("seeds", self.seeds), ("budgets", self.budgets), ("baselines", self.baselines)):
+            if len(set(map(str, values))) < len(values):
+                raise SettingsError(f"{what} has an entry twice: take one out")
+        if "seed" in self.train:
+            raise SettingsError("train: seed is every cell's own: give seeds")
+        try:
+            replaced(FinetuneSettings(), self.train)
+        except SettingsError as error:
+            raise SettingsError(f"train: {error}") from error
+        for name, target in self.targets.items():
+            if judges := [metric for metric in target.test.metrics if metric.startswith("judge:")]:
+                raise SettingsError(
+                    f"targets: {name}: {judges[0]} would be asked in every cell, and no cap holds for all of them: "
+                    "measure the models that the study keeps, by `handpick evaluate`"
+                )
+        if "seed" in self.methods.get(RANDOM, {}):
+            raise SettingsError("methods: random: seed is every draw's own: give draws")
+        for name, own in self.methods.items():
+            if name in (ZERO_SHOT, FULL):
+                raise SettingsError(f"methods: {name} is a baseline and no method: name it in baselines")
+            if foreign := [each for each in _OF_THE_STUDY if each in own]:
+                raise SettingsError(f"methods: {name}: {foreign[0]} is the study's own: say it there, once for all")
+            if "selection" in own:
+                _check_given(name, own)
+            else:
+                self.method(name, {"query": ["…"]})
+        if not self.methods and not self.baselines:
+            raise SettingsError("there are no methods and no baselines, so there is nothing to study: name some")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return Path(self.out) if self.out is not None else Path("runs") / self.name
+
+    @property
+    def chosen_by(self) -> list[str]:
+        """The methods that choose, baselines that do so included."""
+        return list(dict.fromkeys([*self.methods, *(b for b in self.baselines if b in (RANDOM, LONGEST))]))
+
+    def selection_of(self, name: str) -> str | None:
+        """The folder of the selection that a method is, where it was made elsewhere."""
+        found: str | None = self.methods.get(name, {}).get("selection")
+        return found
+
+    def method(self, name: str, given: dict[str, Any]) -> Settings:
+        """A method's settings for one model and target.
+
+        Args:
+            name: of the method.
+            given: what the study adds, such as the query.
+
+        Raises:
+            SettingsError: they contradict each other, or name something that is not there.
+        """
+        own = dict(self.methods.get(name, {}))
+        if "method" not in own and "representation" not in own and name not in METHODS:
+            raise SettingsError(
+                f"methods: there is no method {name!r}; say which with `method:`, or take one of {', '.join(METHODS)}"
+            )
+        own.setdefault("method", name if name in METHODS else "less-rr")
+        if self.max_length is not None:
+            own.setdefault("max_length", self.max_length)
+        return checked({"pool": self.pool} | own | given, where=f"methods: {name}")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "StudySettings":
+        """Settings from a file.
+
+        Raises:
+            SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
+        """
+        loaded = read_yaml(path)
+        try:
+            return cls(**loaded)
+        except ValidationError as error:
+            raise SettingsError(complaint(error, str(path), _FIELDS, see="handpick study --help")) from error
+        except TypeError as error:  # a key that is no text
+            raise SettingsError(f"{path}: every setting has a name: {error}") from error
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from error
+
+
+_FIELDS = {
+    "": StudySettings.model_fields,
+    "targets": TaskSettings.model_fields,
+    "quantiles": QuantileSettings.model_fields,
+}
+
+
+def _check_given(name: str, own: dict[str, Any]) -> None:
+    if name in BASELINES:
+        raise SettingsError(f"methods: {name} is a baseline, and cannot be a selection as well: give another name")
+    if not isinstance(own["selection"], str):
+        raise SettingsError(f"methods: {name}: selection should be a folder, not {own['selection']!r}")
+    if beside := [each for each in own if each != "selection"]:
+        raise SettingsError(f"methods: {name}: a selection that is made has no setting {beside[0]}: leave it out")

@@ -1,0 +1,224 @@
+"""One fine-tuning and what is measured after it: a worker's job."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handpick.choices import Dtype
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import HandpickError
+from handpick.evaluation.evaluate import Evaluation, evaluate
+from handpick.evaluation.task import Task
+from handpick.finetuning.finetune import finetune, load_finetuned
+from handpick.finetuning.record import RECORD_FILE, read_record
+from handpick.model import compute_dtype, free_memory, load_base, load_tokenizer, padding_id
+from handpick.studies.steps import STEP_FILE, finish_step, read_step
+from handpick.training.settings import FinetuneSettings
+
+KILLED = "its process was killed, as the system does when memory runs out: give fewer workers, or a smaller batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """One evaluation step: a task on the model of the job."""
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, Any]
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One fine-tuning step, and the evaluation steps that wait for it; without ``recipe`` the model as it is."""
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, Any]
+    model: str
+    recipe: FinetuneSettings | None
+    sequences: Sequence[Rendered]
+    measurings: Sequence[Measuring]
+    max_length: int
+    dtype: Dtype
+    allow_code_execution: bool = False
+
+
+def work(job: Job) -> dict[str, str | None]:
+    """Do what is missing of a job, in one thread.
+
+    Returns:
+        By the name of each evaluation step: None where it is finished, else the reason why not.
+    """
+    with one_thread():
+        return _work(job)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While open, torch computes in one thread, so that the number of workers changes no result."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _work(job: Job) -> dict[str, str | None]:
+    try:
+        model = _model(job)
+    except Exception as error:  # whatever it is, the other cells go on
+        return dict.fromkeys((each.name for each in job.measurings), reason_of(error))
+    renderer = Renderer(load_tokenizer(job.model))
+    found: dict[str, str | None] = {}
+    for each in job.measurings:
+        try:
+            _measure(job, each, model, renderer)
+            found[each.name] = None
+        except Exception as error:
+            found[each.name] = reason_of(error)
+    del model
+    free_memory()
+    return found
+
+
+def _model(job: Job) -> nn.Module:
+    if job.recipe is None:
+        return load_base(job.model, compute_dtype(job.dtype)).eval()
+    if not has_model(job.folder):
+        if read_record(job.folder) is None:
+            drop_model(job.folder)  # what is left where that was cut short
+        began = time.monotonic()
+        pad_id = padding_id(load_tokenizer(job.model))
+        finetune(job.model, job.sequences, job.recipe, job.folder, pad_id=pad_id, quiet=True)
+        made = {"examples": len(job.sequences), "seconds": round(time.monotonic() - began, 3)}
+        finish_step(job.folder, job.inputs, made)
+    return load_finetuned(job.folder, base=job.model, dtype=job.dtype)
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a fine-tuning step is finished and its model is there."""
+    return read_step(folder) is not None and bool((read_record(folder) or {}).get("finished"))
+
+
+def drop_model(folder: Path) -> None:
+    """Remove a fine-tuned model, and keep what its step says of itself: its record goes first, so that half a model is
+    none.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    (folder / RECORD_FILE).unlink(missing_ok=True)
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != STEP_FILE:
+            path.unlink()
+
+
+def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) -> None:
+    began = time.monotonic()
+    each.folder.mkdir(parents=True, exist_ok=True)
+    evaluation = evaluate(
+        model,
+        renderer,
+        each.task,
+        max_length=job.max_length,
+        predictions=each.folder / "predictions.jsonl",
+        identity={"step": job.name},
+        allow_code_execution=job.allow_code_execution,
+        quiet=True,
+    )
+    made = {"evaluation": evaluation.to_json(), "seconds": round(time.monotonic() - began, 3)}
+    finish_step(each.folder, each.inputs, made)
+
+
+def evaluation_of(folder: Path) -> tuple[Evaluation, float] | None:
+    """A finished evaluation step's estimates, and its seconds."""
+    made = read_step(folder)
+    return None if made is None else (Evaluation.from_json(made["evaluation"]), float(made["seconds"]))
+
+
+def reason_of(error: BaseException) -> str:
+    """One line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HandpickError):
+        return text
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return f"out of memory: {text[:200]}" if text else "out of memory"
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def worked(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, dict[str, str | None]]]:
+    """Every job with what came of it, in the order in which they end.
+
+    With one worker the jobs are done here; with several, in processes of one thread each. A process that is killed
+    takes down those that run beside it: each of their jobs is then tried once more, alone.
+    """
+    if workers == 1:
+        for job in jobs:
+            yield job, work(job)
+        return
+    left: Iterator[Job] | None = jobs
+    while left is not None:
+        broken: list[Job] = []
+        yield from _in_processes(left, workers, broken)
+        for job in broken:
+            yield job, _alone(job)
+        if not broken:
+            left = None
+
+
+def _in_processes(jobs: Iterator[Job], workers: int, broken: list[Job]) -> Iterator[tuple[Job, dict[str, str | None]]]:
+    """As ``worked``, until a process is killed; the jobs that were running then are put into ``broken``."""
+    running: dict[Future[dict[str, str | None]], Job] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_worker) as pool:
+        while True:
+            while len(running) < workers and (job := next(jobs, None)) is not None:
+                try:
+                    running[pool.submit(work, job)] = job
+                except BrokenProcessPool:  # one of those that run was killed just now
+                    broken += [job, *running.values()]
+                    return
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    broken += [job, *running.values()]
+                    return
+                yield job, result
+
+
+def _alone(job: Job) -> dict[str, str | None]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_worker) as pool:
+        try:
+            return pool.submit(work, job).result()
+        except BrokenProcessPool:
+            return dict.fromkeys((each.name for each in job.measurings), KILLED)
+
+
+def _worker() -> None:
+    """No walls of library warnings from a worker, its own progress bars off, and freed memory kept."""
+    import warnings
+
+    from handpick.allocator import keep_freed_memory
+    from handpick.progress import console, quiet_libraries
+
+    keep_freed_memory()
+    warnings.simplefilter("ignore")
+    quiet_libraries()
+    console.quiet = True

@@ -1,0 +1,152 @@
+"""The fine-tunings and evaluations of a study's cells: their names, and the jobs of those that are missing."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from handpick.errors import HandpickError
+from handpick.evaluation.task import Task
+from handpick.fingerprint import Fingerprint, digest
+from handpick.model import compute_dtype, tokenizer_fingerprint
+from handpick.objectives.next_token import NextToken
+from handpick.studies.cells import ZERO_SHOT, Place
+from handpick.studies.chosen import Chosen
+from handpick.studies.opened import Opened
+from handpick.studies.steps import step_name
+from handpick.studies.trained import Job, Measuring, has_model, reason_of
+
+
+class Trainings:
+    """Of every cell the step that trains its model, and those that measure it."""
+
+    def __init__(self, opened: Opened, chosen: Chosen) -> None:
+        self._opened = opened
+        self._chosen = chosen
+        self._raw_digests: dict[int, str] = {}
+        self._digests: dict[object, str] = {}
+        self._task_fingerprints: dict[str, Fingerprint] = {}
+
+    def name(self, place: Place) -> str | None:
+        """Of the fine-tuning behind a cell; None where what it trains on is not chosen."""
+        inputs = self._inputs(place)
+        return None if inputs is None else step_name("base" if place.method == ZERO_SHOT else "training", inputs)
+
+    def has_model(self, name: str) -> bool:
+        """Whether a fine-tuning is done and its model was kept."""
+        return has_model(self._opened.steps.path(name))
+
+    def _inputs(self, place: Place) -> dict[str, Any] | None:
+        if not self._opened.is_open(place):
+            return None
+        model = self._opened.models[place.model]
+        what: dict[str, Any] = {
+            "model": model.fingerprint,
+            "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+        }
+        if place.method == ZERO_SHOT:
+            return what | {"max_length": model.recipe.max_length, "dtype": str(compute_dtype(model.recipe.dtype))}
+        ids = self._chosen.ids(place)
+        if ids is None:
+            return None
+        recipe = model.recipe.model_copy(update={"seed": place.seed})
+        return what | {
+            "examples": self._contents(place, ids),
+            "recipe": recipe.model_dump(mode="json", exclude={"micro_batch", "gradient_checkpointing"}),
+            "dtype": str(compute_dtype(recipe.dtype)),
+        }
+
+    def _contents(self, place: Place, ids: list[str]) -> str:
+        """The digest of the records, in order."""
+        key = self._chosen.subset(place)
+        if key not in self._digests:
+            rows = [self._opened.row_of[example_id] for example_id in ids]
+            self._digests[key] = digest([self._raw_digest(row) for row in rows])
+        return self._digests[key]
+
+    def _raw_digest(self, row: int) -> str:
+        if row not in self._raw_digests:
+            self._raw_digests[row] = digest(self._opened.pool.raw(row).decode("utf-8", "backslashreplace"))
+        return self._raw_digests[row]
+
+    def evaluations(self, place: Place, name: str) -> dict[str, str]:
+        """The evaluation steps of a cell: "test", and "dev" where the queries have answers.
+
+        Raises:
+            SettingsError: a metric cannot be had.
+        """
+        return {part: step_name("evaluation", inputs) for part, (_, inputs) in self._measurings(place, name).items()}
+
+    def _measurings(self, place: Place, name: str) -> dict[str, tuple[Task, Fingerprint]]:
+        target = self._opened.targets[place.target]
+        tasks = {"test": target.test} | ({} if target.dev is None else {"dev": target.dev})
+        length = self._opened.models[place.model].recipe.max_length
+        return {
+            part: (task, {"model": name, "task": self._task_fingerprint(task), "max_length": length})
+            for part, task in tasks.items()
+        }
+
+    def _task_fingerprint(self, task: Task) -> Fingerprint:
+        if task.name not in self._task_fingerprints:
+            self._task_fingerprints[task.name] = task.fingerprint()
+        return self._task_fingerprints[task.name]
+
+    def waiting(self) -> dict[str, list[Place]]:
+        """The cells that an evaluation is missing of, by the fine-tuning that they need, in the order of the grid."""
+        waiting: dict[str, list[Place]] = {}
+        for place in self._opened.places:
+            try:
+                name = self.name(place)
+                if name is not None and any(
+                    self._opened.steps.made(each) is None for each in self.evaluations(place, name).values()
+                ):
+                    waiting.setdefault(name, []).append(place)
+            except HandpickError as error:
+                self._opened.reasons[place] = str(error)
+        return waiting
+
+    def measured(self, waiting: Mapping[str, list[Place]]) -> Iterator[str]:
+        """The finished fine-tunings that nothing waits for."""
+        found: dict[str, None] = {}
+        for place in self._opened.places:
+            if place.method != ZERO_SHOT and place not in self._opened.reasons:
+                name = self.name(place)
+                if name is not None and name not in waiting and self._opened.steps.made(name) is not None:
+                    found[name] = None
+        yield from found
+
+    def jobs(self, waiting: Mapping[str, list[Place]]) -> Iterator[Job]:
+        """What is to be done of the cells that wait."""
+        for name, places in waiting.items():
+            try:
+                yield self._job(name, places)
+            except HandpickError as error:
+                for place in places:
+                    self._opened.reasons[place] = reason_of(error)
+
+    def _job(self, name: str, places: list[Place]) -> Job:
+        place, steps, pool = places[0], self._opened.steps, self._opened.pool
+        model = self._opened.models[place.model]
+        recipe = None if place.method == ZERO_SHOT else model.recipe.model_copy(update={"seed": place.seed})
+        inputs = self._inputs(place)
+        assert inputs is not None  # the step has a name
+        sequences = []
+        if recipe is not None and not self.has_model(name):
+            examples = [pool[self._opened.row_of[example_id]] for example_id in self._chosen.ids(place) or []]
+            sequences = NextToken(model.renderer, recipe.max_length).prepare(examples).items
+        measurings = {}
+        for each in places:
+            for task, wanted in self._measurings(each, name).values():
+                evaluation = step_name("evaluation", wanted)
+                if steps.made(evaluation) is None:
+                    measurings[evaluation] = Measuring(evaluation, steps.path(evaluation), wanted, task)
+        return Job(
+            name=name,
+            folder=steps.path(name),
+            inputs=inputs,
+            model=model.path,
+            recipe=recipe,
+            sequences=sequences,
+            measurings=list(measurings.values()),
+            max_length=model.recipe.max_length,
+            dtype=model.recipe.dtype,
+            allow_code_execution=self._opened.settings.allow_code_execution,
+        )

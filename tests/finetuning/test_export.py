@@ -1,0 +1,136 @@
+"""Exports: what axolotl and LLaMA-Factory would read, read back as they read it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import load_dataset, load_from_disk
+from transformers import AutoTokenizer
+
+from handpick.data.examples import Example, Message
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import SettingsError, StoreError
+from handpick.finetuning.export import Tool, write_export
+from handpick.training.settings import FinetuneSettings, LoraSettings
+
+TURNS = [
+    ("user", "How many?\n"),
+    ("assistant", "Seven – “7”."),
+    ("user", "And\u2028then?"),
+    ("assistant", "None."),
+]
+EXAMPLES = [
+    Example("a", (Message("user", "2 + 2?"), Message("assistant", "4")), b"{}"),
+    Example("b", tuple(Message(role, content) for role, content in TURNS), b"{}"),  # type: ignore[arg-type]
+    Example("c", (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")), b"{}"),
+]
+SETTINGS = FinetuneSettings(batch=12, micro_batch=5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def renderer(tiny_model: Path) -> Renderer:
+    return Renderer(AutoTokenizer.from_pretrained(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def sequences(renderer: Renderer) -> list[Rendered]:
+    return [renderer(example.messages, 2048) for example in EXAMPLES]
+
+
+@pytest.fixture
+def exported(tiny_model: Path, renderer: Renderer, sequences: list[Rendered], tmp_path: Path) -> Any:
+    def export(to: Tool, settings: FinetuneSettings = SETTINGS) -> tuple[Path, dict[str, Any]]:
+        path = write_export(to, tmp_path / to, EXAMPLES, sequences, renderer, settings, str(tiny_model))
+        return tmp_path / to, yaml.safe_load(path.read_text())
+
+    return export
+
+
+def tokens_of(rows: Any) -> list[tuple[list[int], list[int]]]:
+    assert sorted(rows.column_names) == ["attention_mask", "input_ids", "labels"], "axolotl asks for exactly these"
+    assert all(row["attention_mask"] == [1] * len(row["input_ids"]) for row in rows)
+    return [(row["input_ids"], row["labels"]) for row in rows]
+
+
+@pytest.mark.parametrize("to", ["axolotl", "llama-factory"])
+def test_the_messages_come_back_as_they_were(to: Tool, exported: Any, renderer: Renderer) -> None:
+    folder, _ = exported(to)
+    lines = (folder / "messages.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    found = [[Message(**message) for message in json.loads(line)["messages"]] for line in lines]
+    assert found == [list(example.messages) for example in EXAMPLES]
+    assert (folder / "chat_template.jinja").read_text() == renderer.template
+    rows = load_dataset("json", data_files=str(folder / "messages.jsonl"), split="train")
+    assert [[(m["role"], m["content"]) for m in row["messages"]] for row in rows] == [
+        [(m.role, m.content) for m in example.messages] for example in EXAMPLES
+    ]
+
+
+def test_axolotl_is_given_the_renderers_tokens_and_the_recipe(
+    exported: Any, sequences: list[Rendered], tiny_model: Path
+) -> None:
+    folder, config = exported("axolotl")
+    (source,) = config["datasets"]
+    assert source["ds_type"] == "json"
+    assert source["type"] is None, "what is tokens already has no type"
+    rows = load_dataset("json", data_files=source["path"], split="train")
+    assert tokens_of(rows) == [(s.input_ids, s.labels) for s in sequences]
+    assert config["base_model"] == str(tiny_model)
+    assert Path(config["chat_template_jinja"]).is_file()
+    assert config["micro_batch_size"] * config["gradient_accumulation_steps"] == 12
+    assert config["micro_batch_size"] == 4
+    recipe = {"num_epochs": 2, "learning_rate": 2e-5, "lr_scheduler": "linear", "warmup_ratio": 0.03, "seed": 3}
+    recipe |= {"adapter": "lora", "lora_r": 128, "lora_alpha": 512, "lora_dropout": 0.1, "sequence_len": 2048}
+    recipe |= {"lora_target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], "sample_packing": False}
+    assert {name: config.get(name) for name in recipe} == recipe
+    assert isinstance(config["learning_rate"], float), "YAML reads 2e-05 as text where there is no point in it"
+    assert config["output_dir"] == str(folder.resolve() / "model")
+
+
+def test_llama_factory_is_given_the_renderers_tokens_and_the_recipe(
+    exported: Any, sequences: list[Rendered], tiny_model: Path
+) -> None:
+    folder, config = exported("llama-factory")
+    assert tokens_of(load_from_disk(config["tokenized_path"])["train"]) == [(s.input_ids, s.labels) for s in sequences]
+    described = json.loads((Path(config["dataset_dir"]) / "dataset_info.json").read_text())[config["dataset"]]
+    assert (Path(config["dataset_dir"]) / described["file_name"]).is_file()
+    record = json.loads((folder / "messages.jsonl").read_text().splitlines()[0])
+    turn, tags = record[described["columns"]["messages"]][0], described["tags"]
+    assert (turn[tags["role_tag"]], turn[tags["content_tag"]]) == (tags["user_tag"], "2 + 2?")
+    assert config["model_name_or_path"] == str(tiny_model)
+    recipe = {"stage": "sft", "finetuning_type": "lora", "lora_rank": 128, "lora_alpha": 512, "lora_dropout": 0.1}
+    recipe |= {"lora_target": "q_proj,k_proj,v_proj,o_proj", "num_train_epochs": 2.0, "learning_rate": 2e-5, "seed": 3}
+    recipe |= {"lr_scheduler_type": "linear", "warmup_ratio": 0.03, "cutoff_len": 2048}
+    recipe |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
+    assert {name: config.get(name) for name in recipe} == recipe
+    assert isinstance(config["lora_alpha"], int), "its parser takes no float there"
+
+
+def test_all_weights_and_few_bits(exported: Any) -> None:
+    _, config = exported("axolotl", FinetuneSettings(adapter="none"))
+    assert not [name for name in config if "lora" in name or name == "adapter"]
+    _, config = exported("llama-factory", FinetuneSettings(adapter="none"))
+    assert config["finetuning_type"] == "full"
+    assert not [name for name in config if "lora" in name]
+    everywhere = LoraSettings(targets="all-linear")
+    _, config = exported("axolotl", FinetuneSettings(quantization="4bit", lora=everywhere))
+    assert (config["adapter"], config["load_in_4bit"], config["lora_target_linear"]) == ("qlora", True, True)
+    _, config = exported("llama-factory", FinetuneSettings(quantization="8bit", lora=everywhere, schedule="constant"))
+    assert (config["quantization_bit"], config["lora_target"]) == (8, "all")
+    assert config["lr_scheduler_type"] == "constant_with_warmup"
+
+
+def test_packing_is_axolotls_to_do_and_nothing_that_llama_factory_does_to_tokens(exported: Any) -> None:
+    _, config = exported("axolotl", FinetuneSettings(packing=True))
+    assert config["sample_packing"] is True
+    with pytest.raises(SettingsError, match="leave --packing out"):
+        exported("llama-factory", FinetuneSettings(packing=True))
+
+
+def test_a_folder_that_cannot_be_written(
+    renderer: Renderer, sequences: list[Rendered], tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_export("axolotl", tmp_path / "file", EXAMPLES, sequences, renderer, SETTINGS, str(tiny_model))
