@@ -30,7 +30,7 @@ from handpick.gradients.memory import footprint
 from handpick.gradients.projection import projection
 from handpick.model import load_base
 from handpick.objectives.next_token import mean_loss
-from handpick.represent.gradient import encode_rows
+from handpick.scorers.gradient_encoder import encode_rows
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.executors import Advance
 from handpick.fingerprint import digest
 from handpick.objectives.protocol import Objective
-from handpick.pipeline.features import Features, open_renderer
-from handpick.pipeline.gist import GistStores
-from handpick.represent.fill import Advance
-from handpick.represent.gist import BasisProjection, query_subspace
+from handpick.scorers.gist import GistStores
+from handpick.scorers.gist_subspace import BasisProjection, query_subspace
+from handpick.scorers.inputs import open_renderer
 from handpick.settings import Settings
 from handpick.store import FeatureStore
 

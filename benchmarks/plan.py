@@ -44,7 +44,8 @@ def job_settings(job: str, out: str) -> dict[str, Any]:
 
 
 def planned(job: str, clock: Callable[[], float]) -> dict[str, Any]:
-    from handpick.planning import plan_select, probe
+    from handpick.costs import probe
+from handpick.planning import plan_select
     from handpick.settings import Settings
 
     probe.clock = clock
@@ -98,8 +99,8 @@ def _peak() -> int:
 
 def ran(job: str, clock: Callable[[], float]) -> dict[str, Any]:
     from handpick.pipeline import checkpoints, compared, ready, run
-    from handpick.pipeline.features import Features
-    from handpick.pipeline.rows import RowStores
+    from handpick.scorers.gradient_stores import Features
+    from handpick.scorers.row_scorer import RowStores
     from handpick.settings import Settings
 
     measured = Measured(clock)

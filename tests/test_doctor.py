@@ -74,14 +74,14 @@ def test_bad_records_are_counted(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_a_large_model_gets_the_adapter_of_its_preset(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handpick.pipeline.checkpoints.SMALL_MODEL", 0)
+    monkeypatch.setattr("handpick.scorers.checkpoints.SMALL_MODEL", 0)
     found = checks(settings)
     assert all(check.passed for check in found.values()), found
     assert "65,536 coordinates" in found["adapter"].found  # rank 128, not 16
 
 
 def test_more_tokens_than_positions_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handpick.pipeline.features.position_limit", lambda name: 64)
+    monkeypatch.setattr("handpick.scorers.gradient_stores.position_limit", lambda name: 64)
     with pytest.raises(SettingsError, match="--max-length 64 or less"):
         checks(settings)
 

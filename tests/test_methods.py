@@ -1,5 +1,6 @@
 """The tables of what there is to choose from, and the page that shows them."""
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -7,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from handpick.algorithms import ALGORITHMS
-from handpick.choices import ObjectiveName, RepresentationName
+from handpick.choices import ObjectiveName
 from handpick.cli import app
 from handpick.errors import SettingsError
-from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, REPRESENTATIONS, find_method
+from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, SCORERS, find_method
 from handpick.rewards import REWARDS
 from handpick.settings import checked
 
@@ -43,7 +44,7 @@ def test_the_page_is_what_the_command_writes() -> None:
     assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == markdown()
 
 
-@pytest.mark.parametrize("name", [*METHODS, *REPRESENTATIONS, *OBJECTIVES, *ALGORITHMS, *REWARDS])
+@pytest.mark.parametrize("name", [*METHODS, *SCORERS, *OBJECTIVES, *ALGORITHMS, *REWARDS])
 def test_the_page_and_the_screen_have_everything(name: str) -> None:
     assert f"\n| {name}" in markdown()
     assert name in CliRunner().invoke(app, ["methods"], env={"COLUMNS": "200"}).stdout
@@ -61,7 +62,7 @@ def test_presets_are_what_their_papers_say(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_preset_is_made_of_what_there_is_and_can_be_set(name: str) -> None:
     method = METHODS[name]
-    assert method.representation in REPRESENTATIONS
+    assert method.representation in SCORERS
     assert method.objective in OBJECTIVES
     assert method.algorithm in ALGORITHMS
     settings = checked({"method": name})
@@ -69,7 +70,8 @@ def test_every_preset_is_made_of_what_there_is_and_can_be_set(name: str) -> None
 
 
 def test_the_words_that_settings_take_are_the_tables() -> None:
-    assert list(get_args(RepresentationName)) == list(REPRESENTATIONS)
+    with pytest.raises(SettingsError, match=", ".join(map(re.escape, SCORERS))):
+        checked({"representation": "tfidf"})
     assert list(get_args(ObjectiveName)) == list(OBJECTIVES)
 
 

@@ -23,7 +23,7 @@ from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.projection import projection
 from handpick.model import load_base
 from handpick.objectives.next_token import mean_loss
-from handpick.represent.gradient import encode_rows
+from handpick.scorers.gradient_encoder import encode_rows
 from handpick.training.checkpoint import load_moments
 from handpick.training.warmup import load_trainable
 

@@ -14,9 +14,6 @@ Optimizer = Literal["adam", "sgd"]
 PreferenceLoss = Literal["dpo", "ipo", "simpo"]
 ProjectionKind = Literal["sparse", "rademacher", "none"]
 Quantization = Literal["none", "8bit", "4bit"]
-RepresentationName = Literal[
-    "gradient", "whitened", "gist", "rds+", "embed", "bm25", "dsir", "perplexity", "ifd", "length", "none"
-]
 Sampler = Literal["transformers", "vllm"]
 Split = Literal["equal", "weight", "shared"]
 Variant = Literal["rejection", "hard_rejection", "topk", "worst_case_protect", "guidance"]

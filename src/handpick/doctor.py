@@ -25,9 +25,9 @@ from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.objectives.next_token import NextToken, mean_loss
-from handpick.pipeline.checkpoints import new_lora
-from handpick.pipeline.features import check_max_length, open_renderer
-from handpick.represent.gradient import encode_rows, tokens_a_batch
+from handpick.scorers.checkpoints import new_lora
+from handpick.scorers.gradient_encoder import encode_rows, tokens_a_batch
+from handpick.scorers.inputs import check_max_length, open_renderer
 from handpick.settings import Settings, not_given
 from handpick.store.memory import available_bytes
 from handpick.training.warmup import load_trainable, new_adapter

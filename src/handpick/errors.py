@@ -39,3 +39,7 @@ class SandboxError(HandpickError):
 
 class JudgeError(HandpickError):
     """A judge cannot be asked: a cap is reached, its server refuses, or the file with its answers cannot be used."""
+
+
+class WorkerError(HandpickError):
+    """Processes that share the work out die again and again, or one failed in a way that none should."""

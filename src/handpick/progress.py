@@ -10,6 +10,7 @@ from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
 _clocks: list[dict[str, float]] = []
+_sinks: list[Callable[[str], None]] = []  # where lines go in a worker, whose console is not the person's
 
 
 class _Rate(ProgressColumn):
@@ -31,6 +32,9 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float],
         _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
+    if _sinks:
+        yield lambda n: None
+        return
     began = time.perf_counter()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total, completed=done)
@@ -54,7 +58,20 @@ def timed() -> Iterator[dict[str, float]]:
 
 def say(text: str) -> None:
     """One line to the person who is watching."""
-    console.print(text, markup=False, soft_wrap=True)
+    if _sinks:
+        _sinks[-1](text)
+    else:
+        console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def forward_lines(sink: Callable[[str], None]) -> Iterator[None]:
+    """Give lines to ``sink`` while this is open, and show no bars: a worker's lines are the driver's to print."""
+    _sinks.append(sink)
+    try:
+        yield
+    finally:
+        _sinks.remove(sink)
 
 
 def quiet_libraries() -> None:

@@ -106,7 +106,7 @@ def test_an_interrupted_probe_is_one_line(flags: list[object], monkeypatch: pyte
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("handpick.planning.engine.timed", interrupt)
+    monkeypatch.setattr("handpick.scorers.engine_probe.timed", interrupt)
     shown = plan("select", *flags)
     assert shown.exit_code == 130
     assert len(shown.stderr.strip().splitlines()) == 1

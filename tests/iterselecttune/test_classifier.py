@@ -18,8 +18,8 @@ from handpick.iterselecttune import classifier as module
 from handpick.iterselecttune.classifier import Classifier, ClassifierSettings
 from handpick.iterselecttune.encoder import new_classifier, place_of
 from handpick.iterselecttune.held_out import held_out_metrics, is_held_out
-from handpick.represent import embedding
-from handpick.represent.embedding import PACKAGED_ENCODER
+from handpick.scorers import embedding
+from handpick.scorers.embedding import PACKAGED_ENCODER
 
 WORDS = ["red", "green", "blue", "stone", "river", "house", "tree", "bread", "water", "light", "cloud", "road"]
 

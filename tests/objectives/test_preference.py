@@ -19,7 +19,7 @@ from handpick.gradients.projection import NoProjection
 from handpick.model import load_tokenizer
 from handpick.objectives.preference import Pair, Preference
 from handpick.objectives.protocol import Policy
-from handpick.represent.gradient import encode_rows
+from handpick.scorers.gradient_encoder import encode_rows
 from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 

@@ -22,8 +22,8 @@ from handpick.gradients.projection import NoProjection
 from handpick.model import load_base, load_tokenizer
 from handpick.objectives.protocol import Policy, Row
 from handpick.objectives.reward import Asked, PolicyGradient
-from handpick.represent.gradient import encode_rows
 from handpick.sampling.generate import Sample, Sampling
+from handpick.scorers.gradient_encoder import encode_rows
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 from tests.gradients.oracle import autograd_rows, flat, relative_error

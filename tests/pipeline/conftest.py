@@ -88,7 +88,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         pytest.fail("a model was loaded")
 
-    for module in ("pipeline.checkpoints", "training.warmup", "represent.gradient"):
+    for module in ("scorers.checkpoints", "training.warmup", "scorers.gradient_encoder"):
         monkeypatch.setattr(f"handpick.{module}.load_base", fail)
 
 

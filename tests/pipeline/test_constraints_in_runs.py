@@ -42,7 +42,7 @@ def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         pytest.fail("features were made")
 
-    monkeypatch.setattr("handpick.pipeline.compared.Comparison.made", fail)
+    monkeypatch.setattr("handpick.pipeline.prepare.PreparedRun.run_stages", fail)
 
 
 @pytest.fixture

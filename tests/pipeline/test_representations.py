@@ -15,17 +15,17 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError
-from handpick.methods import METHODS, REPRESENTATIONS
+from handpick.methods import METHODS, SCORERS
 from handpick.model import load_tokenizer
-from handpick.pipeline import compared, run_represent, run_select, run_similarity
-from handpick.pipeline.compared import representation_of
-from handpick.represent import whitening
-from handpick.represent.gist import Subspace, query_subspace
-from handpick.represent.gradient import GradientEncoder
+from handpick.pipeline import run_represent, run_select, run_similarity
+from handpick.scorers import problem, whitening
+from handpick.scorers.gist_subspace import Subspace, query_subspace
+from handpick.scorers.gradient_encoder import GradientEncoder
+from handpick.scorers.row_scorer import open_encoder
 from handpick.settings import checked
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished
-from tests.represent.test_embedding import tiny_encoder  # noqa: F401
+from tests.scorers.test_embedding import tiny_encoder  # noqa: F401
 
 pytest.importorskip("sentence_transformers")
 
@@ -101,12 +101,12 @@ def test_every_method_runs_is_deterministic_and_nested(
     assert (fresh / "selected.jsonl").read_bytes() == b"".join(again.record(i) + b"\n" for i in range(10))
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("representation", [name for name, spec in SCORERS.items() if spec.argument is None])
 def test_every_representation_goes_with_every_algorithm_or_is_refused_before_any_work(
     representation: Any, plain: Given, tmp_path: Path
 ) -> None:
     """What runs chooses what the algorithm chooses from the matrix that `handpick similarity` writes."""
-    gives = REPRESENTATIONS[representation].gives
+    gives = SCORERS[representation].output
     settings = plain | {"representation": representation}
     matrix_QN, names, subtasks = np.zeros((1, 0)), {}, []
     if gives != "nothing":
@@ -168,7 +168,7 @@ def test_a_large_similarity_gives_the_very_same_choice(
     out = shutil.copytree(plain["out"], tmp_path / "large")
     (out / "similarity.npy").unlink(missing_ok=True)
     small = handpick.select(**plain | change)
-    monkeypatch.setattr(compared, "_IN_MEMORY", 0)
+    monkeypatch.setattr(problem, "_IN_MEMORY", 0)
     large = handpick.select(**plain | change | {"out": str(out)})
     assert (large.ids, large.scores, large.picked_for) == (small.ids, small.scores, small.picked_for)
     assert (out / "similarity.npy").exists() is is_written
@@ -285,7 +285,7 @@ def test_what_goes_on_with_gist_keeps_the_basis(
         patched.setattr(handpick.FeatureStore, "write_shard", killed)
         with pytest.raises(KeyboardInterrupt):
             handpick.select(**settings)
-    monkeypatch.setattr("handpick.pipeline.gist.query_subspace", turned)
+    monkeypatch.setattr("handpick.scorers.gist.query_subspace", turned)
     found = [handpick.select(**given) for given in (settings, grown)]
     assert [each.ids for each in found] == [each.ids for each in want]
     assert [each.scores for each in found] == [each.scores for each in want]
@@ -306,7 +306,7 @@ def test_gist_rows_of_two_bases_do_not_stand_in_one_store(
         handpick.select(**settings, max_length=100)
     (kept,) = Path(out, "features").glob("subspace-*")
     shutil.rmtree(kept)
-    monkeypatch.setattr("handpick.pipeline.gist.query_subspace", turned)
+    monkeypatch.setattr("handpick.scorers.gist.query_subspace", turned)
     with pytest.raises(FingerprintMismatch, match=r"query-gist-\S+ does not match: space\.projection\.basis is "):
         handpick.select(**settings)
 
@@ -456,7 +456,7 @@ def test_an_encoder_in_a_folder_is_found_from_anywhere(
 def test_another_budget_loads_no_model(method: str, plain: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = plain | {"method": method}
     first = handpick.select(**settings)
-    for module in ("represent.hidden_states", "represent.model_scores", "represent.base_model", "model"):
+    for module in ("scorers.hidden_states", "scorers.model_scores", "scorers.base_model", "model"):
         monkeypatch.setattr(f"handpick.{module}.load_base", lambda *_: pytest.fail("a model was loaded"), raising=False)
     assert handpick.select(**settings | {"budget": 5}).ids == first.ids[:5]
 
@@ -507,7 +507,7 @@ def test_scores_order_the_pool(method: str, plain: Given, pool: Pool) -> None:
     """Largest first; of IFD those of 1 and more, where the prompt is no help, behind all others."""
     settings = checked(plain | {"method": method, "budget": "100%"})
     selection = run_select(settings).selection
-    by_itself = representation_of(settings, Renderer(load_tokenizer(plain["model"])))
+    by_itself = open_encoder(settings, Renderer(load_tokenizer(plain["model"])))
     prepared = by_itself.prepare(pool.examples(0, len(pool)))
     score_of = dict(zip(prepared.ids, by_itself.encode(prepared.items)[:, 0].tolist(), strict=True))
     in_order = [score_of[example_id] for example_id in selection.ids]
@@ -524,7 +524,7 @@ def test_scores_order_the_pool(method: str, plain: Given, pool: Pool) -> None:
 
 
 def test_bm25_is_that_of_the_class(plain: Given, pool: Pool, query_records: list[dict[str, Any]]) -> None:
-    from handpick.represent.bm25 import Bm25
+    from handpick.scorers.bm25 import Bm25
 
     selection = handpick.select(**plain | {"method": "bm25"})
     texts = ["\n".join(m.content for m in example.messages) for example in pool.examples(0, len(pool))]
@@ -540,7 +540,7 @@ def test_bm25_is_that_of_the_class(plain: Given, pool: Pool, query_records: list
 def test_dsir_is_that_of_the_class(
     smoothing: float, seed: int, plain: Given, pool: Pool, query_records: list[dict[str, Any]], out: str
 ) -> None:
-    from handpick.represent.dsir import Dsir
+    from handpick.scorers.dsir import Dsir
 
     selection = handpick.select(
         pool=plain["pool"], query=plain["query"], method="dsir", dsir_smoothing=smoothing, seed=seed, budget=10, out=out

@@ -8,7 +8,7 @@ import pytest
 
 import handpick
 from handpick.errors import SettingsError, StoreError
-from handpick.represent.gradient import GradientEncoder
+from handpick.scorers.gradient_encoder import GradientEncoder
 from tests.pipeline.conftest import Finished
 
 Given = dict[str, Any]

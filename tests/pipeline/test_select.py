@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 import handpick
 from handpick.errors import SettingsError
-from handpick.pipeline import checkpoints
+from handpick.scorers import checkpoints
 from handpick.settings import Settings
 from handpick.similarity import similarity
 from tests.conftest import write_jsonl
@@ -196,6 +196,6 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_bfloat16_that_the_machine_imitates_is_named(
     imitated: bool, untrained: Given, out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("handpick.pipeline.features.has_bfloat16", lambda: not imitated)
+    monkeypatch.setattr("handpick.scorers.gradient_stores.has_bfloat16", lambda: not imitated)
     handpick.select(**untrained, dtype="bfloat16", out=out)
     assert ("no instructions for bfloat16" in capsys.readouterr().err) is imitated

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from handpick.distance import Distances, Products
 from handpick.draws import generator
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.overlap import run_overlap
-from handpick.pipeline import measured, run_distance, run_similarity
+from handpick.pipeline import distances as module
+from handpick.pipeline import run_distance, run_similarity
 from handpick.settings import checked
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished
@@ -126,25 +128,31 @@ def test_a_subset_is_read_some_rows_at_a_time_and_never_squared_in_memory(
     subsets = {"all": stores(folder)[1].ids}
     whole = run_distance(folder, subsets)
     read, squares = [], []
-    own_ready, own_distances = measured.make_ready, measured.distances
+    own_ready, own_distances = module.prepare_run, module.distances
 
     def ready(*args: Any) -> Any:
         made = own_ready(*args)
-        candidates = made.compared.candidates
+        stages = made.run_stages
 
-        def reading(columns_C: Any) -> Any:
-            read.append(len(columns_C))
-            return candidates(columns_C)
+        def run_stages() -> Any:
+            problem = stages()
+            candidates = problem.features.candidates
 
-        return replace(made, compared=replace(made.compared, candidates=reading))
+            def reading(columns_C: Any) -> Any:
+                read.append(len(columns_C))
+                return candidates(columns_C)
+
+            return replace(problem, features=replace(problem.features, candidates=reading))
+
+        return SimpleNamespace(inputs=made.inputs, run_stages=run_stages)
 
     def watched(cross: Any, queries: Any, subset: Any) -> Distances:
         squares.append(type(subset))
         return own_distances(cross, queries, subset)
 
-    monkeypatch.setattr(measured, "make_ready", ready)
-    monkeypatch.setattr(measured, "distances", watched)
-    monkeypatch.setattr(measured, "_READ", 16 * 2 * 1024)
+    monkeypatch.setattr(module, "prepare_run", ready)
+    monkeypatch.setattr(module, "distances", watched)
+    monkeypatch.setattr(module, "_READ", 16 * 2 * 1024)
     for name, each in run_distance(folder, subsets).items():
         assert asdict(each) == pytest.approx(asdict(whole[name]))
     assert read == [10, 16, 16, 8, 10]
@@ -154,7 +162,7 @@ def test_a_subset_is_read_some_rows_at_a_time_and_never_squared_in_memory(
 def test_features_that_do_not_fit_are_refused_with_their_size(
     finished: Finished, no_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measured, "available_bytes", lambda: 4 * 2048 * 10 - 1)
+    monkeypatch.setattr(module, "available_bytes", lambda: 4 * 2048 * 10 - 1)
     with pytest.raises(SettingsError, match=r"the features of the 10 examples of \S+ take 0 GB .* a smaller subset"):
         run_distance(finished.folder, {})
 

@@ -10,7 +10,7 @@ import pytest
 
 import handpick
 from handpick.errors import DataError, SettingsError
-from handpick.pipeline import compared
+from handpick.scorers import problem
 from handpick.settings import checked
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL
@@ -101,7 +101,7 @@ def test_a_large_similarity_is_written_down_for_them(
     settings: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = handpick.select(**settings)
-    monkeypatch.setattr(compared, "_IN_MEMORY", 0)
+    monkeypatch.setattr(problem, "_IN_MEMORY", 0)
     large = handpick.select(**settings)
     assert (large.ids, large.scores, large.picked_for) == (small.ids, small.scores, small.picked_for)
     assert "several targets read all of the similarity many times" in capsys.readouterr().err.replace("\n", " ")

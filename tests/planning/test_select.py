@@ -13,8 +13,8 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, ModelError, SettingsError
 from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
-from handpick.pipeline import compared
-from handpick.planning import Plan, Stage, plan_represent, plan_select
+from handpick.planning import Plan, StageCost, plan_represent, plan_select
+from handpick.scorers import problem
 from handpick.settings import Settings, checked
 from tests.conftest import write_jsonl
 
@@ -56,7 +56,7 @@ def run(planned: tuple[Plan, Settings, list[str]]) -> Path:
     return planned[1].folder
 
 
-def stages(plan: Plan) -> dict[str, Stage]:
+def stages(plan: Plan) -> dict[str, StageCost]:
     return {stage.name: stage for stage in plan.stages}
 
 
@@ -111,8 +111,8 @@ def test_disk_is_what_the_run_writes(planned: tuple[Plan, Settings, list[str]], 
 def test_what_is_there_costs_nothing(
     planned: tuple[Plan, Settings, list[str]], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("engine", "warmup"):
-        monkeypatch.setattr(f"handpick.planning.{module}.load_base", lambda *_: pytest.fail("a model was loaded"))
+    for module in ("engine_probe", "warmup_stage"):
+        monkeypatch.setattr(f"handpick.scorers.{module}.load_base", lambda *_: pytest.fail("a model was loaded"))
     plan = plan_select(planned[1], QUICK)
     assert [stage.name for stage in plan.stages if stage.there] == [
         "read and parse", "warmup", "query features", "pool features",
@@ -220,7 +220,7 @@ def test_a_similarity_that_does_not_fit_is_streamed_or_a_file(
 ) -> None:
     settings = checked(given | {"out": str(tmp_path), "method": "less-rr", "algorithm": algorithm})
     fits = stages(plan_select(settings, QUICK))["similarity and choice"]
-    monkeypatch.setattr(compared, "_IN_MEMORY", 0)
+    monkeypatch.setattr(problem, "_IN_MEMORY", 0)
     does_not = stages(plan_select(settings, QUICK))["similarity and choice"]
     assert does_not.disk - fits.disk == (4 * 4 * 60 if written else 0)
 

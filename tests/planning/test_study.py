@@ -10,7 +10,7 @@ from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
-from handpick.planning import Plan, Stage, plan_study
+from handpick.planning import Plan, StageCost, plan_study
 from handpick.studies.run import Study, run_study
 from handpick.studies.settings import StudySettings
 from tests.studies.conftest import Ask, ask, study_data  # noqa: F401
@@ -19,11 +19,11 @@ QUICK = 0.1  # seconds of probing
 SMALL: dict[str, Any] = {"budgets": [4], "seeds": [0], "draws": 1}
 
 
-def stages(plan: Plan) -> dict[str, Stage]:
+def stages(plan: Plan) -> dict[str, StageCost]:
     return {stage.name: stage for stage in plan.stages}
 
 
-def tokens_of(stage: Stage) -> float:
+def tokens_of(stage: StageCost) -> float:
     assert stage.tokens is not None
     return stage.tokens.value
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from handpick.costs.training import micro_batches
 from handpick.data.render import Renderer
 from handpick.errors import HandpickError, SettingsError
 from handpick.model import load_base, load_tokenizer
 from handpick.planning import plan_train
-from handpick.planning.training import micro_batches
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import SortedInBatch, new_adapter
 from tests.conftest import write_jsonl

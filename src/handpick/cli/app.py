@@ -33,7 +33,7 @@ app.add_typer(store_app, name="store", rich_help_panel=BEFORE)
 REPRESENT = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
     "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
-    "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder",
+    "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder", "workers",
 ]  # fmt: skip
 SELECT = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",

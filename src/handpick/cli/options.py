@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.objectives.settings import ObjectiveSettings
-from handpick.represent.settings import GradientSettings, RepresentationSettings
 from handpick.settings import Constraints, Settings
+from handpick.settings.representation import GradientSettings, RepresentationSettings
 
 # flags that may be given several times
 _REPEATED = {
@@ -85,6 +85,8 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
 
 def _metavar(name: str, field: FieldInfo) -> str:
     """What a flag takes: the words of a choice, or one word for its type."""
+    if isinstance(field.json_schema_extra, dict) and "metavar" in field.json_schema_extra:
+        return str(field.json_schema_extra["metavar"])
     kinds = get_args(field.annotation) if get_origin(field.annotation) is not Literal else (field.annotation,)
     for kind in kinds or (field.annotation,):
         if get_origin(kind) is Literal:

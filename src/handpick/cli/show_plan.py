@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from handpick.planning import Amount, Plan, Stage
+from handpick.planning import Amount, Plan, StageCost
 
 console = Console(highlight=False)
 
@@ -28,7 +28,7 @@ def show_plan(plan: Plan) -> None:
         console.print(Text(f"cheaper: {line}"), soft_wrap=True)
 
 
-def _cells(stage: Stage) -> tuple[str, ...]:
+def _cells(stage: StageCost) -> tuple[str, ...]:
     return (
         stage.name.replace(", checkpoint", ""),
         "" if stage.examples is None else f"{stage.examples:,}",

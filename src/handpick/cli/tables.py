@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from handpick.algorithms import ALGORITHMS
-from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, REPRESENTATIONS
+from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, SCORERS
 from handpick.rewards import REWARDS
 
 
@@ -21,13 +21,16 @@ class _Listed(NamedTuple):
 def _tables() -> list[_Listed]:
     methods: list[Sequence[str]] = []
     for name, method in METHODS.items():
-        is_gradient = method.representation in ("gradient", "whitened", "gist")
-        sides = (method.optimizer, method.objective) if is_gradient else ("–", "–")
+        has_sides = SCORERS[method.representation].has_objective
+        sides = (method.optimizer, method.objective) if has_sides else ("–", "–")
         methods.append((name, method.representation, *sides, method.algorithm, method.summary, method.source))
     gives = {
         "features": "features", "similarity": "a similarity", "scores": "one score an example", "nothing": "–",
     }  # fmt: skip
-    representations = [(n, k.summary, gives[k.gives], k.source) for n, k in REPRESENTATIONS.items()]
+    representations = [
+        (f"{name}:{spec.argument}" if spec.argument else name, spec.summary, gives[spec.output], spec.source)
+        for name, spec in SCORERS.items()
+    ]
     rewards: list[Sequence[str]] = []
     for name, entry in REWARDS.items():
         argument = f":{entry.argument}" if entry.argument else ""

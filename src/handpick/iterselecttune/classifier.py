@@ -62,7 +62,8 @@ class ClassifierSettings(BaseModel):
 class Classifier:
     """How likely texts are hard, by a model in a folder: ``train`` makes one, ``open`` reads one."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, record: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, record: Mapping[str, Any], folder: Path) -> None:
+        self.folder = folder
         self._model: Any = model.to(device()).eval()
         self._tokenizer = tokenizer
         self._record = record
@@ -133,7 +134,7 @@ class Classifier:
         record = _read_record(folder)
         with _silent():
             model = load_weights(AutoModelForSequenceClassification, str(folder), torch.float32, "classifier")
-            return cls(model, load_tokenizer(str(folder)), record)
+            return cls(model, load_tokenizer(str(folder)), record, folder)
 
     def probabilities(
         self, texts: Sequence[str], advance: Callable[[float], None] = lambda n: None

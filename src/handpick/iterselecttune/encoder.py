@@ -13,7 +13,7 @@ from torch import nn
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint
 from handpick.model import load_config, load_tokenizer, load_weights, model_fingerprint
-from handpick.represent.embedding import packaged_encoder
+from handpick.scorers.embedding import packaged_encoder
 
 _LABELS = {0: "easy", 1: "hard"}
 

@@ -1,7 +1,9 @@
 """M of every example of the pool, by the last classifier, kept in a store, shard by shard."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,23 +11,58 @@ from handpick.data.examples import Example
 from handpick.data.plain_text import conversation
 from handpick.data.pool import Pool
 from handpick.errors import StoreError
+from handpick.executors import Advance, Executor, fill_store
 from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.score import Floats
 from handpick.objectives.protocol import Prepared, prepare_each
-from handpick.pipeline.rows import Trainable
-from handpick.represent.fill import Advance, fill
+from handpick.scorers.row_scorer import Trainable
 from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
 
 
-class _Texts:
+class _ClassifiedTexts:
     """What the classifier reads of an example."""
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         return prepare_each(examples, lambda example: conversation(example.messages))
 
 
-def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path, shard_rows: int) -> Floats:
-    """The classifier's probability of hard, float32 (N,).
+@dataclass(frozen=True)
+class HardnessSpec:
+    """A classifier by its folder; ``host`` is the one of this process, and does not pickle."""
+
+    folder: Path
+    host: Classifier | None = field(default=None, compare=False, repr=False)
+    not_portable = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "host": None}
+
+    def load(self) -> "HardnessRows":
+        """Return what makes the rows."""
+        return HardnessRows(self.host or Classifier.open(self.folder))
+
+
+class HardnessRows:
+    """The probability of hard, a row of one number."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self.prepare = Trainable(_ClassifiedTexts()).prepare
+
+    def encode(self, checkpoint: int, items: Sequence[str], advance: Advance) -> Floats:
+        """Return the probabilities, float32 (N, 1)."""
+        return self._classifier.probabilities(items, advance)[:, None]
+
+
+def pool_hardness(
+    classifier: Classifier,
+    pool: Pool,
+    ids: Sequence[str],
+    path: Path,
+    shard_rows: int,
+    executor: Executor | None = None,
+) -> Floats:
+    """Return the probability of hard of every example, float32 (N,).
 
     Args:
         classifier: the last one.
@@ -33,6 +70,7 @@ def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path,
         ids: of its examples with a response, N, in its order.
         path: the store's folder.
         shard_rows: records that are computed and kept together.
+        executor: who computes; this process where nothing is said.
 
     Raises:
         StoreError: the store cannot be written, or holds other examples.
@@ -47,11 +85,7 @@ def hardness(classifier: Classifier, pool: Pool, ids: Sequence[str], path: Path,
         shard_rows=shard_rows,
     )
     store = FeatureStore.create(path, manifest)
-
-    def encode(_: int, texts: Sequence[str], advance: Advance) -> Floats:
-        return classifier.probabilities(texts, advance)[:, None]
-
-    fill(store, pool, Trainable(_Texts()), encode, "hardness of the pool")
+    fill_store(store, pool, HardnessSpec(classifier.folder, host=classifier), "hardness of the pool", executor=executor)
     if store.ids != list(ids):
         raise StoreError(f"{path} has other examples than the embeddings: remove it, and run the same again")
     return np.asarray(store.array(0, normalized=False), dtype=np.float32)[:, 0]

@@ -19,25 +19,27 @@ from numpy.typing import NDArray
 from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.errors import DataError, StoreError
+from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.iterselecttune.answering import Answering
 from handpick.iterselecttune.diversity import clusters, in_turns
 from handpick.iterselecttune.encoder import encoder_fingerprint
 from handpick.iterselecttune.estimate import Expected, expected
 from handpick.iterselecttune.filling import filled
-from handpick.iterselecttune.hardness import hardness
+from handpick.iterselecttune.hardness import pool_hardness
 from handpick.iterselecttune.judging import Judging, find_judging
 from handpick.iterselecttune.rounds import Outcome, Rounds, Subset
 from handpick.iterselecttune.score import Floats, Scored
 from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.layout import DataLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
-from handpick.pipeline.compared import Data, representation_of, set_aside
-from handpick.pipeline.made_with import pool_store_path, resume_from_store
-from handpick.pipeline.ready import open_data
-from handpick.pipeline.rows import RowStores
+from handpick.pipeline.prepare import open_data
 from handpick.progress import progress, say, timed
-from handpick.represent.fill import rows_of
+from handpick.scorers.inputs import Data, Inputs
+from handpick.scorers.provenance import resume_from_store
+from handpick.scorers.row_scorer import open_encoder
+from handpick.scorers.scorer import open_scorer
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore
@@ -87,10 +89,9 @@ class Prepared:
         self._of_embeddings = _of_embeddings(settings)
         self.judging: Judging = find_judging(settings)
         self.answering = Answering(settings)
-        self._representation = representation_of(self._of_embeddings, None)
-        self._representation.space()  # what cannot be found is said now
+        self._space = open_encoder(self._of_embeddings, None).space()  # what cannot be found is said now
         self._encoder = encoder_fingerprint(settings.classifier.model)
-        self._data: Data = open_data("pool", settings.pool, self._of_embeddings)
+        self._data: Data = open_data("pool", settings.pool, self._of_embeddings, DataLayout(self._of_embeddings.folder))
         self.pool: Pool = self._data.pool
         Budget.parse(settings.budget).examples_needed(len(self.pool))
         self._inputs = self._fingerprint()
@@ -133,10 +134,10 @@ class Prepared:
         return IterRun(selection, picks, outcome.figures, judging)
 
     def _embedded(self) -> FeatureStore:
-        stores = RowStores(self._of_embeddings, self._representation, pool_store_path(self._of_embeddings))
-        store = stores.pool_store(self.pool, self._of_embeddings.storage, self._data.quarantine)
-        set_aside(store, self._data, stores.of_pool)
-        return store
+        scorer = open_scorer(Inputs(self._of_embeddings, self._data))
+        for stage in scorer.stages():
+            stage.run(executor_for(None))
+        return scorer.pool_features()
 
     def _subset(self, folder: Path, embeddings_ND: Any, pool_row_N: NDArray[np.int64]) -> Subset:
         """The diverse subset: of every cluster in turn what the base model can be asked."""
@@ -205,7 +206,7 @@ class Prepared:
             return None
         classifier = outcome.classifier
         path = self.settings.folder / "features" / f"hardness-{digest(classifier.fingerprint())}"
-        return hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
+        return pool_hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
 
     def _selection(self, picks: Sequence[Pick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
         rows = [int(pool_row_N[pick.row]) for pick in picks]
@@ -240,7 +241,7 @@ class Prepared:
         settings = self.settings
         return {
             "pool": contents_of(self.pool.files),
-            "embeddings": self._representation.space(),
+            "embeddings": self._space,
             "answers": self.answering.fingerprint,
             "judge": self.judging.fingerprint(),
             "seed": settings.seed,

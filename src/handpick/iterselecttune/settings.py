@@ -10,7 +10,7 @@ from handpick.budget import Budget
 from handpick.choices import Dtype
 from handpick.errors import SettingsError
 from handpick.iterselecttune.classifier import ClassifierSettings
-from handpick.represent.embedding import DEFAULT_ENCODER
+from handpick.scorers.embedding import DEFAULT_ENCODER
 from handpick.settings import Paths
 
 Verdicts = Literal["pairwise", "pointwise"]

@@ -8,8 +8,7 @@ Everything that can be checked is checked before anything costly starts; every s
 output folder and is skipped by the next run that can use it.
 """
 
-from handpick.pipeline.made_with import merge_stores
-from handpick.pipeline.measured import run_distance
+from handpick.pipeline.distances import run_distance
 from handpick.pipeline.run import (
     Run,
     represent_pool,
@@ -18,6 +17,7 @@ from handpick.pipeline.run import (
     run_similarity,
     select,
 )
+from handpick.scorers.provenance import merge_stores
 
 __all__ = [
     "Run",

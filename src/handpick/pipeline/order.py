@@ -11,40 +11,40 @@ import numpy as np
 from handpick.algorithms import AlgorithmSettings, Picks, pick
 from handpick.algorithms.part import Part
 from handpick.constraints import Order, Pick, Turn, picks_of, split_between
-from handpick.pipeline.compared import Compared
+from handpick.scorers.problem import ScoringProblem
 from handpick.settings import Settings
 
 
-def order_of(settings: Settings, compared: Compared, targets: Mapping[str, list[int]], expected: int) -> Order:
+def order_of(settings: Settings, problem: ScoringProblem, targets: Mapping[str, list[int]], expected: int) -> Order:
     """The order that the settings ask for; a smaller budget's is the head of a larger one's.
 
     Args:
         settings: of the run.
-        compared: what to choose by.
+        problem: what to choose by.
         targets: the similarity's rows of every target that has a budget of its own; none if all share one.
         expected: how many will be chosen, about.
     """
     if not targets:
-        return lambda budget: _ranked(settings, compared, list(range(compared.similarity.shape[0])), budget)
+        return lambda budget: _ranked(settings, problem, list(range(problem.similarity.shape[0])), budget)
     orders: dict[str, Order] = {}
     for target, queries in targets.items():
-        orders[target] = lambda budget, own=queries: _ranked(settings, compared, own, budget)  # type: ignore[misc]
+        orders[target] = lambda budget, own=queries: _ranked(settings, problem, own, budget)  # type: ignore[misc]
     weights = settings.target_weight if settings.split == "weight" else dict.fromkeys(targets, 1.0)
-    return _Turns(split_between(orders, weights, len(compared.rows), expected=expected))
+    return _Turns(split_between(orders, weights, len(problem.rows), expected=expected))
 
 
-def _ranked(settings: Settings, compared: Compared, queries: list[int], budget: int) -> Picks:
+def _ranked(settings: Settings, problem: ScoringProblem, queries: list[int], budget: int) -> Picks:
     """What the algorithm chooses for some queries; ``Picks.queries`` are rows of the whole similarity."""
     rows_Q = np.array(queries)
-    is_all = len(queries) == compared.similarity.shape[0]
+    is_all = len(queries) == problem.similarity.shape[0]
     picks = pick(
-        compared.similarity if is_all else Part(compared.similarity, rows_Q),
+        problem.similarity if is_all else Part(problem.similarity, rows_Q),
         budget,
         settings.used_algorithm,
-        subtasks=[compared.subtasks[query] for query in queries] if compared.subtasks else None,
+        subtasks=[problem.subtasks[query] for query in queries] if problem.subtasks else None,
         seed=settings.seed,
         balanced=settings.balanced,
-        candidates=compared.candidates,
+        candidates=problem.candidates,
         settings=AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields}),
     )
     return Picks(picks.columns, picks.scores, np.where(picks.queries >= 0, rows_Q[picks.queries], -1))

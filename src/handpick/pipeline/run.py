@@ -14,19 +14,17 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.distance import Distances
 from handpick.errors import SettingsError
-from handpick.methods import REPRESENTATIONS
+from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
 from handpick.objectives.protocol import Objective
-from handpick.pipeline.compared import Compared, representation_of, set_aside
-from handpick.pipeline.features import Features, open_renderer
-from handpick.pipeline.made_with import pool_store_path, resume_from_store, stored_as
-from handpick.pipeline.measured import measured
-from handpick.pipeline.objective import Own
-from handpick.pipeline.ready import make_ready, open_data
-from handpick.pipeline.rows import RowStores
-from handpick.pipeline.within import within
+from handpick.pipeline.apply_constraints import within
+from handpick.pipeline.distances import measured
+from handpick.pipeline.prepare import open_pool_run, prepare_run
 from handpick.progress import say, timed
 from handpick.rewards import wrap
+from handpick.scorers.inputs import Own
+from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
 from handpick.settings import Settings, checked
 from handpick.similarity import written
@@ -101,62 +99,58 @@ def represent_pool(pool: Any = None, model: str | None = None, **settings: Any) 
 
 
 def run_represent(settings: Settings) -> FeatureStore:
-    """``represent_pool`` for settings that are already one object."""
-    kind = REPRESENTATIONS[settings.used_representation]
-    if kind.gives == "nothing":
-        raise SettingsError(f"the method {settings.method} needs no features")
-    if kind.gives != "features" or settings.used_representation == "gist":
-        why = "has none" if kind.gives != "features" else "makes them for a query"
-        raise SettingsError(f"no features to build: {settings.used_representation} {why}; use `handpick select`")
-    if settings.score_only:
-        raise SettingsError("score_only is for a selection: `represent` is there to keep the features")
-    renderer = open_renderer(settings) if kind.needs_model else None
-    pool = open_data("pool", settings.pool, settings)
-    if renderer is not None and stored_as(settings.used_representation) == "gradient":
-        features = Features(settings, renderer, pool.pool)
-        features.check()
-        store = features.pool_store(pool.quarantine)
-        set_aside(store, pool, features.pool_objective)
-    else:
-        representation = representation_of(settings, renderer)
-        stores = RowStores(settings, representation, pool_store_path(settings))
-        store = stores.pool_store(pool.pool, settings.storage, pool.quarantine)
-        set_aside(store, pool, stores.of_pool)
+    """Build the feature store of a pool alone, from settings that are already one object.
+
+    Raises:
+        HandpickError: as ``represent_pool``.
+    """
+    prepared = open_pool_run(settings, DataLayout(settings.folder))
+    for stage in prepared.scorer.stages():
+        stage.run(prepared.executor)
+    store = prepared.scorer.pool_features()
     _write_settings(settings)
     return store
 
 
 def run_select(settings: Settings, own: Own | None = None, passing: Collection[str] = ()) -> Run:
-    """``select`` for settings that are already one object; ``passing`` has ids that are not to be chosen from."""
+    """Choose, from settings that are already one object; ``passing`` has ids that are not to be chosen from.
+
+    Raises:
+        HandpickError: as ``select``.
+    """
     settings = resume_from_store(settings)
+    layout = RunLayout(settings.folder)
     with timed() as seconds:
-        run, compared, columns_B = _choose(settings, own, passing)
+        run, problem, columns_B = _choose(settings, own, passing)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
-    write_whole(settings.folder / "cost.json", json.dumps(cost, indent=1).encode())
-    return replace(run, distances=measured(settings, compared, columns_B))  # last: the selection stands without
+    write_whole(layout.cost, json.dumps(cost, indent=1).encode())
+    return replace(run, distances=measured(settings, problem, columns_B))  # last: the selection stands without
 
 
-def _choose(settings: Settings, own: Own | None, passing: Collection[str]) -> tuple[Run, Compared, NDArray[np.int64]]:
-    ready = make_ready(settings, own, passing)
-    compared, pool = ready.compared, ready.pool
-    picks, passed = within(settings, compared, ready.budget, pool, ready.query, ready.renderer)
+def _choose(
+    settings: Settings, own: Own | None, passing: Collection[str]
+) -> tuple[Run, ScoringProblem, NDArray[np.int64]]:
+    prepared = prepare_run(settings, own, passing)
+    inputs, problem = prepared.inputs, prepared.run_stages()
+    pool, query = inputs.pool.pool, None if inputs.query is None else inputs.query.pool
+    picks, passed = within(settings, problem, prepared.budget, inputs)
     if str(passed) != "none":
         say(f"passed over: {passed}")
-    if len(picks.columns) < len(compared.query_ids):
-        say(f"{len(compared.query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
-    chosen: list[int] = compared.rows[picks.columns].tolist()
+    if len(picks.columns) < len(problem.query_ids):
+        say(f"{len(problem.query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
+    chosen: list[int] = problem.rows[picks.columns].tolist()
     selection = Selection(
         ids=[pool[row].id for row in chosen],
         scores=[float(score) for score in picks.scores],
-        picked_for=compared.picked_for(picks),
+        picked_for=problem.picked_for(picks),
         settings=settings.model_dump(mode="json", exclude_none=True),
-        fingerprints=compared.fingerprints,
+        fingerprints=problem.fingerprints,
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, ready.query, settings), compared, picks.columns
+    return Run(selection, pool, query, settings), problem, picks.columns
 
 
 def run_similarity(settings: Settings) -> Path:
@@ -169,22 +163,23 @@ def run_similarity(settings: Settings) -> Path:
         HandpickError: as ``run_select``.
     """
     settings = resume_from_store(settings)
-    if REPRESENTATIONS[settings.used_representation].gives == "nothing":
+    if settings.scorer.output == "nothing":
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
-    ready = make_ready(settings.model_copy(update={"budget": "100%"}), None)
-    path = settings.folder / "similarity.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written(ready.compared.similarity, path)
-    ids = ready.pool.ids()
-    names = {"queries": ready.compared.query_ids, "examples": [ids[row] for row in ready.compared.rows]}
-    write_whole(path.with_suffix(".json"), json.dumps(names, ensure_ascii=False).encode())
+    prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
+    problem, layout = prepared.run_stages(), RunLayout(settings.folder)
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    written(problem.similarity, layout.similarity)
+    ids = prepared.inputs.pool.pool.ids()
+    names = {"queries": problem.query_ids, "examples": [ids[row] for row in problem.rows]}
+    write_whole(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
     _write_settings(settings)
     return settings.folder
 
 
 def _write_settings(settings: Settings, own: Own | None = None) -> None:
+    path = RunLayout(settings.folder).settings
     if own is not None and own.objective is not None:
-        (settings.folder / "settings.yaml").unlink(missing_ok=True)  # of an earlier run
-        say("no settings.yaml: no file can name an objective that was handed over in Python")
+        path.unlink(missing_ok=True)  # of an earlier run
+        say(f"no {path.name}: no file can name an objective that was handed over in Python")
         return
-    write_whole(settings.folder / "settings.yaml", settings.to_yaml().encode())
+    write_whole(path, settings.to_yaml().encode())

@@ -1,9 +1,9 @@
 """What a command will cost, said before anything starts: tokens, operations, disk, memory, and time from a probe."""
 
-from handpick.planning.cost import Amount, Plan, Stage
+from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.planning.evaluate import plan_evaluate
 from handpick.planning.select import plan_represent, plan_select
 from handpick.planning.study import plan_study
 from handpick.planning.train import plan_train
 
-__all__ = ["Amount", "Plan", "Stage", "plan_evaluate", "plan_represent", "plan_select", "plan_study", "plan_train"]
+__all__ = ["Amount", "Plan", "StageCost", "plan_evaluate", "plan_represent", "plan_select", "plan_study", "plan_train"]

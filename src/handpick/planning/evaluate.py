@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
+from handpick.costs import probe
+from handpick.costs.cost import Amount, Plan, StageCost
+from handpick.costs.flops import shape_of
+from handpick.costs.machine import machine_notes, resident_bytes
 from handpick.evaluation.run import EvaluateSettings, open_model
 from handpick.evaluation.task import TaskSettings, open_task
 from handpick.model import compute_dtype
-from handpick.planning import probe
-from handpick.planning.cost import Amount, Plan, Stage
 from handpick.planning.evaluating import EvaluationProbe, evaluation_stage, parts_of, predicted_bytes
-from handpick.planning.flops import shape_of
-from handpick.planning.opened import machine_notes, resident_bytes
 
 
 def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings], seconds: float = 10.0) -> Plan:
@@ -30,7 +30,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
     opened = {name: open_task(task, settings.folder, name) for name, task in tasks.items()}
     for task in opened.values():
         task.fingerprint()  # a metric that cannot be had is said
-    read = Stage(
+    read = StageCost(
         "read and parse",
         sum(map(len, opened.values())),
         memory=resident_bytes(),
@@ -45,7 +45,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
     every = [part for own in parts.values() for part in own]
     probed = EvaluationProbe(model.model, model.renderer, every, seconds, settings.batch_tokens)
     shape, held = shape_of(model.model), resident_bytes()
-    stages = [read, Stage("model", memory=held, seconds=Amount.exactly(load_seconds))]
+    stages = [read, StageCost("model", memory=held, seconds=Amount.exactly(load_seconds))]
     for name, own in parts.items():
         for part in own:
             disk = predicted_bytes(opened[name]) if part is own[0] else 0

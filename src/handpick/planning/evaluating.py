@@ -11,6 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
+from handpick.costs import probe
+from handpick.costs.cost import Amount, StageCost
+from handpick.costs.flops import Shape, labelled
+from handpick.costs.probe import Timed, timed
+from handpick.costs.training import size_of
 from handpick.data.batching import token_batches
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
@@ -21,11 +26,6 @@ from handpick.evaluation.likelihood import log_likelihood
 from handpick.evaluation.metrics import is_likelihood, tries
 from handpick.evaluation.task import Task
 from handpick.model import device, padding_id
-from handpick.planning import probe
-from handpick.planning.cost import Amount, Stage
-from handpick.planning.flops import Shape, labelled
-from handpick.planning.probe import Timed, timed
-from handpick.planning.training import size_of
 from handpick.sampling.generate import ROWS, Sampling, end_ids, sample
 
 _FIRST = 8  # tokens of the first answers that are timed
@@ -177,10 +177,10 @@ class EvaluationProbe:
 
 def evaluation_stage(
     name: str, part: Part, shape: Shape, seconds: Amount, *, disk: int, memory: int, times: float = 1, note: str = ""
-) -> Stage:
+) -> StageCost:
     """A stage that does a part so many times."""
     n = part.n_answers or len(part.sequences)
-    return Stage(
+    return StageCost(
         name,
         round(n * times),
         part.tokens.times(times),

@@ -7,13 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from handpick.data.render import Rendered
-from handpick.finetuning.finetune import finetune, load_finetuned
-from handpick.model import compute_dtype, load_base, padding_id
-from handpick.planning import probe
-from handpick.planning.cost import Amount, Stage
-from handpick.planning.opened import resident_bytes
-from handpick.planning.training import (
+from handpick.costs import probe
+from handpick.costs.cost import Amount, StageCost
+from handpick.costs.machine import resident_bytes
+from handpick.costs.training import (
     TrainingProbe,
     check_planned,
     micro_batches,
@@ -21,6 +18,9 @@ from handpick.planning.training import (
     size_of,
     weight_bytes,
 )
+from handpick.data.render import Rendered
+from handpick.finetuning.finetune import finetune, load_finetuned
+from handpick.model import compute_dtype, load_base, padding_id
 from handpick.studies.opened import Model
 from handpick.training.settings import FinetuneSettings
 from handpick.training.warmup import new_adapter
@@ -56,7 +56,7 @@ class FinetuningProbe:
     disk: int
     memory: int
 
-    def stage(self, name: str, sampled: Sampled, workers: int, *, kept: bool, note: str) -> Stage:
+    def stage(self, name: str, sampled: Sampled, workers: int, *, kept: bool, note: str) -> StageCost:
         """All fine-tunings on as many examples, ``workers`` at a time."""
         recipe, at_once = self.recipe, min(workers, sampled.count)
         batches = [
@@ -71,7 +71,7 @@ class FinetuningProbe:
         seconds = seconds.plus(sampled.count * self.fixed)
         each = f"{sampled.count:,} × {seconds.value / sampled.count:,.1f} s, {steps:,} steps each"
         tokens = Amount.exactly(sum(lengths) * scale)
-        return Stage(
+        return StageCost(
             name,
             sampled.n * sampled.count,
             tokens,

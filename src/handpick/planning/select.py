@@ -1,55 +1,107 @@
-"""``plan_select`` and ``plan_represent``: the stages of a selection, each with its cost, before any of it is done."""
+"""``plan_select`` and ``plan_represent``: the stages of a selection, each with its cost, before any of it is done.
 
-from handpick.errors import SettingsError
-from handpick.methods import REPRESENTATIONS
+The stages are the run's own objects: each says what is left of it, and nothing here knows what a representation is.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from handpick.costs import probe
+from handpick.costs.cost import Amount, Extent, Plan, StageCost, StageKind, Work
+from handpick.costs.machine import machine_notes, resident_bytes
+from handpick.costs.probe import Probing
+from handpick.fingerprint import digest
+from handpick.layout import DataLayout, ParsedLayout
 from handpick.model import compute_dtype
-from handpick.pipeline.made_with import resume_from_store
-from handpick.planning.by_rows import ByRows, by_words
-from handpick.planning.choice import choice_stages
-from handpick.planning.cost import Plan, Stage
-from handpick.planning.gradients import ByGradients
-from handpick.planning.opened import Opened, machine_notes, opened
+from handpick.pipeline.prepare import PreparedRun, open_pool_run, prepare_plan
+from handpick.planning.choice import plan_choice
+from handpick.scorers.provenance import parsed_records, resume_from_store
 from handpick.settings import Settings
 
 PROBE_SECONDS = 10.0
 
 
 def plan_select(settings: Settings, seconds: float = PROBE_SECONDS) -> Plan:
-    """What ``handpick select`` with these settings will take.
+    """Return what ``handpick select`` with these settings will take.
 
     Reads and parses pool and query (the run finds them parsed), counts tokens, and computes for about ``seconds`` some
     of what the run will compute. Nothing else is written.
 
     Raises:
-        HandpickError: what the run itself would raise before it starts.
+        HandpickError: what the run itself would raise before it starts, in the same words.
     """
     settings = resume_from_store(settings)
-    begun = opened(settings, seconds, with_query=True)
-    features, extent, notes, cheaper = _features(begun)
-    chosen = choice_stages(begun, *extent)
-    notes += machine_notes(compute_dtype(settings.dtype))
-    return Plan("select", [begun.stage, *features, *chosen], notes, cheaper)
+    with _scratch() as scratch:
+        began = probe.clock()
+        prepared = prepare_plan(settings, scratch.bad)
+        read = _read(prepared, probe.clock() - began)
+        work = _work(prepared, Probing(seconds, scratch.probe))
+        choice = plan_choice(prepared.inputs, work.extent or Extent(len(prepared.inputs.pool.pool), 0, 1, 1))
+    return Plan("select", [read, *work.lines, choice], [*work.notes, *_machine(settings)], work.cheaper)
 
 
 def plan_represent(settings: Settings, seconds: float = PROBE_SECONDS) -> Plan:
-    """What ``handpick represent`` with these settings will take; as ``plan_select``."""
-    kind = REPRESENTATIONS[settings.used_representation]
-    if kind.gives != "features" or settings.used_representation == "gist":
-        raise SettingsError(f"{settings.used_representation} has no features to build alone: plan a selection")
-    begun = opened(settings, seconds, with_query=False)
-    features, _, notes, cheaper = _features(begun)
-    notes += machine_notes(compute_dtype(settings.dtype))
-    return Plan("represent", [begun.stage, *features], notes, cheaper)
+    """Return what ``handpick represent`` with these settings will take; as ``plan_select``."""
+    with _scratch() as scratch:
+        began = probe.clock()
+        prepared = open_pool_run(settings, DataLayout(scratch.bad))
+        read = _read(prepared, probe.clock() - began)
+        work = _work(prepared, Probing(seconds, scratch.probe))
+    return Plan("represent", [read, *work.lines], [*work.notes, *_machine(settings)], work.cheaper)
 
 
-def _features(begun: Opened) -> tuple[list[Stage], tuple[int, int, int], list[str], list[str]]:
-    """The stages up to the features; N, K and T of these; how they were estimated; what would be cheaper."""
-    name = begun.settings.used_representation
-    if name == "none":
-        return [], (len(begun.pool), 0, 1), [], []
-    if name in ("bm25", "dsir"):
-        stage, note = by_words(begun)
-        return [stage], (stage.examples or 0, 0, 1), [note], []
-    planned = ByGradients(begun) if name in ("gradient", "whitened", "gist") else ByRows(begun)
-    stages = planned.stages()
-    return stages, planned.extent, planned.notes, planned.cheaper
+@dataclass(frozen=True, slots=True)
+class _Scratch:
+    """Folders that are gone when the plan is made: for records that cannot be used, and for a probe's checkpoint."""
+
+    bad: Path
+    probe: Path
+
+
+@contextmanager
+def _scratch() -> Iterator[_Scratch]:
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = _Scratch(Path(folder) / "bad", Path(folder) / "probe")
+        scratch.bad.mkdir()
+        scratch.probe.mkdir()
+        yield scratch
+
+
+def _read(prepared: PreparedRun, took: float) -> StageCost:
+    """Return the line of what has been done: reading the data."""
+    inputs = prepared.inputs
+    pool = inputs.pool.pool
+    n_bytes = sum(path.stat().st_size for path in ParsedLayout(parsed_records(inputs.settings)).tables())
+    queries = "" if inputs.query is None else f" and {len(inputs.query.pool):,} queries"
+    return StageCost(
+        StageKind.READ.value,
+        len(pool),
+        disk=n_bytes,
+        memory=resident_bytes(),
+        seconds=Amount.exactly(0.0),
+        there=True,
+        note=f"{len(pool):,} records{queries}; done by this plan in {took:.1f} s",
+        kind=StageKind.READ,
+    )
+
+
+def _work(prepared: PreparedRun, probing: Probing) -> Work:
+    """Return the work of all stages; each line names what its stage's result depends on."""
+    lines: list[StageCost] = []
+    notes: dict[str, None] = {}
+    cheaper: list[str] = []
+    extent: Extent | None = None
+    for stage in prepared.scorer.stages():
+        work, inputs = stage.work(probing), digest(stage.inputs())
+        lines += [replace(line, inputs=inputs) for line in work.lines]
+        notes |= dict.fromkeys(work.notes)
+        cheaper += work.cheaper
+        extent = work.extent or extent
+    return Work(lines, list(notes), cheaper, extent)
+
+
+def _machine(settings: Settings) -> list[str]:
+    return machine_notes(compute_dtype(settings.dtype))

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from handpick.costs import probe
+from handpick.costs.cost import Amount, Plan, StageCost, StageKind
+from handpick.costs.machine import machine_notes, resident_bytes
 from handpick.data.render import Rendered
 from handpick.errors import HandpickError
 from handpick.model import compute_dtype
 from handpick.objectives.next_token import NextToken
-from handpick.planning import probe
-from handpick.planning.cost import Amount, Plan, Stage
 from handpick.planning.evaluating import EvaluationProbe, Part, evaluation_stage, parts_of, predicted_bytes
 from handpick.planning.finetuning import FinetuningProbe, Sampled, probe_finetuning
-from handpick.planning.opened import machine_notes, resident_bytes
 from handpick.planning.select import plan_select
 from handpick.studies.cells import Place
 from handpick.studies.choosing import Choice, budget_of
@@ -26,7 +26,8 @@ from handpick.studies.steps import step_name
 from handpick.studies.trained import one_thread
 
 _LOOKED_AT = 2_000  # examples of the fine-tunings of one size that are tokenised
-_SHARED = ("warmup", "pool features")  # stages of a selection that others of the same features find there
+# stages of a selection whose result lies in a folder that others of the same inputs find
+_SHARED = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE)
 
 
 def plan_study(settings: StudySettings, seconds: float = 10.0) -> Plan:
@@ -48,7 +49,7 @@ class _Planned:
         self.study = Study(settings)
         self.listed = self.study.listed()
         self.settings = settings
-        self.read = Stage(
+        self.read = StageCost(
             "read and parse",
             len(self.study.opened.pool),
             memory=resident_bytes(),
@@ -84,22 +85,22 @@ class _Planned:
                 found[step.places[0].model, step.places[0].method].append(choice)
         return found
 
-    def _selections(self) -> list[Stage]:
-        found: list[Stage] = []
-        planned: set[str] = set()  # features and warmups
+    def _selections(self) -> list[StageCost]:
+        found: list[StageCost] = []
+        planned: set[tuple[str, str]] = set()  # features and warmups
         for (model, method), choices in self.choices.items():
             name = self._named(f"selections by {method}", model)
             if choices[0].given is not None:
                 n = sum(choice.budget or 0 for choice in choices)
-                found.append(Stage(name, n, seconds=Amount.exactly(0.0), note="made elsewhere"))
+                found.append(StageCost(name, n, seconds=Amount.exactly(0.0), note="made elsewhere"))
                 continue
             try:
                 found.append(self._selection(name, choices, planned))
             except HandpickError as error:
-                found.append(Stage(name, note=f"cannot be planned: {error}"))
+                found.append(StageCost(name, note=f"cannot be planned: {error}"))
         return found
 
-    def _selection(self, name: str, choices: Sequence[Choice], planned: set[str]) -> Stage:
+    def _selection(self, name: str, choices: Sequence[Choice], planned: set[tuple[str, str]]) -> StageCost:
         """One choice is planned as ``handpick select`` would be; the others differ in their queries."""
         first = choices[0]
         assert first.settings is not None  # it was not given
@@ -108,17 +109,14 @@ class _Planned:
         if warmup is not None and self.study.opened.steps.made(warmup) is not None:
             settings = self.study.chosen.chooser.ready(first)
         plan = plan_select(settings.model_copy(update={"budget": budget_of(first)}), self.seconds)
-        stages: list[Stage] = []
-        of_a_query = settings.used_representation == "gist" or settings.score_only  # a pass over the pool each
+        stages: list[StageCost] = []
+        per_query = settings.scorer.bound_to_queries or settings.score_only  # a pass over the pool each
         for stage in plan.stages[1:]:
-            if stage.name.startswith(_SHARED) and not (of_a_query and stage.name != "warmup"):
-                key = warmup if stage.name == "warmup" else f"{first.features or first.name} {stage.name}"
-                if stage.there or key in planned:
-                    continue
-                planned.add(str(key))
-                stages.append(stage)
-            else:
+            if stage.kind not in _SHARED or (per_query and stage.kind != StageKind.WARMUP):
                 stages.append(_times(stage, len(choices)))
+            elif not stage.there and (stage.name, stage.inputs) not in planned:
+                planned.add((stage.name, stage.inputs))
+                stages.append(stage)
         said = [f"{each.name} {each.seconds.value:,.1f} s" for each in stages if each.seconds is not None]
         total = Plan("select", stages, [], []).total
         return replace(
@@ -127,7 +125,7 @@ class _Planned:
 
     # fine-tunings and evaluations
 
-    def _model(self, model: Model) -> list[Stage]:
+    def _model(self, model: Model) -> list[StageCost]:
         """What is left of one model."""
         sampled = self._sampled(model, [s for s in self.listed if s.kind == "training" and not s.done])
         counts = self._evaluations(model)
@@ -193,7 +191,7 @@ class _Planned:
     def _parts(self, place: Place) -> list[str]:
         return ["test"] if self.study.opened.targets[place.target].dev is None else ["test", "dev"]
 
-    def _measured(self, model: Model, found: FinetuningProbe, counts: dict[tuple[str, str], int]) -> list[Stage]:
+    def _measured(self, model: Model, found: FinetuningProbe, counts: dict[tuple[str, str], int]) -> list[StageCost]:
         parts: dict[tuple[str, str], list[Part]] = {}
         for target, what in counts:
             opened = self.study.opened.targets[target]
@@ -233,7 +231,7 @@ def _some(ids: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
     return list(ids) if n >= len(ids) else [ids[i] for i in sorted(rng.choice(len(ids), n, replace=False).tolist())]
 
 
-def _times(stage: Stage, n: int) -> Stage:
+def _times(stage: StageCost, n: int) -> StageCost:
     """The same for so many targets."""
     return replace(
         stage,

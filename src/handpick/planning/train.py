@@ -4,13 +4,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from handpick.costs import probe
+from handpick.costs.cost import Amount, Plan, StageCost
+from handpick.costs.disk import adapter_bytes
+from handpick.costs.machine import machine_notes, resident_bytes
+from handpick.costs.training import check_planned, micro_batches, probe_training, training_stage, weight_bytes
 from handpick.finetuning.train import Recipe, model_of, opened, recipe_for
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
-from handpick.planning import probe
-from handpick.planning.cost import Amount, Plan, Stage
-from handpick.planning.disk import adapter_bytes
-from handpick.planning.opened import machine_notes, resident_bytes
-from handpick.planning.training import check_planned, micro_batches, probe_training, training_stage, weight_bytes
 from handpick.training.warmup import new_adapter
 
 
@@ -34,7 +34,7 @@ def plan_train(
     began = probe.clock()
     with tempfile.TemporaryDirectory() as scratch, opened(chosen, model, used.max_length, Path(scratch)) as data:
         sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
-    read = Stage(
+    read = StageCost(
         "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)
     )
     batches = micro_batches(sequences, used.batch, used.micro_batch, used.seed)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from handpick.methods import REPRESENTATIONS
 from handpick.reporting.checks_of_rounds import checks_of_rounds
 from handpick.reporting.iterated import Iterated
 from handpick.reporting.page import number, percent
@@ -102,7 +101,7 @@ def _one_source(run: RunFolder, limits: Thresholds) -> Check:
 def _scores(run: RunFolder, limits: Thresholds) -> Check:
     name, limit = "Spread of the scores", limits.score_spread
     settings = run.made_by
-    if not isinstance(settings, Iterated) and REPRESENTATIONS[settings.used_representation].gives == "nothing":
+    if not isinstance(settings, Iterated) and settings.scorer.output == "nothing":
         return Check(name, "open", f"The method {run.method} gives no scores.")
     scores = np.array(run.selection.scores)
     if len(scores) < 2:

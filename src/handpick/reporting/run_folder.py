@@ -19,10 +19,10 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, StoreError
 from handpick.methods import ITERSELECT
-from handpick.pipeline.compared import target_labels
-from handpick.pipeline.made_with import pool_store_path, settings_of
 from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.picks import Pick, picks_of, response
+from handpick.scorers.inputs import target_labels
+from handpick.scorers.provenance import pool_store_path, settings_of
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of

@@ -34,6 +34,10 @@ class FeatureStore:
         self.manifest = manifest
         self._whole: Rows | None = None
 
+    def __reduce__(self) -> tuple[type["FeatureStore"], tuple[Path, Manifest]]:
+        """To another process go the folder and its plan, and nothing that was read."""
+        return FeatureStore, (self.path, self.manifest)
+
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest: Manifest) -> "FeatureStore":
         """A new store, or the one at ``path`` to go on with.

@@ -11,7 +11,7 @@ A selection that was made elsewhere is named by its ids alone.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,13 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
-from handpick.methods import REPRESENTATIONS, find_method
+from handpick.methods import find_method
 from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
-from handpick.objectives.settings import ObjectiveSettings
 from handpick.pipeline import run_select
-from handpick.pipeline.checkpoints import find_checkpoints
-from handpick.pipeline.made_with import resume_from_store, stored_as
-from handpick.represent.gradient import adapter_fingerprint
-from handpick.represent.settings import GradientSettings
 from handpick.rewards import reward_fingerprint
+from handpick.scorers.checkpoints import find_checkpoints
+from handpick.scorers.gradient_encoder import adapter_fingerprint
+from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.files import write_whole
@@ -39,21 +37,10 @@ from handpick.studies.opened import Model
 from handpick.studies.settings import StudySettings
 from handpick.studies.steps import Steps, finish_step, step_name
 
-_GRADIENTS = ("gradient", "whitened", "gist")
-_OF_FEATURES = {*GradientSettings.model_fields, "encoder", "gist_dim", "storage", "warmup"} - {
-    "model",
-    "dtype",
-    "gradient_checkpointing",
-    "batch_tokens",
-}
-_OF_CHOICE = {
-    *Constraints.model_fields,
-    *AlgorithmSettings.model_fields,
-    *ObjectiveSettings.model_fields,
-    "whitening_damping",
-    "dsir_smoothing",
-    "seed",
-}
+# decide no row by themselves: named with the model, or the same rows whatever they are
+_OF_MACHINE = frozenset({"model", "dtype", "gradient_checkpointing", "batch_tokens"})
+_OF_CHOICE = frozenset({*Constraints.model_fields, *AlgorithmSettings.model_fields, "seed"})
+_NAMED_APART = frozenset({"reward", "checkpoints", "optimizer", "score_only"})  # by what they hold, or as features
 _ORDER = "order.json"
 
 
@@ -129,27 +116,28 @@ class Chooser:
         settings = self._settings(method, model, target, seed)
         if budget is None:
             settings = settings.model_copy(update={"algorithm": "round-robin"})
-        kind = REPRESENTATIONS[settings.used_representation]
+        scorer = settings.scorer
         made_of: dict[str, Any] = {"pool": self._contents}
         warmup = None
-        if kind.gives != "nothing" and settings.used_representation not in ("bm25", "dsir"):
+        if scorer.keeps_rows:
             made_of |= self._features(settings, model)
-            if settings.used_representation in _GRADIENTS and "checkpoints" not in made_of and not settings.store:
+            if "warmup" in scorer.needs and "checkpoints" not in made_of and not settings.store:
                 warmup = made_of["warmup"] = self._warmup(settings, model)
+        of_choice = _OF_CHOICE | (scorer.reads - scorer.rows - _NAMED_APART)
         choice: dict[str, Any] = {
             "features": made_of,
-            "representation": settings.used_representation,
+            "representation": _content_of(settings.used_representation),
             "budget": budget,
             "algorithm": settings.used_algorithm,
-            "settings": {name: _content(value) for name, value in _changed(settings, _OF_CHOICE - {"reward"}).items()},
+            "settings": {name: _content(value) for name, value in _changed(settings, of_choice).items()},
         }
-        if settings.used_representation in _GRADIENTS:
+        if scorer.has_objective:
             choice["objective"] = settings.objective or find_method(settings.method).objective
             if choice["objective"] == "reward" and settings.reward is not None:
                 if settings.reward not in self._rewards:
                     self._rewards[settings.reward] = reward_fingerprint(settings.reward)
                 choice["reward"] = self._rewards[settings.reward]
-        if kind.needs_query and query is not None:
+        if "query" in scorer.needs and query is not None:
             choice["query"] = contents_of(query.files)
         if passing:
             if passing not in self._passing:
@@ -158,7 +146,7 @@ class Chooser:
         features = step_name("features", made_of)
         name = step_name("order" if budget is None else "selection", choice)
         out = settings.out or str(self._steps.path(features))
-        has_features = kind.gives == "features" and not settings.score_only
+        has_features = scorer.output == "features" and not settings.score_only
         settings = settings.model_copy(update={"out": out})
         return Choice(name, choice, settings, budget, features if has_features else None, warmup, passing=passing)
 
@@ -238,9 +226,9 @@ class Chooser:
         return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto"})
 
     def _settings(self, method: str, model: Model, target: str, seed: int) -> Settings:
-        kind = REPRESENTATIONS[self._study.method(method, {"query": ["…"]}).used_representation]
+        scorer = self._study.method(method, {"query": ["…"]}).scorer
         given: dict[str, Any] = {"model": model.path}
-        if kind.needs_query:
+        if "query" in scorer.needs:
             given["query"] = list(self._study.targets[target].query)
         if method == RANDOM:
             given["seed"] = seed
@@ -254,15 +242,14 @@ class Chooser:
         if settings.store is not None:
             manifest = read_manifest(Path(settings.store))
             return {"store": digest(manifest.settings()), "files": contents_of(manifest.files)}
-        representation = stored_as(settings.used_representation)
-        unread = set(settings.unread)
+        rows = (settings.scorer.rows | {"seed"}) - _OF_MACHINE - set(settings.unread)
         made_of: dict[str, Any] = {
-            "representation": representation,
-            "settings": {name: _content(value) for name, value in _changed(settings, _OF_FEATURES - unread).items()},
+            "representation": _content_of(settings.stored_representation),
+            "settings": {name: _content(value) for name, value in _changed(settings, rows).items()},
         }
-        if REPRESENTATIONS[representation].needs_model:
+        if settings.scorer.needs & {"model", "tokenizer"}:
             made_of |= _model_read(settings, model)
-        if representation in _GRADIENTS:
+        if "optimizer" in settings.scorer.reads:
             made_of["optimizer"] = settings.used_optimizer
             if settings.checkpoints:
                 made_of["checkpoints"] = adapter_fingerprint([Path(path) for path in settings.checkpoints])
@@ -292,9 +279,9 @@ def prefix_holds(settings: Settings) -> bool:
     return not (settings.max_share or settings.min_share)
 
 
-def _changed(settings: Settings, names: set[str]) -> dict[str, Any]:
+def _changed(settings: Settings, names: Set[str]) -> dict[str, Any]:
     fields = Settings.model_fields
-    dumped = settings.model_dump(mode="json", include=names)
+    dumped = settings.model_dump(mode="json", include=set(names))
     return {name: value for name, value in sorted(dumped.items()) if getattr(settings, name) != fields[name].default}
 
 
@@ -311,6 +298,12 @@ def _filled(value: Any, places: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {name: _filled(each, places) for name, each in value.items()}
     return [_filled(each, places) for each in value] if isinstance(value, list) else value
+
+
+def _content_of(representation: str) -> JSON:
+    """Return a representation's name, with what a file behind its colon holds in place of the path."""
+    name, colon, argument = representation.partition(":")
+    return f"{name}:{_content(argument)}" if colon else name
 
 
 def _content(value: JSON) -> JSON:

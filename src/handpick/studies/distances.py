@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from handpick.algorithms import AlgorithmSettings
+from handpick.errors import SettingsError
 from handpick.fingerprint import digest
-from handpick.pipeline.measured import distances_of
-from handpick.pipeline.ready import make_ready
+from handpick.pipeline.distances import distances_of
+from handpick.pipeline.prepare import prepare_run
 from handpick.progress import say
 from handpick.settings import Constraints, Settings
 from handpick.store.files import write_whole
@@ -139,11 +140,14 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     missing = {name: ids for name, ids in subsets.items() if name not in there}
     if not missing:
         return there
-    ready = make_ready(settings.model_copy(update={"budget": "1"}), None)
-    ids = ready.pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(ready.compared.rows.tolist())}
+    prepared = prepare_run(settings.model_copy(update={"budget": "1"}))
+    problem = prepared.run_stages()
+    if problem.features is None:
+        raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
+    ids = prepared.inputs.pool.pool.ids()
+    column_of = {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
     columns = {name: np.array([column_of[i] for i in own if i in column_of]) for name, own in missing.items()}
-    found = distances_of(ready.compared, {name: own for name, own in columns.items() if len(own)})
+    found = distances_of(problem.features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / _FILE, json.dumps(there, indent=1).encode())

@@ -3,7 +3,6 @@
 from handpick.algorithms import AlgorithmSettings
 from handpick.budget import Budget
 from handpick.data.pool import Pool
-from handpick.methods import REPRESENTATIONS
 from handpick.studies.cells import FULL, RANDOM, ZERO_SHOT, Place
 from handpick.studies.settings import StudySettings
 
@@ -51,7 +50,7 @@ def quantiled(study: StudySettings) -> list[str]:
         if study.selection_of(method) is not None:
             continue
         settings = study.method(method, {"query": ["…"]})
-        if REPRESENTATIONS[settings.used_representation].gives in ("features", "similarity"):
+        if settings.scorer.output in ("features", "similarity"):
             of = (settings.used_representation, settings.used_optimizer, *map(repr, _own(study, method)))
             found.setdefault(of, method)
     return list(found.values())

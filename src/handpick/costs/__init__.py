@@ -1,0 +1,1 @@
+"""What work takes: tokens, operations, disk, memory, and time from a probe on this machine."""

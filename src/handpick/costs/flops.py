@@ -1,0 +1,92 @@
+"""Floating-point operations, by formula; a multiplication and an addition are two.
+
+    a token read          2·(P + D) + 2·A·T      P weights of the decoder's linear layers, D of the adapter's, A the sum
+                                                 over layers of 2 · heads · head size, T tokens of its sequence
+    its way back          2·P + 4·D + 4·A·T      the frozen weights' own gradient is left out: 4·P in all, not 6·P
+    a position of head    2·V·H, twice with its way back
+    a row projected       2·D·K where the projection is a dense matrix; signs that are only added are not counted
+
+The head counts at labelled positions where the engine computes it (at every position in training). Of a mixture of
+experts the active share counts. Embeddings, norms, softmax, Adam and what stands below the first trainable layer are
+small, and are left in or out as is simplest: within a tenth of FlopCounterMode (tests/costs/test_flops.py).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from handpick.data.render import Rendered
+from handpick.gradients.forward import causal_of, decoder_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model the formulas take: P, D, A, and V·H."""
+
+    linear: float
+    adapter: int
+    attention: int
+    head: int
+
+    def read(self, lengths: Iterable[int], positions: int = 0) -> float:
+        """A forward pass over sequences, with logits at so many positions."""
+        tokens, pairs = _tokens_and_pairs(lengths)
+        return 2 * (self.linear + self.adapter) * tokens + 2 * self.attention * pairs + 2 * self.head * positions
+
+    def gradient(self, lengths: Iterable[int], positions: int) -> float:
+        """Forward and backward with the base frozen, with logits at so many positions."""
+        lengths = list(lengths)
+        tokens, pairs = _tokens_and_pairs(lengths)
+        back = (2 * self.linear + 4 * self.adapter) * tokens + 4 * self.attention * pairs + 2 * self.head * positions
+        return self.read(lengths, positions) + back
+
+
+def _tokens_and_pairs(lengths: Iterable[int]) -> tuple[int, int]:
+    tokens = pairs = 0
+    for length in lengths:
+        tokens += length
+        pairs += length * length
+    return tokens, pairs
+
+
+def shape_of(model: nn.Module) -> Shape:
+    """The shape of a causal language model, with an adapter or without.
+
+    Every parameter of two dimensions and more under the decoder counts, but for embeddings; one of three holds experts.
+    """
+    causal = causal_of(model)
+    config = causal.config.get_text_config()
+    decoder = decoder_of(causal)
+    head = causal.get_output_embeddings()
+    assert decoder is not None  # the engine and the readers refuse such a model before
+    linear = 0.0
+    adapter = 0
+    for module in decoder.modules():
+        if isinstance(module, nn.Embedding):
+            continue
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.ndim < 2 and not hasattr(weight, "quant_state"):
+                continue
+            if weight.ndim == 3:
+                linear += weight.numel() * config.num_experts_per_tok / weight.shape[0]
+            elif name == "weight" and isinstance(module, nn.Linear):  # a quantized weight is packed
+                linear += module.in_features * module.out_features
+            else:
+                linear += weight.numel()
+    for name, weight in decoder.named_parameters():
+        if ".lora_" in name:
+            adapter += weight.numel()
+    heads = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Shape(
+        linear=linear - adapter,
+        adapter=adapter,
+        attention=2 * config.num_hidden_layers * heads * head_size,
+        head=head.weight.shape[0] * head.weight.shape[1],
+    )
+
+
+def labelled(sequences: Iterable[Rendered]) -> int:
+    """Positions with a label."""
+    return sum(sequence.n_labels for sequence in sequences)

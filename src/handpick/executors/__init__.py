@@ -1,0 +1,32 @@
+"""Who fills a feature store: this process, or several. Both are given one description, and write the same bytes."""
+
+from handpick.executors.fill import fill_store, report_unusable, rows_of
+from handpick.executors.processes import Processes
+from handpick.executors.protocol import Advance, Encoder, EncoderSpec, Executor, Prepares
+from handpick.executors.this_process import ThisProcess
+
+__all__ = [
+    "Advance",
+    "Encoder",
+    "EncoderSpec",
+    "Executor",
+    "Prepares",
+    "Processes",
+    "ThisProcess",
+    "executor_for",
+    "fill_store",
+    "report_unusable",
+    "rows_of",
+]
+
+
+def executor_for(workers: int | None) -> Executor:
+    """Return the executor of a run's settings.
+
+    Args:
+        workers: how many processes; None: this one.
+
+    Raises:
+        SettingsError: several are asked for where a GPU computes.
+    """
+    return ThisProcess() if workers is None else Processes(workers)

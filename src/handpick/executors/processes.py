@@ -1,0 +1,198 @@
+"""Several processes of this machine: each loads the encoder once and takes whole shards, until none is left.
+
+Workers are started anew (``spawn``), so that nothing of this process is theirs but the job's description, and each has
+its share of this process's threads. A worker asks for a shard when it has room for one; what a worker that died had in
+hand is given out again. The parent writes no shard and computes none.
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import torch
+
+from handpick.errors import SettingsError, WorkerError
+from handpick.executors.protocol import FillJob, Task, Watcher
+from handpick.executors.worker import ADVANCE, FAILED, FINISHED, PREPARED, READY, SAID, work
+from handpick.model import device
+from handpick.progress import say
+
+_TRIES = 3  # deaths over one shard, or before any was asked for, after which the cause is not chance
+_GOODBYE = 5.0  # seconds that a worker that was told to end is waited for
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, the line to it, and the shards that it has in hand."""
+
+    process: SpawnProcess
+    connection: Connection
+    tasks: list[Task] = field(default_factory=list)
+    has_asked: bool = False
+
+
+class Processes:
+    """The executor that shares shards out.
+
+    Args:
+        workers: how many processes.
+        threads: of each; by default this process's, divided among them.
+
+    Raises:
+        SettingsError: a GPU computes here, which several processes would take memory from at once.
+    """
+
+    def __init__(self, workers: int, threads: int | None = None) -> None:
+        if workers > 1 and device().type != "cpu":
+            raise SettingsError(f"--workers shares a CPU out, and here {device()} computes: leave --workers out")
+        self._n_workers = workers
+        self.threads = threads or max(1, torch.get_num_threads() // workers)
+
+    def run(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher) -> None:
+        """Compute and write every task's shard, as ``Executor`` has it.
+
+        Raises:
+            WorkerError: workers died over the same shard again and again, or could not start.
+        """
+        _Run(job, tasks, watcher, min(self._n_workers, len(tasks)), self.threads).run()
+
+
+class _Run:
+    """One job's shards: those to be given out, and who has the others."""
+
+    def __init__(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher, n_workers: int, threads: int) -> None:
+        self._job = job
+        self._waiting = deque(tasks)
+        self._watcher = watcher
+        self._n_workers = n_workers
+        self._threads = threads
+        self._workers: list[_Worker] = []
+        self._deaths: dict[Task | None, int] = {}
+        self._said: set[str] = set()
+
+    def run(self) -> None:
+        try:
+            for _ in range(self._n_workers):
+                self._start()
+            while self._workers:
+                self._serve()
+        finally:
+            self._end()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, self._job, self._threads), daemon=True)
+        with _threads_in_environment(self._threads):
+            process.start()
+        theirs.close()  # so that the end of the process is the end of the line
+        self._workers.append(_Worker(process, ours))
+
+    def _serve(self) -> None:
+        """Wait until some worker says something, or dies."""
+        by_line = {worker.connection: worker for worker in self._workers}
+        for line in wait(list(by_line)):
+            worker = by_line[line]  # type: ignore[index]
+            try:
+                kind, content = worker.connection.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+            else:
+                self._hear(worker, kind, content)
+
+    def _hear(self, worker: _Worker, kind: str, content: Any) -> None:
+        if kind == READY:
+            worker.has_asked = True
+            task = self._waiting.popleft() if self._waiting else None
+            if task is not None:
+                worker.tasks.append(task)
+            self._send(worker, task)
+        elif kind == PREPARED:
+            self._watcher.prepared(*content)
+        elif kind == ADVANCE:
+            self._watcher.advance(content)
+        elif kind == FINISHED:
+            worker.tasks.remove(content)
+        elif kind == FAILED:
+            raise content
+        elif kind == SAID and content not in self._said:  # every worker says what one would
+            self._said.add(content)
+            say(content)
+
+    def _send(self, worker: _Worker, task: Task | None) -> None:
+        try:
+            worker.connection.send(task)
+        except OSError:  # it has died meanwhile: the line's end is read next
+            return
+
+    def _bury(self, worker: _Worker) -> None:
+        """Take back what a worker had in hand, and start another if there is work left."""
+        self._workers.remove(worker)
+        worker.process.join()
+        worker.connection.close()
+        lost = self._unwritten(worker.tasks)
+        if worker.process.exitcode == 0 and not lost:
+            return
+        cause = lost[0] if lost else None
+        if cause is not None or not worker.has_asked:
+            self._deaths[cause] = self._deaths.get(cause, 0) + 1
+            if self._deaths[cause] == _TRIES:
+                raise WorkerError(_death_notice(worker.process.exitcode, cause))
+        self._waiting.extendleft(reversed(lost))
+        if self._waiting:
+            say(f"a worker ended ({_cause(worker.process.exitcode)}); another takes its shards")
+            self._start()
+
+    def _unwritten(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those of the tasks whose shard did not get written before the end."""
+        missing = {t: set(self._job.store.missing(t)) for t in {task.checkpoint for task in tasks}}
+        return [task for task in tasks if task.shard in missing[task.checkpoint]]
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(_GOODBYE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code == -9:
+        return "killed, as a machine does that runs out of memory"
+    return f"exit code {exit_code}"
+
+
+def _death_notice(exit_code: int | None, task: Task | None) -> str:
+    where = "before its first shard (a script that starts workers needs `if __name__ == '__main__':` around its calls)"
+    if task is not None:
+        where = f"over the records {task.shard.start + 1:,} to {task.shard.stop:,}"
+    return (
+        f"a worker died {_TRIES} times {where} ({_cause(exit_code)}); what was computed is kept: run the same again "
+        "with fewer --workers, or without, to see what is wrong"
+    )
+
+
+@contextmanager
+def _threads_in_environment(threads: int) -> Iterator[None]:
+    """Let the libraries of a process that is started now find its number of threads when they load."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

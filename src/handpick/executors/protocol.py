@@ -1,0 +1,92 @@
+"""What fills a store, described so that another process can do it, and who is given the description.
+
+Shapes: B examples of a shard, D features.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.data.examples import Example
+from handpick.data.pool import Pool
+from handpick.objectives.protocol import Prepared
+from handpick.store import FeatureStore, Shard
+
+Advance = Callable[[float], None]
+
+
+class Prepares(Protocol):
+    """An objective, a representation, or an encoder."""
+
+    def prepare(self, examples: Sequence[Example]) -> Prepared:
+        """Return what can be made without the model; called from another thread, while the last shard is computed."""
+
+
+class Encoder(Prepares, Protocol):
+    """Rows of records. What ``prepare`` makes of a record only the encoder itself knows."""
+
+    def encode(self, checkpoint: int, items: Sequence[Any], advance: Advance) -> NDArray[np.float32]:
+        """Return rows (B, D), float32, of what was prepared, in its order.
+
+        Args:
+            checkpoint: its place in the store's manifest.
+            items: of ``prepare``.
+            advance: is told how many more items are done.
+        """
+
+
+class EncoderSpec(Protocol):
+    """A description of an encoder that pickles: settings, paths of checkpoints, a name; never a model.
+
+    ``portable`` says whether another process can load it: None, or why it cannot.
+    """
+
+    @property
+    def not_portable(self) -> str | None: ...
+
+    def load(self) -> Encoder:
+        """Return the encoder; once a process."""
+
+
+class Task(NamedTuple):
+    """One shard at one checkpoint."""
+
+    checkpoint: int
+    shard: Shard
+
+    @property
+    def n_rows(self) -> int:
+        return self.shard.stop - self.shard.start
+
+
+@dataclass(frozen=True, slots=True)
+class FillJob:
+    """What is filled, from what, by what. Pickles: the pool as the paths of its parsed tables."""
+
+    store: FeatureStore
+    pool: Pool
+    spec: EncoderSpec
+
+
+class Watcher(Protocol):
+    """Who is told how the work goes."""
+
+    def advance(self, n: float) -> None:
+        """Take note that ``n`` more records are done."""
+
+    def prepared(self, task: Task, n_refused: int) -> None:
+        """Take note of records that cannot be used, before their shard is computed; raises to stop the work."""
+
+
+class Executor(Protocol):
+    """Who does the work of a job."""
+
+    def run(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher) -> None:
+        """Compute and write every task's shard; whichever is written counts, whatever happens to the others.
+
+        Raises:
+            HandpickError: of the encoder, the store, or the watcher.
+        """

@@ -1,0 +1,97 @@
+"""What a worker does: load the encoder, then ask for shards, compute and write them, and say how it goes.
+
+It says ``(kind, content)``; asked for a shard it is sent a ``Task``, or None when there is none left.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+from handpick.errors import HandpickError, WorkerError
+from handpick.executors.protocol import FillJob, Task
+
+READY, PREPARED, ADVANCE, FINISHED, FAILED, SAID = "ready", "prepared", "advance", "finished", "failed", "said"
+
+_OFTEN = 0.2  # seconds between two reports of progress
+
+
+class Line:
+    """The line to the parent, on which several threads may speak."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def say(self, kind: str, content: object = None) -> None:
+        with self._lock:
+            self._connection.send((kind, content))
+
+    def ask(self) -> Task | None:
+        """Ask for a shard."""
+        self.say(READY)
+        task: Task | None = self._connection.recv()
+        return task
+
+
+def work(connection: Connection, job: FillJob, threads: int) -> None:
+    """Compute shards until there are none left, or nobody listens any more."""
+    line = Line(connection)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to act on
+    from handpick.progress import forward_lines
+
+    try:
+        with forward_lines(lambda text: line.say(SAID, text)):
+            _compute(line, job, threads)
+    except (BrokenPipeError, EOFError, ConnectionResetError):
+        return  # the parent is gone, and all that was written stays
+    except HandpickError as error:
+        line.say(FAILED, error)
+    except Exception as error:
+        line.say(FAILED, WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
+
+
+def _compute(line: Line, job: FillJob, threads: int) -> None:
+    import warnings
+
+    import torch
+
+    from handpick.allocator import keep_freed_memory
+    from handpick.executors.this_process import run_tasks
+    from handpick.progress import quiet_libraries
+
+    warnings.simplefilter("ignore")
+    keep_freed_memory()
+    quiet_libraries()
+    torch.set_num_threads(threads)
+    told = _Told(line)
+    run_tasks(job, job.spec.load(), _tasks(line), told, lambda task: line.say(FINISHED, task))
+    told.flush()
+
+
+def _tasks(line: Line) -> Iterator[Task]:
+    while (task := line.ask()) is not None:
+        yield task
+
+
+class _Told:
+    """Passes on how the work goes, a few times a second."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._n = 0.0
+        self._last = time.monotonic()
+
+    def advance(self, n: float) -> None:
+        self._n += n
+        if time.monotonic() - self._last > _OFTEN:
+            self.flush()
+
+    def prepared(self, task: Task, n_refused: int) -> None:
+        self._line.say(PREPARED, (task, n_refused))
+
+    def flush(self) -> None:
+        """Say what has not been said."""
+        self._line.say(ADVANCE, self._n)
+        self._n, self._last = 0.0, time.monotonic()

@@ -1,0 +1,212 @@
+"""A run before its work: everything opened, and everything checked that can be.
+
+``select``, ``plan select`` and a study's choices all begin here, and so refuse the same settings with the same words.
+What is small is looked at first, since a pool may take an hour to read.
+"""
+
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from handpick.budget import Budget
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.errors import DataError, SettingsError
+from handpick.executors import Executor, executor_for
+from handpick.layout import DataLayout, RunLayout
+from handpick.overlap import find_overlaps
+from handpick.pipeline.apply_constraints import check_constraints
+from handpick.progress import say
+from handpick.scorers.inputs import Data, Inputs, Own, open_renderer, subtask_labels, target_labels
+from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.provenance import parsed_records
+from handpick.scorers.scorer import Scorer, no_features, open_scorer
+from handpick.settings import Settings, not_given
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """All that a choice needs; ``left_out`` are rows of the pool that are not to be chosen from."""
+
+    inputs: Inputs
+    scorer: Scorer
+    budget: Budget
+    executor: Executor
+    left_out: frozenset[int] = frozenset()
+
+    def run_stages(self) -> ScoringProblem:
+        """Compute what is missing, and return what to choose by.
+
+        Raises:
+            HandpickError: as the stages.
+        """
+        for stage in self.scorer.stages():
+            stage.run(self.executor)
+        problem = self.scorer.problem()
+        return problem.without(self.left_out) if self.left_out else problem
+
+
+def prepare_run(settings: Settings, own: Own | None = None, passing: Collection[str] = ()) -> PreparedRun:
+    """Open and check a selection that is about to be made.
+
+    Args:
+        settings: of the run.
+        own: what the user handed over in Python.
+        passing: ids of the pool that are not to be chosen from.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong.
+    """
+    prepared = open_run(settings, own, DataLayout(settings.folder))
+    settings, pool = prepared.inputs.settings, prepared.inputs.pool.pool
+    RunLayout(settings.folder).overlap.unlink(missing_ok=True)  # of an earlier run
+    left_out = _overlapping(settings, pool) if settings.exclude_overlap else set()
+    if passing:
+        left_out |= {row for row, example_id in enumerate(pool.ids()) if example_id in passing}
+    check_constraints(settings, pool, left_out)
+    if settings.unread:
+        say(f"with these settings nothing looks at {', '.join(settings.unread)}")
+    return PreparedRun(prepared.inputs, prepared.scorer, prepared.budget, prepared.executor, frozenset(left_out))
+
+
+def prepare_plan(settings: Settings, scratch: Path) -> PreparedRun:
+    """Open and check a selection that is only planned: as ``prepare_run``, and nothing is written but parsed records.
+
+    Args:
+        settings: of the run.
+        scratch: where records that cannot be used are listed meanwhile.
+
+    Raises:
+        HandpickError: what ``prepare_run`` would raise.
+    """
+    prepared = open_run(settings, None, DataLayout(scratch))
+    for test_set in settings.exclude_overlap:
+        Pool.open(
+            [test_set], cache=parsed_records(settings), quarantine=Quarantine(DataLayout(scratch).quarantine("test"))
+        )
+    check_constraints(settings, prepared.inputs.pool.pool, set())
+    return prepared
+
+
+def open_run(settings: Settings, own: Own | None, bad: DataLayout) -> PreparedRun:
+    """Open a selection's data, model and scorer; ``bad`` is where records that cannot be used are listed."""
+    needs = settings.scorer.needs
+    executor = executor_for(settings.workers)
+    budget = Budget.parse(settings.budget)
+    if budget.kind == "tokens" and settings.model is None:
+        raise SettingsError("a budget in tokens is counted with the model's tokenizer: name one with --model")
+    if "query" in needs and not settings.sources:  # before the model's tokenizer is loaded
+        raise not_given("query")
+    if not settings.pool:
+        raise not_given("pool")
+    counts = needs & {"model", "tokenizer"} or budget.kind == "tokens"
+    renderer = open_renderer(settings) if counts else None
+    query = open_data("query", settings.sources, settings, bad) if "query" in needs else None
+    if query is not None:
+        check_queries(settings, query.pool)
+    pool = open_data("pool", settings.pool, settings, bad)
+    scorer = open_scorer(Inputs(settings, pool, query, renderer, own or Own()))
+    scorer.preflight()
+    return PreparedRun(scorer.inputs, scorer, budget, executor)
+
+
+def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
+    """Open what makes the features of a pool alone, for ``represent`` and its plan.
+
+    Raises:
+        SettingsError: the representation has no features, or makes them for queries.
+        HandpickError: as ``open_run``.
+    """
+    spec = settings.scorer
+    if spec.output != "features" or spec.bound_to_queries:
+        raise no_features(settings)
+    if settings.score_only:
+        raise SettingsError("score_only is for a selection: `represent` is there to keep the features")
+    if not settings.pool:
+        raise not_given("pool")
+    executor = executor_for(settings.workers)
+    renderer = open_renderer(settings) if spec.needs & {"model", "tokenizer"} else None
+    pool = open_data("pool", settings.pool, settings, bad)
+    scorer = open_scorer(Inputs(settings, pool, None, renderer))
+    scorer.preflight()
+    return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget), executor)
+
+
+def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLayout) -> Data:
+    """Return a pool or queries, read and parsed.
+
+    Raises:
+        SettingsError: none are named.
+        DataError: they cannot be read.
+    """
+    if not sources:
+        raise not_given(name)
+    quarantine = Quarantine(bad.quarantine(None if name == "pool" else name), settings.max_quarantined)
+    return Data(Pool.open(list(sources), cache=parsed_records(settings), quarantine=quarantine), quarantine)
+
+
+def check_queries(settings: Settings, query: Pool) -> None:
+    """Look at the queries of all targets together, and of each by itself.
+
+    Raises:
+        DataError: two targets have an id in common, or no record of a target can be read.
+        SettingsError: there is nothing to balance.
+    """
+    if len(settings.target) > 1:
+        _check_targets_ids(settings)
+    if settings.balanced:
+        _check_balanced(settings, query)
+
+
+def _check_targets_ids(settings: Settings) -> None:
+    """Look at every target by itself, without a trace in the run's folder but the parsed records.
+
+    Raises:
+        DataError: two targets have an id in common, so that the second's query would be taken for a repetition; or
+            no record of a target can be read.
+    """
+    target_of: dict[str, str] = {}
+    for target, files in settings.target.items():
+        for query_id in _ids_of(target, files, settings):
+            if target_of.setdefault(query_id, target) != target:
+                raise DataError(
+                    f"the targets {target_of[query_id]!r} and {target!r} both have a query {query_id!r}; give every "
+                    "query an id of its own"
+                )
+
+
+def _ids_of(target: str, files: list[str], settings: Settings) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:  # bad records stand in the quarantine of all queries together
+        quarantine = Quarantine(DataLayout(Path(folder)).quarantine())
+        try:
+            return Pool.open(files, cache=parsed_records(settings), quarantine=quarantine).ids()
+        except DataError as error:
+            raise DataError(
+                f"no query of the target {target!r} can be used: no record of {', '.join(files)} can be read; mend "
+                "them, or leave the target out"
+            ) from error
+
+
+def _check_balanced(settings: Settings, query: Pool) -> None:
+    """Raise SettingsError where the queries of every budget are of one subtask: to balance them would do nothing."""
+    subtasks_of: dict[str, set[str]] = {}
+    for target, subtask in zip(target_labels(settings, query), subtask_labels(settings, query), strict=True):
+        subtasks_of.setdefault(target if settings.splits_budget else "", set()).add(subtask)
+    if max(map(len, subtasks_of.values())) < 2:
+        raise SettingsError(
+            "balanced counts every subtask of the queries the same, and they have fewer than two: name each query's in "
+            "its field `subtask`, or leave balanced out"
+        )
+
+
+def _overlapping(settings: Settings, pool: Pool) -> set[int]:
+    """The rows that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
+    found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold)
+    rows = {each.row for each in found}
+    say(
+        f"{len(rows):,} examples repeat an item of the test sets and are left out: {RunLayout(settings.folder).overlap}"
+    )
+    if len(rows) == len(pool):
+        raise DataError("every example of the pool repeats an item of the test sets: nothing is left to choose from")
+    return rows

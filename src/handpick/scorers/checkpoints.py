@@ -1,0 +1,189 @@
+"""Which checkpoints a run takes its gradients at: somebody else's, those of its own warmup, or a fresh adapter."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from handpick.data.pool import Pool
+from handpick.data.render import Renderer
+from handpick.errors import DataError, SettingsError
+from handpick.fingerprint import Fingerprint, digest, require_same
+from handpick.layout import RunLayout, WarmupLayout
+from handpick.model import compute_dtype, load_base, padding_id, parameter_count, tokenizer_fingerprint
+from handpick.objectives.next_token import NextToken
+from handpick.progress import say
+from handpick.scorers.gradient_encoder import adapter_fingerprint
+from handpick.scorers.inputs import model_name
+from handpick.settings import Settings
+from handpick.store import Checkpoint
+from handpick.store.files import write_whole
+from handpick.store.manifest import contents_of
+from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
+from handpick.training.disk import disk_said_plainly
+from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
+from handpick.training.warmup import new_adapter, train, warmup_rows
+
+
+def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: Renderer, model: Fingerprint) -> None:
+    """Find out, before any training, what would stop ``find_checkpoints`` later.
+
+    Raises:
+        ModelError: a named checkpoint is none, or lacks the optimizer state that is needed.
+        SettingsError: the settings contradict each other.
+        FingerprintMismatch: the output folder holds the warmup of other settings, model, chat template or pool.
+    """
+    for path in map(Path, settings.checkpoints):
+        check_checkpoint(path)
+        if optimizer == "adam":
+            moments_file(path)
+    if settings.checkpoints:
+        return
+    warmup, _ = warmup_of(settings)
+    if warmup is None and optimizer == "adam":
+        raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
+    record = RunLayout(settings.folder).warmup_record
+    if warmup is not None and record.exists():
+        there: dict[str, Any] = json.loads(record.read_text())
+        here = _record(settings, warmup, pool, renderer, model)
+        # The pool may have grown since; features of its new files belong to the old warmup.
+        here["files"] = here["files"][: len(there["files"])]
+        there.pop("checkpoints", None)  # what came of it, not what it depends on
+        require_same(there, here, what=f"the warmup in {record.parent}")
+
+
+def to_be_trained(settings: Settings) -> bool:
+    """Whether ``find_checkpoints`` has training to do, or to finish."""
+    if settings.checkpoints or warmup_of(settings)[0] is None:
+        return False
+    record = RunLayout(settings.folder).warmup_record
+    return not record.exists() or "checkpoints" not in json.loads(record.read_text())
+
+
+def find_checkpoints(
+    settings: Settings, pool: Pool, renderer: Renderer, model: Fingerprint
+) -> tuple[list[Path], list[Checkpoint]]:
+    """The checkpoint folders and what each weighs; trains the warmup where there is none yet.
+
+    Raises:
+        DataError: no example drawn for the warmup can be used.
+        ModelError: what training or a foreign checkpoint raises.
+    """
+    if settings.checkpoints:
+        return _weighed([Path(path) for path in settings.checkpoints])
+    warmup, _ = warmup_of(settings)
+    folder = RunLayout(settings.folder).warmup
+    if warmup is None:
+        return _weighed([_fresh_adapter(settings, folder, model)])
+    record_path = WarmupLayout(folder).record
+    there = json.loads(record_path.read_text()) if record_path.exists() else None
+    record = there or _record(settings, warmup, pool, renderer, model)
+    if "checkpoints" not in record:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
+        n_rows = sum(file["rows"] for file in record["files"])
+        record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, n_rows, renderer, folder)]
+        write_whole(record_path, json.dumps(record, indent=1).encode())
+    return _weighed([folder / name for name in record["checkpoints"]])
+
+
+def warmup_of(settings: Settings) -> tuple[WarmupSettings | None, str]:
+    """The warmup that the settings stand for, None for a fresh adapter; and its name."""
+    if isinstance(settings.warmup, WarmupSettings):
+        return settings.warmup, "own"
+    if settings.warmup == "none":
+        return None, "none"
+    if settings.warmup == "small" or (settings.warmup == "auto" and _is_small(settings)):
+        return SMALL, "small"
+    return WarmupSettings(), "less"
+
+
+def _is_small(settings: Settings) -> bool:
+    return parameter_count(model_name(settings)) < SMALL_MODEL
+
+
+def _record(
+    settings: Settings, warmup: WarmupSettings, pool: Pool, renderer: Renderer, model: Fingerprint
+) -> dict[str, Any]:
+    """What the weights of a warmup depend on."""
+    quantized = {} if settings.quantization == "none" else {"quantization": settings.quantization}
+    return quantized | {
+        "warmup": warmup.model_dump(mode="json"),
+        "model": model,
+        **tokenizer_fingerprint(renderer.tokenizer, renderer.template),
+        "seed": settings.seed,
+        "max_length": settings.max_length,
+        "dtype": str(compute_dtype(settings.dtype)),
+        "files": contents_of(pool.files),
+    }
+
+
+def _train(
+    settings: Settings, warmup: WarmupSettings, pool: Pool, n_rows: int, renderer: Renderer, folder: Path
+) -> list[Path]:
+    """Train on the first ``n_rows`` of the pool, which were all there were when the warmup began."""
+    examples = [pool[row] for row in warmup_rows(n_rows, warmup, settings.seed)]
+    _, sequences, _ = NextToken(renderer, settings.max_length).prepare(examples)
+    if not sequences:
+        raise DataError("none of the records drawn for the warmup leaves a response to learn from")
+    steps = math.ceil(len(sequences) / warmup.batch) * warmup.epochs
+    say(
+        f"warmup ({warmup_of(settings)[1]} settings): {len(sequences):,} examples × {warmup.epochs}, "
+        f"{steps} steps, LoRA rank {warmup.lora.rank}"
+    )
+    then = "The same command goes on from the last epoch that was finished"
+    with disk_said_plainly(f"the warmup to {folder}", then):
+        return train(
+            model_name(settings),
+            sequences,
+            warmup,
+            out=folder,
+            seed=settings.seed,
+            pad_id=padding_id(renderer.tokenizer),
+            dtype=settings.dtype,
+            quantization=settings.quantization,
+            gradient_checkpointing=settings.gradient_checkpointing,
+        )
+
+
+def new_lora(settings: Settings) -> LoraSettings:
+    """The shape of an adapter that no warmup has trained: the preset's for the model's size."""
+    return SMALL.lora if _is_small(settings) else WarmupSettings().lora
+
+
+def _fresh_from(settings: Settings, model: Fingerprint) -> Fingerprint:
+    """Return what an adapter that was never trained depends on."""
+    return {"model": model, "seed": settings.seed, "lora": new_lora(settings).model_dump(mode="json")}
+
+
+def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path:
+    """A folder with an adapter that was never trained, made once for a model and a seed."""
+    lora, made_from = new_lora(settings), _fresh_from(settings, model)
+    layout, name = WarmupLayout(parent), digest(made_from)
+    folder = layout.fresh_adapter(name)
+    if not folder.exists():
+        part = layout.fresh_adapter_part(name)
+        base = load_base(model_name(settings), compute_dtype(settings.dtype), settings.quantization)
+        with disk_said_plainly(f"an adapter to {part}"):
+            new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
+            part.rename(folder)  # whole or not at all
+    return folder
+
+
+def _weighed(paths: list[Path]) -> tuple[list[Path], list[Checkpoint]]:
+    weights = checkpoint_weights(paths)
+    if weights is None:
+        weights = [1 / len(paths)] * len(paths)
+        if len(paths) > 1:
+            say("the checkpoints record no learning rates: each weighs the same")
+    return paths, [Checkpoint(name=path.name, weight=weight) for path, weight in zip(paths, weights, strict=True)]
+
+
+def checkpoint_inputs(settings: Settings, pool: Pool, renderer: Renderer, model: Fingerprint) -> Fingerprint:
+    """Return what the checkpoints depend on, known before any is trained."""
+    if settings.checkpoints:
+        return {"adapters": adapter_fingerprint([Path(path) for path in settings.checkpoints])}
+    warmup, _ = warmup_of(settings)
+    if warmup is None:
+        return {"adapter": _fresh_from(settings, model)}
+    return {"warmup": _record(settings, warmup, pool, renderer, model)}

@@ -1,0 +1,79 @@
+"""What scorers have in common that compare features in stores.
+
+Shapes: Q queries, N candidates, D features, T checkpoints.
+"""
+
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.algorithms import Similarity
+from handpick.executors import rows_of
+from handpick.scorers.finished import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened, columns_of
+from handpick.scorers.problem import FeatureSpace, ScoringProblem, make_readable
+from handpick.scorers.scorer import Queries, Scorer, fingerprint
+from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows
+from handpick.store import FeatureStore
+
+Floats = NDArray[np.float32]
+
+
+class FeatureScorer(Scorer):
+    """Compares every query's features with every candidate's."""
+
+    nearest_words: ClassVar[str] = "similarity to the nearest query"
+
+    def compare(self, pool_store: FeatureStore, queries: Queries) -> ScoringProblem:
+        """Return the problem of two stores that share a space."""
+        query_TQD = self.query_rows(pool_store, [r[queries.kept_Q] for r in query_rows(pool_store, queries.store)])
+        return self.state(pool_store, queries, StoredSimilarity(pool_store, query_TQD), self.space(pool_store, queries))
+
+    def query_rows(self, pool_store: FeatureStore, rows_TQD: list[Floats]) -> list[Floats]:
+        """Return the queries' rows as they are compared: as they are, where nothing else is said."""
+        return rows_TQD
+
+    def space(self, pool_store: FeatureStore, queries: Queries) -> FeatureSpace:
+        """Return the features of both sides."""
+        return FeatureSpace(
+            partial(candidate_features, pool_store), partial(candidate_features, queries.store, queries.kept_Q)
+        )
+
+    def state(
+        self, pool_store: FeatureStore, queries: Queries, similarity: Similarity, features: FeatureSpace | None
+    ) -> ScoringProblem:
+        """Return the problem of a similarity whose rows are single queries."""
+        return ScoringProblem(
+            make_readable(similarity, self.settings),
+            rows_of(pool_store, self.pool.pool),
+            {"pool": fingerprint(pool_store), "query": fingerprint(queries.store)},
+            queries.ids,
+            queries.subtasks,
+            features,
+        )
+
+    @classmethod
+    def reopen(cls, run: FinishedRun) -> Reopened | str:
+        """Return the similarities to single queries, from the two stores that the run left."""
+        pool_store = run.store("pool")
+        if pool_store is None:
+            return POOL_GONE
+        if "scores for" in pool_store.manifest.space:
+            return Reopened(cls.nearest_words, StoredScores(pool_store), columns_of(pool_store))
+        query_store = run.store("query")
+        if query_store is None:
+            return QUERIES_GONE
+        rows_TQD = cls.reopen_query_rows(run, pool_store, query_rows(pool_store, query_store))
+        if isinstance(rows_TQD, str):
+            return rows_TQD
+        says_Q = np.any([np.abs(rows_QD).max(axis=1) > 0 for rows_QD in rows_TQD], axis=0)
+        similarity = StoredSimilarity(pool_store, [rows_QD[says_Q] for rows_QD in rows_TQD])
+        return Reopened(cls.nearest_words, similarity, columns_of(pool_store))
+
+    @classmethod
+    def reopen_query_rows(
+        cls, run: FinishedRun, pool_store: FeatureStore, rows_TQD: list[Floats]
+    ) -> list[Floats] | str:
+        """Return the queries' rows as the run compared them, or why they cannot be had."""
+        return rows_TQD

@@ -1,0 +1,152 @@
+"""The gradient representation: an example is the gradient of its loss at every checkpoint of a LoRA warmup.
+
+The pool's side goes through Adam where the method says so, the queries' does not. Source: LESS, Xia et al. ICML 2024,
+arXiv 2402.04333, section 4; round-robin and the comparison of methods: Nayak et al. 2026, arXiv 2602.14696.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from handpick.algorithms.part import Part
+from handpick.costs.cost import StageKind, Work
+from handpick.costs.probe import Probing
+from handpick.executors import Executor
+from handpick.fingerprint import Fingerprint
+from handpick.scorers.feature_scorer import FeatureScorer
+from handpick.scorers.gradient_costs import GradientCosts
+from handpick.scorers.gradient_stores import GradientStores
+from handpick.scorers.inputs import Inputs
+from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.scorer import Queries, set_aside
+from handpick.scorers.stages import Stage
+from handpick.scorers.warmup_stage import WarmupStage
+from handpick.similarity import StoredScores
+from handpick.store import FeatureStore
+from handpick.store.manifest import contents_of
+
+
+class Gradient(FeatureScorer):
+    """Compares gradients; with ``score_only`` the pool's are compared as they are made, and not kept."""
+
+    nothing_to_say = "gradient at any checkpoint"
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.gradients = GradientStores(inputs)
+        self._pool_store: FeatureStore | None = None
+
+    def preflight(self) -> None:
+        """Refuse what would stop the run later, as ``GradientStores.check`` does."""
+        self.gradients.check(None if self.inputs.query is None else self.inputs.query.pool)
+
+    @cached_property
+    def costs(self) -> GradientCosts:
+        """What the stages will take."""
+        return GradientCosts(self.inputs, self.gradients)
+
+    @cached_property
+    def compared_queries(self) -> Queries:
+        """The queries that have a gradient; their store is whole."""
+        store = self.gradients.query_store(self.inputs.queries.pool)
+        advice = getattr(self.gradients.query_objective, "advice", "name other queries")
+        return Queries(self.inputs, store, self.nothing_to_say, advice)
+
+    @property
+    def pool_store(self) -> FeatureStore:
+        """The pool's features, or its similarities to the queries; whole."""
+        return self.fill_pool_store(None)
+
+    def fill_pool_store(self, executor: Executor | None) -> FeatureStore:
+        """Return the pool's store; what is missing is made, once."""
+        if self._pool_store is None:
+            self._pool_store = self.make_pool_store(executor)
+        return self._pool_store
+
+    def make_pool_store(self, executor: Executor | None) -> FeatureStore:
+        """Return the pool's store when all of it is there."""
+        bad = self.pool.quarantine
+        if self.settings.score_only:
+            return self.gradients.score_store(self.compared_queries.store, executor, bad)
+        return self.gradients.pool_store(executor, bad)
+
+    def stages(self) -> list[Stage]:
+        """Return the warmup, the queries' features (few, and without them the rest is for nothing), the pool's."""
+        queries = [] if self.inputs.query is None else [QueryStage(self)]
+        return [WarmupStage(self), *queries, PoolStage(self)]
+
+    def pool_features(self) -> FeatureStore:
+        """Return the pool's store, when what is not in it has been reported."""
+        return self._reported
+
+    @cached_property
+    def _reported(self) -> FeatureStore:
+        set_aside(self.pool_store, self.pool, self.gradients.pool_objective)
+        return self.pool_store
+
+    def problem(self) -> ScoringProblem:
+        """Return the weighted similarity of both sides' features over the checkpoints."""
+        pool_store, queries = self.pool_features(), self.compared_queries
+        set_aside(queries.store, self.inputs.queries, self.gradients.query_objective)
+        if self.settings.score_only:
+            return self.state(pool_store, queries, Part(StoredScores(pool_store), np.array(queries.kept_Q)), None)
+        return self.compare(pool_store, queries)
+
+
+@dataclass(frozen=True)
+class QueryStage:
+    """The queries' features, at every checkpoint."""
+
+    scorer: Gradient
+    kind = StageKind.QUERY
+
+    def inputs(self) -> Fingerprint:
+        """Return what the rows depend on."""
+        gradients, query = self.scorer.gradients, self.scorer.inputs.queries.pool
+        return {
+            "side": gradients.side_inputs("sgd", gradients.query_objective),
+            "files": contents_of(query.files),
+        }
+
+    def missing(self) -> int:
+        """Return how many rows are still to be made, over all checkpoints."""
+        return self.scorer.costs.missing_queries()
+
+    def work(self, probing: Probing) -> Work:
+        """Return what they will take."""
+        return self.scorer.costs.query(probing)
+
+    def run(self, executor: Executor) -> None:
+        """Make the rows, and refuse queries that all have no gradient."""
+        self.scorer.gradients.query_store(self.scorer.inputs.queries.pool, executor)
+        _ = self.scorer.compared_queries
+
+
+@dataclass(frozen=True)
+class PoolStage:
+    """The pool's features, or its similarities to the queries, at every checkpoint."""
+
+    scorer: Gradient
+    kind = StageKind.POOL
+
+    def inputs(self) -> Fingerprint:
+        """Return what the rows depend on."""
+        gradients = self.scorer.gradients
+        own: Fingerprint = {"scores for": QueryStage(self.scorer).inputs()} if self.scorer.settings.score_only else {}
+        return own | {
+            "side": gradients.side_inputs(gradients.optimizer, gradients.pool_objective),
+            "files": contents_of(gradients.pool.files),
+        }
+
+    def missing(self) -> int:
+        """Return how many rows are still to be made, over all checkpoints."""
+        return sum(self.scorer.costs.missing_rows())
+
+    def work(self, probing: Probing) -> Work:
+        """Return what they will take."""
+        return self.scorer.costs.pool(probing)
+
+    def run(self, executor: Executor) -> None:
+        """Make the rows."""
+        self.scorer.fill_pool_store(executor)

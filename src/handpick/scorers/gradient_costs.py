@@ -1,0 +1,289 @@
+"""What the stages of the gradient representations will take: the queries' features, the pool's at every checkpoint.
+
+The probe is a warmup (warmup_stage.py) and a feature store (engine_probe.py) in small; both are made once a plan.
+
+Legend: N candidates, D features, T checkpoints.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
+from handpick.costs.disk import checkpoint_bytes
+from handpick.costs.flops import labelled
+from handpick.costs.probe import Probing, Size
+from handpick.costs.tokens import Looked, look
+from handpick.costs.training import size_of
+from handpick.data.batching import token_batches
+from handpick.data.render import IGNORED, Rendered
+from handpick.errors import DataError
+from handpick.layout import RunLayout, StoreLayout
+from handpick.objectives.preference import Pair
+from handpick.objectives.reward import Asked
+from handpick.scorers.engine_probe import EngineProbe, batches_of, probe_engine
+from handpick.scorers.gradient_encoder import tokens_a_batch
+from handpick.scorers.gradient_stores import GradientStores
+from handpick.scorers.inputs import Inputs
+from handpick.scorers.provenance import pool_store_path
+from handpick.scorers.warmup_stage import Warmed, plan_warmup
+from handpick.store import FeatureStore
+from handpick.store.manifest import contents_of, read_manifest
+
+
+class GradientCosts:
+    """Prices the stages of ``gradient``, ``whitened`` and ``gist``.
+
+    Args:
+        inputs: the run's settings and data.
+        gradients: as the run makes them.
+    """
+
+    def __init__(self, inputs: Inputs, gradients: GradientStores) -> None:
+        self.inputs = inputs
+        self.settings = inputs.settings
+        self.gradients = gradients
+        self._warmed: Warmed | None = None
+        self._probe: EngineProbe | None = None
+
+    @cached_property
+    def looked(self) -> Looked:
+        """The pool's records, or some of them, as they are rendered.
+
+        Raises:
+            DataError: none of them can be used.
+        """
+        objective, settings = self.gradients.pool_objective, self.settings
+        looked = look(self.inputs.pool.pool, objective, shard_rows=settings.shard_rows, seed=settings.seed)
+        if not looked.items:
+            raise DataError(f"none of the {looked.n_looked:,} records looked at leaves a response to learn from")
+        return looked
+
+    def warmed(self, probing: Probing) -> Warmed:
+        """Return the warmup's line, and checkpoints to probe at."""
+        if self._warmed is None:
+            _ = self.looked  # a pool of which nothing can be used is found out first
+            self._warmed = plan_warmup(self.inputs, probing)
+        return self._warmed
+
+    def probe(self, probing: Probing) -> EngineProbe | None:
+        """Return what the engine takes; None where there is nothing to be made."""
+        to_be_made = any(self.missing_rows()) or (self.inputs.query is not None and not self._query_is_there())
+        if self._probe is None and to_be_made:
+            checkpoints = self.warmed(probing).checkpoints
+            self._probe = probe_engine(self.inputs, self.gradients, self.looked, checkpoints, probing.seconds * 0.5)
+        return self._probe
+
+    def extent(self, probing: Probing) -> Extent:
+        """Return what will be compared."""
+        probe = self.probe(probing)
+        dim = read_manifest(pool_store_path(self.settings)).dim if probe is None else probe.dim
+        n_queries = 1 if self.inputs.query is None else len(self.inputs.query.pool)
+        return Extent(self.looked.usable, dim, self._n_checkpoints(probing), n_queries)
+
+    def _n_checkpoints(self, probing: Probing) -> int:
+        warmed = self.warmed(probing)
+        return 1 if self.settings.scorer.bound_to_queries else warmed.n_checkpoints
+
+    def missing_rows(self) -> list[int]:
+        """Return how many rows the pool's store lacks, per checkpoint; one entry, all rows, where there is none."""
+        path, pool = pool_store_path(self.settings), self.inputs.pool.pool
+        kept = not self.settings.scorer.bound_to_queries and not self.settings.score_only
+        if not kept or not StoreLayout(path).manifest.exists():
+            return [len(pool)]
+        store = FeatureStore.open(path, allow_incomplete=True)
+        new = len(pool) - sum(file.rows for file in store.manifest.files)
+        return [
+            new + sum(shard.stop - shard.start for shard in store.missing(t)) for t in range(len(store.checkpoints))
+        ]
+
+    def missing_queries(self) -> int:
+        """Return how many queries have no features yet."""
+        return 0 if self._query_is_there() else len(self.inputs.queries.pool)
+
+    def query(self, probing: Probing) -> Work:
+        """Return what the queries' features will take, and the answers that are drawn for them."""
+        probe = self.probe(probing)
+        if probe is None or self._query_is_there():
+            return Work([StageCost.left(StageKind.QUERY)])
+        return Work(self._query(probe, self._n_checkpoints(probing)))
+
+    def pool(self, probing: Probing) -> Work:
+        """Return what the pool's features will take."""
+        probe = self.probe(probing)
+        lines = self._pool_there()
+        cheaper: list[str] = []
+        if probe is not None and any(self.missing_rows()):
+            lines, cheaper = self._pool(probe, self._n_checkpoints(probing), self.missing_rows())
+        return Work(lines, [self.looked.how()], cheaper, self.extent(probing))
+
+    def _pool_there(self) -> list[StageCost]:
+        path = pool_store_path(self.settings)
+        return [StageCost.left(StageKind.POOL, note=f"an earlier run left them in {path}")]
+
+    def _pool(self, probe: EngineProbe, n_checkpoints: int, missing: list[int]) -> tuple[list[StageCost], list[str]]:
+        settings, pool, looked = self.settings, self.inputs.pool.pool, self.looked
+        missing = missing if len(missing) == n_checkpoints else missing * n_checkpoints
+        sequences: list[Rendered] = looked.items
+        tokens = looked.total([len(s.input_ids) for s in sequences])
+        flops = looked.total(probe.flops(sequences)).value
+        seconds = probe.batches.of([size_of(batch) for batch in batches_of(settings, looked)], looked.scale)
+        seconds = _with_sampling(seconds, tokens).plus(looked.seconds * looked.n_records)
+        dim, storage = probe.dim, settings.storage
+        if settings.score_only:
+            dim, storage = len(self.inputs.queries.pool), "float32"
+        n_bytes = checkpoint_bytes(
+            pool.files, pool.ids(), looked.usable, dim=dim, storage=storage, shard_rows=settings.shard_rows
+        )
+        found: list[StageCost] = []
+        for place, rows in enumerate(missing):
+            share = rows / len(pool)
+            name = StageKind.POOL.value + ("" if n_checkpoints == 1 else f", checkpoint {place + 1}")
+            if not rows:
+                found.append(StageCost.left(StageKind.POOL, name))
+                continue
+            found.append(
+                StageCost(
+                    name,
+                    round(looked.usable * share),
+                    tokens.times(share),
+                    flops * share,
+                    round(n_bytes * share),
+                    probe.held,
+                    seconds.times(share).plus(0.0 if found else probe.load_seconds),
+                    note="" if share == 1 else f"{len(pool) - rows:,} rows are there already",
+                    kind=StageKind.POOL,
+                )
+            )
+        return found, self._cheaper(n_bytes, sum(rows / len(pool) for rows in missing), probe.dim)
+
+    def _cheaper(self, n_bytes: int, n_checkpoints: float, dim: int) -> list[str]:
+        """Return other ways to store the same, computed alike."""
+        settings, pool = self.settings, self.inputs.pool.pool
+        cheaper: list[str] = []
+        if settings.score_only:
+            return cheaper
+        for storage in ("float16", "int8"):
+            other = checkpoint_bytes(
+                pool.files,
+                pool.ids(),
+                self.looked.usable,
+                dim=dim,
+                storage=storage,
+                shard_rows=settings.shard_rows,
+            )
+            if (saved := (n_bytes - other) * n_checkpoints) > 0:
+                cheaper.append(f"--storage {storage} saves {saved / 1e9:.2f} GB of disk")
+        if self.inputs.query is not None and "score_only" in settings.scorer.reads:
+            other = checkpoint_bytes(
+                pool.files,
+                pool.ids(),
+                self.looked.usable,
+                dim=len(self.inputs.query.pool),
+                storage="float32",
+                shard_rows=settings.shard_rows,
+            )
+            if (saved := (n_bytes - other) * n_checkpoints) > 0:
+                cheaper.append(
+                    f"--score-only saves {saved / 1e9:.2f} GB of disk, and keeps features for no other query"
+                )
+        return cheaper
+
+    def _query(self, probe: EngineProbe, n_checkpoints: int) -> list[StageCost]:
+        query = self.inputs.queries.pool
+        prepared = self.gradients.query_objective.prepare(query.examples(0, len(query)))
+        sequences, note, read_first = self._sequences(prepared.items)
+        if sequences is None:
+            return [StageCost(StageKind.QUERY.value, len(prepared.items), note=note, kind=StageKind.QUERY)]
+        batches = token_batches([len(s.input_ids) for s in sequences], tokens_a_batch(self.settings))
+        sizes = [Size(len(members), max(len(sequences[i].input_ids) for i in members)) for members in batches]
+        lengths = [len(s.input_ids) for s in sequences]
+        flops = sum(probe.flops(sequences)) + read_first * probe.shape.read(lengths, labelled(sequences))
+        # a pass that only reads has about half of a gradient's operations
+        seconds = probe.batches.of(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
+        dim = probe.dim
+        disk = n_checkpoints * checkpoint_bytes(
+            query.files,
+            query.ids(),
+            len(prepared.items),
+            dim=dim,
+            storage="float32",
+            shard_rows=self.settings.shard_rows,
+        )
+        held = probe.held
+        if self.settings.scorer.bound_to_queries:  # their whole gradients, and a basis
+            held += 8 * len(query) * probe.n_coordinates
+        found = [
+            StageCost(
+                StageKind.QUERY.value,
+                len(prepared.items),
+                Amount.exactly(n_checkpoints * sum(lengths)),
+                n_checkpoints * flops,
+                disk,
+                held,
+                seconds,
+                note,
+                kind=StageKind.QUERY,
+            )
+        ]
+        if prepared.items and isinstance(prepared.items[0], Asked):
+            found.insert(0, self._sampling(prepared.items, probe, n_checkpoints))
+        return found
+
+    def _sampling(self, asked: Sequence[Asked], probe: EngineProbe, n_checkpoints: int) -> StageCost:
+        settings = self.settings
+        n = len(asked) * settings.samples * n_checkpoints
+        drawn = n * settings.max_new_tokens
+        flops = sum(
+            settings.samples * probe.shape.read([len(each.ids) + settings.max_new_tokens], settings.max_new_tokens)
+            for each in asked
+        )
+        judged = settings.reward is not None and settings.reward.startswith("judge:")
+        calls = f"; up to {n:,} calls of the judge" if judged else ""
+        return StageCost(
+            StageKind.ANSWERS.value,
+            n,
+            Amount(drawn, 0, drawn),
+            n_checkpoints * flops,
+            note=f"at most: {settings.samples} answers × {len(asked)} prompts × {n_checkpoints} checkpoints of up to "
+            f"{settings.max_new_tokens} tokens{calls}; their time is not estimated",
+            kind=StageKind.ANSWERS,
+        )
+
+    def _sequences(self, items: Sequence[Any]) -> tuple[list[Rendered] | None, str, int]:
+        """The sequences of a query's items, a note, and how often each is read before its gradient."""
+        if all(isinstance(item, Rendered) for item in items):
+            return list(items), "", 0
+        if all(isinstance(item, Pair) for item in items):
+            reads = 1 if self.settings.preference_loss == "simpo" else 2
+            return [side for pair in items for side in (pair.chosen, pair.rejected)], "pairs: two sequences each", reads
+        if all(isinstance(item, Asked) for item in items):
+            n = self.settings.max_new_tokens
+            longest = [
+                Rendered(each.ids + each.ids[-1:] * n, [IGNORED] * len(each.ids) + each.ids[-1:] * n, len(each.ids) + n)
+                for each in items
+            ]
+            return [s for s in longest for _ in range(self.settings.samples)], "at most: answers may end early", 0
+        return None, "an objective of one's own: not estimated", 0
+
+    def _query_is_there(self) -> bool:
+        """Whether a store of these queries lies beside the pool's, made in the pool's space."""
+        pool_store, query = pool_store_path(self.settings), self.inputs.queries.pool
+        if not StoreLayout(pool_store).manifest.exists():
+            return False
+        space = read_manifest(pool_store).space
+        for path in RunLayout(self.settings.folder).query_stores():
+            manifest = read_manifest(path)
+            same = manifest.space == space and contents_of(manifest.files) == contents_of(query.files)
+            same = same and self.gradients.query_objective.fingerprint().items() <= manifest.build.items()
+            store = FeatureStore(path, manifest)
+            if same and not any(store.missing(t) for t in range(len(store.checkpoints))):
+                return True
+        return False
+
+
+def _with_sampling(seconds: Amount, tokens: Amount) -> Amount:
+    """Wider by what the number of tokens may be off."""
+    if not tokens.value:
+        return seconds
+    return Amount(seconds.value, seconds.low * tokens.low / tokens.value, seconds.high * tokens.high / tokens.value)

@@ -1,0 +1,116 @@
+"""What a scorer is given: a run's settings, its data, and what the user handed over in Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
+from handpick.data.render import Renderer
+from handpick.errors import SettingsError
+from handpick.model import load_tokenizer, position_limit
+from handpick.objectives.protocol import Objective
+from handpick.progress import say
+from handpick.rewards import UserReward
+from handpick.settings import Settings, not_given
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A pool or a query set, and where its bad records go."""
+
+    pool: Pool
+    quarantine: Quarantine
+
+    def report_bad_records(self) -> None:
+        """Say how many records were set aside, if any were."""
+        if self.quarantine.count:
+            say(self.quarantine.summary())
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a user hands over in Python instead of naming it: a reward, or how their objective is made."""
+
+    reward: UserReward | None = None
+    objective: Callable[[Renderer, int], Objective] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A run, opened: ``renderer`` and ``query`` are there where the representation needs them."""
+
+    settings: Settings
+    pool: Data
+    query: Data | None = None
+    renderer: Renderer | None = None
+    own: Own = field(default_factory=Own)
+
+    @property
+    def queries(self) -> Data:
+        """The queries.
+
+        Raises:
+            SettingsError: there are none.
+        """
+        if self.query is None:
+            raise not_given("query")
+        return self.query
+
+    @property
+    def model_renderer(self) -> Renderer:
+        """What turns conversations into the model's tokens.
+
+        Raises:
+            SettingsError: no model is given.
+        """
+        if self.renderer is None:
+            raise no_model()
+        return self.renderer
+
+
+def no_model() -> SettingsError:
+    """Return what to say where a model is needed and none is given."""
+    return SettingsError("no model given: name a folder or a model on the Hub with --model")
+
+
+def model_name(settings: Settings) -> str:
+    """Return the name of a run's model.
+
+    Raises:
+        SettingsError: none is given.
+    """
+    if settings.model is None:
+        raise no_model()
+    return settings.model
+
+
+def open_renderer(settings: Settings) -> Renderer:
+    """Return what turns conversations into the model's tokens: the first look at the model, before any data is read.
+
+    Raises:
+        SettingsError: no model is given.
+        ModelError: it is none, or its tokenizer cannot be used.
+    """
+    return Renderer(load_tokenizer(model_name(settings)))
+
+
+def check_max_length(settings: Settings) -> None:
+    """Raise SettingsError where ``max_length`` is more than the model has positions for."""
+    limit = position_limit(str(settings.model))
+    if limit is not None and settings.max_length > limit:
+        raise SettingsError(
+            f"the model reads {limit} tokens at most, and max_length is {settings.max_length}; give "
+            f"--max-length {limit} or less"
+        )
+
+
+def target_labels(settings: Settings, query: Pool) -> list[str]:
+    """Return the target of every query, "" where there is but one."""
+    names = [name for name, files in settings.target.items() for _ in files] or [""] * len(query.files)
+    return [name for name, file in zip(names, query.files, strict=True) for _ in range(file.rows)]
+
+
+def subtask_labels(settings: Settings, query: Pool) -> list[str]:
+    """Return the subtask of every query; those of two targets are never the same."""
+    labels = zip(target_labels(settings, query), query.column("subtask"), strict=True)
+    return [f"{target}/{subtask or ''}" if target else subtask or "" for target, subtask in labels]

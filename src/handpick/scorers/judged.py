@@ -1,0 +1,97 @@
+"""The grade that a language model gives an example's own last answer, from 0 to 1; nothing is asked twice.
+
+An example that the judge gives no grade is set aside: what is not known is no grade.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.costs.cost import Extent, StageCost, Work
+from handpick.costs.probe import Probing
+from handpick.errors import DataError
+from handpick.fingerprint import Fingerprint
+from handpick.judge import JudgeSettings
+from handpick.layout import RunLayout, SamplesLayout
+from handpick.progress import progress
+from handpick.rewards import reward_fingerprint
+from handpick.rewards.judge import JudgeReward
+from handpick.scorers.direct_scorer import READ_TOGETHER, DirectScorer, ScoresStage
+from handpick.scorers.query_objective import judge_settings
+from handpick.scorers.rewarded import OwnAnswer, own_answer
+
+
+class Judged(DirectScorer):
+    """Asks a judge for the grade of every record's last answer."""
+
+    @property
+    def model(self) -> str:
+        """The judge, as its server knows it."""
+        return self.settings.used_representation.partition(":")[2]
+
+    @cached_property
+    def reward(self) -> JudgeReward:
+        """The judge, with everything that it has said before."""
+        settings = JudgeSettings.checked({**self._asked, "model": self.model})
+        return JudgeReward(settings, SamplesLayout(RunLayout(self.settings.folder).samples).verdicts)
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        return judge_settings(self.settings)
+
+    def preflight(self) -> None:
+        """Refuse a judge that cannot be asked: no key, no package, no prompt."""
+        _ = self.reward
+
+    def fingerprint(self) -> Fingerprint:
+        """Return what decides a grade."""
+        return {"kind": "judge", **reward_fingerprint(f"judge:{self.model}", judge=self._asked)}
+
+    def usable_rows(self) -> list[int]:
+        """Return the rows that have a grade."""
+        return [row for row in self._answered if self._grades[row] is not None]
+
+    @cached_property
+    def _answered(self) -> list[int]:
+        return super().usable_rows()
+
+    @cached_property
+    def _grades(self) -> dict[int, float | None]:
+        """The grade of every row with an answer; asks what was not asked before."""
+        found: dict[int, float | None] = {}
+        with progress("grades", total=len(self._answered)) as advance:
+            for start in range(0, len(self._answered), READ_TOGETHER):
+                rows = self._answered[start : start + READ_TOGETHER]
+                found |= self._grade(rows)
+                advance(len(rows))
+        for row, grade in found.items():
+            if grade is None:
+                self.set_aside(row, f"the judge {self.model} gave no grade")
+        return found
+
+    def _grade(self, rows: list[int]) -> dict[int, float | None]:
+        asked: dict[int, OwnAnswer] = {}
+        found: dict[int, float | None] = {}
+        for row in rows:
+            try:
+                asked[row] = own_answer(self.pool.pool[row])
+            except DataError:  # a prompt is missing: no grade
+                found[row] = None
+        answers = list(asked.values())
+        grades = self.reward.grades(
+            [each.prompt for each in answers], [each.text for each in answers], [each.record for each in answers]
+        )
+        return found | dict(zip(asked, grades, strict=True))
+
+    def scores(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the grades, float32 (N,)."""
+        return np.array([self._grades[row] for row in rows_N.tolist()], dtype=np.float32)
+
+    def work(self, probing: Probing) -> Work:
+        """Return how often the judge is asked; its time is not estimated."""
+        n = len(self.pool.pool)
+        note = f"up to {n:,} calls of the judge; their time is not estimated"
+        line = StageCost(ScoresStage.kind.value, n, note=note, kind=ScoresStage.kind)
+        return Work([line], extent=Extent(n, 0, 1, 1))

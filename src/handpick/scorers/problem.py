@@ -1,0 +1,111 @@
+"""What an algorithm chooses by, whatever representation it came from.
+
+Shapes: Q queries, N candidates, B picks, C columns asked for, E features.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.algorithms import Picks, Similarity, find
+from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.part import Part
+from handpick.fingerprint import Fingerprint
+from handpick.layout import RunLayout
+from handpick.progress import say
+from handpick.settings import Settings
+from handpick.similarity import written
+from handpick.store.memory import available_bytes
+
+Floats = NDArray[np.float32]
+FeaturesOf = Callable[[NDArray[np.int64]], Floats]
+
+_IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpace:
+    """Features of candidates and of single queries, in one space: their inner products are their similarities.
+
+    ``candidates`` gives those of some columns, (C, E); ``queries`` those of all queries, (Q, E).
+    """
+
+    candidates: FeaturesOf
+    queries: Callable[[], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringProblem:
+    """What an algorithm chooses by.
+
+    ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
+    empty where one score a candidate stands for all queries. ``nearest`` says which query a pick is for where the
+    similarity's rows are not single queries.
+    """
+
+    similarity: Similarity
+    rows: NDArray[np.int64]
+    fingerprints: Fingerprint
+    query_ids: list[str] = field(default_factory=list)
+    subtasks: list[str] = field(default_factory=list)
+    features: FeatureSpace | None = None
+    nearest: Callable[[Picks], list[str | None]] | None = None
+
+    @property
+    def candidates(self) -> FeaturesOf | None:
+        """Features of some columns, (C, E); None where there are none."""
+        return None if self.features is None else self.features.candidates
+
+    def picked_for(self, picks: Picks) -> list[str | None]:
+        """Return the id of the query that each pick is for."""
+        if self.nearest is not None:
+            return self.nearest(picks)
+        if not self.query_ids:
+            return [None] * len(picks.columns)
+        return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
+
+    def without(self, rows: Collection[int]) -> "ScoringProblem":
+        """Return the same with the columns of some of the pool's rows left out."""
+        kept_N = np.flatnonzero(~np.isin(self.rows, list(rows)))
+        if len(kept_N) == len(self.rows):
+            return self
+        features, nearest = self.features, self.nearest
+        return replace(
+            self,
+            similarity=Part(self.similarity, columns_N=kept_N),
+            rows=self.rows[kept_N],
+            features=None
+            if features is None
+            else replace(features, candidates=lambda columns_C: features.candidates(kept_N[columns_C])),
+            nearest=None
+            if nearest is None
+            else lambda picks: nearest(Picks(kept_N[picks.columns], picks.scores, picks.queries)),
+        )
+
+
+def fits_in_memory(shape: tuple[int, int]) -> bool:
+    """Return whether a similarity is small enough to be kept in memory."""
+    return 4 * shape[0] * shape[1] <= min(_IN_MEMORY, available_bytes() / 4)
+
+
+def is_read_many_times(settings: Settings) -> bool:
+    """Return whether what is chosen goes through the similarity more than once."""
+    return find(settings.used_algorithm).whole or settings.splits_budget
+
+
+def make_readable(similarity: Similarity, settings: Settings) -> Similarity:
+    """Return the similarity as the algorithm should read it: from memory where it is small, else from a file if it is
+    gone through many times, else computed anew at every pass."""
+    if isinstance(similarity, Matrix):
+        return similarity
+    if fits_in_memory(similarity.shape):
+        return Matrix(written(similarity, None))
+    if is_read_many_times(settings):
+        why = "several targets read" if settings.splits_budget else f"{settings.used_algorithm} reads"
+        path = RunLayout(settings.folder).similarity
+        n_bytes = 4 * similarity.shape[0] * similarity.shape[1]
+        say(f"{why} all of the similarity many times: {n_bytes / 1e9:.1f} GB in {path}")
+        return Matrix(written(similarity, path))
+    return similarity

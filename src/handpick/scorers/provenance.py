@@ -1,0 +1,122 @@
+"""What a feature store was made with, kept in its folder, so that another query's features can be made like it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handpick.data.read import is_pattern
+from handpick.errors import SettingsError, StoreError
+from handpick.layout import RunLayout, StoreLayout
+from handpick.methods import SCORERS
+from handpick.selection import Selection
+from handpick.settings import Settings, checked
+from handpick.store import FeatureStore, merge
+from handpick.store.files import write_whole
+from handpick.store.manifest import read_manifest
+
+_OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representation: there was one
+
+# what decides the rows of a store that another run may start from, but for the checkpoints
+_KEPT = frozenset({"model", "seed", "pool", "shard_rows"}).union(
+    *(spec.rows for spec in SCORERS.values() if spec.output == "features" and not spec.bound_to_queries)
+) - {"warmup"}
+
+
+def pool_store_path(settings: Settings) -> Path:
+    """The folder of the pool's features."""
+    if settings.store:
+        return Path(settings.store)
+    return RunLayout(settings.folder).pool_store(settings.stored_representation.partition(":")[0])
+
+
+def parsed_records(settings: Settings) -> Path:
+    """Return the cache of parsed records: beside the features, so that every run that shares them shares it."""
+    return StoreLayout(pool_store_path(settings)).parsed
+
+
+def resume_from_store(settings: Settings) -> Settings:
+    """With ``store`` set, take from it what the user did not say: the pool, the model, how features are made.
+
+    The store may be incomplete: a run that made it, or made it grow, was killed, and this one goes on from there.
+
+    Raises:
+        StoreError: there is no store, or nothing says how it was made.
+    """
+    if settings.store is None:
+        return settings
+    kept = _made_with(settings.store)
+    there = kept.pop("representation", _OLDEST)
+    said = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if not {"method", "representation"} & said.keys():
+        kept["representation"] = there
+    else:
+        kept.pop("optimizer", None)  # the method's own, which is then compared with the store's
+    if "representation" not in kept and settings.stored_representation != there:
+        raise SettingsError(
+            f"the store {settings.store} holds {there} features, and {settings.used_representation} was asked for; "
+            "name another --method or another store"
+        )
+    return checked(kept | said, where=settings.store)
+
+
+def settings_of(selection: Selection, folder: Path) -> Settings:
+    """What the finished selection in a folder was made with; ``out`` is where it lies now.
+
+    Raises:
+        SettingsError: its settings are none that this handpick knows.
+    """
+    return checked(selection.settings | {"out": str(folder)}, where=str(RunLayout(folder).selection))
+
+
+def _made_with(store: str | Path) -> dict[str, Any]:
+    read_manifest(Path(store))  # what is no store at all should be called that
+    path = StoreLayout(Path(store)).provenance
+    try:
+        kept: dict[str, Any] = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise StoreError(
+            f"the feature store {store} has no {path.name}, so a query's features cannot be made like its own; put the "
+            "one of the run that built it there"
+        ) from error
+    return kept
+
+
+def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
+    """Make one store of several, which ``select(store=…)`` can start from.
+
+    Raises:
+        FingerprintMismatch: they were made with different settings.
+        StoreError: as ``handpick.store.merge``, or nothing says how one of them was made.
+    """
+    made_with = [_made_with(path) for path in paths]
+    store = merge(paths, out)
+    kept = made_with[0] | {"pool": [source for each in made_with for source in each["pool"]]}
+    write_whole(StoreLayout(store.path).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+    return store
+
+
+def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
+    """Write down what the store in ``folder`` is made with; ``found`` is what the settings leave open.
+
+    Where ``store`` names one that says it already, only its pool's new files are added.
+    """
+    pool = [_absolute(source) for source in settings.pool]
+    if settings.store is not None and StoreLayout(folder).provenance.exists():
+        kept = _made_with(folder)
+        if len(pool) <= len(kept["pool"]):  # the same files; the folder may be one that others may only read
+            return
+        kept["pool"] = pool
+    else:
+        kept = settings.model_dump(mode="json", exclude_none=True, include=set(_KEPT))
+        kept |= {"representation": settings.stored_representation, "pool": pool} | found
+        if settings.model is not None:
+            kept["model"] = _absolute(settings.model)
+        kept["encoder"] = _absolute(settings.encoder)
+    write_whole(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+
+
+def _absolute(name: str) -> str:
+    """A path that is there, or a pattern of paths, made absolute; a name on the Hub as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() or is_pattern(name) else name

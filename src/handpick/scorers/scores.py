@@ -1,0 +1,61 @@
+"""Scores that were made elsewhere: a file of them by id, the largest best.
+
+A file is Parquet with the columns ``id`` and ``score``, or ``NAME.npy``, (R,), with its ids in ``NAME.ids``.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.fingerprint import Fingerprint
+from handpick.scorers.direct_scorer import DirectScorer
+from handpick.scorers.finished import FinishedRun, InMemory, Reopened
+from handpick.scorers.id_table import IdTable
+
+
+class Scores(DirectScorer):
+    """The score of every record, as its file has it."""
+
+    @cached_property
+    def table(self) -> IdTable:
+        """The file behind the colon."""
+        return _table(self.settings.used_representation)
+
+    def preflight(self) -> None:
+        """Refuse a file that cannot be read."""
+        _ = self.table.values
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the bytes of the file."""
+        return {"kind": "scores", **self.table.fingerprint()}
+
+    def usable_rows(self) -> list[int]:
+        """Return the rows with a response and a score."""
+        ids = self.pool.pool.ids()
+        rows = []
+        for row in super().usable_rows():
+            if ids[row] in self.table.row_of:
+                rows.append(row)
+            else:
+                self.set_aside(row, f"no score of it in {self.table.path}")
+        return rows
+
+    def scores(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores, float32 (N,)."""
+        ids = self.pool.pool.ids()
+        return self.table.take(ids[row] for row in rows_N.tolist())
+
+    @classmethod
+    def reopen(cls, run: FinishedRun) -> Reopened | str:
+        """Return the scores, if the file is still what it was."""
+        table = _table(run.settings.used_representation)
+        wanted = run.fingerprints.get("representation")
+        if not table.path.is_file() or {"kind": "scores", **table.fingerprint()} != wanted:
+            return f"{table.path} is not there any more, or has changed"
+        return Reopened(f"score in {table.path.name}", InMemory(np.asarray(table.values)[None]), table.row_of)
+
+
+def _table(representation: str) -> IdTable:
+    return IdTable(Path(representation.partition(":")[2]), "score", dims=1)

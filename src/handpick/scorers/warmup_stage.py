@@ -1,0 +1,150 @@
+"""The warmup as a stage, and for a plan the checkpoints that the engine is probed at.
+
+Some micro-batches of the warmup's own examples are trained on, and the adapter is written as a checkpoint. Where
+checkpoints are there already, nothing is trained.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handpick.costs import probe as clocks
+from handpick.costs.cost import StageCost, StageKind, Work
+from handpick.costs.disk import adapter_bytes
+from handpick.costs.machine import resident_bytes
+from handpick.costs.probe import Probing
+from handpick.costs.training import micro_batches, probe_training, training_stage, weight_bytes
+from handpick.errors import DataError
+from handpick.executors import Executor
+from handpick.fingerprint import Fingerprint
+from handpick.layout import CheckpointLayout, RunLayout, WarmupLayout
+from handpick.model import compute_dtype, free_memory, load_base, padding_id
+from handpick.objectives.next_token import NextToken
+from handpick.scorers.checkpoints import checkpoint_inputs, new_lora, to_be_trained, warmup_of
+from handpick.scorers.inputs import Inputs
+from handpick.training.settings import WarmupSettings
+from handpick.training.warmup import new_adapter, warmup_rows
+
+if TYPE_CHECKING:
+    from handpick.scorers.gradient import Gradient
+
+_OF_WARMUP = 2_000  # of its examples that are tokenised
+
+
+@dataclass(frozen=True)
+class WarmupStage:
+    """The checkpoints: a warmup that is trained, a fresh adapter, or those that are given."""
+
+    scorer: "Gradient"
+    kind = StageKind.WARMUP
+
+    def inputs(self) -> Fingerprint:
+        """Return what the checkpoints depend on."""
+        of = self.scorer.gradients
+        return checkpoint_inputs(of.settings, of.pool, of.renderer, of.objectives.model)
+
+    def missing(self) -> int:
+        """Return how many epochs are still to be trained."""
+        settings = self.scorer.settings
+        warmup, _ = warmup_of(settings)
+        if warmup is None or not to_be_trained(settings):
+            return 0
+        return max(0, warmup.epochs - epochs_done(WarmupLayout(RunLayout(settings.folder).warmup)))
+
+    def work(self, probing: Probing) -> Work:
+        """Return what is left of the training."""
+        line = self.scorer.costs.warmed(probing).line
+        return Work([] if line is None else [line])
+
+    def run(self, executor: Executor) -> None:
+        """Train what is missing, in this process."""
+        _ = self.scorer.gradients.checkpoints
+
+
+def epochs_done(layout: WarmupLayout) -> int:
+    """Return how many checkpoints an earlier run has finished."""
+    return sum(CheckpointLayout(path).record.exists() for path in layout.checkpoints())
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """The warmup's line, where one is needed; the checkpoints to probe at; how many a run will have."""
+
+    line: StageCost | None
+    checkpoints: list[Path]
+    n_checkpoints: int
+
+
+def plan_warmup(inputs: Inputs, probing: Probing) -> Warmed:
+    """Return what the warmup will take; some of it is trained on, and left as a checkpoint where there is none.
+
+    Raises:
+        DataError: none of the records drawn for it can be used.
+    """
+    settings, scratch = inputs.settings, probing.scratch
+    warmup, name = warmup_of(settings) if not settings.checkpoints else (None, "")
+    if settings.checkpoints:
+        line = StageCost.left(StageKind.WARMUP, note="checkpoints are given")
+        return Warmed(line, [Path(path) for path in settings.checkpoints], len(settings.checkpoints))
+    if warmup is None:
+        base = load_base(str(settings.model), compute_dtype(settings.dtype), settings.quantization)
+        new_adapter(base, new_lora(settings), settings.seed, in_float32=True).save_pretrained(  # type: ignore[operator]
+            scratch
+        )
+        return Warmed(None, [scratch], 1)
+    layout = WarmupLayout(RunLayout(settings.folder).warmup)
+    folder = layout.folder
+    if not to_be_trained(settings):
+        names = json.loads(layout.record.read_text())["checkpoints"]
+        line = StageCost.left(StageKind.WARMUP, note=f"an earlier run left it in {folder}")
+        return Warmed(line, [folder / name for name in names], len(names))
+    return Warmed(_trained(inputs, warmup, name, layout, probing), [scratch], warmup.epochs)
+
+
+def _trained(inputs: Inputs, warmup: WarmupSettings, name: str, layout: WarmupLayout, probing: Probing) -> StageCost:
+    settings, pool, renderer = inputs.settings, inputs.pool.pool, inputs.model_renderer
+    rows = warmup_rows(len(pool), warmup, settings.seed)
+    some = rows[:_OF_WARMUP]
+    _, sequences, _ = NextToken(renderer, settings.max_length).prepare([pool[row] for row in some])
+    if not sequences:
+        raise DataError("none of the records drawn for the warmup leaves a response to learn from")
+    scale = len(rows) / len(some)
+    batches = micro_batches(sequences, warmup.batch, warmup.micro_batch, settings.seed)
+    before, began = resident_bytes(), clocks.clock()
+    dtype = compute_dtype(settings.dtype)
+    base = load_base(str(settings.model), dtype, settings.quantization)
+    model = new_adapter(base, warmup.lora, settings.seed, in_float32=True)
+    load_seconds = clocks.clock() - began
+    weights = weight_bytes(model)
+    probe = probe_training(
+        model,
+        batches,
+        pad_id=padding_id(renderer.tokenizer),
+        dtype=dtype,
+        recompute=settings.gradient_checkpointing,
+        seconds=probing.seconds * 0.35,
+        keep=probing.scratch,
+    )
+    del model, base
+    free_memory()
+    done = epochs_done(layout)
+    epochs = max(0, warmup.epochs - done)
+    n = round(len(sequences) * scale)
+    steps = -(-n // warmup.batch) * epochs
+    left = f"; {done} of {warmup.epochs} epochs are done already" if done else ""
+    line = training_stage(
+        StageKind.WARMUP.value,
+        probe,
+        sequences,
+        batches,
+        scale=scale,
+        examples=n,
+        epochs=epochs,
+        steps=steps,
+        load_seconds=load_seconds,
+        memory=before + weights + probe.held,
+        disk=epochs * adapter_bytes(probe.n_trained, adam=True),
+        note=f"{name} settings: {n:,} examples × {epochs}, {steps:,} steps{left}",
+    )
+    return replace(line, kind=StageKind.WARMUP)

@@ -1,0 +1,346 @@
+"""Everything that can be set, in one object: from Python, from a YAML file or from flags.
+
+It is checked before any work starts and written beside the results, so that a run can be repeated from what it wrote.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from handpick.algorithms import AlgorithmSettings, find
+from handpick.budget import Budget
+from handpick.choices import Optimizer, Split
+from handpick.errors import SettingsError
+from handpick.methods import SCORERS, ScorerSpec, find_method, find_scorer
+from handpick.objectives.settings import ObjectiveSettings
+from handpick.settings.representation import GradientSettings, RepresentationSettings
+from handpick.store.codec import Storage
+from handpick.training.settings import WarmupSettings
+
+
+def _paths(value: Any) -> list[str]:
+    several = [value] if isinstance(value, str | Path) else value
+    if not isinstance(several, list | tuple) or not all(isinstance(path, str | Path) for path in several):
+        raise ValueError("should be a path or a list of paths")
+    return [str(path) for path in several]
+
+
+Paths = Annotated[list[str], BeforeValidator(_paths)]
+
+
+def _shares(value: Any) -> Any:
+    """``SOURCE=0.2`` as flags have it, or a mapping."""
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be NAME=NUMBER")
+    pairs = [str(each).rpartition("=") for each in value]
+    if not all(name and number for name, _, number in pairs):
+        raise ValueError("should be NAME=NUMBER")
+    return {name: number for name, _, number in pairs}
+
+
+def _named_files(value: Any) -> dict[str, list[str]]:
+    """``NAME=FILE`` as flags have it, several of a name in order, or a mapping."""
+    if isinstance(value, dict):
+        return {str(name): _paths(files) for name, files in value.items()}
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be NAME=FILE")
+    named: dict[str, list[str]] = {}
+    for each in value:
+        name, _, file = str(each).partition("=")
+        if not name or not file:
+            raise ValueError("should be NAME=FILE")
+        named.setdefault(name, []).append(file)
+    return named
+
+
+Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_shares)]
+NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
+
+
+class Constraints(BaseModel):
+    """What a selection must keep to, whatever the algorithm ranks first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
+    max_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at most; * for every other source")
+    min_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at least")
+    always: str | None = Field(None, description="file of ids, one a line, that are chosen first")
+    max_cosine: float | None = Field(
+        None, gt=-1, le=1, description="leave out what is more similar than this to what was chosen before it"
+    )
+    exclude_overlap: Paths = Field([], description="test sets: leave out what repeats one of their items")
+    overlap_threshold: float = Field(
+        0.75, gt=0, le=1, description="exclude_overlap: part of a test item's word runs from which on it counts"
+    )
+
+
+class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints):
+    """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
+
+    pool: Paths = Field(
+        [], description="a file, a folder of files, a data set on the Hub to choose from; may be given several times"
+    )
+    query: Paths = Field([], description="the few examples of the target task; may be given several times")
+    target: NamedFiles = Field({}, description="NAME=FILE, several: the queries of several tasks, which share a budget")
+    split: Split = Field("equal", description="of the budget: equal, by weight, or shared as if it were one task")
+    target_weight: Shares = Field({}, description="NAME=NUMBER: of a task, for --split weight")
+    checkpoints: Paths = Field([], description="LoRA checkpoint folders to use instead of a warmup")
+    method: str = Field("less-rr", description="see `handpick methods`")
+    algorithm: str | None = Field(None, description="selection algorithm, instead of the method's own")
+    budget: str = Field("1000", description="how much to choose: 1000, 5% or '2M tokens'")
+    out: str | None = Field(None, description="folder for all that is written; default runs/QUERY, or runs/features")
+    store: str | None = Field(None, description="start from the features in this folder")
+    optimizer: Optimizer | None = Field(None, description="pool side; default: the method's own")
+    storage: Storage = Field("float32", description="type of the stored features")
+    shard_rows: int = Field(1024, ge=1, description="examples a shard of the store")
+    warmup: Literal["auto", "less", "small", "none"] | WarmupSettings = Field(
+        "auto", description="auto: `small` for models under 100M parameters, else `less`"
+    )
+    score_only: bool = Field(False, description="keep the similarity to this query alone, and no features of the pool")
+    max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
+    workers: int | None = Field(
+        None, ge=1, exclude=True, description="processes that make features, a shard each at a time; default: this one"
+    )
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget(cls, value: Any) -> str:
+        return str(Budget.parse(value))
+
+    @model_validator(mode="after")
+    def _known(self) -> "Settings":
+        self._refuse_unused()
+        self._check_product()
+        self._check_targets()
+        if self.checkpoints and self.warmup != "auto":
+            raise SettingsError(
+                "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
+            )
+        if (self.max_share or self.min_share) and Budget.parse(self.budget).kind == "tokens":
+            raise SettingsError("shares of sources are of a budget in examples or percent: give one, or no shares")
+        if self.score_only and self.store is not None:
+            raise SettingsError("the store has the pool's features already: leave out score_only")
+        if self.projection == "sparse" and self.projection_dim % self.projection_nonzeros:
+            raise SettingsError(
+                f"projection_dim {self.projection_dim} is no multiple of projection_nonzeros {self.projection_nonzeros}"
+            )
+        return self
+
+    def _refuse_unused(self) -> None:
+        """Refuse settings that would mislead who reads them, since nothing looks at them."""
+        name, scorer, changed = self.used_representation, self.scorer, self.changed
+        if self.checkpoints and "checkpoints" not in scorer.reads and "dtype" in scorer.reads:
+            raise SettingsError(f"{name} reads with the base model alone: leave checkpoints out")
+        of_objective = [each for each in ObjectiveSettings.model_fields if each in changed]
+        if unread := [each for each in of_objective if each not in scorer.reads]:
+            raise SettingsError(f"{name} has no objective to look at {unread[0]}: leave it out")
+        if scorer.has_objective:
+            self._refuse_unused_of_objective(of_objective)
+        for refusal in scorer.refuses:
+            if getattr(self, refusal.setting) == refusal.value:
+                raise SettingsError(refusal.sentence)
+        if self.score_only and "score_only" not in scorer.reads:
+            readers = " or ".join(each for each, spec in SCORERS.items() if "score_only" in spec.reads)
+            raise SettingsError(f"score_only is for {readers}s, not for {name}: leave it out")
+        if "overlap_threshold" in changed and not self.exclude_overlap:
+            raise SettingsError("overlap_threshold is for --exclude-overlap: give a test set, or leave it out")
+        if self.split != "equal" and not self.target:
+            raise SettingsError("split is for --target NAME=FILE, several: leave it out")
+
+    def _refuse_unused_of_objective(self, changed: list[str]) -> None:
+        if "gamma" in changed and self.preference_loss != "simpo":
+            raise SettingsError(f"gamma is simpo's margin, and the loss is {self.preference_loss}: leave it out")
+        if self.reference is not None and self.preference_loss == "simpo":
+            raise SettingsError("simpo compares with no reference: leave reference out")
+        of_judge = [each for each in changed if each in SCORERS["judge"].reads]
+        if of_judge and self.reward is not None and not self.reward.startswith("judge:"):
+            raise SettingsError(f"{of_judge[0]} is for --reward judge:MODEL, not for {self.reward}: leave it out")
+
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were changed although nothing looks at them; handy where several representations are tried."""
+        idle = {
+            "eps_mode": self.used_optimizer == "sgd",
+            "projection_dim": self.projection == "none",
+            "projection_nonzeros": self.projection != "sparse",
+            "storage": self.score_only,
+        }
+        of_scorers = frozenset[str]().union(*(spec.reads for spec in SCORERS.values()))
+        unread = {name for name in of_scorers if name not in self.scorer.reads or idle.get(name)}
+        if Budget.parse(self.budget).kind == "tokens":
+            unread.discard("max_length")  # the tokens that count are those within it
+        return [name for name in type(self).model_fields if name in unread & self.changed]
+
+    @property
+    def changed(self) -> set[str]:
+        """Names of the settings that are not at their defaults."""
+        fields = type(self).model_fields
+        return {name for name in fields if getattr(self, name) != fields[name].default}
+
+    def _check_product(self) -> None:
+        """Refuse a representation and an algorithm that do not go together."""
+        algorithm, representation = self.used_algorithm, self.used_representation
+        reads, output = find(algorithm).reads, self.scorer.output
+        has_features = output == "features" and not self.score_only
+        featureless = "score_only" if self.score_only else representation
+        if output == "nothing" and algorithm != "random":
+            what = f"the representation {representation}" if self.representation else f"the method {self.method}"
+            raise SettingsError(f"{what} looks at nothing that the algorithm {algorithm} could rank by")
+        if "candidates" in reads and not has_features and not (algorithm == "knn-kde" and self.kde_width == 0):
+            raise SettingsError(
+                f"the algorithm {algorithm} compares candidates with each other, and {featureless} has no features "
+                "to do it by: choose another --representation or --algorithm"
+            )
+        if self.max_cosine is not None and not has_features:
+            raise SettingsError(f"{featureless} has no features to find near-duplicates by: leave max_cosine out")
+        if self.balanced and self.scorer.joins_queries:
+            raise SettingsError(f"{representation} takes all queries together: leave balanced out")
+        if self.balanced and "balanced" not in reads:
+            raise SettingsError(f"the algorithm {algorithm} does not look at balanced: leave it out")
+        if foreign := self.unread_by(algorithm):
+            raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
+
+    def _check_targets(self) -> None:
+        if self.target and self.query:
+            raise SettingsError("give either --query, for one task, or --target NAME=FILE for each of several")
+        if self.target_weight and (self.split != "weight" or set(self.target_weight) != set(self.target)):
+            raise SettingsError("target_weight is for --split weight, and names every target once")
+        if none := [name for name, weight in self.target_weight.items() if weight == 0]:
+            raise SettingsError(f"the target_weight of {none[0]!r} is 0: give a positive number")
+        if self.splits_budget and self.scorer.joins_queries:
+            raise SettingsError(
+                f"{self.used_representation} takes all queries together: use --split shared, or a run for each target"
+            )
+        if self.split == "weight" and not self.target_weight:
+            raise SettingsError("--split weight needs a --target-weight NAME=NUMBER for every target")
+
+    @property
+    def used_representation(self) -> str:
+        """The method's own, unless another was asked for."""
+        return self.representation or find_method(self.method).representation
+
+    @property
+    def scorer(self) -> ScorerSpec:
+        """The line of ``used_representation`` in the table."""
+        return find_scorer(self.used_representation)
+
+    @property
+    def stored_representation(self) -> str:
+        """What the pool's store holds: another representation's rows, where this one differs on the queries' side."""
+        return self.scorer.stores or self.used_representation
+
+    @property
+    def used_optimizer(self) -> Optimizer:
+        """Of the pool's side: what the representation allows, else what was asked for, else the method's own."""
+        fixed: Any = self.scorer.fixed.get("optimizer")
+        return fixed or self.optimizer or find_method(self.method).optimizer
+
+    @property
+    def sources(self) -> list[str]:
+        """The files of all queries, whatever target they are of."""
+        return self.query or [file for files in self.target.values() for file in files]
+
+    @property
+    def splits_budget(self) -> bool:
+        """Whether there are several targets, each with a budget of its own."""
+        return len(self.target) > 1 and self.split != "shared"
+
+    @property
+    def used_algorithm(self) -> str:
+        """The method's own, unless another was asked for."""
+        return self.algorithm or find_method(self.method).algorithm
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        if self.out is not None:
+            return Path(self.out)
+        name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
+        return Path("runs") / name
+
+    def to_yaml(self) -> str:
+        """All settings, as ``from_yaml`` reads them back."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Settings":
+        """Settings from a file.
+
+        Raises:
+            SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
+        """
+        return checked(read_yaml(path), where=str(path))
+
+
+def not_given(name: str) -> SettingsError:
+    """What to say where there is no pool or no query."""
+    return SettingsError(f"no {name} given: name a file or a data set with --{name}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """What a file of settings holds, unchecked.
+
+    Raises:
+        SettingsError: there is no such file, or it is no YAML mapping.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
+    return loaded
+
+
+def checked(values: dict[str, Any], where: str = "") -> Settings:
+    """Settings from plain values; pydantic's complaint becomes one sentence.
+
+    Args:
+        values: by the names of the fields.
+        where: what they came from, for the complaint; "--" for flags.
+
+    Raises:
+        SettingsError: a name is unknown or a value is wrong.
+    """
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        fields = {"": Settings.model_fields, "warmup": WarmupSettings.model_fields}
+        raise SettingsError(complaint(error, where, fields, see="handpick select --help")) from error
+
+
+def complaint(error: ValidationError, where: str, fields: Mapping[str, Iterable[str]], *, see: str) -> str:
+    """One sentence of pydantic's complaint.
+
+    Args:
+        error: what pydantic says.
+        where: what the settings came from; "--" for flags.
+        fields: names that there are: under "", and under a setting's name where it has settings of its own.
+        see: the command that tells what there is.
+    """
+    errors = error.errors()
+    # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
+    first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
+    path = [str(part) for part in first["loc"] if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))]  # no types
+    name = f"--{path[0].replace('_', '-')}" if where == "--" else ".".join(path)
+    before = f"{where}: " if where not in ("", "--") else ""
+    if first["type"] == "extra_forbidden":
+        known = fields.get(path[0], fields[""]) if len(path) > 1 else fields[""]
+        close = get_close_matches(path[-1], list(known), n=1)
+        there = f" (there are {', '.join(known)})" if len(path) > 1 else ""
+        hint = f" (did you mean {close[0]!r}?)" if close else there
+        return f"{before}there is no setting {name!r}{hint}; see `{see}`"
+    if first["type"] == "missing":
+        return f"{before}{name} is missing"
+    wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{before}{name} {wrong}, not {first['input']!r}"

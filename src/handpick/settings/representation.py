@@ -1,0 +1,59 @@
+"""What can be set of a representation."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
+from handpick.methods import SCORERS, find_scorer
+
+
+def _known(representation: str) -> str:
+    find_scorer(representation)
+    return representation
+
+
+class RepresentationSettings(BaseModel):
+    """Which representation, and what is set of the others than the gradient's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    representation: Annotated[str, AfterValidator(_known)] | None = Field(
+        None,
+        description="instead of the method's own",
+        json_schema_extra={
+            "metavar": "|".join(f"{n}:{s.argument}" if s.argument else n for n, s in SCORERS.items()),
+        },
+    )
+    encoder: str = Field(
+        "sentence-transformers/gtr-t5-base", description="embed: a sentence encoder, a folder or a name on the Hub"
+    )
+    dsir_smoothing: float = Field(
+        1e-8, gt=0, description="dsir: added to every n-gram's probability; with few queries 1e-4 chose far better here"
+    )
+    gist_dim: int = Field(150, ge=1, description="gist: dimensions of the queries' subspace, at most")
+    whitening_damping: float = Field(
+        10.0, gt=0, description="whitened: what is added to every eigenvalue, in mean eigenvalues"
+    )
+
+
+class GradientSettings(BaseModel):
+    """What decides the gradient features of an example, besides the checkpoints and the side it is on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="base model: a folder, or a name on the Hub")
+    seed: int = Field(0, ge=0, description="of the warmup, the projection and random choices")
+    max_length: int = Field(2048, ge=2, description="tokens of an example that are kept")
+    eps_mode: EpsMode = Field("less", description="where Adam's epsilon stands: as in LESS's code, or as in AdamW")
+    projection: ProjectionKind = Field("sparse", description="none keeps the raw gradient")
+    projection_dim: int = Field(8192, gt=0, description="features an example")
+    projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
+    dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 where GPU or CPU has instructions for it")
+    quantization: Quantization = Field("none", description="of the base model's weights, by bitsandbytes: NF4 or int8")
+    gradient_checkpointing: bool = Field(
+        False, description="keep no activations but make them again: the same rows, slower, for models that do not fit"
+    )
+    batch_tokens: int | None = Field(
+        None, ge=1, description="padded tokens a forward pass; else 1024 on a CPU, 4096 on a GPU or with rademacher"
+    )
