@@ -18,9 +18,10 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
+from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, device, load_base
 from handpick.progress import progress
-from handpick.training.checkpoint import RECORD_FILE, check_checkpoint, save_moments, was_trained
+from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 
 
@@ -150,8 +151,8 @@ def train(
             return SortedInBatch([len(s.input_ids) for s in sequences], settings.batch, seed)
 
     out.mkdir(parents=True, exist_ok=True)
-    for folder in out.glob("checkpoint-*"):  # our record is written last: without it, a checkpoint is half-written
-        if not (folder / RECORD_FILE).exists():
+    for folder in CheckpointsLayout(out).checkpoints():
+        if not CheckpointLayout(folder).record.exists():  # it is written last: without it, a checkpoint is half-written
             shutil.rmtree(folder)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
@@ -185,7 +186,7 @@ def train(
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
     last = get_last_checkpoint(str(out))
-    with progress(what, total=steps, done=_step(Path(last)) if last else 0) as advance:
+    with progress(what, total=steps, done=step_of(Path(last)) if last else 0) as advance:
         trainer = SortedTrainer(
             model=model,
             args=arguments,
@@ -195,15 +196,11 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last)
-    checkpoints = sorted(out.glob("checkpoint-*"), key=_step)
+    checkpoints = sorted(CheckpointsLayout(out).checkpoints(), key=step_of)
     for path in checkpoints:  # optimizer, schedule, random state: pickles that only the Trainer's own resuming needs
         for file in [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")]:
             file.unlink()
     return checkpoints
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
@@ -228,11 +225,12 @@ def _recorder(out: Path, advance: Any) -> Any:
             advance(1)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            folder = out / f"checkpoint-{state.global_step}"
+            folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
-            part = folder / f"{RECORD_FILE}.part"
+            path = CheckpointLayout(folder).record
+            part = path.with_name(f"{path.name}.part")
             part.write_text(json.dumps(record))
-            part.rename(folder / RECORD_FILE)
+            part.rename(path)
 
     return Recorder()
