@@ -23,6 +23,7 @@ from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.layers import canonical_name
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
+from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.pipeline.checkpoints import new_lora
@@ -132,8 +133,9 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check]:
     with tempfile.TemporaryDirectory() as folder:
-        quarantine = Quarantine(Path(folder) / "quarantine.jsonl", settings.max_quarantined)
-        pool = Pool.open(list(settings.pool), cache=Path(folder) / "parsed", quarantine=quarantine)
+        layout = DataLayout(Path(folder))
+        quarantine = Quarantine(layout.quarantine(), settings.max_quarantined)
+        pool = Pool.open(list(settings.pool), cache=layout.parsed, quarantine=quarantine)
         looked_at = list(pool.examples(0, min(_LOOKED_AT, len(pool))))
     _, sequences, refused = NextToken(renderer, settings.max_length).prepare(looked_at)
     if len(sequences) < 2:

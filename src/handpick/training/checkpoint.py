@@ -43,7 +43,7 @@ def check_checkpoint(path: Path) -> None:
     try:
         kind = json.loads((path / ADAPTER_CONFIG).read_text())["peft_type"]
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path / 'adapter_config.json'} cannot be read as peft's: {error!r}") from error
+        raise ModelError(f"{path / ADAPTER_CONFIG} cannot be read as peft's: {error!r}") from error
     if kind != "LORA":
         raise ModelError(f"{path} is no LoRA checkpoint: its {ADAPTER_CONFIG} says {kind}")
     if not (path / ADAPTER_FILE).exists():
