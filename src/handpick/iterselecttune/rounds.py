@@ -220,8 +220,8 @@ class Rounds:
             if self._labelled.taken:
                 return None
             raise JudgeError(
-                f"the judge has no verdict on any of the {len(judged):,} examples of {layout.folder}: raise the caps, or "
-                f"look into its answers in {self._settings.layout.verdicts}, and run the same again"
+                f"the judge has no verdict on any of the {len(judged):,} examples of {layout.folder}: raise the caps, "
+                f"or look into its answers in {self._settings.layout.verdicts}, and run the same again"
             )
         lines = [
             {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
