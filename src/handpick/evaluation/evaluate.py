@@ -176,27 +176,42 @@ def evaluate(
     if _greedy_metrics(task) or task.settings.answers_drawn:
         prompts, refused = prompts_of(task, renderer, max_length)
         scores.refused |= refused
-
-        def ask(sampling: Sampling) -> dict[int, list[str]]:
-            texts = answers(
-                model,
-                renderer,
-                list(prompts.values()),
-                sampling,
-                seed=task.settings.seed,
-                folder=None if layout is None else layout.answers,
-                identity=identity,
-                quiet=quiet,
-            )
-            return dict(zip(prompts, texts, strict=True))
-
+        folder = None if layout is None else layout.answers
+        ask = _asking(model, renderer, prompts, seed=task.settings.seed, folder=folder, identity=identity, quiet=quiet)
         _score_answers(scores, ask, rewards, task, quiet)
     if predictions is not None:
-        predictions.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(predictions, "".join(_predicted(scores, task)).encode("utf-8", "surrogatepass"))
+        _write_predictions(predictions, scores, task)
     if not quiet:
         _say_left_out(scores, task)
     return summarised(scores, task)
+
+
+def _asking(
+    model: nn.Module,
+    renderer: Renderer,
+    prompts: Mapping[int, list[int]],
+    *,
+    seed: int,
+    folder: Path | None,
+    identity: Fingerprint | None,
+    quiet: bool,
+) -> Ask:
+    """Return what gives the texts of every prompt's answers, by row; arguments as ``answers``."""
+
+    def ask(sampling: Sampling) -> dict[int, list[str]]:
+        texts = answers(
+            model,
+            renderer,
+            list(prompts.values()),
+            sampling,
+            seed=seed,
+            folder=folder,
+            identity=identity,
+            quiet=quiet,
+        )
+        return dict(zip(prompts, texts, strict=True))
+
+    return ask
 
 
 def _greedy_metrics(task: Task) -> list[str]:
@@ -385,6 +400,11 @@ def _ifeval(scores: Scores, task: Task) -> None:
         }
         if level == "instruction":  # each instruction counts the same, not each prompt
             scores.weights[name] = {row: float(len(each)) for row, each in followed.items()}
+
+
+def _write_predictions(path: Path, scores: Scores, task: Task) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(_predicted(scores, task)).encode("utf-8", "surrogatepass"))
 
 
 def _predicted(scores: Scores, task: Task) -> Iterator[str]:
