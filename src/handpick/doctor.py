@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError
+from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.layers import canonical_name
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
+from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.scorers.checkpoints import new_lora
@@ -35,6 +36,7 @@ from handpick.training.warmup import load_trainable, new_adapter
 _LOOKED_AT = 200  # records of the pool
 _EXAMPLES = 8
 _HELD = 1 << 31  # bytes of raw gradients that are held at once
+_ALL_AT_ONCE = 1 << 30  # tokens of a batch
 _EXACT = 1e-4  # relative error; float32 on two ways through the same model
 
 
@@ -54,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     Raises:
         HandpickError: the model, the checkpoint or the pool cannot be used at all.
     """
+    model = _named_model(settings)
     renderer = open_renderer(settings)
     if not settings.pool:
         raise not_given("pool")
@@ -62,7 +65,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield check
     pad_id = padding_id(renderer.tokenizer)
 
-    exact = _model(settings, torch.float32)
+    exact = _with_adapter(model, settings, torch.float32)
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
     lengths_seen = {len(sequence.input_ids) for sequence in sequences}
@@ -71,56 +74,21 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
 
     raw = NoProjection(engine.n_coordinates)
-    together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=1 << 30)
+    together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE)
     autograd_ND = torch.stack([_autograd(exact, sequence, engine) for sequence in sequences])
-    error = _relative_error(together_ND, autograd_ND)
-    yield Check(
-        "gradient",
-        error <= _EXACT,
-        f"relative error {error:.1e} against plain autograd, float32, one at a time",
-        "the gradients of this model are not exact: do not use them, and report the model's architecture",
-    )
-    alone_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=1)
-    error = _relative_error(together_ND, alone_ND)
-    lengths = {len(sequence.input_ids) for sequence in sequences}
-    against = "a padded batch" if len(lengths) > 1 else f"a batch (nothing to pad: all have {lengths.pop()} tokens)"
-    yield Check(
-        "padding",
-        error <= _EXACT,
-        f"relative error {error:.1e} between {against} and each example alone",
-        "this model's rows depend on their neighbours: --batch-tokens 1 takes each example alone",
-    )
+    yield _gradient(together_ND, autograd_ND)
+    yield _padding(together_ND, _rows(engine, sequences, pad_id, raw, batch_tokens=1), sequences)
 
-    dtype = compute_dtype(settings.dtype)
-    word = str(dtype).removeprefix("torch.")
-    imitated = dtype == torch.bfloat16 and not has_bfloat16()
-    own_engine = engine
+    own_engine, dtype = engine, compute_dtype(settings.dtype)
     if dtype != torch.float32:
-        own_engine = GradientEngine(_model(settings, dtype), recompute=settings.gradient_checkpointing)
-    cosine = _cosines(_rows(own_engine, sequences, pad_id, raw, batch_tokens=1 << 30), autograd_ND).min().item()
-    library = "oneDNN" if takes_onednn() else "PyTorch's default library"
-    kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
-    yield Check(
-        "dtype",
-        cosine >= 0.99 and not imitated,
-        f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {min(cosine, 1):.5f}{kernels}",
-        "--dtype float32" + (": this machine only imitates bfloat16, several times slower" if imitated else ""),
-    )
+        own_engine = GradientEngine(_with_adapter(model, settings, dtype), recompute=settings.gradient_checkpointing)
+    yield _precision(settings, dtype, _rows(own_engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE), autograd_ND)
 
     project = projection(
         settings.projection, engine.n_coordinates, settings.projection_dim, settings.seed, settings.projection_nonzeros
     )
-    projected_NK = _rows(engine, sequences, pad_id, project, batch_tokens=1 << 30)
-    unit_ND, unit_NK = (nn.functional.normalize(rows.double()) for rows in (autograd_ND, projected_NK))
-    off_diagonal = ~torch.eye(len(unit_ND), dtype=torch.bool)
-    rms = (unit_ND @ unit_ND.T - unit_NK @ unit_NK.T)[off_diagonal].square().mean().sqrt().item()
-    bound = 3 / project.dim**0.5
-    yield Check(
-        "projection",
-        rms <= bound,
-        f"{settings.projection} to {project.dim:,}: RMS error of the cosine {rms:.4f} (at most {bound:.4f})",
-        "a larger --projection-dim",
-    )
+    projected_NK = _rows(engine, sequences, pad_id, project, batch_tokens=_ALL_AT_ONCE)
+    yield _projection(settings, autograd_ND, projected_NK)
     engine = own_engine
     del exact, own_engine  # so that of two models one is left, and what is free is what a run would find
     gc.collect()
@@ -130,10 +98,17 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _speed(engine, sequences, pad_id, project, tokens_a_batch(settings))
 
 
+def _named_model(settings: Settings) -> str:
+    if settings.model is None:
+        raise SettingsError("no model given: name a folder or a model on the Hub with --model")
+    return settings.model
+
+
 def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check]:
     with tempfile.TemporaryDirectory() as folder:
-        quarantine = Quarantine(Path(folder) / "quarantine.jsonl", settings.max_quarantined)
-        pool = Pool.open(list(settings.pool), cache=Path(folder) / "parsed", quarantine=quarantine)
+        layout = DataLayout(Path(folder))
+        quarantine = Quarantine(layout.quarantine(), settings.max_quarantined)
+        pool = Pool.open(list(settings.pool), cache=layout.parsed, quarantine=quarantine)
         looked_at = list(pool.examples(0, min(_LOOKED_AT, len(pool))))
     _, sequences, refused = NextToken(renderer, settings.max_length).prepare(looked_at)
     if len(sequences) < 2:
@@ -160,9 +135,9 @@ def _unlike(sequences: list[Rendered], n: int) -> list[Rendered]:
     return chosen
 
 
-def _model(settings: Settings, dtype: torch.dtype) -> nn.Module:
-    assert settings.model is not None  # `examine` has checked
-    base = load_base(settings.model, dtype, settings.quantization)
+def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Module:
+    """Return the model with the first checkpoint's adapter, else with a new one whose gradient is not zero."""
+    base = load_base(name, dtype, settings.quantization)
     if settings.checkpoints:
         return load_trainable(base, [Path(settings.checkpoints[0])])
     model = new_adapter(base, new_lora(settings), settings.seed, in_float32=False)
@@ -202,6 +177,57 @@ def _relative_error(got_ND: Tensor, want_ND: Tensor) -> float:
 
 def _cosines(left_ND: Tensor, right_ND: Tensor) -> Tensor:
     return nn.functional.cosine_similarity(left_ND, right_ND, dim=1)
+
+
+def _gradient(together_ND: Tensor, autograd_ND: Tensor) -> Check:
+    error = _relative_error(together_ND, autograd_ND)
+    return Check(
+        "gradient",
+        error <= _EXACT,
+        f"relative error {error:.1e} against plain autograd, float32, one at a time",
+        "the gradients of this model are not exact: do not use them, and report the model's architecture",
+    )
+
+
+def _padding(together_ND: Tensor, alone_ND: Tensor, sequences: list[Rendered]) -> Check:
+    error = _relative_error(together_ND, alone_ND)
+    lengths = {len(sequence.input_ids) for sequence in sequences}
+    against = "a padded batch" if len(lengths) > 1 else f"a batch (nothing to pad: all have {lengths.pop()} tokens)"
+    return Check(
+        "padding",
+        error <= _EXACT,
+        f"relative error {error:.1e} between {against} and each example alone",
+        "this model's rows depend on their neighbours: --batch-tokens 1 takes each example alone",
+    )
+
+
+def _precision(settings: Settings, dtype: torch.dtype, rows_ND: Tensor, autograd_ND: Tensor) -> Check:
+    """What a run computes in, held against float32."""
+    word = str(dtype).removeprefix("torch.")
+    imitated = dtype == torch.bfloat16 and not has_bfloat16()
+    cosine = _cosines(rows_ND, autograd_ND).min().item()
+    library = "oneDNN" if takes_onednn() else "PyTorch's default library"
+    kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
+    return Check(
+        "dtype",
+        cosine >= 0.99 and not imitated,
+        f"{word} on {device()} (--dtype {settings.dtype}), cosine to float32 at least {min(cosine, 1):.5f}{kernels}",
+        "--dtype float32" + (": this machine only imitates bfloat16, several times slower" if imitated else ""),
+    )
+
+
+def _projection(settings: Settings, exact_ND: Tensor, projected_NK: Tensor) -> Check:
+    unit_ND, unit_NK = (nn.functional.normalize(rows.double()) for rows in (exact_ND, projected_NK))
+    off_diagonal = ~torch.eye(len(unit_ND), dtype=torch.bool)
+    rms = (unit_ND @ unit_ND.T - unit_NK @ unit_NK.T)[off_diagonal].square().mean().sqrt().item()
+    dim = projected_NK.shape[1]
+    bound = 3 / dim**0.5
+    return Check(
+        "projection",
+        rms <= bound,
+        f"{settings.projection} to {dim:,}: RMS error of the cosine {rms:.4f} (at most {bound:.4f})",
+        "a larger --projection-dim",
+    )
 
 
 def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection, settings: Settings) -> Check:

@@ -256,14 +256,14 @@ class StoreLayout(Layout):
         """Return the tensors of the ``number``-th shard of the ``file``-th file."""
         return self.shards(checkpoint) / f"{file}-{number}.safetensors"
 
-    @staticmethod
-    def sidecar(shard: Path) -> Path:
-        """Return what makes a shard count, by the path of its tensors."""
-        return shard.with_suffix(".json")
-
     def second_moment(self, checkpoint: int, digest: str) -> Path:
         """Return the rows' second moment; another pool has another digest."""
         return self.folder / f"second-moment-{checkpoint}-{digest}.npy"
+
+
+def sidecar_of(shard: Path) -> Path:
+    """Return what makes a shard count, by the path of its tensors."""
+    return shard.with_suffix(".json")
 
 
 class SubspaceLayout(Layout):

@@ -21,6 +21,11 @@ from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint, digest, file_digest
 
+# transformers' names
+MODEL_CONFIG = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+_TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json")
+
 
 def device() -> torch.device:
     """Where models run: the first CUDA device, else the CPU."""
@@ -44,8 +49,8 @@ def has_bfloat16() -> bool:
 
 def _explain(name: str, error: Exception, what: str = "model") -> ModelError:
     where = Path(name)
-    if where.is_dir() and not (where / "config.json").exists():
-        return ModelError(f"{name} is no model folder: it has no config.json")
+    if where.is_dir() and not (where / MODEL_CONFIG).exists():
+        return ModelError(f"{name} is no model folder: it has no {MODEL_CONFIG}")
     if where.is_file():
         return ModelError(f"{name} is a file; --model takes a model folder or the name of a model on the Hub")
     if not where.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
@@ -76,7 +81,7 @@ def load_tokenizer(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if Path(name).is_dir() and not any((Path(name) / f).exists() for f in ("tokenizer.json", "tokenizer_config.json")):
+    if Path(name).is_dir() and not any((Path(name) / f).exists() for f in _TOKENIZER_FILES):
         raise _explain(name, ModelError("the folder has no tokenizer"))
     with _loading(name):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)

@@ -9,11 +9,11 @@ from handpick.data.examples import Example
 from handpick.data.overlap import HeldOut, Overlap, overlaps
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.layout import OverlapLayout
 from handpick.progress import progress, say
-from handpick.selection import write_parts
-from handpick.store.files import write_whole
+from handpick.store.files import write_parts, write_whole
 
-OVERLAP_FILE = "overlap.jsonl"
+OVERLAP_FILE = OverlapLayout(Path()).overlap.name
 
 
 class Found(NamedTuple):
@@ -34,9 +34,10 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
     """
     items: list[Example] = []
     groups: list[Hashable] = []
-    quarantine = Quarantine(folder / "quarantine-test.jsonl", None)
+    layout = OverlapLayout(folder)
+    quarantine = Quarantine(layout.quarantine("test"), None)
     for test_set in test_sets:  # each by itself: two may number their items alike
-        tests = Pool.open([test_set], cache=folder / "parsed", quarantine=quarantine)
+        tests = Pool.open([test_set], cache=layout.parsed, quarantine=quarantine)
         own = tests.examples(0, len(tests))
         groups += [(test_set, _group(item, row)) for row, item in enumerate(own)]
         items += own
@@ -56,7 +57,7 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
         found = list(overlaps(each(), held_out, threshold))
     lines = [{"id": pool[each.row].id, "repeats": items[each.item].id, "share": round(each.share, 4)} for each in found]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_whole(folder / OVERLAP_FILE, text.encode())
+    write_whole(layout.overlap, text.encode())
     return found
 
 
@@ -74,11 +75,12 @@ def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, thr
         StoreError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    quarantine = Quarantine(folder / "quarantine.jsonl", None)
-    opened = Pool.open(list(pool), cache=folder / "parsed", quarantine=quarantine)
+    layout = OverlapLayout(folder)
+    quarantine = Quarantine(layout.quarantine(), None)
+    opened = Pool.open(list(pool), cache=layout.parsed, quarantine=quarantine)
     if quarantine.count:
         say(quarantine.summary())
     found = find_overlaps(opened, test_sets, folder, threshold)
     repeated = {each.row for each in found}
-    write_parts(folder / "clean.jsonl", (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))
+    write_parts(layout.clean, (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))
     return Found(opened, [(each.row, each.share) for each in found])

@@ -2,8 +2,7 @@
 
 import importlib.metadata
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import file_digest
+from handpick.layout import RunLayout
+from handpick.store.files import write_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
 SCHEMA_VERSION = 1
-SUMMARY_FILE = "selection.json"
-_RECORDS = "selected.jsonl"
+SUMMARY_FILE = RunLayout(Path()).selection.name
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Selection:
         Raises:
             StoreError: the folder holds no selection, or a damaged one, or one of another schema version.
         """
-        summary_path, records_path = Path(folder) / SUMMARY_FILE, Path(folder) / _RECORDS
+        layout = RunLayout(Path(folder))
+        summary_path, records_path = layout.selection, layout.records
         try:
             summary = json.loads(summary_path.read_bytes())
             line_starts = _line_starts(records_path)
@@ -94,7 +95,8 @@ class Selection:
         Raises:
             StoreError: the folder cannot be written, a full disk among the reasons.
         """
-        self.to_jsonl(Path(folder) / _RECORDS)
+        layout = RunLayout(Path(folder))
+        self.to_jsonl(layout.records)
         summary = {
             "schema_version": SCHEMA_VERSION,
             "handpick_version": _handpick_version(),
@@ -104,10 +106,10 @@ class Selection:
             "scores": self.scores,
             "picked_for": self.picked_for,
             "origins": self.origins,
-            "records": file_digest(Path(folder) / _RECORDS),
+            "records": file_digest(layout.records),
         }
         text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
-        write_parts(Path(folder) / SUMMARY_FILE, [text.encode()])
+        write_parts(layout.selection, [text.encode()])
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write the records to ``path``, the pool's own bytes, one a line, in order of choice.
@@ -149,22 +151,6 @@ def _line_starts(path: Path) -> list[int]:
     """Where each line of the file starts, and where the last one ends."""
     with path.open("rb") as file:
         return list(accumulate((len(line) for line in file), initial=0))
-
-
-def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """Write under another name and rename, so that ``path`` is never half a file."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}); free space there or name another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _handpick_version() -> str | None:

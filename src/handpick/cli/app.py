@@ -8,6 +8,7 @@ import typer
 from handpick.algorithms import AlgorithmSettings
 from handpick.cli.options import takes
 from handpick.cli.plainly import plainly
+from handpick.layout import RunLayout
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings import Constraints, Settings
 
@@ -246,7 +247,7 @@ def _select(settings: Settings, *, first_picks: bool = False, report: bool = Fal
     from handpick.pipeline import run_select
 
     run = run_select(settings)
-    (settings.folder / "report.html").unlink(missing_ok=True)  # of an earlier selection
+    RunLayout(settings.folder).report.unlink(missing_ok=True)  # of an earlier selection
     if report:
         from handpick.reporting.selection import write_selection_report
 

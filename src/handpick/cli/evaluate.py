@@ -9,6 +9,7 @@ from handpick.cli.app import TRAIN, app
 from handpick.cli.given import files_by_task, given_of
 from handpick.cli.judging import JUDGE_FLAGS, with_judge
 from handpick.cli.plainly import plainly
+from handpick.layout import EvaluationLayout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,14 +184,14 @@ def evaluate(
                 name: checked_task(given_of(of_metrics | task) | {"files": files})
                 for name, files in files_by_task(target).items()
             }
-            _show_evaluations(run_evaluate(settings, tasks), tasks, settings.folder)
+            _show_evaluations(run_evaluate(settings, tasks), tasks, EvaluationLayout(settings.folder))
         if versus is not None and judge is not None:
             asked = checked_task(given_of(task) | {"files": prompts})
-            _show_match(run_versus(settings, versus, asked, judge), model, versus, settings.folder)
+            _show_match(run_versus(settings, versus, asked, judge), model, versus, EvaluationLayout(settings.folder))
         if lm_eval:
             names = [name.strip() for name in lm_eval.split(",") if name.strip()]
             found = run_harness(settings, names, limit=limit, include=lm_eval_include, chat=lm_eval_chat)
-            _show_harness(found, settings.folder)
+            _show_harness(found, EvaluationLayout(settings.folder))
 
 
 def _refuse_without_task(of_metrics: "Mapping[str, Any]") -> None:
@@ -217,7 +218,9 @@ def _refuse_without_judge(judging: "Mapping[str, Any]", judge: str | None) -> No
         )
 
 
-def _show_evaluations(found: "Mapping[str, Evaluation]", tasks: "Mapping[str, TaskSettings]", folder: Path) -> None:
+def _show_evaluations(
+    found: "Mapping[str, Evaluation]", tasks: "Mapping[str, TaskSettings]", layout: EvaluationLayout
+) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -240,8 +243,8 @@ def _show_evaluations(found: "Mapping[str, Evaluation]", tasks: "Mapping[str, Ta
         if evaluation.left_out:
             console.print(f"{name}: {evaluation.left_out:,} records left out; the predictions say why")
         if "loss" not in tasks[name].metrics or len(tasks[name].metrics) > 1:
-            console.print(f"answers and scores: {folder / f'predictions-{name}.jsonl'}", soft_wrap=True)
-    console.print(f"all of it: {folder / 'evaluation.json'}", soft_wrap=True)
+            console.print(f"answers and scores: {layout.predictions(name)}", soft_wrap=True)
+    console.print(f"all of it: {layout.evaluation}", soft_wrap=True)
 
 
 def _by_subtask(name: str, evaluation: "Evaluation") -> Any:
@@ -265,7 +268,7 @@ def _cells(estimate: "Estimate") -> tuple[str, str]:
     return f"{estimate.value:.4f}", f"[{estimate.low:.4f}, {estimate.high:.4f}]" if has_interval else "–"
 
 
-def _show_match(found: "Match", model: str, versus: str, folder: Path) -> None:
+def _show_match(found: "Match", model: str, versus: str, layout: EvaluationLayout) -> None:
     from handpick.cli.show import console
 
     value, interval = _cells(found.winning_score)
@@ -275,10 +278,10 @@ def _show_match(found: "Match", model: str, versus: str, folder: Path) -> None:
     console.print(f"winning score {value}, 95% interval {interval}; 1 is even, 2 is all won")
     if found.flipped or found.missing:
         console.print(f"{found.flipped:,} ties because the two orders disagree; {found.missing:,} without a verdict")
-    console.print(f"every verdict: {folder / 'verdicts.jsonl'}", soft_wrap=True)
+    console.print(f"every verdict: {layout.versus_verdicts}", soft_wrap=True)
 
 
-def _show_harness(found: "Mapping[str, Mapping[str, float]]", folder: Path) -> None:
+def _show_harness(found: "Mapping[str, Mapping[str, float]]", layout: EvaluationLayout) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -294,4 +297,4 @@ def _show_harness(found: "Mapping[str, Mapping[str, float]]", folder: Path) -> N
                 error = metrics.get(f"{metric}_stderr{comma}{kind}")
                 table.add_row(Text(task), Text(name), f"{value:.4f}", "–" if error is None else f"{error:.4f}")
     console.print(table)
-    console.print(f"all of it: {folder / 'lm_eval.json'}", soft_wrap=True)
+    console.print(f"all of it: {layout.lm_eval}", soft_wrap=True)

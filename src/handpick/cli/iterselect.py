@@ -9,6 +9,7 @@ from handpick.cli.app import CHOOSE, app
 from handpick.cli.given import given_of
 from handpick.cli.judging import with_judge
 from handpick.cli.plainly import plainly
+from handpick.layout import IterSelectLayout
 
 if TYPE_CHECKING:
     from handpick.iterselecttune.run import IterRun
@@ -183,10 +184,10 @@ def iterselect(
         for line in prepared.expected.lines():
             say(line)
         if not dry_run:
-            _show(prepared.run(), prepared.settings.folder)
+            _show(prepared.run(), prepared.settings.layout)
 
 
-def _show(run: "IterRun", folder: Path) -> None:
+def _show(run: "IterRun", layout: IterSelectLayout) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -215,4 +216,4 @@ def _show(run: "IterRun", folder: Path) -> None:
     calls, whole = run.judging["calls"], run.judging["whole_pool_calls"]
     if whole:
         console.print(f"{calls:,} judge calls; judging the whole pool would take {whole:,}")
-    console.print(f"the choice, and why: {folder / 'selected.jsonl'}, {folder / 'explained.jsonl'}", soft_wrap=True)
+    console.print(f"the choice, and why: {layout.records}, {layout.explained}", soft_wrap=True)

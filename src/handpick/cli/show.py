@@ -12,14 +12,15 @@ from rich.text import Text
 
 from handpick.compare import Comparison
 from handpick.data.examples import Example
+from handpick.data.pool import Pool
 from handpick.distance import Distances
 from handpick.errors import DataError
+from handpick.layout import OverlapLayout, RunLayout
 from handpick.methods import find_method
 from handpick.overlap import Found
 from handpick.pipeline import Run
 from handpick.selection import Selection
 from handpick.settings import Settings
-from handpick.store.manifest import MANIFEST_NAME
 
 _ROWS = 12  # of the table of composition
 console = Console(highlight=False)
@@ -34,26 +35,23 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
             chosen[place_of[example_id]] = row
     console.print(_composition(_kinds(run), chosen))
     if first_picks and run.query is not None:
-        console.print(_first_picks(run, chosen[:5]))
+        console.print(_first_picks(run, run.query, chosen[:5]))
     if run.distances is not None:
         show_distances(run.distances)
-    folder = run.settings.folder
+    layout = RunLayout(run.settings.folder)
     console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_chosen_by(run.settings)}")
-    for name, what in {
-        "selected.jsonl": "the chosen records, as they came, in order of choice",
-        "selection.json": "their ids, scores, the query each was picked for, settings, fingerprints",
-        "settings.yaml": "what was used: `handpick run` takes it",
-        "distances.json": "how far they are from the queries, beside a random draw",
-        "report.html": "all of it on one page, for a browser",
-        **{
-            str(manifest.parent.relative_to(folder)): "the pool's features, for the next selection: --store"
-            for manifest in sorted((folder / "features").glob(f"pool*/{MANIFEST_NAME}"))
-        },
+    for path, what in {
+        layout.records: "the chosen records, as they came, in order of choice",
+        layout.selection: "their ids, scores, the query each was picked for, settings, fingerprints",
+        layout.settings: "what was used: `handpick run` takes it",
+        layout.distances: "how far they are from the queries, beside a random draw",
+        layout.report: "all of it on one page, for a browser",
+        **dict.fromkeys(layout.pool_stores(), "the pool's features, for the next selection: --store"),
     }.items():
-        if (folder / name).exists():
-            console.print(Text(f"  {folder / name}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
-    if not (folder / "report.html").exists():
-        console.print(f"one page for a browser: handpick report {folder}", soft_wrap=True)
+        if path.exists():
+            console.print(Text(f"  {path}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
+    if not layout.report.exists():
+        console.print(f"one page for a browser: handpick report {layout.folder}", soft_wrap=True)
 
 
 def _chosen_by(settings: Settings) -> str:
@@ -87,9 +85,8 @@ def _composition(kinds: Sequence[str], chosen: Sequence[int]) -> Table:
     return table
 
 
-def _first_picks(run: Run, rows: Sequence[int]) -> Table:
-    assert run.query is not None
-    query_row = {query_id: row for row, query_id in enumerate(run.query.ids())}
+def _first_picks(run: Run, query: Pool, rows: Sequence[int]) -> Table:
+    query_row = {query_id: row for row, query_id in enumerate(query.ids())}
     table = Table(
         title="The first picks, each beside the query it was picked for", title_justify="left", show_lines=True
     )
@@ -98,7 +95,7 @@ def _first_picks(run: Run, rows: Sequence[int]) -> Table:
     table.add_column("for the query", ratio=1)
     for place, row in enumerate(rows):
         query_id = run.selection.picked_for[place]
-        asked = _shortened(run.query[query_row[query_id]]) if query_id else ""
+        asked = _shortened(query[query_row[query_id]]) if query_id else ""
         table.add_row(f"{run.selection.scores[place]:.3f}", _shortened(run.pool[row]), asked)
     return table
 
@@ -112,8 +109,9 @@ def _shortened(example: Example, length: int = 220) -> Text:
 
 def show_similarity(folder: Path) -> None:
     """How the similarities of each query lie, and where the matrix is."""
-    names = json.loads((folder / "similarity.json").read_text(encoding="utf-8"))
-    similarity_QN = np.load(folder / "similarity.npy", mmap_mode="r")
+    layout = RunLayout(folder)
+    names = json.loads(layout.similarity_ids.read_text(encoding="utf-8"))
+    similarity_QN = np.load(layout.similarity, mmap_mode="r")
     table = Table(title="Similarity to the pool", title_justify="left")
     table.add_column("query", no_wrap=True, overflow="ellipsis", max_width=32)
     for heading in ("median", "99%", "largest"):
@@ -128,7 +126,7 @@ def show_similarity(folder: Path) -> None:
         table.add_row(f"{len(similarity_QN) - _ROWS} others", "", "", "", "")
     console.print(table)
     shape = " × ".join(f"{n:,}" for n in similarity_QN.shape)
-    console.print(f"{shape}: {folder / 'similarity.npy'}, with the ids in similarity.json", soft_wrap=True)
+    console.print(f"{shape}: {layout.similarity}, with the ids in {layout.similarity_ids.name}", soft_wrap=True)
 
 
 def show_comparison(found: Comparison, a: str, b: str) -> None:
@@ -177,6 +175,7 @@ def show_distances(found: Mapping[str, Distances]) -> None:
 
 def show_overlap(found: Found, folder: Path) -> None:
     """How many repeat a test item, by source, and where they are."""
+    layout = OverlapLayout(folder)
     sources = found.pool.column("source")
     counts = Counter(sources[row] or "?" for row, _ in found.rows)
     table = Table(title="Examples that repeat a test item", title_justify="left")
@@ -187,8 +186,8 @@ def show_overlap(found: Found, folder: Path) -> None:
         table.add_row(Text(source), f"{count:,}", f"{of_source[source]:,}")
     if counts:
         console.print(table)
-    console.print(f"{len(found.rows):,} of {len(found.pool):,} examples repeat a test item: {folder / 'overlap.jsonl'}")
-    console.print(f"the others, as they came: {folder / 'clean.jsonl'}", soft_wrap=True)
+    console.print(f"{len(found.rows):,} of {len(found.pool):,} examples repeat a test item: {layout.overlap}")
+    console.print(f"the others, as they came: {layout.clean}", soft_wrap=True)
 
 
 def ids_of(path: Path) -> list[str]:

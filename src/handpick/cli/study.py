@@ -24,7 +24,8 @@ def study(
     failed = 0
     with plainly():
         from handpick.cli.show_study import show_steps
-        from handpick.studies.run import RESULTS_FILE, plan_steps, run_study
+        from handpick.layout import StudyLayout
+        from handpick.studies.run import plan_steps, run_study
         from handpick.studies.settings import StudySettings
         from handpick.studies.summary import show_results
 
@@ -36,6 +37,8 @@ def study(
             failed = sum(cell.status == "failed" for cell in results.cells)
             show_results(results)
             done = sum(cell.status == "done" for cell in results.cells)
-            typer.echo(f"{done} of {len(results.cells)} cells done, {failed} failed: {settings.folder / RESULTS_FILE}")
+            typer.echo(
+                f"{done} of {len(results.cells)} cells done, {failed} failed: {StudyLayout(settings.folder).results}"
+            )
     if failed:
         raise typer.Exit(1)

@@ -20,6 +20,7 @@ from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.quarantine import Quarantine, readable
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
 from handpick.errors import DataError
+from handpick.layout import ParsedLayout
 
 _TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema(
@@ -69,7 +70,8 @@ def parse_into(folder: Path, source: FileInput | DatasetInput) -> CachedSource:
         DataError: the source cannot be read, or the folder cannot be written.
     """
     sha256 = source.sha256()
-    cached = CachedSource(source, sha256, folder / f"{sha256[:16]}.arrow", folder / f"{sha256[:16]}.jsonl")
+    layout = ParsedLayout(folder)
+    cached = CachedSource(source, sha256, layout.table(sha256), layout.set_aside(sha256))
     if _is_current(cached.table):
         return cached
     # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.

@@ -17,6 +17,7 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.evaluation.task import Task, prompt_of
 from handpick.fingerprint import Fingerprint, digest
+from handpick.layout import AnswersLayout
 from handpick.model import padding_id
 from handpick.objectives.samples import Journal, from_json, to_json
 from handpick.progress import progress
@@ -123,7 +124,7 @@ def answers(
     else:
         made_from["model"] = identity or weights_digest(model)
         made_from["dtype"] = str(next(model.parameters()).dtype)
-        kept = Journal(folder / f"answers-{digest(made_from)}.jsonl")
+        kept = Journal(AnswersLayout(folder).journal(digest(made_from)))
     known = sum(key in kept for key in keys)
     if known < len(keys):
         what = "answers" if sampling.samples == 1 else f"answers, {sampling.samples} a prompt"

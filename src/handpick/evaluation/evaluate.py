@@ -4,7 +4,7 @@ Legend: R records.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +23,18 @@ from handpick.evaluation.metrics import is_likelihood, tries
 from handpick.evaluation.pass_at_k import pass_at_k
 from handpick.evaluation.task import Task, prompt_of
 from handpick.fingerprint import Fingerprint
+from handpick.layout import EvaluationLayout
 from handpick.model import device, padding_id
 from handpick.progress import progress, say
 from handpick.rewards import Reward, find_reward, score
 from handpick.rewards.ifeval import ACCURACIES, follows
+from handpick.sampling.generate import Sampling
 from handpick.store.files import write_whole
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 _AT_ONCE = 256  # answers that a reward is given, so that a bar can move
+
+Ask = Callable[[Sampling], dict[int, list[str]]]  # texts of every prompt's answers, by row
 
 
 @dataclass(frozen=True)
@@ -154,15 +158,13 @@ def evaluate(
         JudgeError: as ``JudgeReward.grades``.
         StoreError: the predictions cannot be written.
     """
-    metrics = task.settings.metrics
-    greedy_for = [m for m in metrics if not is_likelihood(m) and (not tries(m) or not task.settings.answers_drawn)]
-    cache = None if predictions is None else predictions.parent / "verdicts"
+    metrics, layout = task.settings.metrics, None if predictions is None else EvaluationLayout(predictions.parent)
     rewards = rewards_of(  # made first: what is not there or not allowed is said before any work
         metrics,
         allow_code_execution=allow_code_execution,
         allow_weak_sandbox=allow_weak_sandbox,
         judge=judge,
-        cache=cache,
+        cache=None if layout is None else layout.verdicts,
     )
     scores = Scores()
     tokens = batch_tokens or BATCH_TOKENS[device().type]
@@ -171,26 +173,68 @@ def evaluate(
     if by_likelihood := [m for m in metrics if m.startswith("choice-likelihood")]:
         _choices(scores, by_likelihood, model, renderer, task, max_length, tokens, quiet)
     _check_any(scores, task)  # before answers are generated, which takes longest
-    if greedy_for or task.settings.answers_drawn:
+    if _greedy_metrics(task) or task.settings.answers_drawn:
         prompts, refused = prompts_of(task, renderer, max_length)
         scores.refused |= refused
-        rows, folder = list(prompts), None if predictions is None else predictions.parent / "answers"
-        ask = {"seed": task.settings.seed, "folder": folder, "identity": identity, "quiet": quiet}
-        if greedy_for:
-            texts = answers(model, renderer, list(prompts.values()), likeliest(task), **ask)  # type: ignore[arg-type]
-            scores.answers = {row: each[0] for row, each in zip(rows, texts, strict=True)}
-            _greedy(scores, greedy_for, rewards, task, quiet)
-        if task.settings.answers_drawn:
-            texts = answers(model, renderer, list(prompts.values()), drawn(task), **ask)  # type: ignore[arg-type]
-            scores.samples = dict(zip(rows, texts, strict=True))
-            _pass_at(scores, {m: k for m in metrics if (k := tries(m))}, rewards, task, quiet)
+        folder = None if layout is None else layout.answers
+        ask = _asking(model, renderer, prompts, seed=task.settings.seed, folder=folder, identity=identity, quiet=quiet)
+        _score_answers(scores, ask, rewards, task, quiet)
     if predictions is not None:
-        predictions.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(predictions, "".join(_predicted(scores, task)).encode("utf-8", "surrogatepass"))
-    if scores.refused and not quiet:
+        _write_predictions(predictions, scores, task)
+    if not quiet:
+        _say_left_out(scores, task)
+    return summarised(scores, task)
+
+
+def _asking(
+    model: nn.Module,
+    renderer: Renderer,
+    prompts: Mapping[int, list[int]],
+    *,
+    seed: int,
+    folder: Path | None,
+    identity: Fingerprint | None,
+    quiet: bool,
+) -> Ask:
+    """Return what gives the texts of every prompt's answers, by row; arguments as ``answers``."""
+
+    def ask(sampling: Sampling) -> dict[int, list[str]]:
+        texts = answers(
+            model,
+            renderer,
+            list(prompts.values()),
+            sampling,
+            seed=seed,
+            folder=folder,
+            identity=identity,
+            quiet=quiet,
+        )
+        return dict(zip(prompts, texts, strict=True))
+
+    return ask
+
+
+def _greedy_metrics(task: Task) -> list[str]:
+    """Return the metrics of one answer, the likeliest: pass@K too, where none are drawn."""
+    drawn_for = tries if task.settings.answers_drawn else lambda _: None
+    return [metric for metric in task.settings.metrics if not is_likelihood(metric) and not drawn_for(metric)]
+
+
+def _score_answers(scores: Scores, ask: Ask, rewards: Mapping[str, Reward], task: Task, quiet: bool) -> None:
+    """Generate what the metrics score, and score it."""
+    if greedy_for := _greedy_metrics(task):
+        scores.answers = {row: text for row, (text,) in ask(likeliest(task)).items()}
+        _greedy(scores, greedy_for, rewards, task, quiet)
+    if task.settings.answers_drawn:
+        scores.samples = ask(drawn(task))
+        _pass_at(scores, {m: k for m in task.settings.metrics if (k := tries(m))}, rewards, task, quiet)
+
+
+def _say_left_out(scores: Scores, task: Task) -> None:
+    """Say how many records were left out, if any, and why the first was."""
+    if scores.refused:
         row, why = next(iter(scores.refused.items()))
         say(f"{len(scores.refused):,} of {len(task):,} records of {task.name} left out; {task.examples[row].id}: {why}")
-    return summarised(scores, task)
 
 
 def summarised(scores: Scores, task: Task) -> Evaluation:
@@ -356,6 +400,11 @@ def _ifeval(scores: Scores, task: Task) -> None:
         }
         if level == "instruction":  # each instruction counts the same, not each prompt
             scores.weights[name] = {row: float(len(each)) for row, each in followed.items()}
+
+
+def _write_predictions(path: Path, scores: Scores, task: Task) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(_predicted(scores, task)).encode("utf-8", "surrogatepass"))
 
 
 def _predicted(scores: Scores, task: Task) -> Iterator[str]:

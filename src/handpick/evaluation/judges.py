@@ -14,6 +14,7 @@ from handpick.judge import Answer, Judge, JudgeSettings, Prompt, Usage
 from handpick.judge.answers import as_messages
 from handpick.judge.caps import cap_passed
 from handpick.judge.verdicts import Asks
+from handpick.layout import VerdictsLayout
 from handpick.model import (
     compute_dtype,
     free_memory,
@@ -45,7 +46,8 @@ def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: D
         ModelError: a local judge is not there.
     """
     if not spec.startswith(LOCAL):
-        return Judge(JudgeSettings.checked({**settings, "model": spec}), folder / "judge.jsonl", until_cap=until_cap)
+        path = VerdictsLayout(folder).judge
+        return Judge(JudgeSettings.checked({**settings, "model": spec}), path, until_cap=until_cap)
     name = spec.removeprefix(LOCAL)
     if not name:
         raise SettingsError("no model follows local: in the judge; write local:PATH")
@@ -78,7 +80,7 @@ class LocalJudge:
         self.settings = settings
         self._dtype = compute_dtype(dtype)
         self._until_cap = until_cap
-        self._folder = folder
+        self._layout = VerdictsLayout(folder)
         self._renderer = Renderer(load_tokenizer(settings.model))
         self._room = (position_limit(settings.model) or 1 << 30) - settings.max_answer_tokens
         if self._room < 1:
@@ -87,7 +89,7 @@ class LocalJudge:
                 "prompt; give a smaller max_answer_tokens"
             )
         self._identity: Fingerprint = {"model": model_fingerprint(settings.model), "dtype": str(self._dtype)}
-        self._said = Journal(folder / "judge-local.jsonl")
+        self._said = Journal(self._layout.local_judge)
 
     def fingerprint(self) -> Fingerprint:
         """What decides a verdict."""
@@ -154,7 +156,7 @@ class LocalJudge:
             list(new.values()),
             sampling,
             seed=0,
-            folder=self._folder / "local",
+            folder=self._layout.local_answers,
             identity=self._identity,
             quiet=False,
         )

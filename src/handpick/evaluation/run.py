@@ -21,7 +21,9 @@ from handpick.evaluation.versus import Match, by_rule, match
 from handpick.finetuning.finetune import load_finetuned
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
+from handpick.layout import EvaluationLayout
 from handpick.model import (
+    TOKENIZER_FILE,
     compute_dtype,
     load_base,
     load_tokenizer,
@@ -33,6 +35,7 @@ from handpick.progress import say
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
 from handpick.store.files import write_whole
+from handpick.training.checkpoint import ADAPTER_CONFIG
 
 _MAX_LENGTH = 2048  # where the model can read as many
 
@@ -110,14 +113,14 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         SettingsError: ``max_length`` is more than it can read, or a base was named for what is no adapter.
     """
     folder = Path(name)
-    if (folder / "adapter_config.json").exists():
+    if (folder / ADAPTER_CONFIG).exists():
         base = base or _base_of(folder)
         model = load_finetuned(folder, base=base, dtype=dtype)
         weights = [file_digest(path) for path in sorted(folder.glob("adapter_*"))]
         own: Fingerprint = {"base": model_fingerprint(base), "adapter": digest(weights)}
-        tokenizer = load_tokenizer(name if (folder / "tokenizer.json").exists() else base)
+        tokenizer = load_tokenizer(name if (folder / TOKENIZER_FILE).exists() else base)
     elif base is not None:
-        raise SettingsError(f"--base is for an adapter, and {name} is none: it has no adapter_config.json")
+        raise SettingsError(f"--base is for an adapter, and {name} is none: it has no {ADAPTER_CONFIG}")
     else:
         base = name
         model = load_finetuned(folder, dtype=dtype) if folder.is_dir() else load_base(name, compute_dtype(dtype)).eval()
@@ -152,7 +155,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         FingerprintMismatch: the folder has the evaluation of another model.
         HandpickError: as ``evaluate``, ``open_task`` and ``open_model``.
     """
-    folder = settings.folder
+    folder, layout = settings.folder, EvaluationLayout(settings.folder)
     opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     opened = _open(settings, settings.model)
@@ -165,7 +168,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
             task,
             max_length=opened.max_length,
             batch_tokens=settings.batch_tokens,
-            predictions=folder / f"predictions-{name}.jsonl",
+            predictions=layout.predictions(name),
             identity=opened.identity,
             allow_code_execution=settings.allow_code_execution,
             allow_weak_sandbox=settings.allow_weak_sandbox,
@@ -174,7 +177,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         if gone := sorted(written["tasks"].get(name, {}).get("metrics", {}).keys() - found[name].metrics.keys()):
             say(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
         written["tasks"][name] = {**found[name].to_json(), "task": fingerprints[name]}
-        _write(folder / "evaluation.json", written)
+        _write(layout.evaluation, written)
     return found
 
 
@@ -191,9 +194,9 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         JudgeError: as ``Judge``; what was answered and judged is kept.
         HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
     """
-    folder = settings.folder
-    task = open_task(prompts, folder, "versus")
-    decide = _decider(settings, judge, folder)  # first: what is not there is said before any work
+    layout = EvaluationLayout(settings.folder)
+    task = open_task(prompts, settings.folder, "versus")
+    decide = _decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
     texts: dict[str, list[str]] = {}
     asked: dict[str, list[int]] = {}
     refused: dict[int, str] = {}
@@ -208,7 +211,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
             list(rows.values()),
             likeliest(task),
             seed=0,
-            folder=folder / "answers",
+            folder=layout.answers,
             identity=opened.identity,
             quiet=False,
         )
@@ -233,10 +236,10 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         }
         for row, prompt, verdict in zip(both, prompts_in_json(task, both), verdicts, strict=True)
     ]
-    write_whole(folder / "verdicts.jsonl", "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
+    write_whole(layout.versus_verdicts, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
     found = match(verdicts, [task.example_R[row] for row in both])
     _write(
-        folder / "versus.json",
+        layout.versus,
         {
             "a": settings.model,
             "b": versus,
@@ -263,7 +266,10 @@ def run_harness(
         opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
     )
     settings.folder.mkdir(parents=True, exist_ok=True)
-    _write(settings.folder / "lm_eval.json", {"model": settings.model, "identity": opened.identity, "tasks": found})
+    _write(
+        EvaluationLayout(settings.folder).lm_eval,
+        {"model": settings.model, "identity": opened.identity, "tasks": found},
+    )
     return found
 
 
@@ -271,7 +277,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verdict]]
 
 
-def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
+def _decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
     """What compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
     if is_rule(judge):
         reward = find_reward(
@@ -279,7 +285,7 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
             allow_code_execution=settings.allow_code_execution,
             allow_weak_sandbox=settings.allow_weak_sandbox,
             judge=settings.judge,
-            cache=folder / "verdicts",
+            cache=verdicts,
         )
 
         def rule(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
@@ -287,7 +293,7 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
             return by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
 
         return rule
-    asked = find_judge(judge, settings.judge, folder / "verdicts", dtype=settings.dtype)
+    asked = find_judge(judge, settings.judge, verdicts, dtype=settings.dtype)
     wants_reference = pairwise_template(asked.settings.prompt).wants_reference
 
     def ask(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
@@ -298,27 +304,25 @@ def _decider(settings: EvaluateSettings, judge: str, folder: Path) -> Decide:
 
 
 def _open(settings: EvaluateSettings, model: str) -> Opened:
-    is_adapter = (Path(model) / "adapter_config.json").exists()
+    is_adapter = (Path(model) / ADAPTER_CONFIG).exists()
     base = settings.base if is_adapter or model == settings.model else None
     return open_model(model, base=base, dtype=settings.dtype, max_length=settings.max_length)
 
 
 def _base_of(adapter: Path) -> str:
     try:
-        found = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        found = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         base = found["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{adapter}/adapter_config.json cannot be read: give --base, the adapter's base model"
-        ) from error
+        raise ModelError(f"{adapter}/{ADAPTER_CONFIG} cannot be read: give --base, the adapter's base model") from error
     if not base:
-        raise ModelError(f"{adapter}/adapter_config.json names no base model: give --base")
+        raise ModelError(f"{adapter}/{ADAPTER_CONFIG} names no base model: give --base")
     return str(base)
 
 
 def _written(folder: Path, identity: Fingerprint, settings: EvaluateSettings) -> dict[str, Any]:
     """What ``evaluation.json`` has of this model already."""
-    path = folder / "evaluation.json"
+    path = EvaluationLayout(folder).evaluation
     made_with: Fingerprint = {**identity, "dtype": settings.dtype, "max_length": settings.max_length}
     new: dict[str, Any] = {"model": settings.model, "made_with": made_with, "tasks": {}}
     if not path.exists():

@@ -15,6 +15,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, SettingsError
 from handpick.evaluation.metrics import check_metric, is_likelihood, tries
 from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.layout import DataLayout
 from handpick.progress import say
 from handpick.rewards import reward_fingerprint
 
@@ -127,8 +128,9 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     Raises:
         DataError: a file cannot be read, no record is usable, or one lacks the field of its example or subtask.
     """
-    quarantine = Quarantine(scratch / f"quarantine-{name}.jsonl")
-    pool = Pool.open(list(settings.files), cache=scratch / "parsed", quarantine=quarantine)
+    layout = DataLayout(scratch)
+    quarantine = Quarantine(layout.quarantine(name))
+    pool = Pool.open(list(settings.files), cache=layout.parsed, quarantine=quarantine)
     if quarantine.count:
         say(quarantine.summary())
     rows = list(range(len(pool)))

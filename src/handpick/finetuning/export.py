@@ -5,7 +5,6 @@ records as messages stand beside, for people and for other settings of those too
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +16,27 @@ from handpick.data.examples import Example
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import SettingsError, StoreError
 from handpick.finetuning.rows import no_progress_bars
+from handpick.layout import ExportLayout
 from handpick.model import load_config
+from handpick.store.files import open_atomically
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 
 Tool = Literal["axolotl", "llama-factory"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 
-MESSAGES, TOKENS, TEMPLATE = "messages.jsonl", "tokens.jsonl", "chat_template.jinja"
+_DATASET = "handpick"  # what LLaMA-Factory calls the examples
+_SHAREGPT = {
+    "formatting": "sharegpt",
+    "columns": {"messages": "messages"},
+    "tags": {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "observation_tag": "tool",
+        "system_tag": "system",
+    },
+}
 
 
 def write_export(
@@ -56,16 +69,30 @@ def write_export(
     try:
         out.mkdir(parents=True, exist_ok=True)
         records = ({"messages": [turn.to_json() for turn in e.messages]} for e in examples)
-        _write(out / MESSAGES, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-        _write(out / TEMPLATE, renderer.template)
-        return _WRITERS[to](out.resolve(), sequences, settings, model)
+        layout = ExportLayout(out.resolve())
+        _write(layout.messages, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+        _write(layout.template, renderer.template)
+        return _WRITERS[to](layout, sequences, settings, model)
     except OSError as error:
         raise StoreError(f"cannot write {out}: {error.strerror or error}; make room or choose another place") from error
 
 
-def _axolotl(out: Path, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
+def _axolotl(layout: ExportLayout, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
     lines = (json.dumps(_columns_of(sequence)) + "\n" for sequence in sequences)
-    _write(out / TOKENS, "".join(lines))
+    _write(layout.tokens, "".join(lines))
+    tokens, messages = layout.tokens.name, layout.messages.name
+    return _write_config(
+        layout.axolotl,
+        _axolotl_config(layout, settings, model),
+        f"# axolotl train {layout.axolotl}\n"
+        f"# {tokens} holds tokens and labels as handpick rendered them: the same template and loss mask as the "
+        "selection's\n"
+        f"# gradients saw. To let axolotl render {messages} instead: path: {messages}, type: chat_template. "
+        "Its mask is its own.\n",
+    )
+
+
+def _axolotl_config(layout: ExportLayout, settings: FinetuneSettings, model: str) -> dict[str, Any]:
     micro = micro_batch_of(settings.batch, settings.micro_batch)
     bits = {"none": {}, "4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}[settings.quantization]
     adapter: dict[str, Any] = {}
@@ -74,13 +101,13 @@ def _axolotl(out: Path, sequences: Sequence[Rendered], settings: FinetuneSetting
         names = _target_layers(settings, model)
         layers = {"lora_target_modules": names} if names else {"lora_target_linear": True}
         adapter = {"adapter": kind, "lora_r": settings.lora.rank, **_lora(settings), **layers}
-    config = {
+    return {
         "base_model": model,
         **bits,
-        "datasets": [{"path": str(out / TOKENS), "ds_type": "json", "type": None}],
-        "chat_template_jinja": str(out / TEMPLATE),  # kept with the model, for inference
+        "datasets": [{"path": str(layout.tokens), "ds_type": "json", "type": None}],
+        "chat_template_jinja": str(layout.template),  # kept with the model, for inference
         "val_set_size": 0.0,
-        "output_dir": str(out / "model"),
+        "output_dir": str(layout.model),
         "sequence_len": settings.max_length,
         "sample_packing": settings.packing,
         **adapter,
@@ -98,62 +125,58 @@ def _axolotl(out: Path, sequences: Sequence[Rendered], settings: FinetuneSetting
         "gradient_checkpointing": settings.gradient_checkpointing,
         "seed": settings.seed,
     }
+
+
+def _llama_factory(layout: ExportLayout, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
+    if settings.packing:
+        raise SettingsError("LLaMA-Factory packs nothing but what it renders itself: leave --packing out")
+    _save_tokenized(layout, sequences)
+    described = {_DATASET: {"file_name": layout.messages.name, **_SHAREGPT}}
+    _write(layout.dataset_info, json.dumps(described, indent=2) + "\n")
+    tokens, messages = layout.tokenized.name, layout.messages.name
     return _write_config(
-        out / "axolotl.yaml",
-        config,
-        f"""# axolotl train {out / "axolotl.yaml"}
-# {TOKENS} holds tokens and labels as handpick rendered them: the same template and loss mask as the selection's
-# gradients saw. To let axolotl render {MESSAGES} instead: path: {MESSAGES}, type: chat_template. Its mask is its own.
-""",
+        layout.llama_factory,
+        _llama_factory_config(layout, settings, model),
+        f"# llamafactory-cli train {layout.llama_factory}\n"
+        f"# {tokens}/ holds tokens and labels as handpick rendered them: the same template and loss mask as the "
+        "selection's\n"
+        f"# gradients saw. Without the line `tokenized_path`, LLaMA-Factory renders {messages}; "
+        "its template and mask are its own.\n",
     )
 
 
-def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
+def _save_tokenized(layout: ExportLayout, sequences: Sequence[Rendered]) -> None:
+    """Save the data set of tokens, whole or not at all."""
     from datasets import Dataset, DatasetDict
 
-    if settings.packing:
-        raise SettingsError("LLaMA-Factory packs nothing but what it renders itself: leave --packing out")
     rows = [_columns_of(sequence) for sequence in sequences]
-    part = out / ".tokenized.part"
+    part, whole = layout.tokenized_part, layout.tokenized
     shutil.rmtree(part, ignore_errors=True)
     with no_progress_bars():
         DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(part)
-    shutil.rmtree(out / "tokenized", ignore_errors=True)
-    part.rename(out / "tokenized")
-    described = {
-        "handpick": {
-            "file_name": MESSAGES,
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
-            "tags": {
-                "role_tag": "role",
-                "content_tag": "content",
-                "user_tag": "user",
-                "assistant_tag": "assistant",
-                "observation_tag": "tool",
-                "system_tag": "system",
-            },
-        }
-    }
-    _write(out / "dataset_info.json", json.dumps(described, indent=2) + "\n")
+    shutil.rmtree(whole, ignore_errors=True)
+    part.rename(whole)
+
+
+def _llama_factory_config(layout: ExportLayout, settings: FinetuneSettings, model: str) -> dict[str, Any]:
     micro = micro_batch_of(settings.batch, settings.micro_batch)
     bits = {} if settings.quantization == "none" else {"quantization_bit": int(settings.quantization[0])}
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
         names = ",".join(_target_layers(settings, model)) or "all"
         adapter = {"lora_rank": settings.lora.rank, **_lora(settings), "lora_target": names}
-    config = {
+    return {
         "model_name_or_path": model,
         **bits,
         "stage": "sft",
         "do_train": True,
         "finetuning_type": "full" if settings.adapter == "none" else "lora",
         **adapter,
-        "dataset": "handpick",
-        "dataset_dir": str(out),
-        "tokenized_path": str(out / "tokenized"),
+        "dataset": _DATASET,
+        "dataset_dir": str(layout.folder),
+        "tokenized_path": str(layout.tokenized),
         "cutoff_len": settings.max_length,
-        "output_dir": str(out / "model"),
+        "output_dir": str(layout.model),
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": settings.batch // micro,
         "num_train_epochs": float(settings.epochs),
@@ -169,17 +192,9 @@ def _llama_factory(out: Path, sequences: Sequence[Rendered], settings: FinetuneS
         "save_strategy": "epoch",
         "seed": settings.seed,
     }
-    return _write_config(
-        out / "llama_factory.yaml",
-        config,
-        f"""# llamafactory-cli train {out / "llama_factory.yaml"}
-# tokenized/ holds tokens and labels as handpick rendered them: the same template and loss mask as the selection's
-# gradients saw. Without the line `tokenized_path`, LLaMA-Factory renders {MESSAGES}; its template and mask are its own.
-""",
-    )
 
 
-_WRITERS: dict[Tool, Callable[[Path, Sequence[Rendered], FinetuneSettings, str], Path]] = {
+_WRITERS: dict[Tool, Callable[[ExportLayout, Sequence[Rendered], FinetuneSettings, str], Path]] = {
     "axolotl": _axolotl,
     "llama-factory": _llama_factory,
 }
@@ -217,9 +232,5 @@ def _write_config(path: Path, config: dict[str, Any], head: str) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with open_atomically(path) as file:
+        file.write(text.encode())

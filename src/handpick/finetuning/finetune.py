@@ -27,9 +27,10 @@ from handpick.errors import DataError, ModelError, SettingsError
 from handpick.finetuning.record import is_finished, read_record, write_record
 from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
+from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, device, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import progress, say
-from handpick.training.checkpoint import check_checkpoint
+from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint
 from handpick.training.disk import disk_said_plainly
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.warmup import new_adapter
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
 
 CHECKPOINT_SECONDS = 600.0  # a killed run loses this much at most, and one that is quicker writes no checkpoint
-_UNFINISHED = "unfinished"  # folder for checkpoints, gone when the model stands
-_WHOLE = "whole"  # file that makes a checkpoint one that can be resumed from: it is written last
+_MODEL_CARD = "README.md"  # as peft writes it
 # they change how the work is cut up, and the result by rounding alone: a run that ran out of memory goes on with others
 _OF_MEMORY = {"micro_batch", "gradient_checkpointing"}
 
@@ -84,24 +84,25 @@ def finetune(
     _check(sequences, settings)
     model = str(Path(model).resolve()) if Path(model).exists() else model
     made_from = _made_from(model, sequences, settings)
+    unfinished = FinetuneLayout(out).unfinished
     if is_finished(out, made_from):
         if not quiet:
             say(f"{out} is already trained on these {len(sequences):,} examples with these settings")
-        shutil.rmtree(out / _UNFINISHED, ignore_errors=True)  # where a run was killed after its last word
+        shutil.rmtree(unfinished, ignore_errors=True)  # where a run was killed after its last word
         return out
     with _said_plainly(out), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of what TRL calls in transformers
-        (out / _UNFINISHED).mkdir(parents=True, exist_ok=True)
-        arguments = _arguments(settings, out / _UNFINISHED)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        arguments = _arguments(settings, unfinished)
         is_main, wait = arguments.process_index == 0, _barrier(arguments)
         if is_main:
             write_record(out, made_from, about or {}, finished=False)  # a run that is killed from here on is resumed
         trainer = _trainer(model, sequences, settings, arguments, pad_id)
-        _train(trainer, out / _UNFINISHED, settings, shown=is_main and not quiet)
+        _train(trainer, unfinished, settings, shown=is_main and not quiet)
         if is_main:
             _save(trainer, model, out)
             write_record(out, made_from, about or {}, finished=True)
-            shutil.rmtree(out / _UNFINISHED)
+            shutil.rmtree(unfinished)
         wait()
     return out
 
@@ -120,14 +121,14 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
     """
     if (record := read_record(folder)) is not None and not record.get("finished"):
         raise ModelError(f"the training of {folder} was not finished; run it again, and it goes on where it stopped")
-    if not (folder / "adapter_config.json").exists():
+    if not (folder / ADAPTER_CONFIG).exists():
         return load_base(str(folder), compute_dtype(dtype)).eval()
     from peft import PeftConfig, PeftModel
 
     check_checkpoint(folder)
     base = base or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     if not base:
-        raise ModelError(f"the adapter_config.json of {folder} names no base model; name it")
+        raise ModelError(f"the {ADAPTER_CONFIG} of {folder} names no base model; name it")
     if record is not None:
         _check_base(folder, record["made_from"]["model"], base)
     try:
@@ -331,12 +332,12 @@ def _train(trainer: "SFTTrainer", folder: Path, settings: FinetuneSettings, *, s
     arguments = trainer.args
     wait = _barrier(arguments)
     if arguments.process_index == 0:
-        for checkpoint in folder.glob("checkpoint-*"):
-            if not (checkpoint / _WHOLE).exists():
+        for checkpoint in CheckpointsLayout(folder).checkpoints():
+            if not CheckpointLayout(checkpoint).whole.exists():  # it is written last
                 shutil.rmtree(checkpoint)
     wait()
     last = get_last_checkpoint(str(folder))
-    done = int(last.rpartition("-")[2]) if last else 0
+    done = step_of(Path(last)) if last else 0
     n_rows = len(trainer.train_dataset) - 1  # type: ignore[arg-type]
     steps = -(-n_rows // settings.batch) * settings.epochs
     bar = progress("fine-tuning", total=steps, done=done) if shown else nullcontext(lambda n: None)
@@ -361,9 +362,10 @@ def _keeper(folder: Path, advance: Any) -> Any:
             _barrier(args)()  # every process writes its random state
             self.since = time.monotonic()
             if args.process_index == 0:
-                newest = folder / f"checkpoint-{state.global_step}"
-                (newest / _WHOLE).touch()
-                for checkpoint in set(folder.glob("checkpoint-*")) - {newest}:
+                layout = CheckpointsLayout(folder)
+                newest = layout.checkpoint(state.global_step)
+                CheckpointLayout(newest).whole.touch()
+                for checkpoint in set(layout.checkpoints()) - {newest}:
                     shutil.rmtree(checkpoint)
 
     return Keeper()
@@ -388,11 +390,11 @@ def _save(trainer: "SFTTrainer", base: str, out: Path) -> None:
     for name, weight in model.named_parameters():
         if weight.requires_grad and not bool(torch.isfinite(weight).all()):
             raise ModelError(f"training diverged: {name} is not finite; give a lower --learning-rate")
-    part = out / _UNFINISHED / "model"
+    part = FinetuneLayout(out).unfinished_model
     shutil.rmtree(part, ignore_errors=True)
     is_adapter = hasattr(model, "peft_config")
     model.save_pretrained(str(part), **({"save_embedding_layers": False} if is_adapter else {}))
-    (part / "README.md").unlink(missing_ok=True)  # a form to fill in
+    (part / _MODEL_CARD).unlink(missing_ok=True)  # a form to fill in
     tokenizer = load_tokenizer(base)
     tokenizer.chat_template = Renderer(tokenizer).template  # also where it has none of its own
     tokenizer.save_pretrained(str(part))

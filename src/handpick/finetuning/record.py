@@ -1,6 +1,5 @@
 """``train.yaml``: what a fine-tuned model was made from, kept beside its weights."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,10 @@ import yaml
 
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint, require_same
-
-RECORD_FILE = "train.yaml"
+from handpick.layout import FinetuneLayout
+from handpick.model import MODEL_CONFIG
+from handpick.store.files import open_atomically
+from handpick.training.checkpoint import ADAPTER_CONFIG
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -19,7 +20,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     Raises:
         ModelError: it cannot be read.
     """
-    path = folder / RECORD_FILE
+    path = FinetuneLayout(folder).record
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -38,22 +39,19 @@ def is_finished(folder: Path, made_from: Fingerprint) -> bool:
         FingerprintMismatch: it was begun or finished with others.
         ModelError: a model is there that no record tells of, or the record cannot be read.
     """
+    path = FinetuneLayout(folder).record
     record = read_record(folder)
     if record is not None:
         require_same(record["made_from"], made_from, what=f"the model in {folder}")
         return bool(record.get("finished"))
-    for name in ("adapter_config.json", "config.json"):
+    for name in (ADAPTER_CONFIG, MODEL_CONFIG):
         if (folder / name).exists():
-            raise ModelError(f"{folder} holds another model ({name}) and no {RECORD_FILE}; give another --out")
+            raise ModelError(f"{folder} holds another model ({name}) and no {path.name}; give another --out")
     return False
 
 
 def write_record(folder: Path, made_from: Fingerprint, about: Mapping[str, Any], *, finished: bool) -> None:
     """Write the record whole. ``about`` is what else a reader wants to know; nothing compares it."""
     text = yaml.safe_dump({"finished": finished, **about, "made_from": made_from}, sort_keys=False, allow_unicode=True)
-    part = folder / f".{RECORD_FILE}.part"
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / RECORD_FILE)
+    with open_atomically(FinetuneLayout(folder).record) as file:
+        file.write(text.encode())

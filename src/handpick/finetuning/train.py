@@ -17,6 +17,7 @@ from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
+from handpick.layout import FinetuneLayout, RunLayout
 from handpick.model import compute_dtype, device, load_tokenizer, padding_id, parameter_count, position_limit
 from handpick.objectives.next_token import NextToken
 from handpick.progress import say
@@ -138,7 +139,7 @@ def model_of(selection: Path, model: str | None) -> str:
 def _out_of(selection: Path, out: str | Path | None) -> Path:
     if out is None and not selection.is_dir():
         raise SettingsError("no folder for the trained model given: name one with --out")
-    return selection / "model" if out is None else Path(out)
+    return RunLayout(selection).model if out is None else Path(out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[
     if selection.is_dir():
         if not len(Selection.open(selection)):
             raise DataError(f"the selection in {selection} is empty: there is nothing to train on")
-        selection = selection / "selected.jsonl"
+        selection = RunLayout(selection).records
     renderer = Renderer(load_tokenizer(model))
     limit = position_limit(model)
     if limit is not None and max_length > limit:
@@ -167,7 +168,7 @@ def opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[
     with tempfile.TemporaryDirectory(prefix="handpick-") as scratch:
         # of several processes that train together, the first alone says what it could not use
         place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
-        quarantine = Quarantine(place / "quarantine.jsonl")
+        quarantine = Quarantine(FinetuneLayout(place).quarantine())
         pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
         yield _rendered(pool, selection, renderer, max_length, quarantine)
 

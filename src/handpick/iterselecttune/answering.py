@@ -71,7 +71,7 @@ class Answering:
             prompts,
             sampling,
             seed=0,
-            folder=self._settings.folder / "answers",
+            folder=self._settings.layout.answers,
             identity=self.fingerprint,
             quiet=False,
         )

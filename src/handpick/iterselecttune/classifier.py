@@ -34,11 +34,11 @@ from handpick.errors import DataError, ModelError, StoreError
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.iterselecttune.encoder import new_classifier, pad_of, readable
+from handpick.layout import ClassifierLayout
 from handpick.model import device, has_bfloat16, load_tokenizer, load_weights
 from handpick.progress import progress
 from handpick.training.disk import disk_said_plainly
 
-_RECORD = "classifier.json"  # what the folder holds; a folder without it is none of ours
 _BATCH = 32  # texts of like length that are read together
 _PART = 4  # texts of like length that are trained on together on a CPU; all of a step's texts still make one loss
 _WINDOW = 4096  # texts whose tokens are held at a time
@@ -299,7 +299,9 @@ def _fit(trainer: Any, n_steps: int) -> None:
 
 def _check_free(folder: Path) -> None:
     """Refuse to write over what is no classifier."""
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / _RECORD).exists())):
+    if folder.exists() and not (
+        folder.is_dir() and (not any(folder.iterdir()) or ClassifierLayout(folder).record.exists())
+    ):
         raise StoreError(f"{folder} holds something that is no classifier; name another folder")
 
 
@@ -311,9 +313,10 @@ def _save(model: Any, tokenizer: Any, record: Mapping[str, Any], folder: Path) -
         model.save_pretrained(str(part))
         tokenizer.save_pretrained(str(part))
         files = {path.relative_to(part).as_posix(): file_digest(path) for path in part.rglob("*") if path.is_file()}
-        (part / _RECORD).write_text(json.dumps({**record, "files": files}, indent=2, sort_keys=True) + "\n", "utf-8")
-        for name in (*files, _RECORD):
-            with (part / name).open("rb") as file:
+        kept = ClassifierLayout(part).record
+        kept.write_text(json.dumps({**record, "files": files}, indent=2, sort_keys=True) + "\n", "utf-8")
+        for path in (*(part / name for name in files), kept):
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
         if folder.exists():
             os.replace(folder, old)
@@ -325,13 +328,14 @@ def _save(model: Any, tokenizer: Any, record: Mapping[str, Any], folder: Path) -
 
 def _read_record(folder: Path) -> dict[str, Any]:
     """What ``train`` wrote about a folder, every file of which is as it was."""
+    kept = ClassifierLayout(folder).record
     try:
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         files, max_length = dict(record["files"]), int(record["max_length"])
     except FileNotFoundError as error:
         raise StoreError(f"there is no whole classifier in {folder}; train it again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder / _RECORD} is damaged; remove {folder} and train the classifier again") from error
+        raise StoreError(f"{kept} is damaged; remove {folder} and train the classifier again") from error
     for name, want in files.items():
         path = folder / name
         if not path.is_file() or file_digest(path) != want:

@@ -15,6 +15,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.model import load_config, load_tokenizer, load_weights, model_fingerprint
 from handpick.scorers.embedding import packaged_encoder
 
+_MODULES = "modules.json"
 _LABELS = {0: "easy", 1: "hard"}
 
 
@@ -40,7 +41,7 @@ def place_of(name: str) -> str:
     packaged = packaged_encoder(name)
     if packaged is not None:
         return str(packaged)
-    modules = Path(name) / "modules.json"  # of sentence-transformers: the transformer is the first, perhaps in a folder
+    modules = Path(name) / _MODULES  # of sentence-transformers: the transformer is the first, perhaps in a folder
     if not modules.exists():
         return name
     try:

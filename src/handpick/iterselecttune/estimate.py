@@ -78,13 +78,13 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
     """
     judged: list[int] = []
     for number in range(1, settings.rounds + 1):
-        path = settings.round_folder(number) / "verdicts.jsonl"
+        path = settings.layout.round(number).verdicts
         if not path.exists():
             break
         judged.append(len(path.read_bytes().splitlines()))
     left = settings.rounds - len(judged)
     batch = round_size(settings, judging, left) if left else 0
-    begun = settings.round_folder(len(judged) + 1) / "batch.json"
+    begun = settings.layout.round(len(judged) + 1).batch
     if left and begun.exists():
         batch = max(batch, len(json.loads(begun.read_bytes())))
     if batch < 1 and not judged:

@@ -13,6 +13,7 @@ from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import JSON, digest
 
 _BINS = 10
+_SAID_HARD = 0.5  # a probability from which on an example is said to be hard
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,24 @@ def held_out_metrics(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np
         raise DataError(f"probabilities of shape {predicted_N.shape} do not go with labels of shape {hard_N.shape}")
     if not ((predicted_N >= 0) & (predicted_N <= 1)).all():
         raise DataError("a held-out probability is not between 0 and 1; train the classifier again")
-    said_N = predicted_N >= 0.5
+    said_N = predicted_N >= _SAID_HARD
     n = len(hard_N)
     ece, reliability = _calibration(predicted_N, hard_N)
     one_kind = hard_N.all() or not hard_N.any()
     return Held(
         n=n,
-        accuracy=float(metrics.accuracy_score(hard_N, said_N)) if n else None,
+        accuracy=accuracy(predicted_N, hard_N) if n else None,
         precision=float(metrics.precision_score(hard_N, said_N)) if said_N.any() else None,
         recall=float(metrics.recall_score(hard_N, said_N)) if hard_N.any() else None,
         auc=None if one_kind else float(metrics.roc_auc_score(hard_N, predicted_N)),
         ece=ece if n else None,
         reliability=reliability,
     )
+
+
+def accuracy(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np.bool_]) -> float:
+    """Return the share that is told right, of one example or more."""
+    return float(np.mean((np.asarray(probabilities, dtype=np.float64) >= _SAID_HARD) == np.asarray(hard, dtype=bool)))
 
 
 def is_held_out(text: str, share: float, seed: int) -> bool:

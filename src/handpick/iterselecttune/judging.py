@@ -15,6 +15,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.iterselecttune.settings import RULE, IterSelectSettings
 from handpick.judge import JudgeSettings, Usage, compare, pairwise_template, pointwise_template, rate
 from handpick.judge.answers import tokens_about
+from handpick.layout import VerdictsLayout
 from handpick.rewards import find_reward, reward_fingerprint, score
 from handpick.rewards.protocol import Reward
 
@@ -72,11 +73,11 @@ def find_judging(settings: IterSelectSettings) -> Judging:
     Raises:
         HandpickError: as ``find_judge`` and ``find_reward``.
     """
-    folder = settings.folder / "verdicts"
+    folder = settings.layout.verdicts
     if settings.judge.startswith(RULE):
         return ByRule(settings, folder)
     asked = find_judge(settings.judge, settings.judging, folder, dtype=settings.dtype, until_cap=True)
-    if (folder / "judge.jsonl").exists():
+    if VerdictsLayout(folder).judge.exists():
         asked.ask([])  # which reads what earlier runs have used
     return ByJudge(asked, settings.verdict, settings.max_new_tokens)
 

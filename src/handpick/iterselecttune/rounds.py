@@ -30,10 +30,11 @@ from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.answering import Answering
 from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.estimate import round_size
-from handpick.iterselecttune.held_out import Held, held_out_metrics, is_held_out
+from handpick.iterselecttune.held_out import Held, accuracy, held_out_metrics, is_held_out
 from handpick.iterselecttune.judging import Judged, Judging, Question
 from handpick.iterselecttune.score import Floats, NearestHard, Scored, most_promising
 from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.layout import RoundLayout
 from handpick.progress import progress, say
 from handpick.store.files import write_array, write_whole
 
@@ -124,7 +125,7 @@ class Rounds:
                 say("every example of the diverse subset is judged: no further round")
                 break
             left = self._settings.rounds - number + 1
-            begun = (self._settings.round_folder(number) / "batch.json").exists()
+            begun = self._settings.layout.round(number).batch.exists()
             if not begun and not round_size(self._settings, self._judging, left):
                 say(f"the cap on the judge's calls is reached: no round {number}")
                 break
@@ -145,11 +146,11 @@ class Rounds:
 
         None where no verdict was to be had, after rounds that have some: a cap is reached, or the judge has changed.
         """
-        folder = self._settings.round_folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        layout = self._settings.layout.round(number)
+        layout.folder.mkdir(parents=True, exist_ok=True)
         seconds: dict[str, float] = {}
-        taken = self._taken(folder, number)
-        judged = self._judged(folder, taken, seconds)
+        taken = self._taken(layout, number)
+        judged = self._judged(layout, taken, seconds)
         if judged is None:
             return None
         hard = [each.hard for each in judged]
@@ -159,9 +160,9 @@ class Rounds:
         self._nearest.add(self._subset.embeddings_VD[places], self._subset.rows[places])
         before_V = self._hardness_V
         with _clock(seconds, "classifier"):
-            self._learn(folder)
+            self._learn(layout)
         held, rose = self._held(before_V)
-        kept = _json(folder / "round.json")
+        kept = _json(layout.figures)
         if kept is not None:
             return kept, rose
         known = [each for each in hard if each is not None]
@@ -179,12 +180,12 @@ class Rounds:
             **_held_figures(held),
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
-        write_whole(folder / "round.json", json.dumps(found, indent=1).encode())
+        write_whole(layout.figures, json.dumps(found, indent=1).encode())
         return found, rose
 
-    def _taken(self, folder: Path, number: int) -> list[Taken]:
+    def _taken(self, layout: RoundLayout, number: int) -> list[Taken]:
         """The round's examples: the most promising that are left."""
-        path, ids = folder / "batch.json", [example.id for example in self._subset.examples]
+        path, ids = layout.batch, [example.id for example in self._subset.examples]
         there = _json(path)
         if there is not None:
             place_of = {example_id: place for place, example_id in enumerate(ids)}
@@ -198,13 +199,13 @@ class Rounds:
         write_whole(path, json.dumps(lines, ensure_ascii=False).encode())
         return [Taken(number, each) for each in best]
 
-    def _judged(self, folder: Path, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged] | None:
+    def _judged(self, layout: RoundLayout, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged] | None:
         """What the judge says; None where it says nothing at all, after rounds in which it did.
 
         Raises:
             JudgeError: it says nothing at all in the first.
         """
-        path = folder / "verdicts.jsonl"
+        path = layout.verdicts
         if path.exists():
             return [
                 Judged(each["hard"], {}, each["tie"], each["flipped"])
@@ -219,8 +220,8 @@ class Rounds:
             if self._labelled.taken:
                 return None
             raise JudgeError(
-                f"the judge has no verdict on any of the {len(judged):,} examples of {folder}: raise the caps, or look "
-                f"into its answers in {self._settings.folder / 'verdicts'}, and run the same again"
+                f"the judge has no verdict on any of the {len(judged):,} examples of {layout.folder}: raise the caps, "
+                f"or look into its answers in {self._settings.layout.verdicts}, and run the same again"
             )
         lines = [
             {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
@@ -229,7 +230,7 @@ class Rounds:
         write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
         return judged
 
-    def _learn(self, folder: Path) -> None:
+    def _learn(self, layout: RoundLayout) -> None:
         """Train the classifier on all that is judged and not held out, and ask it about the subset."""
         taught = [(e.place, hard) for e, hard in self._labelled.with_verdict() if not self._held_out_V[e.place]]
         n_hard = sum(hard for _, hard in taught)
@@ -237,17 +238,17 @@ class Rounds:
             what = "hard" if n_hard >= 2 else "easy"
             say(f"all but {min(n_hard, len(taught) - n_hard)} of the {len(taught):,} judged are {what}: no classifier")
             return
-        if (folder / "classifier").is_dir():
-            self._classifier = Classifier.open(folder / "classifier")
+        if layout.classifier.is_dir():
+            self._classifier = Classifier.open(layout.classifier)
         else:
             self._classifier = Classifier.train(
                 [self._texts[place] for place, _ in taught],
                 [hard for _, hard in taught],
-                folder / "classifier",
+                layout.classifier,
                 self._settings.classifier,
                 seed=self._settings.seed,
             )
-        path = folder / "hardness.npy"
+        path = layout.hardness
         if not path.exists():
             with progress("scoring the diverse subset", total=len(self._texts)) as advance:
                 found_V = self._classifier.probabilities(self._texts, advance)
@@ -264,12 +265,8 @@ class Rounds:
             return None, True
         places, hard = np.array([place for place, _ in held]), [each for _, each in held]
         found = held_out_metrics(self._hardness_V[places], hard)
-        if before_V is None:
-            return found, True
-        before = held_out_metrics(before_V[places], hard)
-        assert found.accuracy is not None  # since there is something held out
-        assert before.accuracy is not None
-        return found, found.accuracy > before.accuracy
+        rose = before_V is None or accuracy(self._hardness_V[places], hard) > accuracy(before_V[places], hard)
+        return found, rose
 
 
 def _question(example: Example, answer: str) -> Question:

@@ -31,7 +31,7 @@ from handpick.iterselecttune.judging import Judging, find_judging
 from handpick.iterselecttune.rounds import Outcome, Rounds, Subset
 from handpick.iterselecttune.score import Floats, Scored
 from handpick.iterselecttune.settings import IterSelectSettings
-from handpick.layout import DataLayout
+from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
 from handpick.pipeline.prepare import open_data
@@ -104,33 +104,33 @@ class Prepared:
         Raises:
             HandpickError: of the kind that fits what is wrong; what was computed is kept.
         """
-        folder = self.settings.folder
+        layout = self.settings.layout
         with timed() as seconds:
-            run = self._run(folder)
+            run = self._run(layout)
         cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
-        _write_json(folder / "cost.json", cost)
+        _write_json(layout.cost, cost)
         return run
 
-    def _run(self, folder: Path) -> IterRun:
+    def _run(self, layout: IterSelectLayout) -> IterRun:
         settings = self.settings
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "plan.json", {"inputs": self._inputs})
+        layout.folder.mkdir(parents=True, exist_ok=True)
+        _write_json(layout.plan, {"inputs": self._inputs})
         text = yaml.safe_dump(self._shown_settings(), sort_keys=False)
-        write_whole(folder / "iterselect.yaml", text.encode())
+        write_whole(layout.iterselect_settings, text.encode())
         store = self._embedded()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
         embeddings_ND = store.array(0)
         pool_row_N = rows_of(store, self.pool)
-        subset = self._subset(folder, embeddings_ND, pool_row_N)
+        subset = self._subset(layout, embeddings_ND, pool_row_N)
         outcome = Rounds(settings, subset, self.answering, self.judging).run()
-        _write_json(folder / "rounds.json", outcome.figures)
+        _write_json(layout.figures, outcome.figures)
         judging = self._judging_used()
-        _write_json(folder / "judging.json", judging)
+        _write_json(layout.judging, judging)
         picks = self._picks(outcome, subset, store, embeddings_ND)
         selection = self._selection(picks, store.ids, pool_row_N)
-        selection.save(folder)
+        selection.save(layout.folder)
         lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in _explained(picks, store.ids))
-        write_whole(folder / "explained.jsonl", "".join(lines).encode())
+        write_whole(layout.explained, "".join(lines).encode())
         return IterRun(selection, picks, outcome.figures, judging)
 
     def _embedded(self) -> FeatureStore:
@@ -139,9 +139,9 @@ class Prepared:
             stage.run(executor_for(None))
         return scorer.pool_features()
 
-    def _subset(self, folder: Path, embeddings_ND: Any, pool_row_N: NDArray[np.int64]) -> Subset:
+    def _subset(self, layout: IterSelectLayout, embeddings_ND: Any, pool_row_N: NDArray[np.int64]) -> Subset:
         """The diverse subset: of every cluster in turn what the base model can be asked."""
-        path = folder / "diverse.npy"
+        path = layout.diverse
         if path.exists():
             rows = np.load(path, allow_pickle=False)
         else:
@@ -205,7 +205,7 @@ class Prepared:
             say("there is no classifier, so the budget is filled by likeness to the hard examples alone")
             return None
         classifier = outcome.classifier
-        path = self.settings.folder / "features" / f"hardness-{digest(classifier.fingerprint())}"
+        path = self.settings.layout.hardness_store(digest(classifier.fingerprint()))
         return pool_hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
 
     def _selection(self, picks: Sequence[Pick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
@@ -260,7 +260,7 @@ class Prepared:
             FingerprintMismatch: it was another.
             StoreError: its plan is damaged.
         """
-        path = self.settings.folder / "plan.json"
+        path = self.settings.layout.plan
         try:
             inputs = json.loads(path.read_bytes())["inputs"]
         except FileNotFoundError:

@@ -10,6 +10,7 @@ from handpick.budget import Budget
 from handpick.choices import Dtype
 from handpick.errors import SettingsError
 from handpick.iterselecttune.classifier import ClassifierSettings
+from handpick.layout import IterSelectLayout
 from handpick.scorers.embedding import DEFAULT_ENCODER
 from handpick.settings import Paths
 
@@ -101,9 +102,10 @@ class IterSelectSettings(BaseModel):
         """Where everything is written."""
         return Path(self.out)
 
-    def round_folder(self, number: int) -> Path:
-        """Where a round, counted from 1, is kept."""
-        return self.folder / "rounds" / str(number)
+    @property
+    def layout(self) -> IterSelectLayout:
+        """The names in it."""
+        return IterSelectLayout(self.folder)
 
     @property
     def n_diverse(self) -> int:

@@ -20,6 +20,7 @@ from handpick.data.examples import Example
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest
+from handpick.layout import SamplesLayout
 from handpick.objectives.advantage import advantages, kept_samples
 from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
 from handpick.objectives.samples import Journal, from_json, to_json
@@ -102,7 +103,7 @@ class PolicyGradient:
         self._identity = identity
         self._sampling = sampling
         self._seed = seed
-        self._folder = folder
+        self._layout = SamplesLayout(folder)
         self._model = model
         self._advantage = advantage
         self._variants = sorted(set(variants))
@@ -202,8 +203,7 @@ class PolicyGradient:
             "ends": list(ends),
             **({"sampler": "vllm"} if self._vllm else {}),
         }
-        name = f"samples-{digest(made_from)}"
-        journal = Journal(self._folder / f"{name}.jsonl")
+        journal = Journal(self._layout.samples(digest(made_from)))
         keys = [digest(ids) for ids in prompts]
         missing = not all(key in journal for key in keys)
         if missing and self._vllm is not None:
@@ -234,7 +234,7 @@ class PolicyGradient:
         if "hard_rejection" in self._variants:
             for asked, each in zip(items, texts, strict=True):
                 each += [asked.reference] if asked.reference is not None else []
-        journal = Journal(self._folder / f"rewards-{digest(self._identity)}.jsonl")
+        journal = Journal(self._layout.rewards(digest(self._identity)))
         keys = [digest([asked.record, each]) for asked, each in zip(items, texts, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in journal]
         if isinstance(self._reward, JudgeReward):  # asks many at a time, keeps every verdict itself, has its own bar
@@ -284,7 +284,7 @@ class PolicyGradient:
             }
             for asked, each, row in zip(items, rewards, rows, strict=True)
         ]
-        path = self._folder / f"report-{digest([report, self.fingerprint()])}.jsonl"
+        path = self._layout.report(digest([report, self.fingerprint()]))
         write_whole(path, "".join(json.dumps(line) + "\n" for line in report).encode())
         silent = [line["id"] for line in report if not line["signal"]]
         named = f"; none have {', '.join(map(str, silent[:3]))}{', …' if len(silent) > 3 else ''}" if silent else ""

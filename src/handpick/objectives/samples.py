@@ -4,8 +4,12 @@ One JSON line a prompt, in files named by the digest of all they depend on; a la
 dropped. Rewards have files of their own.
 """
 
+import fcntl
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,9 @@ from handpick.sampling.generate import Sample
 
 
 class Journal:
-    """A JSON Lines file that is only added to, with a key a line.
+    """A JSON Lines file that is only added to, with a key a line; several processes may add to it at once.
+
+    What others add after it was opened is not seen here. Of two entries with a key, the later counts.
 
     Args:
         path: its folder is made if need be.
@@ -28,12 +34,7 @@ class Journal:
         self._found: dict[str, Any] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = path.read_bytes() if path.exists() else b""
-            good = whole[: whole.rfind(b"\n") + 1]
-            if len(good) < len(whole):
-                with path.open("r+b") as file:
-                    file.truncate(len(good))
-            for line in good.splitlines():
+            for line in _whole_lines(path):
                 entry = json.loads(line)
                 self._found[entry["key"]] = entry["value"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -49,7 +50,7 @@ class Journal:
         return self._found.values()
 
     def add(self, entries: Iterable[tuple[str, Any]]) -> None:
-        """Write entries behind the others.
+        """Write entries behind the others, those of one call together.
 
         Raises:
             StoreError: the file system refuses; what was there before stays good.
@@ -57,11 +58,55 @@ class Journal:
         new = dict(entries)
         lines = [json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n" for key, value in new.items()]
         try:
-            with self.path.open("ab") as file:
-                file.write("".join(lines).encode("utf-8", "surrogatepass"))
+            with _locked(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+                _append(file, "".join(lines).encode("utf-8", "surrogatepass"))
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written ({error.strerror}); free space there") from error
         self._found |= new
+
+
+@contextmanager
+def _locked(path: Path, flags: int) -> Iterator[FileIO]:
+    """While open, no other process reads or writes the file through here."""
+    with FileIO(os.open(path, flags, 0o666), "r+" if flags & os.O_RDWR else "r") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)  # gone when the file is closed
+        yield file
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, none where there is no file; half a line at its end is taken away."""
+    try:
+        with _locked(path, os.O_RDONLY) as file:
+            data = file.readall()
+    except FileNotFoundError:
+        return []
+    if data and not data.endswith(b"\n"):
+        with _locked(path, os.O_RDWR) as file:
+            _drop_half_line(file)
+            file.seek(0)
+            data = file.readall()
+    return data.splitlines()
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    """Write at the end, or not at all where the file system refuses."""
+    end = _drop_half_line(file)
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def _drop_half_line(file: FileIO) -> int:
+    """Take away what a writer that was killed has left behind the last whole line; return the length of the file."""
+    end = file.seek(0, os.SEEK_END)
+    if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+        file.seek(0)
+        end = file.readall().rfind(b"\n") + 1
+        file.truncate(end)
+    return end
 
 
 def to_json(samples: Iterable[Sample]) -> list[dict[str, Any]]:

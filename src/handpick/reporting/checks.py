@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from handpick.layout import RunLayout
 from handpick.reporting.checks_of_rounds import checks_of_rounds
 from handpick.reporting.iterated import Iterated
 from handpick.reporting.page import number, percent
@@ -168,7 +169,7 @@ def _set_aside(run: RunFolder, limits: Thresholds) -> Check:
         return Check(name, "open", "Not compared: the pool could not be read.")
     parts = {which: run.set_aside[which] / size for which, size in run.read.items() if size}
     whose = {"pool": "the pool's", "query": "the queries'"}
-    lists = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
+    lists = {which: RunLayout(run.path).quarantine(which).name for which in whose}
     said = " and ".join(
         f"{run.set_aside[which]:,} of {whose[which]} records ({percent(part)})" for which, part in parts.items()
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from handpick.errors import StoreError
 from handpick.iterselecttune.settings import RULE
+from handpick.layout import IterSelectLayout
 from handpick.methods import ITERSELECT
 
 HOW = {"judged": "judged hard", "inferred": "inferred", "easy": "judged easy"}  # as explained.jsonl says it, in words
@@ -117,23 +118,23 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
         StoreError: a file is damaged.
     """
 
-    def read(name: str, made: Callable[[bytes], Found], without: Found) -> Found:
-        path = folder / name
+    def read(path: Path, made: Callable[[bytes], Found], without: Found) -> Found:
         try:
             return made(path.read_bytes())
         except FileNotFoundError:
-            missing.append(f"{name} is not in the folder.")
+            missing.append(f"{path.name} is not in the folder.")
             return without
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{path} cannot be read ({error}); remove it, or run `handpick {ITERSELECT}` again"
             ) from error
 
+    layout = IterSelectLayout(folder)
     return Iterated(
         settings,
-        read("rounds.json", lambda data: [_round(each) for each in json.loads(data)], []),
-        read("judging.json", lambda data: _of(Judging, json.loads(data)), None),
-        read("explained.jsonl", lambda data: dict(_taken(json.loads(line)) for line in data.splitlines()), {}),
+        read(layout.figures, lambda data: [_round(each) for each in json.loads(data)], []),
+        read(layout.judging, lambda data: _of(Judging, json.loads(data)), None),
+        read(layout.explained, lambda data: dict(_taken(json.loads(line)) for line in data.splitlines()), {}),
     )
 
 

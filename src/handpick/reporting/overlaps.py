@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handpick.layout import RunLayout, StudyLayout
 from handpick.reporting.curves import heatmap
 from handpick.reporting.plots import Plot
 from handpick.selection import Selection
@@ -57,8 +58,9 @@ def jaccard(a: Sequence[str], b: Sequence[str]) -> float:
 def _folder(steps: dict[str, str], study: Path) -> Path | None:
     """Of the step that made the selection."""
     for name in steps.values():
-        if (study / "steps" / name / "selection.json").exists():
-            return study / "steps" / name
+        folder = StudyLayout(study).step(name)
+        if RunLayout(folder).selection.exists():
+            return folder
     return None
 
 

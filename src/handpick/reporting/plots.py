@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from handpick.layout import FiguresLayout
 from handpick.reporting.page import showable
 from handpick.store.files import write_whole
 
@@ -66,8 +67,8 @@ class Plot:
             text = text.replace(colour, themed)
         return Markup(text)
 
-    def write(self, folder: Path) -> None:
-        """``NAME.png`` and ``NAME.csv``.
+    def write(self, layout: FiguresLayout) -> None:
+        """Write the picture, and the numbers in it as CSV.
 
         Raises:
             StoreError: they cannot be written.
@@ -75,8 +76,8 @@ class Plot:
         picture = io.BytesIO()
         with style():
             self.figure.savefig(picture, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-        write_whole(folder / f"{self.name}.png", picture.getvalue())
-        write_csv(folder / f"{self.name}.csv", self.columns, self.rows)
+        write_whole(layout.picture(self.name), picture.getvalue())
+        write_csv(layout.table(self.name), self.columns, self.rows)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

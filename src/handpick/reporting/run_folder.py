@@ -18,6 +18,7 @@ from handpick.data.examples import Message
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, StoreError
+from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
 from handpick.methods import ITERSELECT
 from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.picks import Pick, picks_of, response
@@ -98,7 +99,8 @@ def open_run(folder: Path) -> RunFolder:
         SettingsError: its settings cannot be read.
     """
     selection = Selection.open(folder)
-    cost = _json(folder / "cost.json")
+    layout = RunLayout(folder)
+    cost = _json(layout.cost)
     if not len(selection):
         raise StoreError(f"the selection in {folder} is empty, so there is nothing to report; select again")
     missing: list[str] = []
@@ -114,7 +116,7 @@ def open_run(folder: Path) -> RunFolder:
         query = _opened("query", sources, _parsed(folder, made_by), selection, missing) if sources else None
         labels = target_labels(made_by, query) if query is not None and len(made_by.target) > 1 else []
     query_ids = query.ids() if query is not None else []
-    bad = {name: _quarantined(folder / file) for name, file in _QUARANTINES.items()}
+    bad = {name: _quarantined(layout.quarantine(name)) for name in ("pool", "query")}
     pools = {"pool": pool, "query": query}
     return RunFolder(
         path=folder,
@@ -126,7 +128,7 @@ def open_run(folder: Path) -> RunFolder:
         query_ids=query_ids,
         target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
         missing=missing,
-        distances=_json(folder / "distances.json"),
+        distances=_json(layout.distances),
         set_aside={name: len(own) for name, own in bad.items()},
         read={name: len(own) + _outside(own, bad[name]) for name, own in pools.items() if own is not None},
         disk=_disk(folder),
@@ -135,22 +137,19 @@ def open_run(folder: Path) -> RunFolder:
     )
 
 
-_QUARANTINES = {"pool": "quarantine.jsonl", "query": "quarantine-query.jsonl"}
-
-
 def _parsed(folder: Path, made_by: Settings | Iterated) -> Path:
     """Where the run has kept the parsed records: beside the pool's features."""
     if isinstance(made_by, Iterated):
         store = made_by.settings.get("store")
-        return (folder / "features" if store is None else Path(store).parent) / "parsed"
-    return pool_store_path(made_by).parent / "parsed"
+        return RunLayout(folder).parsed if store is None else StoreLayout(Path(store)).parsed
+    return StoreLayout(pool_store_path(made_by)).parsed
 
 
 def _opened(name: str, sources: Sequence[str], cache: Path, selection: Selection, missing: list[str]) -> Pool | None:
     """The pool or the queries as the selection had them; None, with a reason in ``missing``, where they are gone."""
     with tempfile.TemporaryDirectory() as scratch:  # the run's own lists of bad records stay as they are
         try:
-            quarantine = Quarantine(Path(scratch) / "quarantine.jsonl", None)
+            quarantine = Quarantine(DataLayout(Path(scratch)).quarantine(), None)
             pool = Pool.open(list(sources), cache=cache, quarantine=quarantine)
         except DataError as error:
             missing.append(f"The {name} could not be read: {error}.")
@@ -215,9 +214,11 @@ def _outside(pool: Pool, quarantined: Sequence[tuple[str | None, str, int | None
 def _disk(folder: Path) -> dict[str, int]:
     """Bytes of each part of the folder, but for an earlier report."""
     sizes: dict[str, int] = {}
+    layout = RunLayout(folder)
+    reports = {layout.report.name, layout.report_folder.name}
     for path in sorted(folder.rglob("*")):
         part = path.relative_to(folder).parts[0]
-        if path.is_file() and part not in ("report", "report.html"):
+        if path.is_file() and part not in reports:
             sizes[part] = sizes.get(part, 0) + path.stat().st_size
     return sizes
 
@@ -235,7 +236,7 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
     chosen = set(run.selection.ids)
     if tests:
         return _held_against(run, tests), f"the picks were held against {', '.join(tests)}"
-    path = run.path / "overlap.jsonl"
+    path = RunLayout(run.path).overlap
     if not path.exists():
         when_selecting = "" if isinstance(run.made_by, Iterated) else " or with --exclude-overlap when selecting"
         return None, f"no test set was named, here with --test{when_selecting}"
@@ -253,11 +254,11 @@ def _held_against(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, 
 
     constraints = run.made_by if isinstance(run.made_by, Constraints) else Constraints()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        unread = Quarantine(folder / "quarantine.jsonl", None)
-        chosen = Pool.open([run.path / "selected.jsonl"], cache=folder / "parsed", quarantine=unread)
-        found = find_overlaps(chosen, tests, folder, constraints.overlap_threshold)
-        lines = [json.loads(line) for line in (folder / "overlap.jsonl").read_bytes().splitlines()]
+        layout = OverlapLayout(Path(scratch))
+        unread = Quarantine(layout.quarantine(), None)
+        chosen = Pool.open([RunLayout(run.path).records], cache=layout.parsed, quarantine=unread)
+        found = find_overlaps(chosen, tests, layout.folder, constraints.overlap_threshold)
+        lines = [json.loads(line) for line in layout.overlap.read_bytes().splitlines()]
         place = [chosen.location(each.row)[1] - 1 for each in found]  # read alone, records may have other ids
     return {
         run.selection.ids[at]: (str(line["repeats"]), float(line["share"]))

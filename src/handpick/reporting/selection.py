@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handpick.data.examples import Message
+from handpick.layout import FiguresLayout, ReportLayout
 from handpick.reporting.asked import asked
 from handpick.reporting.checks import checks
 from handpick.reporting.distributions import distributions
@@ -72,13 +73,14 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
         picks=data_block(table_data(run.picks, _beside(run), None if iterated is None else iterated.taken)),
         lengths=_medians(run),
     )
-    beside = folder / "report"
-    beside.mkdir(exist_ok=True)
+    layout = ReportLayout(folder)
+    beside = FiguresLayout(layout.report_folder)
+    beside.folder.mkdir(exist_ok=True)
     for plot in [*plots, *of_rounds]:
         plot.write(beside)
-    write_csv(beside / "composition.csv", list(mixture[0]), [list(row.values()) for row in mixture])
-    write_whole(folder / "report.html", text)
-    return folder / "report.html"
+    write_csv(beside.composition, list(mixture[0]), [list(row.values()) for row in mixture])
+    write_whole(layout.report, text)
+    return layout.report
 
 
 def _of_rounds(iterated: Iterated | None) -> list[Plot]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from handpick.layout import FiguresLayout, ReportLayout
 from handpick.reporting.curves import budget_curves, looks_of, quantile_curves, spoken
 from handpick.reporting.overlaps import overlaps
 from handpick.reporting.page import page
@@ -68,14 +69,15 @@ def write_study_report(results: Results, out: Path, *, study: Path | None = None
         overlaps=shared,
         asked=_asked(results.settings),
     )
-    beside = out / "report"
-    beside.mkdir(parents=True, exist_ok=True)
+    layout = ReportLayout(out)
+    beside = FiguresLayout(layout.report_folder)
+    beside.folder.mkdir(parents=True, exist_ok=True)
     for plot in [*plots, *(each.plot for each in shared)]:
         plot.write(beside)
     for part in parts:
-        write_csv(beside / f"{part['slug']}.csv", *part["summary_csv"])
-    write_whole(out / "report.html", text)
-    return out / "report.html"
+        write_csv(beside.table(part["slug"]), *part["summary_csv"])
+    write_whole(layout.report, text)
+    return layout.report
 
 
 def _part(place: int, metric: str, done: Sequence[Cell], looks: dict[str, dict[str, str]]) -> dict[str, Any]:

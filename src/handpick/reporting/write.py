@@ -5,6 +5,7 @@ from pathlib import Path
 
 from handpick.choices import look_up
 from handpick.errors import DataError, SettingsError
+from handpick.layout import RunLayout, StudyLayout
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.study import write_study_report
 from handpick.studies.cells import Results
@@ -40,11 +41,12 @@ def write_report(
         return write_study_report(look_up(_PUBLISHED, published, "shape of published numbers")(folder), out)
     if out is not None:
         raise SettingsError("--out is for --published: other reports are written into the folder they are about")
-    if (folder / "results.json").exists():
+    results = StudyLayout(folder).results
+    if results.exists():
         if tests:
             raise SettingsError("--test is for the report of a selection, and this is a study: leave it out")
-        return write_study_report(Results.open(folder / "results.json"), folder, study=folder)
-    if (folder / "selection.json").exists():
+        return write_study_report(Results.open(results), folder, study=folder)
+    if RunLayout(folder).selection.exists():
         return write_selection_report(folder, tests)
     raise DataError(
         f"{folder} holds neither a selection (selection.json) nor a study (results.json); name the folder that "

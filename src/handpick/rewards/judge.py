@@ -7,6 +7,7 @@ from statistics import fmean
 
 from handpick.errors import JudgeError
 from handpick.judge import SCALE, Judge, JudgeSettings, pointwise_template, rate
+from handpick.layout import VerdictsLayout
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import reference_answers
 
@@ -33,7 +34,7 @@ class JudgeReward:
     def __init__(self, settings: JudgeSettings, cache: str | os.PathLike[str]) -> None:
         self.name = f"judge:{settings.model}"
         self._template = pointwise_template(settings.prompt)
-        self._judge = Judge(settings, Path(cache) / "judge.jsonl")
+        self._judge = Judge(settings, VerdictsLayout(Path(cache)).judge)
         self.scored = 0
         self.missing = 0
 

@@ -68,45 +68,58 @@ class Process:
         self._reports = b""
         self._started = 0.0
         self._left = ExitStack()  # what to close and remove in the end
-        folder, owner = INSIDE_FOLDER, None
-        if isolation == "weak":
-            folder = tempfile.mkdtemp(prefix="sandbox-")
-            self._left.callback(shutil.rmtree, folder, ignore_errors=True)
-            if os.geteuid() == 0:  # root could do anything, and no limit on processes applies to it
-                owner = NOBODY
-                os.chown(folder, NOBODY, NOBODY)
+        folder, owner = self._place()
         self._control, theirs = socket.socketpair()
         self._left.enter_context(self._control)
         with theirs:
-            try:
-                self._popen = subprocess.Popen(
-                    command(isolation, theirs.fileno(), limits),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env=environment(folder),
-                    cwd="/",
-                    pass_fds=[theirs.fileno()] if channel is None else [theirs.fileno(), channel],
-                    start_new_session=True,
-                    user=owner,
-                    group=owner,
-                    extra_groups=None if owner is None else [],
-                )
-            except OSError as error:
-                self._left.close()
-                raise SandboxError(f"cannot make a sandbox of the kind {isolation}: {error}") from error
+            self._popen = self._start(theirs.fileno(), folder, owner, channel)
         self._stdout, self._stderr = _pipe(self._popen.stdout), _pipe(self._popen.stderr)
         self._left.enter_context(self._stdout)
         self._left.enter_context(self._stderr)
-        order = {
-            "isolation": isolation,
-            "folder": folder,
-            "paths": readable_paths(),
-            "limits": {**asdict(limits), "processes": process_limit(isolation, limits)},
-            "program": program,
-            "modules": dict(modules or {}),
-            "channel": channel,
-        }
+        self._tell(
+            {
+                "isolation": isolation,
+                "folder": folder,
+                "paths": readable_paths(),
+                "limits": {**asdict(limits), "processes": process_limit(isolation, limits)},
+                "program": program,
+                "modules": dict(modules or {}),
+                "channel": channel,
+            }
+        )
+
+    def _place(self) -> tuple[str, int | None]:
+        """Return the program's folder, and whose it is where that is not ours."""
+        if self._isolation != "weak":
+            return INSIDE_FOLDER, None
+        folder = tempfile.mkdtemp(prefix="sandbox-")
+        self._left.callback(shutil.rmtree, folder, ignore_errors=True)
+        if os.geteuid() != 0:
+            return folder, None
+        os.chown(folder, NOBODY, NOBODY)  # root could do anything, and no limit on processes applies to it
+        return folder, NOBODY
+
+    def _start(self, control: int, folder: str, owner: int | None, channel: int | None) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                command(self._isolation, control, self._limits),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(folder),
+                cwd="/",
+                pass_fds=[control] if channel is None else [control, channel],
+                start_new_session=True,
+                user=owner,
+                group=owner,
+                extra_groups=None if owner is None else [],
+            )
+        except OSError as error:
+            self._left.close()
+            raise SandboxError(f"cannot make a sandbox of the kind {self._isolation}: {error}") from error
+
+    def _tell(self, order: Mapping[str, Any]) -> None:
+        """Send what is to be run, and how."""
         text = json.dumps(order).encode()
         self._control.settimeout(START_S)
         with suppress(OSError):  # it has ended already; `ready` tells why

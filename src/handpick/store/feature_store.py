@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from handpick.errors import StoreError
+from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats, encode, row_norms
-from handpick.store.manifest import MANIFEST_NAME, Manifest, Shard, extended, read_manifest, write_manifest
+from handpick.store.manifest import Manifest, Shard, extended, read_manifest, write_manifest
 from handpick.store.memory import available_bytes
 from handpick.store.repeats import repeated_ids
 from handpick.store.rows import Rows
-from handpick.store.shard_file import read_sidecar, shard_path, sidecar_path, write_shard_file, written_shards
+from handpick.store.shard_file import read_sidecar, shard_path, write_shard_file, written_shards
 from handpick.store.verify import problems
 
 
@@ -51,12 +52,12 @@ class FeatureStore:
             StoreError: the store at ``path`` is unreadable or newer, or the file system refuses.
         """
         folder = Path(path)
-        is_new = not (folder / MANIFEST_NAME).exists()
+        is_new = not StoreLayout(folder).manifest.exists()
         there = manifest if is_new else read_manifest(folder)
         plan = extended(there, manifest, folder)
         try:
             for checkpoint in range(len(plan.checkpoints)):
-                (folder / "shards" / str(checkpoint)).mkdir(parents=True, exist_ok=True)
+                StoreLayout(folder).shards(checkpoint).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"cannot create the feature store {folder}: {error.strerror}; choose another folder"
@@ -134,7 +135,7 @@ class FeatureStore:
         if repeated := repeated_ids(lambda: ids):
             raise StoreError(f"the id {repeated[0]!r} stands twice in {path}; give every record an id of its own")
         for other in range(len(self.manifest.checkpoints)):
-            sidecar = sidecar_path(shard_path(self.path, other, shard))
+            sidecar = sidecar_of(shard_path(self.path, other, shard))
             if other != checkpoint and sidecar.exists() and read_sidecar(sidecar).ids != list(ids):
                 raise StoreError(
                     f"{path} would hold other ids than {sidecar}; set the same records aside at every checkpoint, "

@@ -1,45 +1,89 @@
 """Files that are there whole or not at all."""
 
+import glob
 import os
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handpick.errors import StoreError
 
+_PIECE = 1 << 20  # bytes that are compared at a time
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name in the same folder, sync it, and rename it into place.
 
-    Temporary files of this same file, left by writers that were killed, are removed once it stands. Another
-    writer may be at the very same file (a task given out twice); both succeed if both write the same.
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that becomes ``path`` where the block ends well, and is gone where it does not.
+
+    It is written under a temporary name in the same folder, synced, and renamed into place. Temporary files of this
+    same file, left by writers that were killed, are removed once it stands. Another writer may be at the very same
+    file (a task given out twice); both succeed if both write the same.
 
     Raises:
-        StoreError: the file system refuses (disk full, no permission), or another process wrote something
-            else there at the same time; this writer's temporary file is gone.
+        OSError: the file system refuses (disk full, no permission).
+        StoreError: another process wrote something else there at the same time.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
+        with temporary.open("x+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.replace(temporary, path)
-        except FileNotFoundError as error:  # the other writer was first, and took our file for a left-over
-            if path.read_bytes() != data:
-                raise StoreError(f"{path} was written by another run meanwhile; let one run use a folder") from error
+            try:
+                os.replace(temporary, path)
+            except FileNotFoundError as error:  # the other writer was first, and took our file for a left-over
+                if not _same_content(file, path):
+                    raise StoreError(
+                        f"{path} was written by another run meanwhile; let one run use a folder"
+                    ) from error
         _sync_folder(path.parent)
-        for left_over in path.parent.glob(f".{path.name}.*.partial"):
+        for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
             left_over.unlink(missing_ok=True)
-    except OSError as error:
-        raise _refused(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _same_content(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file, which may have lost its name, holds what stands at ``path``."""
+    file.seek(0)
+    with path.open("rb") as other:
+        while (piece := file.read(_PIECE)) == other.read(_PIECE):
+            if not piece:
+                return True
+    return False
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file as ``open_atomically`` does.
+
+    Raises:
+        StoreError: the file system refuses, or another process wrote something else there at the same time.
+    """
+    try:
+        with open_atomically(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file as ``open_atomically`` does, from parts of which one is held at a time; its folder is made.
+
+    Raises:
+        StoreError: as ``write_whole``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_atomically(path) as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}); free space there or name another place") from error
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handpick.errors import StoreError
 from handpick.fingerprint import JSON, Fingerprint, require_same
+from handpick.layout import StoreLayout
 from handpick.store.codec import Storage
 from handpick.store.files import write_whole
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = StoreLayout(Path()).manifest.name
 
 
 class _Part(BaseModel):
@@ -112,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         StoreError: there is none, it is damaged, or a newer handpick wrote it.
     """
-    path = folder / MANIFEST_NAME
+    path = StoreLayout(folder).manifest
     try:
         document = json.loads(path.read_bytes())
         version = document["schema_version"]
@@ -123,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
             )
         return Manifest.model_validate(document)
     except FileNotFoundError as error:
-        raise StoreError(f"there is no feature store at {folder} (no {MANIFEST_NAME}); check the path") from error
+        raise StoreError(f"there is no feature store at {folder} (no {path.name}); check the path") from error
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -143,7 +144,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         StoreError: the file system refuses.
     """
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False)
-    write_whole(folder / MANIFEST_NAME, f"{text}\n".encode())
+    write_whole(StoreLayout(folder).manifest, f"{text}\n".encode())
 
 
 def extended(there: Manifest, here: Manifest, folder: Path) -> Manifest:

@@ -4,8 +4,9 @@ Legend: N rows, D features a row, B rows of one shard, Q queries.
 """
 
 import mmap
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from handpick.errors import StoreError
+from handpick.layout import sidecar_of
 from handpick.store.codec import Floats, Tensors, decode, products
 from handpick.store.manifest import Manifest, Shard
-from handpick.store.shard_file import how_to_mend, map_tensors, read_sidecar, shard_path, sidecar_path
+from handpick.store.shard_file import how_to_mend, map_tensors, read_sidecar, shard_path
 
 RowPick = slice | npt.NDArray[np.intp]
 
@@ -56,7 +58,7 @@ class Rows:
             StoreError: a sidecar is damaged.
         """
         for shard in self.shards:
-            yield from read_sidecar(sidecar_path(shard_path(self.folder, 0, shard))).ids
+            yield from read_sidecar(sidecar_of(shard_path(self.folder, 0, shard))).ids
 
     def read(self, checkpoint: int, index: int, pick: RowPick, *, normalized: bool) -> Floats:
         """Some rows of the ``index``-th shard, float32 (rows picked, D), in new memory.
@@ -93,13 +95,8 @@ class Rows:
                 tensor.reshape(-1)[:: mmap.PAGESIZE // tensor.itemsize].max()  # a value of every page; no copy is made
             return tensors
 
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(read, indices[0]) if indices else None
-            for index, following in zip(indices, [*indices[1:], None], strict=True):
-                assert coming is not None  # there is one for every index
-                tensors = coming.result()
-                coming = None if following is None else reader.submit(read, following)
-                yield int(self.starts[index]), products(query_QD, tensors, self.manifest.storage)
+        for index, tensors in zip(indices, read_ahead(read, indices), strict=True):
+            yield int(self.starts[index]), products(query_QD, tensors, self.manifest.storage)
 
     def norms(self, checkpoint: int) -> Floats:
         """Norms of all rows, float32 (N,).
@@ -124,3 +121,15 @@ class Rows:
         if any(len(tensor) != rows for tensor in tensors.values()):
             raise StoreError(f"{path} does not hold the {rows} rows its first checkpoint has; {how_to_mend(path)}")
         return tensors
+
+
+def read_ahead(read: Callable[[int], Tensors], indices: Sequence[int]) -> Iterator[Tensors]:
+    """Yield what ``read`` gives of every index, and read the next one while the caller is at this."""
+    with ThreadPoolExecutor(1) as reader:
+        coming: deque[Future[Tensors]] = deque()
+        for index in indices:
+            coming.append(reader.submit(read, index))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

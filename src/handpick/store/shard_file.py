@@ -17,6 +17,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from handpick.errors import StoreError
+from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.codec import Tensors
 from handpick.store.files import remove, write_whole
 from handpick.store.manifest import Shard
@@ -42,23 +43,18 @@ class Sidecar:
 
 def shard_path(folder: Path, checkpoint: int, shard: Shard) -> Path:
     """Where the tensors of a shard lie."""
-    return folder / "shards" / str(checkpoint) / f"{shard.file}-{shard.number}.safetensors"
-
-
-def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of the shard file ``path`` lies."""
-    return path.with_suffix(".json")
+    return StoreLayout(folder).shard(checkpoint, shard.file, shard.number)
 
 
 def written_shards(folder: Path, checkpoint: int, shards: Sequence[Shard]) -> list[Shard]:
     """Those of ``shards`` that count."""
-    parent = folder / "shards" / str(checkpoint)
+    parent = StoreLayout(folder).shards(checkpoint)
     names = set(os.listdir(parent)) if parent.is_dir() else set[str]()  # one listing: a look a shard is slow on NFS
     paths = [shard_path(folder, checkpoint, shard) for shard in shards]
     return [
         shard
         for shard, path in zip(shards, paths, strict=True)
-        if path.name in names and sidecar_path(path).name in names
+        if path.name in names and sidecar_of(path).name in names
     ]
 
 
@@ -76,9 +72,9 @@ def write_shard_file(path: Path, ids: Sequence[str], tensors: Tensors) -> None:
     data = save(tensors)  # a fixed order of tensors and no metadata: the bytes depend on the content alone
     sidecar = Sidecar(hashlib.sha256(data).hexdigest(), len(ids), ids_digest(ids), list(ids))
     # An old sidecar must not vouch for new tensors, should this process die between the two.
-    remove(sidecar_path(path))
+    remove(sidecar_of(path))
     write_whole(path, data)
-    write_whole(sidecar_path(path), json.dumps(asdict(sidecar), separators=(",", ":")).encode())
+    write_whole(sidecar_of(path), json.dumps(asdict(sidecar), separators=(",", ":")).encode())
 
 
 def read_sidecar(path: Path) -> Sidecar:
@@ -118,4 +114,4 @@ def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any
 
 def how_to_mend(path: Path) -> str:
     """What to do about a damaged shard or sidecar."""
-    return f"delete {sidecar_path(path)} and run the command that built the store again"
+    return f"delete {sidecar_of(path)} and run the command that built the store again"

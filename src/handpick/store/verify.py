@@ -5,6 +5,7 @@ from pathlib import Path
 
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import file_digest
+from handpick.layout import sidecar_of
 from handpick.store.manifest import Manifest, Shard
 from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import (
@@ -13,7 +14,6 @@ from handpick.store.shard_file import (
     ids_digest,
     read_sidecar,
     shard_path,
-    sidecar_path,
     written_shards,
 )
 
@@ -37,7 +37,7 @@ def problems(folder: Path, manifest: Manifest) -> list[str]:
             except (DataError, StoreError) as error:
                 found.append(str(error))
             else:
-                sound.setdefault(shard, sidecar_path(path))
+                sound.setdefault(shard, sidecar_of(path))
 
     def all_ids() -> Iterator[str]:
         for sidecar in sound.values():
@@ -56,9 +56,9 @@ def _checked(path: Path) -> Sidecar:
         StoreError: a byte of the shard or of its sidecar has changed.
         DataError: the shard cannot be read.
     """
-    sidecar = read_sidecar(sidecar_path(path))
+    sidecar = read_sidecar(sidecar_of(path))
     if sidecar.rows != len(sidecar.ids) or sidecar.ids_sha256 != ids_digest(sidecar.ids):
-        raise StoreError(f"{sidecar_path(path)} is damaged (its ids have changed); {how_to_mend(path)}")
+        raise StoreError(f"{sidecar_of(path)} is damaged (its ids have changed); {how_to_mend(path)}")
     if sidecar.sha256 != file_digest(path):
         raise StoreError(f"{path} is damaged (its checksum has changed); {how_to_mend(path)}")
     return sidecar

@@ -4,7 +4,7 @@ from handpick.errors import HandpickError, SettingsError
 from handpick.model import free_memory
 from handpick.progress import say
 from handpick.studies.cells import FULL, ZERO_SHOT, Place
-from handpick.studies.choosing import Choice, Chooser, prefix_holds
+from handpick.studies.choosing import Choice, Chooser, Given, prefix_holds
 from handpick.studies.grid import budgets_of, quantile_of
 from handpick.studies.opened import Opened
 from handpick.studies.trained import reason_of
@@ -34,7 +34,10 @@ class Chosen:
             usable = opened.n_usable(place.model)
             if place.quantile is None and place.budget is not None and place.budget > usable:
                 raise SettingsError(f"the budget is {place.budget:,}, and {usable:,} of the pool can be trained on")
-            self._choices[place] = self._chosen_by(place)
+            choice = self._chosen_by(place)
+            if choice.given is not None:
+                self._check_holds_budget(place, choice.given)
+            self._choices[place] = choice
         except Exception as error:
             opened.reasons[place] = reason_of(error)
             return None
@@ -44,7 +47,7 @@ class Chosen:
         opened = self._opened
         model = opened.models[place.model]
         if opened.settings.selection_of(place.method) is not None:
-            return self._given(place)
+            return self._chooser.given(place.method, model, place.target)
         ask = (place.method, model, place.target, opened.targets[place.target].query)
         passing = opened.unusable(place.model)
         if place.budget is None or place.quantile is not None:
@@ -54,23 +57,16 @@ class Chosen:
             choice = self._chooser.choice(*ask, place.budget, place.seed, passing)
         return choice
 
-    def _given(self, place: Place) -> Choice:
-        """A choice that was made elsewhere.
-
-        Raises:
-            SettingsError: it holds fewer than the budget, or what is not in the pool.
-        """
-        choice = self._chooser.given(place.method, self._opened.models[place.model], place.target)
-        assert choice.given is not None  # the chooser has just read it
+    def _check_holds_budget(self, place: Place, given: Given) -> None:
+        """Raise SettingsError where a selection that was made elsewhere holds fewer than the budget."""
         unusable = self._opened.unusable(place.model)
-        left_out = sum(example_id in unusable for example_id in choice.given.ids)
-        usable = len(choice.given.ids) - left_out
+        left_out = sum(example_id in unusable for example_id in given.ids)
+        usable = len(given.ids) - left_out
         if place.budget is not None and place.budget > usable:
             but = f" that can be trained on, and {left_out:,} that cannot" if left_out else ""
             raise SettingsError(
-                f"the budget is {place.budget:,}, and the selection in {choice.given.folder} holds {usable:,}{but}"
+                f"the budget is {place.budget:,}, and the selection in {given.folder} holds {usable:,}{but}"
             )
-        return choice
 
     def _largest(self, model: str) -> int:
         """Of the budgets that the pool has enough examples for."""
@@ -138,9 +134,8 @@ class Chosen:
             return None
         unusable = self._opened.unusable(place.model)  # one made elsewhere may have some
         ids = [example_id for example_id in found if example_id not in unusable]
-        if place.quantile is not None:
-            quantiles = self._opened.settings.quantiles
-            assert quantiles is not None
+        quantiles = self._opened.settings.quantiles
+        if quantiles is not None and place.quantile is not None:
             return quantile_of(ids, quantiles.bins, place.quantile, quantiles.each)
         return ids[: place.budget]
 

@@ -11,6 +11,7 @@ import numpy as np
 from handpick.algorithms import AlgorithmSettings
 from handpick.errors import SettingsError
 from handpick.fingerprint import digest
+from handpick.layout import StepLayout
 from handpick.pipeline.distances import distances_of
 from handpick.pipeline.prepare import prepare_run
 from handpick.progress import say
@@ -25,7 +26,6 @@ from handpick.studies.trained import reason_of
 
 NAMES = ("query_to_subset", "subset_to_query", "wasserstein", "mmd", "energy")
 LARGEST = 3000  # examples: beyond, a distance takes a minute and gigabytes
-_FILE = "distances.json"
 _OF_THE_ALGORITHM = {*Constraints.model_fields, *AlgorithmSettings.model_fields}
 
 Found = dict[str, dict[str, float]]
@@ -117,7 +117,7 @@ def subset_name(ids: Sequence[str]) -> str:
 
 def read_distances(folder: Path) -> Found:
     """What was measured so far, by the subset's name."""
-    path = folder / _FILE
+    path = StepLayout(folder).distances
     found: Found = json.loads(path.read_bytes()) if path.exists() else {}
     return found
 
@@ -150,5 +150,5 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     found = distances_of(problem.features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / _FILE, json.dumps(there, indent=1).encode())
+    write_whole(StepLayout(folder).distances, json.dumps(there, indent=1).encode())
     return there

@@ -13,6 +13,7 @@ from handpick.evaluation.evaluate import rewards_of
 from handpick.evaluation.task import Task, TaskSettings, open_task
 from handpick.finetuning.train import recipe_for
 from handpick.fingerprint import Fingerprint
+from handpick.layout import StudyLayout
 from handpick.model import load_tokenizer, model_fingerprint, position_limit, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
 from handpick.progress import progress, say
@@ -59,7 +60,7 @@ class Opened:
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
         self.folder = settings.folder
-        self.steps = Steps(self.folder / "steps")
+        self.steps = Steps(StudyLayout(self.folder).steps)
         self.pool = self._pool("pool", settings.pool)
         self.places = grid(settings, self.pool)
         self.reasons: dict[Place, str] = {}
@@ -119,8 +120,9 @@ class Opened:
         return refused
 
     def _pool(self, name: str, sources: list[str]) -> Pool:
-        quarantine = Quarantine(self.folder / f"quarantine-{name}.jsonl")
-        pool = Pool.open(list(sources), cache=self.folder / "parsed", quarantine=quarantine)
+        layout = StudyLayout(self.folder)
+        quarantine = Quarantine(layout.quarantine(name))
+        pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine)
         if quarantine.count:
             say(quarantine.summary())
         return pool

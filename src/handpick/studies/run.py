@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from handpick.layout import StudyLayout
 from handpick.progress import progress, say
 from handpick.studies.cells import ZERO_SHOT, Cell, Place, Results
 from handpick.studies.chosen import Chosen
@@ -12,8 +13,6 @@ from handpick.studies.opened import Opened
 from handpick.studies.settings import StudySettings
 from handpick.studies.trained import drop_model, evaluation_of, worked
 from handpick.studies.trainings import Trainings
-
-RESULTS_FILE = "results.json"
 
 
 def run_study(settings: StudySettings) -> Results:
@@ -85,7 +84,7 @@ class Study:
 
     def _saved(self) -> Results:
         results = self.results()
-        results.save(self.opened.folder / RESULTS_FILE)
+        results.save(StudyLayout(self.opened.folder).results)
         return results
 
     def _dropped(self, training: str) -> None:

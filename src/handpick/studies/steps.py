@@ -7,9 +7,8 @@ from typing import Any
 
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
+from handpick.layout import StepLayout
 from handpick.store.files import write_whole
-
-STEP_FILE = "step.json"
 
 
 def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
@@ -52,7 +51,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     Raises:
         StoreError: its record is damaged.
     """
-    path = folder / STEP_FILE
+    path = StepLayout(folder).record
     try:
         found = json.loads(path.read_bytes())["made"]
     except FileNotFoundError:
@@ -74,4 +73,4 @@ def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any]
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"inputs": dict(inputs), "made": dict(made)}, ensure_ascii=False, indent=1)
-    write_whole(folder / STEP_FILE, text.encode())
+    write_whole(StepLayout(folder).record, text.encode())

@@ -20,9 +20,10 @@ from handpick.errors import HandpickError
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.finetuning.finetune import finetune, load_finetuned
-from handpick.finetuning.record import RECORD_FILE, read_record
+from handpick.finetuning.record import read_record
+from handpick.layout import FinetuneLayout, StepLayout
 from handpick.model import compute_dtype, free_memory, load_base, load_tokenizer, padding_id
-from handpick.studies.steps import STEP_FILE, finish_step, read_step
+from handpick.studies.steps import finish_step, read_step
 from handpick.training.settings import FinetuneSettings
 
 KILLED = "its process was killed, as the system does when memory runs out: give fewer workers, or a smaller batch"
@@ -119,11 +120,12 @@ def drop_model(folder: Path) -> None:
     Raises:
         OSError: something cannot be removed.
     """
-    (folder / RECORD_FILE).unlink(missing_ok=True)
+    FinetuneLayout(folder).record.unlink(missing_ok=True)
+    record = StepLayout(folder).record
     for path in folder.glob("*"):
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != STEP_FILE:
+        elif path != record:
             path.unlink()
 
 
@@ -135,7 +137,7 @@ def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) ->
         renderer,
         each.task,
         max_length=job.max_length,
-        predictions=each.folder / "predictions.jsonl",
+        predictions=StepLayout(each.folder).predictions,
         identity={"step": job.name},
         allow_code_execution=job.allow_code_execution,
         quiet=True,

@@ -24,11 +24,16 @@ class Trainings:
         self._raw_digests: dict[int, str] = {}
         self._digests: dict[object, str] = {}
         self._task_fingerprints: dict[str, Fingerprint] = {}
+        self._inputs_of: dict[str, dict[str, Any]] = {}  # by the name that is their hash
 
     def name(self, place: Place) -> str | None:
         """Of the fine-tuning behind a cell; None where what it trains on is not chosen."""
         inputs = self._inputs(place)
-        return None if inputs is None else step_name("base" if place.method == ZERO_SHOT else "training", inputs)
+        if inputs is None:
+            return None
+        name = step_name("base" if place.method == ZERO_SHOT else "training", inputs)
+        self._inputs_of[name] = inputs
+        return name
 
     def has_model(self, name: str) -> bool:
         """Whether a fine-tuning is done and its model was kept."""
@@ -126,8 +131,6 @@ class Trainings:
         place, steps, pool = places[0], self._opened.steps, self._opened.pool
         model = self._opened.models[place.model]
         recipe = None if place.method == ZERO_SHOT else model.recipe.model_copy(update={"seed": place.seed})
-        inputs = self._inputs(place)
-        assert inputs is not None  # the step has a name
         sequences = []
         if recipe is not None and not self.has_model(name):
             examples = [pool[self._opened.row_of[example_id]] for example_id in self._chosen.ids(place) or []]
@@ -141,7 +144,7 @@ class Trainings:
         return Job(
             name=name,
             folder=steps.path(name),
-            inputs=inputs,
+            inputs=self._inputs_of[name],
             model=model.path,
             recipe=recipe,
             sequences=sequences,

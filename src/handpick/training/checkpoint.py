@@ -20,10 +20,15 @@ from torch import Tensor, nn
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamMoments
 from handpick.gradients.layers import canonical_name
+from handpick.layout import CheckpointLayout
 
+# peft's names, and the Trainer's
 ADAPTER_FILE = "adapter_model.safetensors"
-MOMENTS_FILE = "adam_moments.safetensors"
-RECORD_FILE = "handpick_checkpoint.json"
+ADAPTER_CONFIG = "adapter_config.json"
+_OPTIMIZER = "optimizer.pt"
+_TRAINER_STATE = "trainer_state.json"
+
+RECORD_FILE = CheckpointLayout(Path()).record.name
 
 # Parameters that the Trainer puts in its second group, without weight decay.
 _NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
@@ -33,14 +38,14 @@ def check_checkpoint(path: Path) -> None:
     """Raise ModelError unless the folder holds an adapter that can be read without pickle."""
     if not path.is_dir():
         raise ModelError(f"there is no checkpoint folder {path}")
-    if not (path / "adapter_config.json").exists():
-        raise ModelError(f"{path} is no LoRA checkpoint: it has no adapter_config.json")
+    if not (path / ADAPTER_CONFIG).exists():
+        raise ModelError(f"{path} is no LoRA checkpoint: it has no {ADAPTER_CONFIG}")
     try:
-        kind = json.loads((path / "adapter_config.json").read_text())["peft_type"]
+        kind = json.loads((path / ADAPTER_CONFIG).read_text())["peft_type"]
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path / 'adapter_config.json'} cannot be read as peft's: {error!r}") from error
+        raise ModelError(f"{path / ADAPTER_CONFIG} cannot be read as peft's: {error!r}") from error
     if kind != "LORA":
-        raise ModelError(f"{path} is no LoRA checkpoint: its adapter_config.json says {kind}")
+        raise ModelError(f"{path} is no LoRA checkpoint: its {ADAPTER_CONFIG} says {kind}")
     if not (path / ADAPTER_FILE).exists():
         raise ModelError(f"{path} has no {ADAPTER_FILE}; save the adapter as safetensors (peft's default)")
 
@@ -112,7 +117,7 @@ def save_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         step = int(state["step"])
     group = optimizer.param_groups[0]
     settings = {"step": step, "beta1": group["betas"][0], "beta2": group["betas"][1], "eps": group["eps"]}
-    save_file(tensors, path / MOMENTS_FILE, metadata={"adam": json.dumps(settings)})
+    save_file(tensors, CheckpointLayout(path).moments, metadata={"adam": json.dumps(settings)})
 
 
 def moments_file(path: Path) -> Path:
@@ -121,11 +126,12 @@ def moments_file(path: Path) -> Path:
     Raises:
         ModelError: there is none.
     """
-    for name in (MOMENTS_FILE, "optimizer.pt"):
-        if (path / name).exists():
-            return path / name
+    ours, trainers = CheckpointLayout(path).moments, path / _OPTIMIZER
+    for file in (ours, trainers):
+        if file.exists():
+            return file
     raise ModelError(
-        f"{path} has no optimizer state ({MOMENTS_FILE} or optimizer.pt), which optimizer=adam needs; "
+        f"{path} has no optimizer state ({ours.name} or {trainers.name}), which optimizer=adam needs; "
         "save it with the checkpoint, or choose optimizer=sgd"
     )
 
@@ -136,24 +142,26 @@ def load_moments(path: Path, model: nn.Module) -> AdamMoments:
     Raises:
         ModelError: there is none, or it belongs to other parameters.
     """
-    return _own_moments(path, model) if moments_file(path).name == MOMENTS_FILE else _trainer_moments(path, model)
+    is_ours = moments_file(path) == CheckpointLayout(path).moments
+    return _own_moments(path, model) if is_ours else _trainer_moments(path, model)
 
 
 def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
     first, second = {}, {}
+    file_path = CheckpointLayout(path).moments
     try:
-        with safe_open(path / MOMENTS_FILE, framework="pt") as file:
+        with safe_open(file_path, framework="pt") as file:
             settings = json.loads(file.metadata()["adam"])
             for name, parameter in trainable(model).items():
                 first[name] = _checked(path, name, parameter, file.get_tensor(f"first.{name}"))
                 second[name] = _checked(path, name, parameter, file.get_tensor(f"second.{name}"))
     except SafetensorError as error:
-        raise ModelError(f"{path / MOMENTS_FILE} is damaged or belongs to another adapter: {error}") from error
+        raise ModelError(f"{file_path} is damaged or belongs to another adapter: {error}") from error
     return AdamMoments(first, second, **settings)
 
 
 def _trainer_moments(path: Path, model: nn.Module) -> AdamMoments:
-    file = path / "optimizer.pt"
+    file = path / _OPTIMIZER
     try:
         saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         states, groups = saved["state"], saved["param_groups"]
@@ -206,10 +214,11 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
     """
     rates = []
     for path in paths:
-        if (path / RECORD_FILE).exists():
-            rates.append(float(json.loads((path / RECORD_FILE).read_text())["mean_learning_rate"]))
-        elif (path / "trainer_state.json").exists():
-            logged = _logged_rates(json.loads((path / "trainer_state.json").read_text()))
+        ours, trainers = CheckpointLayout(path).record, path / _TRAINER_STATE
+        if ours.exists():
+            rates.append(float(json.loads(ours.read_text())["mean_learning_rate"]))
+        elif trainers.exists():
+            logged = _logged_rates(json.loads(trainers.read_text()))
             if not logged:
                 return None
             rates.append(sum(logged) / len(logged))

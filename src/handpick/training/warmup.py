@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
+from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, device, load_base
 from handpick.progress import progress
-from handpick.training.checkpoint import RECORD_FILE, check_checkpoint, save_moments, was_trained
+from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool) -> nn.Module:
@@ -142,7 +146,7 @@ def train(
         gradient_checkpointing: make activations again in the backward pass; the same weights, slower, in less memory.
         what: the word beside the progress bar.
     """
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer
     from transformers.trainer_utils import get_last_checkpoint
 
     class SortedTrainer(Trainer):
@@ -150,16 +154,56 @@ def train(
             return SortedInBatch([len(s.input_ids) for s in sequences], settings.batch, seed)
 
     out.mkdir(parents=True, exist_ok=True)
-    for folder in out.glob("checkpoint-*"):  # our record is written last: without it, a checkpoint is half-written
-        if not (folder / RECORD_FILE).exists():
-            shutil.rmtree(folder)
+    _remove_half_written(out)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
+    steps = -(-len(sequences) // settings.batch) * settings.epochs
+    arguments = _arguments(out, settings, steps, seed, precision, gradient_checkpointing=gradient_checkpointing)
+    last = get_last_checkpoint(str(out))
+    with progress(what, total=steps, done=step_of(Path(last)) if last else 0) as advance:
+        trainer = SortedTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=list(sequences),
+            data_collator=lambda rows: _inputs(rows, pad_id),
+            callbacks=[_recorder(out, advance)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=last)
+    checkpoints = sorted(CheckpointsLayout(out).checkpoints(), key=step_of)
+    _remove_pickles(checkpoints)
+    return checkpoints
+
+
+def _remove_half_written(out: Path) -> None:
+    """Remove checkpoints without our record, which is written last."""
+    for folder in CheckpointsLayout(out).checkpoints():
+        if not CheckpointLayout(folder).record.exists():
+            shutil.rmtree(folder)
+
+
+def _remove_pickles(checkpoints: Sequence[Path]) -> None:
+    """Remove optimizer, schedule and random state, which only the Trainer's own resuming needs."""
+    for path in checkpoints:
+        for file in [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")]:
+            file.unlink()
+
+
+def _arguments(
+    out: Path,
+    settings: WarmupSettings,
+    steps: int,
+    seed: int,
+    precision: torch.dtype,
+    *,
+    gradient_checkpointing: bool,
+) -> "TrainingArguments":
+    from transformers import TrainingArguments
+
     micro = micro_batch_of(settings.batch, settings.micro_batch)
     sparing: dict[str, Any] = {}  # named only where it is wanted: transformers renames it in its next version
     if gradient_checkpointing:
         sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    steps = -(-len(sequences) // settings.batch) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(out),
         per_device_train_batch_size=micro,
@@ -184,26 +228,7 @@ def train(
         **sparing,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
-    last = get_last_checkpoint(str(out))
-    with progress(what, total=steps, done=_step(Path(last)) if last else 0) as advance:
-        trainer = SortedTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=list(sequences),
-            data_collator=lambda rows: _inputs(rows, pad_id),
-            callbacks=[_recorder(out, advance)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last)
-    checkpoints = sorted(out.glob("checkpoint-*"), key=_step)
-    for path in checkpoints:  # optimizer, schedule, random state: pickles that only the Trainer's own resuming needs
-        for file in [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")]:
-            file.unlink()
-    return checkpoints
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+    return arguments
 
 
 def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
@@ -228,11 +253,12 @@ def _recorder(out: Path, advance: Any) -> Any:
             advance(1)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            folder = out / f"checkpoint-{state.global_step}"
+            folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
-            part = folder / f"{RECORD_FILE}.part"
+            path = CheckpointLayout(folder).record
+            part = path.with_name(f"{path.name}.part")
             part.write_text(json.dumps(record))
-            part.rename(folder / RECORD_FILE)
+            part.rename(path)
 
     return Recorder()

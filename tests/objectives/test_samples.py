@@ -1,0 +1,67 @@
+"""The journal of samples and rewards: one file that several processes add to."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handpick.errors import StoreError
+from handpick.objectives.samples import Journal
+
+WRITER = """
+import sys
+from pathlib import Path
+from handpick.objectives.samples import Journal
+
+path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for start in range(0, count, 5):
+    journal = Journal(path)  # opening reads, and must not cut off what the other is writing
+    journal.add((f"{name}-{i}", "é" * 3000 + str(i)) for i in range(start, start + 5))
+"""
+
+
+def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
+    path, count = tmp_path / "samples.jsonl", 200
+    both = [subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(count)]) for name in "ab"]
+    assert [process.wait() for process in both] == [0, 0]
+    journal = Journal(path)
+    assert len(list(journal.values())) == 2 * count
+    assert all(journal[f"{name}-{i}"] == "é" * 3000 + str(i) for name in "ab" for i in range(count))
+    keys = [line[:12] for line in path.read_bytes().splitlines()]
+    batches = [keys[start : start + 5] for start in range(0, len(keys), 5)]
+    assert all(len({key[9:10] for key in batch}) == 1 for batch in batches)  # those of one call stand together
+
+
+@pytest.mark.parametrize("left", [b'{"key": "12', b'{"key": "b", "value": 1'])
+def test_half_a_line_of_a_killed_writer_is_taken_away(tmp_path: Path, left: bytes) -> None:
+    path = tmp_path / "samples.jsonl"
+    open_all_along = Journal(path)
+    open_all_along.add([("a", 1)])
+    whole = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(left)
+    assert list(Journal(path).values()) == [1]
+    assert path.read_bytes() == whole
+    with path.open("ab") as file:  # another writer is killed while this one has the file open
+        file.write(left)
+    open_all_along.add([("b", 2)])
+    assert path.read_bytes() == whole + b'{"key": "b", "value": 2}\n'
+
+
+def test_a_full_disk_leaves_no_half_entry(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "samples.jsonl"
+    journal = Journal(path)
+    journal.add([("a", 1)])
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # Python ignores the signal, and gets an OSError
+    try:
+        with pytest.raises(StoreError, match="cannot be written"):
+            journal.add([("b", "x" * 2000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    assert "b" not in journal
