@@ -29,7 +29,7 @@ from handpick.iterselecttune.hardness import hardness
 from handpick.iterselecttune.judging import Judging, find_judging
 from handpick.iterselecttune.rounds import Outcome, Rounds, Subset
 from handpick.iterselecttune.score import Floats, Scored
-from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.iterselecttune.settings import IterSelectSettings, written_settings
 from handpick.methods import ITERSELECT
 from handpick.model import device
 from handpick.pipeline.compared import Data, representation_of, set_aside
@@ -213,7 +213,7 @@ class Prepared:
             ids=[ids[pick.row] for pick in picks],
             scores=[pick.score for pick in picks],
             picked_for=[ids[pick.nearest] if pick.nearest >= 0 else None for pick in picks],
-            settings={"method": ITERSELECT, **self._shown_settings()},
+            settings={"method": ITERSELECT, **written_settings(self.settings)},
             fingerprints={"pool": {"files": contents_of(self.pool.files)}, ITERSELECT: self._inputs},
             record=lambda choice: self.pool.raw(rows[choice]),
             origins=[self.pool.location(row) for row in rows],
@@ -229,11 +229,6 @@ class Prepared:
             "cost": self.judging.cost(used),
             "whole_pool_calls": self.judging.calls_each * len(self.pool),
         }
-
-    def _shown_settings(self) -> dict[str, Any]:
-        """As they are written down: without the judge's address, which may say more than others should know."""
-        hidden = {"judging": {"url", "key_env"}}
-        return self.settings.model_dump(mode="json", exclude_none=True, exclude=hidden)
 
     def _fingerprint(self) -> Fingerprint:
         """What decides the rounds; not how many there are, nor the budget, nor the caps."""

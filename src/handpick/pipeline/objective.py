@@ -9,6 +9,7 @@ from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.methods import find_method
 from handpick.model import compute_dtype
+from handpick.objectives.judge_fields import judge_options
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.preference import Preference
 from handpick.objectives.protocol import Objective
@@ -77,18 +78,7 @@ def _policy_gradient(
             f"no reward given: name one with --reward, such as {', '.join(list(REWARDS)[:3])}; see `handpick methods`"
         )
     folder = settings.folder / "samples"
-    judge = {
-        "url": settings.judge_url,
-        "key_env": settings.judge_key_env,
-        "prompt": settings.judge_prompt,
-        "max_calls": settings.max_judge_calls,
-        "max_tokens_total": settings.max_judge_tokens,
-        "max_cost": settings.max_judge_cost,
-        "price_in": settings.judge_price_in,
-        "price_out": settings.judge_price_out,
-        "temperature": None if settings.judge_temperature == "none" else settings.judge_temperature,
-        "max_answer_tokens": settings.max_answer_tokens,
-    }
+    judge = judge_options(settings)
     reward: Reward = own or find_reward(
         settings.reward,
         allow_code_execution=settings.allow_code_execution,

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from handpick.evaluation.run import EvaluateSettings, open_model
-from handpick.evaluation.task import TaskSettings, open_task
+from handpick.evaluation.run import open_model
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
+from handpick.evaluation.task import open_task
 from handpick.model import compute_dtype
 from handpick.planning import probe
 from handpick.planning.cost import Amount, Plan, Stage
