@@ -114,7 +114,7 @@ class Prepared:
         settings = self.settings
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "plan.json", {"inputs": self._inputs})
-        text = yaml.safe_dump(self._shown_settings(), sort_keys=False)
+        text = yaml.safe_dump(written_settings(self.settings), sort_keys=False)
         write_whole(folder / "iterselect.yaml", text.encode())
         store = self._embedded()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
