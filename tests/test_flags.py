@@ -29,6 +29,7 @@ class Outer(BaseModel):
         (("max_length",), "--max-length"),
         (("files", 0), "--file"),
         (("inner", "size"), "--inner-size"),
+        (("inner", "hidden"), "hidden"),
         (("unheard_of",), "--unheard-of"),
     ],
 )

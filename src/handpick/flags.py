@@ -51,13 +51,19 @@ def as_flag(option: str) -> str:
 
 
 def flag_of(kind: type[BaseModel], *path: str | int) -> str:
-    """Return the flag of a setting: ``flag_of(IterSelectSettings, "classifier", "epochs")`` is --classifier-epochs."""
+    """Return the flag of a setting, or its name where it has none.
+
+    ``flag_of(IterSelectSettings, "classifier", "epochs")`` is --classifier-epochs.
+    """
     name, *rest = path
     field = kind.model_fields.get(str(name))
     if field is None:
         return as_flag(str(name))
     nested = nested_settings(field)
-    return flag_of(nested, *rest) if nested and rest else as_flag(option_name(str(name), field))
+    if nested and rest:
+        return flag_of(nested, *rest)
+    option = option_name(str(name), field)
+    return as_flag(option) if option else str(name)
 
 
 def parse_settings(kind: type[Kind], values: Mapping[str, Any]) -> Kind:

@@ -121,7 +121,10 @@ class JudgeOptions(BaseModel):
     @model_validator(mode="after")
     def _cost_has_prices(self) -> Self:
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
-            raise SettingsError("max_cost needs price_in and price_out, the prices of a million tokens in and out")
+            raise SettingsError(
+                "max_cost needs price_in and price_out, the prices of a million tokens in and out (--judge-price-in, "
+                "--judge-price-out)"
+            )
         return self
 
 
