@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from handpick.choices import ObjectiveName, Optimizer, look_up
 from handpick.errors import SettingsError
+from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 
 
@@ -75,7 +76,7 @@ _MODEL = frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
 _ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "storage"}
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
 _OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
-_JUDGE = frozenset(name for name in _OBJECTIVE if "judge" in name) | {"max_answer_tokens"}
+_JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
 SCORERS: dict[str, ScorerSpec] = {

@@ -178,7 +178,52 @@ def test_what_nothing_would_read_is_refused(boolq: Path, prompts: Path, tmp_path
             f"{flag} is for a language model that judges, and there is none here: leave {flag} out"
         )
     local = (*versus[:-1], f"local:{MODEL}")
-    assert complaint(*local, "--judge-workers", 2).startswith("workers is for a judge behind a server, and local:")
+    assert complaint(*local, "--judge-workers", 2).startswith(
+        "--judge-workers is for a judge behind a server, and local:"
+    )
+
+
+def test_what_is_for_answers_or_tasks_is_refused_where_there_are_none(boolq: Path, tmp_path: Path) -> None:
+    start = ("--model", MODEL, "--out", tmp_path)
+    for metrics in ((), ("--metric", "loss"), ("--metric", "loss", "--metric", "choice-likelihood:mean")):
+        for flag, value in {"--max-new-tokens": 8, "--stop": "."}.items():
+            assert complaint(*start, "--target", boolq, *metrics, flag, value).startswith(
+                f"{flag} is for answers of the model's own, and loss"
+            )
+    assert complaint(*start, "--target", boolq, "--stop", ".") == (
+        "--stop is for answers of the model's own, and loss asks for none: give a --metric that does, such as "
+        "exact-match, or leave --stop out"
+    )
+    harness = (*start, "--lm-eval", "gsm8k")
+    for flag, value in {
+        "--metric": ["loss"], "--choice": ["yes"], "--samples": [2], "--temperature": [1], "--subtask-field": ["part"],
+        "--batch-tokens": [9],
+    }.items():  # fmt: skip
+        assert complaint(*harness, flag, *value) == (
+            f"{flag} is for the tasks of --target, and there is none: leave {flag} out"
+        )
+    for flag, value in {
+        "--example-field": ["part"], "--max-new-tokens": [8], "--stop": ["."], "--allow-code-execution": [],
+        "--allow-weak-sandbox": [],
+    }.items():  # fmt: skip
+        assert complaint(*harness, flag, *value) == (
+            f"{flag} is for --target and --versus, and there is neither: leave {flag} out"
+        )
+    for flag, value in {"--lm-eval-chat": [], "--lm-eval-include": [str(tmp_path)]}.items():
+        assert complaint(*start, "--target", boolq, flag, *value) == (
+            f"{flag} is for --lm-eval, and there is none: leave {flag} out"
+        )
+
+
+def test_complaints_name_flags_and_no_key(boolq: Path, tmp_path: Path) -> None:
+    start = ("--model", MODEL, "--out", tmp_path, "--target", boolq)
+    assert complaint(*start, "--limit", "ten").startswith("--limit should be a valid integer")
+    assert complaint(*start, "--metric", "pass@2", "--samples", "many").startswith(
+        "--samples should be a valid integer"
+    )
+    said = complaint(*start, "--metric", "judge:m", "--judge-workers", KEY)
+    assert said.startswith("the judge's setting workers: Input should be a valid integer")
+    assert KEY not in said
 
 
 # --- a judge that grades ---

@@ -50,8 +50,8 @@ def test_a_dry_run_does_nothing(given: list[str], tmp_path: Path) -> None:
         (["--judge", "rule:nonsense"], "nonsense"),
         (["--budget", "2M tokens"], "iterselect counts examples: give --budget as a number or a percent"),
         (["--budget", "61"], "the budget is 61 examples and the pool has 60"),
-        (["--alpha", "2"], "--alpha should be less than or equal to 1, not 2.0"),
-        (["--max-judge-calls", "5"], "max_calls is for a judge, and rule:rouge-l is a rule: leave it out"),
+        (["--alpha", "2"], "--alpha should be less than or equal to 1, not '2'"),
+        (["--max-judge-calls", "5"], "--max-judge-calls is for a judge, and rule:rouge-l is a rule: leave it out"),
         (["--judge", "rule:judge:m"], "judge:m is a judge and no rule"),
         (["--classifier", "/nowhere"], "/nowhere"),
         (["--max-length", "100", "--max-new-tokens", "100"], "leave no room for a prompt in 100"),
@@ -77,7 +77,7 @@ def test_a_weak_sandbox_is_allowed_by_its_own_flag(given: list[str], monkeypatch
     allowed = runner.invoke(app, [*flags, "--allow-weak-sandbox"])
     assert allowed.exit_code == 0, allowed.output
     asked = runner.invoke(app, [*given[:-4], "--seed", "3", "--judge", "m", "--allow-weak-sandbox"])
-    assert "allow_weak_sandbox is for a rule, and m is a judge: leave it out" in " ".join(asked.output.split())
+    assert "--allow-weak-sandbox is for a rule, and m is a judge: leave it out" in " ".join(asked.output.split())
 
 
 def test_the_help_teaches() -> None:

@@ -41,8 +41,9 @@ def test_retries_count_as_calls(server: Server, judge: MakeJudge) -> None:
 
 
 def test_no_call_at_all(server: Server, judge: MakeJudge) -> None:
-    with pytest.raises(JudgeError, match=r"the cap of 0 calls \(max_calls\) is reached, with 0 of 30"):
-        judge(max_calls=0).ask(PROMPTS)
+    message = r"0 tokens are used and the next call could pass the cap of 1 \(max_tokens_total\), with 0 of 30"
+    with pytest.raises(JudgeError, match=message):
+        judge(max_tokens_total=1).ask(PROMPTS)
     assert not server.asked
 
 

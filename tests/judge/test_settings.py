@@ -20,10 +20,18 @@ from handpick.judge import JudgeSettings
         ({"url": "http://me@host/v1"}, "must hold no user, password or query; .* environment variable OPENAI_API_KEY"),
         ({"url": "http://host/v1?v=2"}, "must hold no user, password or query"),
         ({"key_env": "sk-1"}, "key_env must be the name of an environment variable"),
-        ({"max_call": 1}, "a judge has no setting 'max_call'; it has model, url, "),
+        ({"max_call": 1}, "a judge has no setting 'max_call'; it has url, key_env, "),
         ({"workers": 0}, "the judge's setting workers: Input should be greater than or equal to 1; change it"),
         ({"max_cost": float("nan")}, "the judge's setting max_cost: Input should be a finite number"),
         ({"model": ""}, "the judge's setting model: "),
+        ({"max_calls": 0}, "the judge's setting max_calls: Input should be greater than or equal to 1"),
+        ({"max_tokens_total": 0}, "the judge's setting max_tokens_total: Input should be greater than or equal to 1"),
+        (
+            {"max_cost": 0, "price_in": 1, "price_out": 1},
+            "the judge's setting max_cost: Input should be greater than 0",
+        ),
+        ({"temperature": -1}, "the judge's setting temperature: Input should be greater than or equal to 0"),
+        ({"temperature": float("inf")}, "the judge's setting temperature: Input should be a finite number"),
     ],
 )
 def test_refused(values: dict[str, Any], message: str) -> None:

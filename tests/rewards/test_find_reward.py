@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from handpick.errors import SettingsError
+from handpick.judge import JudgeSettings
 from handpick.rewards import REWARDS, find_reward, is_reward, reward_fingerprint
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
@@ -88,12 +89,10 @@ def test_unit_tests_are_told_what_is_allowed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_judge_is_told_its_model_settings_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "handpick.judge", ModuleType("handpick.judge"))
-    stand_in(monkeypatch, "handpick.judge.settings", "JudgeSettings")
     stand_in(monkeypatch, "handpick.rewards.judge", "JudgeReward")
     reward: Any = find_reward("judge:org/model:8b", judge={"url": "http://localhost"}, cache=tmp_path)
     settings, cache = reward.given[0]
-    assert settings.given == ((), {"url": "http://localhost", "model": "org/model:8b"})
+    assert settings == JudgeSettings(url="http://localhost", model="org/model:8b")
     assert cache == tmp_path
 
 

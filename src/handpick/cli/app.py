@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from handpick.algorithms import AlgorithmSettings
-from handpick.cli.options import takes
+from handpick.cli.flags import Style, flags_of, with_flags
 from handpick.cli.plainly import plainly
 from handpick.layout import RunLayout
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings import Constraints, Settings
+from handpick.settings.representation import GradientSettings, RepresentationSettings
 
 # the headings of the commands in the help
 CHOOSE, LOOK, TRAIN, BEFORE = (
@@ -54,10 +56,24 @@ _DOCTOR = [
     "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",
     "seed", "quantization", "batch_tokens", "gradient_checkpointing", "max_quarantined",
 ]  # fmt: skip
+# the heading in a command's help, by the class that has the setting; the others stand first
+_HEADINGS: dict[type[BaseModel], str] = {
+    Constraints: "What the selection must keep to",
+    GradientSettings: "Gradients",
+    RepresentationSettings: "Other representations",
+    AlgorithmSettings: "Selection algorithms",
+    ObjectiveSettings: "Objectives: preferences and rewards",
+}
+_FIRST = ("model", "seed")  # nearly every run names them
+_STYLE = Style(
+    headings={name: title for kind, title in _HEADINGS.items() for name in kind.model_fields if name not in _FIRST}
+)
+SELECT_FLAGS = flags_of(Settings, SELECT, style=_STYLE)
+REPRESENT_FLAGS = flags_of(Settings, REPRESENT, style=_STYLE)
 
 
 @app.command(rich_help_panel=CHOOSE)
-@takes(SELECT)
+@with_flags(settings=SELECT_FLAGS)
 def select(settings: dict[str, Any]) -> None:
     """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
 
@@ -73,7 +89,7 @@ def select(settings: dict[str, Any]) -> None:
 
 
 @app.command(rich_help_panel=CHOOSE)
-@takes(REPRESENT)
+@with_flags(settings=REPRESENT_FLAGS)
 def represent(settings: dict[str, Any]) -> None:
     """Build the feature store of a pool alone; `select --store` starts from it."""
     from handpick.settings import checked
@@ -88,7 +104,7 @@ def represent(settings: dict[str, Any]) -> None:
 
 
 @app.command(rich_help_panel=BEFORE)
-@takes(_DOCTOR)
+@with_flags(settings=flags_of(Settings, _DOCTOR, style=_STYLE))
 def doctor(settings: dict[str, Any]) -> None:
     """Check, on a few examples, that gradients are right on this model, data and machine, and how fast.
 
@@ -142,7 +158,7 @@ def demo(
 
 
 @app.command(rich_help_panel=LOOK)
-@takes([name for name in SELECT if name not in _OF_CHOICE])
+@with_flags(settings=flags_of(Settings, SELECT, leave_out=_OF_CHOICE, style=_STYLE))
 def similarity(settings: dict[str, Any]) -> None:
     """Compute the similarity of every query to every example, and write it down with the ids of rows and columns.
 

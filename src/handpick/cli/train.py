@@ -1,67 +1,20 @@
 """``train`` and ``export``."""
 
-import inspect
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 
 from handpick.cli.app import TRAIN, app
-from handpick.cli.expanded import Command, expanded
+from handpick.cli.flags import Style, flags_of, with_flags
 from handpick.cli.plainly import plainly
-from handpick.training.settings import FinetuneSettings, LoraSettings
+from handpick.training.settings import FinetuneSettings
 
-_LORA = "lora_"
-_HEADING = "Recipe (default: that of --recipe)"
-
-
-def with_recipe(command: Command) -> Command:
-    """A decorator: the command gets a flag for every setting of a recipe, in ``settings`` if given."""
-    recipe = [_flag(name, field) for name, field in FinetuneSettings.model_fields.items() if name != "lora"]
-    recipe += [_flag(_LORA + name, field) for name, field in LoraSettings.model_fields.items()]
-    return expanded("settings", recipe, _recipe_of)(command)
-
-
-def _recipe_of(flags: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in flags.items() if value not in (None, False)}
-    lora = {name.removeprefix(_LORA): given.pop(name) for name in list(given) if name.startswith(_LORA)}
-    if lora.get("targets") not in (None, "auto", "all-linear"):
-        lora["targets"] = [name.strip() for name in lora["targets"].split(",") if name.strip()]
-    return given | ({"lora": lora} if lora else {})
-
-
-_HELP = {
-    "epochs": "passes over the examples",
-    "learning_rate": "of AdamW, at its highest",
-    "weight_decay": "of AdamW",
-    "lora_rank": "of the adapter",
-    "lora_alpha": "what scales the adapter: alpha over rank",
-    "lora_dropout": "in front of the adapter, while training",
-    "lora_targets": "auto, all-linear, or names of layers with commas between them; auto: attention for Llama, else "
-    "every linear layer",
-}
-
-
-def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
-    switch = field.annotation is bool
-    words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    number = {int, float} & {field.annotation}
-    option = typer.Option(
-        f"--{name.replace('_', '-')}",
-        help=field.description or _HELP[name],
-        show_default=False,
-        metavar=None if switch else "|".join(words) or ("N" if number else "NAME"),
-        rich_help_panel=_HEADING,
-    )
-    kind: Any = bool if switch else str | None
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=False if switch else None, annotation=Annotated[kind, option]
-    )
-
-
+_SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora"), "lora"]
+RECIPE_FLAGS = flags_of(
+    FinetuneSettings, _SHAPE_LAST, style=Style(heading="Recipe (default: that of --recipe)", defaults=False)
+)
 Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
 Model = Annotated[
     str | None, typer.Option(help="Base model; default: the one the selection was made with.", metavar="DIR|NAME")
@@ -75,7 +28,7 @@ Recipe = Annotated[
 
 
 @app.command(rich_help_panel=TRAIN)
-@with_recipe
+@with_flags(settings=RECIPE_FLAGS)
 def train(
     selection: Selection,
     settings: dict[str, Any],
@@ -95,13 +48,13 @@ def train(
         from handpick.finetuning.train import run_train
 
         is_main = _speak_from_the_first_process()
-        folder = run_train(selection, model, out, recipe=known_recipe(recipe), **settings)
+        folder = run_train(selection, model, out, recipe=known_recipe(recipe), **overrides_of(settings))
         if is_main:
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
 
 @app.command(rich_help_panel=TRAIN)
-@with_recipe
+@with_flags(settings=RECIPE_FLAGS)
 def export(
     selection: Selection,
     settings: dict[str, Any],
@@ -120,8 +73,17 @@ def export(
         from handpick.finetuning.train import run_export
 
         tool = look_up({name: name for name in TOOLS}, to, "export to")
-        config = run_export(selection, tool, out, model, recipe=known_recipe(recipe), **settings)
+        config = run_export(selection, tool, out, model, recipe=known_recipe(recipe), **overrides_of(settings))
         typer.echo(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
+
+
+def overrides_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what overrules the recipe, with the names of layers apart."""
+    targets = settings.get("lora", {}).get("targets")
+    if targets in (None, "auto", "all-linear"):
+        return settings
+    names = [name.strip() for name in targets.split(",") if name.strip()]
+    return settings | {"lora": settings["lora"] | {"targets": names}}
 
 
 def known_recipe(name: str) -> Any:

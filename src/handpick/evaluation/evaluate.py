@@ -23,6 +23,7 @@ from handpick.evaluation.metrics import is_likelihood, tries
 from handpick.evaluation.pass_at_k import pass_at_k
 from handpick.evaluation.task import Task, prompt_of
 from handpick.fingerprint import Fingerprint
+from handpick.judge import JudgeOptions
 from handpick.layout import EvaluationLayout
 from handpick.model import device, padding_id
 from handpick.progress import progress, say
@@ -96,7 +97,7 @@ def rewards_of(
     *,
     allow_code_execution: bool = False,
     allow_weak_sandbox: bool = False,
-    judge: Mapping[str, Any] | None = None,
+    judge: JudgeOptions | None = None,
     cache: Path | None = None,
 ) -> dict[str, Reward]:
     """What scores the answers, by metric; arguments as ``find_reward``.
@@ -128,7 +129,7 @@ def evaluate(
     identity: Fingerprint | None = None,
     allow_code_execution: bool = False,
     allow_weak_sandbox: bool = False,
-    judge: Mapping[str, Any] | None = None,
+    judge: JudgeOptions | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a task's metrics on a model.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from handpick.choices import Dtype
 from handpick.data.examples import Message, Role
@@ -10,7 +10,8 @@ from handpick.data.render import Renderer
 from handpick.errors import JudgeError, SettingsError
 from handpick.evaluation.answers import answers
 from handpick.fingerprint import Fingerprint, digest
-from handpick.judge import Answer, Judge, JudgeSettings, Prompt, Usage
+from handpick.flags import flag_of
+from handpick.judge import Answer, Judge, JudgeOptions, JudgeSettings, Prompt, Usage
 from handpick.judge.answers import as_messages
 from handpick.judge.caps import cap_passed
 from handpick.judge.verdicts import Asks
@@ -27,15 +28,17 @@ from handpick.objectives.samples import Journal
 from handpick.sampling.generate import Sampling
 
 LOCAL = "local:"
-_OF_A_SERVER = ("url", "key_env", "workers", "price_in", "price_out", "max_cost")
+_FLAGS_OF_A_SERVER = {
+    flag_of(JudgeOptions, name) for name in ("url", "key_env", "workers", "price_in", "price_out", "max_cost")
+}
 
 
-def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: Dtype, until_cap: bool = False) -> Asks:
+def find_judge(spec: str, options: JudgeOptions, folder: Path, *, dtype: Dtype, until_cap: bool = False) -> Asks:
     """The judge that a text names.
 
     Args:
         spec: a model as its server knows it, or ``local:PATH`` for one that is loaded here.
-        settings: of the judge, besides its model.
+        options: of the judge.
         folder: where its answers are kept.
         dtype: what a local one computes in.
         until_cap: as ``Judge`` has it.
@@ -46,14 +49,13 @@ def find_judge(spec: str, settings: Mapping[str, Any], folder: Path, *, dtype: D
         ModelError: a local judge is not there.
     """
     if not spec.startswith(LOCAL):
-        path = VerdictsLayout(folder).judge
-        return Judge(JudgeSettings.checked({**settings, "model": spec}), path, until_cap=until_cap)
+        return Judge(options.for_model(spec), VerdictsLayout(folder).judge, until_cap=until_cap)
     name = spec.removeprefix(LOCAL)
     if not name:
         raise SettingsError("no model follows local: in the judge; write local:PATH")
-    if foreign := [key for key in _OF_A_SERVER if key in settings]:
-        raise SettingsError(f"{foreign[0]} is for a judge behind a server, and {spec} is none: leave it out")
-    return LocalJudge(JudgeSettings.checked({**settings, "model": name}), folder, dtype=dtype, until_cap=until_cap)
+    if unread := [flag for flag in options.given_flags() if flag in _FLAGS_OF_A_SERVER]:
+        raise SettingsError(f"{unread[0]} is for a judge behind a server, and {spec} is none: leave it out")
+    return LocalJudge(options.for_model(name), folder, dtype=dtype, until_cap=until_cap)
 
 
 class LocalJudge:

@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from handpick.choices import Dtype
@@ -16,7 +15,8 @@ from handpick.evaluation.answers import answers, likeliest, prompts_of
 from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
-from handpick.evaluation.task import Task, TaskSettings, open_task
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
+from handpick.evaluation.task import Task, open_task
 from handpick.evaluation.versus import Match, by_rule, match
 from handpick.finetuning.finetune import load_finetuned
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
@@ -38,54 +38,6 @@ from handpick.store.files import write_whole
 from handpick.training.checkpoint import ADAPTER_CONFIG
 
 _MAX_LENGTH = 2048  # where the model can read as many
-
-
-class EvaluateSettings(BaseModel):
-    """What ``handpick evaluate`` takes, besides the tasks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = Field(description="a base model, a fine-tuned model's folder or an adapter's folder")
-    base: str | None = Field(None, description="of an adapter: its base model, where it is not the one it names")
-    dtype: Dtype = Field("float32", description="what the model computes in")
-    max_length: int | None = Field(
-        None, ge=2, description="tokens of a conversation; default 2048, or what it can read"
-    )
-    batch_tokens: int | None = Field(None, ge=1, description="padded tokens of a batch, at most")
-    out: str | None = Field(None, description="folder for everything that is written; default runs/evaluation-MODEL")
-    allow_code_execution: bool = Field(False, description="pass@K, unit-tests: run the model's code, in a sandbox")
-    allow_weak_sandbox: bool = Field(False, description="run it also where nothing shuts it off from files and network")
-    judge: dict[str, Any] = Field({}, description="of a judge: settings besides its model")
-
-    @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> Self:
-        """Settings from plain values; pydantic's complaint becomes one sentence.
-
-        Raises:
-            SettingsError: a name is unknown or a value is wrong.
-        """
-        return _checked(cls, values)
-
-    @property
-    def folder(self) -> Path:
-        """Where everything is written."""
-        if self.out is not None:
-            return Path(self.out)
-        return Path("runs") / f"evaluation-{'-'.join(Path(self.model).parts[-2:]).strip('/')}"
-
-
-def checked_task(values: Mapping[str, Any]) -> TaskSettings:
-    """As ``EvaluateSettings.checked``, of a task; what none of its metrics looks at is refused too."""
-    found = _checked(TaskSettings, values)
-    if not found.answers_drawn and (unread := [name for name in ("temperature", "top_p", "seed") if name in values]):
-        flag = f"--{unread[0].replace('_', '-')}"
-        raise SettingsError(
-            f"{flag} is for drawn answers, and {' and '.join(found.metrics)} draw none: give --metric pass@10, or "
-            f"pass@1 with --samples, or leave {flag} out"
-        )
-    if found.choices and not any(metric.startswith("choice-likelihood") for metric in found.metrics):
-        raise SettingsError("--choice is for choice-likelihood: give it as --metric, or leave --choice out")
-    return found
 
 
 def is_rule(judge: str) -> bool:
@@ -273,7 +225,6 @@ def run_harness(
     return found
 
 
-Kind = TypeVar("Kind", bound=BaseModel)
 Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verdict]]
 
 
@@ -338,13 +289,3 @@ def _written(folder: Path, identity: Fingerprint, settings: EvaluateSettings) ->
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
-
-
-def _checked(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-    name = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else "a setting"
-    wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    raise SettingsError(f"{name} {wrong}, not {first['input']!r}")

@@ -1,79 +1,26 @@
 """A task is data plus metrics: test files of any format that the readers know, and names of what is measured."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from handpick.data.examples import Example, Message
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.errors import DataError, SettingsError
-from handpick.evaluation.metrics import check_metric, is_likelihood, tries
+from handpick.errors import DataError
+from handpick.evaluation.metrics import is_likelihood, tries
+from handpick.evaluation.settings import TaskSettings
 from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.judge import JudgeOptions
 from handpick.layout import DataLayout
 from handpick.progress import say
 from handpick.rewards import reward_fingerprint
 
 _LIMIT_SEED = 0
-
-
-def _several(value: Any) -> Any:
-    return [str(value)] if isinstance(value, str | Path) else value
-
-
-Texts = Annotated[list[str], BeforeValidator(_several)]
-
-
-class TaskSettings(BaseModel):
-    """What is measured on which records."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    files: Texts = Field(min_length=1, description="test files")
-    metrics: Texts = Field(["loss"], min_length=1, description="loss, choice-likelihood, pass@K, ifeval or a reward")
-    choices: Texts = Field([], description="choice-likelihood: the answers to choose from, where records have none")
-    example_field: str | None = Field(None, description="field that repetitions of one example share")
-    subtask_field: str | None = Field(
-        "subtask", description="field that names a record's subtask; one of another name must be there"
-    )
-    limit: int | None = Field(None, ge=1, description="a fixed random sample of so many records")
-    max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
-    stop: Texts = Field([], description="texts that end an answer")
-    samples: int | None = Field(
-        None, ge=1, description="pass@K: answers a prompt; default twice the largest K, and 1 greedy one for pass@1"
-    )
-    temperature: float = Field(0.8, gt=0, description="pass@K: of sampling")
-    top_p: float = Field(0.95, gt=0, le=1, description="pass@K: of sampling")
-    seed: int = Field(0, ge=0, description="pass@K: of sampling")
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, metrics: list[str]) -> list[str]:
-        for metric in metrics:
-            check_metric(metric)
-        return list(dict.fromkeys(metrics))
-
-    @model_validator(mode="after")
-    def _enough_samples(self) -> "TaskSettings":
-        most = max((k for metric in self.metrics if (k := tries(metric))), default=0)
-        if self.samples is not None and self.samples < most:
-            raise SettingsError(f"pass@{most} needs at least {most} samples, not {self.samples}")
-        if self.samples is not None and not most:
-            raise SettingsError("samples are for pass@K: name it as a metric, or leave samples out")
-        return self
-
-    @property
-    def answers_drawn(self) -> int:
-        """Answers that are drawn from each prompt for pass@K; 0 where the greedy answer alone is looked at."""
-        most = max((k for metric in self.metrics if (k := tries(metric))), default=0)
-        if self.samples is None:
-            return 2 * most if most > 1 else 0
-        return self.samples if most else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +42,7 @@ class Task:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def fingerprint(self, judge: Mapping[str, Any] | None = None) -> Fingerprint:
+    def fingerprint(self, judge: JudgeOptions | None = None) -> Fingerprint:
         """What decides the results, besides the model: never a path, but what stands there.
 
         Args:

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional as F
 
 from handpick.errors import DataError, ModelError, StoreError
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
+from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.iterselecttune.encoder import new_classifier, pad_of, readable
 from handpick.layout import ClassifierLayout
 from handpick.model import device, has_bfloat16, load_tokenizer, load_weights
@@ -42,21 +42,6 @@ from handpick.training.disk import disk_said_plainly
 _BATCH = 32  # texts of like length that are read together
 _PART = 4  # texts of like length that are trained on together on a CPU; all of a step's texts still make one loss
 _WINDOW = 4096  # texts whose tokens are held at a time
-
-
-class ClassifierSettings(BaseModel):
-    """How the classifier is trained; BERT is the paper's, the rest what BERT is fine-tuned with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = Field(
-        "google-bert/bert-base-uncased", description="encoder: a folder, a name on the Hub, all-minilm-l6-v2"
-    )
-    epochs: int = Field(3, gt=0)
-    learning_rate: float = Field(2e-5, gt=0)
-    batch: int = Field(16, gt=0, description="examples a step")
-    max_length: int = Field(512, ge=8, description="tokens read of an example, or as many as the encoder can read")
-    held_out: float = Field(0.2, ge=0, lt=1, description="share of the judged examples that it is tested on")
 
 
 class Classifier:

@@ -89,7 +89,7 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
         batch = max(batch, len(json.loads(begun.read_bytes())))
     if batch < 1 and not judged:
         raise SettingsError(
-            f"{settings.judging['max_calls']:,} judge calls are less than {settings.rounds} rounds of one example take "
+            f"{settings.judging.max_calls:,} judge calls are less than {settings.rounds} rounds of one example take "
             f"({judging.calls_each} calls each, {judging.used.calls:,} used before): give more, or fewer rounds"
         )
     answers = max(0, min(left * batch, min(len(pool), settings.n_diverse) - sum(judged)))

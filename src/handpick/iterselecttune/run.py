@@ -30,7 +30,7 @@ from handpick.iterselecttune.hardness import pool_hardness
 from handpick.iterselecttune.judging import Judging, find_judging
 from handpick.iterselecttune.rounds import Outcome, Rounds, Subset
 from handpick.iterselecttune.score import Floats, Scored
-from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.iterselecttune.settings import IterSelectSettings, written_settings
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
@@ -115,7 +115,7 @@ class Prepared:
         settings = self.settings
         layout.folder.mkdir(parents=True, exist_ok=True)
         _write_json(layout.plan, {"inputs": self._inputs})
-        text = yaml.safe_dump(self._shown_settings(), sort_keys=False)
+        text = yaml.safe_dump(written_settings(self.settings), sort_keys=False)
         write_whole(layout.iterselect_settings, text.encode())
         store = self._embedded()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
@@ -214,7 +214,7 @@ class Prepared:
             ids=[ids[pick.row] for pick in picks],
             scores=[pick.score for pick in picks],
             picked_for=[ids[pick.nearest] if pick.nearest >= 0 else None for pick in picks],
-            settings={"method": ITERSELECT, **self._shown_settings()},
+            settings={"method": ITERSELECT, **written_settings(self.settings)},
             fingerprints={"pool": {"files": contents_of(self.pool.files)}, ITERSELECT: self._inputs},
             record=lambda choice: self.pool.raw(rows[choice]),
             origins=[self.pool.location(row) for row in rows],
@@ -230,11 +230,6 @@ class Prepared:
             "cost": self.judging.cost(used),
             "whole_pool_calls": self.judging.calls_each * len(self.pool),
         }
-
-    def _shown_settings(self) -> dict[str, Any]:
-        """As they are written down: without the judge's address, which may say more than others should know."""
-        hidden = {"judging": {"url", "key_env"}}
-        return self.settings.model_dump(mode="json", exclude_none=True, exclude=hidden)
 
     def _fingerprint(self) -> Fingerprint:
         """What decides the rounds; not how many there are, nor the budget, nor the caps."""

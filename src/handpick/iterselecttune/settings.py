@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from handpick.budget import Budget
 from handpick.choices import Dtype
 from handpick.errors import SettingsError
-from handpick.iterselecttune.classifier import ClassifierSettings
+from handpick.flags import NO_FLAG, Flag, flag_of, parse_settings
+from handpick.iterselecttune.classifier_settings import ClassifierSettings
+from handpick.judge.settings import JudgeField, JudgeOptions
 from handpick.layout import IterSelectLayout
-from handpick.scorers.embedding import DEFAULT_ENCODER
 from handpick.settings import Paths
+from handpick.settings.representation import RepresentationSettings
 
 Verdicts = Literal["pairwise", "pointwise"]
 RULE = "rule:"
+# headings in the help of the command
+JUDGE, ROUNDS, ANSWERS, CLASSIFIER = "The judge", "Rounds", "Answers of the base model", "Embeddings and classifier"
 
 
 class IterSelectSettings(BaseModel):
@@ -27,56 +31,76 @@ class IterSelectSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    pool: Paths = Field(min_length=1, description="files to choose from, or a data set on the Hub")
-    model: str = Field(description="the base model, whose answers are judged: a folder or a name on the Hub")
-    judge: str = Field(
-        min_length=1, description="a model as its server knows it, local:PATH, or rule:REWARD for no judge at all"
+    pool: Paths = Field(min_length=1, description="file or data set to choose from; several")
+    model: str = Field(description="base model, whose answers are judged")
+    judge: Annotated[str, Flag(metavar="MODEL|local:PATH|rule:REWARD")] = Field(
+        min_length=1,
+        description="who judges: a model by its server's name for it, one to load here, or a metric instead of a judge",
     )
-    budget: str = Field("20%", description="how much to choose: a number of examples or a percent of the pool")
-    out: str = Field("runs/iterselect", description="folder for everything that is written")
+    budget: Annotated[str, Flag(metavar="N|N%")] = Field("20%", description="how much to choose")
+    out: str = Field("runs/iterselect", description="folder for all that is written")
     seed: int = Field(0, ge=0, lt=2**32, description="of the diverse subset and the classifier")
 
-    rounds: int = Field(3, ge=1, description="rounds of answering, judging and training the classifier, at most")
-    batch: int = Field(1500, ge=1, description="examples that are judged a round, and taken at a time in the end")
-    alpha: float = Field(0.6, ge=0, le=1, description="weight of the classifier against likeness to hard examples")
-    clusters: int = Field(100, ge=1, description="k-means clusters of the embeddings, which take turns")
-    diverse: int | None = Field(
-        None, ge=1, description="examples of the diverse subset that is judged from; default 12 × batch"
+    rounds: Annotated[int, Flag(heading=ROUNDS)] = Field(3, ge=1, description="at most")
+    batch: Annotated[int, Flag(heading=ROUNDS)] = Field(1500, ge=1, description="examples judged a round")
+    alpha: Annotated[float, Flag(heading=ROUNDS)] = Field(
+        0.6, ge=0, le=1, description="weight of the classifier against likeness to hard examples"
     )
-    patience: int = Field(
-        1, ge=0, description="rounds without a rise of the held-out accuracy after which to stop; 0: all rounds"
+    clusters: Annotated[int, Flag(heading=ROUNDS)] = Field(100, ge=1, description="k-means clusters, which take turns")
+    diverse: Annotated[int | None, Flag(heading=ROUNDS)] = Field(
+        None, ge=1, description="examples of the diverse subset (default: 12 × batch)"
+    )
+    patience: Annotated[int, Flag(heading=ROUNDS)] = Field(
+        1, ge=0, description="rounds without a rise of the held-out accuracy after which to stop; 0: never"
     )
 
-    verdict: Verdicts = Field("pairwise", description="both answers side by side in both orders, or a score each")
-    hard_below: float = Field(0.5, description="rule: an answer with a lower score is worse than the reference")
-    judging: dict[str, Any] = Field({}, description="of a judge: settings besides its model")
-    allow_code_execution: bool = Field(False, description="rule:unit-tests: run the model's code, in a sandbox")
-    allow_weak_sandbox: bool = Field(False, description="run it also where nothing shuts it off from files and network")
-    max_new_tokens: int = Field(512, ge=1, description="tokens of the base model's answer, at most")
-    max_length: int | None = Field(None, ge=8, description="tokens of prompt and answer; default 2048, or what fits")
-    dtype: Dtype = Field("auto", description="what the models compute in")
+    verdict: Annotated[Verdicts, Flag(heading=JUDGE)] = Field(
+        "pairwise", description="both answers side by side in both orders, or a score each"
+    )
+    hard_below: Annotated[float, Flag(heading=JUDGE)] = Field(
+        0.5, description="rule: an answer with a lower score is hard"
+    )
+    judging: Annotated[JudgeField, Flag(heading=JUDGE)] = Field(
+        JudgeOptions(), description="of a judge: settings besides its model"
+    )
+    allow_code_execution: Annotated[bool, Flag(heading=JUDGE)] = Field(
+        False, description="rule:unit-tests: run the model's code, in a sandbox"
+    )
+    allow_weak_sandbox: Annotated[bool, Flag(heading=JUDGE)] = Field(
+        False, description="run it also where nothing shuts it off from files and network"
+    )
+    max_new_tokens: Annotated[int, Flag(heading=ANSWERS)] = Field(512, ge=1, description="tokens of an answer, at most")
+    max_length: Annotated[int | None, Flag(heading=ANSWERS)] = Field(
+        None, ge=8, description="tokens of prompt and answer (default: 2048, or what fits)"
+    )
+    dtype: Annotated[Dtype, Flag(heading=ANSWERS)] = Field("auto", description="what models compute in")
 
-    encoder: str = Field(DEFAULT_ENCODER, description="sentence encoder: a folder, a name on the Hub, all-minilm-l6-v2")
-    store: str | None = Field(None, description="embeddings that `handpick represent --method embed` made of the pool")
-    classifier: ClassifierSettings = Field(ClassifierSettings(), description="settings of the classifier")
-    max_quarantined: int | None = Field(None, ge=0, description="stop when more records than this are bad")
+    encoder: Annotated[str, Flag(heading=CLASSIFIER)] = Field(
+        RepresentationSettings.model_fields["encoder"].default,
+        description="sentence encoder (default: GTR-T5-base); all-minilm-l6-v2 comes in a package",
+    )
+    store: Annotated[str | None, Flag(heading=CLASSIFIER)] = Field(
+        None, description="embeddings that `represent --method embed` made"
+    )
+    classifier: Annotated[ClassifierSettings, Flag(heading=CLASSIFIER)] = Field(
+        ClassifierSettings(), description="settings of the classifier"
+    )
+    max_quarantined: Annotated[int | None, NO_FLAG] = Field(
+        None, ge=0, description="stop when more records than this are bad"
+    )
+
+    @field_serializer("judging")
+    def _as_given(self, judging: JudgeOptions) -> dict[str, Any]:
+        return judging.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> "IterSelectSettings":
-        """Settings from plain values; pydantic's complaint becomes one sentence.
+        """Return settings from plain values; pydantic's complaint becomes one sentence.
 
         Raises:
-            SettingsError: a name is unknown or a value is wrong.
+            SettingsError: a name is unknown or a value is wrong, or nothing would look at it.
         """
-        try:
-            found = cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            if first["type"] == "missing":
-                raise SettingsError(f"no {name} given: name one with --{name}") from error
-            wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-            raise SettingsError(f"--{name.replace('_', '-')} {wrong}, not {first['input']!r}") from error
+        found = parse_settings(cls, values)
         if Budget.parse(found.budget).kind == "tokens":
             raise SettingsError("iterselect counts examples: give --budget as a number or a percent")
         found._check_read()
@@ -85,17 +109,14 @@ class IterSelectSettings(BaseModel):
     def _check_read(self) -> None:
         """Refuse what would not be looked at."""
         if self.judge.startswith(RULE):
-            foreign = [*self.judging, *(["verdict"] if "verdict" in self.model_fields_set else [])]
-            if foreign:
-                raise SettingsError(f"{foreign[0]} is for a judge, and {self.judge} is a rule: leave it out")
-            return
-        given = {
-            "allow_code_execution": self.allow_code_execution,
-            "allow_weak_sandbox": self.allow_weak_sandbox,
-            "hard_below": "hard_below" in self.model_fields_set,
-        }
-        if foreign := [name for name, is_given in given.items() if is_given]:
-            raise SettingsError(f"{foreign[0]} is for a rule, and {self.judge} is a judge: leave it out")
+            if unread := [*self.judging.given_flags(), *self._given_flags("verdict")]:
+                raise SettingsError(f"{unread[0]} is for a judge, and {self.judge} is a rule: leave it out")
+        elif unread := self._given_flags("allow_code_execution", "allow_weak_sandbox", "hard_below"):
+            raise SettingsError(f"{unread[0]} is for a rule, and {self.judge} is a judge: leave it out")
+
+    def _given_flags(self, *names: str) -> list[str]:
+        given = [name for name in names if name in self.model_fields_set and getattr(self, name) is not False]
+        return [flag_of(type(self), name) for name in given]
 
     @property
     def folder(self) -> Path:
@@ -111,3 +132,13 @@ class IterSelectSettings(BaseModel):
     def n_diverse(self) -> int:
         """Examples of the diverse subset, where the pool has as many."""
         return self.diverse or 12 * self.batch
+
+
+_OF_THE_ADDRESS = {"url", "key_env"}
+
+
+def written_settings(settings: IterSelectSettings) -> dict[str, Any]:
+    """Return settings as a run writes them down: without the judge's address, which others need not know."""
+    written = settings.model_dump(mode="json", exclude_none=True)
+    judging = {name: value for name, value in written["judging"].items() if name not in _OF_THE_ADDRESS}
+    return written | {"judging": judging}

@@ -3,7 +3,7 @@
 from handpick.judge.answers import Answer, Prompt, Usage
 from handpick.judge.client import Judge
 from handpick.judge.estimate import Estimate
-from handpick.judge.settings import JudgeSettings
+from handpick.judge.settings import JudgeOptions, JudgeSettings
 from handpick.judge.verdicts import SCALE, Tally, Verdict, compare, pairwise_template, pointwise_template, rate, tally
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Answer",
     "Estimate",
     "Judge",
+    "JudgeOptions",
     "JudgeSettings",
     "Prompt",
     "Tally",

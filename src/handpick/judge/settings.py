@@ -2,18 +2,26 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint, file_digest
+from handpick.flags import NO_FLAG, Flag, flag_of
 from handpick.judge.answers import Usage
 
+_NONE = "none"  # how flags and files say that a parameter is left out of the request
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-class JudgeSettings(BaseModel):
-    """Which model judges, how it is asked, and what it may cost. The key itself is no setting: only where it stands.
+
+def _none_as_word(value: Any) -> Any:
+    return None if value == _NONE else value
+
+
+class JudgeOptions(BaseModel):
+    """How a judge is asked, and what it may cost. The key itself is no setting: only where it stands.
 
     The caps hold for everything that is recorded in one cache file, over all runs that use it.
 
@@ -21,36 +29,58 @@ class JudgeSettings(BaseModel):
         SettingsError: a setting that would hold a key, or a cap on the cost without prices. Neither is repeated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    model: str = Field(min_length=1, description="the judge's name, as its server knows it")
-    url: str | None = Field(None, description="base URL of an OpenAI-compatible server; default: OpenAI's own")
-    key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key; a local server needs none")
-    prompt: str | None = Field(None, description="file to use instead of the prompt that ships")
-    temperature: float | None = Field(0, ge=0, description="null leaves it out, for models that take none")
-    seed: int | None = Field(0, description="null leaves it out, for servers that take none")
-    max_answer_tokens: int = Field(1024, ge=1, description="tokens of an answer, reasoning included")
-    max_calls: int | None = Field(None, ge=0, description="requests after which to stop, repeated ones included")
-    max_tokens_total: int | None = Field(None, ge=0, description="tokens after which to stop, in and out")
-    max_cost: float | None = Field(None, ge=0, description="money after which to stop; needs both prices")
-    price_in: float | None = Field(None, ge=0, description="of a million tokens of prompts")
-    price_out: float | None = Field(None, ge=0, description="of a million tokens of answers")
-    workers: int = Field(8, ge=1, description="requests at a time")
-    timeout_s: float = Field(120, gt=0, description="seconds without a byte from the server")
-    retries: int = Field(6, ge=0, description="of a request that fails in a way that may pass")
-    backoff_s: float = Field(
-        1, ge=0, description="about so many seconds before the first retry, and twice as many each time"
+    url: Annotated[str | None, Flag("judge_url", "URL")] = Field(
+        None, description="OpenAI-compatible server (default: OpenAI's own)"
+    )
+    key_env: Annotated[str, Flag("judge_key_env")] = Field("OPENAI_API_KEY", description="variable that holds the key")
+    prompt: Annotated[str | None, Flag("judge_prompt", "FILE")] = Field(
+        None, description="file with the prompt, instead of ours"
+    )
+    workers: Annotated[int, Flag("judge_workers")] = Field(8, ge=1, description="requests at a time")
+    temperature: Annotated[
+        Temperature | None,
+        BeforeValidator(_none_as_word),
+        Flag("judge_temperature", f"N|{_NONE}"),
+    ] = Field(0, description="its temperature; none leaves it out, for models that take none")
+    seed: Annotated[int | None, NO_FLAG] = Field(0, description="null leaves it out, for servers that take none")
+    max_answer_tokens: int = Field(1024, ge=1, description="tokens of a judge's answer, at most, reasoning included")
+    max_calls: Annotated[int | None, Flag("max_judge_calls")] = Field(None, ge=1, description="requests, at most")
+    max_tokens_total: Annotated[int | None, Flag("max_judge_tokens")] = Field(
+        None, ge=1, description="tokens in and out, at most"
+    )
+    max_cost: Annotated[float | None, Flag("max_judge_cost")] = Field(
+        None, gt=0, allow_inf_nan=False, description="money, at most; needs both prices"
+    )
+    price_in: Annotated[float | None, Flag("judge_price_in")] = Field(
+        None, ge=0, allow_inf_nan=False, description="of a million tokens of prompts"
+    )
+    price_out: Annotated[float | None, Flag("judge_price_out")] = Field(
+        None, ge=0, allow_inf_nan=False, description="of a million tokens of answers"
+    )
+    timeout_s: Annotated[float, NO_FLAG] = Field(
+        120, gt=0, allow_inf_nan=False, description="seconds without a byte from the server"
+    )
+    retries: Annotated[int, NO_FLAG] = Field(6, ge=0, description="of a request that fails in a way that may pass")
+    backoff_s: Annotated[float, NO_FLAG] = Field(
+        1,
+        ge=0,
+        allow_inf_nan=False,
+        description="about so many seconds before the first retry, and twice as many each time",
     )
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> "JudgeSettings":
-        """Settings from plain values, by the names of the fields.
+    def checked(cls, values: Mapping[str, Any] | Self) -> Self:
+        """Return settings from plain values, by the names of the fields; settings stay as they are.
 
         Raises:
             SettingsError: a name is unknown or a value is wrong. Values are not repeated: one may be a misplaced key.
         """
+        if isinstance(values, cls):
+            return values
         try:
-            return cls(**values)
+            return cls(**dict(values))
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -58,29 +88,16 @@ class JudgeSettings(BaseModel):
             raise SettingsError(f"a judge has no setting {name!r}; it has {', '.join(cls.model_fields)}")
         raise SettingsError(f"the judge's setting {name}: {first['msg']}; change it")
 
-    def fingerprint(self) -> Fingerprint:
-        """What decides a verdict: not the caps, nor how, where and how often a server is asked.
+    def given_flags(self) -> list[str]:
+        """Return the flags of what was set, in order."""
+        return [flag_of(type(self), name) for name in type(self).model_fields if name in self.model_fields_set]
 
-        Raises:
-            DataError: the prompt file cannot be read.
-        """
-        prompt = None if self.prompt is None else file_digest(self.prompt)
-        return {
-            "model": self.model,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "max_answer_tokens": self.max_answer_tokens,
-            "prompt": prompt,
-        }
-
-    def cost(self, usage: Usage) -> float | None:
-        """Money; None without prices."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        return usage.cost(self.price_in, self.price_out)
+    def for_model(self, model: str) -> "JudgeSettings":
+        """Return the settings of this judge with its model's name; what was not set stays so."""
+        return JudgeSettings.checked({"model": model, **self.model_dump(exclude_unset=True)})
 
     @model_validator(mode="after")
-    def _holds_no_key(self) -> "JudgeSettings":
+    def _holds_no_key(self) -> Self:
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
             raise SettingsError(
                 "the judge's key_env must be the name of an environment variable, in capitals such as OPENAI_API_KEY; "
@@ -102,7 +119,41 @@ class JudgeSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _cost_has_prices(self) -> "JudgeSettings":
+    def _cost_has_prices(self) -> Self:
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
-            raise SettingsError("max_cost needs price_in and price_out, the prices of a million tokens in and out")
+            raise SettingsError(
+                "max_cost needs price_in and price_out, the prices of a million tokens in and out (--judge-price-in, "
+                "--judge-price-out)"
+            )
         return self
+
+
+# Complaints of pydantic about the settings around it would repeat the value, which may be a misplaced key.
+JudgeField = Annotated[JudgeOptions, BeforeValidator(JudgeOptions.checked)]
+
+
+class JudgeSettings(JudgeOptions):
+    """A judge: its options, and which model it is."""
+
+    model: str = Field(min_length=1, description="the judge's name, as its server knows it")
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides a verdict: not the caps, nor how, where and how often a server is asked.
+
+        Raises:
+            DataError: the prompt file cannot be read.
+        """
+        prompt = None if self.prompt is None else file_digest(self.prompt)
+        return {
+            "model": self.model,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_answer_tokens": self.max_answer_tokens,
+            "prompt": prompt,
+        }
+
+    def cost(self, usage: Usage) -> float | None:
+        """Money; None without prices."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return usage.cost(self.price_in, self.price_out)

@@ -1,16 +1,17 @@
 """What can be set of an objective."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handpick.choices import Advantage, ObjectiveName, PreferenceLoss, Sampler, Variant
+from handpick.objectives.judge_fields import JudgeFields, judge_options
 
 _OF_PREFERENCE = ("preference_loss", "beta", "gamma", "reference")
 
 
-class ObjectiveSettings(BaseModel):
-    """What decides the query side's loss, besides the model."""
+class _OwnSettings(BaseModel):
+    """All but the judge's, which come after them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,18 +39,15 @@ class ObjectiveSettings(BaseModel):
     allow_weak_sandbox: bool = Field(
         False, description="reward unit-tests: run it also where nothing shuts it off from files and network"
     )
-    judge_url: str | None = Field(None, description="reward judge: an OpenAI-compatible server; default OpenAI's own")
-    judge_key_env: str = Field("OPENAI_API_KEY", description="reward judge: the variable that holds the key")
-    judge_prompt: str | None = Field(None, description="reward judge: a file with the prompt, instead of ours")
-    judge_temperature: float | Literal["none"] = Field(
-        0.0, description="reward judge: none leaves it out, for models that take none"
-    )
-    max_answer_tokens: int = Field(1024, ge=1, description="reward judge: of an answer, reasoning included")
-    max_judge_calls: int | None = Field(None, ge=1, description="reward judge: requests, at most")
-    max_judge_tokens: int | None = Field(None, ge=1, description="reward judge: tokens in and out, at most")
-    max_judge_cost: float | None = Field(None, gt=0, description="reward judge: money, at most; needs both prices")
-    judge_price_in: float | None = Field(None, ge=0, description="reward judge: of a million tokens of prompts")
-    judge_price_out: float | None = Field(None, ge=0, description="reward judge: of a million tokens of answers")
+
+
+class ObjectiveSettings(JudgeFields, _OwnSettings):
+    """What decides the query side's loss, besides the model."""
+
+    @model_validator(mode="after")
+    def _judge_can_be_asked(self) -> Self:
+        judge_options(self)
+        return self
 
     def foreign(self, objective: ObjectiveName) -> list[str]:
         """Settings that were changed although this objective does not look at them."""

@@ -6,8 +6,9 @@ from handpick.costs import probe
 from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.costs.flops import shape_of
 from handpick.costs.machine import machine_notes, resident_bytes
-from handpick.evaluation.run import EvaluateSettings, open_model
-from handpick.evaluation.task import TaskSettings, open_task
+from handpick.evaluation.run import open_model
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
+from handpick.evaluation.task import open_task
 from handpick.model import compute_dtype
 from handpick.planning.evaluating import EvaluationProbe, evaluation_stage, parts_of, predicted_bytes
 

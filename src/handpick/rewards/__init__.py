@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeAlias
 
 from handpick.choices import look_up
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint, file_digest
+from handpick.judge.settings import JudgeOptions
 from handpick.rewards.callable import UserReward, load_callable, wrap
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
@@ -34,13 +35,16 @@ __all__ = [
 ]
 
 
+AnyJudge: TypeAlias = JudgeOptions | Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What the rewards that run code or ask a model are given besides their text."""
 
     allow_code_execution: bool = False
     allow_weak_sandbox: bool = False
-    judge: Mapping[str, Any] | None = None
+    judge: AnyJudge | None = None
     cache: Path | None = None
 
 
@@ -69,10 +73,9 @@ def _unit_tests(argument: str, given: Given) -> Reward:
 def _judge(argument: str, given: Given) -> Reward:
     if given.cache is None:
         raise SettingsError(f"the reward judge:{argument} needs a folder to keep verdicts in: give it as `cache`")
-    from handpick.judge.settings import JudgeSettings
     from handpick.rewards.judge import JudgeReward
 
-    return JudgeReward(JudgeSettings.checked({**(given.judge or {}), "model": argument}), given.cache)
+    return JudgeReward(JudgeOptions.checked(given.judge or {}).for_model(argument), given.cache)
 
 
 REWARDS: dict[str, Entry] = {
@@ -104,7 +107,7 @@ def find_reward(
     *,
     allow_code_execution: bool = False,
     allow_weak_sandbox: bool = False,
-    judge: Mapping[str, Any] | None = None,
+    judge: AnyJudge | None = None,
     cache: Path | None = None,
 ) -> Reward:
     """The reward that a text names.
@@ -134,7 +137,7 @@ def find_reward(
     return entry.make(argument, Given(allow_code_execution, allow_weak_sandbox, judge, cache))
 
 
-def reward_fingerprint(spec: str, *, judge: Mapping[str, Any] | None = None) -> Fingerprint:
+def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerprint:
     """What a reward is, for telling whether scores may be reused: never a path, but what stands there.
 
     Of a user's function it is the SHA-256 of the file that it stands in, not what that file imports; of a reward
@@ -159,9 +162,7 @@ def reward_fingerprint(spec: str, *, judge: Mapping[str, Any] | None = None) -> 
 
         return {"reward": name, "model": model_fingerprint(argument)}
     if name == "judge":
-        from handpick.judge.settings import JudgeSettings
-
-        return {"reward": name, **JudgeSettings.checked({**(judge or {}), "model": argument}).fingerprint()}
+        return {"reward": name, **JudgeOptions.checked(judge or {}).for_model(argument).fingerprint()}
     return {"reward": spec}
 
 

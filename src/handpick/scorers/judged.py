@@ -4,7 +4,6 @@ An example that the judge gives no grade is set aside: what is not known is no g
 """
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,12 @@ from handpick.costs.cost import Extent, StageCost, Work
 from handpick.costs.probe import Probing
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
-from handpick.judge import JudgeSettings
 from handpick.layout import RunLayout, SamplesLayout
+from handpick.objectives.judge_fields import judge_options
 from handpick.progress import progress
 from handpick.rewards import reward_fingerprint
 from handpick.rewards.judge import JudgeReward
 from handpick.scorers.direct_scorer import READ_TOGETHER, DirectScorer, ScoresStage
-from handpick.scorers.query_objective import judge_settings
 from handpick.scorers.rewarded import OwnAnswer, own_answer
 
 
@@ -34,12 +32,10 @@ class Judged(DirectScorer):
     @cached_property
     def reward(self) -> JudgeReward:
         """The judge, with everything that it has said before."""
-        settings = JudgeSettings.checked({**self._asked, "model": self.model})
-        return JudgeReward(settings, SamplesLayout(RunLayout(self.settings.folder).samples).verdicts)
-
-    @property
-    def _asked(self) -> dict[str, Any]:
-        return judge_settings(self.settings)
+        return JudgeReward(
+            judge_options(self.settings).for_model(self.model),
+            SamplesLayout(RunLayout(self.settings.folder).samples).verdicts,
+        )
 
     def preflight(self) -> None:
         """Refuse a judge that cannot be asked: no key, no package, no prompt."""
@@ -47,7 +43,7 @@ class Judged(DirectScorer):
 
     def fingerprint(self) -> Fingerprint:
         """Return what decides a grade."""
-        return {"kind": "judge", **reward_fingerprint(f"judge:{self.model}", judge=self._asked)}
+        return {"kind": "judge", **reward_fingerprint(f"judge:{self.model}", judge=judge_options(self.settings))}
 
     def usable_rows(self) -> list[int]:
         """Return the rows that have a grade."""

@@ -1,7 +1,6 @@
 """The query side's objective, from the settings."""
 
 from pathlib import Path
-from typing import Any
 
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
@@ -9,6 +8,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout, SamplesLayout
 from handpick.methods import find_method
 from handpick.model import compute_dtype
+from handpick.objectives.judge_fields import judge_options
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.preference import Preference
 from handpick.objectives.protocol import Objective
@@ -70,7 +70,7 @@ def _policy_gradient(
             f"no reward given: name one with --reward, such as {', '.join(list(REWARDS)[:3])}; see `handpick methods`"
         )
     samples = SamplesLayout(RunLayout(settings.folder).samples)
-    judge = judge_settings(settings)
+    judge = judge_options(settings)
     reward: Reward = own or find_reward(
         settings.reward,
         allow_code_execution=settings.allow_code_execution,
@@ -104,22 +104,6 @@ def _policy_gradient(
         log_prob=settings.log_prob,
         vllm=_vllm(settings) if settings.sampler == "vllm" else None,
     )
-
-
-def judge_settings(settings: Settings) -> dict[str, Any]:
-    """Return a run's settings of its judge, besides the judge's model, by the names of ``JudgeSettings``."""
-    return {
-        "url": settings.judge_url,
-        "key_env": settings.judge_key_env,
-        "prompt": settings.judge_prompt,
-        "max_calls": settings.max_judge_calls,
-        "max_tokens_total": settings.max_judge_tokens,
-        "max_cost": settings.max_judge_cost,
-        "price_in": settings.judge_price_in,
-        "price_out": settings.judge_price_out,
-        "temperature": None if settings.judge_temperature == "none" else settings.judge_temperature,
-        "max_answer_tokens": settings.max_answer_tokens,
-    }
 
 
 def _vllm(settings: Settings) -> Vllm:

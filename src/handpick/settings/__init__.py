@@ -17,6 +17,7 @@ from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
 from handpick.errors import SettingsError
 from handpick.methods import SCORERS, ScorerSpec, find_method, find_scorer
+from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.store.codec import Storage
@@ -160,7 +161,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
             raise SettingsError(f"gamma is simpo's margin, and the loss is {self.preference_loss}: leave it out")
         if self.reference is not None and self.preference_loss == "simpo":
             raise SettingsError("simpo compares with no reference: leave reference out")
-        of_judge = [each for each in changed if each in SCORERS["judge"].reads]
+        of_judge = [each for each in changed if each in JUDGE_FIELDS.values()]
         if of_judge and self.reward is not None and not self.reward.startswith("judge:"):
             raise SettingsError(f"{of_judge[0]} is for --reward judge:MODEL, not for {self.reward}: leave it out")
 
@@ -343,4 +344,6 @@ def complaint(error: ValidationError, where: str, fields: Mapping[str, Iterable[
     if first["type"] == "missing":
         return f"{before}{name} is missing"
     wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return f"{before}{name} {wrong}, not {first['input']!r}"
+    is_of_judge = any(part in JUDGE_FIELDS.values() for part in path)
+    shown = "" if is_of_judge else f", not {first['input']!r}"  # of a judge it may be a misplaced key
+    return f"{before}{name} {wrong}{shown}"

@@ -5,7 +5,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
+from handpick.flags import Flag
 from handpick.methods import SCORERS, find_scorer
+
+_METAVAR = "|".join(f"{name}:{spec.argument}" if spec.argument else name for name, spec in SCORERS.items())
 
 
 def _known(representation: str) -> str:
@@ -18,12 +21,8 @@ class RepresentationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    representation: Annotated[str, AfterValidator(_known)] | None = Field(
-        None,
-        description="instead of the method's own",
-        json_schema_extra={
-            "metavar": "|".join(f"{n}:{s.argument}" if s.argument else n for n, s in SCORERS.items()),
-        },
+    representation: Annotated[Annotated[str, AfterValidator(_known)] | None, Flag(metavar=_METAVAR)] = Field(
+        None, description="instead of the method's own"
     )
     encoder: str = Field(
         "sentence-transformers/gtr-t5-base", description="embed: a sentence encoder, a folder or a name on the Hub"

@@ -10,7 +10,8 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
-from handpick.evaluation.task import Task, TaskSettings, open_task
+from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.task import Task, open_task
 from handpick.finetuning.train import recipe_for
 from handpick.fingerprint import Fingerprint
 from handpick.layout import StudyLayout

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from handpick.budget import Budget
 from handpick.errors import SettingsError
-from handpick.evaluation.task import TaskSettings
+from handpick.evaluation.settings import TaskSettings
 from handpick.finetuning.train import Recipe, replaced
 from handpick.methods import METHODS
 from handpick.settings import Paths, Settings, checked, complaint, read_yaml
@@ -37,8 +37,8 @@ def _seeds(value: Any) -> Any:
 class TargetSettings(BaseModel):
     """One task: the few examples that are chosen for, and what is measured.
 
-    ``test`` is a file or several, or all that ``handpick.evaluation.task.TaskSettings`` has; beside it may stand what
-    goes into those settings, such as ``metrics``.
+    ``test`` is a file or several, or all that ``handpick.evaluation.settings.TaskSettings`` has; beside it may stand
+    what goes into those settings, such as ``metrics``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

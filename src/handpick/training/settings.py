@@ -1,11 +1,14 @@
 """How a warmup and a fine-tuning are trained: LESS's and TIS's settings, and presets for small models."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handpick.choices import Dtype, Quantization
 from handpick.errors import SettingsError
+from handpick.flags import Flag
+
+LoraTargets = list[str] | Literal["auto", "all-linear"]
 
 
 def micro_batch_of(batch: int, at_most: int) -> int:
@@ -18,10 +21,18 @@ class LoraSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int = Field(128, gt=0)
-    alpha: float = Field(512, gt=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    targets: list[str] | Literal["auto", "all-linear"] = "auto"
+    rank: Annotated[int, Flag("lora_rank")] = Field(128, gt=0, description="of the adapter")
+    alpha: Annotated[float, Flag("lora_alpha")] = Field(
+        512, gt=0, description="what scales the adapter: alpha over rank"
+    )
+    dropout: Annotated[float, Flag("lora_dropout")] = Field(
+        0.1, ge=0, lt=1, description="in front of the adapter, while training"
+    )
+    targets: Annotated[LoraTargets, Flag("lora_targets", "auto|all-linear|NAMES")] = Field(
+        "auto",
+        description="auto, all-linear, or names of layers with commas between them; auto: attention for Llama, "
+        "else every linear layer",
+    )
 
 
 class WarmupSettings(BaseModel):
@@ -50,13 +61,13 @@ class FinetuneSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(2, gt=0)
-    learning_rate: float = Field(2e-5, gt=0)
+    epochs: int = Field(2, gt=0, description="passes over the examples")
+    learning_rate: float = Field(2e-5, gt=0, description="of AdamW, at its highest")
     batch: int = Field(128, gt=0, description="examples a step, on all processes together; packed rows with packing")
     micro_batch: int = Field(4, gt=0, description="examples a forward pass, at most; changes memory, not the result")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="of the steps, in which the learning rate rises")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate after that")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     adapter: Literal["lora", "none"] = Field("lora", description="none trains all weights")
     lora: LoraSettings = LoraSettings()
     max_length: int = Field(2048, gt=1, description="tokens kept of a conversation")

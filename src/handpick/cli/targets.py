@@ -1,18 +1,27 @@
-"""What was given on the command line, as settings take it."""
+"""The tasks that ``--target`` names."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from handpick.evaluation.settings import TaskSettings, checked_task
+
+Target = Annotated[
+    list[str] | None,
+    typer.Option(help="Test file of a task; several. Files of one NAME are one task.", metavar="[NAME=]FILE"),
+]
 
 
-def given_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given: a flag that was not is None, or holds nothing."""
-    return {name: value for name, value in values.items() if value not in (None, [], {})}
+def tasks_of(targets: Sequence[str], task: Mapping[str, Any]) -> dict[str, TaskSettings]:
+    """Return the settings of every task, by its name."""
+    return {name: checked_task({**task, "files": files}) for name, files in files_by_task(targets).items()}
 
 
 def files_by_task(targets: Sequence[str]) -> dict[str, list[str]]:
-    """Files by the name of their task: the one before ``=``, else the file's own."""
+    """Return the files by the name of their task: the one before ``=``, else the file's own."""
     from handpick.data.read import FileInput
     from handpick.errors import SettingsError
 

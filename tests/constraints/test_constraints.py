@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handpick import constraints as module
 from handpick.algorithms import Picks
 from handpick.constraints import PassedOver, Pick, Walk, picks_of, split_between
+from handpick.constraints import order as order_module
 from handpick.errors import SettingsError
 
 
@@ -110,7 +110,7 @@ def test_equals_the_plain_walk(walk: dict[str, Any], block: int) -> None:
     angles = 2 * np.pi * np.array(walk["angles"]) / 10
     features_NE = 3 * np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", block)
+        patch.setattr(order_module, "BLOCK", block)
         try:
             kept = keep_within(
                 order_of(walk["columns"]), budget, n, sources_N=sources, max_share=walk["max_share"],

@@ -1,0 +1,47 @@
+"""An algorithm's order, asked for in blocks as far as it is looked at."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from handpick.algorithms import Picks
+
+Order = Callable[[int], Picks]  # the first so many picks; fewer are the head of more
+
+# Columns whose features are read together. The order is asked for in multiples of it, so that a column is always
+# looked at beside the same others and a product has the same last bits whatever the budget.
+BLOCK = 256
+
+
+class Pick(NamedTuple):
+    """As a row of ``Picks``."""
+
+    column: int
+    score: float
+    query: int
+
+
+def picks_of(picks: Iterable[Pick]) -> Picks:
+    """Return single picks, at least one, put together."""
+    columns, scores, queries = zip(*picks, strict=True)
+    return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))
+
+
+def pick_blocks(order: Order, n: int, expected: int) -> Iterator[list[Pick]]:
+    """Yield the order in blocks: at first a little beyond what is expected, twice as far whenever that runs out."""
+    asked = 0
+    while asked < n:
+        until = min(n, max(2 * asked, (expected // BLOCK + 1) * BLOCK))
+        picks = order(until)
+        for start in range(asked, until, BLOCK):
+            here = slice(start, start + BLOCK)
+            rows = (picks.columns[here].tolist(), picks.scores[here].tolist(), picks.queries[here].tolist())
+            yield [Pick(*row) for row in zip(*rows, strict=True)]
+        asked = until
+
+
+def column_blocks(columns: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield columns in blocks of the same size."""
+    for start in range(0, len(columns), BLOCK):
+        yield columns[start : start + BLOCK]

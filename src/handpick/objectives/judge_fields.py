@@ -1,0 +1,45 @@
+"""The judge's options as settings of ``select``: flat, each by the name of its flag."""
+
+from copy import copy
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, create_model
+from pydantic.fields import FieldInfo
+
+from handpick.flags import option_name
+from handpick.judge.settings import JudgeOptions, Temperature
+
+_LEFT_OUT = {"workers"}  # settings.yaml has never had it
+
+# The flat name of every option. A flat setting that is None is not written down, so that None is said as "none".
+JUDGE_FIELDS = {
+    name: flat
+    for name, field in JudgeOptions.model_fields.items()
+    if (flat := option_name(name, field)) and name not in _LEFT_OUT
+}
+
+
+def _flat_field(name: str) -> tuple[Any, FieldInfo]:
+    flat = copy(JudgeOptions.model_fields[name])
+    flat.description = f"reward judge: {flat.description}"
+    if name != "temperature":
+        return flat.annotation, flat
+    flat.metadata, flat.default = [], float(flat.default)
+    return Temperature | Literal["none"], flat
+
+
+if TYPE_CHECKING:  # the fields are made below; by name they are read here alone
+
+    class JudgeFields(BaseModel): ...
+
+else:
+    JudgeFields = create_model("JudgeFields", **{flat: _flat_field(name) for name, flat in JUDGE_FIELDS.items()})
+
+
+def judge_options(settings: JudgeFields) -> JudgeOptions:
+    """Return what flat settings say of a judge.
+
+    Raises:
+        SettingsError: as ``JudgeOptions.checked``.
+    """
+    return JudgeOptions.checked({name: getattr(settings, flat) for name, flat in JUDGE_FIELDS.items()})
