@@ -120,7 +120,7 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
         # A CPU with AVX512-BF16 has a kernel without a backward pass: one look at a loss repacks the weights for it,
         # and gradients are others from then on, without a word (bitsandbytes 0.50.2).
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return model if quantized else model.to(device())
 
 
