@@ -20,6 +20,7 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
+from handpick.in_memory import named_in_memory
 from handpick.iterselecttune.answering import Answering
 from handpick.iterselecttune.diversity import clusters, in_turns
 from handpick.iterselecttune.encoder import encoder_fingerprint
@@ -114,8 +115,7 @@ class Prepared:
         settings = self.settings
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "plan.json", {"inputs": self._inputs})
-        text = yaml.safe_dump(self._shown_settings(), sort_keys=False)
-        write_whole(folder / "iterselect.yaml", text.encode())
+        self._write_settings(folder / "iterselect.yaml")
         store = self._embedded()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
         embeddings_ND = store.array(0)
@@ -131,6 +131,13 @@ class Prepared:
         lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in _explained(picks, store.ids))
         write_whole(folder / "explained.jsonl", "".join(lines).encode())
         return IterRun(selection, picks, outcome.figures, judging)
+
+    def _write_settings(self, path: Path) -> None:
+        if memory := named_in_memory(settings := self._shown_settings()):
+            path.unlink(missing_ok=True)  # of an earlier run
+            say(f"no {path.name}: no file can name a {' and a '.join(memory)} that was handed over in Python")
+            return
+        write_whole(path, yaml.safe_dump(settings, sort_keys=False).encode())
 
     def _embedded(self) -> FeatureStore:
         stores = RowStores(self._of_embeddings, self._representation, pool_store_path(self._of_embeddings))
