@@ -5,21 +5,49 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handpick.algorithms import rank
+    from handpick.api.evaluate import evaluate
+    from handpick.api.iterselect import iterselect
+    from handpick.api.plan import plan
+    from handpick.api.select import represent_pool, select
+    from handpick.api.study import report, study
+    from handpick.api.train import train
     from handpick.errors import HandpickError
-    from handpick.pipeline import represent_pool, select
     from handpick.selection import Selection
+    from handpick.settings import Settings
     from handpick.store import FeatureStore
 
-__all__ = ["FeatureStore", "HandpickError", "Selection", "rank", "represent_pool", "select"]
+__all__ = [
+    "FeatureStore",
+    "HandpickError",
+    "Selection",
+    "Settings",
+    "evaluate",
+    "iterselect",
+    "plan",
+    "rank",
+    "report",
+    "represent_pool",
+    "select",
+    "study",
+    "train",
+]
 
-# Loaded when first used, so that `import handpick` is quick.
+# Loaded when first used, so that `import handpick` is quick. No room may have one of these names: its import would put
+# it in the function's place.
 _HOME = {
     "FeatureStore": "handpick.store",
     "HandpickError": "handpick.errors",
     "Selection": "handpick.selection",
+    "Settings": "handpick.settings",
+    "evaluate": "handpick.api.evaluate",
+    "iterselect": "handpick.api.iterselect",
+    "plan": "handpick.api.plan",
     "rank": "handpick.algorithms",
-    "represent_pool": "handpick.pipeline",  # `represent` is the room of the representations
-    "select": "handpick.pipeline",
+    "report": "handpick.api.study",
+    "represent_pool": "handpick.api.select",
+    "select": "handpick.api.select",
+    "study": "handpick.api.study",
+    "train": "handpick.api.train",
 }
 
 

@@ -201,9 +201,9 @@ def test_cache_is_named_by_content_and_reused(
     with monkeypatch.context() as patch:
         patch.setattr(cache, "SCHEMA", of_older_parser)
         open_pool(file)
-    assert not cache._is_current(tmp_path / "cache" / names[0])
+    assert not cache.is_current(tmp_path / "cache" / names[0])
     assert len(open_pool(file)) == 1
-    assert cache._is_current(tmp_path / "cache" / names[0])
+    assert cache.is_current(tmp_path / "cache" / names[0])
 
 
 def test_a_run_that_dies_while_parsing_leaves_nothing_that_counts(

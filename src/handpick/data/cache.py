@@ -1,5 +1,6 @@
 """The parsed records of one source as an Arrow file, made once and opened memory-mapped after that.
 
+It is named by the first 16 hex digits of the SHA-256 of the source's bytes; all 64 are in its metadata.
 Beside ``<digest>.arrow`` stands ``<digest>.jsonl`` with the records that could not be used, so that a
 later run reports them too. What depends on the other files of a pool, the uniqueness of ids, or on
 the name the file goes by, is not in here.
@@ -17,9 +18,11 @@ import pyarrow as pa
 
 from handpick.data.formats import parse_record
 from handpick.data.ids import content_id, explicit_id, id_key
+from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, readable
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
 from handpick.errors import DataError
+from handpick.in_memory import PREFIX, is_in_memory
 from handpick.layout import ParsedLayout
 
 _TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -39,14 +42,19 @@ SCHEMA = pa.schema(
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
     metadata={"handpick_parser": "2"},
 )
+_VERSION, _DIGEST = b"handpick_parser", b"handpick_sha256"
 BATCH_ROWS = 1000
 BATCH_BYTES = 1 << 23
 
 
 class CachedSource(NamedTuple):
-    """A source that has been parsed."""
+    """A source that has been parsed: what it is called, and where its records stand now. Holds none of them.
 
-    source: FileInput | DatasetInput
+    ``stem`` is the source of records that name none.
+    """
+
+    name: str
+    stem: str
     sha256: str
     table: Path
     set_aside: Path
@@ -60,37 +68,62 @@ class CachedSource(NamedTuple):
         with self.set_aside.open(encoding="utf-8", newline="\n") as entries:
             for entry in map(json.loads, entries):
                 raw = entry.pop("raw").encode("utf-8")
-                quarantine.add(file=self.source.name, raw=raw, **entry)
+                quarantine.add(file=self.name, raw=raw, **entry)
 
 
-def parse_into(folder: Path, source: FileInput | DatasetInput) -> CachedSource:
+def parse_into(folder: Path, source: FileInput | DatasetInput | MemoryInput) -> CachedSource:
     """Parse a source into ``folder``, unless that has been done before.
 
     Raises:
         DataError: the source cannot be read, or the folder cannot be written.
     """
-    sha256 = source.sha256()
-    layout = ParsedLayout(folder)
-    cached = CachedSource(source, sha256, layout.table(sha256), layout.set_aside(sha256))
-    if _is_current(cached.table):
+    cached = _cached(folder, source.name, source.stem, source.sha256())
+    if is_current(cached.table):
         return cached
     # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The table is renamed last: where it stands, the other file does too.
         with _replacing(cached.table) as table, _replacing(cached.set_aside) as set_aside:
-            _write(source, table, set_aside)
+            _write(source, cached.sha256, table, set_aside)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise DataError(f"cannot write the cache of {source.name} in {folder}: {reason}") from error
     return cached
 
 
-def _is_current(table: Path) -> bool:
-    if not table.exists():
-        return False
+def find_parsed(folder: Path, name: str) -> CachedSource:
+    """Return what was parsed into ``folder`` of records in memory that nobody holds any more.
+
+    Args:
+        folder: of the parsed tables.
+        name: of the records, which ends in the digest of their content.
+
+    Raises:
+        DataError: the folder has no table of them.
+    """
+    table = folder / f"{name.rpartition('-')[2]}.arrow"
+    sha256 = _metadata(table).get(_DIGEST) if is_current(table) else None
+    if sha256 is None:
+        raise DataError(
+            f"{name} was handed over in Python, and {folder} does not have it parsed: hand the records over again"
+        )
+    return _cached(folder, name, PREFIX.removesuffix(":"), sha256.decode())
+
+
+def _cached(folder: Path, name: str, stem: str, sha256: str) -> CachedSource:
+    layout = ParsedLayout(folder)
+    return CachedSource(name, stem, sha256, layout.table(sha256), layout.set_aside(sha256))
+
+
+def _metadata(table: Path) -> dict[bytes, bytes]:
     with pa.memory_map(str(table)) as file, pa.ipc.open_stream(file) as stream:
-        return bool(stream.schema.equals(SCHEMA, check_metadata=True))
+        return dict(stream.schema.metadata or {})
+
+
+def is_current(table: Path) -> bool:
+    """Return whether a table is there and parsed as this handpick would parse it."""
+    return table.exists() and _metadata(table).get(_VERSION) == SCHEMA.metadata[_VERSION]
 
 
 @contextmanager
@@ -104,12 +137,19 @@ def _replacing(path: Path) -> Generator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _write(source: FileInput | DatasetInput, table: Path, set_aside: Path) -> None:
+def _schema_of(source: FileInput | DatasetInput | MemoryInput, sha256: str) -> pa.Schema:
+    """Return the schema of a source's table; of records in memory it holds the digest, which no file can give again."""
+    if not is_in_memory(source.name):
+        return SCHEMA
+    return SCHEMA.with_metadata(SCHEMA.metadata | {_DIGEST: sha256})
+
+
+def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: Path, set_aside: Path) -> None:
     rows: list[dict[str, Any]] = []
     size = 0
     with (
         pa.OSFile(str(table), "wb") as file,
-        pa.ipc.new_stream(file, SCHEMA) as stream,
+        pa.ipc.new_stream(file, _schema_of(source, sha256)) as stream,
         set_aside.open("w", encoding="utf-8", newline="\n") as bad,
     ):
         for record in source.records():

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.data.cache import CachedSource, parse_into
+from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
 from handpick.data.examples import Example, Message
 from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
+from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
 from handpick.errors import DataError
+from handpick.in_memory import is_in_memory
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,12 +42,14 @@ class Pool:
     files: tuple[DataFile, ...]
     """The sources in the order given. The rows of one are contiguous and in its own order."""
 
-    def __init__(self, sources: Sequence[CachedSource], tables: Sequence["Dataset"], quarantine: Quarantine) -> None:
-        """For ``open`` to call: ``tables`` are the opened tables of ``sources``."""
+    def __init__(
+        self, sources: Sequence[CachedSource], tables: Sequence["Dataset"], quarantine: Quarantine | None
+    ) -> None:
+        """For ``open`` and ``reopen`` to call: ``tables`` are the opened tables of ``sources``."""
         from datasets import concatenate_datasets
 
         self._table = concatenate_datasets(list(tables)).with_format("arrow")
-        self._sources = [s.source for s in sources]
+        self._sources = list(sources)
         self._table_ends = list(accumulate(len(table) for table in tables))
 
         repeated = self._settle_ids()
@@ -57,11 +61,11 @@ class Pool:
             ends = np.searchsorted(self._kept, ends).tolist()
         self._length = ends[-1]
         self.files = tuple(
-            DataFile(s.source.name, s.sha256, end - start)
-            for s, start, end in zip(sources, [0, *ends], ends, strict=False)
+            DataFile(s.name, s.sha256, end - start) for s, start, end in zip(sources, [0, *ends], ends, strict=False)
         )
-        for row, first in repeated.first_of.items():
-            self._set_aside(row, first, quarantine)
+        if quarantine is not None:
+            for row, first in repeated.first_of.items():
+                self._set_aside(row, first, quarantine)
 
     @classmethod
     def open(cls, sources: "Source | Sequence[Source]", *, cache: Path, quarantine: Quarantine) -> "Pool":
@@ -72,8 +76,8 @@ class Pool:
         are numbered: ``-2``, ``-3``.
 
         Args:
-            sources: paths of files or folders, patterns (``shards/*.jsonl``), ``datasets.Dataset`` objects or Hub
-                names (``org/name`` or ``org/name:split``).
+            sources: paths of files or folders, patterns (``shards/*.jsonl``), ``datasets.Dataset`` objects, Hub names
+                (``org/name`` or ``org/name:split``) or names of ``hold_records``; of the latter the cache is enough.
             cache: the folder for the parsed tables, one a source, named by the digest of its bytes.
             quarantine: where bad records go, also those found by the call that filled the cache.
 
@@ -86,10 +90,10 @@ class Pool:
         if isinstance(sources, str | Path | Dataset):
             sources = [sources]
         parsed: list[CachedSource] = []
-        for source in [found for s in sources for found in open_source(s)]:
-            parsed.append(parse_into(cache, source))
+        for found in [found for s in sources for found in _inputs(s, cache)]:  # what is missing is said first
+            parsed.append(found if isinstance(found, CachedSource) else parse_into(cache, found))
             parsed[-1].report(quarantine)
-        names = ", ".join(p.source.name for p in parsed)
+        names = ", ".join(p.name for p in parsed)
         tables = [Dataset.from_file(str(p.table)) for p in parsed]
         if not any(len(table) for table in tables):
             raise DataError(
@@ -97,6 +101,27 @@ class Pool:
                 "JSON and Parquet, plain, .gz or .zst"
             )
         return cls(parsed, tables, quarantine)
+
+    @classmethod
+    def reopen(cls, sources: Sequence[CachedSource]) -> "Pool":
+        """Open what ``open`` has parsed, in any process that sees its files: the same rows, ids and locations.
+
+        Raises:
+            DataError: a table is no longer there, or another version of handpick made it.
+        """
+        from datasets import Dataset
+
+        for source in sources:
+            if not is_current(source.table):
+                raise DataError(
+                    f"the parsed records of {source.name}, {source.table}, are gone: run again from the start"
+                )
+        return cls(sources, [Dataset.from_file(str(source.table)) for source in sources], None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process opens the pool: from its tables, which stay where they are."""
+        sources = [s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute()) for s in self._sources]
+        return Pool.reopen, (sources,)
 
     def __len__(self) -> int:
         return self._length
@@ -171,7 +196,7 @@ class Pool:
             raise IndexError(f"row {row} of a pool of {len(self)}")
         return row if self._kept is None else int(self._kept[row])
 
-    def _source_of(self, table_row: int) -> FileInput | DatasetInput:
+    def _source_of(self, table_row: int) -> CachedSource:
         return self._sources[bisect_right(self._table_ends, table_row)]
 
     def _table_location(self, table_row: int) -> tuple[str, int]:
@@ -191,6 +216,13 @@ class Pool:
             category=record["category"],
             subtask=record["subtask"],
         )
+
+
+def _inputs(source: Source, cache: Path) -> list[FileInput | DatasetInput | MemoryInput | CachedSource]:
+    """Return what a source names; records in memory that nobody holds any more are found parsed in ``cache``."""
+    if not isinstance(source, str) or not is_in_memory(source):
+        return [*open_source(source)]
+    return [held_records(source) or find_parsed(cache, source)]
 
 
 def _messages(turns: list[dict[str, Any]]) -> tuple[Message, ...]:

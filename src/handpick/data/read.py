@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from handpick.data.formats import Json
 from handpick.data.hub import hub_or_cache
@@ -262,7 +262,7 @@ def _array_records(path: Path) -> Iterator[RawRecord | BadRecord]:
         except (ValueError, RecursionError) as error:
             yield bad(f"{damage}: the array cannot be read past here: {error}", text[start:])
             return
-        yield _record_of_value(line, value)
+        yield record_of_value(line, value)
         position = skip(end)
         if text.startswith(",", position):
             position += 1
@@ -281,10 +281,17 @@ def _parquet_records(path: Path) -> Iterator[RawRecord | BadRecord]:
 
 def _row_records(batches: Iterable[list[dict[str, Json]]]) -> Iterator[RawRecord | BadRecord]:
     rows = (row for batch in batches for row in batch)
-    return (_record_of_value(i, row) for i, row in enumerate(rows, start=1))
+    return (record_of_value(i, row) for i, row in enumerate(rows, start=1))
 
 
-def _record_of_value(line: int, value: Json) -> RawRecord | BadRecord:
+def record_of_value(line: int, value: Any) -> RawRecord | BadRecord:
+    """Return a value as a record, whose ``raw`` is compact JSON; what is no object, or has no JSON form, is bad.
+
+    Args:
+        line: where it stands, counted from 1.
+        value: as JSON, Parquet or Python has it.
+    """
+
     def bad(reason: str) -> BadRecord:
         return BadRecord(line, json.dumps(value, default=str).encode(), reason)
 

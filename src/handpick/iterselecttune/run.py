@@ -21,6 +21,7 @@ from handpick.data.pool import Pool
 from handpick.errors import DataError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
+from handpick.in_memory import named_in_memory
 from handpick.iterselecttune.answering import Answering
 from handpick.iterselecttune.diversity import clusters, in_turns
 from handpick.iterselecttune.encoder import encoder_fingerprint
@@ -115,8 +116,7 @@ class Prepared:
         settings = self.settings
         layout.folder.mkdir(parents=True, exist_ok=True)
         _write_json(layout.plan, {"inputs": self._inputs})
-        text = yaml.safe_dump(written_settings(self.settings), sort_keys=False)
-        write_whole(layout.iterselect_settings, text.encode())
+        self._write_settings(layout.iterselect_settings)
         store = self._embedded()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
         embeddings_ND = store.array(0)
@@ -132,6 +132,13 @@ class Prepared:
         lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in _explained(picks, store.ids))
         write_whole(layout.explained, "".join(lines).encode())
         return IterRun(selection, picks, outcome.figures, judging)
+
+    def _write_settings(self, path: Path) -> None:
+        if memory := named_in_memory(settings := written_settings(self.settings)):
+            path.unlink(missing_ok=True)  # of an earlier run
+            say(f"no {path.name}: no file can name a {' and a '.join(memory)} that was handed over in Python")
+            return
+        write_whole(path, yaml.safe_dump(settings, sort_keys=False).encode())
 
     def _embedded(self) -> FeatureStore:
         scorer = open_scorer(Inputs(self._of_embeddings, self._data))

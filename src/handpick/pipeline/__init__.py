@@ -11,21 +11,17 @@ output folder and is skipped by the next run that can use it.
 from handpick.pipeline.distances import run_distance
 from handpick.pipeline.run import (
     Run,
-    represent_pool,
     run_represent,
     run_select,
     run_similarity,
-    select,
 )
 from handpick.scorers.provenance import merge_stores
 
 __all__ = [
     "Run",
     "merge_stores",
-    "represent_pool",
     "run_distance",
     "run_represent",
     "run_select",
     "run_similarity",
-    "select",
 ]

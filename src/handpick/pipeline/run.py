@@ -1,32 +1,29 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
-from handpick.data.render import Renderer
 from handpick.distance import Distances
 from handpick.errors import SettingsError
+from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
-from handpick.objectives.protocol import Objective
 from handpick.pipeline.apply_constraints import within
 from handpick.pipeline.distances import measured
 from handpick.pipeline.prepare import open_pool_run, prepare_run
 from handpick.progress import say, timed
-from handpick.rewards import wrap
 from handpick.scorers.inputs import Own
 from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
-from handpick.settings import Settings, checked
+from handpick.settings import Settings
 from handpick.similarity import written
 from handpick.store import FeatureStore
 from handpick.store.files import write_whole
@@ -45,57 +42,6 @@ class Run:
     query: Pool | None
     settings: Settings
     distances: dict[str, Distances] | None = None
-
-
-def select(
-    pool: Any = None,
-    query: Any = None,
-    model: str | None = None,
-    *,
-    budget: str | int = 1000,
-    reward: str | Callable[..., Any] | None = None,
-    objective: str | Callable[[Renderer, int], Objective] | None = None,
-    **settings: Any,
-) -> Selection:
-    """Choose from ``pool`` the examples that teach ``model`` the task that ``query`` shows.
-
-    Args:
-        pool: a file, a list of files, or a data set on the Hub.
-        query: the same, for the few examples of the task.
-        model: the base model, a folder or a name on the Hub.
-        budget: ``1000``, ``"5%"`` or ``"2M tokens"``.
-        reward: for ``method="nice"``: a name as on the command line, or any ``(prompts, completions, records) ->
-            scores``: messages without the answer, answers, and the queries' records as they stood in their file.
-        objective: of the query side, instead of the method's: a name, or ``(renderer, max_length) -> Objective`` that
-            makes one of your own (``handpick.objectives.protocol``).
-        settings: any other field of ``handpick.settings.Settings``: ``method``, ``out``, ``seed``, ``store``, …
-
-    Returns:
-        The selection; it is also written to ``out``.
-
-    Raises:
-        HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
-    """
-    own = Own(wrap(reward) if callable(reward) else None, objective if callable(objective) else None)
-    given = {
-        "pool": pool,
-        "query": query,
-        "model": model,
-        "budget": budget,
-        "reward": own.reward.name if own.reward else reward,
-        "objective": None if own.objective else objective,
-    }
-    known = {name: value for name, value in (given | settings).items() if value is not None}
-    return run_select(checked(known), own).selection
-
-
-def represent_pool(pool: Any = None, model: str | None = None, **settings: Any) -> FeatureStore:
-    """Build the feature store of a pool alone; ``select(store=…)`` starts from it.
-
-    Args and errors as ``select``.
-    """
-    given = {"pool": pool, "model": model} | settings
-    return run_represent(checked({name: value for name, value in given.items() if value is not None}))
 
 
 def run_represent(settings: Settings) -> FeatureStore:
@@ -178,8 +124,11 @@ def run_similarity(settings: Settings) -> Path:
 
 def _write_settings(settings: Settings, own: Own | None = None) -> None:
     path = RunLayout(settings.folder).settings
+    in_python = [f"a {name}" for name in named_in_memory(settings.model_dump())]
     if own is not None and own.objective is not None:
+        in_python.append("an objective")
+    if in_python:
         path.unlink(missing_ok=True)  # of an earlier run
-        say(f"no {path.name}: no file can name an objective that was handed over in Python")
+        say(f"no {path.name}: no file can name {' and '.join(in_python)} that was handed over in Python")
         return
     write_whole(path, settings.to_yaml().encode())

@@ -6,7 +6,6 @@ the stages, the similarity or the score, what they cost, and how a finished run 
 Shapes: N examples, D features.
 """
 
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.executors import Advance, Executor, Prepares, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
+from handpick.in_memory import is_in_memory
 from handpick.layout import RunLayout, StoreLayout
 from handpick.objectives.protocol import Prepared
 from handpick.scorers.feature_scorer import FeatureScorer
@@ -129,10 +129,8 @@ class RowSpec:
     @property
     def not_portable(self) -> str | None:
         """Why another process cannot load it; None where it can."""
-        try:
-            pickle.dumps(self)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            return "what was handed over in Python cannot be sent to another process"
+        if self.settings.scorer.needs & {"model", "tokenizer"} and is_in_memory(self.settings.model):
+            return "a model that was handed over in Python is in this process alone"
         return None
 
     def load(self) -> "Rows":

@@ -1,5 +1,6 @@
 """What a study is made of, from one YAML file, checked before any work."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -202,15 +203,27 @@ class StudySettings(BaseModel):
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        loaded = read_yaml(path)
+        return cls.from_values(read_yaml(path), where=str(path))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], where: str) -> "StudySettings":
+        """Return settings from what a file would hold.
+
+        Args:
+            values: by the names of the fields.
+            where: what they came from, for the complaint.
+
+        Raises:
+            SettingsError: a setting is wrong.
+        """
         try:
-            return cls(**loaded)
+            return cls(**values)
         except ValidationError as error:
-            raise SettingsError(complaint(error, str(path), _FIELDS, see="handpick study --help")) from error
+            raise SettingsError(complaint(error, where, _FIELDS, see="handpick study --help")) from error
         except TypeError as error:  # a key that is no text
-            raise SettingsError(f"{path}: every setting has a name: {error}") from error
+            raise SettingsError(f"{where}: every setting has a name: {error}") from error
         except SettingsError as error:
-            raise SettingsError(f"{path}: {error}") from error
+            raise SettingsError(f"{where}: {error}") from error
 
 
 _FIELDS = {

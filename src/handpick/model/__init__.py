@@ -1,12 +1,14 @@
 """Loading a base model and its tokenizer: what is there, what it is (its fingerprint), and in which precision.
 
-Nothing here runs code that comes with a model, and nothing is unpickled.
+A name is a folder, a name on the Hub, or one of ``handpick.model.in_memory``. Nothing here runs code that comes with a
+model, and nothing is unpickled.
 """
 
 import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint, digest, file_digest
+from handpick.model.in_memory import config_digest, held_model
 
 # transformers' names
 MODEL_CONFIG = "config.json"
@@ -74,13 +77,15 @@ def _loading(name: str, what: str = "model") -> Iterator[None]:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model folder or a Hub name.
+    """The tokenizer of a model folder or a Hub name; of a model in memory, a copy.
 
     Raises:
         ModelError: there is none, or it needs code of its own.
     """
     from transformers import AutoTokenizer
 
+    if (held := held_model(name)) is not None:
+        return deepcopy(held.tokenizer)
     if Path(name).is_dir() and not any((Path(name) / f).exists() for f in _TOKENIZER_FILES):
         raise _explain(name, ModelError("the folder has no tokenizer"))
     with _loading(name):
@@ -93,19 +98,23 @@ def padding_id(tokenizer: Any) -> int:
 
 
 def load_config(name: str) -> Any:
-    """The configuration of a model folder or a Hub name.
+    """The configuration of a model folder or a Hub name; of a model in memory, a copy.
 
     Raises:
         ModelError: there is none, or it needs code of its own.
     """
     from transformers import AutoConfig
 
+    if (held := held_model(name)) is not None:
+        return deepcopy(held.module.config)
     with _loading(name):
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
 def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none") -> nn.Module:
     """The causal language model of a folder or a Hub name, frozen, on ``device()``.
+
+    Of a model in memory it is a copy, so that its weights are there twice: the user's own is never touched.
 
     Args:
         name: the folder or the name.
@@ -114,10 +123,17 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
 
     Raises:
         ModelError: there is none, it needs code of its own, its weights are not safetensors or not all there, or
-            it is to be quantized and bitsandbytes is not installed.
+            it is to be quantized and bitsandbytes is not installed or the model is one in memory.
     """
     from transformers import AutoModelForCausalLM
 
+    if (held := held_model(name)) is not None:
+        if quantization != "none":
+            raise ModelError(
+                f"a model that was handed over in Python is not quantized: leave --quantization {quantization} out, or "
+                "save the model and name its folder"
+            )
+        return held.copy_module(dtype).to(device())
     quantized = {} if quantization == "none" else _quantized(quantization, dtype)
     model = load_weights(AutoModelForCausalLM, name, dtype, **quantized)
     model.requires_grad_(False)
@@ -176,8 +192,12 @@ def _is_no_cast(record: logging.LogRecord) -> bool:
 
 
 def _without_weights(name: str) -> nn.Module:
+    """Return a model to look at: of one in memory, itself."""
     from transformers import AutoModelForCausalLM
 
+    if (held := held_model(name)) is not None:
+        own: nn.Module = held.module
+        return own
     config = load_config(name)
     with _loading(name), torch.device("meta"):
         model: nn.Module = AutoModelForCausalLM.from_config(config)
@@ -209,21 +229,21 @@ def position_limit(name: str) -> int | None:
 def model_fingerprint(name: str) -> Fingerprint:
     """What the base model is: the bytes of a folder's weights, or the commit of a Hub model; never its path.
 
+    Of a model in memory the weights themselves count, so that the same model in a folder is taken for another.
+
     Raises:
         ModelError: there is no such model, its weights are not safetensors, or its commit is not known.
     """
+    if (held := held_model(name)) is not None:
+        return held.fingerprint
     folder = Path(name)
     if folder.is_dir():
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
             raise ModelError(f"{name} holds no safetensors weights; convert the model's other formats first")
-        # of the path and of the library that reads it here, the model knows nothing
-        config = {k: v for k, v in load_config(name).to_dict().items() if k not in _OF_THE_READER}
-        return {"config": digest(config), "weights": digest([file_digest(path) for path in weights])}
+        config = config_digest(load_config(name).to_dict())
+        return {"config": config, "weights": digest([file_digest(path) for path in weights])}
     return {"hub": name, "commit": hub_commit(name)}
-
-
-_OF_THE_READER = ("_name_or_path", "transformers_version")
 
 
 def hub_commit(name: str) -> str:

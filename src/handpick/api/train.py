@@ -1,0 +1,119 @@
+"""``handpick.train``: from chosen records to a fine-tuned model."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from handpick.api.handed_over import Model, Records, given, named
+from handpick.choices import Dtype
+from handpick.data.memory import MemoryInput
+from handpick.data.read import BadRecord
+from handpick.errors import DataError, SettingsError
+from handpick.finetuning.train import Recipe, run_train
+from handpick.layout import RunLayout
+from handpick.selection import Selection
+from handpick.store.files import write_parts
+from handpick.training.settings import LoraSettings
+
+
+def train(
+    selection: str | Path | Selection | Records,
+    model: Model | None = None,
+    out: str | Path | None = None,
+    *,
+    recipe: Recipe = "auto",
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch: int | None = None,
+    adapter: Literal["lora", "none"] | None = None,
+    lora: Mapping[str, Any] | LoraSettings | None = None,
+    max_length: int | None = None,
+    dtype: Dtype | None = None,
+    seed: int | None = None,
+    **others: Any,
+) -> Path:
+    """Fine-tune a model on chosen records.
+
+    Args:
+        selection: a folder that ``handpick select`` wrote, or a file of records; or a ``Selection``, a list of records
+            or a ``datasets.Dataset``, which is then written to ``out`` as well, as ``selected.jsonl``.
+        model: the base model, as ``handpick.select``; unless given, the one that the selection was made with.
+        out: the folder of the new model; unless given, ``model`` in the selection's folder.
+        recipe: ``tis``, ``small`` (for models under 100 M parameters), or ``auto``: by the model's size.
+        epochs: instead of the recipe's, as what follows.
+        learning_rate: at its highest.
+        batch: examples a step.
+        adapter: ``none`` trains all weights.
+        lora: the adapter's shape; a mapping replaces the fields that it has.
+        max_length: tokens of a conversation that are kept.
+        dtype: what the model computes in.
+        seed: of the adapter, the order and the dropout.
+        others: any other field of ``handpick.training.settings.FinetuneSettings``.
+
+    Returns:
+        ``out``, with the adapter or the whole model, its tokenizer, and ``train.yaml``. An adapter of a model in memory
+        names no base model: name it as ``base`` where it is evaluated.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
+    """
+    recipes_own = given(
+        epochs=epochs, learning_rate=learning_rate, batch=batch, adapter=adapter, lora=lora, max_length=max_length,
+        dtype=dtype, seed=seed, **others,
+    )  # fmt: skip
+    with named(given(model=_model_of(selection, model))) as plain:
+        return run_train(_records_file(selection, out), plain.get("model"), out, recipe=recipe, **recipes_own)
+
+
+@contextmanager
+def planned_records(
+    selection: str | Path | Selection | Records, model: Model | None
+) -> Generator[tuple[Path, str | None]]:
+    """Yield the file or folder of records to train on and the model's name; what is in memory is there inside.
+
+    Args:
+        selection, model: as ``train``.
+
+    Raises:
+        HandpickError: as ``train``.
+    """
+    with named(given(model=_model_of(selection, model))) as plain, TemporaryDirectory() as scratch:
+        yield _records_file(selection, scratch), plain.get("model")
+
+
+def _model_of(selection: object, model: Model | None) -> Model | None:
+    if model is None and isinstance(selection, Selection):
+        own: str | None = selection.settings.get("model")
+        return own
+    return model
+
+
+def _records_file(selection: str | Path | Selection | Records, out: str | Path | None) -> Path:
+    """Return where the records to train on lie, writing those in memory to ``out``.
+
+    Raises:
+        SettingsError: they are in memory, and ``out`` is not given.
+        DataError: one of them cannot be written.
+        StoreError: the file cannot be written.
+    """
+    if isinstance(selection, str | Path):
+        return Path(selection)
+    if out is None:
+        raise SettingsError("records in memory are written beside the model: give out, the folder of the new model")
+    path = RunLayout(Path(out)).records
+    if isinstance(selection, Selection):
+        selection.to_jsonl(path)
+    else:
+        write_parts(path, (line + b"\n" for line in _lines(selection)))
+    return path
+
+
+def _lines(records: Any) -> list[bytes]:
+    lines = []
+    for record in MemoryInput(records).records():
+        if isinstance(record, BadRecord):
+            raise DataError(f"record {record.line} cannot be trained on: {record.reason}; mend it, or leave it out")
+        lines.append(record.raw)
+    return lines
