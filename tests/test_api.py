@@ -158,7 +158,6 @@ def test_where_a_run_in_memory_goes_unless_it_is_said(pool: list[dict[str, Any]]
     assert Path("runs", chosen.settings["query"][0].removeprefix("memory:"), "selection.json").exists()
 
 
-@pytest.mark.xfail(reason="pipeline.run._write_settings does not ask named_in_memory yet", strict=True)
 def test_what_no_file_can_name_is_not_written_as_settings(pool: list[dict[str, Any]]) -> None:
     handpick.select(pool, method="random", budget=2, out="run")
     assert not Path("run/settings.yaml").exists()
