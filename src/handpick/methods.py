@@ -66,6 +66,11 @@ class ScorerSpec:
         return "objective" in self.reads
 
     @property
+    def has_pool_features(self) -> bool:
+        """Whether there are features of the pool that any queries can be compared with: a store to start from."""
+        return self.output == "features" and not self.bound_to_queries
+
+    @property
     def joins_queries(self) -> bool:
         """Whether all queries are looked at together, so that there is no similarity to a single one."""
         return self.output == "scores" or self.bound_to_queries

@@ -10,6 +10,7 @@ from handpick.algorithms import AlgorithmSettings
 from handpick.cli.flags import Style, flags_of, with_flags
 from handpick.cli.plainly import plainly
 from handpick.layout import RunLayout
+from handpick.methods import SCORERS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.settings import Constraints, Settings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
@@ -33,16 +34,27 @@ app = typer.Typer(
 store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(store_app, name="store", rich_help_panel=BEFORE)
 
-REPRESENT = [
+_REPRESENT_FIRST = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
     "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
     "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder", "workers",
 ]  # fmt: skip
-SELECT = [
+_SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
-    "target_weight", "score_only", *REPRESENT[2:3], *REPRESENT[4:], "gist_dim", "whitening_damping", "dsir_smoothing",
+    "target_weight", "score_only", *_REPRESENT_FIRST[2:3], *_REPRESENT_FIRST[4:], "gist_dim", "whitening_damping",
+    "dsir_smoothing",
     *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields,
 ]  # fmt: skip
+# a representation's own settings are flags without being named here
+REPRESENT = list(
+    dict.fromkeys(
+        [
+            *_REPRESENT_FIRST,
+            *(name for spec in SCORERS.values() if spec.has_pool_features for name in sorted(spec.rows)),
+        ]
+    )
+)
+SELECT = list(dict.fromkeys([*_SELECT_FIRST, *(name for spec in SCORERS.values() for name in sorted(spec.reads))]))
 # what decides the choice, and not the similarity it is made by
 _OF_CHOICE = {
     "budget",

@@ -119,7 +119,7 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
         HandpickError: as ``open_run``.
     """
     spec = settings.scorer
-    if spec.output != "features" or spec.bound_to_queries:
+    if not spec.has_pool_features:
         raise no_features(settings)
     if settings.score_only:
         raise SettingsError("score_only is for a selection: `represent` is there to keep the features")

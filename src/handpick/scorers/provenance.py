@@ -20,7 +20,7 @@ _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representa
 
 # what decides the rows of a store that another run may start from, but for the checkpoints
 _KEPT = frozenset({"model", "seed", "pool", "shard_rows"}).union(
-    *(spec.rows for spec in SCORERS.values() if spec.output == "features" and not spec.bound_to_queries)
+    *(spec.rows for spec in SCORERS.values() if spec.has_pool_features)
 ) - {"warmup"}
 
 
