@@ -13,8 +13,6 @@ import re
 
 from handpick.choices import look_up
 from handpick.errors import SettingsError
-from handpick.rewards import REWARDS
-from handpick.rewards.ifeval import ACCURACIES
 
 _OWN = ("loss", "choice-likelihood", "choice-likelihood:sum", "choice-likelihood:mean", "pass@1", "pass@10", "ifeval")
 
@@ -37,6 +35,8 @@ def is_likelihood(metric: str) -> bool:
 
 def result_names(metric: str) -> list[str]:
     """What the metric's results are called: itself, but for IFEval, which has four."""
+    from handpick.rewards.ifeval import ACCURACIES  # settings import this module, and help need not load rewards
+
     return [f"ifeval:{name}" for name in ACCURACIES] if metric == "ifeval" else [metric]
 
 
@@ -52,4 +52,6 @@ def check_metric(metric: str) -> None:
     if metric.startswith("pass@") or name == "choice-likelihood":
         raise SettingsError(f"there is no metric {metric}; write pass@1, pass@10, choice-likelihood:sum or :mean")
     if not colon:
+        from handpick.rewards import REWARDS
+
         look_up(dict.fromkeys((*_OWN, *REWARDS)), name, "metric")
