@@ -13,6 +13,7 @@ from handpick.cli.targets import Target, tasks_of
 from handpick.cli.unread import refuse_unread, refuse_unread_judge
 from handpick.evaluation.settings import ANSWERS, HOW, JUDGES, EvaluateSettings, TaskSettings
 from handpick.flags import parse_settings
+from handpick.layout import EvaluationLayout
 
 _HARNESS = "lm-evaluation-harness"
 HEADINGS = (HOW, ANSWERS, JUDGES, _HARNESS)
@@ -93,7 +94,7 @@ def _measure(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> N
     from handpick.cli.show_evaluation import show_evaluations
     from handpick.evaluation.run import run_evaluate
 
-    show_evaluations(run_evaluate(settings, tasks), tasks, settings.folder)
+    show_evaluations(run_evaluate(settings, tasks), tasks, EvaluationLayout(settings.folder))
 
 
 def _compare(settings: EvaluateSettings, versus: str, task: Mapping[str, Any], prompts: list[str], judge: str) -> None:
@@ -102,7 +103,7 @@ def _compare(settings: EvaluateSettings, versus: str, task: Mapping[str, Any], p
 
     own = {name: value for name, value in task.items() if name in _OF_PROMPTS}
     asked = parse_settings(TaskSettings, own | {"files": prompts})
-    show_match(run_versus(settings, versus, asked, judge), settings.model, versus, settings.folder)
+    show_match(run_versus(settings, versus, asked, judge), settings.model, versus, EvaluationLayout(settings.folder))
 
 
 def _run_harness(
@@ -114,4 +115,6 @@ def _run_harness(
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     own = {name: value for name, value in task.items() if name == "limit"}
     limit = parse_settings(TaskSettings, own | {"files": ["-"]}).limit
-    show_harness(run_harness(settings, names, limit=limit, include=include, chat=chat), settings.folder)
+    show_harness(
+        run_harness(settings, names, limit=limit, include=include, chat=chat), EvaluationLayout(settings.folder)
+    )

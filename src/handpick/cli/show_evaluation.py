@@ -1,7 +1,6 @@
 """What ``handpick evaluate`` prints."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -12,9 +11,12 @@ from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation
 from handpick.evaluation.settings import TaskSettings
 from handpick.evaluation.versus import Match
+from handpick.layout import EvaluationLayout
 
 
-def show_evaluations(found: Mapping[str, Evaluation], tasks: Mapping[str, TaskSettings], folder: Path) -> None:
+def show_evaluations(
+    found: Mapping[str, Evaluation], tasks: Mapping[str, TaskSettings], layout: EvaluationLayout
+) -> None:
     """Show the metrics of every task, and those of its subtasks."""
     table = Table(title="Metrics, with 95% intervals over examples", title_justify="left")
     for heading in ("task", "metric", "value", "95% interval", "examples"):
@@ -33,8 +35,8 @@ def show_evaluations(found: Mapping[str, Evaluation], tasks: Mapping[str, TaskSe
         if evaluation.left_out:
             console.print(f"{name}: {evaluation.left_out:,} records left out; the predictions say why")
         if "loss" not in tasks[name].metrics or len(tasks[name].metrics) > 1:
-            console.print(f"answers and scores: {folder / f'predictions-{name}.jsonl'}", soft_wrap=True)
-    console.print(f"all of it: {folder / 'evaluation.json'}", soft_wrap=True)
+            console.print(f"answers and scores: {layout.predictions(name)}", soft_wrap=True)
+    console.print(f"all of it: {layout.evaluation}", soft_wrap=True)
 
 
 def _by_subtask(name: str, evaluation: Evaluation) -> Any:
@@ -55,7 +57,7 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
     return f"{estimate.value:.4f}", f"[{estimate.low:.4f}, {estimate.high:.4f}]" if has_interval else "–"
 
 
-def show_match(found: Match, model: str, versus: str, folder: Path) -> None:
+def show_match(found: Match, model: str, versus: str, layout: EvaluationLayout) -> None:
     """Show who won how often, and how sure that is."""
     value, interval = _cells(found.winning_score)
     console.print(
@@ -64,10 +66,10 @@ def show_match(found: Match, model: str, versus: str, folder: Path) -> None:
     console.print(f"winning score {value}, 95% interval {interval}; 1 is even, 2 is all won")
     if found.flipped or found.missing:
         console.print(f"{found.flipped:,} ties because the two orders disagree; {found.missing:,} without a verdict")
-    console.print(f"every verdict: {folder / 'verdicts.jsonl'}", soft_wrap=True)
+    console.print(f"every verdict: {layout.versus_verdicts}", soft_wrap=True)
 
 
-def show_harness(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+def show_harness(found: Mapping[str, Mapping[str, float]], layout: EvaluationLayout) -> None:
     """Show what lm-evaluation-harness has found."""
     table = Table(title="lm-evaluation-harness", title_justify="left")
     for heading in ("task", "metric", "value", "its standard error"):
@@ -79,4 +81,4 @@ def show_harness(found: Mapping[str, Mapping[str, float]], folder: Path) -> None
                 error = metrics.get(f"{metric}_stderr{comma}{kind}")
                 table.add_row(Text(task), Text(name), f"{value:.4f}", "–" if error is None else f"{error:.4f}")
     console.print(table)
-    console.print(f"all of it: {folder / 'lm_eval.json'}", soft_wrap=True)
+    console.print(f"all of it: {layout.lm_eval}", soft_wrap=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from handpick.data.render import Rendered
+from handpick.errors import ModelError
 from handpick.gradients.forward import causal_of, decoder_of
 
 
@@ -59,7 +60,8 @@ def shape_of(model: nn.Module) -> Shape:
     config = causal.config.get_text_config()
     decoder = decoder_of(causal)
     head = causal.get_output_embeddings()
-    assert decoder is not None  # the engine and the readers refuse such a model before
+    if decoder is None:
+        raise ModelError(f"{type(causal).__name__} has no decoder apart from a language-model head")
     linear = 0.0
     adapter = 0
     for module in decoder.modules():

@@ -102,7 +102,7 @@ def find_parsed(folder: Path, name: str) -> CachedSource:
     Raises:
         DataError: the folder has no table of them.
     """
-    table = folder / f"{name.rpartition('-')[2]}.arrow"
+    table = ParsedLayout(folder).table(name.rpartition("-")[2])
     sha256 = _metadata(table).get(_DIGEST) if is_current(table) else None
     if sha256 is None:
         raise DataError(

@@ -135,7 +135,6 @@ class EvaluationProbe:
     def seconds(self, part: Part) -> Amount:
         """Of all of a part that was timed."""
         if part.sampling is None:
-            assert self._reading is not None or not part.sequences  # they were among the reads
             sizes = [size_of(batch) for batch in self._batches(part.sequences)]
             return Amount.exactly(0.0) if self._reading is None else self._reading.of(sizes)
         return self._answering.get(id(part), Amount.exactly(0.0))

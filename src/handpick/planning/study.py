@@ -81,8 +81,8 @@ class _Planned:
         for step in self.listed:
             if step.kind in ("selection", "order") and not step.done:
                 choice = self.study.chosen.choice(step.places[0])
-                assert choice is not None  # it is listed
-                found[step.places[0].model, step.places[0].method].append(choice)
+                if choice is not None:
+                    found[step.places[0].model, step.places[0].method].append(choice)
         return found
 
     def _selections(self) -> list[StageCost]:
@@ -151,8 +151,8 @@ class _Planned:
             if place.model == model.name:
                 ids = self.study.chosen.ids(place)
                 n = place.budget if ids is None else len(ids)
-                assert n is not None  # the full pool is chosen
-                by_size[n].append(ids)
+                if n is not None:
+                    by_size[n].append(ids)
         rng = np.random.default_rng(0)
         found = []
         for n, every in sorted(by_size.items()):
@@ -196,8 +196,8 @@ class _Planned:
         for target, what in counts:
             opened = self.study.opened.targets[target]
             task = opened.test if what == "test" else opened.dev
-            assert task is not None  # it is measured
-            parts[target, what] = parts_of(task, model.renderer, model.recipe.max_length)
+            if task is not None:
+                parts[target, what] = parts_of(task, model.renderer, model.recipe.max_length)
         every = [part for own in parts.values() for part in own]
         probed = EvaluationProbe(found.model, model.renderer, every, self.seconds)
         stages = []

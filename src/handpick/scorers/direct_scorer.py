@@ -129,10 +129,6 @@ class ScoresStage:
             "query": None if query is None else contents_of(query.pool.files),
         }
 
-    def missing(self) -> int:
-        """Return the pool's size: nothing is kept."""
-        return len(self.scorer.pool.pool)
-
     def work(self, probing: Probing) -> Work:
         """Return what they will take."""
         return self.scorer.work(probing)

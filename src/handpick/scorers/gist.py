@@ -129,10 +129,6 @@ class SubspaceStage:
         """Return what the subspace depends on."""
         return {"basis": self.scorer.stores.basis(), "of": QueryStage(self.scorer).inputs()}
 
-    def missing(self) -> int:
-        """Return how many queries have no coordinates yet: all where there is no subspace."""
-        return self.scorer.costs.missing_queries()
-
     def work(self, probing: Probing) -> Work:
         """Return what the queries will take."""
         return self.scorer.costs.query(probing)
@@ -152,10 +148,6 @@ class CoordinatesStage:
     def inputs(self) -> Fingerprint:
         """Return what the coordinates depend on."""
         return {"subspace": SubspaceStage(self.scorer).inputs(), "files": contents_of(self.scorer.pool.pool.files)}
-
-    def missing(self) -> int:
-        """Return how many rows are still to be made."""
-        return sum(self.scorer.costs.missing_rows())
 
     def work(self, probing: Probing) -> Work:
         """Return what the pool will take."""

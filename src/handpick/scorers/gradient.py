@@ -109,10 +109,6 @@ class QueryStage:
             "files": contents_of(query.files),
         }
 
-    def missing(self) -> int:
-        """Return how many rows are still to be made, over all checkpoints."""
-        return self.scorer.costs.missing_queries()
-
     def work(self, probing: Probing) -> Work:
         """Return what they will take."""
         return self.scorer.costs.query(probing)
@@ -138,10 +134,6 @@ class PoolStage:
             "side": gradients.side_inputs(gradients.optimizer, gradients.pool_objective),
             "files": contents_of(gradients.pool.files),
         }
-
-    def missing(self) -> int:
-        """Return how many rows are still to be made, over all checkpoints."""
-        return sum(self.scorer.costs.missing_rows())
 
     def work(self, probing: Probing) -> Work:
         """Return what they will take."""

@@ -97,10 +97,6 @@ class GradientCosts:
             new + sum(shard.stop - shard.start for shard in store.missing(t)) for t in range(len(store.checkpoints))
         ]
 
-    def missing_queries(self) -> int:
-        """Return how many queries have no features yet."""
-        return 0 if self._query_is_there() else len(self.inputs.queries.pool)
-
     def query(self, probing: Probing) -> Work:
         """Return what the queries' features will take, and the answers that are drawn for them."""
         probe = self.probe(probing)

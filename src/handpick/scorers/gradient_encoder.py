@@ -23,6 +23,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import Projection, projection
 from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.objectives.protocol import Objective, Policy, Row
+from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
 from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
 from handpick.training.warmup import load_trainable
@@ -136,13 +137,12 @@ class GradientEncoder:
     """
 
     def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], tokenizer: Any) -> None:
-        assert settings.model is not None  # the pipeline has checked
         self.settings = settings
         self.checkpoints = list(checkpoints)
         self._tokenizer = tokenizer
         self._pad_id = padding_id(tokenizer)
         dtype = compute_dtype(settings.dtype)
-        self._model = load_trainable(load_base(settings.model, dtype, settings.quantization), self.checkpoints)
+        self._model = load_trainable(load_base(model_name(settings), dtype, settings.quantization), self.checkpoints)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
         self._projection: Projection = projection(
             settings.projection,

@@ -12,6 +12,7 @@ from handpick.objectives.protocol import Objective
 from handpick.progress import say
 from handpick.rewards import UserReward
 from handpick.settings import Settings, not_given
+from handpick.settings.representation import GradientSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def no_model() -> SettingsError:
     return SettingsError("no model given: name a folder or a model on the Hub with --model")
 
 
-def model_name(settings: Settings) -> str:
+def model_name(settings: GradientSettings) -> str:
     """Return the name of a run's model.
 
     Raises:

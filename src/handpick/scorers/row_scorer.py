@@ -332,10 +332,6 @@ class QueryRowsStage:
         """Return what they depend on."""
         return _row_inputs(self.scorer.encoder, self.scorer.inputs.queries.pool)
 
-    def missing(self) -> int:
-        """Return how many rows are still to be made."""
-        return _rows_missing(self.scorer.stores.query_store(self.scorer.inputs.queries.pool))
-
     def work(self, probing: Probing) -> Work:
         """Return what they will take."""
         return self.scorer.costs.query(probing)
@@ -359,10 +355,6 @@ class PoolRowsStage:
         """Return what they depend on."""
         return _row_inputs(self.scorer.encoder, self.scorer.pool.pool)
 
-    def missing(self) -> int:
-        """Return how many rows are still to be made."""
-        return self.scorer.costs.missing_rows()
-
     def work(self, probing: Probing) -> Work:
         """Return what they will take."""
         return self.scorer.costs.pool(probing)
@@ -376,7 +368,3 @@ class PoolRowsStage:
 
 def _row_inputs(encoder: RowEncoder, examples: Pool) -> Fingerprint:
     return {"space": encoder.space(), "build": encoder.build(), "files": contents_of(examples.files)}
-
-
-def _rows_missing(store: FeatureStore) -> int:
-    return sum(shard.stop - shard.start for shard in store.missing(0))

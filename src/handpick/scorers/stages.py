@@ -17,9 +17,6 @@ class Stage(Protocol):
     def inputs(self) -> Fingerprint:
         """Return what the stage's result depends on. Where a stage before this one has not run, it may be run."""
 
-    def missing(self) -> int:
-        """Return how many rows are still to be made, over all checkpoints; of a warmup, how many epochs."""
-
     def work(self, probing: Probing) -> Work:
         """Return what is left to do and what it will take; computes some of it, and writes nothing that stays."""
 

@@ -44,14 +44,6 @@ class WarmupStage:
         of = self.scorer.gradients
         return checkpoint_inputs(of.settings, of.pool, of.renderer, of.objectives.model)
 
-    def missing(self) -> int:
-        """Return how many epochs are still to be trained."""
-        settings = self.scorer.settings
-        warmup, _ = warmup_of(settings)
-        if warmup is None or not to_be_trained(settings):
-            return 0
-        return max(0, warmup.epochs - epochs_done(WarmupLayout(RunLayout(settings.folder).warmup)))
-
     def work(self, probing: Probing) -> Work:
         """Return what is left of the training."""
         line = self.scorer.costs.warmed(probing).line

@@ -17,7 +17,6 @@ from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import StoreLayout
 from handpick.scorers.finished import FinishedRun
 from handpick.scorers.gradient import Gradient, PoolStage
-from handpick.scorers.provenance import pool_store_path
 from handpick.scorers.scorer import fingerprint
 from handpick.scorers.stages import Stage
 from handpick.scorers.whitening import kept_second_moment, whitened
@@ -72,14 +71,6 @@ class CovarianceStage:
     def inputs(self) -> Fingerprint:
         """Return what it is computed from: the pool's rows."""
         return PoolStage(self.scorer).inputs()
-
-    def missing(self) -> int:
-        """Return how many rows are still to be read, over all checkpoints."""
-        path = pool_store_path(self.scorer.settings)
-        if any(self.scorer.costs.missing_rows()):
-            return len(self.scorer.pool.pool) * len(self.scorer.costs.missing_rows())
-        store = FeatureStore.open(path)
-        return sum(len(store) for t in range(len(store.checkpoints)) if not moment_path(store, t).exists())
 
     def work(self, probing: Probing) -> Work:
         """Return what the covariance takes, and its factor in float64, at every checkpoint."""

@@ -21,6 +21,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
+from handpick.layout import StepLayout
 from handpick.methods import find_method
 from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
 from handpick.pipeline import run_select
@@ -41,7 +42,6 @@ from handpick.studies.steps import Steps, finish_step, step_name
 _OF_MACHINE = frozenset({"model", "dtype", "gradient_checkpointing", "batch_tokens"})
 _OF_CHOICE = frozenset({*Constraints.model_fields, *AlgorithmSettings.model_fields, "seed"})
 _NAMED_APART = frozenset({"reward", "checkpoints", "optimizer", "score_only"})  # by what they hold, or as features
-_ORDER = "order.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,8 @@ class Chooser:
             SettingsError: it holds what is not in the pool.
         """
         named = self._study.selection_of(method)
-        assert named is not None  # whoever asks has looked
+        if named is None:
+            raise SettingsError(f"the method {method} names no selection that was made elsewhere")
         path = str(_filled(named, _places(target, model)))
         if path not in self._given:
             ids = Selection.open(path).ids
@@ -180,7 +181,7 @@ class Chooser:
             return None
         folder = self._steps.path(choice.name)
         if choice.budget is None:
-            ids: list[str] = json.loads((folder / _ORDER).read_bytes())
+            ids: list[str] = json.loads((StepLayout(folder).order).read_bytes())
             return ids
         return Selection.open(folder).ids
 
@@ -201,7 +202,7 @@ class Chooser:
             selection = run_select(settings, passing=choice.passing).selection
         folder.mkdir(parents=True, exist_ok=True)
         if choice.budget is None:
-            write_whole(folder / _ORDER, json.dumps(selection.ids, ensure_ascii=False).encode())
+            write_whole(StepLayout(folder).order, json.dumps(selection.ids, ensure_ascii=False).encode())
         else:
             selection.save(folder)
         finish_step(folder, choice.inputs, {"ids": len(selection)})
