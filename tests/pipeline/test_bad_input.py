@@ -274,7 +274,7 @@ def test_adam_needs_a_warmup(given: Given, out: str, no_model: None) -> None:
         ({"warmup": {"epoch": 1}}, r"there is no setting 'warmup\.epoch' .did you mean 'epochs'"),
         ({"warmup": {"epochs": 0}}, r"warmup\.epochs should be greater than 0, not 0"),
         ({"warmup": "tiny"}, "warmup should be 'auto', 'less', 'small' or 'none', not 'tiny'"),
-        ({"pool": 3}, "pool should be a path or a list of paths, not 3"),
+        ({"pool": 3}, "pool should be a file, a list of files, .*, not int"),
         ({"projection_nonzeros": 3}, "projection_dim 1024 is no multiple of projection_nonzeros 3"),
         ({"checkpoints": ["a"]}, "no warmup to train"),
         ({"checkpoints": ["a"], "warmup": "auto"}, "there is no checkpoint folder a"),

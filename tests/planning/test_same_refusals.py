@@ -1,5 +1,6 @@
 """A run and its plan begin alike: what the one refuses, the other refuses with the same sentence."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_a_run_and_its_plan_refuse_the_same_with_the_same_words(
             _said(act, values | {"out": str(tmp_path / f"{name}-{place}")})
             for place, act in enumerate((run_select, plan_select))
         ]
-        assert said[0].replace("-0/", "-1/") == said[1], name
+        assert said[0] == said[1], name
         refused += "began" not in said[0]
     assert refused >= 6
 
@@ -95,7 +96,7 @@ def _said(act: Any, values: Given) -> str:
     try:
         act(checked(values))
     except HandpickError as error:
-        return f"{type(error).__name__}: {error}"
+        return re.sub(r"\S+/quarantine", "quarantine", f"{type(error).__name__}: {error}")  # a plan's is elsewhere
     except _Begun:
         return "it began"
     raise AssertionError("it ended without a word")

@@ -75,9 +75,9 @@ def name_sources(value: Any, what: str, held: list[object]) -> list[str]:
         return [records.name]
     if isinstance(value, list | tuple) and value and all(_is_dataset(each, str, Path) for each in value):
         return [name for each in value for name in name_sources(each, what, held)]
-    found = "an empty list" if value in ([], ()) else f"a {type(value).__name__}"
+    found = "an empty list" if value in ([], ()) else type(value).__name__
     raise SettingsError(
-        f"{what} is {found}: give a file, a list of files, a list of records (dictionaries) or one datasets.Dataset"
+        f"{what} should be a file, a list of files, a list of records (dictionaries) or a datasets.Dataset, not {found}"
     )
 
 
@@ -92,7 +92,7 @@ def _name_model(value: Any, what: str, held: list[object]) -> str:
         return str(value)
     if not isinstance(value, tuple) or len(value) != 2:
         raise SettingsError(
-            f"{what} is a {type(value).__name__}: give a folder, a name on the Hub, or (module, tokenizer) in memory"
+            f"{what} should be a folder, a name on the Hub or (module, tokenizer), not {type(value).__name__}"
         )
     held.append(model := hold_model(*value))
     return model.name
