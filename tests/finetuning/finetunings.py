@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from handpick.finetuning.finetune import finetune
 from handpick.finetuning import finetune as module
+from handpick.finetuning.finetune import finetune
 from handpick.training.settings import FinetuneSettings, LoraSettings
 from tests.gradients.oracle import random_sequences
 
