@@ -149,39 +149,18 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
     layout = EvaluationLayout(settings.folder)
     task = open_task(prompts, settings.folder, "versus")
     decide = _decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
-    texts: dict[str, list[str]] = {}
-    asked: dict[str, list[int]] = {}
-    refused: dict[int, str] = {}
-    identities: dict[str, Fingerprint] = {}
-    for side, model in (("a", settings.model), ("b", versus)):
-        opened = _open(settings, model)
-        rows, why = prompts_of(task, opened.renderer, opened.max_length)
-        refused |= why
-        drawn = answers(
-            opened.model,
-            opened.renderer,
-            list(rows.values()),
-            likeliest(task),
-            seed=0,
-            folder=layout.answers,
-            identity=opened.identity,
-            quiet=False,
-        )
-        asked[side], texts[side] = list(rows), [each[0] for each in drawn]
-        identities[side] = opened.identity
-        del opened  # before the next is loaded
-    both = [row for row in asked["a"] if row in set(asked["b"])]
+    a, b = (_likeliest_answers(settings, model, task, layout.answers) for model in (settings.model, versus))
+    both = [row for row in a.texts if row in b.texts]
     if left_out := len(task) - len(both):
-        row, reason = next(iter(refused.items()))
+        row, reason = next(iter((a.refused | b.refused).items()))
         say(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
-    said = {side: dict(zip(asked[side], texts[side], strict=True)) for side in "ab"}
-    verdicts = decide(task, both, [said["a"][row] for row in both], [said["b"][row] for row in both])
+    verdicts = decide(task, both, [a.texts[row] for row in both], [b.texts[row] for row in both])
     lines = [
         {
             "id": task.examples[row].id,
             "prompt": prompt,
-            "a": said["a"][row],
-            "b": said["b"][row],
+            "a": a.texts[row],
+            "b": b.texts[row],
             "first": verdict.first,
             "second": verdict.second,
             "outcome": verdict.outcome,
@@ -198,11 +177,37 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
             "judge": judge,
             **found.to_json(),
             "left_out": left_out,
-            "models": identities,
+            "models": {"a": a.identity, "b": b.identity},
             "prompts": task.contents,
         },
     )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What a model answers, and why it cannot be asked the rest, by row; and what the model is."""
+
+    texts: dict[int, str]
+    refused: dict[int, str]
+    identity: Fingerprint
+
+
+def _likeliest_answers(settings: EvaluateSettings, model: str, task: Task, folder: Path) -> _Answers:
+    """Return a model's answers to a task's prompts; the model is let go of before this returns."""
+    opened = _open(settings, model)
+    prompts, refused = prompts_of(task, opened.renderer, opened.max_length)
+    found = answers(
+        opened.model,
+        opened.renderer,
+        list(prompts.values()),
+        likeliest(task),
+        seed=0,
+        folder=folder,
+        identity=opened.identity,
+        quiet=False,
+    )
+    return _Answers({row: text for row, (text,) in zip(prompts, found, strict=True)}, refused, opened.identity)
 
 
 def run_harness(
