@@ -96,7 +96,7 @@ def _said(act: Any, values: Given) -> str:
     try:
         act(checked(values))
     except HandpickError as error:
-        return re.sub(r"\S+/quarantine", "quarantine", f"{type(error).__name__}: {error}")  # a plan's is elsewhere
+        return re.sub(r"/[^:]*/quarantine", "quarantine", f"{type(error).__name__}: {error}")  # a plan's is elsewhere
     except _Begun:
         return "it began"
     raise AssertionError("it ended without a word")
