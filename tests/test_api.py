@@ -1,4 +1,5 @@
-"""The functions of ``import handpick``: the same from files and from memory, and callable whatever was imported."""
+"""The functions of ``import gc
+import handpick``: the same from files and from memory, and callable whatever was imported."""
 
 import json
 import os
@@ -141,7 +142,7 @@ def test_a_warmup_on_a_model_in_memory_goes_on(
 ) -> None:
     given: dict[str, Any] = GRADIENTS | {"method": "less-rr", "warmup": WARMUP, "out": "run"}
     first = handpick.select(pool, query, in_memory, budget=6, **given)
-    for module in ("pipeline.checkpoints", "training.warmup", "represent.gradient"):
+    for module in ("scorers.checkpoints", "training.warmup", "represent.gradient"):
         monkeypatch.setattr(f"handpick.{module}.load_base", lambda *_: pytest.fail("a model was loaded"))
     again = handpick.select([dict(each) for each in pool], query, in_memory, budget=3, **given)
     assert again.ids == first.ids[:3]
@@ -235,6 +236,7 @@ def test_a_model_in_memory_that_cannot_be_used(pool: list[dict[str, Any]], in_me
         handpick.select(pool, pool, in_memory, method="nice", reward="squad-f1", sampler="vllm")
     chosen = handpick.select(pool, pool[:2], in_memory, **GRADIENTS, budget=2, out="run")
     del in_memory
+    gc.collect()  # frames of what was refused before
     with pytest.raises(ModelError, match=r"^memory:model-\w+ was handed over in Python and is not here: hand over the"):
         handpick.train(chosen, out="trained")
 

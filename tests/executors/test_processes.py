@@ -96,11 +96,14 @@ def test_any_worker_may_be_killed_at_any_time(pool: Pool, tmp_path: Path) -> Non
     stop, killed = threading.Event(), []
 
     def kill() -> None:
-        while not stop.wait(1.5) and len(killed) < 4:
-            for child in _children():
-                killed.append(child)
-                os.kill(child, signal.SIGKILL)
-                break
+        seen = 0
+        while not stop.wait(0.02) and len(killed) < 4:
+            shards = len(list((tmp_path / "two").rglob("*.safetensors")))
+            if shards > seen:
+                seen = shards
+                for child in _children()[:1]:
+                    killed.append(child)
+                    os.kill(child, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

@@ -35,6 +35,7 @@ class _Worker:
     process: SpawnProcess
     connection: Connection
     tasks: list[Task] = field(default_factory=list)
+    computing: Task | None = None
     has_asked: bool = False
 
 
@@ -110,11 +111,13 @@ class _Run:
     def _hear(self, worker: _Worker, kind: str, content: Any) -> None:
         if kind == READY:
             worker.has_asked = True
+            self._deaths.pop(None, None)  # workers can start
             task = self._waiting.popleft() if self._waiting else None
             if task is not None:
                 worker.tasks.append(task)
             self._send(worker, task)
         elif kind == PREPARED:
+            worker.computing = content[0]
             self._watcher.prepared(*content)
         elif kind == ADVANCE:
             self._watcher.advance(content)
@@ -140,7 +143,7 @@ class _Run:
         lost = self._unwritten(worker.tasks)
         if worker.process.exitcode == 0 and not lost:
             return
-        cause = lost[0] if lost else None
+        cause = worker.computing
         if cause is not None or not worker.has_asked:
             self._deaths[cause] = self._deaths.get(cause, 0) + 1
             if self._deaths[cause] == _TRIES:

@@ -129,6 +129,7 @@ def _write_settings(settings: Settings, own: Own | None = None) -> None:
         in_python.append("an objective")
     if in_python:
         path.unlink(missing_ok=True)  # of an earlier run
-        say(f"no {path.name}: no file can name {' and '.join(in_python)} that was handed over in Python")
+        were = "was" if len(in_python) == 1 else "were"
+        say(f"no {path.name}: no file can name {' and '.join(in_python)} that {were} handed over in Python")
         return
     write_whole(path, settings.to_yaml().encode())
