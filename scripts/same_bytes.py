@@ -416,7 +416,10 @@ def _column(name: str) -> Without:
 
 
 def _both(drop: Callable[[bytes], bytes], contents: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    return drop(contents[0]), drop(contents[1])
+    try:
+        return drop(contents[0]), drop(contents[1])
+    except ValueError:  # one of them is no such file at all, and so they differ
+        return contents
 
 
 def _additions(old: bytes, new: bytes) -> tuple[bytes, bytes]:
@@ -427,7 +430,7 @@ def _additions(old: bytes, new: bytes) -> tuple[bytes, bytes]:
 
 
 RULES = [
-    Rule("progress", "how fast it went", "stderr", _pattern(r"^.*(\u2501|it/s\]|s/it\]).*$")),
+    Rule("progress", "how fast it went", "stderr", _pattern(r"^.*(━|it/s\]|s/it\]).*$")),
     Rule("seconds", "how long it took", "*/cost.json", _keys("seconds")),
     Rule("seconds of rounds", "how long they took", "runs/iter/round*.json", _keys("seconds")),
     Rule("seconds of rounds, as a table", "how long they took", "*/rounds.csv", _column("seconds")),
