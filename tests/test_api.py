@@ -1,6 +1,6 @@
-"""The functions of ``import gc
-import handpick``: the same from files and from memory, and callable whatever was imported."""
+"""The functions of ``import handpick``: the same from files and from memory, and callable whatever was imported."""
 
+import gc
 import json
 import os
 import pkgutil
@@ -142,7 +142,7 @@ def test_a_warmup_on_a_model_in_memory_goes_on(
 ) -> None:
     given: dict[str, Any] = GRADIENTS | {"method": "less-rr", "warmup": WARMUP, "out": "run"}
     first = handpick.select(pool, query, in_memory, budget=6, **given)
-    for module in ("scorers.checkpoints", "training.warmup", "represent.gradient"):
+    for module in ("scorers.checkpoints", "training.warmup", "scorers.gradient_encoder"):
         monkeypatch.setattr(f"handpick.{module}.load_base", lambda *_: pytest.fail("a model was loaded"))
     again = handpick.select([dict(each) for each in pool], query, in_memory, budget=3, **given)
     assert again.ids == first.ids[:3]
