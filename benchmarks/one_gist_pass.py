@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.executors import Advance
+from handpick.executors import Advance, fill_store
 from handpick.fingerprint import digest
-from handpick.objectives.protocol import Objective
 from handpick.scorers.gist import GistStores
 from handpick.scorers.gist_subspace import BasisProjection, query_subspace
-from handpick.scorers.inputs import open_renderer
+from handpick.scorers.gradient_stores import GradientStores
+from handpick.scorers.inputs import Data, Inputs, open_renderer
 from handpick.settings import Settings
 from handpick.store import FeatureStore
 
@@ -31,27 +31,32 @@ Floats = NDArray[np.float32]
 
 
 class Slices:
-    """A run's gradients whose projections on one target's basis are cut out of those on all bases together.
+    """An encoder whose projections on one target's basis are cut out of those on all bases together.
 
     What is computed is kept in ``folder`` a shard at a time, by the shard's tokens, for the other targets to read.
     """
 
-    def __init__(self, features: Features, bases: BasisProjection, columns: slice, folder: Path) -> None:
-        self._features = features
+    not_portable = "it keeps what it computed for other targets"
+
+    def __init__(self, gradients: GradientStores, bases: BasisProjection, columns: slice, folder: Path) -> None:
+        self._gradients = gradients
         self._bases = bases
         self._columns = columns
         self._folder = folder
+        self.prepare = gradients.pool_objective.prepare
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._features, name)
+    def load(self) -> "Slices":
+        return self
 
-    def encode_last(self, objective: Objective, items: Sequence[Any], advance: Advance, _project: Any) -> Floats:
+    def encode(self, checkpoint: int, items: Sequence[Any], advance: Advance) -> Floats:
         path = self._folder / f"{digest([item.input_ids for item in items])}.npy"
         if path.exists():
             advance(len(items))
         else:
-            part = path.with_suffix(".part.npy")
-            np.save(part, self._features.encode_last(objective, items, advance, self._bases))
+            gradients, part = self._gradients, path.with_suffix(".part.npy")
+            last = len(gradients.checkpoints[0]) - 1
+            rows = gradients.encoder().encode(last, "sgd", gradients.pool_objective, items, advance, self._bases)
+            np.save(part, rows)
             part.rename(path)
         all_BK: Floats = np.load(path, mmap_mode="r")
         return np.ascontiguousarray(all_BK[:, self._columns])
@@ -73,7 +78,8 @@ def fill_gist_stores(settings: Mapping[str, Any], queries: Mapping[str, Path], o
     quarantine = Quarantine(out / "quarantine.jsonl")
     renderer = open_renderer(first)
     pool = Pool.open(first.pool, cache=out / "parsed", quarantine=quarantine)
-    features = {name: Features(each, renderer, pool) for name, each in of.items()}
+    data = Data(pool, quarantine)
+    features = {name: GradientStores(Inputs(each, data, None, renderer)) for name, each in of.items()}
     opened = {name: Pool.open(each.query, cache=out / "parsed", quarantine=quarantine) for name, each in of.items()}
     basis_DK = {
         name: query_subspace(each.raw_query_gradients(opened[name]), of[name].gist_dim).basis_DK
@@ -86,7 +92,8 @@ def fill_gist_stores(settings: Mapping[str, Any], queries: Mapping[str, Path], o
     stores = {}
     for place, name in enumerate(of):
         started = time.perf_counter()
-        slices: Any = Slices(features[name], bases, slice(*edges[place : place + 2]), shards)
-        stores[name] = GistStores(slices, opened[name]).pool_store()
+        slices = Slices(features[name], bases, slice(*edges[place : place + 2]), shards)
+        stores[name] = GistStores(features[name], opened[name]).create_pool_store()
+        fill_store(stores[name], pool, slices, "pool features")
         print(f"gist {name}: {edges[place + 1] - edges[place]} dimensions, {time.perf_counter() - started:.0f} s")
     return stores

@@ -45,7 +45,7 @@ def job_settings(job: str, out: str) -> dict[str, Any]:
 
 def planned(job: str, clock: Callable[[], float]) -> dict[str, Any]:
     from handpick.costs import probe
-from handpick.planning import plan_select
+    from handpick.planning import plan_select
     from handpick.settings import Settings
 
     probe.clock = clock
@@ -98,19 +98,23 @@ def _peak() -> int:
 
 
 def ran(job: str, clock: Callable[[], float]) -> dict[str, Any]:
-    from handpick.pipeline import checkpoints, compared, ready, run
-    from handpick.scorers.gradient_stores import Features
-    from handpick.scorers.row_scorer import RowStores
+    from handpick.pipeline import prepare, run
+    from handpick.scorers import direct_scorer, feature_scorer, gist, gradient, row_scorer, warmup_stage
     from handpick.settings import Settings
 
     measured = Measured(clock)
-    measured.wrap(ready, "open_data", "read and parse")
-    measured.wrap(checkpoints, "_train", "warmup")
-    for stores in (Features, RowStores):
-        measured.wrap(stores, "pool_store", "pool features")
-        measured.wrap(stores, "query_store", "query features")
-    measured.wrap(compared.Comparison, "_by_words", "index and scores")
-    measured.wrap(compared.Comparison, "_readable", "similarity and choice")
+    measured.wrap(prepare, "open_data", "read and parse")
+    for room, stages in {
+        warmup_stage: ["WarmupStage"],
+        gradient: ["QueryStage", "PoolStage"],
+        gist: ["SubspaceStage", "CoordinatesStage"],
+        row_scorer: ["QueryRowsStage", "PoolRowsStage"],
+        direct_scorer: ["ScoresStage"],
+    }.items():
+        for stage in stages:
+            kind = getattr(room, stage)
+            measured.wrap(kind, "run", kind.kind.value)
+    measured.wrap(feature_scorer, "make_readable", "similarity and choice")
     measured.wrap(run, "within", "similarity and choice")
     measured.wrap(run, "measured", "similarity and choice")
     with tempfile.TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
-from handpick.methods import METHODS, REPRESENTATIONS
+from handpick.methods import METHODS, SCORERS
 from handpick.model import model_fingerprint
 from handpick.objectives.next_token import NextToken
 
@@ -100,7 +100,7 @@ def cut(pool: Path, runs: Path) -> Path:
 
 def for_a_query(name: str) -> bool:
     """Whether what a preset chooses depends on the target."""
-    return REPRESENTATIONS[METHODS[SETTINGS[name]["method"]].representation].needs_query
+    return "query" in SCORERS[METHODS[SETTINGS[name]["method"]].representation].needs
 
 
 class Choices:

@@ -67,11 +67,8 @@ class GistStores:
             row += len(ids)
         return store
 
-    def pool_store(self, executor: Executor | None = None, quarantine: Quarantine | None = None) -> FeatureStore:
-        """Return the pool's coordinates: K numbers an example, of its plain gradient.
-
-        With a quarantine, ended when its limit is certain to be passed (``fill_store``).
-        """
+    def create_pool_store(self) -> FeatureStore:
+        """Return the store of the pool's coordinates, whole or begun."""
         gradients = self._gradients
         manifest = gradients.last_manifest(
             gradients.pool,
@@ -80,7 +77,14 @@ class GistStores:
             self.subspace.dim,
             gradients.settings.storage,
         )
-        store = FeatureStore.create(self._layout.gist_store(self.name), manifest)
+        return FeatureStore.create(self._layout.gist_store(self.name), manifest)
+
+    def pool_store(self, executor: Executor | None = None, quarantine: Quarantine | None = None) -> FeatureStore:
+        """Return the pool's coordinates: K numbers an example, of its plain gradient.
+
+        With a quarantine, ended when its limit is certain to be passed (``fill_store``).
+        """
+        gradients, store = self._gradients, self.create_pool_store()
         spec = replace(gradients.spec("pool"), optimizer="sgd", basis=self._layout.subspace(self.name))
         fill_store(store, gradients.pool, spec, "pool features", quarantine, executor)
         return store
