@@ -90,7 +90,7 @@ def is_of(record: dict[str, Any], kinds: list[tuple[str, str]]) -> bool:
 
 def settings(pool: Path, runs: Path, alpha: float) -> IterSelectSettings:
     store = runs / "embeddings" / "features" / "pool-embed"
-    return IterSelectSettings.checked(
+    return IterSelectSettings.from_values(
         {
             "pool": str(pool), "model": str(bundled.model_path()), "judge": "rule:rouge-l", "hard_below": BELOW,
             "out": str(runs / f"alpha-{alpha}"), "budget": BUDGET, "rounds": ROUNDS, "batch": BATCH, "alpha": alpha,

@@ -122,7 +122,7 @@ class Evaluation:
         return chosen - rejected
 
     def reward(self, model: Any, pool: Pool, spec: str, max_new_tokens: int) -> float:
-        """The mean reward of two samples a prompt."""
+        """The mean reward of two samples per prompt."""
         examples = [pool[row] for row in self.drawn(pool)]
         asked = [[m for m in e.messages if m.role != "assistant"][:1] for e in examples]
         prompts = [self.renderer.prompt(messages) for messages in asked]

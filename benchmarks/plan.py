@@ -115,8 +115,8 @@ def ran(job: str, clock: Callable[[], float]) -> dict[str, Any]:
             kind = getattr(room, stage)
             measured.wrap(kind, "run", kind.kind.value)
     measured.wrap(feature_scorer, "make_readable", "similarity and choice")
-    measured.wrap(run, "within", "similarity and choice")
-    measured.wrap(run, "measured", "similarity and choice")
+    measured.wrap(run, "apply_constraints", "similarity and choice")
+    measured.wrap(run, "distances_of_selection", "similarity and choice")
     with tempfile.TemporaryDirectory() as folder:
         began, wall = clock(), time.perf_counter()
         chosen = run.run_select(Settings(**job_settings(job, folder)))
@@ -163,7 +163,7 @@ def in_process(what: str, job: str, clock: str) -> dict[str, Any]:
 
 
 def compared_stages(plan: dict[str, Any], actual: dict[str, Any]) -> list[dict[str, Any]]:
-    """One line a stage: planned and measured; lines of several checkpoints added up."""
+    """One line per stage: planned and measured; lines of several checkpoints added up."""
     lines: dict[str, dict[str, Any]] = {}
     for stage in plan["stages"]:
         name = stage["name"].split(",")[0]

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms import find, pick
-from handpick.similarity import StoredSimilarity, candidate_features, written
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.similarity import StoredSimilarity, candidate_features, write_similarity
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.shard_file import shard_path, write_shard_file
 
 DIM = 1024
@@ -74,7 +74,7 @@ def pool_of(folder: Path, rows: int) -> FeatureStore:
         dim=DIM,
         storage="int8",
         checkpoints=[Checkpoint(name="only", weight=1.0)],
-        files=[DataFile(name="pool.jsonl", sha256="0" * 64, rows=rows)],
+        files=[ManifestFile(name="pool.jsonl", sha256="0" * 64, rows=rows)],
         shard_rows=SHARD_ROWS,
     )
     store = FeatureStore.create(folder / str(rows), manifest)
@@ -131,7 +131,7 @@ def ours(case: Case, folder: Path) -> Result:
     began = time.perf_counter()
     readable: Any = counted
     if find(case.what).whole:  # as the pipeline does
-        readable = written(counted, folder / "similarity.npy")
+        readable = write_similarity(counted, folder / "similarity.npy")
     picks = pick(
         readable, case.budget, case.what, subtasks=[str(q % OF_QUERIES) for q in range(case.queries)],
         candidates=lambda columns_C: candidate_features(store, columns_C),
@@ -196,7 +196,7 @@ PEERS: dict[str, Callable[[NDArray[np.float32], Case], Result]] = {
 
 
 def peer(case: Case, folder: Path) -> Result:
-    similarity_QN = written(StoredSimilarity(pool_of(folder, case.rows), [query_rows(case.queries)]), None)
+    similarity_QN = write_similarity(StoredSimilarity(pool_of(folder, case.rows), [query_rows(case.queries)]), None)
     return PEERS[case.what](similarity_QN, case)
 
 
@@ -281,7 +281,7 @@ def measured(case: Case, folder: Path) -> Result:
 def check_peers(folder: Path, rows: int) -> None:
     """The published ways choose what ours do, so that it is the same work that is compared."""
     store = pool_of(folder, rows)
-    whole_QN = written(StoredSimilarity(store, [query_rows(64)]), None)
+    whole_QN = write_similarity(StoredSimilarity(store, [query_rows(64)]), None)
     chosen = pick(whole_QN, 500, "round-robin").columns.tolist()
     assert chosen == row_scans(whole_QN, 500, 500)[1] == row_scans_with_mask(whole_QN, 500, 500)[1]
 

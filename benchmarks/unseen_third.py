@@ -19,7 +19,7 @@ from finetune import MAX_LENGTH, against_random, read, renderer_of, run
 
 import handpick
 from handpick import bundled
-from handpick.bundled.split import is_unseen, normalised
+from handpick.bundled.split import is_unseen, normalise_messages
 from handpick.data.examples import Message
 from handpick.data.render import Rendered
 
@@ -32,7 +32,7 @@ def unseen(pool: Path, out: Path) -> Path:
         with gzip.open(pool, "rb") as lines, out.open("wb") as kept:
             for line in lines:
                 messages = [Message(m["role"], m["content"]) for m in json.loads(line)["messages"]]
-                text = normalised(messages)
+                text = normalise_messages(messages)
                 if is_unseen(messages) and text not in seen:
                     seen.add(text)
                     kept.write(line)

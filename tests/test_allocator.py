@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from handpick.allocator import _of_glibc, keep_freed_memory
+from handpick.allocator import _glibc_function, keep_freed_memory
 
 
 def test_it_can_be_said_twice() -> None:
@@ -13,7 +13,7 @@ def test_it_can_be_said_twice() -> None:
     keep_freed_memory()
 
 
-@pytest.mark.skipif(_of_glibc("malloc_trim") is None, reason="there is no glibc")
+@pytest.mark.skipif(_glibc_function("malloc_trim") is None, reason="there is no glibc")
 def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
     """In a process of its own: large blocks, some of which lie between others that are still held."""
     code = """

@@ -13,7 +13,7 @@ from handpick.cli import app
 from handpick.errors import SettingsError
 from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, SCORERS, find_method
 from handpick.rewards import REWARDS
-from handpick.settings import checked
+from handpick.settings import parse_settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,18 +65,18 @@ def test_every_preset_is_made_of_what_there_is_and_can_be_set(name: str) -> None
     assert method.representation in SCORERS
     assert method.objective in OBJECTIVES
     assert method.algorithm in ALGORITHMS
-    settings = checked({"method": name})
+    settings = parse_settings({"method": name})
     assert (settings.used_representation, settings.used_algorithm) == (method.representation, method.algorithm)
 
 
 def test_the_words_that_settings_take_are_the_tables() -> None:
     with pytest.raises(SettingsError, match=", ".join(map(re.escape, SCORERS))):
-        checked({"representation": "tfidf"})
+        parse_settings({"representation": "tfidf"})
     assert list(get_args(ObjectiveName)) == list(OBJECTIVES)
 
 
 def test_a_name_overrules_the_methods_own() -> None:
-    settings = checked({"method": "less", "representation": "embed", "algorithm": "knn-uniform"})
+    settings = parse_settings({"method": "less", "representation": "embed", "algorithm": "knn-uniform"})
     assert (settings.used_representation, settings.used_algorithm) == ("embed", "knn-uniform")
 
 

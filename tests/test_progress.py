@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from handpick.progress import progress, timed
+from handpick.progress import collect_timings, progress
 
 
 def test_seconds_go_by_what_had_a_bar_and_the_whole() -> None:
-    with timed() as seconds:
+    with collect_timings() as seconds:
         for _ in range(2):
             with progress("features", total=1) as advance:
                 time.sleep(0.02)
@@ -19,8 +19,8 @@ def test_seconds_go_by_what_had_a_bar_and_the_whole() -> None:
 
 
 def test_clocks_may_stand_inside_each_other_and_stop_on_an_error() -> None:
-    with timed() as outer:
-        with pytest.raises(ZeroDivisionError), timed() as inner:
+    with collect_timings() as outer:
+        with pytest.raises(ZeroDivisionError), collect_timings() as inner:
             raise ZeroDivisionError
         with progress("after", total=1):
             pass

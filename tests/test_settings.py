@@ -25,4 +25,4 @@ from handpick.settings import Settings
     ],
 )  # fmt: skip
 def test_what_nothing_looks_at(changed: dict[str, Any], unread: list[str]) -> None:
-    assert Settings(**changed).unread == unread
+    assert Settings(**changed).unused_settings == unread

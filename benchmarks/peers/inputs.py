@@ -15,7 +15,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
 from handpick.model import device, load_base, load_tokenizer
 from handpick.objectives.next_token import NextToken
-from handpick.training.checkpoint import save_moments, trainable
+from handpick.training.checkpoint import save_moments, trainable_parameters
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 
@@ -53,8 +53,9 @@ def prepare(kind: str, folder: Path, sequences: list[Rendered]) -> dict[str, Any
     lengths = [len(s.input_ids) for s in sequences]
     record = {
         "base": str(base),
-        "parameters": sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in trainable(model).values()),
-        "coordinates": sum(p.numel() for p in trainable(model).values()),
+        "parameters": sum(p.numel() for p in model.parameters())
+        - sum(p.numel() for p in trainable_parameters(model).values()),
+        "coordinates": sum(p.numel() for p in trainable_parameters(model).values()),
         "rank": adapter.rank,
         "examples": len(sequences),
         "tokens": sum(lengths),
@@ -83,7 +84,7 @@ def _random_llama(kind: str, folder: Path) -> Path:
 
 def _train_a_little(model: Any, sequences: list[Rendered], folder: Path) -> None:
     """Four steps of AdamW, so that no LoRA B is zero, saved with the optimizer's state in both forms."""
-    optimizer = torch.optim.AdamW(trainable(model).values(), lr=1e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=1e-3, weight_decay=0.0)
     short = sorted(sequences, key=lambda s: len(s.input_ids))[: max(4, len(sequences) // 2)]
     for step in range(4):
         batch = collate(short[step::4][:8], pad_id=0)

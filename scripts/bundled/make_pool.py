@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from handpick.bundled.split import is_share_alike, is_unseen, licence, may_train, normalised
+from handpick.bundled.split import is_share_alike, is_unseen, licence, may_train, normalise_messages
 from handpick.data.examples import Message
 
 TARGETS = ("gsm8k", "boolq", "mbpp")
@@ -33,7 +33,7 @@ def candidates(pool: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
         for line in lines:
             record = json.loads(line)
             messages = [Message(m["role"], m["content"]) for m in record["messages"]]
-            text = normalised(messages)
+            text = normalise_messages(messages)
             if not is_unseen(messages):
                 if may_train(record):
                     trained.add(text)

@@ -21,7 +21,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from handpick.bundled.split import is_unseen, may_train, normalised
+from handpick.bundled.split import is_unseen, may_train, normalise_messages
 from handpick.data.examples import Message
 from handpick.data.render import TULU_TEMPLATE, Renderer
 
@@ -47,7 +47,7 @@ def read(pool: Path) -> tuple[list[tuple[Message, ...]], list[tuple[Message, ...
         for line in lines:
             record = json.loads(line)
             messages = tuple(Message(m["role"], m["content"]) for m in record["messages"])
-            text = normalised(messages)
+            text = normalise_messages(messages)
             if not may_train(record) or text in seen:
                 continue
             seen.add(text)

@@ -19,7 +19,7 @@ KEEP_FREED = {
 
 def keep_freed_memory() -> None:
     """Tell glibc's allocator to keep what is freed; nothing where there is no glibc."""
-    mallopt = _of_glibc("mallopt")
+    mallopt = _glibc_function("mallopt")
     if mallopt is not None:
         for number, value in KEEP_FREED.values():
             mallopt(number, value)
@@ -27,10 +27,10 @@ def keep_freed_memory() -> None:
 
 def give_back_freed_memory() -> None:
     """Give the system what was kept, for what comes next to find it free; nothing where there is no glibc."""
-    malloc_trim = _of_glibc("malloc_trim")
+    malloc_trim = _glibc_function("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(ctypes.c_size_t(0))
 
 
-def _of_glibc(name: str) -> Any:
+def _glibc_function(name: str) -> Any:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

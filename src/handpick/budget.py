@@ -52,17 +52,17 @@ class Budget:
         return cls("tokens" if form["unit"] else "examples", amount)
 
     def __str__(self) -> str:
-        """The form that ``parse`` reads back to an equal budget."""
+        """Return the form that ``parse`` reads back to an equal budget."""
         amount = Decimal(repr(self.amount))
         if self.kind == "percent":
-            return f"{_plain(amount)}%"
+            return f"{_format_number(amount)}%"
         if self.kind == "examples":
-            return _plain(amount)
+            return _format_number(amount)
         suffix = next((name for name, scale in _SCALES.items() if abs(amount) >= scale), "")
-        return f"{_plain(amount / _SCALES[suffix])}{suffix} tokens"
+        return f"{_format_number(amount / _SCALES[suffix])}{suffix} tokens"
 
     def examples_needed(self, n_pool: int) -> int:
-        """How many examples of a pool of ``n_pool`` this is; percent to the nearest, and at least 1.
+        """Return how many examples of a pool of ``n_pool`` this is; percent to the nearest, and at least 1.
 
         Raises:
             SettingsError: more than the pool has, or a token budget, which only token counts can turn
@@ -81,7 +81,7 @@ class Budget:
 
 
 def longest_prefix(token_counts: Iterable[int], tokens: int) -> int:
-    """How many conversations, from the first on, fit into ``tokens`` together.
+    """Return how many conversations, from the first on, fit into ``tokens`` together.
 
     Conversations count whole, under the model's tokenizer; the first that no longer fits ends the prefix
     even if a later one would still fit. Counts after that one are not drawn from the iterable.
@@ -103,7 +103,7 @@ def longest_prefix(token_counts: Iterable[int], tokens: int) -> int:
     return fitting
 
 
-def _plain(number: Decimal) -> str:
-    """All digits, without an exponent or trailing zeros."""
+def _format_number(number: Decimal) -> str:
+    """Format with all digits, without an exponent or trailing zeros."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

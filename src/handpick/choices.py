@@ -22,7 +22,7 @@ Entry = TypeVar("Entry")
 
 
 def look_up(table: Mapping[str, Entry], name: str, what: str) -> Entry:
-    """The table's entry of that name.
+    """Return the table's entry of that name.
 
     Raises:
         SettingsError: there is none; the message says what was looked for, and which there are.

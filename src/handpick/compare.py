@@ -96,7 +96,7 @@ def _places(selection: Selection, which: str) -> dict[str, int]:
 
 
 def _spearman(place_in_a: Sequence[int], place_in_b: Sequence[int]) -> float | None:
-    """1 − 6 Σ d² / (k (k² − 1)) with d the difference of an example's ranks among the k common ones: none tie."""
+    """Compute 1 − 6 Σ d² / (k (k² − 1)), d the difference of an example's ranks among the k common ones: none tie."""
     k = len(place_in_a)
     if k < 2:
         return None

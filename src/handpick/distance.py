@@ -56,7 +56,7 @@ class Distances:
     energy: float
 
 
-class Readable(Protocol):
+class SimilarityRows(Protocol):
     """Similarities that are read some rows at a time: an array, a memory map, or ``Products``."""
 
     @property
@@ -77,7 +77,7 @@ class Products:
         return products
 
 
-def distances(similarity_QB: Values, similarity_QQ: Readable, similarity_BB: Readable) -> Distances:
+def distances(similarity_QB: Values, similarity_QQ: SimilarityRows, similarity_BB: SimilarityRows) -> Distances:
     """Measure a subset against the query set, from similarities of unit rows.
 
     All three may be memory maps, and the last two ``Products``; they are read a block at a time. Only an exact
@@ -109,7 +109,7 @@ def distances(similarity_QB: Values, similarity_QQ: Readable, similarity_BB: Rea
     )
 
 
-def _require_shapes(similarity_QB: Values, similarity_QQ: Readable, similarity_BB: Readable) -> None:
+def _require_shapes(similarity_QB: Values, similarity_QQ: SimilarityRows, similarity_BB: SimilarityRows) -> None:
     if similarity_QB.ndim != 2 or 0 in similarity_QB.shape:
         raise SimilarityError(
             f"the similarity of queries and subset has shape {similarity_QB.shape}; give queries × subset, "
@@ -136,7 +136,7 @@ class _Sums:
     diagonal must be 1, and its chord is 0 whatever rounding says.
     """
 
-    def __init__(self, similarity_RC: Readable, what: str, own: bool = False) -> None:
+    def __init__(self, similarity_RC: SimilarityRows, what: str, own: bool = False) -> None:
         n_rows, n_columns = similarity_RC.shape
         self.largest_R = np.empty(n_rows)
         self.largest_C = np.full(n_columns, -np.inf)
@@ -156,7 +156,7 @@ class _Sums:
         self.chord = chord / (n_rows * n_columns)
 
 
-def _row_blocks(similarity_RC: Readable) -> Iterator[tuple[int, Array]]:
+def _row_blocks(similarity_RC: SimilarityRows) -> Iterator[tuple[int, Array]]:
     n_rows, n_columns = similarity_RC.shape
     step = max(1, _BLOCK // n_columns)
     for first in range(0, n_rows, _BLOCKS * step):
@@ -187,14 +187,14 @@ def _require_ones(diagonal: Array, start: int, what: str) -> None:
 
 def _wasserstein(similarity_QB: Values) -> tuple[float, Literal["exact", "sinkhorn"]]:
     if similarity_QB.size <= _EXACT:
-        exact = _by_simplex(similarity_QB)
+        exact = _solve_by_simplex(similarity_QB)
         if exact is not None:
             return exact, "exact"
-    return _by_sinkhorn(similarity_QB), "sinkhorn"
+    return _solve_by_sinkhorn(similarity_QB), "sinkhorn"
 
 
-def _by_simplex(similarity_QB: Values) -> float | None:
-    """Solved as a linear program; None where the solver gives up."""
+def _solve_by_simplex(similarity_QB: Values) -> float | None:
+    """Solve it as a linear program; None where the solver gives up."""
     try:
         from ot.lp import emd2  # type: ignore[import-untyped]
     except ImportError as error:
@@ -205,8 +205,8 @@ def _by_simplex(similarity_QB: Values) -> float | None:
     return float(value) if log["warning"] is None else None
 
 
-def _by_sinkhorn(similarity_QB: Values) -> float:
-    """Mean distance of the entropic plan; never holds more than a block of it."""
+def _solve_by_sinkhorn(similarity_QB: Values) -> float:
+    """Compute the mean distance of the entropic plan; never holds more than a block of it."""
     n_queries = len(similarity_QB)
     matrix = Matrix(similarity_QB)
     plan = transport(

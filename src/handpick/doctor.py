@@ -27,7 +27,7 @@ from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.scorers.checkpoints import new_lora
-from handpick.scorers.gradient_encoder import encode_rows, tokens_a_batch
+from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import check_max_length, open_renderer
 from handpick.settings import Settings, not_given
 from handpick.store.memory import available_bytes
@@ -51,7 +51,7 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Every check in turn, as it is done.
+    """Yield every check in turn, as it is done.
 
     Raises:
         HandpickError: the model, the checkpoint or the pool cannot be used at all.
@@ -69,7 +69,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
     lengths_seen = {len(sequence.input_ids) for sequence in sequences}
-    sequences = _unlike(sequences, n_held)
+    sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
     yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
 
@@ -95,7 +95,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if device().type == "cuda":
         torch.cuda.empty_cache()
     yield _memory(engine, lengths_seen, project, settings)
-    yield _speed(engine, sequences, pad_id, project, tokens_a_batch(settings))
+    yield _speed(engine, sequences, pad_id, project, tokens_per_batch(settings))
 
 
 def _named_model(settings: Settings) -> str:
@@ -126,8 +126,8 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     )
 
 
-def _unlike(sequences: list[Rendered], n: int) -> list[Rendered]:
-    """The first ``n``; where these have one length, the second makes way for the shortest of another, to be padded."""
+def _choose_sequences(sequences: list[Rendered], n: int) -> list[Rendered]:
+    """Choose the first ``n``; where these have one length, the shortest of another takes the second's place, to pad."""
     chosen = sequences[:n]
     others = [s for s in sequences if len(s.input_ids) != len(chosen[0].input_ids)]
     if others and len({len(s.input_ids) for s in chosen}) == 1:
@@ -151,13 +151,13 @@ def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Modul
 def _rows(
     engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, *, batch_tokens: int
 ) -> Tensor:
-    """Features (N, K) on the CPU, in the order of ``sequences``."""
+    """Compute features (N, K) on the CPU, in the order of ``sequences``."""
     rows = [mean_loss(sequence) for sequence in sequences]
     return torch.from_numpy(encode_rows(engine, rows, pad_id, project, batch_tokens))
 
 
 def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> Tensor:
-    """The gradient of one example's mean loss, (D,), as anybody would write it."""
+    """Compute the gradient of one example's mean loss, (D,), as anybody would write it."""
     model.eval()
     model.zero_grad()
     ids_1T = torch.tensor([sequence.input_ids], device=device())
@@ -202,7 +202,7 @@ def _padding(together_ND: Tensor, alone_ND: Tensor, sequences: list[Rendered]) -
 
 
 def _precision(settings: Settings, dtype: torch.dtype, rows_ND: Tensor, autograd_ND: Tensor) -> Check:
-    """What a run computes in, held against float32."""
+    """Check what a run computes in against float32."""
     word = str(dtype).removeprefix("torch.")
     imitated = dtype == torch.bfloat16 and not has_bfloat16()
     cosine = _cosines(rows_ND, autograd_ND).min().item()
@@ -231,11 +231,11 @@ def _projection(settings: Settings, exact_ND: Tensor, projected_NK: Tensor) -> C
 
 
 def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection, settings: Settings) -> Check:
-    """The largest batch that may come: full of sequences of a length that was seen, or of the longest there can be."""
+    """Check the largest batch that may come: full of sequences of a length seen, or of the longest there can be."""
     took = footprint(engine, project, adam=True)
 
     def rows(length: int) -> int:
-        return min(settings.shard_rows, max(1, tokens_a_batch(settings) // length))
+        return min(settings.shard_rows, max(1, tokens_per_batch(settings) // length))
 
     most = max(took.peak(rows(length), length) for length in lengths_seen | {settings.max_length})
     if device().type == "cpu":  # whose allocator keeps freed blocks of other sizes (docs/gradients.md, growth)
@@ -252,11 +252,11 @@ def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection,
 def _speed(
     engine: GradientEngine, sequences: list[Rendered], pad_id: int, project: Projection, batch_tokens: int
 ) -> Check:
-    def once() -> float:
+    def time_batches() -> float:
         began = time.perf_counter()
         _rows(engine, sequences, pad_id, project, batch_tokens=batch_tokens)
         return time.perf_counter() - began
 
-    once()
-    rate = len(sequences) / once()
+    time_batches()
+    rate = len(sequences) / time_batches()
     return Check("speed", True, f"{rate:,.1f} examples a second at a checkpoint, without Adam's state", "")

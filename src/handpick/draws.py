@@ -6,7 +6,7 @@ import numpy as np
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """The stream of a seed for one purpose.
+    """Return the stream of a seed for one purpose.
 
     With one stream for all, the rows that a warmup is trained on would be the first of ``--method random``, and a
     random subset would be measured at checkpoints that have learnt it. PCG64 is named because NumPy may change the

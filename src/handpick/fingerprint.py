@@ -25,7 +25,7 @@ def _canonical(obj: object) -> str:
 
 
 def digest(obj: object) -> str:
-    """The first 16 hex digits of the SHA-256 of ``obj`` as canonical JSON (sorted keys, no spaces).
+    """Return the first 16 hex digits of the SHA-256 of ``obj`` as canonical JSON (sorted keys, no spaces).
 
     Raises:
         TypeError: something in ``obj`` has no JSON form.
@@ -35,7 +35,7 @@ def digest(obj: object) -> str:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits, read in pieces.
+    """Return the SHA-256 of a file's bytes, 64 hex digits, read in pieces.
 
     Raises:
         DataError: the file cannot be read.
@@ -50,7 +50,7 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def first_difference(there: Mapping[str, JSON], here: Mapping[str, JSON]) -> str | None:
-    """The first setting that differs, such as ``projection.seed is 0 there and 1 here``; None when all agree.
+    """Return the first setting that differs, such as ``projection.seed is 0 there and 1 here``; None when all agree.
 
     Values are compared as ``digest`` sees them: the order of keys does not count, while 1, 1.0 and true differ.
 
@@ -98,14 +98,14 @@ def _difference(there: JSON, here: JSON, path: str) -> str | None:
 
 
 def _entries(container: dict[str, JSON] | list[JSON]) -> dict[str, JSON]:
-    """What stands in a container, under the text that leads there from its path."""
+    """Return what stands in a container, under the text that leads there from its path."""
     if isinstance(container, dict):
         return {f".{key}": value for key, value in container.items()}
     return {f"[{index}]": value for index, value in enumerate(container)}
 
 
 def _sentence(path: str, there: str, here: str) -> str:
-    """Long values (a chat template) are cut to a window that begins shortly before they part."""
+    """Describe a difference, long values (a chat template) cut to a window that begins shortly before they part."""
     if max(len(there), len(here)) > _SHOWN:
         shorter = min(len(there), len(here))
         parting = next((i for i in range(shorter) if there[i] != here[i]), shorter)

@@ -37,7 +37,7 @@ class ScorerSpec:
     """A line of the table of representations; nothing outside a representation's own file compares its name.
 
     ``load``: where its class stands, as ``module:Class``. ``output``: features, from which candidates can be compared
-    with each other too; the similarity itself; or one score a candidate, the same for every query.
+    with each other too; the similarity itself; or one score per candidate, the same for every query.
     ``needs``: "model", "tokenizer" (of the model, and no more of it), "query", "warmup".
     ``reads``: the settings that it looks at, besides those that every run has; ``rows``: those of them that decide the
     pool's rows, and so may not change under a store. ``fixed``: settings whose value is its own, whatever the method
@@ -231,7 +231,7 @@ OWN_COMMANDS: dict[str, Entry] = {
 
 
 def find_method(name: str) -> Method:
-    """The table's entry of that name.
+    """Return the table's entry of that name.
 
     Raises:
         SettingsError: there is none; the message lists those there are, or names the command that the method has.

@@ -10,13 +10,13 @@ from handpick.data.overlap import HeldOut, Overlap, overlaps
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.layout import OverlapLayout
-from handpick.progress import progress, say
-from handpick.store.files import write_parts, write_whole
+from handpick.progress import log, progress
+from handpick.store.files import atomic_write, write_parts
 
 OVERLAP_FILE = OverlapLayout(Path()).overlap.name
 
 
-class Found(NamedTuple):
+class OverlapResult(NamedTuple):
     """A pool, and its rows that repeat a test item, each with the share of the item that stands in it."""
 
     pool: Pool
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold: float) -> list[Overlap]:
-    """The examples that repeat an item, in the pool's order; also written to ``overlap.jsonl`` in ``folder``.
+    """Find the examples that repeat an item, in the pool's order; also written to ``overlap.jsonl`` in ``folder``.
 
     Items of one ``example`` (a record under several templates) count as one.
 
@@ -42,10 +42,10 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
         groups += [(test_set, _group(item, row)) for row, item in enumerate(own)]
         items += own
     if quarantine.count:
-        say(quarantine.summary())
+        log(quarantine.summary())
     held_out = HeldOut(items, groups)
     if held_out.unjudged:
-        say(f"{len(held_out.unjudged)} of {len(items)} test items have no wording of their own to be found by")
+        log(f"{len(held_out.unjudged)} of {len(items)} test items have no wording of their own to be found by")
     with progress("overlap with the test sets", total=len(pool)) as advance:
 
         def each() -> Iterator[Example]:
@@ -57,17 +57,17 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
         found = list(overlaps(each(), held_out, threshold))
     lines = [{"id": pool[each.row].id, "repeats": items[each.item].id, "share": round(each.share, 4)} for each in found]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_whole(layout.overlap, text.encode())
+    atomic_write(layout.overlap, text.encode())
     return found
 
 
 def _group(item: Example, row: int) -> Hashable:
-    """What items of one ``example`` have in common; an item that names none stands alone."""
+    """Return what items of one ``example`` have in common; an item that names none stands alone."""
     named = json.loads(item.raw).get("example")
     return named if isinstance(named, str | int) else ("row", row)
 
 
-def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, threshold: float) -> Found:
+def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, threshold: float) -> OverlapResult:
     """Look through a pool by itself: ``overlap.jsonl`` with what repeats an item, ``clean.jsonl`` with the rest.
 
     Raises:
@@ -79,8 +79,8 @@ def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, thr
     quarantine = Quarantine(layout.quarantine(), None)
     opened = Pool.open(list(pool), cache=layout.parsed, quarantine=quarantine)
     if quarantine.count:
-        say(quarantine.summary())
+        log(quarantine.summary())
     found = find_overlaps(opened, test_sets, folder, threshold)
     repeated = {each.row for each in found}
     write_parts(layout.clean, (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))
-    return Found(opened, [(each.row, each.share) for each in found])
+    return OverlapResult(opened, [(each.row, each.share) for each in found])

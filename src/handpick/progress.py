@@ -21,7 +21,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float], None]]:
-    """A bar for ``total`` things; the caller is given a function that advances it.
+    """Show a bar for ``total`` things; the caller is given a function that advances it.
 
     On something that is no terminal there is no bar, but a line when it is over.
     """
@@ -44,8 +44,8 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float],
 
 
 @contextmanager
-def timed() -> Iterator[dict[str, float]]:
-    """Seconds by what had a bar while this is open; when it closes, the whole under ``total``."""
+def collect_timings() -> Iterator[dict[str, float]]:
+    """Collect seconds by what had a bar while this is open; when it closes, the whole under ``total``."""
     clock: dict[str, float] = {}
     began = time.perf_counter()
     _clocks.append(clock)
@@ -56,8 +56,8 @@ def timed() -> Iterator[dict[str, float]]:
         clock["total"] = time.perf_counter() - began
 
 
-def say(text: str) -> None:
-    """One line to the person who is watching."""
+def log(text: str) -> None:
+    """Print one line to the person who is watching."""
     if _sinks:
         _sinks[-1](text)
     else:
@@ -75,7 +75,7 @@ def forward_lines(sink: Callable[[str], None]) -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Errors alone from transformers, and no bars but ours."""
+    """Let transformers tell errors alone, and show no bars but ours."""
     import logging
 
     import datasets

@@ -120,7 +120,7 @@ class Selection:
         write_parts(Path(path), (self.record(choice) + b"\n" for choice in range(len(self))))
 
     def to_dataset(self) -> "Dataset":
-        """The records as a ``datasets.Dataset``, in order of choice; a field that a record lacks is None.
+        """Return the records as a ``datasets.Dataset``, in order of choice; a field that a record lacks is None.
 
         Raises:
             DataError: a field has values of several types, which a Dataset cannot hold.
@@ -148,13 +148,13 @@ class Selection:
 
 
 def _line_starts(path: Path) -> list[int]:
-    """Where each line of the file starts, and where the last one ends."""
+    """Return where each line of the file starts, and where the last one ends."""
     with path.open("rb") as file:
         return list(accumulate((len(line) for line in file), initial=0))
 
 
 def _handpick_version() -> str | None:
-    """The installed version; None where handpick runs from its source tree."""
+    """Return the installed version; None where handpick runs from its source tree."""
     try:
         return importlib.metadata.version("handpick")
     except importlib.metadata.PackageNotFoundError:

@@ -57,7 +57,7 @@ class Features(Protocol):
 
 
 def query_rows(pool: Features, query: Features) -> list[Floats]:
-    """The queries' unit rows, (Q, D) a checkpoint.
+    """Return the queries' unit rows, (Q, D) per checkpoint.
 
     Raises:
         FingerprintMismatch: the two stores do not share a space.
@@ -91,7 +91,7 @@ class StoredSimilarity:
         return len(self._weighted_TQD[0]), len(self._pool)
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """As ``algorithms.Similarity``, a shard of the store at a time.
+        """Yield blocks as ``algorithms.Similarity`` does, a shard of the store at a time.
 
         Raises:
             StoreError: the store's rows are not those it says it has.
@@ -110,7 +110,7 @@ class StoredSimilarity:
             )
 
     def columns(self, columns_C: NDArray[np.int64]) -> Floats:
-        """As ``algorithms.Similarity``; from single rows of the store."""
+        """Return columns as ``algorithms.Similarity`` does; from single rows of the store."""
         similarity_QC = np.zeros((self.shape[0], len(columns_C)), np.float32)
         for t, weighted_QD in enumerate(self._weighted_TQD):
             rows = self._pool.on_disk(t)
@@ -122,7 +122,7 @@ class StoredSimilarity:
 
 
 class StoredScores:
-    """The similarities that a store of scores holds, (N, Q) a checkpoint, added up whenever they are read."""
+    """The similarities that a store of scores holds, (N, Q) per checkpoint, added up whenever they are read."""
 
     def __init__(self, scores: Features) -> None:
         self._scores = scores
@@ -132,7 +132,7 @@ class StoredScores:
         return self._scores.dim, len(self._scores)
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """As ``algorithms.Similarity``, a shard of the store at a time."""
+        """Yield blocks as ``algorithms.Similarity`` does, a shard of the store at a time."""
         passes = [self._scores.blocks(t, normalized=False) for t in range(len(self._scores.weights))]
         for (start, scores_BQ), *others in zip(*passes, strict=True):
             for _, more_BQ in others:
@@ -140,13 +140,14 @@ class StoredScores:
             yield start, np.ascontiguousarray(scores_BQ.T)
 
     def columns(self, columns_C: NDArray[np.int64]) -> Floats:
-        """As ``algorithms.Similarity``."""
+        """Return columns as ``algorithms.Similarity`` does."""
         each_TCQ = [self._scores.on_disk(t, normalized=False)[columns_C] for t in range(len(self._scores.weights))]
         return np.ascontiguousarray(np.sum(each_TCQ, axis=0, dtype=np.float32).T)
 
 
 def candidate_features(pool: Features, columns_C: NDArray[np.int64]) -> Floats:
-    """Features of some candidates whose inner products are their similarities to each other, float32 (C, T·D)."""
+    """Return features of some candidates whose inner products are their similarities to each other, float32 (C,
+    T·D)."""
     stored_T = [pool.on_disk(t) for t in range(len(pool.weights))]
     return np.concatenate(
         [np.float32(np.sqrt(w)) * rows[columns_C] for w, rows in zip(pool.weights, stored_T, strict=True)], axis=1
@@ -154,18 +155,18 @@ def candidate_features(pool: Features, columns_C: NDArray[np.int64]) -> Floats:
 
 
 def similarity(pool: Features, query: Features, *, out: Path | None = None) -> Floats:
-    """The similarity matrix, float32 (Q, N), with the checkpoint weights of the pool's store.
+    """Compute the similarity matrix, float32 (Q, N), with the checkpoint weights of the pool's store.
 
-    The pool is streamed a block at a time; the queries are held whole. With ``out`` as in ``written``.
+    The pool is streamed a block at a time; the queries are held whole. With ``out`` as in ``write_similarity``.
 
     Raises:
         FingerprintMismatch, SettingsError: as ``query_rows``.
         StoreError: the pool's blocks do not add up to its rows, or ``out`` cannot be written.
     """
-    return written(StoredSimilarity(pool, query_rows(pool, query)), out)
+    return write_similarity(StoredSimilarity(pool, query_rows(pool, query)), out)
 
 
-class Readable(Protocol):
+class SimilarityBlocks(Protocol):
     """What is read to write it down: an ``algorithms.Similarity``."""
 
     @property
@@ -174,8 +175,8 @@ class Readable(Protocol):
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]: ...
 
 
-def written(similarity: Readable, out: Path | None) -> Floats:
-    """A similarity as a whole matrix, float32 (Q, N).
+def write_similarity(similarity: SimilarityBlocks, out: Path | None) -> Floats:
+    """Write a similarity as a whole matrix, float32 (Q, N).
 
     With ``out`` it is a ``.npy`` file, returned as a read-only memory map, and need not fit in memory. The file is
     written under another name and renamed when complete: a file of that name is a finished one.
@@ -192,8 +193,8 @@ def written(similarity: Readable, out: Path | None) -> Floats:
     return np.load(out, mmap_mode="r")  # type: ignore[no-any-return]
 
 
-def written_rows(rows: Iterable[Floats], shape: tuple[int, int], out: Path | None) -> Floats:
-    """As ``written``, from the similarities of one query after the other, (N,) each.
+def write_similarity_rows(rows: Iterable[Floats], shape: tuple[int, int], out: Path | None) -> Floats:
+    """Write what ``write_similarity`` does, from the similarities of one query after the other, (N,) each.
 
     Raises:
         StoreError: ``out`` cannot be written.
@@ -209,17 +210,17 @@ def written_rows(rows: Iterable[Floats], shape: tuple[int, int], out: Path | Non
     return np.load(out, mmap_mode="r")  # type: ignore[no-any-return]
 
 
-def _fill(similarity_QN: Floats, similarity: Readable) -> None:
+def _fill(similarity_QN: Floats, similarity: SimilarityBlocks) -> None:
     for start, block_QB in similarity.blocks():
         similarity_QN[:, start : start + block_QB.shape[1]] = block_QB
 
 
 @contextmanager
 def _new_npy(path: Path, shape: tuple[int, int]) -> Generator[NDArray[np.float32], None, None]:
-    """A float32 memory map that becomes ``path`` when the block ends well, and vanishes when it does not."""
+    """Open a float32 memory map that becomes ``path`` when the block ends well, and vanishes when it does not."""
     partial = path.with_name(path.name + ".partial")
     try:
-        array = _reserved_npy(partial, shape)
+        array = _reserve_npy(partial, shape)
         yield array
         array.flush()
         os.replace(partial, path)
@@ -227,8 +228,8 @@ def _new_npy(path: Path, shape: tuple[int, int]) -> Generator[NDArray[np.float32
         partial.unlink(missing_ok=True)
 
 
-def _reserved_npy(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
-    """A new float32 ``.npy`` file with all its space on disk claimed, so that a full disk shows before the work.
+def _reserve_npy(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    """Create a float32 ``.npy`` file with all its space on disk claimed, so that a full disk shows before the work.
 
     A memory map of a file with holes is killed by SIGBUS when the disk runs full. Only Linux has the call.
     """

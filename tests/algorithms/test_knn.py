@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handpick.algorithms.knn_kde import densities, kde_mass, knn_kde
-from handpick.algorithms.knn_mass import add_up
+from handpick.algorithms.knn_mass import sum_mass
 from handpick.algorithms.knn_uniform import knn_uniform, uniform_mass
 from handpick.algorithms.matrix import Matrix
 from handpick.algorithms.protocol import Picks, Request
@@ -286,7 +286,7 @@ def test_a_similarity_in_blocks_gives_the_same_and_is_read_once(choose: Choose) 
 
 
 def test_a_picks_query_is_who_gave_most_or_else_who_is_nearest() -> None:
-    mass = add_up(np.array([[4, 7], [7, 4], [2, 4]]), np.array([[0.1, 0.2], [0.2, 0.3], [0.1, 0.0]]))
+    mass = sum_mass(np.array([[4, 7], [7, 4], [2, 4]]), np.array([[0.1, 0.2], [0.2, 0.3], [0.1, 0.0]]))
     assert mass.columns.tolist() == [2, 4, 7]
     assert mass.total.tolist() == pytest.approx([0.1, 0.4, 0.4])
     assert mass.queries.tolist() == [2, 1, 0]
@@ -306,7 +306,7 @@ def test_a_picks_query_is_who_gave_most_or_else_who_is_nearest() -> None:
 def test_equal_parts_from_other_queries_tie() -> None:
     """0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in floating point."""
     parts = np.array([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]])
-    mass = add_up(np.tile([0, 1], (3, 1)), parts)
+    mass = sum_mass(np.tile([0, 1], (3, 1)), parts)
     assert sum(parts[:, 0].tolist()) != sum(parts[:, 1].tolist())
     assert mass.total[0] == mass.total[1]
 
@@ -500,7 +500,7 @@ def test_the_toy_input_of_the_released_code() -> None:
 
 def check_masses(columns: NDArray[np.int64], plan: Array, expected: list[list[float]]) -> None:
     mass = np.zeros(1000)
-    found = add_up(columns, plan)
+    found = sum_mass(columns, plan)
     mass[found.columns] = found.total
     assert mass.tolist() == pytest.approx(total(columns.tolist(), expected, 1000), rel=0, abs=1e-12)
     assert mass.sum() == pytest.approx(1)

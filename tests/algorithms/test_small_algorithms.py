@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from handpick.algorithms.checks import checked_request
+from handpick.algorithms.checks import validate_request
 from handpick.algorithms.doubly_greedy import doubly_greedy
 from handpick.algorithms.facility_location import facility_location
 from handpick.algorithms.importance import importance
@@ -97,7 +97,7 @@ def test_facility_location_equals_computing_every_gain(
     case: tuple[NDArray[np.floating], int, list[str], bool], narrow: bool, streamed: bool
 ) -> None:
     matrix, budget, subtasks, balanced = case
-    request = checked_request(Streamed(matrix) if streamed else matrix, budget, subtasks, balanced=balanced)
+    request = validate_request(Streamed(matrix) if streamed else matrix, budget, subtasks, balanced=balanced)
     expected = facility_location_by_loops(matrix, budget, query_mass(request))
     with pytest.MonkeyPatch.context() as patch:
         if narrow:  # so that heaps are fed again, and gains computed in several goes
@@ -124,7 +124,7 @@ def test_facility_location_equals_computing_every_gain_on_a_larger_pool(
         "few values": np.round(spread(13, 400)),
         "same query throughout": np.tile(spread(1, 400), (13, 1)),
     }[kind]
-    picks = facility_location(checked_request(matrix, 40))
+    picks = facility_location(validate_request(matrix, 40))
     expected = facility_location_by_loops(matrix, 40, np.full(13, 1 / 13))
     assert picks.columns.tolist() == [column for column, _, _ in expected]
 
@@ -136,16 +136,16 @@ def test_smaller_budgets_are_heads_of_facility_location(
 ) -> None:
     matrix, budget, _, _ = case
     n_candidates = matrix.shape[1]
-    whole = facility_location(checked_request(matrix, n_candidates))
+    whole = facility_location(validate_request(matrix, n_candidates))
     assert sorted(whole.columns) == list(range(n_candidates))
-    head = facility_location(checked_request(matrix, budget))
+    head = facility_location(validate_request(matrix, budget))
     assert head.columns.tolist() == whole.columns[:budget].tolist()
     assert head.scores.tolist() == whole.scores[:budget].tolist()
 
 
 def test_scores_of_a_round_add_up_to_what_it_maximises() -> None:
     matrix = spread(5, 50)
-    picks = facility_location(checked_request(matrix, 4))
+    picks = facility_location(validate_request(matrix, 4))
     nearest = matrix[:, picks.columns].max(axis=1)
     assert picks.scores.sum() == pytest.approx((nearest - matrix.min(axis=1)).mean(), rel=1e-6)
     assert (np.diff(picks.scores) <= 0).all()
@@ -153,7 +153,7 @@ def test_scores_of_a_round_add_up_to_what_it_maximises() -> None:
 
 def test_facility_location_takes_complements_where_doubly_greedy_takes_the_same_again() -> None:
     matrix = np.array([[0.9, 0.89, 0.88, 0.0], [0.0, 0.0, 0.0, 0.5]], dtype=np.float32)
-    request = checked_request(matrix, 2)
+    request = validate_request(matrix, 2)
     assert facility_location(request).columns.tolist() == [0, 3]
     assert doubly_greedy(request).columns.tolist() == [0, 1]
 
@@ -163,7 +163,7 @@ def test_every_round_serves_every_query() -> None:
     matrix = np.zeros((4, 40), dtype=np.float32)
     for query in range(4):
         matrix[query, query::4] = np.linspace(1, 0.5, 10) * (query + 1)
-    picks = facility_location(checked_request(matrix, 40))
+    picks = facility_location(validate_request(matrix, 40))
     for start in range(0, 40, 4):
         assert sorted(picks.queries[start : start + 4]) == [0, 1, 2, 3]
 
@@ -172,20 +172,20 @@ def test_balanced_subtasks_weigh_the_same() -> None:
     # two candidates: one serves the three queries of subtask a a little, one the single query of subtask b
     matrix = np.array([[0.5, 0.0], [0.5, 0.0], [0.5, 0.0], [0.0, 1.0]], dtype=np.float32)
     subtasks = ["a", "a", "a", "b"]
-    assert facility_location(checked_request(matrix, 1, subtasks)).columns.tolist() == [0]
-    assert facility_location(checked_request(matrix, 1, subtasks, balanced=True)).columns.tolist() == [1]
+    assert facility_location(validate_request(matrix, 1, subtasks)).columns.tolist() == [0]
+    assert facility_location(validate_request(matrix, 1, subtasks, balanced=True)).columns.tolist() == [1]
 
 
 def test_facility_location_reads_few_passes_and_few_columns() -> None:
     streamed = Streamed(spread(50, 20_000), width=5000)
-    facility_location(checked_request(streamed, 60))
+    facility_location(validate_request(streamed, 60))
     assert streamed.passes <= 20  # one a pick would be 60
     assert streamed.columns_read < 20 * 20_000 / 32
 
 
 def test_one_query_alone_takes_no_rounds() -> None:
     streamed = Streamed(spread(1, 200))
-    picks = facility_location(checked_request(streamed, 150))
+    picks = facility_location(validate_request(streamed, 150))
     assert streamed.passes == 2
     assert picks.columns.tolist() == np.argsort(-streamed._given[0])[:150].tolist()
 
@@ -222,7 +222,7 @@ def test_importance_equals_the_loop(
 ) -> None:
     matrix, budget, _, _ = case
     chosen = AlgorithmSettings(importance_temperature=temperature)
-    picks = importance(checked_request(Streamed(matrix), budget, seed=seed, settings=chosen))
+    picks = importance(validate_request(Streamed(matrix), budget, seed=seed, settings=chosen))
     expected = importance_by_loops(matrix, budget, seed, temperature)
     assert picks.columns.tolist() == [column for column, _, _ in expected]
     assert picks.scores.tolist() == pytest.approx([score for _, score, _ in expected], rel=1e-6)
@@ -236,7 +236,7 @@ def test_importance_draws_by_the_softmax_and_then_by_the_softmax_of_the_rest(tem
     chosen = AlgorithmSettings(importance_temperature=temperature)
     draws = 2500
     pairs = Counter(
-        tuple(importance(checked_request(scores, 2, seed=seed, settings=chosen)).columns.tolist())
+        tuple(importance(validate_request(scores, 2, seed=seed, settings=chosen)).columns.tolist())
         for seed in range(draws)
     )
     weights = np.exp(scores.max(axis=0).astype(np.float64) / temperature)
@@ -253,21 +253,21 @@ def test_importance_draws_by_the_softmax_and_then_by_the_softmax_of_the_rest(tem
 
 def test_a_candidate_keeps_its_noise_when_the_pool_grows() -> None:
     grown = spread(2, 500)
-    before = importance(checked_request(grown[:, :300], 300, seed=7))
-    after = importance(checked_request(grown, 500, seed=7))
+    before = importance(validate_request(grown[:, :300], 300, seed=7))
+    after = importance(validate_request(grown, 500, seed=7))
     assert before.columns.tolist() == [n for n in after.columns.tolist() if n < 300]
 
 
 def test_importance_never_changes() -> None:
     """Studies name their draws by seed; a new NumPy must not redraw them."""
     flat = np.zeros((1, 10), dtype=np.float32)
-    assert importance(checked_request(flat, 5, seed=0)).columns.tolist() == [9, 5, 4, 7, 0]
+    assert importance(validate_request(flat, 5, seed=0)).columns.tolist() == [9, 5, 4, 7, 0]
 
 
 def test_a_low_temperature_leaves_no_chance() -> None:
     matrix = spread(3, 60)
-    cold = importance(checked_request(matrix, 60, settings=AlgorithmSettings(importance_temperature=1e-9)))
-    assert cold.columns.tolist() == doubly_greedy(checked_request(matrix, 60)).columns.tolist()
+    cold = importance(validate_request(matrix, 60, settings=AlgorithmSettings(importance_temperature=1e-9)))
+    assert cold.columns.tolist() == doubly_greedy(validate_request(matrix, 60)).columns.tolist()
 
 
 @pytest.mark.parametrize("bits", [0, 2**64 - 1])
@@ -279,5 +279,5 @@ def test_no_noise_is_infinite(bits: int, monkeypatch: pytest.MonkeyPatch) -> Non
             return np.full(count, bits, dtype=np.uint64)
 
     monkeypatch.setattr(np.random, "PCG64", Extreme)
-    picks = importance(checked_request(np.zeros((1, 2), dtype=np.float32), 2))
+    picks = importance(validate_request(np.zeros((1, 2), dtype=np.float32), 2))
     assert np.isfinite(picks.scores).all()

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from handpick.algorithms import sinkhorn
-from handpick.algorithms.checks import checked_request
+from handpick.algorithms.checks import validate_request
 from handpick.algorithms.matrix import Matrix
 from handpick.algorithms.protocol import Picks, Request, Values
 from handpick.algorithms.settings import AlgorithmSettings
@@ -207,7 +207,7 @@ def test_equal_candidates_get_equal_mass_and_go_by_index() -> None:
 def test_balanced_counts_every_subtask_the_same() -> None:
     matrix = cosines(5, 40)
     labels = ["a", "a", "a", "a", "b"]
-    balanced = uot(checked_request(matrix, 40, labels, balanced=True))
+    balanced = uot(validate_request(matrix, 40, labels, balanced=True))
     four_times = matrix[[0, 1, 2, 3, 4, 4, 4, 4]]
     assert balanced.columns.tolist() == choose(four_times).columns.tolist()
     assert balanced.columns.tolist() != choose(matrix).columns.tolist()
@@ -254,7 +254,7 @@ def test_kinds_of_array_with_the_same_values_give_the_same_bits() -> None:
 
 def test_a_transport_that_does_not_settle_says_so_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(sinkhorn, "say", said.append)
+    monkeypatch.setattr(sinkhorn, "log", said.append)
     monkeypatch.setattr(sinkhorn, "_MOST_PASSES", 3)
     picks = choose(cosines(5, 30), uot_relaxation=10.0)
     assert sorted(picks.columns) == list(range(30))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from handpick import bundled
-from handpick.bundled.split import is_unseen, licence, may_train, normalised
+from handpick.bundled.split import is_unseen, licence, may_train, normalise_messages
 from handpick.data.examples import Message
 from handpick.errors import DataError, ModelError, SettingsError
 
@@ -30,11 +30,11 @@ def messages(record: dict[str, Any]) -> list[Message]:
 
 
 def text_of(record: dict[str, Any]) -> str:
-    return normalised(messages(record))
+    return normalise_messages(messages(record))
 
 
 def prompt_of(record: dict[str, Any]) -> str:
-    return normalised([m for m in messages(record) if m.role == "user"])
+    return normalise_messages([m for m in messages(record) if m.role == "user"])
 
 
 @pytest.fixture(scope="module")

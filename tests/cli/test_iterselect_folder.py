@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 import handpick
 from handpick.cli import app
 from handpick.errors import SettingsError
-from handpick.finetuning.train import model_of, opened
+from handpick.finetuning.train import model_of, open_records
 from tests.reporting.iterated import explained_of, iterated_folder, pool_of
 
 
@@ -45,7 +45,7 @@ def test_diff(folder: Path, tmp_path: Path) -> None:
 
 def test_train_takes_its_model_and_its_records(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert model_of(folder, None) == str(tiny_model.resolve())
-    with opened(folder, str(tiny_model), 128, tmp_path) as data:
+    with open_records(folder, str(tiny_model), 128, tmp_path) as data:
         assert [each.id for each in data.examples] == [each["id"] for each in explained_of(12)]
         assert len(data.sequences) == 12
         assert data.n_left_out == 0

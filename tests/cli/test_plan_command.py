@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 import handpick.cli.plan
 from handpick.cli import app
-from handpick.cli.show_plan import bytes_of, duration, scaled
+from handpick.cli.show_plan import format_bytes, format_duration, format_scaled
 from tests.conftest import write_jsonl
 
 
@@ -106,18 +106,18 @@ def test_an_interrupted_probe_is_one_line(flags: list[object], monkeypatch: pyte
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("handpick.scorers.engine_probe.timed", interrupt)
+    monkeypatch.setattr("handpick.scorers.engine_probe.time_batches", interrupt)
     shown = plan("select", *flags)
     assert shown.exit_code == 130
     assert len(shown.stderr.strip().splitlines()) == 1
 
 
 def test_units() -> None:
-    assert [scaled(n) for n in (0, 12, 999, 1000, 1234567, 2.5e12, 3e21)] == [
+    assert [format_scaled(n) for n in (0, 12, 999, 1000, 1234567, 2.5e12, 3e21)] == [
         "0", "12", "999", "1k", "1.23M", "2.5T", "3e+03E",
     ]  # fmt: skip
-    assert bytes_of(76_600_000) == "76.6MB"
-    times = [duration(s) for s in (0.04, 59.9, 60, 3599, 3600, 90_000)]
+    assert format_bytes(76_600_000) == "76.6MB"
+    times = [format_duration(s) for s in (0.04, 59.9, 60, 3599, 3600, 90_000)]
     assert times == ["0.0 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "1 d 1 h"]
 
 

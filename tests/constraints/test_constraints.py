@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
-from handpick.constraints import PassedOver, Pick, Walk, picks_of, split_between
+from handpick.constraints import PassedOver, Pick, Walk, combine_picks, split_between
 from handpick.constraints import order as order_module
 from handpick.errors import SettingsError
 
@@ -27,7 +27,7 @@ class Kept(NamedTuple):
 def keep_within(order: Callable[[int], Picks], budget: int, n: int, **constraints: Any) -> Kept:
     """All of a walk, and what it passed over."""
     walk = Walk(order, n, budget, **constraints)
-    return Kept(picks_of(walk), walk.passed)
+    return Kept(combine_picks(walk), walk.passed)
 
 
 def order_of(columns: list[int]) -> Callable[[int], Picks]:

@@ -9,7 +9,7 @@ import pytest
 from handpick.costs.disk import checkpoint_bytes
 from handpick.data.pool import DataFile
 from handpick.store import Checkpoint, FeatureStore, Manifest
-from handpick.store import DataFile as StoredFile
+from handpick.store import ManifestFile as StoredFile
 from handpick.store.codec import Storage
 
 

@@ -193,7 +193,9 @@ def test_pass_at_k_counts_the_samples_that_pass_all_tests(
     """The model cannot write code, so its samples are replaced: 1 of 4 right for one record, 0 of 4 for the other."""
     right, wrong, half = "def f(x):\n    return x + 1", "def f(x):\n    return x", "def f(x):\n    return 2"
     written = {"a": [wrong, half, right, "no code"], "b": [wrong, wrong, half, half]}
-    monkeypatch.setattr("handpick.evaluation.evaluate.answers", lambda *given, **more: [written["a"], written["b"]])
+    monkeypatch.setattr(
+        "handpick.evaluation.evaluate.generate_answers", lambda *given, **more: [written["a"], written["b"]]
+    )
     items = [{"id": i, "prompt": f"{i}: add one", "tests": ["assert f(1) == 2", "assert f(2) == 3"]} for i in "ab"]
     task = task_of(items, "pass@1", "pass@2", samples=4)
     path = tmp_path / "predictions.jsonl"
@@ -260,7 +262,7 @@ def test_drawn_answers_do_not_depend_on_what_was_run_before(
     sampling = Sampling(samples=64, temperature=0.8, max_new_tokens=2)
 
     def drawn(some: list[list[int]], folder: str) -> list[list[str]]:
-        return answers_module.answers(
+        return answers_module.generate_answers(
             model, renderer, some, sampling, seed=0, folder=tmp_path / folder, identity={"model": "m"}, quiet=True
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from handpick.errors import DataError
 from handpick.evaluation import estimate
-from handpick.evaluation.versus import by_rule, match
+from handpick.evaluation.versus import judge_by_rule, match
 from handpick.judge import JudgeSettings, Verdict
 from handpick.rewards.judge import JudgeReward
 from tests.judge.server import running, says
@@ -58,7 +58,7 @@ def test_a_rule_gives_the_win_to_the_higher_score() -> None:
     def length(prompts: Any, completions: Any, records: Any) -> list[int]:
         return [len(text) for text in completions]
 
-    found = by_rule(length, [[]] * 3, ["aa", "b", "cc"], ["a", "bb", "dd"], [{}] * 3, ["1", "2", "3"])
+    found = judge_by_rule(length, [[]] * 3, ["aa", "b", "cc"], ["a", "bb", "dd"], [{}] * 3, ["1", "2", "3"])
     assert [verdict.outcome for verdict in found] == ["a", "b", "tie"]
 
 
@@ -71,7 +71,9 @@ def test_an_answer_without_a_grade_neither_wins_nor_loses(tmp_path: Path, monkey
     with running() as server:
         server.respond = lambda prompt, before: says(prompt.split("[begin answer ")[1].split("\n")[1])
         settings = JudgeSettings(model="m", url=server.url, key_env="NOT_SET_ANYWHERE", backoff_s=0, retries=0)
-        verdicts = by_rule(JudgeReward(settings, tmp_path), prompts, answers_a, answers_b, [{}] * 3, ["1", "2", "3"])
+        verdicts = judge_by_rule(
+            JudgeReward(settings, tmp_path), prompts, answers_a, answers_b, [{}] * 3, ["1", "2", "3"]
+        )
     assert [verdict.outcome for verdict in verdicts] == ["a", None, "b"]
     found = match(verdicts, ["1", "2", "3"])
     assert (found.wins, found.ties, found.losses, found.missing) == (1, 0, 1, 1)

@@ -16,7 +16,7 @@ from handpick.data.examples import Example
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Advance
 from handpick.objectives.protocol import Prepared, prepare_each
-from handpick.progress import say
+from handpick.progress import log
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Counting:
         return example.id, len(example.raw)
 
     def encode(self, checkpoint: int, items: Sequence[Any], advance: Advance) -> NDArray[np.float32]:
-        say("counting")
+        log("counting")
         for example_id, _ in items:
             time.sleep(self.slow)
             advance(1)

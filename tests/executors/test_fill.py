@@ -14,10 +14,10 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, StoreError
-from handpick.executors import Advance, Prepares, fill_store
+from handpick.executors import Advance, Preparer, fill_store
 from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from tests.conftest import write_jsonl
 
 N, SHARD, MAX_LENGTH = 10, 3, 128
@@ -43,7 +43,7 @@ def store_of(pool: Pool, path: Path) -> FeatureStore:
     manifest = Manifest(
         space={}, build={}, dim=1, storage="float32", shard_rows=SHARD,
         checkpoints=[Checkpoint(name="a", weight=1.0), Checkpoint(name="b", weight=1.0)],
-        files=[DataFile(name=f.name, sha256=f.sha256, rows=f.rows) for f in pool.files],
+        files=[ManifestFile(name=f.name, sha256=f.sha256, rows=f.rows) for f in pool.files],
     )  # fmt: skip
     return FeatureStore.create(path, manifest)
 
@@ -53,7 +53,7 @@ class Given:
 
     not_portable = "it is a test's"
 
-    def __init__(self, prepares: Prepares, encode: Callable[..., NDArray[np.float32]]) -> None:
+    def __init__(self, prepares: Preparer, encode: Callable[..., NDArray[np.float32]]) -> None:
         self.prepare, self.encode = prepares.prepare, encode
 
     def load(self) -> "Given":

@@ -17,7 +17,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, SettingsError, WorkerError
 from handpick.executors import Processes, ThisProcess, executor_for, fill_store
 from handpick.executors.protocol import FillJob
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from tests.conftest import write_jsonl
 from tests.executors.encoders import Counting
 
@@ -34,7 +34,7 @@ def store_of(pool: Pool, path: Path) -> FeatureStore:
     manifest = Manifest(
         space={}, build={}, dim=3, storage="float32", shard_rows=SHARD,
         checkpoints=[Checkpoint(name="a", weight=1.0), Checkpoint(name="b", weight=1.0)],
-        files=DataFile.of(pool.files),
+        files=ManifestFile.of(pool.files),
     )  # fmt: skip
     return FeatureStore.create(path, manifest)
 

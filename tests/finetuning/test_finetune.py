@@ -458,7 +458,7 @@ def test_a_number_is_the_same_however_it_came_to_be(tiny_model: Path) -> None:
     """pydantic leaves a default as it is written, 512, and makes a given value a float."""
     given, default = LoraSettings(alpha=512), LoraSettings()
     one, other = (
-        module._made_from(str(tiny_model), SEQUENCES, SETTINGS.model_copy(update={"lora": lora}))
+        module._inputs_fingerprint(str(tiny_model), SEQUENCES, SETTINGS.model_copy(update={"lora": lora}))
         for lora in (given, default)
     )
     assert json.dumps(one) == json.dumps(other)

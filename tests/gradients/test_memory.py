@@ -67,7 +67,7 @@ def test_more_layers_take_no_more_but_for_what_is_kept_and_saved() -> None:
         got, _ = measured(gradients, 8, 64, "none")
         took = footprint(gradients, projection("none", gradients.n_coordinates, 1, 0), adam=False)
         rows = 8 * 4 * gradients.n_coordinates
-        beside.append(got - rows - 8 * took.saved.of(64))
+        beside.append(got - rows - 8 * took.saved.at_length(64))
     assert beside[1] < 1.1 * beside[0]
 
 

@@ -48,7 +48,7 @@ def test_large_features_are_not_multiplied_apart(tiny_model: Path, monkeypatch: 
     def as_shipped(*args: Any) -> dict[str, Any]:
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": "cpu"}}
 
-    monkeypatch.setattr(models, "_quantized", as_shipped)
+    monkeypatch.setattr(models, "_quantization_arguments", as_shipped)
     model = quantized(tiny_model, "8bit")
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     norm = next(module for name, module in model.named_modules() if name.endswith("input_layernorm"))

@@ -91,6 +91,6 @@ def ask(tmp_path: Path, tiny_model: Path, tiny_classifier: Path, tiny_sentences:
             "batch": 16, "clusters": 5, "patience": 0, "max_new_tokens": 4, "encoder": str(tiny_sentences),
             "classifier": classifier, "judging": asked | (judging or {}),
         }  # fmt: skip
-        return IterSelectSettings.checked(given | values)
+        return IterSelectSettings.from_values(given | values)
 
     return make

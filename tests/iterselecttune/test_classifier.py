@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from handpick.errors import DataError, ModelError, SettingsError, StoreError
 from handpick.iterselecttune import classifier as module
 from handpick.iterselecttune.classifier import Classifier, ClassifierSettings
-from handpick.iterselecttune.encoder import new_classifier, place_of
+from handpick.iterselecttune.encoder import new_classifier, transformer_path
 from handpick.iterselecttune.held_out import held_out_metrics, is_held_out
 from handpick.scorers import embedding
 from handpick.scorers.embedding import PACKAGED_ENCODER
@@ -143,7 +143,7 @@ def test_steps_are_those_of_a_plain_loop_with_weighted_cross_entropy(tmp_path: P
     Classifier.train(texts, hard, tmp_path / "c", settings, seed=3, quiet=True)
     got = load_file(tmp_path / "c" / "model.safetensors")
 
-    with module._seeded(3), module._silent():
+    with module._fix_seed(3), module._silence_transformers():
         model, tokenizer = new_classifier(str(encoder))
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     is_hard = torch.tensor(hard)
@@ -181,7 +181,7 @@ def test_steps_are_those_of_a_plain_loop_with_weighted_cross_entropy(tmp_path: P
 def test_the_loss_of_a_step_is_torchs_with_weights_by_hand(encoder: Path, tmp_path: Path) -> None:
     labels = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0]
     rows = [{"ids": [2, *[7 + i] * (20 - i), 3], "label": label} for i, label in enumerate(labels)]
-    with module._seeded(0), module._silent():
+    with module._fix_seed(0), module._silence_transformers():
         model, _ = new_classifier(str(encoder))
         weights_2 = module._class_weights(np.array(labels))
         trainer = module._trainer(model, rows, quick(encoder), weights_2, 0, str(tmp_path))
@@ -343,10 +343,10 @@ def test_training_that_diverges_is_said(encoder: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_told_unless_quiet(encoder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from handpick.progress import timed
+    from handpick.progress import collect_timings
 
     texts, hard = sentences(20, 1)
-    with timed() as clock:
+    with collect_timings() as clock:
         Classifier.train(texts, hard, tmp_path / "a", quick(encoder), seed=0)
         assert "training the classifier" in clock
     assert "training the classifier" in capfd.readouterr().err
@@ -397,10 +397,10 @@ def test_nothing_stays_of_a_head_that_came_along(encoder: Path, tmp_path: Path) 
     for n_labels in (2, 3):
         folder = shutil.copytree(encoder, tmp_path / str(n_labels))
         AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=n_labels).save_pretrained(folder)
-    with module._silent():
+    with module._silence_transformers():
         heads = []
         for name in ("2", "3"):
-            with module._seeded(0):
+            with module._fix_seed(0):
                 heads.append(new_classifier(str(tmp_path / name))[0].classifier.weight)
     theirs = load_file(tmp_path / "2" / "model.safetensors")["classifier.weight"]
     assert heads[0].shape == heads[1].shape == theirs.shape
@@ -475,7 +475,7 @@ def test_the_packaged_encoder(tmp_path: Path) -> None:
     model = Classifier.train(texts, [True, False, True, False], tmp_path / "c", settings, seed=0, quiet=True)
     probability_N = model.probabilities([*texts, ""])
     assert ((probability_N > 0) & (probability_N < 1)).all()
-    body = place_of(PACKAGED_ENCODER)
+    body = transformer_path(PACKAGED_ENCODER)
     name = "encoder.layer.3.output.dense.weight"
     before = load_file(Path(body) / "model.safetensors")[name]
     after = load_file(tmp_path / "c" / "model.safetensors")[f"bert.{name}"]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handpick.iterselecttune.diversity import clusters, in_turns
+from handpick.iterselecttune.diversity import clusters, interleave_clusters
 
 
 def blobs(n_each: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +37,7 @@ def test_the_same_seed_gives_the_same_clusters_and_no_more_than_there_are_rows()
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(0, 3))
 def test_clusters_take_turns(labels: list[int], seed: int) -> None:
     cluster_N = np.array(labels)
-    order = in_turns(cluster_N, seed).tolist()
+    order = interleave_clusters(cluster_N, seed).tolist()
     assert sorted(order) == list(range(len(labels)))
     left = {cluster: labels.count(cluster) for cluster in labels}
     turn: list[int] = []
@@ -55,5 +55,5 @@ def test_clusters_take_turns(labels: list[int], seed: int) -> None:
 
 def test_the_order_is_drawn() -> None:
     cluster_N = np.arange(60) % 6
-    assert (in_turns(cluster_N, 0) == in_turns(cluster_N, 0)).all()
-    assert (in_turns(cluster_N, 0) != in_turns(cluster_N, 1)).any()
+    assert (interleave_clusters(cluster_N, 0) == interleave_clusters(cluster_N, 0)).all()
+    assert (interleave_clusters(cluster_N, 0) != interleave_clusters(cluster_N, 1)).any()

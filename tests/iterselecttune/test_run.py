@@ -15,7 +15,7 @@ import pytest
 
 from handpick.errors import DataError, FingerprintMismatch, JudgeError, SettingsError
 from handpick.iterselecttune.held_out import is_held_out
-from handpick.iterselecttune.run import Prepared, run_iterselect
+from handpick.iterselecttune.run import PreparedIterSelect, run_iterselect
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
 from tests.iterselecttune.conftest import Ask, judged, verdict, world
@@ -126,7 +126,7 @@ def test_what_decides_the_rounds_may_not_change_in_a_folder(ask: Ask) -> None:
 
 def test_it_says_first_what_it_will_take(ask: Ask, server: Server) -> None:
     settings = ask(judging={"price_in": 1.0, "price_out": 2.0, "max_answer_tokens": 100})
-    said = "\n".join(Prepared(settings).expected.lines())
+    said = "\n".join(PreparedIterSelect(settings).expected.lines())
     assert "3 rounds of up to 16 examples: 48 answers of the base model, of up to 4 tokens each" in said
     assert "at most 96 judge calls" in said
     assert "9,600 out" in said
@@ -147,7 +147,7 @@ def test_a_cap_makes_the_rounds_smaller_and_is_kept_to_the_call(ask: Ask, server
 
     server.respond = sometimes
     settings = ask(budget="10", judging={"max_calls": 50, "workers": 1})
-    prepared = Prepared(settings)
+    prepared = PreparedIterSelect(settings)
     assert prepared.expected.batch == 8  # 50 // (2 · 3)
     assert "(the cap on the judge's calls makes it 8 a round)" in prepared.expected.lines()
     run = prepared.run()
@@ -184,7 +184,7 @@ def test_a_score_of_either_answer_is_cut_between_examples(ask: Ask, server: Serv
 
 def test_a_small_subset_is_all_that_is_judged(ask: Ask, server: Server) -> None:
     settings = ask(diverse=20)
-    assert Prepared(settings).expected.answers == 20
+    assert PreparedIterSelect(settings).expected.answers == 20
     run = run_iterselect(settings)
     assert [each["judged"] for each in run.figures] == [16, 4]
     assert len(server.asked) == 40
@@ -215,7 +215,7 @@ def test_nothing_written_names_the_judges_address(ask: Ask, server: Server) -> N
 
 def test_a_cap_that_allows_nothing_is_said_before_any_work(ask: Ask, server: Server) -> None:
     with pytest.raises(SettingsError, match="5 judge calls are less than 3 rounds of one example take"):
-        Prepared(ask(judging={"max_calls": 5}))
+        PreparedIterSelect(ask(judging={"max_calls": 5}))
     assert not server.asked
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handpick.iterselecttune import score as module
-from handpick.iterselecttune.filling import filled
-from handpick.iterselecttune.score import NearestHard, best, quality
+from handpick.iterselecttune.filling import fill_budget
+from handpick.iterselecttune.score import NearestHard, quality, top_places
 
 
 def unit(n: int, seed: int, d: int = 6) -> np.ndarray:
@@ -60,8 +60,8 @@ def test_quality_is_the_weighted_sum() -> None:
 
 
 def test_of_equal_ones_the_first_is_better() -> None:
-    assert best(np.array([0.1, 0.5, 0.5, 0.7], np.float32), 3).tolist() == [3, 1, 2]
-    assert best(np.array([0.1], np.float32), 3).tolist() == [0]
+    assert top_places(np.array([0.1, 0.5, 0.5, 0.7], np.float32), 3).tolist() == [3, 1, 2]
+    assert top_places(np.array([0.1], np.float32), 3).tolist() == [0]
 
 
 def by_hand(
@@ -90,14 +90,14 @@ def by_hand(
 def test_a_budget_is_filled_as_by_hand(seed: int, alpha: float, n: int, batch: int) -> None:
     rows, hardness = unit(20, seed), np.random.default_rng(seed).random(20).astype(np.float32)
     hard, out = [3, 11], [0, 7]
-    found = filled(hardness, rows, np.array(hard), np.array(out), alpha=alpha, n=n, batch=batch)
+    found = fill_budget(hardness, rows, np.array(hard), np.array(out), alpha=alpha, n=n, batch=batch)
     want = by_hand(hardness, rows, hard, out, alpha, n, batch)
     assert [(each.row, each.nearest) for each in found] == [(row, nearest) for row, _, nearest in want]
     np.testing.assert_allclose([each.score for each in found], [q for _, q, _ in want], atol=1e-6)
-    shorter = filled(hardness, rows, np.array(hard), np.array(out), alpha=alpha, n=max(1, n // 2), batch=batch)
+    shorter = fill_budget(hardness, rows, np.array(hard), np.array(out), alpha=alpha, n=max(1, n // 2), batch=batch)
     assert shorter == found[: len(shorter)]
 
 
 def test_nothing_to_fill() -> None:
     rows = unit(4, 0)
-    assert filled(np.ones(4, np.float32), rows, np.array([0]), np.array([], int), alpha=1, n=0, batch=2) == []
+    assert fill_budget(np.ones(4, np.float32), rows, np.array([0]), np.array([], int), alpha=1, n=0, batch=2) == []

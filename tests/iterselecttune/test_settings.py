@@ -9,7 +9,7 @@ ADDRESS = {"url": "http://secret-host/v1", "key_env": "SECRET_KEY"}
 
 
 def settings(judging: dict[str, Any]) -> IterSelectSettings:
-    return IterSelectSettings.checked({"pool": "p", "model": "m", "judge": "j", "judging": judging})
+    return IterSelectSettings.from_values({"pool": "p", "model": "m", "judge": "j", "judging": judging})
 
 
 def test_what_is_written_of_a_judge_is_what_was_given_but_its_address() -> None:

@@ -10,7 +10,7 @@ from threading import Barrier, Lock
 import pytest
 
 from handpick.errors import JudgeError
-from handpick.judge import Answer, Judge
+from handpick.judge import Judge, JudgeAnswer
 from tests.judge.server import KEY, Response, Server, refuses, says
 
 MakeJudge = Callable[..., Judge]
@@ -18,7 +18,7 @@ PROMPTS = [f"prompt {i}" for i in range(12)]
 ANSWERS = [f"on {prompt}" for prompt in PROMPTS]
 
 
-def texts(answers: list[Answer]) -> list[str | None]:
+def texts(answers: list[JudgeAnswer]) -> list[str | None]:
     return [answer.text for answer in answers]
 
 
@@ -31,7 +31,7 @@ def test_answers_come_in_the_order_of_the_prompts(server: Server, judge: MakeJud
 def test_the_same_is_never_asked_twice(server: Server, judge: MakeJudge) -> None:
     one = judge()
     assert texts(one.ask(["same", "other", "same"])) == ["on same", "on other", "on same"]
-    assert one.ask(["same"]) == judge().ask(["same"]) == [Answer("on same")]
+    assert one.ask(["same"]) == judge().ask(["same"]) == [JudgeAnswer("on same")]
     assert server.prompts == {"same": 1, "other": 1}
     assert one.used == judge_used(judge)
 
@@ -166,12 +166,12 @@ def test_a_server_that_asks_to_wait_for_hours_ends_the_run(server: Server, judge
 def test_what_stays_without_an_answer_does_not_end_a_run(server: Server, judge: MakeJudge) -> None:
     server.respond = lambda prompt, _: refuses(500, "oh no") if prompt == PROMPTS[3] else says(f"on {prompt}")
     answers = judge().ask(PROMPTS)
-    assert answers[3] == Answer(None, failure="status 500: oh no")
+    assert answers[3] == JudgeAnswer(None, failure="status 500: oh no")
     assert texts(answers) == [None if i == 3 else text for i, text in enumerate(ANSWERS)]
     assert server.prompts[PROMPTS[3]] == 3
 
     server.respond = lambda prompt, _: says("better now")
-    assert judge().ask(PROMPTS)[3] == Answer("better now")  # a failure is not kept
+    assert judge().ask(PROMPTS)[3] == JudgeAnswer("better now")  # a failure is not kept
     assert len(server.asked) == 12 + 2 + 1
 
 
@@ -250,7 +250,7 @@ def test_few_prompts_may_all_fail(server: Server, judge: MakeJudge) -> None:
 
 def test_an_answer_without_text_and_one_that_was_cut(server: Server, judge: MakeJudge) -> None:
     server.respond = lambda prompt, _: says(None if prompt == "a" else "half of", finish="length")
-    assert judge().ask(["a", "b"]) == [Answer("", cut=True), Answer("half of", cut=True)]
+    assert judge().ask(["a", "b"]) == [JudgeAnswer("", cut=True), JudgeAnswer("half of", cut=True)]
 
 
 def test_estimate_counts_what_is_left(server: Server, judge: MakeJudge) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from handpick.errors import JudgeError
-from handpick.judge import Answer, Judge, Usage
+from handpick.judge import Judge, JudgeAnswer, Usage
 from handpick.judge.journal import HEADER, Journal
 from tests.judge.server import Response, Server, says
 
@@ -50,20 +50,20 @@ def test_a_run_that_was_killed_goes_on_and_repeats_no_call(server: Server, judge
 def test_calls_under_way_when_a_run_was_killed_count_towards_the_cap(
     server: Server, judge: MakeJudge, cache: Path
 ) -> None:
-    with (journal := Journal(cache)).opened():
+    with (journal := Journal(cache)).open():
         for key in "abc":
-            journal.sent(key, Usage(1, 100, 10))
+            journal.record_request(key, Usage(1, 100, 10))
     with pytest.raises(JudgeError, match="the cap of 5 calls"):
         judge(max_calls=5, workers=1).ask(PROMPTS)
     assert len(server.asked) == 2
 
 
 def test_a_file_cut_off_at_any_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, answers = tmp_path / "whole.jsonl", {key: Answer(f"tëxt {key}", cut=key == "b") for key in "abc"}
-    with (journal := Journal(path)).opened():
+    path, answers = tmp_path / "whole.jsonl", {key: JudgeAnswer(f"tëxt {key}", cut=key == "b") for key in "abc"}
+    with (journal := Journal(path)).open():
         for key, answer in answers.items():
-            journal.sent(key, Usage(1, 100, 10))
-            journal.over(key, Usage(1, 50, 5), answer)
+            journal.record_request(key, Usage(1, 100, 10))
+            journal.record_response(key, Usage(1, 50, 5), answer)
     whole = path.read_bytes()
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
 
@@ -71,16 +71,16 @@ def test_a_file_cut_off_at_any_byte(tmp_path: Path, capsys: pytest.CaptureFixtur
         part = tmp_path / "part.jsonl"
         part.write_bytes(whole[:length])
         lines = sum(end <= length for end in ends)
-        with (journal := Journal(part)).opened():
+        with (journal := Journal(part)).open():
             kept = max(lines - 1, 0) // 2
             assert journal.answers == dict(list(answers.items())[:kept])
             assert journal.used.calls == (max(lines - 1, 0) + 1) // 2
-            journal.sent("new", Usage(1, 1, 1))
-            journal.over("new", Usage(1, 1, 1), Answer("new"))
+            journal.record_request("new", Usage(1, 1, 1))
+            journal.record_response("new", Usage(1, 1, 1), JudgeAnswer("new"))
         said = "is half-written" in capsys.readouterr().err
         assert said == (length not in ends and length > len(HEADER))
-        with (journal := Journal(part)).opened():
-            assert journal.answers["new"] == Answer("new")
+        with (journal := Journal(part)).open():
+            assert journal.answers["new"] == JudgeAnswer("new")
         part.unlink()
 
 

@@ -91,6 +91,6 @@ def test_a_key_in_the_settings_is_refused_and_not_repeated(values: dict[str, str
     with pytest.raises((SettingsError, ValidationError)) as caught:
         JudgeSettings(model="m", **values)  # type: ignore[arg-type]
     with pytest.raises(SettingsError) as told:
-        JudgeSettings.checked({"model": "m", **values})
+        JudgeSettings.from_values({"model": "m", **values})
     for error in (caught.value, told.value):
         assert value not in "".join(traceback.format_exception(error))

@@ -36,9 +36,9 @@ from handpick.judge import JudgeSettings
 )
 def test_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        JudgeSettings.checked({"model": "m", **values})
+        JudgeSettings.from_values({"model": "m", **values})
 
 
 def test_all_settings_survive_being_written() -> None:
     settings = JudgeSettings(model="m", url="https://host:8000/v1", max_cost=1, price_in=0.5, price_out=2)
-    assert JudgeSettings.checked(settings.model_dump(mode="json")) == settings
+    assert JudgeSettings.from_values(settings.model_dump(mode="json")) == settings

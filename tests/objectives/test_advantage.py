@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handpick.objectives.advantage import BEST, advantages, kept_samples
+from handpick.objectives.advantage import BEST, advantages, select_samples
 
 REWARDS = st.lists(st.floats(-10, 10), min_size=1, max_size=30).map(np.array)
 
@@ -44,17 +44,17 @@ def test_rewards_that_are_alike_give_exactly_nothing(reward: float, n: int, kind
 
 def test_variants() -> None:
     reward_K = np.array([0.5, -1.0, 0.0, 2.0, 1.0])
-    assert kept_samples(reward_K, [], None) == [0, 1, 2, 3, 4]
-    assert kept_samples(reward_K, ["rejection"], None) == [0, 3, 4]
-    assert kept_samples(reward_K, ["hard_rejection"], 1.0) == [3, 4]
-    assert kept_samples(reward_K, ["hard_rejection"], None) == [0, 1, 2, 3, 4]  # nothing to compare with
-    assert kept_samples(reward_K, ["rejection", "hard_rejection"], -2.0) == [0, 3, 4]
-    assert kept_samples(reward_K - 10, ["rejection", "worst_case_protect"], None) == []
+    assert select_samples(reward_K, [], None) == [0, 1, 2, 3, 4]
+    assert select_samples(reward_K, ["rejection"], None) == [0, 3, 4]
+    assert select_samples(reward_K, ["hard_rejection"], 1.0) == [3, 4]
+    assert select_samples(reward_K, ["hard_rejection"], None) == [0, 1, 2, 3, 4]  # nothing to compare with
+    assert select_samples(reward_K, ["rejection", "hard_rejection"], -2.0) == [0, 3, 4]
+    assert select_samples(reward_K - 10, ["rejection", "worst_case_protect"], None) == []
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
 def test_topk_keeps_the_best_and_the_earlier_of_equals(rewards: list[int]) -> None:
     reward_K = np.array(rewards, dtype=float)
-    kept = kept_samples(reward_K, ["topk"], None)
+    kept = select_samples(reward_K, ["topk"], None)
     want = sorted(sorted(range(len(rewards)), key=lambda k: (-rewards[k], k))[:BEST])
     assert kept == want

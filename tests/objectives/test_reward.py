@@ -21,7 +21,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import NoProjection
 from handpick.model import load_base, load_tokenizer
 from handpick.objectives.protocol import Policy, Row
-from handpick.objectives.reward import Asked, PolicyGradient
+from handpick.objectives.reward import PolicyGradient, PromptItem
 from handpick.sampling.generate import Sample, Sampling
 from handpick.scorers.gradient_encoder import encode_rows
 from handpick.training.settings import LoraSettings
@@ -68,7 +68,7 @@ def objective(folder: Path, samples: int, **settings: Any) -> PolicyGradient:
     return PolicyGradient(Endless(), 100, **(defaults | settings))  # type: ignore[arg-type]
 
 
-ASKED = Asked("a", PROMPT, [{"role": "user", "content": "?"}], {}, [], None, None)
+ASKED = PromptItem("a", PROMPT, [{"role": "user", "content": "?"}], {}, [], None, None)
 
 
 def gradient(policy: Policy, rows: list[Row]) -> NDArray[np.float64]:

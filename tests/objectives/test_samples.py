@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from handpick.errors import StoreError
-from handpick.objectives.samples import Journal
+from handpick.objectives.samples import KeyedJournal
 
 WRITER = """
 import sys
@@ -25,7 +25,7 @@ def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
     path, count = tmp_path / "samples.jsonl", 200
     both = [subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(count)]) for name in "ab"]
     assert [process.wait() for process in both] == [0, 0]
-    journal = Journal(path)
+    journal = KeyedJournal(path)
     assert len(list(journal.values())) == 2 * count
     assert all(journal[f"{name}-{i}"] == "é" * 3000 + str(i) for name in "ab" for i in range(count))
     keys = [line[:12] for line in path.read_bytes().splitlines()]
@@ -36,12 +36,12 @@ def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [b'{"key": "12', b'{"key": "b", "value": 1'])
 def test_half_a_line_of_a_killed_writer_is_taken_away(tmp_path: Path, left: bytes) -> None:
     path = tmp_path / "samples.jsonl"
-    open_all_along = Journal(path)
+    open_all_along = KeyedJournal(path)
     open_all_along.add([("a", 1)])
     whole = path.read_bytes()
     with path.open("ab") as file:
         file.write(left)
-    assert list(Journal(path).values()) == [1]
+    assert list(KeyedJournal(path).values()) == [1]
     assert path.read_bytes() == whole
     with path.open("ab") as file:  # another writer is killed while this one has the file open
         file.write(left)
@@ -53,7 +53,7 @@ def test_a_full_disk_leaves_no_half_entry(tmp_path: Path) -> None:
     import resource
 
     path = tmp_path / "samples.jsonl"
-    journal = Journal(path)
+    journal = KeyedJournal(path)
     journal.add([("a", 1)])
     whole = path.read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

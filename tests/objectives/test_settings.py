@@ -7,7 +7,7 @@ import pytest
 from handpick.errors import SettingsError
 from handpick.judge import JudgeOptions
 from handpick.objectives.judge_fields import judge_options
-from handpick.settings import Settings, checked
+from handpick.settings import Settings, parse_settings
 
 # What a run has written since the first release candidate. Other text would be other settings to who compares files.
 WRITTEN = """\
@@ -89,7 +89,7 @@ GIVEN: dict[str, Any] = {
 
 
 def test_the_text_of_settings_yaml() -> None:
-    assert checked(GIVEN).to_yaml() == WRITTEN
+    assert parse_settings(GIVEN).to_yaml() == WRITTEN
 
 
 def test_the_text_of_the_defaults() -> None:
@@ -102,12 +102,12 @@ def test_the_text_of_the_defaults() -> None:
 
 
 def test_what_is_written_is_read_back_the_same() -> None:
-    settings = checked(GIVEN)
-    assert checked(settings.model_dump(mode="json", exclude_none=True)) == settings
+    settings = parse_settings(GIVEN)
+    assert parse_settings(settings.model_dump(mode="json", exclude_none=True)) == settings
 
 
 def test_flat_settings_are_the_judges_options() -> None:
-    options = judge_options(checked(GIVEN))
+    options = judge_options(parse_settings(GIVEN))
     assert options.model_dump(exclude={"workers", "seed", "timeout_s", "retries", "backoff_s"}) == {
         "url": "http://localhost:1/v1", "key_env": "OPENAI_API_KEY", "prompt": None, "temperature": None,
         "max_answer_tokens": 1024, "max_calls": 5, "max_tokens_total": None, "max_cost": 1.5, "price_in": 1,
@@ -129,6 +129,6 @@ def test_flat_settings_are_the_judges_options() -> None:
 )
 def test_a_judge_that_cannot_be_asked_is_refused_before_any_work(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as told:
-        checked({"method": "nice", "reward": "judge:m", **values})
+        parse_settings({"method": "nice", "reward": "judge:m", **values})
     assert "secret" not in str(told.value)
     assert "sk-1" not in str(told.value)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import handpick
 from handpick.cli import app
 from handpick.errors import StoreError
-from handpick.settings import checked
+from handpick.settings import parse_settings
 from tests.pipeline.conftest import Finished
 
 # The command line, in a process that gets a real signal right after the first shard of the pool is there.
@@ -56,7 +56,7 @@ def test_a_run_that_was_stopped_goes_on(
     stop: signal.Signals, finished: Finished, given: dict[str, Any], tmp_path: Path
 ) -> None:
     out, config = tmp_path / "out", tmp_path / "run.yaml"
-    config.write_text(checked(given | {"out": str(out)}).to_yaml())
+    config.write_text(parse_settings(given | {"out": str(out)}).to_yaml())
     code = STOPPED_AFTER_A_SHARD.format(signal=int(stop))
     run = subprocess.run([sys.executable, "-c", code, str(config)], capture_output=True, text=True, check=False)
     store = handpick.FeatureStore.open(out / "features" / "pool", allow_incomplete=True)

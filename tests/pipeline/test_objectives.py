@@ -13,7 +13,7 @@ from handpick.cli import app
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, JudgeError, ModelError, SettingsError
 from handpick.objectives.next_token import NextToken
-from handpick.objectives.protocol import Policy, Prepared, Row, Weighted
+from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence
 from handpick.sandbox.find import why_not
 from tests.conftest import write_jsonl
 from tests.judge.server import running, says
@@ -150,7 +150,7 @@ class FirstWord:
         for sequence in items:
             first = next(i for i, label in enumerate(sequence.labels) if label != IGNORED)
             cut.append(Rendered(sequence.input_ids[: first + 1], sequence.labels[: first + 1], first + 1))
-        return [[Weighted(sequence, 1.0)] for sequence in cut]
+        return [[WeightedSequence(sequence, 1.0)] for sequence in cut]
 
 
 def test_an_objective_may_be_ones_own(given: Given, finished: Finished, tmp_path: Path) -> None:

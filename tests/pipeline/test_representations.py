@@ -22,7 +22,7 @@ from handpick.scorers import problem, whitening
 from handpick.scorers.gist_subspace import Subspace, query_subspace
 from handpick.scorers.gradient_encoder import GradientEncoder
 from handpick.scorers.row_scorer import open_encoder
-from handpick.settings import checked
+from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished
 from tests.scorers.test_embedding import tiny_encoder  # noqa: F401
@@ -110,7 +110,7 @@ def test_every_representation_goes_with_every_algorithm_or_is_refused_before_any
     settings = plain | {"representation": representation}
     matrix_QN, names, subtasks = np.zeros((1, 0)), {}, []
     if gives != "nothing":
-        folder = run_similarity(checked(settings))
+        folder = run_similarity(parse_settings(settings))
         matrix_QN, names = np.load(folder / "similarity.npy"), json.loads((folder / "similarity.json").read_text())
         subtasks = {"features": list("abaa"), "similarity": list("abaa"), "scores": [""]}[gives]
         subtasks = ["a", "b"] if representation == "gist" else subtasks
@@ -471,7 +471,7 @@ def test_rows_of_other_settings_are_refused_by_name(plain: Given, tmp_path: Path
 @pytest.mark.parametrize("name", ["gist", "bm25", "dsir", "perplexity", "ifd", "longest", "random"])
 def test_represent_is_for_features_that_need_no_query(name: str, plain: Given, out: str) -> None:
     with pytest.raises(SettingsError, match="no features"):
-        run_represent(checked({"pool": plain["pool"], "model": plain["model"], "method": name, "out": out}))
+        run_represent(parse_settings({"pool": plain["pool"], "model": plain["model"], "method": name, "out": out}))
     assert not Path(out).exists()
 
 
@@ -506,7 +506,7 @@ def pool(plain: Given, tmp_path_factory: pytest.TempPathFactory) -> Pool:
 def test_scores_order_the_pool(method: str, plain: Given, pool: Pool) -> None:
     """Largest first; of IFD those of 1 and more, where the prompt is no help, behind all others."""
     # in bfloat16 a score depends on what it shares a batch with, by 2e-6; in float32 by 1e-8
-    settings = checked(plain | {"method": method, "budget": "100%", "dtype": "float32"})
+    settings = parse_settings(plain | {"method": method, "budget": "100%", "dtype": "float32"})
     selection = run_select(settings).selection
     by_itself = open_encoder(settings, Renderer(load_tokenizer(plain["model"])))
     prepared = by_itself.prepare(pool.examples(0, len(pool)))

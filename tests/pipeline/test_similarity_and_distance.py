@@ -16,7 +16,7 @@ from handpick.errors import DataError, SettingsError, StoreError
 from handpick.overlap import run_overlap
 from handpick.pipeline import distances as module
 from handpick.pipeline import run_distance, run_similarity
-from handpick.settings import checked
+from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished
 
@@ -50,7 +50,7 @@ def test_the_matrix_is_that_of_the_stores(given: Given, finished: Finished, tmp_
             (folder,) = finished.folder.glob("features/query-*")
             (tmp_path / "elsewhere" / "features").mkdir(parents=True)
             (tmp_path / "elsewhere" / "features" / folder.name).symlink_to(folder)
-        found = run_similarity(checked(given_))
+        found = run_similarity(parse_settings(given_))
         assert found == Path(given_["out"])
         np.testing.assert_allclose(np.load(found / "similarity.npy"), want_QN, atol=1e-6)
         names = json.loads((found / "similarity.json").read_text())
@@ -63,7 +63,7 @@ def test_ids_are_those_of_what_is_left(
     """A record without an answer has no column, and a query without one no row."""
     (tmp_path / "pool.jsonl").write_text(json.dumps({"id": "mute", "prompt": "Hm?"}) + "\n" + pool_file.read_text())
     query = write_jsonl(tmp_path / "query.jsonl", [{"id": "q", "prompt": "Hm?"}, *query_records[:2]])
-    found = run_similarity(checked(settings | {"pool": tmp_path / "pool.jsonl", "query": query, "out": out}))
+    found = run_similarity(parse_settings(settings | {"pool": tmp_path / "pool.jsonl", "query": query, "out": out}))
     names = json.loads((found / "similarity.json").read_text())
     assert names["queries"] == [record["id"] for record in query_records[:2]]
     assert len(names["examples"]) == N_POOL
@@ -75,7 +75,7 @@ def test_a_score_is_a_matrix_of_one_row(settings: Given, tmp_path: Path) -> None
     """Also where only the store has been made, in another folder."""
     by_length = handpick.select(**settings | {"method": "longest", "budget": "100%"})
     store = Path(settings["out"], "features", "pool-length")
-    found = run_similarity(checked({"store": str(store), "out": str(tmp_path / "new")}))
+    found = run_similarity(parse_settings({"store": str(store), "out": str(tmp_path / "new")}))
     names = json.loads((found / "similarity.json").read_text())
     scores = dict(zip(names["examples"], np.load(found / "similarity.npy")[0].tolist(), strict=True))
     assert names["queries"] == []
@@ -84,7 +84,7 @@ def test_a_score_is_a_matrix_of_one_row(settings: Given, tmp_path: Path) -> None
 
 def test_what_looks_at_nothing_has_no_similarity(settings: Given, out: str) -> None:
     with pytest.raises(SettingsError, match="the method random has no similarity"):
-        run_similarity(checked(settings | {"method": "random", "out": out}))
+        run_similarity(parse_settings(settings | {"method": "random", "out": out}))
     assert not Path(out).exists()
 
 

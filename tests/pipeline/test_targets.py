@@ -11,7 +11,7 @@ import pytest
 import handpick
 from handpick.errors import DataError, SettingsError
 from handpick.scorers import problem
-from handpick.settings import checked
+from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL
 
@@ -191,11 +191,11 @@ def test_a_target_without_a_readable_record_is_named(
 )
 def test_what_contradicts_is_refused(change: Given, message: str, settings: Given) -> None:
     with pytest.raises(SettingsError, match=message):
-        checked(settings | change)
+        parse_settings(settings | change)
 
 
 def test_flags_name_them_as_a_mapping_does() -> None:
-    flags = checked(
+    flags = parse_settings(
         {"target": ["x=a.jsonl", "y=b=c.jsonl", "x=d.jsonl"], "split": "weight", "target_weight": ["x=2", "y=1"]}
     )
     assert flags.target == {"x": ["a.jsonl", "d.jsonl"], "y": ["b=c.jsonl"]}

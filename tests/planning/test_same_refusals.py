@@ -10,7 +10,7 @@ from handpick.errors import HandpickError
 from handpick.methods import METHODS
 from handpick.pipeline import run_select
 from handpick.planning import plan_select
-from handpick.settings import checked
+from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 
 Given = dict[str, Any]
@@ -94,7 +94,7 @@ def _begun(*_: Any) -> Any:
 
 def _said(act: Any, values: Given) -> str:
     try:
-        act(checked(values))
+        act(parse_settings(values))
     except HandpickError as error:
         return re.sub(r"/[^:]*/quarantine", "quarantine", f"{type(error).__name__}: {error}")  # a plan's is elsewhere
     except _Begun:

@@ -15,7 +15,7 @@ from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
 from handpick.planning import Plan, StageCost, plan_represent, plan_select
 from handpick.scorers import problem
-from handpick.settings import Settings, checked
+from handpick.settings import Settings, parse_settings
 from tests.conftest import write_jsonl
 
 QUICK = 0.1  # seconds of probing
@@ -41,7 +41,7 @@ def given(
 @pytest.fixture(scope="module")
 def planned(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Settings, list[str]]:
     """A plan, its settings, and the files that it left."""
-    settings = checked(given | {"out": str(tmp_path_factory.mktemp("runs") / "out")})
+    settings = parse_settings(given | {"out": str(tmp_path_factory.mktemp("runs") / "out")})
     plan = plan_select(settings, QUICK)
     left = sorted(str(path.relative_to(settings.folder)) for path in settings.folder.rglob("*") if path.is_file())
     return plan, settings, left
@@ -139,7 +139,7 @@ def test_a_run_that_was_killed_is_planned_to_its_end(
 
 
 def test_scores_alone_take_a_column_a_query(given: dict[str, Any], tmp_path: Path) -> None:
-    settings = checked(given | {"out": str(tmp_path / "out"), "score_only": True})
+    settings = parse_settings(given | {"out": str(tmp_path / "out"), "score_only": True})
     plan = stages(plan_select(settings, QUICK))
     handpick.select(**given, out=str(tmp_path / "out"), score_only=True)
     real = shard_bytes(next((tmp_path / "out" / "features").glob("scores-*")))
@@ -170,7 +170,7 @@ def test_every_method_has_a_plan(more: dict[str, Any], given: dict[str, Any], tm
     kept = given
     if more["method"] not in READ_BY_A_MODEL - {"gradient-rr", "rds+", "perplexity", "ifd"}:
         kept = {name: value for name, value in given.items() if name != "warmup"}
-    plan = plan_select(checked(kept | more | {"out": str(tmp_path)}), QUICK)
+    plan = plan_select(parse_settings(kept | more | {"out": str(tmp_path)}), QUICK)
     total = plan.total
     assert total.seconds is not None
     assert total.seconds.low <= total.seconds.value <= total.seconds.high
@@ -187,7 +187,7 @@ def test_every_method_has_a_plan(more: dict[str, Any], given: dict[str, Any], tm
 
 def test_a_pool_of_ten_records(given: dict[str, Any], pool_records: list[dict[str, Any]], tmp_path: Path) -> None:
     pool = write_jsonl(tmp_path / "ten.jsonl", pool_records[:10])
-    plan = plan_select(checked(given | {"pool": str(pool), "out": str(tmp_path / "out")}), QUICK)
+    plan = plan_select(parse_settings(given | {"pool": str(pool), "out": str(tmp_path / "out")}), QUICK)
     assert stages(plan)["warmup"].examples == 10
 
 
@@ -211,14 +211,14 @@ def test_bad_input(
     changed: dict[str, Any], error: type[Exception], said: str, given: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=said):
-        plan_select(checked(given | {"out": str(tmp_path)} | changed), QUICK)
+        plan_select(parse_settings(given | {"out": str(tmp_path)} | changed), QUICK)
 
 
 @pytest.mark.parametrize(("algorithm", "written"), [("round-robin", False), ("uot", True)])
 def test_a_similarity_that_does_not_fit_is_streamed_or_a_file(
     algorithm: str, written: bool, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = checked(given | {"out": str(tmp_path), "method": "less-rr", "algorithm": algorithm})
+    settings = parse_settings(given | {"out": str(tmp_path), "method": "less-rr", "algorithm": algorithm})
     fits = stages(plan_select(settings, QUICK))["similarity and choice"]
     monkeypatch.setattr(problem, "_IN_MEMORY", 0)
     does_not = stages(plan_select(settings, QUICK))["similarity and choice"]

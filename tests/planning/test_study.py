@@ -33,7 +33,7 @@ def counted(settings: StudySettings, model: Path) -> float:
     study = Study(settings)
     prepare = NextToken(Renderer(load_tokenizer(str(model))), 384).prepare
     total = 0
-    for step in study.listed():
+    for step in study.list_steps():
         if step.kind == "training":
             ids = study.chosen.ids(step.places[0]) or []
             rows = [study.opened.pool[study.opened.row_of[each]] for each in ids]

@@ -10,7 +10,7 @@ import pytest
 import handpick
 from handpick.reporting.checks import checks
 from handpick.reporting.run_folder import open_run, overlap_of
-from handpick.reporting.thresholds import THRESHOLDS, Check
+from handpick.reporting.thresholds import THRESHOLDS, SelectionCheck
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
 from tests.reporting.conftest import record
@@ -18,7 +18,7 @@ from tests.reporting.conftest import record
 Choose = Callable[..., Path]
 
 
-def check(folder: Path, name: str, tests: list[str] | None = None) -> Check:
+def check(folder: Path, name: str, tests: list[str] | None = None) -> SelectionCheck:
     (found,) = (each for each in checks(open_run(folder), tests or []) if each.name == name)
     return found
 

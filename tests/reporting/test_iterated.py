@@ -12,7 +12,7 @@ from handpick.reporting.checks import checks
 from handpick.reporting.iterated import Iterated
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
-from handpick.reporting.thresholds import Check
+from handpick.reporting.thresholds import SelectionCheck
 from tests.conftest import write_jsonl
 from tests.reporting.conftest import Page
 from tests.reporting.iterated import JUDGING, ROUNDS, explained_of, iterated_folder, pool_of
@@ -197,7 +197,7 @@ def test_rounds_without_a_classifier(folder: Folder, page: Read) -> None:
     assert (out / "report" / "rounds.png").exists()
 
 
-def check(folder: Path, name: str, tests: list[str] | None = None) -> Check:
+def check(folder: Path, name: str, tests: list[str] | None = None) -> SelectionCheck:
     (found,) = (each for each in checks(open_run(folder), tests or []) if each.name == name)
     return found
 

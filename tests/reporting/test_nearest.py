@@ -9,7 +9,7 @@ import pytest
 
 import handpick
 from handpick.pipeline import run_similarity
-from handpick.reporting.nearest import Nearest, nearest
+from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.settings import Settings
 
@@ -38,8 +38,8 @@ def test_as_the_command_writes_them(
 ) -> None:
     own = settings(method, files, tiny_model, tmp_path / "run")
     selection = handpick.select(**own | {"score_only": score_only})
-    found = nearest(open_run(tmp_path / "run"))
-    assert isinstance(found, Nearest), found
+    found = nearest_similarities(open_run(tmp_path / "run"))
+    assert isinstance(found, NearestSimilarities), found
 
     run_similarity(Settings(**own | {"out": str(tmp_path / "similarity")}))
     similarity_QN = np.load(tmp_path / "similarity" / "similarity.npy")
@@ -66,14 +66,14 @@ def to_single_queries(folder: Path) -> Any:
 
 def test_a_random_draw_has_none(files: dict[str, Path], tiny_model: Path, tmp_path: Path) -> None:
     handpick.select(**settings("random", files, tiny_model, tmp_path / "run"))
-    assert nearest(open_run(tmp_path / "run")) == "the method random looks at no similarity"
+    assert nearest_similarities(open_run(tmp_path / "run")) == "the method random looks at no similarity"
 
 
 def test_features_that_are_gone_are_said(files: dict[str, Path], tiny_model: Path, tmp_path: Path) -> None:
     handpick.select(**settings("rds+", files, tiny_model, tmp_path / "run"))
     for shard in (tmp_path / "run" / "features" / "pool-rds+").rglob("*.safetensors"):
         shard.unlink()
-    assert nearest(open_run(tmp_path / "run")) == "the pool's features are not in the folder any more"
+    assert nearest_similarities(open_run(tmp_path / "run")) == "the pool's features are not in the folder any more"
 
 
 def test_of_a_large_pool_a_sample(
@@ -83,8 +83,8 @@ def test_of_a_large_pool_a_sample(
     monkeypatch.setattr("handpick.reporting.run_folder.SAMPLE", 30)
     handpick.select(**settings("rds+", files, tiny_model, tmp_path / "run"))
     run = open_run(tmp_path / "run")
-    found = nearest(run)
-    assert isinstance(found, Nearest)
+    found = nearest_similarities(run)
+    assert isinstance(found, NearestSimilarities)
     assert (len(found.pool), found.candidates, len(found.chosen)) == (30, 120, 10)
     assert run.pool is not None
     assert len(run.pool.responses) == 30

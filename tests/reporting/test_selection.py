@@ -13,7 +13,7 @@ import pytest
 
 from handpick.data.formats import parse_record
 from handpick.errors import SettingsError, StoreError
-from handpick.reporting.page import data_block, showable
+from handpick.reporting.page import data_block, replace_unprintable
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
 from handpick.selection import Selection
@@ -148,7 +148,7 @@ def test_hostile_text_stays_text(chosen_from: Callable[..., Path], page: Read) -
 
 
 def test_what_no_page_can_hold_is_shown_as_such() -> None:
-    assert showable("a\ud800\x00\x1b\ufffeb\n\u202e") == "a\ufffd\ufffd\ufffd\ufffdb\n\u202e"
+    assert replace_unprintable("a\ud800\x00\x1b\ufffeb\n\u202e") == "a\ufffd\ufffd\ufffd\ufffdb\n\u202e"
     assert str(data_block("</script><!--&")) == '"\\u003c/script\\u003e\\u003c!--\\u0026"'
 
 

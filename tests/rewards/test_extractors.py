@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handpick.rewards.extractors import EXTRACTORS, boxed, choice_letter, last_number, named, truth, whole_text
+from handpick.rewards.extractors import EXTRACTORS, boxed, choice_letter, find_named, last_number, truth, whole_text
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_true_false(text: str, value: str | None) -> None:
     ],
 )
 def test_named(text: str, word: str | None) -> None:
-    assert named(text, ["Sports", "Business", "World news", "Sci/Tech"]) == word
+    assert find_named(text, ["Sports", "Business", "World news", "Sci/Tech"]) == word
 
 
 def test_longer_words_are_named_before_what_they_hold() -> None:
-    assert named("a natural place", ["place", "natural place"]) == "natural place"
-    assert named("anything", [""]) is None
+    assert find_named("a natural place", ["place", "natural place"]) == "natural place"
+    assert find_named("anything", [""]) is None
 
 
 @pytest.mark.parametrize(

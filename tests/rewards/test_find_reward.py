@@ -73,7 +73,7 @@ class Recorded:
     def __init__(self, *positional: Any, **named: Any) -> None:
         self.given = (positional, named)
 
-    checked = classmethod(lambda cls, values: cls(**values))
+    from_values = classmethod(lambda cls, values: cls(**values))
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> None:

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import handpick.sampling.generate as generate
 from handpick import bundled
 from handpick.model import load_base
-from handpick.sampling.generate import Group, Sample, Sampling, cut, end_ids, groups, sample
+from handpick.sampling.generate import Group, Sample, Sampling, cut_sample, end_ids, groups, sample
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 
 
@@ -150,14 +150,14 @@ def tokenizer() -> Any:
 def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
     ids = tokenizer("one two. three", add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    ended = cut([*ids, end, 5, 5], [end], (), tokenizer)
+    ended = cut_sample([*ids, end, 5, 5], [end], (), tokenizer)
     assert ended.ids == [*ids, end]
     assert ended.text == "one two. three"
-    stopped = cut([*ids, end], [end], ("two",), tokenizer)
+    stopped = cut_sample([*ids, end], [end], ("two",), tokenizer)
     assert stopped.text == "one "
     assert tokenizer.decode(stopped.ids).endswith("two")
     assert stopped.ids == ids[: len(stopped.ids)]
-    assert cut([end, 5], [end], (), tokenizer) == Sample([end], "")
+    assert cut_sample([end, 5], [end], (), tokenizer) == Sample([end], "")
 
 
 @pytest.mark.parametrize("word", ["e", "\n\n", "<|user|>"])

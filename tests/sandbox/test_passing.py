@@ -8,7 +8,7 @@ from handpick.errors import DataError
 from handpick.sandbox.find import find_isolation, why_not
 from handpick.sandbox.isolation import Isolation
 from handpick.sandbox.limits import MIB, Limits
-from handpick.sandbox.testing.passing import Suite, passing
+from handpick.sandbox.testing.passing import Suite, run_tests
 
 if why_not("bwrap") and why_not("namespaces"):
     pytest.skip(f"{why_not('bwrap')}; {why_not('namespaces')}", allow_module_level=True)
@@ -20,7 +20,7 @@ LIMITS = Limits(wall_s=10, cpu_s=10)
 def results(
     code: str, *tests: str, setup: str = "", hidden: str = "", entry_point: str | None = None, limits: Limits = LIMITS
 ) -> list[bool]:
-    return passing(code, Suite(setup, tests, entry_point, hidden), limits, find_isolation())
+    return run_tests(code, Suite(setup, tests, entry_point, hidden), limits, find_isolation())
 
 
 # --- right and wrong code ---
@@ -405,7 +405,7 @@ def test_code_cannot_make_its_tests_look_broken() -> None:
 
 def test_each_isolation_will_do(every: Isolation) -> None:
     limits = Limits(memory_bytes=256 * MIB)
-    assert passing("def f(): return 1", Suite("", ["assert f() == 1", "assert f() == 2"]), limits, every) == [
+    assert run_tests("def f(): return 1", Suite("", ["assert f() == 1", "assert f() == 2"]), limits, every) == [
         True,
         False,
     ]

@@ -17,7 +17,7 @@ from handpick.gradients import likelihood
 from handpick.model import load_tokenizer
 from handpick.scorers import base_model as room
 from handpick.scorers import model_scores
-from handpick.scorers.model_scores import IFD, Answer, Perplexity, mean_losses
+from handpick.scorers.model_scores import IFD, AnswerSequences, Perplexity, mean_losses
 from tests.conftest import make_model
 from tests.gradients.oracle import random_sequences
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, base_model
@@ -191,7 +191,7 @@ def test_a_certain_answer_is_helped_by_no_prompt(tiny_model: Path, monkeypatch: 
     ifd = made(IFD, tiny_model)
     monkeypatch.setattr(model_scores, "mean_losses", lambda model, batch: torch.zeros(len(batch.input_ids_BT)))
     item = Rendered([1, 2, 3], [IGNORED, 2, 3], 3)
-    np.testing.assert_array_equal(ifd.encode([Answer(item, item)]), [[1.0]])
+    np.testing.assert_array_equal(ifd.encode([AnswerSequences(item, item)]), [[1.0]])
 
 
 def test_what_must_be_the_same(tiny_model: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:

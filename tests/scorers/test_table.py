@@ -12,12 +12,12 @@ from handpick.costs.cost import StageKind
 from handpick.methods import METHODS, SCORERS, ScorerSpec
 from handpick.pipeline import run_represent
 from handpick.planning import plan_select
-from handpick.reporting.nearest import nearest
+from handpick.reporting.nearest import nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
 from handpick.scorers.row_scorer import RowEncoder
 from handpick.scorers.scorer import Scorer, load_kind
-from handpick.settings import Settings, checked
+from handpick.settings import Settings, parse_settings
 from handpick.studies.run import run_study
 from handpick.studies.settings import StudySettings
 from tests.conftest import write_jsonl
@@ -80,7 +80,7 @@ def test_one_file_and_one_line_is_all_that_a_new_one_takes(
     representation: str, own_lines: None, files: Given, tmp_path: Path
 ) -> None:
     """It goes through a selection, its plan, a report and a cell of a study."""
-    settings = checked(files | {"representation": representation, "algorithm": "doubly-greedy"})
+    settings = parse_settings(files | {"representation": representation, "algorithm": "doubly-greedy"})
     plan = plan_select(settings, 0.1)
     assert [line.kind for line in plan.stages][-1] == StageKind.CHOICE
     assert not Path(files["out"], "selection.json").exists()
@@ -102,7 +102,7 @@ def test_one_file_and_one_line_is_all_that_a_new_one_takes(
 
     page = write_selection_report(Path(files["out"]))
     assert selection.ids[0] in page.read_text(encoding="utf-8")
-    found = nearest(open_run(Path(files["out"])))
+    found = nearest_similarities(open_run(Path(files["out"])))
     assert isinstance(found, str) == (representation == "recency")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handpick.errors import StoreError
-from handpick.scorers.whitening import kept_second_moment, second_moment, whitened
+from handpick.scorers.whitening import cached_second_moment, second_moment, whiten
 
 Floats = NDArray[np.float32]
 
@@ -68,7 +68,7 @@ def test_equals_the_inverse(q: int, n: int, d: int, seed: int, damping: float) -
     moment_DD = rows_ND.T @ rows_ND / n
     damped_DD = moment_DD + damping * np.mean(np.linalg.eigvalsh(moment_DD)) * np.eye(d)
     want_QD = unit((np.linalg.inv(damped_DD) @ query_QD.T).T)
-    found_QD = whitened(query_QD, moment_DD.copy(), damping)
+    found_QD = whiten(query_QD, moment_DD.copy(), damping)
     assert (found_QD.dtype, found_QD.shape) == (np.float32, (q, d))
     np.testing.assert_allclose(found_QD, want_QD, atol=1e-4)
 
@@ -77,7 +77,7 @@ def test_what_all_share_counts_for_little() -> None:
     """All rows point along the first axis, a few also along the second: a query between the two leans on the latter."""
     rows_ND = unit(np.array([[1, 0.1 * (i % 5 == 0), 0] for i in range(50)]))
     query_1D = unit(np.array([[1.0, 1.0, 0.0]]))
-    found_D = whitened(query_1D, second_moment(Rows(rows_ND), 1), 0.1)[0]
+    found_D = whiten(query_1D, second_moment(Rows(rows_ND), 1), 0.1)[0]
     assert found_D[1] > 0.99
     assert found_D[2] == pytest.approx(0, abs=1e-6)
 
@@ -85,10 +85,8 @@ def test_what_all_share_counts_for_little() -> None:
 def test_much_damping_leaves_queries_as_they_are() -> None:
     rows_ND, query_QD = random_unit(30, 6, 0), random_unit(3, 6, 1)
     for damping, tolerance in ((1e2, 0.1), (1e5, 1e-4)):
-        np.testing.assert_allclose(
-            whitened(query_QD, second_moment(Rows(rows_ND), 1), damping), query_QD, atol=tolerance
-        )
-    little_QD = whitened(query_QD, second_moment(Rows(rows_ND), 1), 1e-3)
+        np.testing.assert_allclose(whiten(query_QD, second_moment(Rows(rows_ND), 1), damping), query_QD, atol=tolerance)
+    little_QD = whiten(query_QD, second_moment(Rows(rows_ND), 1), 1e-3)
     assert np.abs(little_QD - query_QD).max() > 0.1
 
 
@@ -97,13 +95,13 @@ def test_a_pool_without_directions_of_its_own_changes_nothing(damping: float) ->
     """Its covariance is a multiple of the identity."""
     rows_ND = np.concatenate([np.eye(5), -np.eye(5)]).astype(np.float32)
     query_QD = random_unit(4, 5, 3)
-    np.testing.assert_allclose(whitened(query_QD, second_moment(Rows(rows_ND), 1), damping), query_QD, atol=1e-6)
+    np.testing.assert_allclose(whiten(query_QD, second_moment(Rows(rows_ND), 1), damping), query_QD, atol=1e-6)
 
 
 def test_zero_rows_stay_zero_and_tiny_dampings_stay_finite() -> None:
     rows_ND = np.array([[1, 0, 0]] * 4, np.float32)  # the covariance has rank 1
     query_QD = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 1]], np.float32)
-    found_QD = whitened(query_QD, second_moment(Rows(rows_ND), 1), 1e-12)
+    found_QD = whiten(query_QD, second_moment(Rows(rows_ND), 1), 1e-12)
     assert not found_QD[0].any()
     np.testing.assert_allclose(found_QD[1], [0, 0, 1], atol=1e-6)
     assert np.linalg.norm(found_QD[2]) == pytest.approx(1, abs=1e-6)
@@ -112,12 +110,12 @@ def test_zero_rows_stay_zero_and_tiny_dampings_stay_finite() -> None:
 def test_what_was_kept_is_read_and_not_computed_again(tmp_path: Path) -> None:
     store = Rows(random_unit(10, 4, 0))
     path = tmp_path / "second-moment.npy"
-    first_DD = kept_second_moment(store, 1, path)
-    np.testing.assert_array_equal(kept_second_moment(store, 1, path), first_DD)
+    first_DD = cached_second_moment(store, 1, path)
+    np.testing.assert_array_equal(cached_second_moment(store, 1, path), first_DD)
     assert store.passes == 1
     assert [each.name for each in tmp_path.iterdir()] == ["second-moment.npy"]
-    whitened(random_unit(2, 4, 1), first_DD, 1.0)  # which overwrites what it is given
-    np.testing.assert_array_equal(kept_second_moment(store, 1, path), second_moment(store, 1))
+    whiten(random_unit(2, 4, 1), first_DD, 1.0)  # which overwrites what it is given
+    np.testing.assert_array_equal(cached_second_moment(store, 1, path), second_moment(store, 1))
 
 
 def test_one_that_was_not_finished_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +127,9 @@ def test_one_that_was_not_finished_is_not_taken(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as stopped:
         stopped.setattr("os.fsync", killed)
         with pytest.raises(KeyboardInterrupt):
-            kept_second_moment(store, 1, path)
+            cached_second_moment(store, 1, path)
     assert not path.exists()
-    np.testing.assert_array_equal(kept_second_moment(store, 1, path), second_moment(store, 1))
+    np.testing.assert_array_equal(cached_second_moment(store, 1, path), second_moment(store, 1))
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +140,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
     with monkeypatch.context() as full:
         full.setattr("os.fsync", no_space)
         with pytest.raises(StoreError, match=r"moment\.npy: No space left"):
-            kept_second_moment(rows, 1, tmp_path / "moment.npy")
+            cached_second_moment(rows, 1, tmp_path / "moment.npy")
     assert list(tmp_path.iterdir()) == []
-    np.testing.assert_array_equal(kept_second_moment(rows, 1, tmp_path / "moment.npy"), second_moment(rows, 1))
+    np.testing.assert_array_equal(cached_second_moment(rows, 1, tmp_path / "moment.npy"), second_moment(rows, 1))

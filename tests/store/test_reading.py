@@ -1,6 +1,6 @@
 """What is written is read back, whichever way it is read.
 
-Legend: N rows, D features a row.
+Legend: N rows, D features per row.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from handpick.errors import StoreError
 from handpick.store import FeatureArray, FeatureStore, codec
 from handpick.store.codec import CODECS, Storage
-from handpick.store.memory import _left, available_bytes
+from handpick.store.memory import _free_in_group, available_bytes
 from tests.store import writer
 
 ERROR = {"float32": 1e-6, "float16": 2**-11, "int8": 1 / 254 + 1e-6}  # of a feature, relative to its row's norm
@@ -130,9 +130,9 @@ def test_available_memory_is_some_of_the_machine() -> None:
 def test_what_a_control_group_holds_is_not_free(tmp_path: Path) -> None:
     for name, text in {"max": "1000\n", "current": "700\n", "stat": "anon 500\ninactive_file 150\n"}.items():
         (tmp_path / f"memory.{name}").write_text(text)
-    assert _left(tmp_path) == 450
+    assert _free_in_group(tmp_path) == 450
     (tmp_path / "memory.max").write_text("max\n")
-    assert _left(tmp_path) is None
+    assert _free_in_group(tmp_path) is None
 
 
 def test_a_store_without_any_row(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from handpick.errors import FingerprintMismatch, StoreError
 from handpick.store import FeatureStore, Shard
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from tests.store import writer
 from tests.store.writer import data_file, manifest, tree
 
@@ -49,16 +49,16 @@ def test_two_writers_of_the_very_same_file(tmp_path: Path, monkeypatch: pytest.M
     def second_comes_first(content: bytes) -> None:
         def replace(temporary: Path, path: Path) -> None:
             monkeypatch.setattr("os.replace", really_replace)
-            write_whole(path, content)
+            atomic_write(path, content)
             really_replace(temporary, path)
 
         monkeypatch.setattr("os.replace", replace)
 
     second_comes_first(b"same")
-    write_whole(tmp_path / "shard", b"same")
+    atomic_write(tmp_path / "shard", b"same")
     second_comes_first(b"other")
     with pytest.raises(StoreError, match="was written by another run meanwhile"):
-        write_whole(tmp_path / "shard", b"same")
+        atomic_write(tmp_path / "shard", b"same")
     assert tree(tmp_path) == {"shard": b"other"}
 
 
@@ -116,7 +116,7 @@ def test_a_new_file_is_appended_without_touching_the_old_shards(tmp_path: Path, 
     ids=["content", "rows", "order", "fewer"],
 )
 def test_an_append_to_changed_data_is_refused(
-    whole: FeatureStore, files: list[writer.DataFile], difference: str
+    whole: FeatureStore, files: list[writer.ManifestFile], difference: str
 ) -> None:
     with pytest.raises(FingerprintMismatch, match=difference):
         FeatureStore.create(whole.path, manifest(files))

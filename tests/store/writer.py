@@ -2,7 +2,7 @@
 
     python writer.py FOLDER [--every N --from I] [--die-at N]
 
-Legend: B rows of one shard, D features a row.
+Legend: B rows of one shard, D features per row.
 """
 
 import argparse
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest, Shard
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile, Shard
 from handpick.store.codec import Floats, Storage
 
 DIM = 24
 
 
-def data_file(name: str, rows: int, content: str = "") -> DataFile:
-    return DataFile(name=name, sha256=(content or name) * 3, rows=rows)
+def data_file(name: str, rows: int, content: str = "") -> ManifestFile:
+    return ManifestFile(name=name, sha256=(content or name) * 3, rows=rows)
 
 
-def manifest(files: Sequence[DataFile] | None = None, storage: Storage = "float32", seed: int = 0) -> Manifest:
+def manifest(files: Sequence[ManifestFile] | None = None, storage: Storage = "float32", seed: int = 0) -> Manifest:
     return Manifest(
         space={"model": "llama", "projection": {"kind": "sparse", "seed": seed}},
         build={"optimizer": "adam", "max_length": 2048},

@@ -37,7 +37,7 @@ from handpick.studies.distances import _step_of as step_of
 from handpick.studies.run import plan_steps, run_study
 from handpick.studies.settings import StudySettings
 from handpick.studies.summary import show_results
-from handpick.studies.trained import one_thread, reason_of
+from handpick.studies.trained import reason_of, single_thread
 from tests.conftest import write_jsonl
 from tests.studies.conftest import Ask, numbers, only
 
@@ -50,7 +50,7 @@ def steps_of(settings: StudySettings) -> dict[str, int]:
 @pytest.fixture
 def in_one_thread() -> Iterator[None]:
     """As a study's workers have it: another number of threads adds up in another order."""
-    with one_thread():
+    with single_thread():
         yield
 
 
@@ -115,7 +115,7 @@ def test_a_changed_cell_redoes_only_itself(ask: Ask) -> None:
 def test_a_study_that_stops_anywhere_ends_with_the_same_results(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"budgets": [4], "draws": 1}
     whole = run_study(ask(out=str(ask().folder) + "-whole", **small))
-    real = module.worked
+    real = module.run_jobs
 
     def stopping(jobs: Any, workers: int) -> Any:
         for number, result in enumerate(real(jobs, workers)):
@@ -123,7 +123,7 @@ def test_a_study_that_stops_anywhere_ends_with_the_same_results(ask: Ask, monkey
             if number == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "worked", stopping)
+    monkeypatch.setattr(module, "run_jobs", stopping)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run_study(ask(**small))
@@ -350,8 +350,8 @@ def test_a_process_that_is_killed_while_a_job_is_handed_out_stops_nothing(monkey
             return super().submit(*args)
 
     monkeypatch.setattr(trained, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(trained, "work", lambda job: {job: None})
-    found = [job for job, _ in trained.worked(iter("abcde"), 2)]  # type: ignore[arg-type]
+    monkeypatch.setattr(trained, "run_job", lambda job: {job: None})
+    found = [job for job, _ in trained.run_jobs(iter("abcde"), 2)]  # type: ignore[arg-type]
     assert sorted(found) == list("abcde")
 
 

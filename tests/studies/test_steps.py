@@ -17,9 +17,9 @@ def test_a_step_is_made_once_it_is_finished(tmp_path: Path) -> None:
     steps = Steps(tmp_path)
     name = step_name("a", {"x": 1})
     steps.path(name).mkdir(parents=True)
-    assert steps.made(name) is None
+    assert steps.read_record(name) is None
     finish_step(steps.path(name), {"x": 1}, {"found": 2})
-    assert steps.made(name) == Steps(tmp_path).made(name) == {"found": 2}
+    assert steps.read_record(name) == Steps(tmp_path).read_record(name) == {"found": 2}
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"made": 1}', "[]"])
@@ -27,4 +27,4 @@ def test_a_damaged_record_is_called_that(tmp_path: Path, text: str) -> None:
     (tmp_path / "a-1").mkdir()
     (tmp_path / "a-1" / "step.json").write_text(text)
     with pytest.raises(StoreError, match="damaged"):
-        Steps(tmp_path).made("a-1")
+        Steps(tmp_path).read_record("a-1")

@@ -24,7 +24,7 @@ from handpick.training.checkpoint import (
     load_adapter,
     load_moments,
     moments_file,
-    trainable,
+    trainable_parameters,
 )
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import load_trainable, new_adapter
@@ -130,7 +130,7 @@ def test_the_adapter_is_loaded_with_the_trainers_weights(llama: Foreign) -> None
     for path in reversed(llama.checkpoints):
         load_adapter(model, path)
         want = load_file(path / "adapter_model.safetensors")
-        got = {name: weight.detach() for name, weight in trainable(model).items()}
+        got = {name: weight.detach() for name, weight in trainable_parameters(model).items()}
         torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from handpick.errors import ModelError
 from handpick.model import load_base
-from handpick.training.checkpoint import RECORD_FILE, checkpoint_weights, load_moments, trainable
+from handpick.training.checkpoint import RECORD_FILE, checkpoint_weights, load_moments, trainable_parameters
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import SortedInBatch, new_adapter, warmup_rows
 from tests.gradients.tiny_models import base_model
@@ -47,7 +47,7 @@ def trained_by_hand(base: Path) -> Iterator[dict[str, dict[str, Tensor]]]:
     The gradient is clipped to norm 1, as it is by default there and was in LESS.
     """
     model = new_adapter(load_base(str(base), torch.float32), SETTINGS.lora, SEED, in_float32=True)
-    weights = trainable(model)
+    weights = trainable_parameters(model)
     optimizer = torch.optim.AdamW(weights.values(), betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     step = 0
     for epoch in range(SETTINGS.epochs):
@@ -183,7 +183,7 @@ def test_the_same_seed_draws_the_same_adapter_and_another_seed_another() -> None
         before = torch.get_rng_state()
         model = new_adapter(base, LoraSettings(rank=4), seed, in_float32=True)
         assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are left alone"
-        return torch.cat([weight.detach().flatten() for weight in trainable(model).values()])
+        return torch.cat([weight.detach().flatten() for weight in trainable_parameters(model).values()])
 
     assert torch.equal(weights(3, callers_seed=1), weights(3, callers_seed=2))
     assert not torch.equal(weights(3, callers_seed=1), weights(4, callers_seed=1))
@@ -199,7 +199,7 @@ def test_the_same_seed_draws_the_same_adapter_and_another_seed_another() -> None
 )
 def test_auto_is_attention_for_llama_and_every_linear_layer_elsewhere(name: str, adapted: set[str]) -> None:
     model = new_adapter(base_model(name), LoraSettings(rank=2), 0, in_float32=True)
-    assert {weight.split(".")[-3] for weight in trainable(model)} == adapted
+    assert {weight.split(".")[-3] for weight in trainable_parameters(model)} == adapted
 
 
 def test_an_adapter_on_layers_that_are_not_there_is_refused() -> None:

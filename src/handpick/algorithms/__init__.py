@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.checks import checked_request
+from handpick.algorithms.checks import validate_request
 from handpick.algorithms.doubly_greedy import doubly_greedy
 from handpick.algorithms.facility_location import facility_location
 from handpick.algorithms.importance import importance
@@ -83,7 +83,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def find(algorithm: str) -> Algorithm:
-    """The table's entry of that name.
+    """Return the table's entry of that name.
 
     Raises:
         SettingsError: there is none; the message lists those there are.
@@ -112,7 +112,7 @@ def pick(
             tensor, compared at its own precision; or a ``Similarity`` that is computed as it is read.
         budget: number of candidates to choose, from 1 to N.
         algorithm: a name in ALGORITHMS.
-        subtasks: one label a query; algorithms that do not read labels ignore them.
+        subtasks: one label per query; algorithms that do not read labels ignore them.
         seed: for algorithms that draw; the others ignore it.
         balanced: every subtask counts the same, however many queries it has.
         candidates: features (C, E) of some columns, for algorithms that compare candidates with each other.
@@ -123,7 +123,7 @@ def pick(
         SettingsError: a setting is out of range or names no algorithm.
     """
     entry = find(algorithm)
-    return entry.choose(checked_request(similarity_QN, budget, subtasks, seed, balanced, candidates, settings))
+    return entry.choose(validate_request(similarity_QN, budget, subtasks, seed, balanced, candidates, settings))
 
 
 def rank(
@@ -137,7 +137,7 @@ def rank(
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
     settings: AlgorithmSettings | None = None,
 ) -> NDArray[np.int64]:
-    """The columns that ``pick`` chooses, in order of choice, int64 (B,); see there."""
+    """Return the columns that ``pick`` chooses, in order of choice, int64 (B,); see there."""
     return pick(
         similarity_QN,
         budget,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 
 
-def checked_request(
+def validate_request(
     similarity_QN: "NDArray[Any] | torch.Tensor | Similarity",
     budget: int,
     subtasks: Sequence[str] | None = None,
@@ -32,7 +32,7 @@ def checked_request(
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
     settings: AlgorithmSettings | None = None,
 ) -> Request:
-    """A request that algorithms can trust.
+    """Validate what was asked for, and return a request that algorithms can trust.
 
     An array is looked at now; one that is computed as it is read, as it is read.
 
@@ -41,9 +41,9 @@ def checked_request(
         SettingsError: ``budget`` is no whole number from 1 to N, ``subtasks`` has not one label a
             query, or names none where they are to be balanced, or ``seed`` is negative.
     """
-    similarity = _Finite(similarity_QN) if hasattr(similarity_QN, "blocks") else _checked_matrix(similarity_QN)
+    similarity = _Finite(similarity_QN) if hasattr(similarity_QN, "blocks") else _validate_matrix(similarity_QN)
     n_queries, n_candidates = similarity.shape
-    checked_budget = _checked_budget(budget, n_candidates)
+    checked_budget = _validate_budget(budget, n_candidates)
     if subtasks is not None and len(subtasks) != n_queries:
         raise SettingsError(
             f"there are {len(subtasks)} subtask labels for {n_queries} queries; give one label a query, or none at all"
@@ -56,8 +56,8 @@ def checked_request(
     return Request(similarity, checked_budget, labels, seed, balanced, candidates, settings or AlgorithmSettings())
 
 
-def _checked_matrix(similarity_QN: object) -> Matrix:
-    array_QN = _as_numpy(similarity_QN)
+def _validate_matrix(similarity_QN: object) -> Matrix:
+    array_QN = _to_numpy(similarity_QN)
     if array_QN.ndim != 2 or 0 in array_QN.shape:
         raise SimilarityError(
             f"the similarity has shape {array_QN.shape}; give queries × candidates, at least one of each"
@@ -87,8 +87,8 @@ class _Finite:
         return self._similarity.columns(columns_C)
 
 
-def _as_numpy(similarity_QN: object) -> NDArray[Any]:
-    """The same values as a NumPy array, without a copy where the type and the device allow it."""
+def _to_numpy(similarity_QN: object) -> NDArray[Any]:
+    """Return the same values as a NumPy array, without a copy where the type and the device allow it."""
     # A tensor can only have come from a torch that is already imported; nobody else waits for its import.
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(similarity_QN, torch.Tensor):
@@ -99,7 +99,7 @@ def _as_numpy(similarity_QN: object) -> NDArray[Any]:
     return np.asarray(similarity_QN)
 
 
-def _checked_budget(budget: object, n_candidates: int) -> int:
+def _validate_budget(budget: object, n_candidates: int) -> int:
     if not isinstance(budget, SupportsIndex):
         raise SettingsError(f"the budget is {budget!r}; give a whole number of examples, from 1 to {n_candidates}")
     count = operator.index(budget)

@@ -50,12 +50,12 @@ def facility_location(request: Request) -> Picks:
 
     picked: list[_Pick] = []
     while len(picked) < budget:
-        first = int(_first_of(first_gain_N, largest_N, left_N, 1)[0])
+        first = int(_top_columns(first_gain_N, largest_N, left_N, 1)[0])
         if first_gain_N[first] == 0 or len(mass_Q) == 1:  # from here on every round would be of one pick
-            rest_C = _first_of(first_gain_N, largest_N, left_N, budget - len(picked))
-            picked += _alone(similarity, mass_Q, smallest_Q, rest_C)
+            rest_C = _top_columns(first_gain_N, largest_N, left_N, budget - len(picked))
+            picked += _first_gains(similarity, mass_Q, smallest_Q, rest_C)
             break
-        opening = _alone(similarity, mass_Q, smallest_Q, np.array([first]))
+        opening = _first_gains(similarity, mass_Q, smallest_Q, np.array([first]))
         left_N[first] = False
         nearest_Q = similarity.columns(np.array([first]))[:, 0].astype(np.float64)
         following = _round(similarity, mass_Q, nearest_Q, largest_N, left_N)
@@ -85,7 +85,10 @@ class _Bound(NamedTuple):
 def _round(
     similarity: Similarity, mass_Q: Array, nearest_Q: Array, largest_N: Values, left_N: NDArray[np.bool_]
 ) -> Iterator[_Pick]:
-    """The picks of a round after its first, until nothing gains; ``nearest_Q`` and ``left_N`` are kept up to date."""
+    """Yield the picks of a round after its first, until nothing gains.
+
+    ``nearest_Q`` and ``left_N`` are kept up to date.
+    """
     finished = False
     while not finished:
         finished = yield from _stretch(similarity, mass_Q, nearest_Q, largest_N, left_N)
@@ -94,7 +97,7 @@ def _round(
 def _stretch(
     similarity: Similarity, mass_Q: Array, nearest_Q: Array, largest_N: Values, left_N: NDArray[np.bool_]
 ) -> Generator[_Pick, None, bool]:
-    """The picks from one pass over all gains to where another is cheaper than going on; True: nothing gains."""
+    """Yield the picks from one pass over all gains to where another is cheaper than going on; True: nothing gains."""
     start_N = _all_gains(similarity, mass_Q, nearest_Q)
     start_N[~left_N] = 0
     waiting = _by_gain(start_N, largest_N)
@@ -130,32 +133,32 @@ def _stretch(
 
 
 def _by_gain(gain_N: Array, largest_N: Values) -> Iterator[list[_Bound]]:
-    """All columns that gain, in the shared order, twice as many every time: mostly a few are enough."""
+    """Yield all columns that gain, in the shared order, twice as many every time: mostly a few are enough."""
     waiting_N = gain_N > 0
     count = _FED
     while waiting_N.any():
-        columns_C = _first_of(gain_N, largest_N, waiting_N, count)
+        columns_C = _top_columns(gain_N, largest_N, waiting_N, count)
         yield [_Bound(-float(gain_N[n]), -float(largest_N[n]), n, 0) for n in columns_C.tolist()]
         waiting_N[columns_C] = False
         count *= 2
 
 
 def _pop_stale(heap: list[_Bound], chosen: int) -> list[int]:
-    """The columns at the top whose gains are of earlier than now, taken off."""
+    """Take off the columns at the top whose gains are out of date, and return them."""
     stale: list[int] = []
     while heap and heap[0].chosen < chosen and len(stale) < _TOGETHER:
         stale.append(heapq.heappop(heap).column)
     return stale
 
 
-def _first_of(score_N: Array, largest_N: Values, among_N: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
-    """The first ``count`` columns of some, fewer where there are no more, in the shared order."""
+def _top_columns(score_N: Array, largest_N: Values, among_N: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """Return the first ``count`` columns of some, fewer where there are no more, in the shared order."""
     among_C = np.flatnonzero(among_N)
     return among_C[first_columns(score_N[among_C], largest_N[among_C], min(count, among_C.size))]
 
 
-def _alone(similarity: Similarity, mass_Q: Array, smallest_Q: Array, columns_C: NDArray[np.int64]) -> list[_Pick]:
-    """What each column gains as the first of a round."""
+def _first_gains(similarity: Similarity, mass_Q: Array, smallest_Q: Array, columns_C: NDArray[np.int64]) -> list[_Pick]:
+    """Return what each column gains as the first of a round."""
     picks: list[_Pick] = []
     step = max(1, _VALUES // mass_Q.size)
     for start in range(0, columns_C.size, step):
@@ -167,7 +170,7 @@ def _alone(similarity: Similarity, mass_Q: Array, smallest_Q: Array, columns_C: 
 
 
 def _extremes(similarity: Similarity) -> tuple[Values, Array]:
-    """Each candidate's largest similarity, (N,), and each query's smallest, (Q,); one pass."""
+    """Return each candidate's largest similarity, (N,), and each query's smallest, (Q,); one pass."""
     n_queries, n_candidates = similarity.shape
     largest_N: Values = np.empty(n_candidates)  # float64 holds the values of any float type
     smallest_Q = np.full(n_queries, np.inf)
@@ -178,7 +181,7 @@ def _extremes(similarity: Similarity) -> tuple[Values, Array]:
 
 
 def _all_gains(similarity: Similarity, mass_Q: Array, nearest_Q: Array) -> Array:
-    """What f gains by each candidate, (N,), where the queries' nearest are as near as given; one pass."""
+    """Return what f gains by each candidate, (N,), where the queries' nearest are as near as given; one pass."""
     gain_N = np.empty(similarity.shape[1])
     step = max(1, _VALUES // mass_Q.size)
     for start, block_QK in similarity.blocks():
@@ -189,9 +192,9 @@ def _all_gains(similarity: Similarity, mass_Q: Array, nearest_Q: Array) -> Array
 
 
 def _gains_by_query(values_QC: Values, mass_Q: Array, nearest_Q: Array) -> Array:
-    """What each query gains by each column, float64 (C, Q).
+    """Return what each query gains by each column, float64 (C, Q).
 
-    One column a row, so that NumPy adds up a column in the same order however many there are. A sum in a fixed order
+    One column per row, so that NumPy adds up a column in the same order however many there are. A sum in a fixed order
     never grows when no term does, rounding and all: that is why gains bound later ones exactly.
     """
     gain_CQ: Array = values_QC.T.astype(np.float64, order="C")

@@ -29,7 +29,7 @@ def importance(request: Request) -> Picks:
 
 
 def _gumbel(seed: int, count: int) -> NDArray[np.float64]:
-    """Gumbel(0, 1) noise that the seed and the place alone decide: a longer vector begins with a shorter one.
+    """Draw Gumbel(0, 1) noise that the seed and the place alone decide: a longer vector begins with a shorter one.
 
     From the raw bits of PCG64, which NumPy promises never to change; what it makes of them it may. The upper 52 bits
     and a half are a number within (0, 1), both ends left out, so that no noise is infinite.

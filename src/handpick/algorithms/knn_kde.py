@@ -13,11 +13,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.knn_mass import add_up, neighbourhood, picks_by_mass
+from handpick.algorithms.knn_mass import neighbourhood, picks_by_mass, sum_mass
 from handpick.algorithms.protocol import Picks, Request
 from handpick.algorithms.queries import query_mass
 from handpick.errors import SettingsError
-from handpick.progress import say
+from handpick.progress import log
 
 _ROWS = 2048  # candidates compared with as many others at a time: their similarities take 16 MiB
 
@@ -46,12 +46,12 @@ def knn_kde(request: Request) -> Picks:
         density_QL = densities(request.candidates, columns_M, settings.kde_width, neighbours)[where_QL]
     mass_QL, enough = kde_mass(near.distance, density_QL, query_mass(request), settings.knn_alpha, settings.knn_scale)
     if not enough:
-        say(
+        log(
             f"knn-kde: the {near.columns.shape[1]:,} nearest candidates of every query all get mass, and it would go "
             f"farther; raise knn_neighbours (now {settings.knn_neighbours:,}; at most a tenth of the pool is used) or "
             f"knn_alpha (now {settings.knn_alpha:g}), or lower knn_scale (now {settings.knn_scale:g})"
         )
-    return picks_by_mass(add_up(near.columns, mass_QL), near, request.budget)
+    return picks_by_mass(sum_mass(near.columns, mass_QL), near, request.budget)
 
 
 def kde_mass(
@@ -61,7 +61,7 @@ def kde_mass(
     alpha: float,
     scale: float,
 ) -> tuple[NDArray[np.float64], bool]:
-    """What each query gives to each place of its list, float64 (Q, L), and whether the lists were long enough.
+    """Return what each query gives to each place of its list, float64 (Q, L), and whether the lists were long enough.
 
     At level s a query with mass m gives m / (s · density) to one place after another until it has no more; the last
     place takes whatever is left. The higher s, the more even and the farther the mass goes. s minimises
@@ -100,7 +100,7 @@ def densities(
     width: float,
     neighbours: int,
 ) -> NDArray[np.float64]:
-    """How crowded each of these candidates stands among them, float64 (M,), from 1 on.
+    """Return how crowded each of these candidates stands among them, float64 (M,), from 1 on.
 
     The sum of max(0, 1 - dist² / width²) over the ``neighbours`` nearest of them, with dist² = 2 (1 - similarity), as
     between unit vectors. A candidate is among its own nearest, as in TSDS's code, and counts exactly 1 whatever its

@@ -32,14 +32,17 @@ class Neighbourhood:
 
 
 def neighbourhood(similarity: Similarity, length: int) -> Neighbourhood:
-    """Lists of ``length`` places, fewer where there are no more candidates; reads the similarity once."""
-    overheard = _Overheard(similarity)
+    """Find each query's ``length`` nearest candidates, fewer where there are no more candidates.
+
+    Reads the similarity once.
+    """
+    overheard = _MaximumRecorder(similarity)
     nearest = nearest_columns(overheard, length)
     distance_QL = 1 - nearest.scores.astype(np.float64)
     return Neighbourhood(nearest.columns, distance_QL, overheard.largest_N, overheard.query_N)
 
 
-class _Overheard:
+class _MaximumRecorder:
     """A similarity that keeps each column's largest value while somebody else reads it: saves a second pass."""
 
     def __init__(self, similarity: Similarity) -> None:
@@ -71,8 +74,8 @@ class Mass:
     queries: NDArray[np.int64]
 
 
-def add_up(columns_QL: NDArray[np.int64], mass_QL: NDArray[np.float64]) -> Mass:
-    """Each candidate's mass from all queries.
+def sum_mass(columns_QL: NDArray[np.int64], mass_QL: NDArray[np.float64]) -> Mass:
+    """Add up each candidate's mass from all queries.
 
     A candidate's parts are added from the largest to the smallest, so that equal parts give equal sums whichever
     queries they come from: rounding decides no tie.

@@ -9,16 +9,16 @@ Shapes: Q queries, L places of a list, K places that get mass.
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.knn_mass import add_up, neighbourhood, picks_by_mass
+from handpick.algorithms.knn_mass import neighbourhood, picks_by_mass, sum_mass
 from handpick.algorithms.protocol import Picks, Request
 from handpick.algorithms.queries import query_mass
-from handpick.progress import say
+from handpick.progress import log
 
 
 def knn_uniform(request: Request) -> Picks:
     """Rank by mass; a pick's query is the one that gave it most. Warns where K grows so large that most masses tie.
 
-    Reads the similarity once and holds ``knn_neighbours`` places a query and three vectors of length N.
+    Reads the similarity once and holds ``knn_neighbours`` places per query and three vectors of length N.
     """
     n_candidates = request.similarity.shape[1]
     settings = request.settings
@@ -26,18 +26,18 @@ def knn_uniform(request: Request) -> Picks:
     mass_QK = uniform_mass(near.distance, query_mass(request), settings.knn_alpha, settings.knn_scale)
     (_, length), (_, used) = near.columns.shape, mass_QK.shape
     if used == length or 2 * used >= n_candidates:
-        say(
+        log(
             f"knn-uniform: every query shares its mass among {used:,} candidates, of {length:,} that are looked at and "
             f"{n_candidates:,} in the pool, so many masses tie and the largest similarity decides; raise knn_alpha "
             f"(now {settings.knn_alpha:g}) or lower knn_scale (now {settings.knn_scale:g}) for a smaller share"
         )
-    return picks_by_mass(add_up(near.columns[:, :used], mass_QK), near, request.budget)
+    return picks_by_mass(sum_mass(near.columns[:, :used], mass_QK), near, request.budget)
 
 
 def uniform_mass(
     distance_QL: NDArray[np.float64], mass_Q: NDArray[np.float64], alpha: float, scale: float
 ) -> NDArray[np.float64]:
-    """What each query gives to each of its K nearest candidates, float64 (Q, K), K from 1 to L.
+    """Return what each query gives to each of its K nearest candidates, float64 (Q, K), K from 1 to L.
 
     K minimises alpha / scale · (mean distance that mass is moved) + (1 - alpha) / K: to go from K to K + 1 places is
     worth while as long as alpha / scale · Σ_q mass_q Σ_{k≤K} (d_{q,K+1} - d_{q,k}) < 1 - alpha. With masses 1/Q that

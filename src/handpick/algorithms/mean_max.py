@@ -33,7 +33,7 @@ def mean_max(request: Request) -> Picks:
 
 
 def _best_subtask(block_QK: Values, members: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The largest mean over a subtask's queries, float64 (K,), and the query of that subtask that is nearest."""
+    """Return the largest mean over a subtask's queries, float64 (K,), and the query of that subtask that is nearest."""
     score_K = np.full(block_QK.shape[1], -np.inf)
     query_K = np.zeros(block_QK.shape[1], dtype=np.int64)
     for queries in members:
@@ -45,7 +45,7 @@ def _best_subtask(block_QK: Values, members: list[list[int]]) -> tuple[NDArray[n
 
 
 def _mean(block_QK: Values, queries: list[int]) -> NDArray[np.float64]:
-    """Mean over ``queries``, float64 (K,).
+    """Return the mean over ``queries``, float64 (K,).
 
     Summed row after row in float64: ``np.mean`` changes its order of summation with the memory layout,
     and with it the last bits and the ties.

@@ -13,7 +13,7 @@ from handpick.algorithms.protocol import Similarity, Values
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """A list a query, best first in the shared order (ordering.py), all of one length.
+    """A list per query, best first in the shared order (ordering.py), all of one length.
 
     ``columns`` int64 (Q, L), ``scores`` (Q, L) in the similarity's own type, float16 widened.
     """
@@ -23,7 +23,7 @@ class Nearest:
 
 
 def nearest_columns(similarity: Similarity, length: int, without_N: NDArray[np.bool_] | None = None) -> Nearest:
-    """The first ``length`` columns of every query, fewer where there are no more.
+    """Return the first ``length`` columns of every query, fewer where there are no more.
 
     Holds at most about 4·Q·L values with their columns, whatever N is: what is as good as the worst of a list goes
     to a heap of newcomers, and when that is as large as the lists, lists and newcomers are sorted together. A worst
@@ -39,8 +39,8 @@ def nearest_columns(similarity: Similarity, length: int, without_N: NDArray[np.b
     best = _Lists(n_queries, min(length, n_left))
     for start, block_QB in similarity.blocks():
         without_B = None if without_N is None else without_N[start : start + block_QB.shape[1]]
-        best.look_at(block_QB, start, without_B)
-    return best.finished()
+        best.update(block_QB, start, without_B)
+    return best.to_nearest()
 
 
 class _Lists:
@@ -55,7 +55,7 @@ class _Lists:
         self._worst_Q: Values = np.full(n_queries, -np.inf, dtype=np.float32)
         self._worst_largest_Q: Values = np.full(n_queries, -np.inf, dtype=np.float32)
 
-    def look_at(self, block_QB: Values, start: int, without_B: NDArray[np.bool_] | None) -> None:
+    def update(self, block_QB: Values, start: int, without_B: NDArray[np.bool_] | None) -> None:
         """Take in what may enter a list. Columns come in order, so at equal values those that are there stay."""
         values_QB = block_QB.astype(np.promote_types(block_QB.dtype, np.float32), copy=False)
         largest_B = values_QB.max(axis=0)
@@ -89,7 +89,7 @@ class _Lists:
         self._worst_largest_Q = np.full(self._n_queries, -np.inf, dtype=score_H.dtype)
         self._worst_largest_Q[query_H[last]] = largest_H[last]
 
-    def finished(self) -> Nearest:
+    def to_nearest(self) -> Nearest:
         self._sort()
         _, column_H, score_H, _ = self._parts[0]
         shape = (self._n_queries, self._length)

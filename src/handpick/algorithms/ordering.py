@@ -16,7 +16,7 @@ from handpick.algorithms.protocol import Similarity, Values
 
 
 def largest_similarity(similarity: Similarity) -> tuple[Values, NDArray[np.int32]]:
-    """Each candidate's largest similarity to any query, (N,), and the first query that has it; one pass."""
+    """Return each candidate's largest similarity to any query, (N,), and the first query that has it; one pass."""
     n_candidates = similarity.shape[1]
     largest_N: Values = np.empty(0)
     nearest_N = np.empty(n_candidates, dtype=np.int32)
@@ -30,7 +30,7 @@ def largest_similarity(similarity: Similarity) -> tuple[Values, NDArray[np.int32
 
 
 def first_columns(scores_N: Values, largest_N: Values, count: int) -> NDArray[np.int64]:
-    """The first ``count`` columns in the shared order, int64 (C,), exactly those of a full sort.
+    """Return the first ``count`` columns in the shared order, int64 (C,), exactly those of a full sort.
 
     Costs O(N + C log C), also where nearly all scores tie, as those of a sparse similarity do.
     """
@@ -45,6 +45,6 @@ def first_columns(scores_N: Values, largest_N: Values, count: int) -> NDArray[np
 
 
 def _split_at(values: NDArray[np.floating[Any]], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions above the ``count``-th largest value, and positions level with it, both ascending."""
+    """Return positions above the ``count``-th largest value, and positions level with it, both ascending."""
     cut = np.partition(values, values.size - count)[values.size - count]
     return np.flatnonzero(values > cut), np.flatnonzero(values == cut)

@@ -23,13 +23,13 @@ class Similarity(Protocol):
         """(Q, N)."""
 
     def blocks(self) -> Iterator[tuple[int, Values]]:
-        """One pass: all columns in order, as the first column's number and the values (Q, B), not to be written to.
+        """Yield all columns in order, in one pass: the first one's number and the values (Q, B), not to be written to.
 
         Every pass gives the same values. A block may be a view that the next one overwrites.
         """
 
     def columns(self, columns_C: NDArray[np.int64]) -> Values:
-        """The values of some columns, (Q, C), in new memory."""
+        """Return the values of some columns, (Q, C), in new memory."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from handpick.algorithms.protocol import Request
 
 
 def members_of(subtasks: tuple[str, ...] | None, n_queries: int) -> list[list[int]]:
-    """The queries of each subtask, subtasks in order of first appearance; without labels all are of one."""
+    """Return the queries of each subtask, subtasks in order of first appearance; without labels all are of one."""
     members: dict[str, list[int]] = {}
     for query, subtask in enumerate(subtasks or [""] * n_queries):
         members.setdefault(subtask, []).append(query)
@@ -21,7 +21,7 @@ def members_of(subtasks: tuple[str, ...] | None, n_queries: int) -> list[list[in
 
 
 def query_mass(request: Request) -> NDArray[np.float64]:
-    """What each query weighs, (Q,), sum 1: all the same, or with ``balanced`` every subtask the same."""
+    """Return what each query weighs, (Q,), sum 1: all the same, or with ``balanced`` every subtask the same."""
     n_queries = request.similarity.shape[0]
     if not request.balanced:
         return np.full(n_queries, 1 / n_queries)
@@ -32,8 +32,11 @@ def query_mass(request: Request) -> NDArray[np.float64]:
     return mass_Q
 
 
-def turns(request: Request) -> Iterator[int]:
-    """Whose turn it is, without end: each query's in order; ``balanced`` each subtask's, and in it each query's."""
+def take_turns(request: Request) -> Iterator[int]:
+    """Yield whose turn it is, without end: each query's in order.
+
+    ``balanced`` each subtask's, and in it each query's.
+    """
     n_queries = request.similarity.shape[0]
     members = members_of(request.subtasks, n_queries) if request.balanced else [list(range(n_queries))]
     for own in cycle([cycle(queries) for queries in members]):

@@ -13,7 +13,7 @@ import numpy as np
 
 from handpick.algorithms.nearest import Nearest, nearest_columns
 from handpick.algorithms.protocol import Picks, Request
-from handpick.algorithms.queries import query_mass, turns
+from handpick.algorithms.queries import query_mass, take_turns
 
 
 def round_robin(request: Request) -> Picks:
@@ -21,7 +21,7 @@ def round_robin(request: Request) -> Picks:
 
     One pass over the similarity gives each query a list of twice its share of the budget. A query whose list the
     others have emptied causes another pass, which gives all queries new lists, twice as long, of what is left: O(log Q)
-    passes however much the queries agree, and mostly one, against a scan of a row a pick. Beside the similarity it
+    passes however much the queries agree, and mostly one, against a scan of a row per pick. Beside the similarity it
     holds N flags and lists of about 2·B places in all, up to Q·B where all queries are the same.
     """
     similarity, budget = request.similarity, request.budget
@@ -33,7 +33,7 @@ def round_robin(request: Request) -> Picks:
 
     columns_B = np.empty(budget, dtype=np.int64)
     scores_B = np.empty(budget, dtype=np.float32)
-    queries_B = np.fromiter(islice(turns(request), budget), np.int64, budget)
+    queries_B = np.fromiter(islice(take_turns(request), budget), np.int64, budget)
     for turn, query in enumerate(queries_B.tolist()):
         place = _next_untaken(nearest, query, next_Q[query], taken_N)
         if place is None:
@@ -50,7 +50,10 @@ def round_robin(request: Request) -> Picks:
 
 
 def _next_untaken(nearest: Nearest, query: int, place: int, taken_N: np.ndarray) -> int | None:
-    """The first place of a query's list, from ``place`` on, whose column is not taken; None where there is none."""
+    """Return the first place of a query's list, from ``place`` on, whose column is not taken.
+
+    None where there is none.
+    """
     columns_L = nearest.columns[query]
     while place < len(columns_L):
         if not taken_N[columns_L[place]]:

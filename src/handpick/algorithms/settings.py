@@ -17,8 +17,8 @@ class AlgorithmSettings(BaseModel):
     uot_relaxation: float = Field(1e-4, gt=0, description="uot: weight of the candidates' marginal (KL)")
     importance_temperature: float = Field(1.0, gt=0, description="importance: what log-weights are divided by")
 
-    def unread_by(self, algorithm: str) -> list[str]:
-        """Settings that were changed although this algorithm does not look at them."""
+    def unused_by_algorithm(self, algorithm: str) -> list[str]:
+        """Return the settings that were changed although this algorithm does not look at them."""
         readers = {
             "knn": ("knn-uniform", "knn-kde"),
             "kde": ("knn-kde",),

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.protocol import Similarity
-from handpick.progress import say
+from handpick.progress import log
 
 Array = NDArray[np.float64]
 Cost = Callable[[NDArray[np.floating[Any]]], Array]  # from similarities to costs in float64, value by value
@@ -45,7 +45,7 @@ class Scaling:
 def transport(
     similarity: Similarity, cost: Cost, mass_Q: Array, *, epsilon: float, relaxation: float, tolerance: float
 ) -> Scaling:
-    """The plan between the queries and all candidates.
+    """Compute the plan between the queries and all candidates.
 
     Every step takes the row scalings to at most ρ/(ρ+ε) of their largest distance from their limit, whatever the costs.
     It ends when none moves by more than ``tolerance``: then no logarithm of a column's mass is further than that from
@@ -55,7 +55,7 @@ def transport(
     A step is one pass over the similarity. Holds one vector of length N and a few of length Q.
 
     Args:
-        similarity: read once a step.
+        similarity: read once per step.
         cost: what a similarity costs.
         mass_Q: a, positive, sum 1.
         epsilon: ε, weight of the entropy.
@@ -72,7 +72,7 @@ def transport(
         if moved <= tolerance:
             break
     else:
-        say(
+        log(
             f"optimal transport: after {_MOST_PASSES:,} passes a row scaling still moves by {moved:.1e}, "
             f"more than {tolerance:.1e}; the last plan is used. A larger epsilon or a smaller relaxation helps."
         )
@@ -81,7 +81,10 @@ def transport(
 
 
 def _step(similarity: Similarity, cost: Cost, epsilon: float, damping: float, weight_Q: Array, soft_N: Array) -> Array:
-    """The next row scalings, (Q,), from log a + row; the columns' sums log Σ_q exp(weight_q − c_qn/ε) go to soft_N."""
+    """Compute the next row scalings, (Q,), from log a + row.
+
+    The columns' sums log Σ_q exp(weight_q − c_qn/ε) go to soft_N.
+    """
     sum_Q = np.full(weight_Q.size, -np.inf)
     for start, block_QB in similarity.blocks():
         kernel_QB = cost(block_QB) / -epsilon

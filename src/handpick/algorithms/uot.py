@@ -56,7 +56,7 @@ def _cost(similarity_QC: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def _senders(
     similarity: Similarity, columns_B: NDArray[np.int64], weight_Q: NDArray[np.float64], epsilon: float
 ) -> NDArray[np.int64]:
-    """The query that sends each column the most; what a column is scaled by is the same for all of them."""
+    """Return the query that sends each column the most; what a column is scaled by is the same for all of them."""
     queries_B = np.empty(columns_B.size, dtype=np.int64)
     step = max(1, _VALUES // weight_Q.size)
     for start in range(0, columns_B.size, step):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handpick.api.handed_over import Model, Records, given, name_sources, named
+from handpick.api.handed_over import Model, Records, merge_settings, name_inputs, name_sources
 from handpick.choices import Dtype
 from handpick.data.read import FileInput
 from handpick.errors import SettingsError
@@ -51,7 +51,7 @@ def evaluate(
         max_new_tokens: tokens of an answer, at most.
         stop: texts that end an answer.
         choices: for ``choice-likelihood``: the answers to choose from, where records have none.
-        samples: for ``pass@K``: answers a prompt.
+        samples: for ``pass@K``: answers per prompt.
         allow_code_execution: run the model's code, in a sandbox.
         others: any other field of ``EvaluateSettings`` or ``TaskSettings`` in
             ``handpick.evaluation.settings``.
@@ -62,7 +62,7 @@ def evaluate(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
-    values = given(
+    values = merge_settings(
         metrics=metrics, out=out, base=base, dtype=dtype, max_length=max_length, batch_tokens=batch_tokens,
         limit=limit, max_new_tokens=max_new_tokens, stop=stop, choices=choices, samples=samples,
         allow_code_execution=allow_code_execution, **others,
@@ -88,7 +88,9 @@ def checked_tasks(
     held: list[object] = []
     files = {name: name_sources(records, "target", held) for name, records in _by_task(target).items()}
     of_task = {name: value for name, value in values.items() if name in TaskSettings.model_fields}
-    with named({"model": model} | {name: value for name, value in values.items() if name not in of_task}) as plain:
+    with name_inputs(
+        {"model": model} | {name: value for name, value in values.items() if name not in of_task}
+    ) as plain:
         if is_in_memory(plain["model"]):
             plain.setdefault("out", f"runs/evaluation-{plain['model'].removeprefix(PREFIX)}")
         tasks = {name: parse_settings(TaskSettings, of_task | {"files": own}) for name, own in files.items()}

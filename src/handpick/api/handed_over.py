@@ -26,14 +26,14 @@ _SOURCES = ("pool", "query", "exclude_overlap")
 _MODELS = ("model", "base")
 
 
-def given(settings: BaseModel | None = None, /, **values: object) -> dict[str, Any]:
+def merge_settings(settings: BaseModel | None = None, /, **values: object) -> dict[str, Any]:
     """Return the settings that were given: those that ``settings`` was made with, and over them all but None."""
     base = {} if settings is None else settings.model_dump(exclude_unset=True)
     return base | {name: value for name, value in values.items() if value is not None}
 
 
 @contextmanager
-def named(values: Mapping[str, Any]) -> Generator[dict[str, Any]]:
+def name_inputs(values: Mapping[str, Any]) -> Generator[dict[str, Any]]:
     """Yield settings with names in place of the records and models among them; the names are known inside.
 
     Args:
@@ -44,10 +44,10 @@ def named(values: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         ModelError: as ``hold_model``.
     """
     held: list[object] = []  # what is known by its name, for as long as this list is
-    yield {name: _named(name, value, held) for name, value in values.items()}
+    yield {name: _name_input(name, value, held) for name, value in values.items()}
 
 
-def _named(name: str, value: Any, held: list[object]) -> Any:
+def _name_input(name: str, value: Any, held: list[object]) -> Any:
     if name in _SOURCES:
         return name_sources(value, name, held)
     if name == "target" and isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from handpick.api.handed_over import Model, Records, given, named
+from handpick.api.handed_over import Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
 from handpick.iterselecttune.run import run_iterselect
 from handpick.iterselecttune.settings import IterSelectSettings, Verdicts
@@ -49,9 +49,9 @@ def iterselect(
     Raises:
         HandpickError: of the kind that fits what is wrong; what was computed is kept, and the same call goes on.
     """
-    values = given(
+    values = merge_settings(
         pool=pool, model=model, judge=judge, budget=None if budget is None else str(budget), out=out, seed=seed,
         rounds=rounds, batch=batch, verdict=verdict, encoder=encoder, store=store, dtype=dtype, **others,
     )  # fmt: skip
-    with named(values) as plain:
-        return run_iterselect(IterSelectSettings.checked(plain)).selection
+    with name_inputs(values) as plain:
+        return run_iterselect(IterSelectSettings.from_values(plain)).selection

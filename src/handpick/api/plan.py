@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from handpick.api.evaluate import checked_tasks
-from handpick.api.handed_over import given
+from handpick.api.handed_over import merge_settings
 from handpick.api.select import checked_settings
 from handpick.api.study import study_settings
 from handpick.api.train import planned_records
@@ -29,17 +29,17 @@ def plan(command: Command, /, *, probe_seconds: float = 10.0, **arguments: Any) 
     Raises:
         HandpickError: what the call itself would raise before it starts.
     """
-    return look_up(_PLANNERS, command, "command to plan")(probe_seconds, given(**arguments))
+    return look_up(_PLANNERS, command, "command to plan")(probe_seconds, merge_settings(**arguments))
 
 
 def _of_settings(planner: Callable[..., Plan]) -> Callable[[float, dict[str, Any]], Plan]:
-    def planned(seconds: float, arguments: dict[str, Any]) -> Plan:
+    def plan_settings(seconds: float, arguments: dict[str, Any]) -> Plan:
         if own := [name for name in ("reward", "objective") if callable(arguments.get(name))]:
             raise SettingsError(f"a {own[0]} of your own cannot be planned for: name one, or leave it out")
-        with checked_settings(given(arguments.pop("settings", None), **arguments)) as settings:
+        with checked_settings(merge_settings(arguments.pop("settings", None), **arguments)) as settings:
             return planner(settings, seconds)
 
-    return planned
+    return plan_settings
 
 
 def _train(seconds: float, arguments: dict[str, Any]) -> Plan:

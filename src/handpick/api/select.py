@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from handpick.api.handed_over import Files, Model, Records, given, named
+from handpick.api.handed_over import Files, Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
@@ -13,9 +13,9 @@ from handpick.in_memory import PREFIX, is_in_memory
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.run import run_represent, run_select
 from handpick.rewards import wrap
-from handpick.scorers.inputs import Own
+from handpick.scorers.inputs import UserObjects
 from handpick.selection import Selection
-from handpick.settings import Settings, checked
+from handpick.settings import Settings, parse_settings
 from handpick.store import FeatureStore
 from handpick.training.settings import WarmupSettings
 
@@ -77,8 +77,8 @@ def select(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
-    own = Own(wrap(reward) if callable(reward) else None, objective if callable(objective) else None)
-    values = given(
+    own = UserObjects(wrap(reward) if callable(reward) else None, objective if callable(objective) else None)
+    values = merge_settings(
         settings, pool=pool, query=query, model=model, method=method, budget=budget, algorithm=algorithm,
         representation=representation, target=target, out=out, store=store, checkpoints=checkpoints, warmup=warmup,
         seed=seed, max_length=max_length, dtype=dtype, reward=own.reward.name if own.reward else reward,
@@ -116,7 +116,7 @@ def represent_pool(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
-    values = given(
+    values = merge_settings(
         settings, pool=pool, model=model, method=method, representation=representation, out=out,
         checkpoints=checkpoints, warmup=warmup, seed=seed, max_length=max_length, dtype=dtype, **others,
     )  # fmt: skip
@@ -132,11 +132,11 @@ def checked_settings(values: Mapping[str, Any]) -> Generator[Settings]:
         SettingsError: a name is unknown, a value is wrong, or vLLM is to draw from a model in memory.
         ModelError: a model in memory cannot be used.
     """
-    with named(values) as plain:
+    with name_inputs(values) as plain:
         query: Sequence[str] = plain.get("query", ())
         if query and is_in_memory(query[0]):
             plain.setdefault("out", f"runs/{query[0].removeprefix(PREFIX)}")
-        used = checked(plain)
+        used = parse_settings(plain)
         if used.sampler == "vllm" and is_in_memory(used.model):
             raise SettingsError(
                 "vLLM reads a model from its folder: save the model and name that, or leave sampler out"

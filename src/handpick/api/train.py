@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from handpick.api.handed_over import Model, Records, given, named
+from handpick.api.handed_over import Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
 from handpick.data.memory import MemoryInput
 from handpick.data.read import BadRecord
@@ -59,11 +59,11 @@ def train(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
-    recipes_own = given(
+    recipes_own = merge_settings(
         epochs=epochs, learning_rate=learning_rate, batch=batch, adapter=adapter, lora=lora, max_length=max_length,
         dtype=dtype, seed=seed, **others,
     )  # fmt: skip
-    with named(given(model=_model_of(selection, model))) as plain:
+    with name_inputs(merge_settings(model=_model_of(selection, model))) as plain:
         return run_train(_records_file(selection, out), plain.get("model"), out, recipe=recipe, **recipes_own)
 
 
@@ -79,7 +79,7 @@ def planned_records(
     Raises:
         HandpickError: as ``train``.
     """
-    with named(given(model=_model_of(selection, model))) as plain, TemporaryDirectory() as scratch:
+    with name_inputs(merge_settings(model=_model_of(selection, model))) as plain, TemporaryDirectory() as scratch:
         yield _records_file(selection, scratch), plain.get("model")
 
 

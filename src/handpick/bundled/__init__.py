@@ -18,7 +18,7 @@ def _root() -> Path:
 
 
 def model_path() -> Path:
-    """The folder of the shipped model and its tokenizer.
+    """Return the folder of the shipped model and its tokenizer.
 
     Raises:
         ModelError: this installation came without the model.
@@ -30,7 +30,7 @@ def model_path() -> Path:
 
 
 def pool_paths() -> list[Path]:
-    """The files of the demo pool: the permissive part, then the share-alike part.
+    """Return the files of the demo pool: the permissive part, then the share-alike part.
 
     Raises:
         DataError: this installation came without them.
@@ -39,7 +39,7 @@ def pool_paths() -> list[Path]:
 
 
 def target_path(name: str) -> Path:
-    """The dev set of one of ``TARGETS``.
+    """Return the dev set of one of ``TARGETS``.
 
     Raises:
         SettingsError: no such target is shipped.

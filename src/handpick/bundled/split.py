@@ -43,19 +43,19 @@ SHARE_ALIKE = {
 }
 
 
-def normalised(messages: Sequence[Message]) -> str:
-    """The text by which two conversations count as the same: lower case, white space folded."""
+def normalise_messages(messages: Sequence[Message]) -> str:
+    """Return the text by which two conversations count as the same: lower case, white space folded."""
     return " ".join(" ".join(m.content for m in messages).lower().split())
 
 
 def is_unseen(messages: Sequence[Message]) -> bool:
-    """Whether a conversation falls in the third that never trains the shipped model."""
-    prompt = normalised([m for m in messages if m.role != "assistant"])
+    """Return whether a conversation falls in the third that never trains the shipped model."""
+    prompt = normalise_messages([m for m in messages if m.role != "assistant"])
     return hashlib.blake2b(prompt.encode(), digest_size=8).digest()[0] % 3 == 2
 
 
 def licence(record: dict[str, Any]) -> str | None:
-    """The licence under which a pool record may ship, or None where it may not."""
+    """Return the licence under which a pool record may ship, or None where it may not."""
     source, category = record["source"], record["category"]
     if source == "t0":
         return next((licence for name, licence in PERMISSIVE_T0.items() if category.startswith(name + "_")), None)
@@ -63,7 +63,7 @@ def licence(record: dict[str, Any]) -> str | None:
 
 
 def is_share_alike(record: dict[str, Any]) -> bool:
-    """Whether copies of a record must stay under its licence."""
+    """Return whether copies of a record must stay under its licence."""
     return _share_alike(record) is not None
 
 
@@ -72,6 +72,6 @@ def _share_alike(record: dict[str, Any]) -> str | None:
 
 
 def may_train(record: dict[str, Any]) -> bool:
-    """Whether a pool record's family and licence allow it to train the shipped model."""
+    """Return whether a pool record's family and licence allow it to train the shipped model."""
     held_out = (record["source"], record["category"]) in HELD_OUT
     return licence(record) is not None and not is_share_alike(record) and not held_out

@@ -7,8 +7,8 @@ import typer
 from pydantic import BaseModel
 
 from handpick.algorithms import AlgorithmSettings
+from handpick.cli.errors import report_errors
 from handpick.cli.flags import Style, flags_of, with_flags
-from handpick.cli.plainly import plainly
 from handpick.layout import RunLayout
 from handpick.methods import SCORERS
 from handpick.objectives.settings import ObjectiveSettings
@@ -94,22 +94,22 @@ def select(settings: dict[str, Any]) -> None:
 
     handpick select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL --budget 1000 --out runs/gsm8k
     """
-    from handpick.settings import checked
+    from handpick.settings import parse_settings
 
-    with plainly():
-        _select(checked(settings, where="--"))
+    with report_errors():
+        _select(parse_settings(settings, where="--"))
 
 
 @app.command(rich_help_panel=CHOOSE)
 @with_flags(settings=REPRESENT_FLAGS)
 def represent(settings: dict[str, Any]) -> None:
     """Build the feature store of a pool alone; `select --store` starts from it."""
-    from handpick.settings import checked
+    from handpick.settings import parse_settings
 
-    with plainly():
+    with report_errors():
         from handpick.pipeline import run_represent
 
-        store = run_represent(checked(settings, where="--"))
+        store = run_represent(parse_settings(settings, where="--"))
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
         typer.echo(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
@@ -122,13 +122,13 @@ def doctor(settings: dict[str, Any]) -> None:
 
     handpick doctor --pool pool.jsonl.gz --model MODEL
     """
-    from handpick.settings import checked
+    from handpick.settings import parse_settings
 
-    with plainly():
+    with report_errors():
         from handpick.doctor import examine
 
         failed = 0
-        for check in examine(checked(settings, where="--")):
+        for check in examine(parse_settings(settings, where="--")):
             typer.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<10} {check.found}")
             if not check.passed:
                 failed += 1
@@ -142,7 +142,7 @@ def run(
     config: Annotated[Path, typer.Argument(help="A YAML file of settings, such as the settings.yaml of a run.")],
 ) -> None:
     """Choose examples with the settings of a file."""
-    with plainly():
+    with report_errors():
         _select(Settings.from_yaml(config))
 
 
@@ -152,7 +152,7 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.")] = None,
 ) -> None:
     """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
-    with plainly():
+    with report_errors():
         from handpick import bundled
 
         _select(
@@ -176,13 +176,13 @@ def similarity(settings: dict[str, Any]) -> None:
 
     handpick similarity --store runs/gsm8k/features/pool --query boolq_dev.jsonl.gz --out runs/boolq
     """
-    from handpick.settings import checked
+    from handpick.settings import parse_settings
 
-    with plainly():
+    with report_errors():
         from handpick.cli.show import show_similarity
         from handpick.pipeline import run_similarity
 
-        show_similarity(run_similarity(checked(settings, where="--")))
+        show_similarity(run_similarity(parse_settings(settings, where="--")))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -191,7 +191,7 @@ def diff(
     b: Annotated[Path, typer.Argument(help="The folder of another.")],
 ) -> None:
     """Compare two selections: what they share, and what each has that the other has not."""
-    with plainly():
+    with report_errors():
         from handpick.cli.show import show_comparison
         from handpick.compare import compare
         from handpick.selection import Selection
@@ -208,11 +208,11 @@ def distance(
     seed: Annotated[int, typer.Option(help="Of the random draw that stands beside them.")] = 0,
 ) -> None:
     """Measure how far a selection is from the queries, beside a random draw and other subsets of the same pool."""
-    with plainly():
-        from handpick.cli.show import ids_of, show_distances
+    with report_errors():
+        from handpick.cli.show import read_ids, show_distances
         from handpick.pipeline import run_distance
 
-        show_distances(run_distance(run, {str(path): ids_of(path) for path in subset or []}, seed))
+        show_distances(run_distance(run, {str(path): read_ids(path) for path in subset or []}, seed))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -226,7 +226,7 @@ def overlap(
 
     handpick overlap --pool pool.jsonl.gz --test gsm8k_test.jsonl.gz --out runs/overlap
     """
-    with plainly():
+    with report_errors():
         from handpick.cli.show import show_overlap
         from handpick.overlap import run_overlap
 
@@ -238,15 +238,15 @@ def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md has them.")] = False,
 ) -> None:
     """List the methods and what they are made of: representations, objectives, algorithms, rewards."""
-    from handpick.cli.tables import as_markdown, as_text
+    from handpick.cli.tables import as_markdown, print_tables
 
-    typer.echo(as_markdown(), nl=False) if markdown else as_text()
+    typer.echo(as_markdown(), nl=False) if markdown else print_tables()
 
 
 @store_app.command()
 def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature store.")]) -> None:
     """Read every byte of a store and name what is wrong."""
-    with plainly():
+    with report_errors():
         from handpick.store import FeatureStore
 
         store = FeatureStore.open(path, allow_incomplete=True)
@@ -264,7 +264,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder of the new store.")],
 ) -> None:
     """Make one store of several."""
-    with plainly():
+    with report_errors():
         from handpick.pipeline import merge_stores
 
         typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from handpick.cli.app import TRAIN, app
+from handpick.cli.errors import report_errors
 from handpick.cli.flags import Style, flags_of, with_flags
-from handpick.cli.plainly import plainly
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.unread import refuse_unread, refuse_unread_judge
 from handpick.evaluation.settings import ANSWERS, HOW, JUDGES, EvaluateSettings, TaskSettings
@@ -63,12 +63,12 @@ def evaluate(
 
     handpick evaluate --model A --lm-eval gsm8k,bbh
     """
-    with plainly():
+    with report_errors():
         _refuse_what_lacks(target, versus, prompts, judge, lm_eval)
         of_harness = {"lm_eval_include": lm_eval_include, "lm_eval_chat": lm_eval_chat}
         refuse_unread(task, settings, of_harness, target=target, versus=versus, lm_eval=lm_eval)
         refuse_unread_judge(task, settings, judge)
-        checked = EvaluateSettings.checked(settings)
+        checked = EvaluateSettings.from_values(settings)
         if target:
             _measure(checked, tasks_of(target, task))
         if versus is not None and prompts is not None and judge is not None:

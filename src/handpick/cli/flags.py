@@ -98,7 +98,7 @@ def flags_of(
 
 
 def with_flags(*, headings: Sequence[str] = (), **groups: FlagGroup) -> Callable[[Command], Command]:
-    """A decorator: the command gets each group's flags in the place of the parameter of that name.
+    """Decorate a command: it gets each group's flags in the place of the parameter of that name.
 
     Args:
         headings: the order in which they come in the help; flags without one come first, and among those the required.

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handpick.cli.app import CHOOSE, app
+from handpick.cli.errors import report_errors
 from handpick.cli.flags import Style, flags_of, with_flags
-from handpick.cli.plainly import plainly
 from handpick.iterselecttune.settings import ANSWERS, CLASSIFIER, JUDGE, ROUNDS, IterSelectSettings
 from handpick.layout import IterSelectLayout
 
@@ -42,13 +42,13 @@ def iterselect(
 
     It says first how many answers, judge calls and tokens it will take; a cap on calls is never passed.
     """
-    with plainly():
-        from handpick.iterselecttune.run import Prepared
-        from handpick.progress import say
+    with report_errors():
+        from handpick.iterselecttune.run import PreparedIterSelect
+        from handpick.progress import log
 
-        prepared = Prepared(IterSelectSettings.checked(settings))
+        prepared = PreparedIterSelect(IterSelectSettings.from_values(settings))
         for line in prepared.expected.lines():
-            say(line)
+            log(line)
         if not dry_run:
             _show(prepared.run(), prepared.settings.layout)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handpick.cli.app import BEFORE, REPRESENT_FLAGS, SELECT_FLAGS, app
+from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
 from handpick.cli.flags import flags_of, with_flags
-from handpick.cli.plainly import plainly
 from handpick.cli.targets import Target, tasks_of
-from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, known_recipe, overrides_of
+from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, overrides_of, parse_recipe
 from handpick.cli.unread import refuse_unread_answers
 from handpick.evaluation.settings import EvaluateSettings
-from handpick.settings import checked
+from handpick.settings import parse_settings
 
 if TYPE_CHECKING:
     from handpick.planning import Plan
@@ -34,24 +34,24 @@ _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how 
 @plan_app.command()
 @with_flags(settings=SELECT_FLAGS)
 def select(settings: dict[str, Any], as_json: _JSON = False, probe: _PROBE = 10.0) -> None:
-    """What `handpick select` with the same flags will take.
+    """Show what `handpick select` with the same flags will take.
 
     handpick plan select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL
     """
-    with plainly():
+    with report_errors():
         from handpick.planning import plan_select
 
-        _show(plan_select(checked(settings, where="--"), probe), as_json=as_json)
+        _show(plan_select(parse_settings(settings, where="--"), probe), as_json=as_json)
 
 
 @plan_app.command()
 @with_flags(settings=REPRESENT_FLAGS)
 def represent(settings: dict[str, Any], as_json: _JSON = False, probe: _PROBE = 10.0) -> None:
-    """What `handpick represent` with the same flags will take."""
-    with plainly():
+    """Show what `handpick represent` with the same flags will take."""
+    with report_errors():
         from handpick.planning import plan_represent
 
-        _show(plan_represent(checked(settings, where="--"), probe), as_json=as_json)
+        _show(plan_represent(parse_settings(settings, where="--"), probe), as_json=as_json)
 
 
 @plan_app.command()
@@ -64,15 +64,15 @@ def train(
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
-    """What `handpick train` with the same flags will take.
+    """Show what `handpick train` with the same flags will take.
 
     handpick plan train --selection runs/gsm8k --model MODEL
     """
-    with plainly():
+    with report_errors():
         from handpick.planning import plan_train
 
         overrides = overrides_of(settings)
-        _show(plan_train(selection, model, recipe=known_recipe(recipe), seconds=probe, **overrides), as_json=as_json)
+        _show(plan_train(selection, model, recipe=parse_recipe(recipe), seconds=probe, **overrides), as_json=as_json)
 
 
 @plan_app.command()
@@ -87,11 +87,11 @@ def evaluate(
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
-    """What `handpick evaluate` with the same flags will take, on tasks.
+    """Show what `handpick evaluate` with the same flags will take, on tasks.
 
     handpick plan evaluate --model MODEL --target gsm8k_test.jsonl --metric exact-match:last-number
     """
-    with plainly():
+    with report_errors():
         from handpick.errors import SettingsError
         from handpick.planning import plan_evaluate
 
@@ -99,7 +99,7 @@ def evaluate(
             raise SettingsError("nothing to measure: give --target FILE")
         refuse_unread_answers(task)
         tasks = tasks_of(target, task)
-        _show(plan_evaluate(EvaluateSettings.checked(settings), tasks, probe), as_json=as_json)
+        _show(plan_evaluate(EvaluateSettings.from_values(settings), tasks, probe), as_json=as_json)
 
 
 @plan_app.command()
@@ -108,11 +108,11 @@ def study(
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
-    """What is left of a study: selections, fine-tunings and evaluations that are not there yet.
+    """Show what is left of a study: selections, fine-tunings and evaluations that are not there yet.
 
     handpick plan study study.yaml
     """
-    with plainly():
+    with report_errors():
         from handpick.planning import plan_study
         from handpick.studies.settings import StudySettings
 

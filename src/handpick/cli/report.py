@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from handpick.cli.app import LOOK, app
-from handpick.cli.plainly import plainly
+from handpick.cli.errors import report_errors
 
 
 @app.command(rich_help_panel=LOOK)
@@ -29,7 +29,7 @@ def report(
 
     Plots stand beside it in report/, as PNG and CSV.
     """
-    with plainly():
+    with report_errors():
         from handpick.reporting.write import write_report
 
         typer.echo(write_report(folder, tests=test or [], published=published, out=out))

@@ -17,7 +17,7 @@ from handpick.distance import Distances
 from handpick.errors import DataError
 from handpick.layout import OverlapLayout, RunLayout
 from handpick.methods import find_method
-from handpick.overlap import Found
+from handpick.overlap import OverlapResult
 from handpick.pipeline import Run
 from handpick.selection import Selection
 from handpick.settings import Settings
@@ -27,7 +27,7 @@ console = Console(highlight=False)
 
 
 def show_selection(run: Run, *, first_picks: bool) -> None:
-    """The table of composition, the first picks if asked for, and where everything is."""
+    """Show the table of composition, the first picks if asked for, and where everything is."""
     place_of = {example_id: place for place, example_id in enumerate(run.selection.ids)}
     chosen = [0] * len(place_of)
     for row, example_id in enumerate(run.pool.ids()):  # without a dict of the whole pool
@@ -39,7 +39,7 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     if run.distances is not None:
         show_distances(run.distances)
     layout = RunLayout(run.settings.folder)
-    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_chosen_by(run.settings)}")
+    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_describe_method(run.settings)}")
     for path, what in {
         layout.records: "the chosen records, as they came, in order of choice",
         layout.selection: "their ids, scores, the query each was picked for, settings, fingerprints",
@@ -54,15 +54,15 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         console.print(f"one page for a browser: handpick report {layout.folder}", soft_wrap=True)
 
 
-def _chosen_by(settings: Settings) -> str:
-    """The method, and what was taken instead of its own representation and algorithm."""
+def _describe_method(settings: Settings) -> str:
+    """Name the method, and what was taken instead of its own representation and algorithm."""
     other = settings.used_representation
     own = other == find_method(settings.method).representation
     return " and ".join(name for name in (settings.method, None if own else other, settings.algorithm) if name)
 
 
 def _kinds(run: Run) -> list[str]:
-    """Source and category of every row of the pool."""
+    """Return source and category of every row of the pool."""
     columns = zip(run.pool.column("source"), run.pool.column("category"), strict=True)
     return [f"{source or '?'} / {category}" if category else str(source) for source, category in columns]
 
@@ -95,20 +95,20 @@ def _first_picks(run: Run, query: Pool, rows: Sequence[int]) -> Table:
     table.add_column("for the query", ratio=1)
     for place, row in enumerate(rows):
         query_id = run.selection.picked_for[place]
-        asked = _shortened(query[query_row[query_id]]) if query_id else ""
-        table.add_row(f"{run.selection.scores[place]:.3f}", _shortened(run.pool[row]), asked)
+        asked = _shorten(query[query_row[query_id]]) if query_id else ""
+        table.add_row(f"{run.selection.scores[place]:.3f}", _shorten(run.pool[row]), asked)
     return table
 
 
-def _shortened(example: Example, length: int = 220) -> Text:
-    """An example's last user turn, enough of it to recognise."""
+def _shorten(example: Example, length: int = 220) -> Text:
+    """Return an example's last user turn, enough of it to recognise."""
     asked = next((m.content for m in reversed(example.messages) if m.role == "user"), example.messages[0].content)
     folded = " ".join(asked.split())
     return Text(folded if len(folded) <= length else folded[: length - 1] + "…")
 
 
 def show_similarity(folder: Path) -> None:
-    """How the similarities of each query lie, and where the matrix is."""
+    """Show how the similarities of each query lie, and where the matrix is."""
     layout = RunLayout(folder)
     names = json.loads(layout.similarity_ids.read_text(encoding="utf-8"))
     similarity_QN = np.load(layout.similarity, mmap_mode="r")
@@ -130,7 +130,7 @@ def show_similarity(folder: Path) -> None:
 
 
 def show_comparison(found: Comparison, a: str, b: str) -> None:
-    """What two selections share, and by source and query what each has alone."""
+    """Show what two selections share, and by source and query what each has alone."""
     console.print(
         f"{found.common:,} examples in both, of {found.n_a:,} and {found.n_b:,}: Jaccard {found.jaccard:.3f}"
         + ("" if found.rank_correlation is None else f", rank correlation of the common {found.rank_correlation:.3f}")
@@ -160,7 +160,7 @@ def show_comparison(found: Comparison, a: str, b: str) -> None:
 
 
 def show_distances(found: Mapping[str, Distances]) -> None:
-    """A line a subset; smaller is nearer to the queries."""
+    """Show a line per subset; smaller is nearer to the queries."""
     table = Table(title="Distance to the queries: 0 is the same, larger is farther", title_justify="left")
     table.add_column("subset", overflow="fold")
     for heading in ("query to nearest", "to nearest query", "Wasserstein", "MMD", "energy"):
@@ -173,8 +173,8 @@ def show_distances(found: Mapping[str, Distances]) -> None:
         console.print("Wasserstein by Sinkhorn where the sets are large: somewhat too large.")
 
 
-def show_overlap(found: Found, folder: Path) -> None:
-    """How many repeat a test item, by source, and where they are."""
+def show_overlap(found: OverlapResult, folder: Path) -> None:
+    """Show how many repeat a test item, by source, and where they are."""
     layout = OverlapLayout(folder)
     sources = found.pool.column("source")
     counts = Counter(sources[row] or "?" for row, _ in found.rows)
@@ -190,8 +190,8 @@ def show_overlap(found: Found, folder: Path) -> None:
     console.print(f"the others, as they came: {layout.clean}", soft_wrap=True)
 
 
-def ids_of(path: Path) -> list[str]:
-    """The ids of a selection's folder, or of a file with one a line.
+def read_ids(path: Path) -> list[str]:
+    """Read the ids of a selection's folder, or of a file with one a line.
 
     Raises:
         DataError: there is no such file.

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
-from handpick.studies.cells import Place
-from handpick.studies.listing import UNNAMED, Listed, what_of
+from handpick.studies.cells import CellKey
+from handpick.studies.listing import UNNAMED, ListedStep, what_of
 
 
-def show_steps(steps: Sequence[Listed], reasons: Mapping[Place, str]) -> None:
-    """A line a step, how many of each kind there are, and why which cells will fail."""
+def show_steps(steps: Sequence[ListedStep], reasons: Mapping[CellKey, str]) -> None:
+    """Show a line per step, how many of each kind there are, and why which cells will fail."""
     for step in steps:
         typer.echo(f"{'done ' if step.done else 'to do'} {step.name:<28} {step.what}")
     for kind in dict.fromkeys(step.kind for step in steps):

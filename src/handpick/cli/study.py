@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from handpick.cli.app import TRAIN, app
-from handpick.cli.plainly import plainly
+from handpick.cli.errors import report_errors
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -22,7 +22,7 @@ def study(
     exits with 1.
     """
     failed = 0
-    with plainly():
+    with report_errors():
         from handpick.cli.show_study import show_steps
         from handpick.layout import StudyLayout
         from handpick.studies.run import plan_steps, run_study

@@ -12,13 +12,13 @@ from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, SCORERS
 from handpick.rewards import REWARDS
 
 
-class _Listed(NamedTuple):
+class _TableEntry(NamedTuple):
     title: str
     headings: Sequence[str]
     rows: list[Sequence[str]]
 
 
-def _tables() -> list[_Listed]:
+def _tables() -> list[_TableEntry]:
     methods: list[Sequence[str]] = []
     for name, method in METHODS.items():
         has_sides = SCORERS[method.representation].has_objective
@@ -37,24 +37,24 @@ def _tables() -> list[_Listed]:
         rewards.append((name + (argument if entry.needs_argument or not argument else f"[{argument}]"), entry.summary))
     rewards.append(("FILE.py:FUNCTION", "a function of your own: (prompts, completions, records) -> scores"))
     return [
-        _Listed(
+        _TableEntry(
             "Methods, for --method",
             ("method", "representation", "pool side", "query side", "algorithm", "what it chooses", "source"), methods,
         ),
-        _Listed("Methods that are commands of their own, and none for --method",
+        _TableEntry("Methods that are commands of their own, and none for --method",
                 ("command", "what it chooses", "source"),
                 [(f"handpick {name}", *entry) for name, entry in OWN_COMMANDS.items()]),
-        _Listed("Representations, for --representation", ("name", "an example is its", "gives", "source"),
+        _TableEntry("Representations, for --representation", ("name", "an example is its", "gives", "source"),
                 list(representations)),
-        _Listed("Objectives of gradients, for --objective", ("name", "what it is", "source"),
+        _TableEntry("Objectives of gradients, for --objective", ("name", "what it is", "source"),
                 [(name, *entry) for name, entry in OBJECTIVES.items()]),
-        _Listed("Selection algorithms, for --algorithm", ("name", "what it does", "source"),
+        _TableEntry("Selection algorithms, for --algorithm", ("name", "what it does", "source"),
                 [(name, each.summary, each.source) for name, each in ALGORITHMS.items()]),
-        _Listed("Rewards, for --reward", ("name", "what it is"), rewards),
+        _TableEntry("Rewards, for --reward", ("name", "what it is"), rewards),
     ]  # fmt: skip
 
 
-def as_text() -> None:
+def print_tables() -> None:
     """Print the tables, in as few columns as an ordinary terminal has room for."""
     console = Console(highlight=False)
     for listed in _tables():
@@ -63,7 +63,7 @@ def as_text() -> None:
         for no_wrap in (True, True, False) if of_methods else (True, False):
             table.add_column(no_wrap=no_wrap)
         for name, *cells in listed.rows:
-            made_of = [] if not of_methods else [_made_of(*cells[:4])]
+            made_of = [] if not of_methods else [_describe_parts(*cells[:4])]
             summary, *sources = cells[4:] if of_methods else [cells[0], *cells[-1:][: len(cells) - 1]]
             said = f"{summary} ({', '.join(sources)})" if sources else summary
             table.add_row(Text(name, style="bold"), *map(Text, made_of), Text(said))
@@ -71,13 +71,13 @@ def as_text() -> None:
         console.print()
 
 
-def _made_of(representation: str, pool_side: str, query_side: str, algorithm: str) -> str:
+def _describe_parts(representation: str, pool_side: str, query_side: str, algorithm: str) -> str:
     named = [side for side in (pool_side, query_side) if side not in ("–", "next-token")]
     return f"{' '.join([representation, *named])} × {algorithm}"
 
 
 def as_markdown() -> str:
-    """The page docs/methods.md."""
+    """Render the page docs/methods.md."""
     parts = [
         "# What there is to choose from",
         "Written by `handpick methods --markdown`; a test holds it to the code. Any representation goes with any "

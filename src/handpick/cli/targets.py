@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handpick.evaluation.settings import TaskSettings, checked_task
+from handpick.evaluation.settings import TaskSettings, parse_task
 
 Target = Annotated[
     list[str] | None,
@@ -17,7 +17,7 @@ Target = Annotated[
 
 def tasks_of(targets: Sequence[str], task: Mapping[str, Any]) -> dict[str, TaskSettings]:
     """Return the settings of every task, by its name."""
-    return {name: checked_task({**task, "files": files}) for name, files in files_by_task(targets).items()}
+    return {name: parse_task({**task, "files": files}) for name, files in files_by_task(targets).items()}
 
 
 def files_by_task(targets: Sequence[str]) -> dict[str, list[str]]:

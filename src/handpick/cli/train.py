@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from handpick.cli.app import TRAIN, app
+from handpick.cli.errors import report_errors
 from handpick.cli.flags import Style, flags_of, with_flags
-from handpick.cli.plainly import plainly
 from handpick.training.settings import FinetuneSettings
 
 _SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora"), "lora"]
@@ -44,11 +44,11 @@ def train(
 
     On several GPUs: accelerate launch -m handpick train …
     """
-    with plainly():
+    with report_errors():
         from handpick.finetuning.train import run_train
 
-        is_main = _speak_from_the_first_process()
-        folder = run_train(selection, model, out, recipe=known_recipe(recipe), **overrides_of(settings))
+        is_main = _silence_other_processes()
+        folder = run_train(selection, model, out, recipe=parse_recipe(recipe), **overrides_of(settings))
         if is_main:
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
@@ -67,13 +67,13 @@ def export(
 
     handpick export --selection runs/gsm8k --model MODEL --to axolotl --out runs/gsm8k/axolotl
     """
-    with plainly():
+    with report_errors():
         from handpick.choices import look_up
         from handpick.finetuning.export import TOOLS
         from handpick.finetuning.train import run_export
 
         tool = look_up({name: name for name in TOOLS}, to, "export to")
-        config = run_export(selection, tool, out, model, recipe=known_recipe(recipe), **overrides_of(settings))
+        config = run_export(selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings))
         typer.echo(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
 
 
@@ -86,15 +86,15 @@ def overrides_of(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"lora": settings["lora"] | {"targets": names}}
 
 
-def known_recipe(name: str) -> Any:
+def parse_recipe(name: str) -> Any:
     from handpick.choices import look_up
     from handpick.finetuning.train import RECIPES
 
     return look_up({each: each for each in RECIPES}, name, "recipe")
 
 
-def _speak_from_the_first_process() -> bool:
-    """Under a launcher of several processes, let the first alone say anything."""
+def _silence_other_processes() -> bool:
+    """Let the first process alone say anything, under a launcher of several."""
     from handpick.progress import console
 
     is_main = int(os.environ.get("RANK", "0")) == 0

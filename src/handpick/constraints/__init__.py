@@ -5,7 +5,7 @@ one a target, that take turns. Ours.
 """
 
 from handpick.constraints.near_duplicates import Candidates, NearDuplicate
-from handpick.constraints.order import Order, Pick, picks_of
+from handpick.constraints.order import Order, Pick, combine_picks
 from handpick.constraints.quotas import Source
 from handpick.constraints.targets import Turn, split_between
 from handpick.constraints.walk import PassedOver, Walk
@@ -19,6 +19,6 @@ __all__ = [
     "Source",
     "Turn",
     "Walk",
-    "picks_of",
+    "combine_picks",
     "split_between",
 ]

@@ -84,7 +84,7 @@ class ComparedBlock:
         self.accepted_C[place] = True
         self._take_nearer(self._within_CC[:, place], self.columns_C[place])
 
-    def too_near(self, place: int) -> NearDuplicate | None:
+    def find_near_duplicate(self, place: int) -> NearDuplicate | None:
         """Return the accepted column that one of the block is too near to; None where there is none."""
         cosine = float(self._cosine_C[place])
         if cosine <= self._max_cosine:

@@ -22,7 +22,7 @@ class Pick(NamedTuple):
     query: int
 
 
-def picks_of(picks: Iterable[Pick]) -> Picks:
+def combine_picks(picks: Iterable[Pick]) -> Picks:
     """Return single picks, at least one, put together."""
     columns, scores, queries = zip(*picks, strict=True)
     return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))

@@ -91,7 +91,7 @@ class Quotas:
                 f"the budget of {self._left}; keep fewer, lower the shares or raise the budget"
             )
 
-    def unmet(self) -> str:
+    def describe_unmet(self) -> str:
         """Return the smallest shares that were not reached, for a message."""
         if self._sources_N is None:
             return ""

@@ -98,7 +98,7 @@ class Walk:
         if self._budget is not None:
             raise SettingsError(
                 f"only {count} of {self._budget} examples can be chosen; passed over: {self.passed}"
-                f"{self._quotas.unmet()}; lower the budget to {count} or loosen what passed them over"
+                f"{self._quotas.describe_unmet()}; lower the budget to {count} or loosen what passed them over"
             )
 
     def _walk(self) -> Iterator[Pick]:
@@ -128,7 +128,7 @@ class Walk:
                 refused[self._quotas.source(pick.column)] += 1
                 continue
             place = place_of[pick.column]
-            if near := block.too_near(place):
+            if near := block.find_near_duplicate(place):
                 self.passed.near_duplicates.append(near)
                 continue
             self._quotas.accept(pick.column)

@@ -22,7 +22,10 @@ class Amount:
         return Amount(self.value * factor, self.low * factor, self.high * factor)
 
     def plus(self, other: "Amount | float") -> "Amount":
-        """The sum. Both may be off in the same way (one machine, one sample), so the intervals add up in full."""
+        """Return the sum.
+
+        Both may be off in the same way (one machine, one sample), so the intervals add up in full.
+        """
         if not isinstance(other, Amount):
             other = Amount.exactly(other)
         return Amount(self.value + other.value, self.low + other.low, self.high + other.high)
@@ -120,7 +123,7 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For machines: bytes, seconds, operations, tokens."""
+        """Return it for machines: bytes, seconds, operations, tokens."""
         return {
             "command": self.command,
             "stages": [stage.to_json() for stage in self.stages],

@@ -1,6 +1,6 @@
 """Bytes that stay on disk, from the store's own codec and its cut into shards.
 
-Shapes: K features a row.
+Shapes: K features per row.
 """
 
 import json
@@ -13,12 +13,12 @@ from safetensors.numpy import save
 from handpick.data.pool import DataFile
 from handpick.store.codec import Storage, encode, row_norms
 from handpick.store.manifest import Checkpoint, Manifest
-from handpick.store.manifest import DataFile as StoredFile
+from handpick.store.manifest import ManifestFile as StoredFile
 from handpick.store.shard_file import Sidecar
 
 
 def row_bytes(dim: int, storage: Storage) -> int:
-    """Bytes of one row in a shard file, its norm and its scale among them."""
+    """Return the bytes of one row in a shard file, its norm and its scale among them."""
     row_1K = np.zeros((1, dim), np.float32)
     return sum(tensor.nbytes for tensor in encode(row_1K, row_norms(row_1K), storage).values())
 
@@ -26,7 +26,7 @@ def row_bytes(dim: int, storage: Storage) -> int:
 def checkpoint_bytes(
     files: Sequence[DataFile], ids: Sequence[str], usable: int, *, dim: int, storage: Storage, shard_rows: int
 ) -> int:
-    """Bytes of a feature store's shards at one checkpoint, the sidecars with their ids among them.
+    """Return the bytes of a feature store's shards at one checkpoint, the sidecars with their ids among them.
 
     Args:
         files: of the pool.
@@ -55,5 +55,5 @@ def checkpoint_bytes(
 
 
 def adapter_bytes(n_coordinates: int, *, adam: bool) -> int:
-    """Bytes of a checkpoint of the warmup: the adapter in float32, and with ``adam`` its two moments."""
+    """Return the bytes of a checkpoint of the warmup: the adapter in float32, and with ``adam`` its two moments."""
     return 4 * n_coordinates * (3 if adam else 1)

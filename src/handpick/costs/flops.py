@@ -31,12 +31,12 @@ class Shape:
     head: int
 
     def read(self, lengths: Iterable[int], positions: int = 0) -> float:
-        """A forward pass over sequences, with logits at so many positions."""
+        """Return the operations of a forward pass over sequences, with logits at so many positions."""
         tokens, pairs = _tokens_and_pairs(lengths)
         return 2 * (self.linear + self.adapter) * tokens + 2 * self.attention * pairs + 2 * self.head * positions
 
     def gradient(self, lengths: Iterable[int], positions: int) -> float:
-        """Forward and backward with the base frozen, with logits at so many positions."""
+        """Return the operations of forward and backward with the base frozen, with logits at so many positions."""
         lengths = list(lengths)
         tokens, pairs = _tokens_and_pairs(lengths)
         back = (2 * self.linear + 4 * self.adapter) * tokens + 4 * self.attention * pairs + 2 * self.head * positions
@@ -52,7 +52,7 @@ def _tokens_and_pairs(lengths: Iterable[int]) -> tuple[int, int]:
 
 
 def shape_of(model: nn.Module) -> Shape:
-    """The shape of a causal language model, with an adapter or without.
+    """Return the shape of a causal language model, with an adapter or without.
 
     Every parameter of two dimensions and more under the decoder counts, but for embeddings; one of three holds experts.
     """
@@ -89,6 +89,6 @@ def shape_of(model: nn.Module) -> Shape:
     )
 
 
-def labelled(sequences: Iterable[Rendered]) -> int:
-    """Positions with a label."""
+def count_labelled(sequences: Iterable[Rendered]) -> int:
+    """Count the positions with a label."""
     return sum(sequence.n_labels for sequence in sequences)

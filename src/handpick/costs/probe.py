@@ -45,43 +45,43 @@ class Size(NamedTuple):
 
 
 def sizes_BF(sizes: Sequence[Size]) -> Floats:
-    """What a batch's time is fitted on, float64 (B, F)."""
+    """Return what a batch's time is fitted on, float64 (B, F)."""
     found = [(1.0, s.sequences * s.longest, s.sequences, s.sequences * s.longest**2) for s in sizes]
     return np.array(found, dtype=np.float64).reshape(-1, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedBatches:
     """Batches that were timed, (B, F), and their seconds, (B,)."""
 
     sizes_BF: Floats
     seconds_B: Floats
 
-    def of(self, sizes: Sequence[Size], scale: float = 1.0) -> Amount:
-        """The time of other batches, all together, ``scale`` times."""
+    def estimate(self, sizes: Sequence[Size], scale: float = 1.0) -> Amount:
+        """Estimate the time of other batches, all together, ``scale`` times."""
         if not sizes:
             return Amount.exactly(0.0)
         total_F = sizes_BF(sizes).sum(axis=0) * scale
-        value = float(total_F @ _fitted(self.sizes_BF, self.seconds_B))
+        value = float(total_F @ _fit_seconds(self.sizes_BF, self.seconds_B))
         rng = np.random.default_rng(0)
         n = len(self.seconds_B)
         drawn = [
-            float(total_F @ _fitted(self.sizes_BF[rows], self.seconds_B[rows]))
+            float(total_F @ _fit_seconds(self.sizes_BF[rows], self.seconds_B[rows]))
             for rows in rng.integers(0, n, size=(_RESAMPLES, n))
         ]
         low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
         return Amount(value, min(low, value), max(high, value))
 
 
-def _fitted(sizes_BF: Floats, seconds_B: Floats) -> Floats:
+def _fit_seconds(sizes_BF: Floats, seconds_B: Floats) -> Floats:
     unit_F = np.maximum(sizes_BF.max(axis=0), 1.0)
     weights_F: Floats = nnls(sizes_BF / unit_F, seconds_B)[0] / unit_F
     return weights_F
 
 
-def timed(
+def time_batches(
     compute: Callable[[T], object], batches: Sequence[T], size: Callable[[T], Size], seconds: float, seed: int = 0
-) -> Timed:
+) -> TimedBatches:
     """Compute batches in a random order for about so many seconds, and note what each took.
 
     Args:
@@ -104,11 +104,11 @@ def timed(
         compute(batch)
         took.append(clock() - start)
         sizes.append(size(batch))
-    return Timed(sizes_BF(sizes), np.array(took))
+    return TimedBatches(sizes_BF(sizes), np.array(took))
 
 
-def once(compute: Callable[[], object]) -> float:
-    """Seconds that something takes, the second time that it is done."""
+def time_once(compute: Callable[[], object]) -> float:
+    """Time something, the second time that it is done."""
     compute()
     start = clock()
     compute()

@@ -13,18 +13,18 @@ import numpy as np
 from handpick.costs import probe
 from handpick.costs.cost import Amount
 from handpick.data.pool import Pool
-from handpick.executors.protocol import Prepares
+from handpick.executors.protocol import Preparer
 
 ALL = 5_000  # records up to which every one is tokenised: a few seconds
 SAMPLE = 2_000  # records that are looked at of a larger pool
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class PoolSample:
     """Records that were looked at.
 
     ``items`` are what was prepared of those that can be used, in the pool's order; ``shards`` cuts them as the store
-    will. ``seconds`` is what preparing took, a record.
+    will. ``seconds`` is what preparing took, per record.
     """
 
     n_records: int
@@ -48,11 +48,11 @@ class Looked:
         return round(len(self.items) * self.scale)
 
     def total(self, each: Sequence[float]) -> Amount:
-        """The sum over all records of something that was found of every item; an unusable record counts 0."""
-        return estimated_total(each, self.n_looked, self.n_records)
+        """Return the sum over all records of something that was found of every item; an unusable record counts 0."""
+        return estimate_total(each, self.n_looked, self.n_records)
 
-    def how(self) -> str:
-        """How tokens were counted, in words."""
+    def describe(self) -> str:
+        """Describe how tokens were counted."""
         if self.is_all:
             return f"all {self.n_records:,} records were tokenised"
         return (
@@ -61,8 +61,10 @@ class Looked:
         )
 
 
-def estimated_total(each: Sequence[float], n_looked: int, n_records: int) -> Amount:
-    """The sum over N records from what was found of n, drawn without replacement; those not in ``each`` count 0.
+def estimate_total(each: Sequence[float], n_looked: int, n_records: int) -> Amount:
+    """Estimate the sum over N records from what was found of n, drawn without replacement.
+
+    Those not in ``each`` count 0.
 
     N times the mean; the interval is 1.96 standard errors, √(1 − n/N) of those of a draw with replacement.
     """
@@ -75,9 +77,9 @@ def estimated_total(each: Sequence[float], n_looked: int, n_records: int) -> Amo
     return Amount(n_records * mean, n_records * (mean - 1.96 * error), n_records * (mean + 1.96 * error))
 
 
-def look(
-    pool: Pool, prepares: Prepares, *, shard_rows: int, seed: int, at_most: int = ALL, sample: int = SAMPLE
-) -> Looked:
+def sample_pool(
+    pool: Pool, prepares: Preparer, *, shard_rows: int, seed: int, at_most: int = ALL, sample: int = SAMPLE
+) -> PoolSample:
     """Prepare every record of a pool of up to ``at_most``, else ``sample`` of them drawn at random.
 
     Args:
@@ -102,7 +104,7 @@ def look(
         rows = sorted(np.random.default_rng(seed).choice(len(pool), n_looked, replace=False).tolist())
         for first in range(0, n_looked, shard_rows):
             shards.append(prepares.prepare([pool[row] for row in rows[first : first + shard_rows]]).items)
-    return Looked(
+    return PoolSample(
         len(pool),
         n_looked,
         [item for shard in shards for item in shard],

@@ -12,8 +12,8 @@ from torch import nn
 
 from handpick.costs.cost import Amount, StageCost
 from handpick.costs.flops import Shape, shape_of
-from handpick.costs.probe import Size, Timed, once, timed
-from handpick.costs.tokens import estimated_total
+from handpick.costs.probe import Size, TimedBatches, time_batches, time_once
+from handpick.costs.tokens import estimate_total
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import SettingsError
@@ -30,18 +30,18 @@ from handpick.training.warmup import SortedInBatch
 class TrainingProbe:
     """What was found. ``held`` are bytes beside the weights, with the largest batch that was planned."""
 
-    micro: Timed
+    micro: TimedBatches
     step_seconds: float
     shape: Shape
     n_trained: int
     held: int
 
     def seconds(self, sizes: Sequence[Size], steps: int, scale: float = 1.0) -> Amount:
-        """Of micro-batches of these sizes, ``scale`` times, and so many optimizer steps."""
-        return self.micro.of(sizes, scale).plus(steps * self.step_seconds)
+        """Return the seconds of micro-batches of these sizes, ``scale`` times, and so many optimizer steps."""
+        return self.micro.estimate(sizes, scale).plus(steps * self.step_seconds)
 
 
-def check_planned(recipe: FinetuneSettings) -> None:
+def check_plannable(recipe: FinetuneSettings) -> None:
     """Refuse what is not planned.
 
     Raises:
@@ -53,7 +53,7 @@ def check_planned(recipe: FinetuneSettings) -> None:
 
 
 def micro_batches(sequences: Sequence[Rendered], batch: int, micro_batch: int, seed: int) -> list[list[Rendered]]:
-    """One epoch's: a random order, sorted by length within each batch, then cut up, as the trainers do.
+    """Return one epoch's batches: a random order, sorted by length within each batch, then cut up, as trainers do.
 
     ``micro_batch`` is lowered to the largest that divides the batch.
     """
@@ -113,25 +113,25 @@ def probe_training(
         if place.type == "cuda":
             torch.cuda.synchronize()
 
-    micro = timed(compute, batches, size_of, seconds)
-    took = once(step)
+    micro = time_batches(compute, batches, size_of, seconds)
+    took = time_once(step)
     if keep is not None:
         model.save_pretrained(keep)  # type: ignore[operator]
         save_moments(keep, model, optimizer)
     optimizer.zero_grad()
     return TrainingProbe(
-        micro, took, shape_of(model), sum(weight.numel() for weight in trained), _held(model, batches, recompute)
+        micro, took, shape_of(model), sum(weight.numel() for weight in trained), _held_bytes(model, batches, recompute)
     )
 
 
-def _held(model: nn.Module, batches: Sequence[list[Rendered]], recompute: bool) -> int:
-    """Gradients and Adam's moments; what the forward pass of the largest batch saves; logits, their softmax and its
-    gradient in float32 at every position."""
+def _held_bytes(model: nn.Module, batches: Sequence[list[Rendered]], recompute: bool) -> int:
+    """Return the bytes of gradients and Adam's moments; of what the forward pass of the largest batch saves; of logits,
+    their softmax and its gradient in float32 at every position."""
     engine = GradientEngine(model, recompute=recompute)
     saved = footprint(engine, NoProjection(0), adam=False).saved
     vocab = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
     sizes = {size_of(batch) for batch in batches}
-    largest = max(n * (saved.of(longest) + 3 * 4 * vocab * longest) for n, longest in sizes)
+    largest = max(n * (saved.at_length(longest) + 3 * 4 * vocab * longest) for n, longest in sizes)
     return round(3 * 4 * engine.n_coordinates + largest)
 
 
@@ -150,11 +150,11 @@ def training_stage(
     disk: int,
     note: str,
 ) -> StageCost:
-    """A stage that trains on some sequences, of which ``scale`` times as many there are."""
+    """Make a stage that trains on some sequences, of which ``scale`` times as many there are."""
     lengths = [len(s.input_ids) for s in sequences]
     sizes = [size_of(batch) for batch in batches]
     flops = probe.shape.gradient(lengths, sum(lengths))  # the trainer's logits stand at every position
-    tokens = estimated_total(lengths, len(lengths), round(len(lengths) * scale)).times(epochs)
+    tokens = estimate_total(lengths, len(lengths), round(len(lengths) * scale)).times(epochs)
     return StageCost(
         name,
         examples,
@@ -168,5 +168,5 @@ def training_stage(
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights; none of them twice."""
+    """Return the bytes of a model's weights; none of them twice."""
     return sum(weight.numel() * weight.element_size() for weight in model.parameters())

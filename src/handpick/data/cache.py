@@ -19,7 +19,7 @@ import pyarrow as pa
 from handpick.data.formats import parse_record
 from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.memory import MemoryInput
-from handpick.data.quarantine import Quarantine, readable
+from handpick.data.quarantine import Quarantine, escape_bytes
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
 from handpick.errors import DataError
 from handpick.in_memory import PREFIX, is_in_memory
@@ -84,7 +84,7 @@ def parse_into(folder: Path, source: FileInput | DatasetInput | MemoryInput) -> 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The table is renamed last: where it stands, the other file does too.
-        with _replacing(cached.table) as table, _replacing(cached.set_aside) as set_aside:
+        with _atomic_path(cached.table) as table, _atomic_path(cached.set_aside) as set_aside:
             _write(source, cached.sha256, table, set_aside)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -127,8 +127,8 @@ def is_current(table: Path) -> bool:
 
 
 @contextmanager
-def _replacing(path: Path) -> Generator[Path]:
-    """A name to write to, which becomes ``path`` if all goes well."""
+def _atomic_path(path: Path) -> Generator[Path]:
+    """Open a name to write to, which becomes ``path`` if all goes well."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -156,8 +156,8 @@ def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: P
             try:
                 rows.append(_row(record))
             except DataError as error:
-                id = _id_if_any(record)
-                entry = {"line": record.line, "id": id, "reason": str(error), "raw": readable(record.raw)}
+                id = _find_id(record)
+                entry = {"line": record.line, "id": id, "reason": str(error), "raw": escape_bytes(record.raw)}
                 bad.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 continue
             size += len(record.raw)
@@ -186,14 +186,14 @@ def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
 
 
 def _label(value: object) -> str | None:
-    """A text, or a whole number as one; anything else is no label."""
+    """Return a text, or a whole number as one; anything else is no label."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None
 
 
-def _id_if_any(record: RawRecord | BadRecord) -> str | None:
-    """The id of a record that has something else wrong with it."""
+def _find_id(record: RawRecord | BadRecord) -> str | None:
+    """Return the id of a record that has something else wrong with it."""
     if isinstance(record, BadRecord):
         return None
     try:

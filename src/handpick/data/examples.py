@@ -14,7 +14,7 @@ class Message:
     content: str
 
     def to_json(self) -> dict[str, str]:
-        """As chat templates, judges and rewards take it."""
+        """Return the turn as chat templates, judges and rewards take it."""
         return {"role": self.role, "content": self.content}
 
 

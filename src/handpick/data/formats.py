@@ -56,7 +56,7 @@ def parse_record(record: Record) -> Conversations:
     # nothing fits otherwise does it count, so that the message can name it.
     for fmt in FORMATS:
         if all(record.get(field) is not None for field in fmt.fields):
-            return _told(record, fmt.parse(record))
+            return _with_system_prompt(record, fmt.parse(record))
     for fmt in FORMATS:
         if all(field in record for field in fmt.fields):
             null = next(field for field in fmt.fields if record[field] is None)
@@ -65,24 +65,24 @@ def parse_record(record: Record) -> Conversations:
     raise DataError(f"no known shape: the record has the fields {', '.join(record) or 'none'}; known are {known}")
 
 
-def _told(record: Record, said: Conversations) -> Conversations:
-    """With the system prompt that stands in a field of its own, in files made for LLaMA-Factory or as Orca's."""
+def _with_system_prompt(record: Record, said: Conversations) -> Conversations:
+    """Prepend the system prompt that stands in a field of its own, in files made for LLaMA-Factory or as Orca's."""
     field = next((field for field in _SYSTEM if record.get(field)), None)
     if field is None:
         return said
     told = Message("system", _text(record[field], f"`{field}`"))
 
-    def under(turns: Turns) -> Turns:
+    def prepend(turns: Turns) -> Turns:
         return turns if turns[0].role == "system" else (told, *turns)
 
-    return Conversations(under(said.messages), None if said.rejected is None else under(said.rejected))
+    return Conversations(prepend(said.messages), None if said.rejected is None else prepend(said.rejected))
 
 
 _SYSTEM = ("system", "system_prompt")
 
 
 def _text(value: Json, field: str) -> str:
-    """A string, or the text parts of an OpenAI content list."""
+    """Return a string, or the text parts of an OpenAI content list."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -98,7 +98,7 @@ def _text_of_part(part: Json, field: str) -> str:
 
 
 def _turn(turn: Json, where: str) -> Message:
-    """One turn, as ``role`` and ``content`` or as ShareGPT's ``from`` and ``value``."""
+    """Read one turn, as ``role`` and ``content`` or as ShareGPT's ``from`` and ``value``."""
     if not isinstance(turn, dict):
         raise DataError(f"not a turn: {where} is {type(turn).__name__}, not an object with a role and a content")
     role_field, content_field = ("from", "value") if "from" in turn else ("role", "content")
@@ -115,7 +115,7 @@ def _turns(value: Json, field: str) -> Turns:
 
 
 def _side(record: Record, field: str, role: Role) -> Turns:
-    """A field that is a text (said by ``role``), one turn, or a list of turns."""
+    """Read a field that is a text (said by ``role``), one turn, or a list of turns."""
     value = record[field]
     if isinstance(value, str):
         return (Message(role, value),)
@@ -127,7 +127,7 @@ def _conversation(field: str) -> Callable[[Record], Conversations]:
 
 
 def _instruction(response: str, context: str) -> Callable[[Record], Conversations]:
-    """An instruction, a context that may be absent, the response, and what was said before (LLaMA-Factory's Alpaca)."""
+    """Make a reader of an instruction, a context if any, the response, and earlier turns (LLaMA-Factory's Alpaca)."""
 
     def parse(record: Record) -> Conversations:
         prompt = _text(record["instruction"], "`instruction`")
@@ -140,7 +140,7 @@ def _instruction(response: str, context: str) -> Callable[[Record], Conversation
 
 
 def _history(record: Record) -> Turns:
-    """Pairs of a prompt and its answer."""
+    """Read pairs of a prompt and its answer."""
     pairs = record.get("history") or []
     turns: list[Message] = []
     for i, pair in enumerate(pairs if isinstance(pairs, list) else [pairs], start=1):
@@ -169,7 +169,7 @@ def _prompt_only(record: Record) -> Conversations:
 
 
 def _preference(prompt_field: str) -> Callable[[Record], Conversations]:
-    """A prompt and two answers, each of which may also be the whole conversation over again."""
+    """Make a reader of a prompt and two answers, each of which may also be the whole conversation over again."""
 
     def parse(record: Record) -> Conversations:
         prompt = _side(record, prompt_field, "user")
@@ -184,7 +184,7 @@ def _preference(prompt_field: str) -> Callable[[Record], Conversations]:
 
 
 def _preference_without_prompt(record: Record) -> Conversations:
-    """Two whole conversations: TRL's implicit prompt as lists of turns, HH-RLHF as marked-up text."""
+    """Read two whole conversations: TRL's implicit prompt as lists of turns, HH-RLHF as marked-up text."""
 
     def whole(field: str) -> Turns:
         value = record[field]

@@ -10,7 +10,7 @@ _TIMEOUT = 5  # seconds
 
 
 def hub_answers() -> bool:
-    """Whether the Hub can be connected to. Behind a proxy nobody can tell, and the answer is yes."""
+    """Return whether the Hub can be connected to. Behind a proxy nobody can tell, and the answer is yes."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -27,7 +27,7 @@ def hub_answers() -> bool:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """While open, what is asked of the Hub comes from the local cache where the Hub cannot be reached.
+    """Answer what is asked of the Hub from the local cache while open, where the Hub cannot be reached.
 
     The client itself would try again for three quarters of a minute, and print every attempt, before it does so.
     """

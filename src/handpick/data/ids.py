@@ -24,7 +24,7 @@ class RepeatedIds(NamedTuple):
 
 
 def explicit_id(record: Record) -> str | None:
-    """The record's own ``id``, None if it has none.
+    """Return the record's own ``id``, None if it has none.
 
     Raises:
         DataError: it is neither text nor a whole number.
@@ -38,7 +38,7 @@ def explicit_id(record: Record) -> str | None:
 
 
 def content_id(conversations: Conversations) -> str:
-    """16 hex digits that depend on what is said and by whom, and on nothing else."""
+    """Return 16 hex digits that depend on what is said and by whom, and on nothing else."""
 
     def turns(messages: Sequence[Message] | None) -> list[list[str]] | None:
         return None if messages is None else [[m.role, m.content] for m in messages]
@@ -49,12 +49,12 @@ def content_id(conversations: Conversations) -> str:
 
 
 def id_key(id: str) -> int:
-    """An unsigned 64-bit digest of an id, small enough to compare ten million of them in memory."""
+    """Return an unsigned 64-bit digest of an id, small enough to compare ten million of them in memory."""
     return int.from_bytes(hashlib.blake2b(id.encode("utf-8"), digest_size=8).digest(), "little")
 
 
 def numbered_id(id: str, n: int) -> str:
-    """What the ``n``-th record with the same content is called."""
+    """Return the id of the ``n``-th record with the same content."""
     return f"{id}-{n}"
 
 
@@ -62,7 +62,7 @@ def settle_ids(keys_N: NDArray[np.uint64], explicit_N: NDArray[np.bool_], id_of:
     """Find repeated ids and say what becomes of each, in the order of the rows.
 
     The first row with an id keeps it. A later one is set aside if its id is explicit, else it is
-    numbered. Takes 25 bytes a record (digest, sorted digest, order, flag) and some 200 more for each
+    numbered. Takes 25 bytes per record (digest, sorted digest, order, flag) and some 200 more for each
     repetition; ids are fetched, and compared as text, only where two digests are equal.
 
     Args:
@@ -75,7 +75,7 @@ def settle_ids(keys_N: NDArray[np.uint64], explicit_N: NDArray[np.bool_], id_of:
     equal = sorted_N[1:] == sorted_N[:-1]
     repeated = np.append(equal, False) | np.insert(equal, 0, False)
 
-    def taken(id: str) -> bool:
+    def is_taken(id: str) -> bool:
         key = np.uint64(id_key(id))
         at = int(np.searchsorted(sorted_N, key))
         return at < len(sorted_N) and bool(sorted_N[at] == key)
@@ -91,7 +91,7 @@ def settle_ids(keys_N: NDArray[np.uint64], explicit_N: NDArray[np.bool_], id_of:
             settled.first_of[row] = first_row[id]
         else:
             latest[id] += 1
-            while taken(numbered_id(id, latest[id])):  # somebody wrote that very id into another record
+            while is_taken(numbered_id(id, latest[id])):  # somebody wrote that very id into another record
                 latest[id] += 1
             settled.occurrence[row] = latest[id]
     return settled

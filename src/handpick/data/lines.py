@@ -37,7 +37,7 @@ class _Decompressor(Protocol):
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of a plain, gzip or zstd file, told apart by their first bytes.
+    """Yield the lines of a plain, gzip or zstd file, told apart by their first bytes.
 
     Where compressed data is damaged, what has been read of the line at hand comes as the last line,
     with ``damage`` set.
@@ -61,7 +61,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """The decompressed content of a file, some of it at a time.
+    """Yield the decompressed content of a file, some of it at a time.
 
     Raises:
         Damaged: the compressed data is cut off or broken.
@@ -72,19 +72,19 @@ def read_chunks(path: Path) -> Iterator[bytes]:
             magic = file.read(4)
             file.seek(0)
             if magic.startswith(GZIP_MAGIC):
-                yield from _decompressed(file, lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error)
+                yield from _decompress(file, lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error)
             elif magic == ZSTD_MAGIC:
-                yield from _decompressed(file, lambda: ZstdDecompressor().decompressobj(), ZstdError)
+                yield from _decompress(file, lambda: ZstdDecompressor().decompressobj(), ZstdError)
             else:
                 yield from iter(lambda: file.read(CHUNK_BYTES), b"")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _decompressed(
+def _decompress(
     file: BinaryIO, new_decompressor: Callable[[], _Decompressor], error_type: type[Exception]
 ) -> Iterator[bytes]:
-    """The content of the members (gzip) or frames (zstd) of a file, which may be several."""
+    """Yield the content of the members (gzip) or frames (zstd) of a file, which may be several."""
     decompressor = new_decompressor()
     inside = False  # a member has been begun and not ended
     try:

@@ -33,7 +33,7 @@ class MemoryInput:
     def digest(self) -> str:
         """The SHA-256 of the records as compact JSON, one a line, 64 hex digits."""
         content = hashlib.sha256()
-        for record in self._written():
+        for record in self._read_records():
             content.update(record.raw + b"\n")
         return content.hexdigest()
 
@@ -53,10 +53,10 @@ class MemoryInput:
 
     def records(self) -> Iterator[RawRecord | BadRecord]:
         """Return every row, good and bad; equal lines of JSON have equal fields, whatever they were made of."""
-        for record in self._written():
+        for record in self._read_records():
             yield record._replace(fields=json.loads(record.raw)) if isinstance(record, RawRecord) else record
 
-    def _written(self) -> Iterator[RawRecord | BadRecord]:
+    def _read_records(self) -> Iterator[RawRecord | BadRecord]:
         if isinstance(self.rows, Sequence):
             return (_record(row, value) for row, value in enumerate(self.rows, start=1))
         return DatasetInput(self.rows).records()

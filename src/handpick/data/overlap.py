@@ -54,7 +54,7 @@ class Overlap:
 
 
 class HeldOut:
-    """A test set, ready for examples to be held against. Takes some 400 bytes a distinct run, up to 600 while made.
+    """A test set, ready for examples to be held against. Takes some 400 bytes per distinct run, up to 600 while made.
 
     ``unjudged`` are the items that have no run of their own: none of them can be found in a pool.
     """
@@ -66,7 +66,7 @@ class HeldOut:
 
         Args:
             examples: what a model is asked is what is looked for; its answers are not.
-            groups: a label an item, the same for items that are one example under several templates; None: none are.
+            groups: a label per item, the same for items that are one example under several templates; None: none are.
 
         Raises:
             DataError: there is no item, or not a group for each.
@@ -77,9 +77,9 @@ class HeldOut:
             raise DataError(f"{len(groups)} groups for {len(examples)} test items; give one for each, or none")
         labels: Sequence[Hashable] = range(len(examples)) if groups is None else groups
         prompts = [[_words(m.content) for m in example.messages if m.role != "assistant"] for example in examples]
-        counts = _items_with(prompts, labels, N_WORDS)
+        counts = _count_items(prompts, labels, N_WORDS)
         often = max(COMMON, TEMPLATE_SHARE * len(set(labels)))
-        template: set[Run] = {run for run, n in _items_with(prompts, labels, 3).items() if n > often and len(run) == 3}
+        template: set[Run] = {run for run, n in _count_items(prompts, labels, 3).items() if n > often and len(run) == 3}
 
         self._items_of = defaultdict[Run, list[int]](list)
         self._weight = dict.fromkeys(counts, 0)  # 0 for the runs that are no item's own
@@ -92,7 +92,10 @@ class HeldOut:
         self.unjudged = tuple(item for item, whole in enumerate(self._whole) if whole == 0)
 
     def compare(self, row: int, example: Example) -> Overlap | None:
-        """The item that an example repeats most of, the first of equals; None where it shares nothing with any."""
+        """Return the item that an example repeats most of, the first of equals.
+
+        None where it shares nothing with any.
+        """
         runs = {run for message in example.messages for run in _runs(_words(message.content), N_WORDS)}
         known = runs & self._weight.keys()
         found = Counter[int]()
@@ -108,7 +111,7 @@ class HeldOut:
 
 
 def overlaps(pool: Iterable[Example], held_out: HeldOut, threshold: float = THRESHOLD) -> Iterator[Overlap]:
-    """The examples of a pool that repeat a test item, in the pool's order; one pass, an example at a time.
+    """Yield the examples of a pool that repeat a test item, in the pool's order; one pass, an example at a time.
 
     Args:
         pool: the examples, whose whole conversations are looked through.
@@ -130,14 +133,17 @@ def _words(text: str) -> list[str]:
 
 
 def _runs(words: list[str], length: int) -> list[Run]:
-    """The runs of a turn in order; all the words where there are fewer than ``length``, none where there are none."""
+    """Return the runs of a turn in order.
+
+    All the words where there are fewer than ``length``, none where there are none.
+    """
     if len(words) < length:
         return [tuple(words)] if words else []
     return list(zip(*(words[i:] for i in range(length)), strict=False))
 
 
-def _items_with(prompts: list[list[list[str]]], labels: Sequence[Hashable], length: int) -> Counter[Run]:
-    """How many items, those of a group counted once, have each run."""
+def _count_items(prompts: list[list[list[str]]], labels: Sequence[Hashable], length: int) -> Counter[Run]:
+    """Count the items that have each run, those of a group once."""
     runs_of = defaultdict[Hashable, set[Run]](set)
     for label, turns in zip(labels, prompts, strict=True):
         for words in turns:
@@ -146,7 +152,7 @@ def _items_with(prompts: list[list[list[str]]], labels: Sequence[Hashable], leng
 
 
 def _own_runs(turns: list[list[str]], counts: Counter[Run], template: set[Run]) -> set[Run]:
-    """What tells an item from the others."""
+    """Return the runs that tell an item from the others."""
     rare, untouched = set[Run](), set[Run]()
     for words in turns:
         of_template = [False] * len(words)

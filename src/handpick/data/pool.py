@@ -36,7 +36,7 @@ class Pool:
     """An immutable sequence of examples with unique ids.
 
     Examples stay on disk until asked for. In memory are, a record, 8 bytes if any record of the pool
-    was set aside for its id and none otherwise; opening takes 25 bytes a record for a moment.
+    was set aside for its id and none otherwise; opening takes 25 bytes per record for a moment.
     """
 
     files: tuple[DataFile, ...]
@@ -65,7 +65,7 @@ class Pool:
         )
         if quarantine is not None:
             for row, first in repeated.first_of.items():
-                self._set_aside(row, first, quarantine)
+                self._quarantine_row(row, first, quarantine)
 
     @classmethod
     def open(cls, sources: "Source | Sequence[Source]", *, cache: Path, quarantine: Quarantine) -> "Pool":
@@ -127,7 +127,7 @@ class Pool:
         return self._length
 
     def __getitem__(self, row: int) -> Example:
-        """The example of a row.
+        """Return the example of a row.
 
         Raises:
             IndexError: there is no such row.
@@ -136,7 +136,7 @@ class Pool:
         return self._example(table_row, self._table[table_row : table_row + 1].to_pylist()[0])
 
     def examples(self, start: int, stop: int) -> list[Example]:
-        """The examples of the rows ``start`` to ``stop``, the latter not included."""
+        """Return the examples of the rows ``start`` to ``stop``, the latter not included."""
         start, stop, _ = slice(start, stop).indices(len(self))
         if start >= stop:
             return []
@@ -145,28 +145,28 @@ class Pool:
         return [self._example(row, record) for row, record in zip(rows, records, strict=True)]
 
     def ids(self) -> list[str]:
-        """The id of every row."""
+        """Return the id of every row."""
         ids = self._column("id")
         for row, n in self._occurrence.items():
             ids[row] = numbered_id(ids[row], n)
-        return self._only_kept(ids)
+        return self._filter_kept(ids)
 
     def column(self, name: Literal["id", "source", "category", "subtask"]) -> list[str | None]:
-        """One field of every row. A record without a source has the name of its file, less the suffixes."""
+        """Return one field of every row. A record without a source has the name of its file, less the suffixes."""
         if name == "id":
             return list(self.ids())
         values = self._column(name)
         if name == "source":
             for source, start, end in zip(self._sources, [0, *self._table_ends], self._table_ends, strict=False):
                 values[start:end] = [value or source.stem for value in values[start:end]]
-        return self._only_kept(values)
+        return self._filter_kept(values)
 
     def raw(self, row: int) -> bytes:
-        """The record of a row as it came, without the end of its line."""
+        """Return the record of a row as it came, without the end of its line."""
         return cast("bytes", self._cell("raw", self._table_row(row)))
 
     def location(self, row: int) -> tuple[str, int]:
-        """The source and the line (or row, counted from 1) that a row came from."""
+        """Return the source and the line (or row, counted from 1) that a row came from."""
         return self._table_location(self._table_row(row))
 
     def _settle_ids(self) -> RepeatedIds:
@@ -174,7 +174,7 @@ class Pool:
         keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
         return settle_ids(keys_N, explicit_N, lambda row: self._cell("id", row))
 
-    def _set_aside(self, row: int, first: int, quarantine: Quarantine) -> None:
+    def _quarantine_row(self, row: int, first: int, quarantine: Quarantine) -> None:
         file, line = self._table_location(row)
         first_file, first_line = self._table_location(first)
         quarantine.add(
@@ -202,7 +202,7 @@ class Pool:
     def _table_location(self, table_row: int) -> tuple[str, int]:
         return self._source_of(table_row).name, self._cell("line", table_row)
 
-    def _only_kept(self, values: list[Any]) -> list[Any]:
+    def _filter_kept(self, values: list[Any]) -> list[Any]:
         return values if self._kept is None else [values[row] for row in self._kept.tolist()]
 
     def _example(self, table_row: int, record: dict[str, Any]) -> Example:

@@ -45,7 +45,7 @@ class Quarantine:
         Raises:
             DataError: more records than ``limit`` have been set aside, or the file cannot be written.
         """
-        entry = {"file": file, "line": line, "id": id, "reason": reason, "raw": readable(raw)}
+        entry = {"file": file, "line": line, "id": id, "reason": reason, "raw": escape_bytes(raw)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8", newline="\n") as out:
@@ -57,13 +57,13 @@ class Quarantine:
             raise DataError(f"more bad records than the limit of {self.limit}: {self.summary()}")
 
     def summary(self) -> str:
-        """One line, such as "3 records set aside (2 malformed JSON, 1 unknown role): runs/x/quarantine.jsonl"."""
+        """Return a line like "3 records set aside (2 malformed JSON, 1 unknown role): runs/x/quarantine.jsonl"."""
         if not self.count:
             return "no records set aside"
         kinds = ", ".join(f"{n} {kind}" for kind, n in self._kinds.most_common())
         return f"{self.count} record{'s' if self.count > 1 else ''} set aside ({kinds}): {self.path}"
 
 
-def readable(raw: bytes) -> str:
-    """Bytes as text, with what is not UTF-8 escaped."""
+def escape_bytes(raw: bytes) -> str:
+    """Decode bytes as text, with what is not UTF-8 escaped."""
     return raw.decode("utf-8", errors="backslashreplace")

@@ -68,7 +68,7 @@ class FileInput:
         return name
 
     def sha256(self) -> str:
-        """The digest of the file's bytes.
+        """Return the digest of the file's bytes.
 
         Raises:
             DataError: the file cannot be read.
@@ -80,7 +80,7 @@ class FileInput:
             raise DataError(f"cannot read {self.path}: {error.strerror}") from error
 
     def records(self) -> Iterator[RawRecord | BadRecord]:
-        """Every record, good and bad. ``raw`` is the line's own bytes for JSON Lines, compact JSON otherwise.
+        """Yield every record, good and bad. ``raw`` is the line's own bytes for JSON Lines, compact JSON otherwise.
 
         Blank lines are passed over, and a byte-order mark is no part of the record behind it.
 
@@ -107,24 +107,27 @@ class DatasetInput:
         return self.name.partition(":")[0].rpartition("/")[2]
 
     def sha256(self) -> str:
-        """The digest of the rows as compact JSON, one a line."""
+        """Return the digest of the rows as compact JSON, one a line."""
         digest = hashlib.sha256()
         for record in self.records():
             digest.update(record.raw + b"\n")
         return digest.hexdigest()
 
     def records(self) -> Iterator[RawRecord | BadRecord]:
-        """Every row, good and bad."""
+        """Yield every row, good and bad."""
         tables = self.dataset.with_format("arrow").iter(ROWS_AT_A_TIME)
         return _row_records(table.to_pylist() for table in tables)
 
 
 def is_pattern(source: str | Path) -> bool:
-    """Whether a path is a pattern of paths; the brackets of a Hub name's split (``org/name:train[:10%]``) make none."""
-    return has_magic(str(source)) and not _on_hub(str(source).partition(":")[0])
+    """Return whether a path is a pattern of paths.
+
+    The brackets of a Hub name's split (``org/name:train[:10%]``) make none.
+    """
+    return has_magic(str(source)) and not _exists_on_hub(str(source).partition(":")[0])
 
 
-def _on_hub(name: str) -> bool:
+def _exists_on_hub(name: str) -> bool:
     return HUB_NAME.fullmatch(name) is not None and not name.endswith(DATA_SUFFIXES)
 
 
@@ -151,7 +154,7 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
             raise DataError(f"no file is of the pattern {path}")
         return [FileInput(file) for file in files]
     name, _, split = str(source).partition(":")
-    if isinstance(source, str) and _on_hub(name):
+    if isinstance(source, str) and _exists_on_hub(name):
         return [DatasetInput(_load_from_hub(name, split or "train"), source)]
     raise DataError(f"there is no file {path}")
 
@@ -213,7 +216,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _is_one_array(path: Path) -> bool:
-    """Whether the file is one JSON array, which JSON Lines may look like when its first line is a bad one."""
+    """Return whether the file is one JSON array, which JSON Lines may look like when its first line is a bad one."""
     lines = (line.content for line in read_lines(path) if line.content.strip())
     first = next(lines, b"").removeprefix(BOM).lstrip()
     if not first.startswith(b"["):
@@ -226,7 +229,7 @@ def _is_one_array(path: Path) -> bool:
 
 
 def _array_records(path: Path) -> Iterator[RawRecord | BadRecord]:
-    """The elements of an array, decoded one at a time; ``line`` is the line an element begins on."""
+    """Yield the elements of an array, decoded one at a time; ``line`` is the line an element begins on."""
     content, damage = bytearray(), "malformed JSON"
     try:
         for chunk in read_chunks(path):
@@ -307,7 +310,7 @@ def record_of_value(line: int, value: Any) -> RawRecord | BadRecord:
 
 
 def _timestamp(value: object) -> str:
-    """Points in time, which JSON has no type for, as ISO 8601."""
+    """Format points in time, which JSON has no type for, as ISO 8601."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")

@@ -115,7 +115,7 @@ class Renderer:
         return sorted(found - {None})
 
     def text(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The conversation as the template writes it.
+        """Return the conversation as the template writes it.
 
         Raises:
             DataError: the template refuses the conversation (for instance two user turns in a row).
@@ -162,7 +162,7 @@ class Renderer:
         return rendered
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a conversation up to where the assistant's answer begins.
+        """Return the tokens of a conversation up to where the assistant's answer begins.
 
         Raises:
             DataError: the template refuses the conversation.
@@ -173,14 +173,16 @@ class Renderer:
         return ids
 
     def _loss_spans(self, messages: Sequence[Message], text: str, labelled_from: int) -> list[Span]:
-        """The spans of ``text`` that carry the loss, in order."""
+        """Return the spans of ``text`` that carry the loss, in order."""
         scaffold = self._scaffold(tuple(m.role for m in messages))
         spans: list[Span] = []
         position = len(scaffold.start)
         followed = text.startswith(scaffold.start)
         for turn, after in scaffold.turns:
             message = messages[turn]
-            ways = (content for content in _as_written(message.content) if text.startswith(content + after, position))
+            ways = (
+                content for content in _content_variants(message.content) if text.startswith(content + after, position)
+            )
             content = next(ways, None) if followed else None
             if content is None:
                 raise DataError(
@@ -227,14 +229,14 @@ def _tulu_template(tokenizer: Any) -> str:
 
 
 def _end_of_turn(special: set[str], tokenizer: Any) -> re.Pattern[str]:
-    """Matches white space and one special token. A begin-of-sequence token ends nothing."""
+    """Match white space and one special token. A begin-of-sequence token ends nothing."""
     begin = {tokenizer.bos_token} - {tokenizer.eos_token}
     longest_first = sorted(special - begin, key=len, reverse=True)
     return re.compile(rf"\s*(?:{'|'.join(map(re.escape, longest_first))})" if longest_first else "")
 
 
-def _as_written(content: str) -> Iterator[str]:
-    """What templates make of a content: most write it as it is or trim it, some cut line breaks alone."""
+def _content_variants(content: str) -> Iterator[str]:
+    """Yield what templates make of a content: most write it as it is or trim it, some cut line breaks alone."""
     yield content
     yield content.strip()
     yield content.lstrip()
@@ -246,7 +248,7 @@ def _as_written(content: str) -> Iterator[str]:
 def _labels(
     ids: Sequence[int], offsets: Sequence[Span], spans: Sequence[Span], special_ids: frozenset[int]
 ) -> list[int]:
-    """The ids of the tokens that hold any text of a span, and ``IGNORED`` for the others."""
+    """Return the ids of the tokens that hold any text of a span, and ``IGNORED`` for the others."""
     labels = [IGNORED] * len(ids)
     span = reached = 0
     for i, (start, end) in enumerate(offsets):

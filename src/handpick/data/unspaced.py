@@ -13,6 +13,6 @@ _CHARACTER = re.compile(
 )
 
 
-def set_apart(text: str) -> str:
-    """The text with a space around each character of a script that has none between its words."""
+def separate_characters(text: str) -> str:
+    """Return the text with a space around each character of a script that has none between its words."""
     return _CHARACTER.sub(r" \1 ", text)

@@ -19,20 +19,20 @@ from handpick.evaluation.task import Task, prompt_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import AnswersLayout
 from handpick.model import padding_id
-from handpick.objectives.samples import Journal, from_json, to_json
+from handpick.objectives.samples import KeyedJournal, from_json, to_json
 from handpick.progress import progress
 from handpick.sampling.generate import Sampling, end_ids, sample
 
 
-def likeliest(task: Task) -> Sampling:
-    """One answer a prompt, the likeliest token every time."""
+def greedy_sampling(task: Task) -> Sampling:
+    """Return settings for one answer per prompt, the likeliest token every time."""
     return Sampling(
         samples=1, temperature=0, max_new_tokens=task.settings.max_new_tokens, stop=tuple(task.settings.stop)
     )
 
 
-def drawn(task: Task) -> Sampling:
-    """Several answers a prompt, for pass@K."""
+def pass_at_k_sampling(task: Task) -> Sampling:
+    """Return settings for several answers per prompt, for pass@K."""
     settings = task.settings
     return Sampling(
         samples=settings.answers_drawn,
@@ -45,12 +45,12 @@ def drawn(task: Task) -> Sampling:
 
 
 def prompts_of(task: Task, renderer: Renderer, max_length: int) -> tuple[dict[int, list[int]], dict[int, str]]:
-    """The tokens of each record's prompt, and the records that cannot be asked, with the reason.
+    """Return the tokens of each record's prompt, and the records that cannot be asked, with the reason.
 
     Raises:
         SettingsError: an answer alone would fill ``max_length``.
     """
-    room = room_for_prompts(max_length, task.settings.max_new_tokens)
+    room = max_prompt_tokens(max_length, task.settings.max_new_tokens)
     prompts: dict[int, list[int]] = {}
     refused: dict[int, str] = {}
     for row, example in enumerate(task.examples):
@@ -69,8 +69,8 @@ def prompts_of(task: Task, renderer: Renderer, max_length: int) -> tuple[dict[in
     return prompts, refused
 
 
-def room_for_prompts(max_length: int, max_new_tokens: int) -> int:
-    """The tokens of a prompt that leave room for an answer.
+def max_prompt_tokens(max_length: int, max_new_tokens: int) -> int:
+    """Return the tokens of a prompt that leave room for an answer.
 
     Raises:
         SettingsError: an answer alone would fill ``max_length``.
@@ -83,7 +83,7 @@ def room_for_prompts(max_length: int, max_new_tokens: int) -> int:
     return max_length - max_new_tokens
 
 
-def answers(
+def generate_answers(
     model: nn.Module,
     renderer: Renderer,
     prompts: Sequence[Sequence[int]],
@@ -94,7 +94,7 @@ def answers(
     identity: Fingerprint | None,
     quiet: bool,
 ) -> list[list[str]]:
-    """The texts of ``sampling.samples`` answers to every prompt, in their order.
+    """Generate the texts of ``sampling.samples`` answers to every prompt, in their order.
 
     Args:
         model: what answers.
@@ -120,11 +120,11 @@ def answers(
     if sampling.temperature > 0:
         made_from["prompts"] = digest(list(keys))
     if folder is None:
-        kept: dict[str, Any] | Journal = {}
+        kept: dict[str, Any] | KeyedJournal = {}
     else:
         made_from["model"] = identity or weights_digest(model)
         made_from["dtype"] = str(next(model.parameters()).dtype)
-        kept = Journal(AnswersLayout(folder).journal(digest(made_from)))
+        kept = KeyedJournal(AnswersLayout(folder).journal(digest(made_from)))
     known = sum(key in kept for key in keys)
     if known < len(keys):
         what = "answers" if sampling.samples == 1 else f"answers, {sampling.samples} a prompt"
@@ -144,7 +144,7 @@ def answers(
 
 
 def weights_digest(model: nn.Module) -> Fingerprint:
-    """What a model is, by the bytes of its weights and their names; seconds for a gigabyte."""
+    """Return what a model is, by the bytes of its weights and their names; seconds for a gigabyte."""
     import hashlib
 
     content = hashlib.sha256()

@@ -12,13 +12,13 @@ from handpick.data.examples import Example, Message
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
 from handpick.evaluation.task import prompt_of
-from handpick.rewards.extractors import plain
+from handpick.rewards.extractors import normalise_text
 from handpick.rewards.protocol import Record
 from handpick.rewards.reference import record_name, reference_answers
 
 
 def choices_of(record: Record, given: Sequence[str]) -> list[str]:
-    """A record's own choices, else those given for all.
+    """Return a record's own choices, else those given for all.
 
     Raises:
         DataError: there are none, only one, or two are the same.
@@ -35,7 +35,7 @@ def choices_of(record: Record, given: Sequence[str]) -> list[str]:
 
 
 def right_choices(record: Record, example: Example, choices: Sequence[str]) -> set[int]:
-    """Which choices are right: those that are a reference, word for word or by letter, or the assistant's own turn.
+    """Return which choices are right: those that are a reference, by word or by letter, or the assistant's own turn.
 
     So choices may be whole sentences ("the correct answer is true") where the record's turn is one and its ``answer``
     a word.
@@ -46,8 +46,8 @@ def right_choices(record: Record, example: Example, choices: Sequence[str]) -> s
     references = reference_answers(record)
     if example.messages[-1].role == "assistant":
         references = [*references, example.messages[-1].content]
-    said = {plain(reference) for reference in references}
-    right = {i for i, choice in enumerate(choices) if plain(choice) in said}
+    said = {normalise_text(reference) for reference in references}
+    right = {i for i, choice in enumerate(choices) if normalise_text(choice) in said}
     right |= {i for i in range(len(choices)) if not right and chr(ord("a") + i) in said}
     if not right:
         raise DataError(
@@ -57,8 +57,8 @@ def right_choices(record: Record, example: Example, choices: Sequence[str]) -> s
     return right
 
 
-def answered(renderer: Renderer, example: Example, choice: str, max_length: int) -> Rendered:
-    """A record's prompt with a choice as its answer, whole.
+def render_with_choice(renderer: Renderer, example: Example, choice: str, max_length: int) -> Rendered:
+    """Render a record's prompt with a choice as its answer, whole.
 
     Raises:
         DataError: it does not fit into ``max_length``, or cannot be rendered.

@@ -48,7 +48,7 @@ class Estimate:
 
 
 def mean(value_R: Values, example_R: Sequence[Hashable], weight_R: Values | None = None) -> Estimate:
-    """The mean over examples of the mean over an example's records.
+    """Return the mean over examples of the mean over an example's records.
 
     Args:
         value_R: of the records, finite, at least one.
@@ -56,8 +56,8 @@ def mean(value_R: Values, example_R: Sequence[Hashable], weight_R: Values | None
         weight_R: of the records, positive: the ratio of the two means, of weight × value and of weight. None: all 1.
     """
     weight = np.ones(len(value_R)) if weight_R is None else np.asarray(weight_R, dtype=float)
-    top_E = _by_example(np.asarray(value_R) * weight, example_R)
-    bottom_E = _by_example(weight, example_R)
+    top_E = _average_by_example(np.asarray(value_R) * weight, example_R)
+    bottom_E = _average_by_example(weight, example_R)
     value = float(top_E.mean() / bottom_E.mean())
     if weight_R is None:
         low, high = _interval((top_E,), lambda sample, axis: sample.mean(axis=axis), [top_E - value])
@@ -72,7 +72,7 @@ def mean(value_R: Values, example_R: Sequence[Hashable], weight_R: Values | None
 
 
 def macro_mean(value_R: Values, example_R: Sequence[Hashable], subtask_R: Sequence[Hashable]) -> Estimate:
-    """The mean over subtasks of each one's ``mean``: every subtask counts the same, however many examples it has.
+    """Average each subtask's ``mean``: every subtask counts the same, however many examples it has.
 
     An example may stand in several subtasks (one a template) and is then resampled in all of them together. Examples
     are resampled among those that stand in the same subtasks, so that every subtask keeps its size; of a stratum with
@@ -109,8 +109,8 @@ def macro_mean(value_R: Values, example_R: Sequence[Hashable], subtask_R: Sequen
     return Estimate(value, low, high, len(adds))
 
 
-def _by_example(value_R: NDArray[np.float64], example_R: Sequence[Hashable]) -> NDArray[np.float64]:
-    """Averages, in the order in which the examples first come."""
+def _average_by_example(value_R: NDArray[np.float64], example_R: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Average by example, in the order in which the examples first come."""
     index: dict[Hashable, int] = {}
     row_R = np.array([index.setdefault(example, len(index)) for example in example_R])
     sum_E = np.bincount(row_R, weights=value_R)
@@ -124,7 +124,10 @@ def _interval(
     *,
     paired: bool = False,
 ) -> tuple[float, float]:
-    """The ends for a statistic of some samples; ``pulls`` says how far each example pulls it away from its value."""
+    """Return the ends for a statistic of some samples.
+
+    ``pulls`` says how far each example pulls it away from its value.
+    """
     from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
     if len(samples[0]) < 2:

@@ -15,22 +15,22 @@ from torch import nn
 
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, ModelError
-from handpick.evaluation.answers import answers, drawn, likeliest, prompts_of
-from handpick.evaluation.choice import answered, choices_of, right_choices
+from handpick.evaluation.answers import generate_answers, greedy_sampling, pass_at_k_sampling, prompts_of
+from handpick.evaluation.choice import choices_of, render_with_choice, right_choices
 from handpick.evaluation.estimate import Estimate, macro_mean, mean
 from handpick.evaluation.likelihood import log_likelihood
-from handpick.evaluation.metrics import is_likelihood, tries
+from handpick.evaluation.metrics import answers_per_prompt, is_likelihood
 from handpick.evaluation.pass_at_k import pass_at_k
 from handpick.evaluation.task import Task, prompt_of
 from handpick.fingerprint import Fingerprint
 from handpick.judge import JudgeOptions
 from handpick.layout import EvaluationLayout
 from handpick.model import device, padding_id
-from handpick.progress import progress, say
+from handpick.progress import log, progress
 from handpick.rewards import Reward, find_reward, score
 from handpick.rewards.ifeval import ACCURACIES, follows
 from handpick.sampling.generate import Sampling
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 _AT_ONCE = 256  # answers that a reward is given, so that a bar can move
@@ -81,7 +81,7 @@ def _from_json(found: Mapping[str, Any]) -> dict[str, Estimate]:
 
 
 @dataclass
-class Scores:
+class RecordScores:
     """What is found of the records, by row."""
 
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # by metric
@@ -100,14 +100,14 @@ def rewards_of(
     judge: JudgeOptions | None = None,
     cache: Path | None = None,
 ) -> dict[str, Reward]:
-    """What scores the answers, by metric; arguments as ``find_reward``.
+    """Return what scores the answers, by metric; arguments as ``find_reward``.
 
     Raises:
         SettingsError: a metric cannot be had, or is not allowed.
     """
     return {
         m: find_reward(
-            "unit-tests" if tries(m) else m,
+            "unit-tests" if answers_per_prompt(m) else m,
             allow_code_execution=allow_code_execution,
             allow_weak_sandbox=allow_weak_sandbox,
             judge=judge,
@@ -167,12 +167,12 @@ def evaluate(
         judge=judge,
         cache=None if layout is None else layout.verdicts,
     )
-    scores = Scores()
+    scores = RecordScores()
     tokens = batch_tokens or BATCH_TOKENS[device().type]
     if "loss" in metrics:
-        _loss(scores, model, renderer, task, max_length, tokens, quiet)
+        _measure_loss(scores, model, renderer, task, max_length, tokens, quiet)
     if by_likelihood := [m for m in metrics if m.startswith("choice-likelihood")]:
-        _choices(scores, by_likelihood, model, renderer, task, max_length, tokens, quiet)
+        _measure_choices(scores, by_likelihood, model, renderer, task, max_length, tokens, quiet)
     _check_any(scores, task)  # before answers are generated, which takes longest
     if _greedy_metrics(task) or task.settings.answers_drawn:
         prompts, refused = prompts_of(task, renderer, max_length)
@@ -184,7 +184,7 @@ def evaluate(
         _write_predictions(predictions, scores, task)
     if not quiet:
         _say_left_out(scores, task)
-    return summarised(scores, task)
+    return summarise_scores(scores, task)
 
 
 def _asking(
@@ -197,10 +197,10 @@ def _asking(
     identity: Fingerprint | None,
     quiet: bool,
 ) -> Ask:
-    """Return what gives the texts of every prompt's answers, by row; arguments as ``answers``."""
+    """Return what gives the texts of every prompt's answers, by row; arguments as ``generate_answers``."""
 
     def ask(sampling: Sampling) -> dict[int, list[str]]:
-        texts = answers(
+        texts = generate_answers(
             model,
             renderer,
             list(prompts.values()),
@@ -217,29 +217,31 @@ def _asking(
 
 def _greedy_metrics(task: Task) -> list[str]:
     """Return the metrics of one answer, the likeliest: pass@K too, where none are drawn."""
-    drawn_for = tries if task.settings.answers_drawn else lambda _: None
+    drawn_for = answers_per_prompt if task.settings.answers_drawn else lambda _: None
     return [metric for metric in task.settings.metrics if not is_likelihood(metric) and not drawn_for(metric)]
 
 
-def _score_answers(scores: Scores, ask: Ask, rewards: Mapping[str, Reward], task: Task, quiet: bool) -> None:
+def _score_answers(scores: RecordScores, ask: Ask, rewards: Mapping[str, Reward], task: Task, quiet: bool) -> None:
     """Generate what the metrics score, and score it."""
     if greedy_for := _greedy_metrics(task):
-        scores.answers = {row: text for row, (text,) in ask(likeliest(task)).items()}
-        _greedy(scores, greedy_for, rewards, task, quiet)
+        scores.answers = {row: text for row, (text,) in ask(greedy_sampling(task)).items()}
+        _measure_greedy(scores, greedy_for, rewards, task, quiet)
     if task.settings.answers_drawn:
-        scores.samples = ask(drawn(task))
-        _pass_at(scores, {m: k for m in task.settings.metrics if (k := tries(m))}, rewards, task, quiet)
+        scores.samples = ask(pass_at_k_sampling(task))
+        _measure_pass_at_k(
+            scores, {m: k for m in task.settings.metrics if (k := answers_per_prompt(m))}, rewards, task, quiet
+        )
 
 
-def _say_left_out(scores: Scores, task: Task) -> None:
+def _say_left_out(scores: RecordScores, task: Task) -> None:
     """Say how many records were left out, if any, and why the first was."""
     if scores.refused:
         row, why = next(iter(scores.refused.items()))
-        say(f"{len(scores.refused):,} of {len(task):,} records of {task.name} left out; {task.examples[row].id}: {why}")
+        log(f"{len(scores.refused):,} of {len(task):,} records of {task.name} left out; {task.examples[row].id}: {why}")
 
 
-def summarised(scores: Scores, task: Task) -> Evaluation:
-    """Estimates of all metrics that records have values of.
+def summarise_scores(scores: RecordScores, task: Task) -> Evaluation:
+    """Estimate all metrics that records have values of.
 
     Raises:
         DataError: a metric has none.
@@ -264,7 +266,7 @@ def summarised(scores: Scores, task: Task) -> Evaluation:
     return Evaluation(metrics, macro, subtasks, len(measured), len(scores.refused))
 
 
-def _check_any(scores: Scores, task: Task) -> None:
+def _check_any(scores: RecordScores, task: Task) -> None:
     for name, values in scores.values.items():
         if not values:
             why = next(iter(scores.refused.values()), "none has what it needs")
@@ -278,8 +280,8 @@ def _mean(
     return mean([values[row] for row in rows], [task.example_R[row] for row in rows], weight_R)
 
 
-def _loss(
-    scores: Scores, model: nn.Module, renderer: Renderer, task: Task, max_length: int, tokens: int, quiet: bool
+def _measure_loss(
+    scores: RecordScores, model: nn.Module, renderer: Renderer, task: Task, max_length: int, tokens: int, quiet: bool
 ) -> None:
     rendered: dict[int, Rendered] = {}
     for row, example in enumerate(task.examples):
@@ -291,8 +293,8 @@ def _loss(
     scores.values["loss"] = dict(zip(rendered, (-log_R).tolist(), strict=True))
 
 
-def _choices(
-    scores: Scores,
+def _measure_choices(
+    scores: RecordScores,
     metrics: Sequence[str],
     model: nn.Module,
     renderer: Renderer,
@@ -307,7 +309,7 @@ def _choices(
         choices = choices_of(record, task.settings.choices)
         right = right_choices(record, example, choices)
         try:
-            own = [answered(renderer, example, choice, max_length) for choice in choices]
+            own = [render_with_choice(renderer, example, choice, max_length) for choice in choices]
         except DataError as error:
             scores.refused[row] = str(error)
             continue
@@ -336,35 +338,39 @@ def _log_likelihood(
     return found
 
 
-def _greedy(scores: Scores, metrics: Sequence[str], rewards: Mapping[str, Reward], task: Task, quiet: bool) -> None:
+def _measure_greedy(
+    scores: RecordScores, metrics: Sequence[str], rewards: Mapping[str, Reward], task: Task, quiet: bool
+) -> None:
     rows = list(scores.answers)
     for metric in metrics:
         if metric == "ifeval":
-            _ifeval(scores, task)
+            _measure_ifeval(scores, task)
             continue
         texts = [scores.answers[row] for row in rows]
         if metric.startswith("judge:"):
-            _graded(scores, metric, rewards[metric], task, rows, texts)
+            _grade_answers(scores, metric, rewards[metric], task, rows, texts)
             continue
-        found = _scored(rewards[metric], task, rows, texts, quiet)
-        if tries(metric):  # one answer passes or not
+        found = _score_texts(rewards[metric], task, rows, texts, quiet)
+        if answers_per_prompt(metric):  # one answer passes or not
             found = [pass_at_k(1, int(share == 1), 1) for share in found]
         scores.values[metric] = dict(zip(rows, found, strict=True))
 
 
-def _pass_at(
-    scores: Scores, metrics: Mapping[str, int], rewards: Mapping[str, Reward], task: Task, quiet: bool
+def _measure_pass_at_k(
+    scores: RecordScores, metrics: Mapping[str, int], rewards: Mapping[str, Reward], task: Task, quiet: bool
 ) -> None:
     flat = [(row, text) for row, texts in scores.samples.items() for text in texts]
     reward = rewards[next(iter(metrics))]
-    shares = iter(_scored(reward, task, [row for row, _ in flat], [text for _, text in flat], quiet))
+    shares = iter(_score_texts(reward, task, [row for row, _ in flat], [text for _, text in flat], quiet))
     passed = {row: sum(next(shares) == 1 for _ in texts) for row, texts in scores.samples.items()}
     for metric, k in metrics.items():
         scores.values[metric] = {row: pass_at_k(len(scores.samples[row]), n, k) for row, n in passed.items()}
 
 
-def _graded(scores: Scores, metric: str, judge: Any, task: Task, rows: Sequence[int], texts: Sequence[str]) -> None:
-    """A judge looks at all at once, and has its own bar; a record that it gives no grade is left out."""
+def _grade_answers(
+    scores: RecordScores, metric: str, judge: Any, task: Task, rows: Sequence[int], texts: Sequence[str]
+) -> None:
+    """Let a judge look at all at once, with its own bar; a record that it gives no grade is left out."""
     grades = judge.grades(prompts_in_json(task, rows), texts, [task.records[row] for row in rows])
     for row, grade in zip(rows, grades, strict=True):
         if grade is None:
@@ -373,11 +379,11 @@ def _graded(scores: Scores, metric: str, judge: Any, task: Task, rows: Sequence[
 
 
 def prompts_in_json(task: Task, rows: Sequence[int]) -> list[list[dict[str, str]]]:
-    """What stands before the answer in each row, as judges and rewards take it."""
+    """Return what stands before the answer in each row, as judges and rewards take it."""
     return [[message.to_json() for message in prompt_of(task.examples[row])] for row in rows]
 
 
-def _scored(reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str], quiet: bool) -> list[float]:
+def _score_texts(reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str], quiet: bool) -> list[float]:
     prompts = prompts_in_json(task, rows)
     ids = [task.examples[row].id for row in rows]
     records = [task.records[row] for row in rows]
@@ -391,7 +397,7 @@ def _scored(reward: Reward, task: Task, rows: Sequence[int], texts: Sequence[str
     return found
 
 
-def _ifeval(scores: Scores, task: Task) -> None:
+def _measure_ifeval(scores: RecordScores, task: Task) -> None:
     for accuracy in ACCURACIES:
         level, _, how = accuracy.partition("-")
         followed = {row: follows(text, task.records[row], loose=how == "loose") for row, text in scores.answers.items()}
@@ -403,13 +409,13 @@ def _ifeval(scores: Scores, task: Task) -> None:
             scores.weights[name] = {row: float(len(each)) for row, each in followed.items()}
 
 
-def _write_predictions(path: Path, scores: Scores, task: Task) -> None:
+def _write_predictions(path: Path, scores: RecordScores, task: Task) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, "".join(_predicted(scores, task)).encode("utf-8", "surrogatepass"))
+    atomic_write(path, "".join(_prediction_lines(scores, task)).encode("utf-8", "surrogatepass"))
 
 
-def _predicted(scores: Scores, task: Task) -> Iterator[str]:
-    """A JSON line a record."""
+def _prediction_lines(scores: RecordScores, task: Task) -> Iterator[str]:
+    """Yield a JSON line per record."""
     for row, example in enumerate(task.examples):
         line: dict[str, Any] = {"id": example.id, "example": task.example_R[row]}
         if task.subtask_R is not None:

@@ -24,7 +24,9 @@ def harness_results(
     chat: bool = False,
     batch: int = 8,
 ) -> dict[str, dict[str, float]]:
-    """What the harness's ``simple_evaluate`` finds, by task or group and metric; ``METRIC_stderr`` is its own error.
+    """Return what the harness's ``simple_evaluate`` finds, by task or group and metric.
+
+    ``METRIC_stderr`` is its own error.
 
     Args:
         model: a causal language model of transformers, or PEFT's around one.
@@ -69,7 +71,7 @@ def harness_results(
 
 
 def _numbers(found: dict[str, Any]) -> dict[str, float]:
-    """``"acc,none": .5`` as ``"acc": .5``; the filter's name stays where it says something."""
+    """Return ``"acc,none": .5`` as ``"acc": .5``; the filter's name stays where it says something."""
     return {
         name.removesuffix(",none"): float(value)
         for name, value in found.items()

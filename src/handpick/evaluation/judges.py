@@ -8,13 +8,13 @@ from handpick.choices import Dtype
 from handpick.data.examples import Message, Role
 from handpick.data.render import Renderer
 from handpick.errors import JudgeError, SettingsError
-from handpick.evaluation.answers import answers
+from handpick.evaluation.answers import generate_answers
 from handpick.fingerprint import Fingerprint, digest
 from handpick.flags import flag_of
-from handpick.judge import Answer, Judge, JudgeOptions, JudgeSettings, Prompt, Usage
+from handpick.judge import Judge, JudgeAnswer, JudgeOptions, JudgeSettings, Prompt, Usage
 from handpick.judge.answers import as_messages
-from handpick.judge.caps import cap_passed
-from handpick.judge.verdicts import Asks
+from handpick.judge.caps import find_passed_cap
+from handpick.judge.verdicts import AnyJudge
 from handpick.layout import VerdictsLayout
 from handpick.model import (
     compute_dtype,
@@ -24,7 +24,7 @@ from handpick.model import (
     model_fingerprint,
     position_limit,
 )
-from handpick.objectives.samples import Journal
+from handpick.objectives.samples import KeyedJournal
 from handpick.sampling.generate import Sampling
 
 LOCAL = "local:"
@@ -33,8 +33,8 @@ _FLAGS_OF_A_SERVER = {
 }
 
 
-def find_judge(spec: str, options: JudgeOptions, folder: Path, *, dtype: Dtype, until_cap: bool = False) -> Asks:
-    """The judge that a text names.
+def find_judge(spec: str, options: JudgeOptions, folder: Path, *, dtype: Dtype, until_cap: bool = False) -> AnyJudge:
+    """Make the judge that a text names.
 
     Args:
         spec: a model as its server knows it, or ``local:PATH`` for one that is loaded here.
@@ -91,10 +91,10 @@ class LocalJudge:
                 "prompt; give a smaller max_answer_tokens"
             )
         self._identity: Fingerprint = {"model": model_fingerprint(settings.model), "dtype": str(self._dtype)}
-        self._said = Journal(self._layout.local_judge)
+        self._said = KeyedJournal(self._layout.local_judge)
 
     def fingerprint(self) -> Fingerprint:
-        """What decides a verdict."""
+        """Return what decides a verdict."""
         return {**self.settings.fingerprint(), "model": self._identity}
 
     @property
@@ -103,25 +103,25 @@ class LocalJudge:
         counts = [entry["tokens"] for entry in self._said.values()]
         return Usage(len(counts), sum(n_in for n_in, _ in counts), sum(n_out for _, n_out in counts))
 
-    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """The answers, in the order of the prompts.
+    def ask(self, prompts: Sequence[Prompt]) -> list[JudgeAnswer]:
+        """Return the answers, in the order of the prompts.
 
         Raises:
             JudgeError: a cap is reached, but for ``until_cap``.
             ModelError: the model cannot be loaded.
             StoreError: answers cannot be kept.
         """
-        found: dict[int, Answer] = {}
+        found: dict[int, JudgeAnswer] = {}
         asked: dict[int, tuple[str, list[int]]] = {}
         for place, prompt in enumerate(prompts):
             turns = [Message(cast("Role", turn["role"]), turn["content"]) for turn in as_messages(prompt)]
             ids = self._renderer.prompt(turns)
             if len(ids) > self._room:
-                found[place] = Answer(None, failure=f"too long a prompt for the judge: {len(ids)} tokens")
+                found[place] = JudgeAnswer(None, failure=f"too long a prompt for the judge: {len(ids)} tokens")
             else:
                 asked[place] = self._key(ids), ids
         new = {key: ids for key, ids in asked.values() if key not in self._said}
-        allowed = self._within_caps(new)
+        allowed = self._cut_to_caps(new)
         self._answer(allowed)
         if len(allowed) < len(new) and not self._until_cap:
             raise JudgeError(
@@ -130,19 +130,21 @@ class LocalJudge:
             )
         for place, (key, _) in asked.items():
             there = key in self._said
-            found[place] = Answer(self._said[key]["text"]) if there else Answer(None, failure="a cap is reached")
+            found[place] = (
+                JudgeAnswer(self._said[key]["text"]) if there else JudgeAnswer(None, failure="a cap is reached")
+            )
         return [found[place] for place in range(len(prompts))]
 
     def _key(self, ids: list[int]) -> str:
         return digest({**self._identity, "prompt": ids, "max_answer_tokens": self.settings.max_answer_tokens})
 
-    def _within_caps(self, new: Mapping[str, list[int]]) -> dict[str, list[int]]:
-        """The first of the prompts, as many as the caps surely leave room for."""
+    def _cut_to_caps(self, new: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """Return the first of the prompts, as many as the caps surely leave room for."""
         used = self.used
         kept: dict[str, list[int]] = {}
         for key, ids in new.items():
             with_it = used.plus(Usage(1, len(ids), self.settings.max_answer_tokens))
-            if cap_passed(self.settings, used, with_it):
+            if find_passed_cap(self.settings, used, with_it):
                 break
             kept[key], used = ids, with_it
         return kept
@@ -152,7 +154,7 @@ class LocalJudge:
             return
         model = load_base(self.settings.model, self._dtype).eval()
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=self.settings.max_answer_tokens)
-        drawn = answers(
+        drawn = generate_answers(
             model,
             self._renderer,
             list(new.values()),

@@ -38,7 +38,7 @@ def log_likelihood(
     side: Literal["right", "left"] = "right",
     advance: Callable[[int], None] = lambda n: None,
 ) -> LogLikelihood:
-    """log π(labelled tokens | what stands before them) of every sequence.
+    """Compute log π(labelled tokens | what stands before them) of every sequence.
 
     Args:
         model: a causal language model, with an adapter or without.

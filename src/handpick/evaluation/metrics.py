@@ -18,35 +18,35 @@ _OWN = ("loss", "choice-likelihood", "choice-likelihood:sum", "choice-likelihood
 
 
 def larger_is_better(name: str) -> bool:
-    """True of every metric but a loss."""
+    """Return True of every metric but a loss."""
     return name != "loss"
 
 
-def tries(metric: str) -> int | None:
-    """The K of ``pass@K``; None of another metric."""
+def answers_per_prompt(metric: str) -> int | None:
+    """Return the K of ``pass@K``; None of another metric."""
     match = re.fullmatch(r"pass@([1-9]\d*)", metric)
     return int(match[1]) if match else None
 
 
 def is_likelihood(metric: str) -> bool:
-    """Whether a metric looks at likelihoods of given answers, and not at answers of the model's own."""
+    """Return whether a metric looks at likelihoods of given answers, and not at answers of the model's own."""
     return metric == "loss" or metric.partition(":")[0] == "choice-likelihood"
 
 
 def result_names(metric: str) -> list[str]:
-    """What the metric's results are called: itself, but for IFEval, which has four."""
+    """Return what the metric's results are called: itself, but for IFEval, which has four."""
     from handpick.rewards.ifeval import ACCURACIES  # settings import this module, and help need not load rewards
 
     return [f"ifeval:{name}" for name in ACCURACIES] if metric == "ifeval" else [metric]
 
 
 def check_metric(metric: str) -> None:
-    """Whether there is such a metric; what stands behind a reward's colon is checked when the reward is made.
+    """Check that there is such a metric; what stands behind a reward's colon is checked when the reward is made.
 
     Raises:
         SettingsError: there is none.
     """
-    if metric in _OWN or tries(metric):
+    if metric in _OWN or answers_per_prompt(metric):
         return
     name, colon, _ = metric.partition(":")
     if metric.startswith("pass@") or name == "choice-likelihood":

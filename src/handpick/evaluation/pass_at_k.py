@@ -4,7 +4,7 @@ from math import comb
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:
-    """The unbiased estimate from ``n`` answers of which ``passed`` pass: 1 − C(n − passed, k) / C(n, k).
+    """Return the unbiased estimate from ``n`` answers of which ``passed`` pass: 1 − C(n − passed, k) / C(n, k).
 
     It is the share of all sets of k of the n answers that have one that passes.
 

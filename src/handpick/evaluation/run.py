@@ -11,13 +11,13 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.errors import ModelError, SettingsError, StoreError
-from handpick.evaluation.answers import answers, likeliest, prompts_of
+from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
 from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import Task, open_task
-from handpick.evaluation.versus import Match, by_rule, match
+from handpick.evaluation.versus import Match, judge_by_rule, match
 from handpick.finetuning.finetune import load_finetuned
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
@@ -31,22 +31,22 @@ from handpick.model import (
     position_limit,
     tokenizer_fingerprint,
 )
-from handpick.progress import say
+from handpick.progress import log
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from handpick.training.checkpoint import ADAPTER_CONFIG
 
 _MAX_LENGTH = 2048  # where the model can read as many
 
 
 def is_rule(judge: str) -> bool:
-    """Whether what ``--judge`` names is a reward, whose higher score wins, and no language model that compares."""
+    """Return whether ``--judge`` names a reward, whose higher score wins, and no language model that compares."""
     return not judge.startswith(LOCAL) and is_reward(judge)
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedModel:
     """A model that is ready to be measured, and what it is."""
 
     model: nn.Module
@@ -55,8 +55,8 @@ class Opened:
     identity: Fingerprint
 
 
-def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | None) -> Opened:
-    """A base model, a fine-tuned one, or an adapter on its base.
+def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | None) -> OpenedModel:
+    """Load a base model, a fine-tuned one, or an adapter on its base.
 
     An adapter's tokenizer is the one in its folder, else its base's.
 
@@ -78,13 +78,13 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         model = load_finetuned(folder, dtype=dtype) if folder.is_dir() else load_base(name, compute_dtype(dtype)).eval()
         own = {"model": model_fingerprint(name)}
         tokenizer = load_tokenizer(name)
-    length = length_read(base, max_length)
+    length = reading_length(base, max_length)
     renderer = Renderer(tokenizer)
-    return Opened(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
 
 
-def length_read(model: str, max_length: int | None) -> int:
-    """Tokens of a conversation: what was asked for, else 2,048, or as many as the model can read.
+def reading_length(model: str, max_length: int | None) -> int:
+    """Return how many tokens of a conversation are read: as asked for, else 2,048, or what the model can read.
 
     Raises:
         SettingsError: it was asked for more than that.
@@ -111,7 +111,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     opened = _open(settings, settings.model)
-    written = _written(folder, opened.identity, settings)
+    written = _read_written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
     for name, task in opened_tasks.items():
         found[name] = evaluate(
@@ -127,14 +127,14 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
             judge=settings.judge,
         )
         if gone := sorted(written["tasks"].get(name, {}).get("metrics", {}).keys() - found[name].metrics.keys()):
-            say(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
+            log(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
         written["tasks"][name] = {**found[name].to_json(), "task": fingerprints[name]}
         _write(layout.evaluation, written)
     return found
 
 
 def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, judge: str) -> Match:
-    """Both models answer, greedily, and are compared. Writes ``versus.json`` and ``verdicts.jsonl``.
+    """Compare both models' greedy answers. Writes ``versus.json`` and ``verdicts.jsonl``.
 
     Args:
         settings: of the first model, whose ``base`` also holds for the second where that is an adapter.
@@ -148,12 +148,12 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
     """
     layout = EvaluationLayout(settings.folder)
     task = open_task(prompts, settings.folder, "versus")
-    decide = _decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
+    decide = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
     a, b = (_likeliest_answers(settings, model, task, layout.answers) for model in (settings.model, versus))
     both = [row for row in a.texts if row in b.texts]
     if left_out := len(task) - len(both):
         row, reason = next(iter((a.refused | b.refused).items()))
-        say(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
+        log(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
     verdicts = decide(task, both, [a.texts[row] for row in both], [b.texts[row] for row in both])
     lines = [
         {
@@ -167,7 +167,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         }
         for row, prompt, verdict in zip(both, prompts_in_json(task, both), verdicts, strict=True)
     ]
-    write_whole(layout.versus_verdicts, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
+    atomic_write(layout.versus_verdicts, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
     found = match(verdicts, [task.example_R[row] for row in both])
     _write(
         layout.versus,
@@ -197,11 +197,11 @@ def _likeliest_answers(settings: EvaluateSettings, model: str, task: Task, folde
     """Return a model's answers to a task's prompts; the model is let go of before this returns."""
     opened = _open(settings, model)
     prompts, refused = prompts_of(task, opened.renderer, opened.max_length)
-    found = answers(
+    found = generate_answers(
         opened.model,
         opened.renderer,
         list(prompts.values()),
-        likeliest(task),
+        greedy_sampling(task),
         seed=0,
         folder=folder,
         identity=opened.identity,
@@ -213,7 +213,7 @@ def _likeliest_answers(settings: EvaluateSettings, model: str, task: Task, folde
 def run_harness(
     settings: EvaluateSettings, tasks: Sequence[str], *, limit: int | None, include: Path | None, chat: bool
 ) -> dict[str, dict[str, float]]:
-    """Tasks of lm-evaluation-harness. Writes ``lm_eval.json``.
+    """Measure tasks of lm-evaluation-harness. Writes ``lm_eval.json``.
 
     Raises:
         HandpickError: as ``harness_results`` and ``open_model``.
@@ -233,8 +233,8 @@ def run_harness(
 Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verdict]]
 
 
-def _decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
-    """What compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
+def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
+    """Return what compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
     if is_rule(judge):
         reward = find_reward(
             judge,
@@ -246,7 +246,7 @@ def _decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
 
         def rule(task: Task, rows: Sequence[int], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
             records, ids = [task.records[row] for row in rows], [task.examples[row].id for row in rows]
-            return by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
+            return judge_by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
 
         return rule
     asked = find_judge(judge, settings.judge, verdicts, dtype=settings.dtype)
@@ -259,7 +259,7 @@ def _decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
     return ask
 
 
-def _open(settings: EvaluateSettings, model: str) -> Opened:
+def _open(settings: EvaluateSettings, model: str) -> OpenedModel:
     is_adapter = (Path(model) / ADAPTER_CONFIG).exists()
     base = settings.base if is_adapter or model == settings.model else None
     return open_model(model, base=base, dtype=settings.dtype, max_length=settings.max_length)
@@ -276,11 +276,11 @@ def _base_of(adapter: Path) -> str:
     return str(base)
 
 
-def _written(folder: Path, identity: Fingerprint, settings: EvaluateSettings) -> dict[str, Any]:
-    """What ``evaluation.json`` has of this model already."""
+def _read_written(folder: Path, identity: Fingerprint, settings: EvaluateSettings) -> dict[str, Any]:
+    """Read what ``evaluation.json`` has of this model already."""
     path = EvaluationLayout(folder).evaluation
-    made_with: Fingerprint = {**identity, "dtype": settings.dtype, "max_length": settings.max_length}
-    new: dict[str, Any] = {"model": settings.model, "made_with": made_with, "tasks": {}}
+    provenance: Fingerprint = {**identity, "dtype": settings.dtype, "max_length": settings.max_length}
+    new: dict[str, Any] = {"model": settings.model, "made_with": provenance, "tasks": {}}
     if not path.exists():
         return new
     try:
@@ -288,9 +288,9 @@ def _written(folder: Path, identity: Fingerprint, settings: EvaluateSettings) ->
         kept, tasks = there["made_with"], dict(there["tasks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} cannot be read; remove it, or give another --out") from error
-    require_same(kept, made_with, what=f"the evaluation in {folder}")
+    require_same(kept, provenance, what=f"the evaluation in {folder}")
     return new | {"tasks": tasks}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())

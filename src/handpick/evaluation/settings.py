@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from handpick.choices import Dtype
 from handpick.errors import SettingsError
-from handpick.evaluation.metrics import check_metric, tries
+from handpick.evaluation.metrics import answers_per_prompt, check_metric
 from handpick.flags import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.judge.settings import JudgeField, JudgeOptions
 
@@ -16,11 +16,11 @@ from handpick.judge.settings import JudgeField, JudgeOptions
 HOW, ANSWERS, JUDGES = "How", "Answers", "Against another model, and judges"
 
 
-def _several(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return [str(value)] if isinstance(value, str | Path) else value
 
 
-Texts = Annotated[list[str], BeforeValidator(_several)]
+Texts = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class TaskSettings(BaseModel):
@@ -55,14 +55,14 @@ class TaskSettings(BaseModel):
 
     @field_validator("metrics")
     @classmethod
-    def _known(cls, metrics: list[str]) -> list[str]:
+    def _check_metrics(cls, metrics: list[str]) -> list[str]:
         for metric in metrics:
             check_metric(metric)
         return list(dict.fromkeys(metrics))
 
     @model_validator(mode="after")
-    def _enough_samples(self) -> "TaskSettings":
-        most = max((k for metric in self.metrics if (k := tries(metric))), default=0)
+    def _check_samples(self) -> "TaskSettings":
+        most = max((k for metric in self.metrics if (k := answers_per_prompt(metric))), default=0)
         if self.samples is not None and self.samples < most:
             raise SettingsError(f"pass@{most} needs at least {most} samples, not {self.samples}")
         if self.samples is not None and not most:
@@ -72,7 +72,7 @@ class TaskSettings(BaseModel):
     @property
     def answers_drawn(self) -> int:
         """Answers that are drawn from each prompt for pass@K; 0 where the greedy answer alone is looked at."""
-        most = max((k for metric in self.metrics if (k := tries(metric))), default=0)
+        most = max((k for metric in self.metrics if (k := answers_per_prompt(metric))), default=0)
         if self.samples is None:
             return 2 * most if most > 1 else 0
         return self.samples if most else 0
@@ -108,7 +108,7 @@ class EvaluateSettings(BaseModel):
     )
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> Self:
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Return settings from plain values; pydantic's complaint becomes one sentence.
 
         Raises:
@@ -124,8 +124,11 @@ class EvaluateSettings(BaseModel):
         return Path("runs") / f"evaluation-{'-'.join(Path(self.model).parts[-2:]).strip('/')}"
 
 
-def checked_task(values: Mapping[str, Any]) -> TaskSettings:
-    """As ``EvaluateSettings.checked``, of a task; what none of its metrics looks at is refused too."""
+def parse_task(values: Mapping[str, Any]) -> TaskSettings:
+    """Make settings of a task, as ``EvaluateSettings.from_values`` does.
+
+    What none of its metrics looks at is refused too.
+    """
     found = parse_settings(TaskSettings, values)
     if not found.answers_drawn and (unread := [name for name in ("temperature", "top_p", "seed") if name in values]):
         flag = flag_of(TaskSettings, unread[0])

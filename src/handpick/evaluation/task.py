@@ -12,12 +12,12 @@ from handpick.data.examples import Example, Message
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError
-from handpick.evaluation.metrics import is_likelihood, tries
+from handpick.evaluation.metrics import answers_per_prompt, is_likelihood
 from handpick.evaluation.settings import TaskSettings
 from handpick.fingerprint import JSON, Fingerprint, digest
 from handpick.judge import JudgeOptions
 from handpick.layout import DataLayout
-from handpick.progress import say
+from handpick.progress import log
 from handpick.rewards import reward_fingerprint
 
 _LIMIT_SEED = 0
@@ -43,7 +43,7 @@ class Task:
         return len(self.examples)
 
     def fingerprint(self, judge: JudgeOptions | None = None) -> Fingerprint:
-        """What decides the results, besides the model: never a path, but what stands there.
+        """Return what decides the results, besides the model: never a path, but what stands there.
 
         Args:
             judge: settings of a metric ``judge:MODEL``, besides the model.
@@ -53,7 +53,7 @@ class Task:
             DataError: the judge's prompt file cannot be read.
         """
         settings: dict[str, JSON] = self.settings.model_dump(mode="json", exclude={"files", "metrics"})
-        rewards = [m for m in self.settings.metrics if not is_likelihood(m) and not tries(m)]
+        rewards = [m for m in self.settings.metrics if not is_likelihood(m) and not answers_per_prompt(m)]
         made_of = {metric: reward_fingerprint(metric, judge=judge) for metric in rewards}
         called = {
             metric: f"{found['reward']} of {str(found['file'])[:16]}" if "file" in found else metric
@@ -79,7 +79,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     quarantine = Quarantine(layout.quarantine(name))
     pool = Pool.open(list(settings.files), cache=layout.parsed, quarantine=quarantine)
     if quarantine.count:
-        say(quarantine.summary())
+        log(quarantine.summary())
     rows = list(range(len(pool)))
     if settings.limit is not None:
         rows = sorted(np.random.default_rng(_LIMIT_SEED).permutation(len(pool))[: settings.limit].tolist())
@@ -100,7 +100,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
 
 
 def prompt_of(example: Example) -> tuple[Message, ...]:
-    """What is answered: all before the assistant's turn that a record ends with.
+    """Return what is answered: all before the assistant's turn that a record ends with.
 
     Raises:
         DataError: there is nothing before it.

@@ -47,7 +47,7 @@ class Match:
 
 
 def match(verdicts: Sequence[Verdict], examples: Sequence[str]) -> Match:
-    """Verdicts counted, with the 95% interval of the winning score over examples.
+    """Count verdicts, with the 95% interval of the winning score over examples.
 
     Args:
         verdicts: one a prompt.
@@ -67,7 +67,7 @@ def match(verdicts: Sequence[Verdict], examples: Sequence[str]) -> Match:
     return Match(counted.a, counted.tie, counted.b, counted.flipped, counted.missing, winning)
 
 
-def by_rule(
+def judge_by_rule(
     reward: Reward,
     prompts: Sequence[Prompt],
     answers_a: Sequence[str],
@@ -75,7 +75,7 @@ def by_rule(
     records: Sequence[Record],
     ids: Sequence[str],
 ) -> list[Verdict]:
-    """The answer with the higher score wins; scores that are the same but for rounding tie.
+    """Let the answer with the higher score win; scores that are the same but for rounding tie.
 
     A judge that grades may give an answer no grade, and then that prompt has no verdict: the score that training would
     put in its place is made of other prompts' grades.

@@ -2,7 +2,7 @@
 
 from handpick.executors.fill import fill_store, report_unusable, rows_of
 from handpick.executors.processes import Processes
-from handpick.executors.protocol import Advance, Encoder, EncoderSpec, Executor, Prepares
+from handpick.executors.protocol import Advance, Encoder, EncoderSpec, Executor, Preparer
 from handpick.executors.this_process import ThisProcess
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Encoder",
     "EncoderSpec",
     "Executor",
-    "Prepares",
+    "Preparer",
     "Processes",
     "ThisProcess",
     "executor_for",

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError
-from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, Prepares, Task
+from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, Preparer, ShardTask
 from handpick.executors.this_process import ThisProcess
-from handpick.progress import progress, say
+from handpick.progress import log, progress
 from handpick.store import FeatureStore, Shard
 
 
@@ -36,13 +36,13 @@ def fill_store(
         StoreError: a shard cannot be written.
         DataError: more records cannot be used than the quarantine's limit; they are reported to it up to there.
     """
-    tasks = [Task(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
+    tasks = [ShardTask(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
     if not tasks:
         return
     if executor is None or len(tasks) == 1:
         executor = ThisProcess()
     elif spec.not_portable is not None and not isinstance(executor, ThisProcess):
-        say(f"{what}: in this process alone, since {spec.not_portable}")
+        log(f"{what}: in this process alone, since {spec.not_portable}")
         executor = ThisProcess()
     total = len(pool) * len(store.checkpoints)
     left = sum(task.n_rows for task in tasks)
@@ -71,7 +71,7 @@ class _Watching:
             whole = store.rows()
             self._n = sum(shard.stop - shard.start for shard in whole.shards) - len(whole)
 
-    def prepared(self, task: Task, n_refused: int) -> None:
+    def note_refused(self, task: ShardTask, n_refused: int) -> None:
         """Stop the work where the limit is passed with those of one more shard."""
         if self._quarantine is None or self._quarantine.limit is None:
             return
@@ -82,7 +82,7 @@ class _Watching:
             raise _TooManyUnusable(self._quarantine)
 
 
-def report_unusable(store: FeatureStore, pool: Pool, prepares: Prepares, quarantine: Quarantine) -> None:
+def report_unusable(store: FeatureStore, pool: Pool, prepares: Preparer, quarantine: Quarantine) -> None:
     """Report the records that are in the pool and not in its finished store, each with its reason.
 
     Raises:

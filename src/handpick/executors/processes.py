@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from handpick.errors import SettingsError, WorkerError
-from handpick.executors.protocol import FillJob, Task, Watcher
+from handpick.executors.protocol import FillJob, ShardTask, Watcher
 from handpick.executors.worker import ADVANCE, FAILED, FINISHED, PREPARED, READY, SAID, work
 from handpick.model import device
-from handpick.progress import say
+from handpick.progress import log
 
 _TRIES = 3  # deaths over one shard, or before any was asked for, after which the cause is not chance
 _GOODBYE = 5.0  # seconds that a worker that was told to end is waited for
@@ -34,8 +34,8 @@ class _Worker:
 
     process: SpawnProcess
     connection: Connection
-    tasks: list[Task] = field(default_factory=list)
-    computing: Task | None = None
+    tasks: list[ShardTask] = field(default_factory=list)
+    computing: ShardTask | None = None
     has_asked: bool = False
 
 
@@ -56,7 +56,7 @@ class Processes:
         self._n_workers = workers
         self.threads = threads or max(1, torch.get_num_threads() // workers)
 
-    def run(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher) -> None:
+    def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
 
         Raises:
@@ -68,14 +68,16 @@ class Processes:
 class _Run:
     """One job's shards: those to be given out, and who has the others."""
 
-    def __init__(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher, n_workers: int, threads: int) -> None:
+    def __init__(
+        self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher, n_workers: int, threads: int
+    ) -> None:
         self._job = job
         self._waiting = deque(tasks)
         self._watcher = watcher
         self._n_workers = n_workers
         self._threads = threads
         self._workers: list[_Worker] = []
-        self._deaths: dict[Task | None, int] = {}
+        self._deaths: dict[ShardTask | None, int] = {}
         self._said: set[str] = set()
 
     def run(self) -> None:
@@ -118,7 +120,7 @@ class _Run:
             self._send(worker, task)
         elif kind == PREPARED:
             worker.computing = content[0]
-            self._watcher.prepared(*content)
+            self._watcher.note_refused(*content)
         elif kind == ADVANCE:
             self._watcher.advance(content)
         elif kind == FINISHED:
@@ -127,9 +129,9 @@ class _Run:
             raise content
         elif kind == SAID and content not in self._said:  # every worker says what one would
             self._said.add(content)
-            say(content)
+            log(content)
 
-    def _send(self, worker: _Worker, task: Task | None) -> None:
+    def _send(self, worker: _Worker, task: ShardTask | None) -> None:
         try:
             worker.connection.send(task)
         except OSError:  # it has died meanwhile: the line's end is read next
@@ -150,11 +152,11 @@ class _Run:
                 raise WorkerError(_death_notice(worker.process.exitcode, cause))
         self._waiting.extendleft(reversed(lost))
         if self._waiting:
-            say(f"a worker ended ({_cause(worker.process.exitcode)}); another takes its shards")
+            log(f"a worker ended ({_cause(worker.process.exitcode)}); another takes its shards")
             self._start()
 
-    def _unwritten(self, tasks: Sequence[Task]) -> list[Task]:
-        """Those of the tasks whose shard did not get written before the end."""
+    def _unwritten(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
+        """Return those of the tasks whose shard did not get written before the end."""
         missing = {t: set(self._job.store.missing(t)) for t in {task.checkpoint for task in tasks}}
         return [task for task in tasks if task.shard in missing[task.checkpoint]]
 
@@ -176,7 +178,7 @@ def _cause(exit_code: int | None) -> str:
     return f"exit code {exit_code}"
 
 
-def _death_notice(exit_code: int | None, task: Task | None) -> str:
+def _death_notice(exit_code: int | None, task: ShardTask | None) -> str:
     where = "before its first shard (a script that starts workers needs `if __name__ == '__main__':` around its calls)"
     if task is not None:
         where = f"over the records {task.shard.start + 1:,} to {task.shard.stop:,}"

@@ -18,14 +18,14 @@ from handpick.store import FeatureStore, Shard
 Advance = Callable[[float], None]
 
 
-class Prepares(Protocol):
+class Preparer(Protocol):
     """An objective, a representation, or an encoder."""
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """Return what can be made without the model; called from another thread, while the last shard is computed."""
 
 
-class Encoder(Prepares, Protocol):
+class Encoder(Preparer, Protocol):
     """Rows of records. What ``prepare`` makes of a record only the encoder itself knows."""
 
     def encode(self, checkpoint: int, items: Sequence[Any], advance: Advance) -> NDArray[np.float32]:
@@ -51,7 +51,7 @@ class EncoderSpec(Protocol):
         """Return the encoder; once a process."""
 
 
-class Task(NamedTuple):
+class ShardTask(NamedTuple):
     """One shard at one checkpoint."""
 
     checkpoint: int
@@ -77,14 +77,14 @@ class Watcher(Protocol):
     def advance(self, n: float) -> None:
         """Take note that ``n`` more records are done."""
 
-    def prepared(self, task: Task, n_refused: int) -> None:
+    def note_refused(self, task: ShardTask, n_refused: int) -> None:
         """Take note of records that cannot be used, before their shard is computed; raises to stop the work."""
 
 
 class Executor(Protocol):
     """Who does the work of a job."""
 
-    def run(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher) -> None:
+    def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard; whichever is written counts, whatever happens to the others.
 
         Raises:

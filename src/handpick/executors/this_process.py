@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from handpick.executors.protocol import Encoder, FillJob, Task, Watcher
+from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher
 from handpick.objectives.protocol import Prepared
 
 
 class ThisProcess:
     """The executor that needs nothing else."""
 
-    def run(self, job: FillJob, tasks: Sequence[Task], watcher: Watcher) -> None:
+    def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""
         run_tasks(job, job.spec.load(), tasks, watcher)
 
@@ -18,9 +18,9 @@ class ThisProcess:
 def run_tasks(
     job: FillJob,
     encoder: Encoder,
-    tasks: Iterable[Task],
+    tasks: Iterable[ShardTask],
     watcher: Watcher,
-    finished: Callable[[Task], None] = lambda task: None,
+    finished: Callable[[ShardTask], None] = lambda task: None,
 ) -> None:
     """Compute and write shards in the order in which they come.
 
@@ -37,7 +37,7 @@ def run_tasks(
     store, pool = job.store, job.pool
     coming_tasks = iter(tasks)
 
-    def prepare(task: Task) -> Prepared:
+    def prepare(task: ShardTask) -> Prepared:
         return encoder.prepare(pool.examples(task.shard.start, task.shard.stop))
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -53,7 +53,7 @@ def run_tasks(
         while task is not None and coming is not None:
             ids, items, refused = coming.result()
             try:
-                watcher.prepared(task, len(refused))
+                watcher.note_refused(task, len(refused))
             except BaseException:
                 if writing is not None:
                     writing.wait()
@@ -75,7 +75,7 @@ def run_tasks(
 class _Writing:
     """A shard on its way to the disk."""
 
-    def __init__(self, write: Future[None], task: Task, finished: Callable[[Task], None]) -> None:
+    def __init__(self, write: Future[None], task: ShardTask, finished: Callable[[ShardTask], None]) -> None:
         self._write = write
         self._task = task
         self._finished = finished

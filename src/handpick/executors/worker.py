@@ -1,6 +1,6 @@
 """What a worker does: load the encoder, then ask for shards, compute and write them, and say how it goes.
 
-It says ``(kind, content)``; asked for a shard it is sent a ``Task``, or None when there is none left.
+It says ``(kind, content)``; asked for a shard it is sent a ``ShardTask``, or None when there is none left.
 """
 
 import signal
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from handpick.errors import HandpickError, WorkerError
-from handpick.executors.protocol import FillJob, Task
+from handpick.executors.protocol import FillJob, ShardTask
 
 READY, PREPARED, ADVANCE, FINISHED, FAILED, SAID = "ready", "prepared", "advance", "finished", "failed", "said"
 
 _OFTEN = 0.2  # seconds between two reports of progress
 
 
-class Line:
+class WorkerLine:
     """The line to the parent, on which several threads may speak."""
 
     def __init__(self, connection: Connection) -> None:
@@ -28,16 +28,16 @@ class Line:
         with self._lock:
             self._connection.send((kind, content))
 
-    def ask(self) -> Task | None:
+    def ask(self) -> ShardTask | None:
         """Ask for a shard."""
         self.say(READY)
-        task: Task | None = self._connection.recv()
+        task: ShardTask | None = self._connection.recv()
         return task
 
 
 def work(connection: Connection, job: FillJob, threads: int) -> None:
     """Compute shards until there are none left, or nobody listens any more."""
-    line = Line(connection)
+    line = WorkerLine(connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to act on
     from handpick.progress import forward_lines
 
@@ -52,7 +52,7 @@ def work(connection: Connection, job: FillJob, threads: int) -> None:
         line.say(FAILED, WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
-def _compute(line: Line, job: FillJob, threads: int) -> None:
+def _compute(line: WorkerLine, job: FillJob, threads: int) -> None:
     import warnings
 
     import torch
@@ -70,7 +70,7 @@ def _compute(line: Line, job: FillJob, threads: int) -> None:
     told.flush()
 
 
-def _tasks(line: Line) -> Iterator[Task]:
+def _tasks(line: WorkerLine) -> Iterator[ShardTask]:
     while (task := line.ask()) is not None:
         yield task
 
@@ -78,7 +78,7 @@ def _tasks(line: Line) -> Iterator[Task]:
 class _Told:
     """Passes on how the work goes, a few times a second."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: WorkerLine) -> None:
         self._line = line
         self._n = 0.0
         self._last = time.monotonic()
@@ -88,7 +88,7 @@ class _Told:
         if time.monotonic() - self._last > _OFTEN:
             self.flush()
 
-    def prepared(self, task: Task, n_refused: int) -> None:
+    def note_refused(self, task: ShardTask, n_refused: int) -> None:
         self._line.say(PREPARED, (task, n_refused))
 
     def flush(self) -> None:

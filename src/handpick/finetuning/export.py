@@ -213,13 +213,13 @@ def _schedule(settings: FinetuneSettings) -> str:
 
 
 def _lora(settings: FinetuneSettings) -> dict[str, Any]:
-    """What both tools call by the same names."""
+    """Return what both tools call by the same names."""
     alpha = float(settings.lora.alpha)
     return {"lora_alpha": int(alpha) if alpha.is_integer() else alpha, "lora_dropout": settings.lora.dropout}
 
 
 def _target_layers(settings: FinetuneSettings, model: str) -> list[str]:
-    """The adapter's layers by name; none for all linear ones. As ``new_adapter`` has them."""
+    """Return the adapter's layers by name; none for all linear ones. As ``new_adapter`` has them."""
     targets = settings.lora.targets
     if targets == "auto" and load_config(model).model_type == "llama":
         return ["q_proj", "k_proj", "v_proj", "o_proj"]

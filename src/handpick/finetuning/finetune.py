@@ -29,9 +29,9 @@ from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, device, load_base, load_tokenizer, model_fingerprint
-from handpick.progress import progress, say
+from handpick.progress import log, progress
 from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint
-from handpick.training.disk import disk_said_plainly
+from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.warmup import new_adapter
 
@@ -83,14 +83,14 @@ def finetune(
     """
     _check(sequences, settings)
     model = str(Path(model).resolve()) if Path(model).exists() else model
-    made_from = _made_from(model, sequences, settings)
+    made_from = _inputs_fingerprint(model, sequences, settings)
     unfinished = FinetuneLayout(out).unfinished
     if is_finished(out, made_from):
         if not quiet:
-            say(f"{out} is already trained on these {len(sequences):,} examples with these settings")
+            log(f"{out} is already trained on these {len(sequences):,} examples with these settings")
         shutil.rmtree(unfinished, ignore_errors=True)  # where a run was killed after its last word
         return out
-    with _said_plainly(out), warnings.catch_warnings():
+    with _translate_errors(out), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of what TRL calls in transformers
         unfinished.mkdir(parents=True, exist_ok=True)
         arguments = _arguments(settings, unfinished)
@@ -108,7 +108,7 @@ def finetune(
 
 
 def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "float32") -> nn.Module:
-    """A fine-tuned model, frozen, in eval mode, on ``handpick.model.device()``.
+    """Load a fine-tuned model, frozen, in eval mode, on ``handpick.model.device()``.
 
     Args:
         folder: of an adapter (ours or another's), or of a whole model.
@@ -163,8 +163,8 @@ def _n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate say it
 
 
-def _made_from(model: str, sequences: Sequence[Rendered], settings: FinetuneSettings) -> Fingerprint:
-    """What the weights depend on."""
+def _inputs_fingerprint(model: str, sequences: Sequence[Rendered], settings: FinetuneSettings) -> Fingerprint:
+    """Return what the weights depend on."""
     content = hashlib.sha256()
     for sequence in sequences:
         pair = np.array([sequence.input_ids, sequence.labels], dtype="<i8")
@@ -180,7 +180,10 @@ def _made_from(model: str, sequences: Sequence[Rendered], settings: FinetuneSett
 
 
 def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
-    """The recipe in TRL's words. Must come before any model is loaded: it finds out which device is whose."""
+    """Translate the recipe into TRL's words.
+
+    Must come before any model is loaded: it finds out which device is whose.
+    """
     from trl.trainer.sft_config import SFTConfig
 
     precision = compute_dtype(settings.dtype)
@@ -235,12 +238,12 @@ def _trainer(
             return Order(lengths, settings.batch, settings.seed, fill_to)
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-            """None is wanted in a checkpoint."""
+            """Do nothing: no card is wanted in a checkpoint."""
 
         def _send_telemetry(self) -> None:
-            """Nothing about the user leaves this machine."""
+            """Send nothing: nothing about the user leaves this machine."""
 
-    loaded: Any = _trainable(model, settings)
+    loaded: Any = _make_trainable(model, settings)
     drawn = [(weight, weight.data) for weight in loaded.parameters() if weight.requires_grad]
     text_config = loaded.config.get_text_config()
     router_coefficient = getattr(text_config, "router_aux_loss_coef", None)
@@ -261,8 +264,8 @@ def _trainer(
     return trainer
 
 
-def _trainable(model: str, settings: FinetuneSettings) -> nn.Module:
-    """The model with what is trained in float32, whatever it computes in."""
+def _make_trainable(model: str, settings: FinetuneSettings) -> nn.Module:
+    """Return the model with what is trained in float32, whatever it computes in."""
     if settings.adapter == "none":
         return load_base(model, torch.float32).requires_grad_(True)
     base = load_base(model, compute_dtype(settings.dtype), settings.quantization)
@@ -285,7 +288,7 @@ def _check_loss(trainer: "SFTTrainer", rows: "Dataset", lengths: Sequence[int]) 
     model: Any = trainer.model
     collate: Any = trainer.data_collator
     n_labels, want = 0, 0.0
-    with torch.no_grad(), _in_eval(model), trainer.compute_loss_context_manager():
+    with torch.no_grad(), _eval_mode(model), trainer.compute_loss_context_manager():
         try:
             got = float(trainer.compute_loss(model, trainer._prepare_inputs(collate([row]))))  # type: ignore[no-untyped-call]
         except ValueError as error:  # as of models that need a package to keep packed examples apart
@@ -308,7 +311,7 @@ def _check_loss(trainer: "SFTTrainer", rows: "Dataset", lengths: Sequence[int]) 
 
 
 def _leaks(model: nn.Module, inputs: dict[str, Any], n_first: int) -> bool:
-    """Whether other tokens in a packed row's first example change what the model says of those behind it."""
+    """Return whether other tokens in a packed row's first example change what the model says of those behind it."""
     unlabelled = {name: value for name, value in inputs.items() if name != "labels"}
     before_TV = model(**unlabelled, use_cache=False).logits[0, n_first:].float()
     unlabelled["input_ids"][:, :n_first] = unlabelled["input_ids"][0, -1]
@@ -317,7 +320,7 @@ def _leaks(model: nn.Module, inputs: dict[str, Any], n_first: int) -> bool:
 
 
 @contextmanager
-def _in_eval(model: nn.Module) -> Iterator[None]:
+def _eval_mode(model: nn.Module) -> Iterator[None]:
     was = model.training
     model.eval()
     try:
@@ -347,7 +350,7 @@ def _train(trainer: "SFTTrainer", folder: Path, settings: FinetuneSettings, *, s
 
 
 def _keeper(folder: Path, advance: Any) -> Any:
-    """A Trainer callback: tells progress, and keeps one whole checkpoint that is not too old."""
+    """Make a Trainer callback that tells progress, and keeps one whole checkpoint that is not too old."""
     from transformers import TrainerCallback
 
     class Keeper(TrainerCallback):
@@ -372,7 +375,7 @@ def _keeper(folder: Path, advance: Any) -> Any:
 
 
 def _barrier(arguments: Any) -> Any:
-    """A function that returns when every process has come to it."""
+    """Return a function that returns when every process has come to it."""
     return torch.distributed.barrier if arguments.world_size > 1 else lambda: None
 
 
@@ -403,10 +406,10 @@ def _save(trainer: "SFTTrainer", base: str, out: Path) -> None:
 
 
 @contextmanager
-def _said_plainly(out: Path) -> Iterator[None]:
-    """What the disk or the GPU refuses, as one sentence."""
+def _translate_errors(out: Path) -> Iterator[None]:
+    """Report what the disk or the GPU refuses as one sentence."""
     try:
-        with disk_said_plainly(f"the model to {out}", "The same command goes on from the last checkpoint"):
+        with translate_disk_errors(f"the model to {out}", "The same command goes on from the last checkpoint"):
             yield
     except torch.OutOfMemoryError as error:
         raise ModelError(

@@ -15,7 +15,7 @@ from handpick.training.checkpoint import ADAPTER_CONFIG
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a folder that ``finetune`` has begun or finished; None where there is none.
+    """Read the record of a folder that ``finetune`` has begun or finished; None where there is none.
 
     Raises:
         ModelError: it cannot be read.
@@ -33,7 +33,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def is_finished(folder: Path, made_from: Fingerprint) -> bool:
-    """Whether a folder holds the finished model of these inputs; False where it was begun, or nothing is there.
+    """Return whether a folder holds the finished model of these inputs; False where it was begun, or nothing is there.
 
     Raises:
         FingerprintMismatch: it was begun or finished with others.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(sequences: Sequence[Rendered], pad_id: int, pack_to: int | None) -> "Dataset":
-    """Columns ``input_ids`` and ``labels``, the renderer's own; the last row is a blank one.
+    """Make columns ``input_ids`` and ``labels``, the renderer's own; the last row is a blank one.
 
     Args:
         sequences: what to train on.
@@ -33,21 +33,21 @@ def rows_of(sequences: Sequence[Rendered], pad_id: int, pack_to: int | None) -> 
     blank = {"input_ids": [pad_id] * 2, "labels": [IGNORED] * 2}
     if pack_to is None:
         return Dataset.from_dict({name: [*column, blank[name]] for name, column in columns.items()})
-    packed = _packed(Dataset.from_dict(columns), pack_to).to_dict()
+    packed = _pack_rows(Dataset.from_dict(columns), pack_to).to_dict()
     return Dataset.from_dict(
         {name: [*column, [2] if name == "seq_lengths" else blank[name]] for name, column in packed.items()}
     )
 
 
 def lengths_of(rows: "Dataset", column: str) -> list[int]:
-    """How many values each row has in a column of lists."""
+    """Return how many values each row has in a column of lists."""
     import pyarrow.compute
 
     lengths: list[int] = pyarrow.compute.list_value_length(rows.data.column(column)).to_pylist()
     return lengths
 
 
-def _packed(rows: "Dataset", pack_to: int) -> "Dataset":
+def _pack_rows(rows: "Dataset", pack_to: int) -> "Dataset":
     from trl.data_utils import pack_dataset
 
     with no_progress_bars():
@@ -56,7 +56,7 @@ def _packed(rows: "Dataset", pack_to: int) -> "Dataset":
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """While open, the ``datasets`` library shows none."""
+    """Let the ``datasets`` library show none while open."""
     import datasets
 
     shown = not datasets.are_progress_bars_disabled()
@@ -69,11 +69,11 @@ def no_progress_bars() -> Iterator[None]:
 
 
 class Order(torch.utils.data.Sampler[int]):
-    """A random order an epoch, sorted by length inside each batch, filled up with the blank row.
+    """A random order per epoch, sorted by length inside each batch, filled up with the blank row.
 
     Args:
         lengths: tokens of each row; the blank row is the one after them.
-        batch: rows a step, on all processes.
+        batch: rows per step, on all processes.
         seed: of the order.
         fill_to: the number that an epoch's rows must be a multiple of.
     """

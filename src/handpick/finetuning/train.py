@@ -20,7 +20,7 @@ from handpick.finetuning.finetune import finetune
 from handpick.layout import FinetuneLayout, RunLayout
 from handpick.model import compute_dtype, device, load_tokenizer, padding_id, parameter_count, position_limit
 from handpick.objectives.next_token import NextToken
-from handpick.progress import say
+from handpick.progress import log
 from handpick.selection import Selection
 from handpick.training.settings import SMALL_FINETUNE, SMALL_MODEL, FinetuneSettings
 
@@ -53,11 +53,11 @@ def run_train(
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     chosen = Path(selection)
-    model, out = model_of(chosen, model), _out_of(chosen, out)
+    model, out = model_of(chosen, model), _output_folder(chosen, out)
     used = recipe_for(model, recipe, settings)
-    with opened(chosen, model, used.max_length, out) as data:
+    with open_records(chosen, model, used.max_length, out) as data:
         steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
-        say(
+        log(
             f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
             f"computed in {str(compute_dtype(used.dtype)).removeprefix('torch.')} on {device()}"
         )
@@ -90,12 +90,12 @@ def run_export(
     chosen = Path(selection)
     model = model_of(chosen, model)
     used = recipe_for(model, recipe, settings)
-    with opened(chosen, model, used.max_length, Path(out)) as data:
+    with open_records(chosen, model, used.max_length, Path(out)) as data:
         return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
 
 
 def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> FinetuneSettings:
-    """The recipe's settings with the user's in their place; says which recipe ``auto`` took.
+    """Return the recipe's settings with the user's in their place; says which recipe ``auto`` took.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -105,12 +105,12 @@ def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> Finet
     if recipe == "auto":
         n = parameter_count(model)
         small = n < SMALL_MODEL
-        say(f"recipe: {'small' if small else 'tis'}, for a model of {n / 1e6:,.1f} M parameters (--recipe)")
-    return replaced(SMALL_FINETUNE if small else FinetuneSettings(), settings)
+        log(f"recipe: {'small' if small else 'tis'}, for a model of {n / 1e6:,.1f} M parameters (--recipe)")
+    return replace_settings(SMALL_FINETUNE if small else FinetuneSettings(), settings)
 
 
-def replaced(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> FinetuneSettings:
-    """A recipe with some settings in place of its own.
+def replace_settings(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> FinetuneSettings:
+    """Return a recipe with some settings in place of its own.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -136,7 +136,7 @@ def model_of(selection: Path, model: str | None) -> str:
     return str(Path(found).resolve()) if Path(found).exists() else found
 
 
-def _out_of(selection: Path, out: str | Path | None) -> Path:
+def _output_folder(selection: Path, out: str | Path | None) -> Path:
     if out is None and not selection.is_dir():
         raise SettingsError("no folder for the trained model given: name one with --out")
     return RunLayout(selection).model if out is None else Path(out)
@@ -153,8 +153,8 @@ class _Data:
 
 
 @contextmanager
-def opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
-    """The records of a selection, parsed for as long as it is open."""
+def open_records(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
+    """Open the records of a selection, parsed for as long as it is open."""
     if selection.is_dir():
         if not len(Selection.open(selection)):
             raise DataError(f"the selection in {selection} is empty: there is nothing to train on")
@@ -170,10 +170,10 @@ def opened(selection: Path, model: str, max_length: int, out: Path) -> Iterator[
         place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
         quarantine = Quarantine(FinetuneLayout(place).quarantine())
         pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
-        yield _rendered(pool, selection, renderer, max_length, quarantine)
+        yield _render_records(pool, selection, renderer, max_length, quarantine)
 
 
-def _rendered(pool: Pool, source: Path, renderer: Renderer, max_length: int, quarantine: Quarantine) -> _Data:
+def _render_records(pool: Pool, source: Path, renderer: Renderer, max_length: int, quarantine: Quarantine) -> _Data:
     examples = pool.examples(0, len(pool))
     if pairs := [example.id for example in examples if example.rejected is not None]:
         raise DataError(
@@ -191,5 +191,5 @@ def _rendered(pool: Pool, source: Path, renderer: Renderer, max_length: int, qua
             f"{refused[0][1]}"
         )
     if quarantine.count:
-        say(quarantine.summary())
+        log(quarantine.summary())
     return _Data([examples[row_of[i]] for i in ids], sequences, renderer, quarantine.count)

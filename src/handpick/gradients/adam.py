@@ -47,7 +47,7 @@ class AdamPreconditioner:
         self._second = {name: (moments.beta2 * v + inside).flatten() for name, v in moments.second.items()}
 
     def __call__(self, name: str, grad_BP: Tensor, start: int = 0) -> Tensor:
-        """Γ of a layer's coordinates ``start`` … ``start + P``, in float32 or the gradients' wider dtype."""
+        """Apply Γ to a layer's coordinates ``start`` … ``start + P``, in float32 or the gradients' wider dtype."""
         block = slice(start, start + grad_BP.shape[1])
         first_BP = torch.add(self._first[name][block].to(grad_BP), grad_BP, alpha=1 - self._beta1)
         second_BP = torch.addcmul(self._second[name][block].to(grad_BP), grad_BP, grad_BP, value=1 - self._beta2)

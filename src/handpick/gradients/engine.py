@@ -1,4 +1,4 @@
-"""From a batch of sequences to one projected gradient row a sequence.
+"""From a batch of sequences to one projected gradient row per sequence.
 
 The loss of a sequence is a weighted sum of the negative log-likelihoods of its labelled tokens; what a token weighs is
 the objective's to say. No logits are made at other positions, and never all at once.
@@ -16,12 +16,12 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
-from handpick.gradients.forward import causal_of, decoder_of, forward_is, takes_positions
+from handpick.gradients.forward import causal_of, decoder_of, replace_forward, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
 from handpick.gradients.per_example import capture
 from handpick.gradients.projection import Projection
-from handpick.gradients.recompute import blocks_of, recomputed
+from handpick.gradients.recompute import blocks_of, recompute_in_backward
 
 # Numbers that are worked on at a time, so that they stay in a CPU's cache: of a layer's gradients a thread, and of
 # logits. Blocks of gradients begin where runs of the default projection do, which are then not cut up.
@@ -31,7 +31,7 @@ _CPU_LOGITS = 1 << 22
 _GPU_LOGITS = 1 << 27
 
 
-class _Labelled(NamedTuple):
+class _LabelledPositions(NamedTuple):
     """Positions that predict a labelled token: the sequence each is of (on the CPU), its place, the token."""
 
     row: Tensor
@@ -97,7 +97,9 @@ class GradientEngine:
     def features(
         self, batch: Batch, weight_B: Tensor, project: Projection, precondition: AdamPreconditioner | None = None
     ) -> Tensor:
-        """One row a sequence, (B, K): P·Γ(g) with a preconditioner, P·g without; float32 (float64 for such a model).
+        """Compute one row per sequence, (B, K): P·Γ(g) with a preconditioner, P·g without.
+
+        float32 (float64 for such a model).
 
         Nothing in here waits for the device: on a GPU the rows may still be under way.
 
@@ -128,40 +130,40 @@ class GradientEngine:
                     rows_BP = precondition(layer.name, rows_BP, start)
                 project.add(sums[0], rows_BP, layer.offset + start)
 
-        inputs, at_M = self._sent(batch)
+        inputs, at_M = self._to_device(batch)
         weight_M = weight_B[at_M.row].to(device, non_blocking=True)
         with (
             fast_exact_float32(),
             capture(self.model, self.layers, n, receive),
-            recomputed(self.blocks if self.recompute else []),
+            recompute_in_backward(self.blocks if self.recompute else []),
         ):
             hidden_BTH, output = self._decode(inputs)
             hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, at_M.position)
             hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), at_M.target, weight_M))
         return project.finish(sums[0])
 
-    def _sent(self, batch: Batch) -> tuple[dict[str, Tensor], "_Labelled"]:
-        """A batch's inputs and its labelled positions, on the way to the device.
+    def _to_device(self, batch: Batch) -> tuple[dict[str, Tensor], "_LabelledPositions"]:
+        """Send a batch's inputs and its labelled positions on their way to the device.
 
         What depends on values is worked out before anything is sent, so that no step waits for the device.
         """
         device = next(self.model.parameters()).device
 
-        def sent(tensor: Tensor) -> Tensor:
+        def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
         target_BT = batch.targets_BT
         position_M = (target_BT != IGNORED).flatten().nonzero()[:, 0]
-        inputs = {"input_ids": sent(batch.input_ids_BT)}
+        inputs = {"input_ids": move(batch.input_ids_BT)}
         if batch.is_padded_left:  # else padding comes after all that counts, and a causal model never looks there
-            inputs["attention_mask"] = sent(batch.attention_mask_BT)
+            inputs["attention_mask"] = move(batch.attention_mask_BT)
             if self._takes_positions:
-                inputs["position_ids"] = sent(batch.position_ids_BT)
+                inputs["position_ids"] = move(batch.position_ids_BT)
         row_M = position_M // target_BT.shape[1]
-        return inputs, _Labelled(row_M, sent(position_M), sent(target_BT.flatten()[position_M]))
+        return inputs, _LabelledPositions(row_M, move(position_M), move(target_BT.flatten()[position_M]))
 
     def _decode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """The last hidden states (B, T, H), and the decoder's output that they came in."""
+        """Compute the last hidden states (B, T, H), and the decoder's output that they came in."""
         decode = self._decoder.forward
         kept: list[Any] = []
 
@@ -170,23 +172,23 @@ class GradientEngine:
             # the head runs on no position at all: its logits are not used
             return type(kept[0])(last_hidden_state=kept[0].last_hidden_state[:1, :0])
 
-        with forward_is(self._decoder, keep):
+        with replace_forward(self._decoder, keep):
             self.model(**inputs, use_cache=False)
         return kept[0].last_hidden_state, type(kept[0])
 
     def _logits(self, output: Any, hidden_CH: Tensor) -> Tensor:
-        """Logits (1, C, V) from the model's own forward, with its decoder held to these hidden states.
+        """Compute logits (1, C, V) by the model's own forward, with its decoder held to these hidden states.
 
         So whatever the model does to them (soft-capping, scaling) is in the gradient.
         """
         held = output(last_hidden_state=hidden_CH[None])
         no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=hidden_CH.device)
-        with forward_is(self._decoder, lambda *_args, **_kwargs: held):
+        with replace_forward(self._decoder, lambda *_args, **_kwargs: held):
             logits_1CV: Tensor = self._causal(input_ids=no_tokens, use_cache=False).logits
         return logits_1CV
 
     def _head_gradient(self, output: Any, hidden_MH: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:
-        """The gradient of Σ weight · nll at the hidden states, (M, H), some positions at a time."""
+        """Compute the gradient of Σ weight · nll at the hidden states, (M, H), some positions at a time."""
         grad_MH = torch.empty_like(hidden_MH)
         n_chunk = self.chunk_logits // self._vocab
         for start in range(0, len(hidden_MH), n_chunk):

@@ -9,23 +9,23 @@ from torch import nn
 
 
 def causal_of(model: nn.Module) -> Any:
-    """The causal language model itself: peft's wrapper takes any arguments and hides what it wraps."""
+    """Return the causal language model itself: peft's wrapper takes any arguments and hides what it wraps."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
 
 
 def decoder_of(causal: Any) -> nn.Module | None:
-    """What stands below a causal language model's head; None where that is no module by itself."""
+    """Return what stands below a causal language model's head; None where that is no module by itself."""
     return getattr(causal, getattr(causal, "base_model_prefix", None) or "", None)
 
 
 def takes_positions(module: nn.Module) -> bool:
-    """Whether a model is told where its tokens stand."""
+    """Return whether a model is told where its tokens stand."""
     return "position_ids" in inspect.signature(module.forward).parameters
 
 
 @contextmanager
-def forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """While open, calls of ``module`` run ``forward``; afterwards what it had before."""
+def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Run ``forward`` for calls of ``module`` while open, and what it had before afterwards."""
     own = vars(module).get("forward")
     module.forward = forward
     try:
@@ -38,8 +38,8 @@ def forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """While open, dropout is off; afterwards every module's mode is what it was."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Turn dropout off while open; afterwards every module's mode is what it was."""
     was_training = {name for name, module in model.named_modules() if module.training}
     model.eval()
     try:

@@ -21,8 +21,8 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 @contextmanager
-def _products(on_cpu: str) -> Iterator[None]:
-    """While open, float32 products on the CPU are made in this way and on CUDA in IEEE float32.
+def _float32_products(on_cpu: str) -> Iterator[None]:
+    """Make float32 products on the CPU in this way and on CUDA in IEEE float32 while open.
 
     PyTorch's newer switches, one a backend: the older ``set_float32_matmul_precision`` refuses to be read where a
     caller has used these, and sets more than it gives back.
@@ -49,10 +49,10 @@ def _is_amd() -> bool:
 
 @cache
 def onednn_is_exact() -> bool:
-    """Whether this processor's oneDNN multiplies float32 as float32, found by doing it."""
+    """Return whether this processor's oneDNN multiplies float32 as float32, found by doing it."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
-    with _products(_ONEDNN):
+    with _float32_products(_ONEDNN):
         got = a @ b
     want = a.double() @ b.double()
     return bool((got - want).norm() / want.norm() < _EXACT)
@@ -60,15 +60,15 @@ def onednn_is_exact() -> bool:
 
 @cache
 def takes_onednn() -> bool:
-    """Whether ``fast_exact_float32`` means oneDNN here."""
+    """Return whether ``fast_exact_float32`` means oneDNN here."""
     return not torch.cuda.is_available() and _is_amd() and onednn_is_exact()
 
 
 @contextmanager
 def fast_exact_float32() -> Iterator[None]:
-    """While open, float32 products on the CPU are the fastest of those that do not round their factors.
+    """Use the fastest float32 products on the CPU that do not round their factors while open.
 
     On CUDA it is IEEE float32, no TF32. The caller's setting is put back.
     """
-    with _products(_ONEDNN if takes_onednn() else _IEEE):
+    with _float32_products(_ONEDNN if takes_onednn() else _IEEE):
         yield

@@ -28,12 +28,12 @@ class Layer:
 
 
 def canonical_name(parameter_name: str) -> str:
-    """A parameter's name as adapter files have it: ``…lora_A.default.weight`` is ``…lora_A.weight``."""
+    """Return a parameter's name as adapter files have it: ``…lora_A.default.weight`` is ``…lora_A.weight``."""
     return re.sub(r"\.(lora_[AB])\.[^.]+\.weight$", r".\1.weight", parameter_name)
 
 
 def trainable_layers(model: nn.Module) -> list[Layer]:
-    """The trainable layers of a model, in coordinate order.
+    """Return the trainable layers of a model, in coordinate order.
 
     Raises:
         ModelError: nothing is trainable, or something trainable is no plain linear layer of its own, so that
@@ -67,7 +67,7 @@ def trainable_layers(model: nn.Module) -> list[Layer]:
 
 
 def _unsupported(modules: dict[str, nn.Module], module_name: str, attribute: str) -> str | None:
-    """Why a trainable parameter is refused, or None where it is supported."""
+    """Return why a trainable parameter is refused, or None where it is supported."""
     module = modules[module_name]
     # ….q_proj.lora_A.default belongs to the adapted layer ….q_proj
     adapted_name = re.sub(r"\.lora_[A-Za-z_]+(\.[^.]+)?$", "", module_name)

@@ -1,6 +1,6 @@
 """How likely a model finds the labelled tokens of a batch, without any gradient.
 
-The decoder runs once a batch, and the head at the positions that predict a labelled token alone: logits of all
+The decoder runs once per batch, and the head at the positions that predict a labelled token alone: logits of all
 positions would be most of the time and memory.
 
 Legend: B sequences, T positions, N of the whole batch, M of those that predict a labelled token, C of them in a chunk,
@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
-from handpick.gradients.forward import causal_of, decoder_of, evaluating, forward_is, takes_positions
+from handpick.gradients.forward import causal_of, decoder_of, eval_mode, replace_forward, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 
 # Logits that are made at a time: few enough to stay in a CPU's cache.
@@ -26,7 +26,7 @@ _GPU_LOGITS = 1 << 27
 
 @torch.no_grad()
 def log_likelihoods(model: nn.Module, batch: Batch) -> Tensor:
-    """log π(labelled tokens | what stands before them), summed over each sequence; float64 (B,), on the CPU.
+    """Compute log π(labelled tokens | what stands before them), summed over each sequence; float64 (B,), on the CPU.
 
     Args:
         model: a causal language model, with an adapter or without.
@@ -45,14 +45,14 @@ def log_likelihoods(model: nn.Module, batch: Batch) -> Tensor:
     log_M = torch.empty(len(position_M), dtype=torch.float64, device=device)
     no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=device)
     step = max(1, (_CPU_LOGITS if device.type == "cpu" else _GPU_LOGITS) // causal.config.get_text_config().vocab_size)
-    with fast_exact_float32(), evaluating(model):
+    with fast_exact_float32(), eval_mode(model):
         output = decoder(**_inputs(batch, decoder, device), use_cache=False)
         hidden_MH = output.last_hidden_state.flatten(0, 1)[position_M.to(device)]
         for start in range(0, len(position_M), step):
             chunk = slice(start, start + step)
             held = type(output)(last_hidden_state=hidden_MH[None, chunk])
             # the model's own forward, so that whatever it does to logits (soft-capping, scaling) is done
-            with forward_is(decoder, lambda *_args, held=held, **_kwargs: held):
+            with replace_forward(decoder, lambda *_args, held=held, **_kwargs: held):
                 logits_CV = causal(input_ids=no_tokens, use_cache=False).logits[0]
             wide = torch.promote_types(logits_CV.dtype, torch.float32)
             log_M[chunk] = -cross_entropy(logits_CV.to(wide), target_M[chunk], reduction="none").double()
@@ -67,7 +67,7 @@ def _decoder(causal: Any) -> nn.Module:
 
 
 def _inputs(batch: Batch, decoder: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """Padding behind a sequence needs no mask: a causal model never looks there."""
+    """Return the decoder's inputs. Padding behind a sequence needs no mask: a causal model never looks there."""
     inputs = {"input_ids": batch.input_ids_BT.to(device)}
     if batch.is_padded_left:
         inputs["attention_mask"] = batch.attention_mask_BT.to(device)

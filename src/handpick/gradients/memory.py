@@ -33,33 +33,33 @@ class Footprint:
 
     kept: float
     a_row: float
-    saved: "Saved"
-    working: "Saved"
+    saved: "SavedBytes"
+    working: "SavedBytes"
     a_gradient: float
     logits: float
 
     def peak(self, n_sequences: int, longest: int) -> float:
-        """Bytes while a batch of so many sequences, padded to so many tokens, is computed."""
-        held = n_sequences * (self.saved.of(longest) + self.a_row)
-        return self.kept + held + max(self.logits, n_sequences * (self.working.of(longest) + self.a_gradient))
+        """Return the bytes while a batch of so many sequences, padded to so many tokens, is computed."""
+        held = n_sequences * (self.saved.at_length(longest) + self.a_row)
+        return self.kept + held + max(self.logits, n_sequences * (self.working.at_length(longest) + self.a_gradient))
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedBytes:
     """Bytes of a sequence: so many a token, and so many a pair of tokens."""
 
     a_token: float
     a_pair: float
 
-    def of(self, length: int) -> float:
+    def at_length(self, length: int) -> float:
         return self.a_token * length + self.a_pair * length**2
 
-    def times(self, factor: float) -> "Saved":
-        return Saved(self.a_token * factor, self.a_pair * factor)
+    def times(self, factor: float) -> "SavedBytes":
+        return SavedBytes(self.a_token * factor, self.a_pair * factor)
 
 
 def footprint(engine: GradientEngine, project: Projection, *, adam: bool) -> Footprint:
-    """What ``engine.features`` takes with this projection, with rows through Adam or without."""
+    """Return what ``engine.features`` takes with this projection, with rows through Adam or without."""
     parameter = next(engine.model.parameters())
     kept = 8 * engine.n_coordinates if adam else 0
     logits = engine.chunk_logits * (parameter.itemsize + 8)
@@ -68,9 +68,9 @@ def footprint(engine: GradientEngine, project: Projection, *, adam: bool) -> Foo
     if isinstance(project, RademacherProjection):  # a block of signs, when the logits are gone
         logits = max(logits, 4 * project.BLOCK * project.dim)
     in_float32 = 12 if parameter.device.type == "cuda" else 0  # the gradients, and Adam's two moments of them
-    everything = _saved(engine)
+    everything = _measure_saved(engine)
     a_block = everything.times(1 / max(1, len(engine.blocks)))
-    inputs = Saved(len(engine.blocks) * engine.hidden_size * parameter.itemsize, 0)
+    inputs = SavedBytes(len(engine.blocks) * engine.hidden_size * parameter.itemsize, 0)
     return Footprint(
         kept=kept,
         a_row=(4 if isinstance(project, NoProjection) else 12) * project.dim,
@@ -81,8 +81,8 @@ def footprint(engine: GradientEngine, project: Projection, *, adam: bool) -> Foo
     )
 
 
-def _saved(engine: GradientEngine) -> Saved:
-    """What the forward pass of one sequence leaves for the backward pass, where nothing is recomputed."""
+def _measure_saved(engine: GradientEngine) -> SavedBytes:
+    """Measure what the forward pass of one sequence leaves for the backward pass, where nothing is recomputed."""
     own = {parameter.untyped_storage().data_ptr() for parameter in engine.model.parameters()}
     keeps_all = GradientEngine(engine.model)
 
@@ -98,16 +98,16 @@ def _saved(engine: GradientEngine) -> Saved:
         ids = [1] * n_tokens
         batch = collate([Rendered(ids, ids, n_tokens)], pad_id=0)
         with saved_tensors_hooks(note, lambda tensor: tensor):
-            keeps_all.features(batch, torch.ones(1), _Dropped())
+            keeps_all.features(batch, torch.ones(1), _DiscardingProjection())
         return sum(held.values())
 
     longest = min(_TRIAL, engine.n_positions or _TRIAL)
     lengths = (longest // 4, longest // 2, longest)
     a_pair, a_token, _ = np.polyfit(lengths, [trial(n) for n in lengths], 2).round(6).tolist()
-    return Saved(a_token, a_pair)
+    return SavedBytes(a_token, a_pair)
 
 
-class _Dropped:
+class _DiscardingProjection:
     """A projection that keeps nothing."""
 
     dim = 0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from handpick.errors import ModelError
-from handpick.gradients.forward import evaluating, forward_is
+from handpick.gradients.forward import eval_mode, replace_forward
 from handpick.gradients.layers import Layer
 
 Receive = Callable[[Layer, Tensor], None]
@@ -39,7 +39,7 @@ class _CapturedLinear(torch.autograd.Function):
 
 @contextmanager
 def capture(model: nn.Module, layers: Sequence[Layer], n_examples: int, receive: Receive) -> Iterator[None]:
-    """While open, a backward pass through ``model`` calls ``receive(layer, grad_BOI)`` once a layer.
+    """Let a backward pass through ``model``, while open, call ``receive(layer, grad_BOI)`` once per layer.
 
     Dropout is off inside, and the model's mode is put back afterwards.
 
@@ -78,9 +78,9 @@ def capture(model: nn.Module, layers: Sequence[Layer], n_examples: int, receive:
 
         return forward
 
-    with evaluating(model), ExitStack() as forwards:
+    with eval_mode(model), ExitStack() as forwards:
         for layer in layers:
-            forwards.enter_context(forward_is(layer.module, forward_of(layer)))
+            forwards.enter_context(replace_forward(layer.module, forward_of(layer)))
         yield
         if len(received) != len(layers):
             missed = next(layer.name for layer in layers if layer.name not in received)

@@ -8,7 +8,7 @@ any device, block of coordinates, batch and worker sees the same matrix, and non
 - ``rademacher``: dense ±1/sqrt(K), as LESS, ROSE and NICE use it (TRAK, Park et al. 2023), D·K operations.
 - ``none``: the gradient itself, K = D.
 
-Legend: B examples, P coordinates of one layer, K projected dimensions, S nonzeros a coordinate.
+Legend: B examples, P coordinates of one layer, K projected dimensions, S nonzeros per coordinate.
 """
 
 import math
@@ -27,17 +27,17 @@ class Projection(Protocol):
     dim: int
 
     def begin(self, n_examples: int, like: Tensor) -> Tensor:
-        """A zero accumulator for a batch, of ``like``'s device and dtype."""
+        """Make a zero accumulator for a batch, of ``like``'s device and dtype."""
 
     def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
         """Add the coordinates ``offset`` … ``offset + P`` of every example to the accumulator, in place."""
 
     def finish(self, sums: Tensor) -> Tensor:
-        """The projected rows (B, K)."""
+        """Return the projected rows (B, K)."""
 
 
 def projection(kind: ProjectionKind, n_coordinates: int, dim: int, seed: int, nonzeros: int = 1) -> Projection:
-    """The projection of ``n_coordinates`` coordinates to ``dim`` (``none`` keeps them all)."""
+    """Make the projection of ``n_coordinates`` coordinates to ``dim`` (``none`` keeps them all)."""
     if kind == "none":
         return NoProjection(n_coordinates)
     if kind == "rademacher":
@@ -51,22 +51,22 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 
-def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64; torch's own keeps the sign."""
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Shift int64 to the right logically; torch's own keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def random_bits(counter: Tensor, seed: int) -> Tensor:
-    """64 random bits for every counter (int64), as int64: splitmix64's output function at counter + seed's stream."""
+    """Return 64 random bits per counter (int64), as int64: splitmix64's output function at counter + seed's stream."""
     # The seed is mixed first, so that neighbouring seeds do not give shifted copies of one stream.
     key = int(_mix(torch.tensor(seed, dtype=torch.int64, device="cpu") * _GOLDEN + _MIX_1))
     return _mix(_mix(counter * _GOLDEN + key) + key)
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shifted(z, 30)) * _MIX_1
-    z = (z ^ _shifted(z, 27)) * _MIX_2
-    return z ^ _shifted(z, 31)
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
+    return z ^ _shift_right(z, 31)
 
 
 class SparseProjection:
@@ -77,7 +77,7 @@ class SparseProjection:
     different runs do with probability 1/W, as with a random output for every coordinate, so inner products are unbiased
     and their variance is no greater; but memory is read and written in order (docs/gradients.md has the measurement).
 
-    Keeps the signs, S numbers a coordinate.
+    Keeps the signs, S numbers per coordinate.
     """
 
     def __init__(self, dim: int, seed: int, nonzeros: int) -> None:
@@ -89,7 +89,10 @@ class SparseProjection:
         self._shifts: dict[int, list[int]] = {}
 
     def signs_S(self, run: int, like: Tensor) -> tuple[Tensor, ...]:
-        """±1 for the coordinates of a run, (W,) for each of its blocks; made once for ``like``'s device and dtype."""
+        """Return ±1 for the coordinates of a run, (W,) for each of its blocks.
+
+        Made once for ``like``'s device and dtype.
+        """
         signs_S = self._signs.get(run)
         if signs_S is None or signs_S[0].device != like.device or signs_S[0].dtype != like.dtype:
             first = run * self.width
@@ -100,15 +103,15 @@ class SparseProjection:
         return signs_S
 
     def shifts_S(self, run: int) -> list[int]:
-        """By how much a run is rotated in each block, in [0, W)."""
+        """Return by how much a run is rotated in each block, in [0, W)."""
         if run not in self._shifts:
             # counters below zero are no coordinate's
             counter_S = -1 - (run * self.nonzeros + torch.arange(self.nonzeros, dtype=torch.int64))
-            self._shifts[run] = (_shifted(random_bits(counter_S, self.seed), 1) % self.width).tolist()
+            self._shifts[run] = (_shift_right(random_bits(counter_S, self.seed), 1) % self.width).tolist()
         return self._shifts[run]
 
     def begin(self, n_examples: int, like: Tensor) -> Tensor:
-        """(B, S, 2W): a block has room for a run that is shifted past its end, which ``finish`` folds back."""
+        """Return zeros (B, S, 2W): a block has room for a run shifted past its end, which ``finish`` folds back."""
         return torch.zeros(n_examples, self.nonzeros, 2 * self.width, device=like.device, dtype=like.dtype)
 
     def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
@@ -140,7 +143,7 @@ class RademacherProjection:
         self.seed = seed
 
     def signs_PK(self, start: int, n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """±1 for coordinates ``start`` … ``start + n``."""
+        """Return ±1 for coordinates ``start`` … ``start + n``."""
         words = -(-self.dim // 64)
         coordinate_P = torch.arange(start, start + n, dtype=torch.int64, device=device)
         counter_PW = coordinate_P[:, None] * words + torch.arange(words, device=device)

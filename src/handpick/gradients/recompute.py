@@ -10,12 +10,15 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from handpick.gradients.forward import forward_is
+from handpick.gradients.forward import replace_forward
 from handpick.gradients.layers import Layer
 
 
 def blocks_of(decoder: nn.Module, layers: Sequence[Layer]) -> list[nn.Module]:
-    """The decoder's blocks: its first list of modules that holds every trainable layer; empty where there is none."""
+    """Return the decoder's blocks: its first list of modules that holds every trainable layer.
+
+    Empty where there is none.
+    """
     for module in decoder.modules():
         if isinstance(module, nn.ModuleList):
             inside = set(module.modules())
@@ -25,9 +28,9 @@ def blocks_of(decoder: nn.Module, layers: Sequence[Layer]) -> list[nn.Module]:
 
 
 @contextmanager
-def recomputed(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """While open, these modules keep their inputs alone, and run again in the backward pass."""
+def recompute_in_backward(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Let these modules keep their inputs alone while open, and run again in the backward pass."""
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(forward_is(block, partial(checkpoint, block.forward, use_reentrant=False)))
+            stack.enter_context(replace_forward(block, partial(checkpoint, block.forward, use_reentrant=False)))
         yield

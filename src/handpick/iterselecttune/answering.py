@@ -6,8 +6,8 @@ from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
 from handpick.data.render import Renderer
 from handpick.errors import DataError
-from handpick.evaluation.answers import answers, room_for_prompts
-from handpick.evaluation.run import length_read
+from handpick.evaluation.answers import generate_answers, max_prompt_tokens
+from handpick.evaluation.run import reading_length
 from handpick.evaluation.task import prompt_of
 from handpick.fingerprint import Fingerprint
 from handpick.iterselecttune.settings import IterSelectSettings
@@ -36,8 +36,8 @@ class Answering:
     def __init__(self, settings: IterSelectSettings) -> None:
         self._settings = settings
         self._renderer = Renderer(load_tokenizer(settings.model))
-        self.max_length = length_read(settings.model, settings.max_length)
-        self._room = room_for_prompts(self.max_length, settings.max_new_tokens)
+        self.max_length = reading_length(settings.model, settings.max_length)
+        self._room = max_prompt_tokens(self.max_length, settings.max_new_tokens)
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
             **model_fingerprint(settings.model),
             **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
@@ -46,8 +46,8 @@ class Answering:
             "max_length": self.max_length,
         }
 
-    def can(self, example: Example) -> bool:
-        """Whether an example can be asked about: an answer that ends it, and a prompt that leaves room for another."""
+    def can_answer(self, example: Example) -> bool:
+        """Return whether an example can be asked about: it ends in an answer, and its prompt leaves room for one."""
         if example.messages[-1].role != "assistant" or not has_response(example.messages[-1:]):
             return False
         try:
@@ -56,7 +56,7 @@ class Answering:
             return False
 
     def __call__(self, examples: Sequence[Example]) -> list[str]:
-        """The answers to the examples' prompts.
+        """Generate the answers to the examples' prompts.
 
         Raises:
             ModelError: the model cannot be loaded.
@@ -65,7 +65,7 @@ class Answering:
         model = load_base(self._settings.model, compute_dtype(self._settings.dtype)).eval()
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=self._settings.max_new_tokens)
         prompts = [self._renderer.prompt(prompt_of(example)) for example in examples]
-        found = answers(
+        found = generate_answers(
             model,
             self._renderer,
             prompts,

@@ -33,11 +33,11 @@ from handpick.errors import DataError, ModelError, StoreError
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
-from handpick.iterselecttune.encoder import new_classifier, pad_of, readable
+from handpick.iterselecttune.encoder import max_readable_tokens, new_classifier, padding_token
 from handpick.layout import ClassifierLayout
 from handpick.model import device, has_bfloat16, load_tokenizer, load_weights
 from handpick.progress import progress
-from handpick.training.disk import disk_said_plainly
+from handpick.training.disk import translate_disk_errors
 
 _BATCH = 32  # texts of like length that are read together
 _PART = 4  # texts of like length that are trained on together on a CPU; all of a step's texts still make one loss
@@ -86,12 +86,14 @@ class Classifier:
         """
         labels_N = _labels(texts, hard)
         _check_free(folder)
-        with _silent(), _seeded(seed), _said_plainly(folder):
+        with _silence_transformers(), _fix_seed(seed), _translate_errors(folder):
             model, tokenizer = new_classifier(settings.model)
-            max_length = min(settings.max_length, readable(model, tokenizer))
+            max_length = min(settings.max_length, max_readable_tokens(model, tokenizer))
             rows = [
                 {"ids": ids, "label": label}
-                for ids, label in zip(_ids(tokenizer, texts, max_length, pad_of(model)), labels_N.tolist(), strict=True)
+                for ids, label in zip(
+                    _ids(tokenizer, texts, max_length, padding_token(model)), labels_N.tolist(), strict=True
+                )
             ]
             with tempfile.TemporaryDirectory() as scratch:
                 trainer = _trainer(model, rows, settings, _class_weights(labels_N), seed, scratch)
@@ -108,7 +110,7 @@ class Classifier:
 
     @classmethod
     def open(cls, folder: Path) -> "Classifier":
-        """The classifier of a folder that ``train`` wrote, on ``handpick.model.device()``.
+        """Load the classifier of a folder that ``train`` wrote, on ``handpick.model.device()``.
 
         Raises:
             StoreError: there is none, or a file is missing or damaged.
@@ -117,14 +119,14 @@ class Classifier:
         from transformers import AutoModelForSequenceClassification
 
         record = _read_record(folder)
-        with _silent():
+        with _silence_transformers():
             model = load_weights(AutoModelForSequenceClassification, str(folder), torch.float32, "classifier")
             return cls(model, load_tokenizer(str(folder)), record, folder)
 
     def probabilities(
         self, texts: Sequence[str], advance: Callable[[float], None] = lambda n: None
     ) -> NDArray[np.float32]:
-        """Of being hard, float32 (N,), in the order of the texts.
+        """Return the probability of being hard, float32 (N,), in the order of the texts.
 
         It computes in float32 everywhere; with what other texts a text stands changes no more than rounding.
 
@@ -135,7 +137,7 @@ class Classifier:
         hard_N = np.empty(len(texts), dtype=np.float32)
         # tokens are counted a window at a time, so windows are made of texts of like length: little is padded
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        pad = pad_of(self._model)
+        pad = padding_token(self._model)
         with torch.inference_mode(), fast_exact_float32():
             for start in range(0, len(texts), _WINDOW):
                 window = by_length[start : start + _WINDOW]
@@ -143,14 +145,14 @@ class Classifier:
                 by_tokens = sorted(range(len(ids)), key=lambda j: len(ids[j]))
                 for first in range(0, len(ids), _BATCH):
                     members = by_tokens[first : first + _BATCH]
-                    inputs = {name: t.to(device()) for name, t in _padded([ids[j] for j in members], pad).items()}
+                    inputs = {name: t.to(device()) for name, t in _pad([ids[j] for j in members], pad).items()}
                     probability_B2 = self._model(**inputs).logits.float().softmax(-1)
                     hard_N[[window[j] for j in members]] = probability_B2[:, 1].cpu().numpy()
                     advance(len(members))
         return hard_N
 
     def fingerprint(self) -> Fingerprint:
-        """The bytes of its files, and how much of a text it reads."""
+        """Return the bytes of its files, and how much of a text it reads."""
         return {"classifier": digest(self._record["files"]), "max_length": self._record["max_length"]}
 
 
@@ -169,12 +171,12 @@ def _labels(texts: Sequence[str], hard: Sequence[bool]) -> NDArray[np.int64]:
 
 
 def _class_weights(labels_N: NDArray[np.int64]) -> torch.Tensor:
-    """n / (2 · n_class), float32 (2,): the same weight for either class as a whole."""
+    """Return n / (2 · n_class), float32 (2,): the same weight for either class as a whole."""
     return torch.tensor(len(labels_N) / (2 * np.bincount(labels_N, minlength=2)), dtype=torch.float32)
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], max_length: int, pad: int) -> list[list[int]]:
-    """Tokens of each text, at least one."""
+    """Return the tokens of each text, at least one."""
     if not texts:
         return []
     found = tokenizer(
@@ -189,8 +191,8 @@ def _ids(tokenizer: Any, texts: Sequence[str], max_length: int, pad: int) -> lis
     return [ids or [pad] for ids in found["input_ids"]]
 
 
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, torch.Tensor]:
-    """Token ids and attention mask, int64 (B, T), filled up on the right."""
+def _pad(rows: Sequence[Sequence[int]], pad: int) -> dict[str, torch.Tensor]:
+    """Return token ids and attention mask, int64 (B, T), filled up on the right."""
     longest = max(map(len, rows))
     return {
         "input_ids": torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids in rows]),
@@ -206,7 +208,7 @@ def _trainer(
     seed: int,
     scratch: str,
 ) -> Any:
-    """transformers' Trainer with our loss, which writes nothing. It puts the model on ``device()``."""
+    """Make transformers' Trainer with our loss, which writes nothing. It puts the model on ``device()``."""
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     on_cpu = device().type == "cpu"
@@ -233,30 +235,30 @@ def _trainer(
         dataloader_pin_memory=not on_cpu,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, one of the GPUs
-    pad = pad_of(model)
+    pad = padding_token(model)
 
-    def collated(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         items = sorted(items, key=lambda item: len(item["ids"]))
-        return {**_padded([item["ids"] for item in items], pad), "labels": torch.tensor([i["label"] for i in items])}
+        return {**_pad([item["ids"] for item in items], pad), "labels": torch.tensor([i["label"] for i in items])}
 
     def loss(outputs: Any, labels_B: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         return F.cross_entropy(outputs.logits.float(), labels_B, weight=weights_2.to(labels_B.device))
 
     class InParts(Trainer):
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            in_parts = partial(_in_parts, model, _PART if on_cpu else settings.batch)
+            in_parts = partial(_logits_in_parts, model, _PART if on_cpu else settings.batch)
             return super().compute_loss(in_parts, inputs, *args, **kwargs)  # type: ignore[arg-type]
 
     trainer: Any = InParts(
-        model=model, args=arguments, train_dataset=rows, data_collator=collated, compute_loss_func=loss
+        model=model, args=arguments, train_dataset=rows, data_collator=collate, compute_loss_func=loss
     )
     trainer.model_accepts_loss_kwargs = False  # else the number of examples goes into the model, which may refuse it
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _in_parts(model: Any, n: int, **inputs: torch.Tensor) -> SimpleNamespace:
-    """The logits (B, 2) of a batch that is sorted by length, ``n`` texts at a time, so that little is padded."""
+def _logits_in_parts(model: Any, n: int, **inputs: torch.Tensor) -> SimpleNamespace:
+    """Compute a batch's logits (B, 2), sorted by length, ``n`` texts at a time, so that little is padded."""
     logits = []
     for start in range(0, len(inputs["input_ids"]), n):
         longest = int(inputs["attention_mask"][start : start + n].sum(1).max())
@@ -270,11 +272,11 @@ def _fit(trainer: Any, n_steps: int) -> None:
 
     with progress("training the classifier", total=n_steps) if n_steps else nullcontext(lambda n: None) as advance:
 
-        class Told(TrainerCallback):
+        class ProgressCallback(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 advance(1)
 
-        trainer.add_callback(Told())
+        trainer.add_callback(ProgressCallback())
         with fast_exact_float32():
             trainer.train()
     for name, weight in trainer.model.named_parameters():
@@ -312,7 +314,7 @@ def _save(model: Any, tokenizer: Any, record: Mapping[str, Any], folder: Path) -
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What ``train`` wrote about a folder, every file of which is as it was."""
+    """Read what ``train`` wrote about a folder, every file of which is as it was."""
     kept = ClassifierLayout(folder).record
     try:
         record: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -331,8 +333,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """While open, transformers tells errors alone; a head that is drawn is nothing to warn of."""
+def _silence_transformers() -> Iterator[None]:
+    """Let transformers tell errors alone while open; a head that is drawn is nothing to warn of."""
     from transformers import logging
 
     verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -347,8 +349,8 @@ def _silent() -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """While open, every random state is of this seed; the caller's are put back, which the Trainer would not do."""
+def _fix_seed(seed: int) -> Iterator[None]:
+    """Set every random state to this seed while open; the caller's are put back, which the Trainer would not do."""
     from transformers import set_seed
 
     of_python, of_numpy = random.getstate(), np.random.get_state()
@@ -362,10 +364,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _said_plainly(folder: Path) -> Iterator[None]:
-    """What the disk or the GPU refuses, as one sentence."""
+def _translate_errors(folder: Path) -> Iterator[None]:
+    """Report what the disk or the GPU refuses as one sentence."""
     try:
-        with disk_said_plainly(f"the classifier to {folder}"):
+        with translate_disk_errors(f"the classifier to {folder}"):
             yield
     except torch.OutOfMemoryError as error:
         raise ModelError(

@@ -20,7 +20,7 @@ _ROWS = 1 << 14  # rows that are looked at together
 
 
 def clusters(embeddings_ND: Floats | FeatureArray, k: int, seed: int) -> NDArray[np.int64]:
-    """The cluster of every row, (N,), from 0 to K − 1; fewer clusters where there are fewer rows.
+    """Find the cluster of every row, (N,), from 0 to K − 1; fewer clusters where there are fewer rows.
 
     Lloyd's algorithm from a k-means++ start (scikit-learn), on one thread, so that the same seed gives the same
     clusters; the centres are fitted on at most 256 K rows.
@@ -47,8 +47,8 @@ def clusters(embeddings_ND: Floats | FeatureArray, k: int, seed: int) -> NDArray
     return found_N
 
 
-def in_turns(cluster_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """All rows, (N,), so that any beginning of them has as many of each cluster as can be.
+def interleave_clusters(cluster_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Order all rows, (N,), so that any beginning of them has as many of each cluster as can be.
 
     Every cluster is shuffled, and the clusters, in an order that is drawn too, give one row each in turn.
     """

@@ -20,19 +20,19 @@ _LABELS = {0: "easy", 1: "hard"}
 
 
 def encoder_fingerprint(name: str) -> Fingerprint:
-    """What an encoder is, by its bytes; found out before anything else is computed.
+    """Return what an encoder is, by its bytes; found out before anything else is computed.
 
     Raises:
         SettingsError: the package with it is not installed.
         ModelError: there is none of that name, or its tokenizer cannot be used.
     """
-    place = place_of(name)
+    place = transformer_path(name)
     load_tokenizer(place)
     return model_fingerprint(place)
 
 
-def place_of(name: str) -> str:
-    """Where the transformer of an encoder lies: a folder, or a name on the Hub.
+def transformer_path(name: str) -> str:
+    """Return where the transformer of an encoder lies: a folder, or a name on the Hub.
 
     Raises:
         SettingsError: the package with it is not installed.
@@ -51,7 +51,7 @@ def place_of(name: str) -> str:
 
 
 def new_classifier(name: str) -> tuple[Any, Any]:
-    """The encoder of a name with a new head, in float32, and its tokenizer. Draws from torch's random state.
+    """Load the encoder of a name with a new head, in float32, and its tokenizer. Draws from torch's random state.
 
     Raises:
         SettingsError: the package with it is not installed.
@@ -59,7 +59,7 @@ def new_classifier(name: str) -> tuple[Any, Any]:
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as WITH_A_DECODER
 
-    place = place_of(name)
+    place = transformer_path(name)
     if load_config(place).model_type in WITH_A_DECODER:  # its config may say otherwise, where its decoder was cut off
         raise ModelError(
             f"{name} is made of an encoder and a decoder, and a classifier has no use for the latter: name an encoder "
@@ -101,13 +101,13 @@ class _WithNewHead:
         return model, {**report, "missing_keys": needed}
 
 
-def pad_of(model: Any) -> int:
-    """The token to fill batches up with; it is masked everywhere."""
+def padding_token(model: Any) -> int:
+    """Return the token to fill batches up with; it is masked everywhere."""
     return int(model.config.pad_token_id)
 
 
-def readable(model: Any, tokenizer: Any) -> int:
-    """The most tokens that the encoder can read."""
+def max_readable_tokens(model: Any, tokenizer: Any) -> int:
+    """Return the most tokens that the encoder can read."""
     limits = [int(tokenizer.model_max_length), int(getattr(model.config, "max_position_embeddings", 0) or 0)]
     for place, module in model.named_modules():
         if isinstance(module, nn.Embedding) and ("position" in place or place.endswith("wpe")):

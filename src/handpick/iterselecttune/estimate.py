@@ -19,7 +19,7 @@ _SAMPLE = 200  # examples whose lengths stand for all
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedWork:
     """What is still to be done, at most, without retries and reminders. Calls of a round that was begun count again.
 
     Tokens are about: a quarter of a prompt's characters, and the base model's answers as long as they may be. ``cost``
@@ -39,7 +39,7 @@ class Expected:
     capped: bool
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Describe it for a person, in lines."""
         before = f"{_rounds(self.done)} of an earlier run; " if self.done else ""
         if not self.answers:
             return [f"{before}nothing more is answered or judged"]
@@ -65,8 +65,8 @@ def _rounds(n: int) -> str:
     return f"{n} round" + ("" if n == 1 else "s")
 
 
-def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expected:
-    """What a run will take, from where an earlier run of its folder stopped.
+def estimate_work(settings: IterSelectSettings, pool: Pool, judging: Judging) -> ExpectedWork:
+    """Estimate what a run will take, from where an earlier run of its folder stopped.
 
     Args:
         settings: of the run.
@@ -74,7 +74,7 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
         judging: who says what is hard, and what was used of it before.
 
     Raises:
-        SettingsError: the cap on calls does not allow one example a round.
+        SettingsError: the cap on calls does not allow one example per round.
     """
     judged: list[int] = []
     for number in range(1, settings.rounds + 1):
@@ -97,7 +97,7 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
     tokens_in = round(answers * _tokens_in(pool, judging, settings.seed)) if calls else 0
     tokens_out = 0 if judging.settings is None else calls * judging.settings.max_answer_tokens
     cost = judging.cost(Usage(calls, tokens_in, tokens_out)) if calls else None
-    return Expected(
+    return ExpectedWork(
         len(judged),
         left,
         batch,
@@ -113,7 +113,7 @@ def expected(settings: IterSelectSettings, pool: Pool, judging: Judging) -> Expe
 
 
 def round_size(settings: IterSelectSettings, judging: Judging, left: int) -> int:
-    """Examples of the next of ``left`` rounds: as many as was asked for, or what the cap on calls allows each of them.
+    """Return the size of the next of ``left`` rounds: what was asked for, or what the cap on calls allows each of them.
 
     0 where it allows none.
     """

@@ -10,12 +10,12 @@ Legend: N examples of the pool, D features.
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.iterselecttune.score import Floats, NearestHard, Scored, most_promising
+from handpick.iterselecttune.score import Floats, NearestHard, ScoredCandidate, most_promising
 from handpick.progress import progress
 from handpick.store.array import FeatureArray
 
 
-def filled(
+def fill_budget(
     hardness_N: Floats | None,
     embeddings_ND: Floats | FeatureArray,
     hard: NDArray[np.int64],
@@ -24,8 +24,8 @@ def filled(
     alpha: float,
     n: int,
     batch: int,
-) -> list[Scored]:
-    """The ``n`` rows that are taken, in order; fewer where there are fewer.
+) -> list[ScoredCandidate]:
+    """Choose the ``n`` rows that are taken, in order; fewer where there are fewer.
 
     Args:
         hardness_N: M of every row; None without a classifier.
@@ -42,7 +42,7 @@ def filled(
     nearest.add(_rows(embeddings_ND, hard), hard)
     left_N = np.ones(len(embeddings_ND), dtype=np.bool_)
     left_N[hard] = left_N[out] = False
-    found: list[Scored] = []
+    found: list[ScoredCandidate] = []
     with progress("filling the budget", total=min(n, int(left_N.sum()))) as advance:
         while len(found) < n and left_N.any():
             taken = most_promising(np.flatnonzero(left_N), hardness_N, nearest, alpha, batch)

@@ -16,7 +16,7 @@ from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.score import Floats
 from handpick.objectives.protocol import Prepared, prepare_each
 from handpick.scorers.row_scorer import Trainable
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 
 
 class _ClassifiedTexts:
@@ -81,7 +81,7 @@ def pool_hardness(
         dim=1,
         storage="float32",
         checkpoints=[Checkpoint(name="classifier", weight=1.0)],
-        files=DataFile.of(pool.files),
+        files=ManifestFile.of(pool.files),
         shard_rows=shard_rows,
     )
     store = FeatureStore.create(path, manifest)

@@ -17,7 +17,7 @@ _SAID_HARD = 0.5  # a probability from which on an example is said to be hard
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutMetrics:
     """How a classifier does on examples that it was not trained on. What is not defined there is None.
 
     Args:
@@ -39,12 +39,12 @@ class Held:
     reliability: list[tuple[float | None, float | None, int]]
 
     def to_json(self) -> dict[str, JSON]:
-        """Plain JSON, without any nan."""
+        """Return plain JSON, without any nan."""
         return {**asdict(self), "reliability": [list(a_bin) for a_bin in self.reliability]}
 
 
-def held_out_metrics(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np.bool_]) -> Held:
-    """How probabilities of being hard agree with what is.
+def held_out_metrics(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np.bool_]) -> HeldOutMetrics:
+    """Measure how probabilities of being hard agree with what is.
 
     Args:
         probabilities: (N,), from 0 to 1; N may be 0.
@@ -69,7 +69,7 @@ def held_out_metrics(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np
     n = len(hard_N)
     ece, reliability = _calibration(predicted_N, hard_N)
     one_kind = hard_N.all() or not hard_N.any()
-    return Held(
+    return HeldOutMetrics(
         n=n,
         accuracy=accuracy(predicted_N, hard_N) if n else None,
         precision=float(metrics.precision_score(hard_N, said_N)) if said_N.any() else None,
@@ -86,7 +86,7 @@ def accuracy(probabilities: ArrayLike, hard: Sequence[bool] | NDArray[np.bool_])
 
 
 def is_held_out(text: str, share: float, seed: int) -> bool:
-    """Whether the classifier is tested on a text, and never trained: the same in every round, and for equal texts."""
+    """Return whether a text tests the classifier, and never trains it: the same in every round, and for equal texts."""
     return int(digest(["held out", text, seed]), 16) < share * 2**64
 
 

@@ -14,7 +14,7 @@ from handpick.evaluation.judges import find_judge
 from handpick.fingerprint import Fingerprint
 from handpick.iterselecttune.settings import RULE, IterSelectSettings
 from handpick.judge import JudgeSettings, Usage, compare, pairwise_template, pointwise_template, rate
-from handpick.judge.answers import tokens_about
+from handpick.judge.answers import estimate_tokens
 from handpick.layout import VerdictsLayout
 from handpick.rewards import find_reward, reward_fingerprint, score
 from handpick.rewards.protocol import Reward
@@ -32,7 +32,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedExample:
     """What a judge says of one example; ``hard`` is None without a verdict, ``said`` is what is written down."""
 
     hard: bool | None
@@ -59,30 +59,30 @@ class Judging(Protocol):
     def fingerprint(self) -> Fingerprint: ...
 
     def cost(self, usage: Usage) -> float | None:
-        """Money; None without prices."""
+        """Return the money it costs; None without prices."""
 
     def tokens_in(self, prompt: str, reference: str) -> int:
-        """About how many tokens it takes to ask, where the base model's answer is as long as may be."""
+        """Estimate how many tokens it takes to ask, where the base model's answer is as long as may be."""
 
-    def __call__(self, questions: Sequence[Question]) -> list[Judged]: ...
+    def __call__(self, questions: Sequence[Question]) -> list[JudgedExample]: ...
 
 
 def find_judging(settings: IterSelectSettings) -> Judging:
-    """The judge, or the rule, that the settings name.
+    """Return the judge, or the rule, that the settings name.
 
     Raises:
         HandpickError: as ``find_judge`` and ``find_reward``.
     """
     folder = settings.layout.verdicts
     if settings.judge.startswith(RULE):
-        return ByRule(settings, folder)
+        return RuleJudging(settings, folder)
     asked = find_judge(settings.judge, settings.judging, folder, dtype=settings.dtype, until_cap=True)
     if VerdictsLayout(folder).judge.exists():
         asked.ask([])  # which reads what earlier runs have used
-    return ByJudge(asked, settings.verdict, settings.max_new_tokens)
+    return ModelJudging(asked, settings.verdict, settings.max_new_tokens)
 
 
-class ByRule:
+class RuleJudging:
     """No judge: an answer whose score is below ``hard_below`` is worse than the reference.
 
     The reference itself scores highest by any metric that compares with it, so that the two scores say nothing.
@@ -113,7 +113,7 @@ class ByRule:
     def tokens_in(self, prompt: str, reference: str) -> int:
         return 0
 
-    def __call__(self, questions: Sequence[Question]) -> list[Judged]:
+    def __call__(self, questions: Sequence[Question]) -> list[JudgedExample]:
         scores = score(
             self._reward,
             [q.prompt for q in questions],
@@ -121,10 +121,10 @@ class ByRule:
             [q.record for q in questions],
             [q.id for q in questions],
         )
-        return [Judged(each < self._below, {"score": each}) for each in scores]
+        return [JudgedExample(each < self._below, {"score": each}) for each in scores]
 
 
-class ByJudge:
+class ModelJudging:
     """A language model, asked for a comparison in both orders or for a score of either answer.
 
     Args:
@@ -168,22 +168,22 @@ class ByJudge:
     def tokens_in(self, prompt: str, reference: str) -> int:
         if self._pairwise:
             text = self._template.fill({"prompt": prompt, "answer_a": reference, "answer_b": ""})
-            return self.calls_each * (tokens_about([{"content": text}]) + self._longest)
+            return self.calls_each * (estimate_tokens([{"content": text}]) + self._longest)
         texts = [
             self._template.fill({"prompt": prompt, "answer": answer}, {"low": "1", "high": "10"})
             for answer in (reference, "")
         ]
-        return tokens_about([{"content": text} for text in texts]) + self._longest
+        return estimate_tokens([{"content": text} for text in texts]) + self._longest
 
-    def __call__(self, questions: Sequence[Question]) -> list[Judged]:
+    def __call__(self, questions: Sequence[Question]) -> list[JudgedExample]:
         prompts = [each.prompt for each in questions]
         own, references = [each.answer for each in questions], [each.reference for each in questions]
         if self._pairwise:
             verdicts = compare(self._judge, prompts, own, references)
             return [
-                Judged(
+                JudgedExample(
                     None if v.outcome is None else v.outcome == "b",
-                    {"first": _named(v.first), "second": _named(v.second)},
+                    {"first": _rename_side(v.first), "second": _rename_side(v.second)},
                     tie=v.outcome == "tie",
                     flipped=v.flipped,
                 )
@@ -194,7 +194,7 @@ class ByJudge:
         scores = rate(self._judge, [prompt for prompt in prompts for _ in range(2)], both)
         pairs = zip(scores[::2], scores[1::2], strict=True)
         return [
-            Judged(
+            JudgedExample(
                 None if mine is None or theirs is None else mine < theirs,
                 {"answer": mine, "reference": theirs},
                 tie=mine is not None and mine == theirs,
@@ -203,6 +203,6 @@ class ByJudge:
         ]
 
 
-def _named(side: str | None) -> str | None:
-    """Sides by what they are here."""
+def _rename_side(side: str | None) -> str | None:
+    """Name sides by what they are here."""
     return None if side is None else {"a": "answer", "b": "reference", "tie": "tie"}[side]

@@ -30,13 +30,13 @@ from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.answering import Answering
 from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.estimate import round_size
-from handpick.iterselecttune.held_out import Held, accuracy, held_out_metrics, is_held_out
-from handpick.iterselecttune.judging import Judged, Judging, Question
-from handpick.iterselecttune.score import Floats, NearestHard, Scored, most_promising
+from handpick.iterselecttune.held_out import HeldOutMetrics, accuracy, held_out_metrics, is_held_out
+from handpick.iterselecttune.judging import JudgedExample, Judging, Question
+from handpick.iterselecttune.score import Floats, NearestHard, ScoredCandidate, most_promising
 from handpick.iterselecttune.settings import IterSelectSettings
 from handpick.layout import RoundLayout
-from handpick.progress import progress, say
-from handpick.store.files import write_array, write_whole
+from handpick.progress import log, progress
+from handpick.store.files import atomic_write, write_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class Subset:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenExample:
     """An example that was taken out of the subset: in which round, and what spoke for it.
 
     The ``row`` of ``scored`` is its place in the subset; ``nearest`` there is a row of the whole pool's embeddings.
     """
 
     round: int
-    scored: Scored
+    scored: ScoredCandidate
 
     @property
     def place(self) -> int:
@@ -71,17 +71,17 @@ class Taken:
 class Labelled:
     """All that was judged so far. ``hard`` has None where there is no verdict."""
 
-    taken: list[Taken] = field(default_factory=list)
+    taken: list[TakenExample] = field(default_factory=list)
     hard: list[bool | None] = field(default_factory=list)
 
-    def with_verdict(self) -> list[tuple[Taken, bool]]:
+    def with_verdict(self) -> list[tuple[TakenExample, bool]]:
         return [(each, hard) for each, hard in zip(self.taken, self.hard, strict=True) if hard is not None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RoundsOutcome:
     """What the rounds come to: all that was judged, the last classifier (None: there never were two kinds to tell
-    apart), and a line of figures a round."""
+    apart), and a line of figures per round."""
 
     labelled: Labelled
     classifier: Classifier | None
@@ -111,8 +111,8 @@ class Rounds:
         self._classifier: Classifier | None = None
         self._labelled = Labelled()
 
-    def run(self) -> Outcome:
-        """All rounds, from where an earlier run stopped.
+    def run(self) -> RoundsOutcome:
+        """Run all rounds, from where an earlier run stopped.
 
         Raises:
             JudgeError: as the judge, or it has no verdict on anything.
@@ -122,35 +122,35 @@ class Rounds:
         without_a_rise = 0
         for number in range(1, self._settings.rounds + 1):
             if len(self._labelled.taken) == len(self._subset.examples):
-                say("every example of the diverse subset is judged: no further round")
+                log("every example of the diverse subset is judged: no further round")
                 break
             left = self._settings.rounds - number + 1
             begun = self._settings.layout.round(number).batch.exists()
             if not begun and not round_size(self._settings, self._judging, left):
-                say(f"the cap on the judge's calls is reached: no round {number}")
+                log(f"the cap on the judge's calls is reached: no round {number}")
                 break
             ended = self._round(number)
             if ended is None:
-                say(f"the judge has no verdict in round {number}, and the rounds end before it")
+                log(f"the judge has no verdict in round {number}, and the rounds end before it")
                 break
             found, rose = ended
             figures.append(found)
             without_a_rise = 0 if rose else without_a_rise + 1
             if self._settings.patience and without_a_rise == self._settings.patience and number < self._settings.rounds:
-                say(f"the held-out accuracy has stopped rising: no round {number + 1} (--patience)")
+                log(f"the held-out accuracy has stopped rising: no round {number + 1} (--patience)")
                 break
-        return Outcome(self._labelled, self._classifier, figures)
+        return RoundsOutcome(self._labelled, self._classifier, figures)
 
     def _round(self, number: int) -> tuple[dict[str, Any], bool] | None:
-        """The figures of a round, and whether the accuracy rose (as long as nobody can say: yes).
+        """Run a round: its figures, and whether the accuracy rose (as long as nobody can say: yes).
 
         None where no verdict was to be had, after rounds that have some: a cap is reached, or the judge has changed.
         """
         layout = self._settings.layout.round(number)
         layout.folder.mkdir(parents=True, exist_ok=True)
         seconds: dict[str, float] = {}
-        taken = self._taken(layout, number)
-        judged = self._judged(layout, taken, seconds)
+        taken = self._take_examples(layout, number)
+        judged = self._judge_examples(layout, taken, seconds)
         if judged is None:
             return None
         hard = [each.hard for each in judged]
@@ -160,8 +160,8 @@ class Rounds:
         self._nearest.add(self._subset.embeddings_VD[places], self._subset.rows[places])
         before_V = self._hardness_V
         with _clock(seconds, "classifier"):
-            self._learn(layout)
-        held, rose = self._held(before_V)
+            self._train_classifier(layout)
+        held, rose = self._measure_held_out(before_V)
         kept = _json(layout.figures)
         if kept is not None:
             return kept, rose
@@ -177,30 +177,32 @@ class Rounds:
             "missing": len(hard) - len(known),
             "train": len(trained),
             "held_out": 0 if held is None else held.n,
-            **_held_figures(held),
+            **_held_out_figures(held),
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
-        write_whole(layout.figures, json.dumps(found, indent=1).encode())
+        atomic_write(layout.figures, json.dumps(found, indent=1).encode())
         return found, rose
 
-    def _taken(self, layout: RoundLayout, number: int) -> list[Taken]:
-        """The round's examples: the most promising that are left."""
+    def _take_examples(self, layout: RoundLayout, number: int) -> list[TakenExample]:
+        """Choose the round's examples: the most promising that are left."""
         path, ids = layout.batch, [example.id for example in self._subset.examples]
         there = _json(path)
         if there is not None:
             place_of = {example_id: place for place, example_id in enumerate(ids)}
-            return [Taken(number, Scored(place_of[each.pop("id")], **each)) for each in there]
+            return [TakenExample(number, ScoredCandidate(place_of[each.pop("id")], **each)) for each in there]
         n = round_size(self._settings, self._judging, self._settings.rounds - number + 1)
         left = np.setdiff1d(np.arange(len(ids)), [each.place for each in self._labelled.taken])
         best = most_promising(left, self._hardness_V, self._nearest, self._settings.alpha, n)
         lines = [{"id": ids[each.row], **asdict(each)} for each in best]
         for line in lines:
             del line["row"]
-        write_whole(path, json.dumps(lines, ensure_ascii=False).encode())
-        return [Taken(number, each) for each in best]
+        atomic_write(path, json.dumps(lines, ensure_ascii=False).encode())
+        return [TakenExample(number, each) for each in best]
 
-    def _judged(self, layout: RoundLayout, taken: Sequence[Taken], seconds: dict[str, float]) -> list[Judged] | None:
-        """What the judge says; None where it says nothing at all, after rounds in which it did.
+    def _judge_examples(
+        self, layout: RoundLayout, taken: Sequence[TakenExample], seconds: dict[str, float]
+    ) -> list[JudgedExample] | None:
+        """Ask the judge; None where it says nothing at all, after rounds in which it did.
 
         Raises:
             JudgeError: it says nothing at all in the first.
@@ -208,7 +210,7 @@ class Rounds:
         path = layout.verdicts
         if path.exists():
             return [
-                Judged(each["hard"], {}, each["tie"], each["flipped"])
+                JudgedExample(each["hard"], {}, each["tie"], each["flipped"])
                 for each in map(json.loads, path.read_bytes().splitlines())
             ]
         examples = [self._subset.examples[each.place] for each in taken]
@@ -227,16 +229,16 @@ class Rounds:
             {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
             for e, text, each in zip(examples, texts, judged, strict=True)
         ]
-        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
         return judged
 
-    def _learn(self, layout: RoundLayout) -> None:
+    def _train_classifier(self, layout: RoundLayout) -> None:
         """Train the classifier on all that is judged and not held out, and ask it about the subset."""
         taught = [(e.place, hard) for e, hard in self._labelled.with_verdict() if not self._held_out_V[e.place]]
         n_hard = sum(hard for _, hard in taught)
         if not 2 <= n_hard <= len(taught) - 2:
             what = "hard" if n_hard >= 2 else "easy"
-            say(f"all but {min(n_hard, len(taught) - n_hard)} of the {len(taught):,} judged are {what}: no classifier")
+            log(f"all but {min(n_hard, len(taught) - n_hard)} of the {len(taught):,} judged are {what}: no classifier")
             return
         if layout.classifier.is_dir():
             self._classifier = Classifier.open(layout.classifier)
@@ -255,8 +257,8 @@ class Rounds:
             write_array(path, found_V)
         self._hardness_V = np.load(path, allow_pickle=False)
 
-    def _held(self, before_V: Floats | None) -> tuple[Held | None, bool]:
-        """How well the classifier does on what was held out, and whether better than the one of the round before.
+    def _measure_held_out(self, before_V: Floats | None) -> tuple[HeldOutMetrics | None, bool]:
+        """Measure the classifier on what was held out, and whether it is better than the one of the round before.
 
         Both are asked about the same examples, so that a larger held-out set is no rise.
         """
@@ -279,13 +281,13 @@ def _question(example: Example, answer: str) -> Question:
     )
 
 
-def _held_figures(held: Held | None) -> dict[str, Any]:
-    found = {each.name: None for each in fields(Held)} if held is None else held.to_json()
+def _held_out_figures(held: HeldOutMetrics | None) -> dict[str, Any]:
+    found = {each.name: None for each in fields(HeldOutMetrics)} if held is None else held.to_json()
     return {name: value for name, value in found.items() if name != "n"}
 
 
 def _json(path: Path) -> Any:
-    """What a file holds, None where there is none.
+    """Read what a file holds, None where there is none.
 
     Raises:
         StoreError: it is damaged.

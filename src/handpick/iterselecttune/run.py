@@ -23,20 +23,20 @@ from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.in_memory import named_in_memory
 from handpick.iterselecttune.answering import Answering
-from handpick.iterselecttune.diversity import clusters, in_turns
+from handpick.iterselecttune.diversity import clusters, interleave_clusters
 from handpick.iterselecttune.encoder import encoder_fingerprint
-from handpick.iterselecttune.estimate import Expected, expected
-from handpick.iterselecttune.filling import filled
+from handpick.iterselecttune.estimate import ExpectedWork, estimate_work
+from handpick.iterselecttune.filling import fill_budget
 from handpick.iterselecttune.hardness import pool_hardness
 from handpick.iterselecttune.judging import Judging, find_judging
-from handpick.iterselecttune.rounds import Outcome, Rounds, Subset
-from handpick.iterselecttune.score import Floats, Scored
+from handpick.iterselecttune.rounds import Rounds, RoundsOutcome, Subset
+from handpick.iterselecttune.score import Floats, ScoredCandidate
 from handpick.iterselecttune.settings import IterSelectSettings, written_settings
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
 from handpick.pipeline.prepare import open_data
-from handpick.progress import progress, say, timed
+from handpick.progress import collect_timings, log, progress
 from handpick.scorers.inputs import Data, Inputs
 from handpick.scorers.provenance import resume_from_store
 from handpick.scorers.row_scorer import open_encoder
@@ -44,12 +44,12 @@ from handpick.scorers.scorer import open_scorer
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore
-from handpick.store.files import write_array, write_whole
+from handpick.store.files import atomic_write, write_array
 from handpick.store.manifest import contents_of
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class IterPick:
     """One of the chosen: its row in the embeddings' store, and what spoke for it.
 
     ``how``: "judged" hard, "inferred", or "easy": judged easy, and taken since nothing else was left. ``nearest`` is
@@ -70,12 +70,12 @@ class IterRun:
     """A finished selection, the figures of every round, and what the judge took."""
 
     selection: Selection
-    picks: list[Pick]
+    picks: list[IterPick]
     figures: list[dict[str, Any]]
     judging: dict[str, Any]
 
 
-class Prepared:
+class PreparedIterSelect:
     """A run that is checked and has its pool open, before anything costly.
 
     Args:
@@ -87,7 +87,7 @@ class Prepared:
 
     def __init__(self, settings: IterSelectSettings) -> None:
         self.settings = settings
-        self._of_embeddings = _of_embeddings(settings)
+        self._of_embeddings = _embedding_settings(settings)
         self.judging: Judging = find_judging(settings)
         self.answering = Answering(settings)
         self._space = open_encoder(self._of_embeddings, None).space()  # what cannot be found is said now
@@ -97,16 +97,16 @@ class Prepared:
         Budget.parse(settings.budget).examples_needed(len(self.pool))
         self._inputs = self._fingerprint()
         self._check_same_run()
-        self.expected: Expected = expected(settings, self.pool, self.judging)
+        self.expected: ExpectedWork = estimate_work(settings, self.pool, self.judging)
 
     def run(self) -> IterRun:
-        """Everything, from where an earlier run of the same folder stopped.
+        """Run everything, from where an earlier run of the same folder stopped.
 
         Raises:
             HandpickError: of the kind that fits what is wrong; what was computed is kept.
         """
         layout = self.settings.layout
-        with timed() as seconds:
+        with collect_timings() as seconds:
             run = self._run(layout)
         cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
         _write_json(layout.cost, cost)
@@ -117,64 +117,66 @@ class Prepared:
         layout.folder.mkdir(parents=True, exist_ok=True)
         _write_json(layout.plan, {"inputs": self._inputs})
         self._write_settings(layout.iterselect_settings)
-        store = self._embedded()
+        store = self._embed_pool()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
         embeddings_ND = store.array(0)
         pool_row_N = rows_of(store, self.pool)
         subset = self._subset(layout, embeddings_ND, pool_row_N)
         outcome = Rounds(settings, subset, self.answering, self.judging).run()
         _write_json(layout.figures, outcome.figures)
-        judging = self._judging_used()
+        judging = self._judge_usage()
         _write_json(layout.judging, judging)
         picks = self._picks(outcome, subset, store, embeddings_ND)
         selection = self._selection(picks, store.ids, pool_row_N)
         selection.save(layout.folder)
-        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in _explained(picks, store.ids))
-        write_whole(layout.explained, "".join(lines).encode())
+        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in _explain_picks(picks, store.ids))
+        atomic_write(layout.explained, "".join(lines).encode())
         return IterRun(selection, picks, outcome.figures, judging)
 
     def _write_settings(self, path: Path) -> None:
         if memory := named_in_memory(settings := written_settings(self.settings)):
             path.unlink(missing_ok=True)  # of an earlier run
-            say(f"no {path.name}: no file can name a {' and a '.join(memory)} that was handed over in Python")
+            log(f"no {path.name}: no file can name a {' and a '.join(memory)} that was handed over in Python")
             return
-        write_whole(path, yaml.safe_dump(settings, sort_keys=False).encode())
+        atomic_write(path, yaml.safe_dump(settings, sort_keys=False).encode())
 
-    def _embedded(self) -> FeatureStore:
+    def _embed_pool(self) -> FeatureStore:
         scorer = open_scorer(Inputs(self._of_embeddings, self._data))
         for stage in scorer.stages():
             stage.run(executor_for(None))
         return scorer.pool_features()
 
     def _subset(self, layout: IterSelectLayout, embeddings_ND: Any, pool_row_N: NDArray[np.int64]) -> Subset:
-        """The diverse subset: of every cluster in turn what the base model can be asked."""
+        """Choose the diverse subset: of every cluster in turn what the base model can be asked."""
         path = layout.diverse
         if path.exists():
             rows = np.load(path, allow_pickle=False)
         else:
-            say(f"k-means: {min(self.settings.clusters, len(pool_row_N))} clusters of {len(pool_row_N):,} embeddings")
-            order_N = in_turns(clusters(embeddings_ND, self.settings.clusters, self.settings.seed), self.settings.seed)
-            rows = np.array(list(self._askable(order_N, pool_row_N)), dtype=np.int64)
+            log(f"k-means: {min(self.settings.clusters, len(pool_row_N))} clusters of {len(pool_row_N):,} embeddings")
+            order_N = interleave_clusters(
+                clusters(embeddings_ND, self.settings.clusters, self.settings.seed), self.settings.seed
+            )
+            rows = np.array(list(self._iterate_askable(order_N, pool_row_N)), dtype=np.int64)
             if not len(rows):
                 raise DataError("no example of the pool has a prompt that leaves the model room for an answer")
             write_array(path, rows)
         examples = [self.pool[int(row)] for row in pool_row_N[rows]]
         return Subset(examples, rows, np.asarray(embeddings_ND[rows], dtype=np.float32))
 
-    def _askable(self, order_N: NDArray[np.int64], pool_row_N: NDArray[np.int64]) -> Iterator[int]:
+    def _iterate_askable(self, order_N: NDArray[np.int64], pool_row_N: NDArray[np.int64]) -> Iterator[int]:
         n = min(self.settings.n_diverse, len(order_N))
         found = 0
         with progress("the diverse subset", total=n) as advance:
             for row in order_N.tolist():
                 if found == n:
                     return
-                if self.answering.can(self.pool[int(pool_row_N[row])]):
+                if self.answering.can_answer(self.pool[int(pool_row_N[row])]):
                     found += 1
                     advance(1)
                     yield row
 
-    def _picks(self, outcome: Outcome, subset: Subset, store: FeatureStore, embeddings_ND: Any) -> list[Pick]:
-        """What was judged hard, in the order in which it was taken; then what is most like it; then the easy."""
+    def _picks(self, outcome: RoundsOutcome, subset: Subset, store: FeatureStore, embeddings_ND: Any) -> list[IterPick]:
+        """Return what was judged hard, in the order in which it was taken; then what is most like it; then the easy."""
         judged = {
             hard: [e for e, is_hard in outcome.labelled.with_verdict() if is_hard == hard] for hard in (True, False)
         }
@@ -191,11 +193,11 @@ class Prepared:
         }
         n = Budget.parse(self.settings.budget).examples_needed(len(store))
         if len(found[True]) > n:
-            say(f"{len(found[True]):,} examples are judged hard, more than the budget: the first {n:,} are taken")
+            log(f"{len(found[True]):,} examples are judged hard, more than the budget: the first {n:,} are taken")
         rows = {hard: np.array([pick.row for pick in found[hard]], dtype=np.int64) for hard in (True, False)}
-        inferred: list[Scored] = []
+        inferred: list[ScoredCandidate] = []
         if n > len(found[True]):
-            inferred = filled(
+            inferred = fill_budget(
                 self._hardness(outcome, store),
                 embeddings_ND,
                 rows[True],
@@ -207,15 +209,15 @@ class Prepared:
         more = [_pick(each, each.row, "inferred", None) for each in inferred]
         return [*found[True], *more, *found[False]][:n]
 
-    def _hardness(self, outcome: Outcome, store: FeatureStore) -> Floats | None:
+    def _hardness(self, outcome: RoundsOutcome, store: FeatureStore) -> Floats | None:
         if outcome.classifier is None:
-            say("there is no classifier, so the budget is filled by likeness to the hard examples alone")
+            log("there is no classifier, so the budget is filled by likeness to the hard examples alone")
             return None
         classifier = outcome.classifier
         path = self.settings.layout.hardness_store(digest(classifier.fingerprint()))
         return pool_hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
 
-    def _selection(self, picks: Sequence[Pick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
+    def _selection(self, picks: Sequence[IterPick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
         rows = [int(pool_row_N[pick.row]) for pick in picks]
         return Selection(
             ids=[ids[pick.row] for pick in picks],
@@ -227,7 +229,7 @@ class Prepared:
             origins=[self.pool.location(row) for row in rows],
         )
 
-    def _judging_used(self) -> dict[str, Any]:
+    def _judge_usage(self) -> dict[str, Any]:
         used = self.judging.used
         return {
             "judge": self.settings.judge,
@@ -239,7 +241,7 @@ class Prepared:
         }
 
     def _fingerprint(self) -> Fingerprint:
-        """What decides the rounds; not how many there are, nor the budget, nor the caps."""
+        """Return what decides the rounds; not how many there are, nor the budget, nor the caps."""
         settings = self.settings
         return {
             "pool": contents_of(self.pool.files),
@@ -272,8 +274,8 @@ class Prepared:
         require_same(inputs, self._inputs, what=f"the run in {self.settings.folder}")
 
 
-def _pick(scored: Scored, row: int, how: str, number: int | None) -> Pick:
-    return Pick(row, how, number, scored.hardness, scored.cosine, scored.score, scored.nearest)
+def _pick(scored: ScoredCandidate, row: int, how: str, number: int | None) -> IterPick:
+    return IterPick(row, how, number, scored.hardness, scored.cosine, scored.score, scored.nearest)
 
 
 def run_iterselect(settings: IterSelectSettings) -> IterRun:
@@ -282,14 +284,14 @@ def run_iterselect(settings: IterSelectSettings) -> IterRun:
     Raises:
         HandpickError: of the kind that fits what is wrong; what was computed is kept, and the same call goes on.
     """
-    prepared = Prepared(settings)
+    prepared = PreparedIterSelect(settings)
     for line in prepared.expected.lines():
-        say(line)
+        log(line)
     return prepared.run()
 
 
-def _of_embeddings(settings: IterSelectSettings) -> Settings:
-    """The settings under which ``embed`` would make, or has made, the pool's embeddings."""
+def _embedding_settings(settings: IterSelectSettings) -> Settings:
+    """Return the settings under which ``embed`` would make, or has made, the pool's embeddings."""
     given: dict[str, Any] = {"method": "embed", "pool": settings.pool, "out": settings.out, "store": settings.store}
     if settings.store is None or "encoder" in settings.model_fields_set:
         given["encoder"] = settings.encoder
@@ -298,7 +300,7 @@ def _of_embeddings(settings: IterSelectSettings) -> Settings:
     return resume_from_store(Settings(**given))
 
 
-def _explained(picks: Sequence[Pick], ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _explain_picks(picks: Sequence[IterPick], ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     for pick in picks:
         yield {
             "id": ids[pick.row],
@@ -312,4 +314,4 @@ def _explained(picks: Sequence[Pick], ids: Sequence[str]) -> Iterator[dict[str, 
 
 
 def _write_json(path: Path, content: Any) -> None:
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())

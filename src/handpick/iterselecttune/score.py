@@ -45,7 +45,7 @@ class NearestHard:
         return self._nearest_N
 
     def add(self, hard_HD: Floats, names_H: NDArray[np.int64]) -> None:
-        """Hard examples more, by their embeddings and what ``nearest_N`` is to call them, 0 or more."""
+        """Add more hard examples, by their embeddings and what ``nearest_N`` is to call them, 0 or more."""
         for first in range(0, len(hard_HD), _HARD):
             some_HD, names = hard_HD[first : first + _HARD], names_H[first : first + _HARD]
             for start in range(0, len(self._cosine_N), _ROWS):
@@ -59,17 +59,20 @@ class NearestHard:
 
 
 def quality(hardness_N: Floats, cosine_N: Floats, alpha: float) -> Floats:
-    """Q, float32 (N,)."""
+    """Compute Q, float32 (N,)."""
     return (alpha * hardness_N.astype(np.float64) + (1 - alpha) * cosine_N.astype(np.float64)).astype(np.float32)
 
 
-def best(quality_N: Floats, n: int) -> NDArray[np.int64]:
-    """The places of the ``n`` highest, highest first, of equal ones the first; all of them where there are fewer."""
+def top_places(quality_N: Floats, n: int) -> NDArray[np.int64]:
+    """Return the places of the ``n`` highest, highest first, of equal ones the first.
+
+    All of them where there are fewer.
+    """
     return np.argsort(-quality_N, kind="stable")[:n]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredCandidate:
     """A candidate by its row, with M, R and Q, and what ``nearest_N`` calls the hard example that R is of.
 
     ``hardness`` is None without a classifier; ``cosine`` is None and ``nearest`` -1 without a hard example.
@@ -84,8 +87,8 @@ class Scored:
 
 def most_promising(
     rows: NDArray[np.int64], hardness_N: Floats | None, nearest: NearestHard, alpha: float, n: int
-) -> list[Scored]:
-    """The ``n`` of the candidates in ``rows`` with the highest Q, highest first; fewer where there are fewer.
+) -> list[ScoredCandidate]:
+    """Return the ``n`` of the candidates in ``rows`` with the highest Q, highest first; fewer where there are fewer.
 
     Args:
         rows: candidates to take from.
@@ -98,12 +101,12 @@ def most_promising(
     m = np.full(len(rows), UNKNOWN, dtype=np.float32) if hardness_N is None else hardness_N[rows]
     quality_R = quality(m, cosine_N[rows], alpha)
     return [
-        Scored(
+        ScoredCandidate(
             int(row),
             None if hardness_N is None else float(hardness_N[row]),
             float(cosine_N[row]) if nearest_N[row] >= 0 else None,
             float(score),
             int(nearest_N[row]),
         )
-        for row, score in ((rows[place], quality_R[place]) for place in best(quality_R, n))
+        for row, score in ((rows[place], quality_R[place]) for place in top_places(quality_R, n))
     ]

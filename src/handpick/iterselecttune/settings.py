@@ -94,7 +94,7 @@ class IterSelectSettings(BaseModel):
         return judging.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> "IterSelectSettings":
+    def from_values(cls, values: Mapping[str, Any]) -> "IterSelectSettings":
         """Return settings from plain values; pydantic's complaint becomes one sentence.
 
         Raises:
@@ -103,10 +103,10 @@ class IterSelectSettings(BaseModel):
         found = parse_settings(cls, values)
         if Budget.parse(found.budget).kind == "tokens":
             raise SettingsError("iterselect counts examples: give --budget as a number or a percent")
-        found._check_read()
+        found._check_unused_settings()
         return found
 
-    def _check_read(self) -> None:
+    def _check_unused_settings(self) -> None:
         """Refuse what would not be looked at."""
         if self.judge.startswith(RULE):
             if unread := [*self.judging.given_flags(), *self._given_flags("verdict")]:

@@ -13,7 +13,7 @@ _CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JudgeAnswer:
     """What came back for one prompt: a text, or the reason why there is none.
 
     ``cut`` says that the text ended at the limit on its length.
@@ -38,23 +38,23 @@ class Usage(NamedTuple):
         return Usage(*(a - b for a, b in zip(self, other, strict=True)))
 
     def cost(self, price_in: float, price_out: float) -> float:
-        """Money, from prices of a million tokens."""
+        """Return the money it costs, from prices of a million tokens."""
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
 def as_messages(prompt: Prompt) -> list[dict[str, str]]:
-    """The turns of a prompt."""
+    """Return the turns of a prompt."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     return [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
 
 
-def tokens_at_most(messages: Sequence[Message]) -> int:
-    """More tokens than a prompt can have: a token is one byte at least."""
+def max_tokens_of(messages: Sequence[Message]) -> int:
+    """Return more tokens than a prompt can have: a token is one byte at least."""
     sizes = (len(turn["content"].encode("utf-8", "surrogatepass")) + _TURN_TOKENS for turn in messages)
     return _TEMPLATE_TOKENS + sum(sizes)
 
 
-def tokens_about(messages: Sequence[Message]) -> int:
-    """About how many tokens a prompt has: a quarter of its characters."""
+def estimate_tokens(messages: Sequence[Message]) -> int:
+    """Estimate how many tokens a prompt has: a quarter of its characters."""
     return sum(len(turn["content"]) for turn in messages) // _CHARACTERS_A_TOKEN

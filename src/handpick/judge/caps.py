@@ -2,7 +2,7 @@
 
 from threading import Condition
 
-from handpick.judge.answers import Answer, Usage
+from handpick.judge.answers import JudgeAnswer, Usage
 from handpick.judge.journal import Journal
 from handpick.judge.settings import JudgeSettings
 
@@ -32,14 +32,14 @@ class Caps:
             JudgeError: the journal cannot be written.
         """
         with self._changed:
-            while self._passed_by(self._journal.used.plus(at_most)):
+            while self._find_passed_cap(self._journal.used.plus(at_most)):
                 if not self._under_way.calls:
-                    raise CapReached(self._passed_by(self._journal.used.plus(at_most)))
+                    raise CapReached(self._find_passed_cap(self._journal.used.plus(at_most)))
                 self._changed.wait()
-            self._journal.sent(key, at_most)
+            self._journal.record_request(key, at_most)
             self._under_way = self._under_way.plus(at_most)
 
-    def settle(self, key: str, at_most: Usage, used: Usage, answer: Answer | None) -> None:
+    def settle(self, key: str, at_most: Usage, used: Usage, answer: JudgeAnswer | None) -> None:
         """Give back what a call did not use.
 
         Raises:
@@ -48,14 +48,17 @@ class Caps:
         with self._changed:
             self._under_way = self._under_way.minus(at_most)
             self._changed.notify_all()
-            self._journal.over(key, used, answer)
+            self._journal.record_response(key, used, answer)
 
-    def _passed_by(self, usage: Usage) -> str:
-        return cap_passed(self._settings, self._journal.used, usage)
+    def _find_passed_cap(self, usage: Usage) -> str:
+        return find_passed_cap(self._settings, self._journal.used, usage)
 
 
-def cap_passed(settings: JudgeSettings, used: Usage, usage: Usage) -> str:
-    """The cap that ``usage``, all in all, would pass; empty where it would pass none. ``used`` is what was so far."""
+def find_passed_cap(settings: JudgeSettings, used: Usage, usage: Usage) -> str:
+    """Return the cap that ``usage``, all in all, would pass; empty where it would pass none.
+
+    ``used`` is what was so far.
+    """
     tokens = usage.tokens_in + usage.tokens_out
     if settings.max_calls is not None and usage.calls > settings.max_calls:
         return f"the cap of {settings.max_calls:,} calls (max_calls) is reached"

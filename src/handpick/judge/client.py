@@ -10,10 +10,10 @@ from time import monotonic
 
 from handpick.errors import JudgeError
 from handpick.fingerprint import Fingerprint, digest
-from handpick.judge.answers import Answer, Prompt, Usage, as_messages, tokens_at_most
+from handpick.judge.answers import JudgeAnswer, Prompt, Usage, as_messages, max_tokens_of
 from handpick.judge.caps import CapReached, Caps
 from handpick.judge.connection import Connection, Failure, Reply
-from handpick.judge.estimate import Estimate, estimate
+from handpick.judge.estimate import CostEstimate, estimate
 from handpick.judge.journal import Journal
 from handpick.judge.retry import backoff
 from handpick.judge.settings import JudgeSettings
@@ -55,11 +55,11 @@ class Judge:
         return self._journal.used
 
     def fingerprint(self) -> Fingerprint:
-        """What decides a verdict: not the caps, nor how, where and how often the server is asked."""
+        """Return what decides a verdict: not the caps, nor how, where and how often the server is asked."""
         return self.settings.fingerprint()
 
-    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """The answers, in the order of the prompts.
+    def ask(self, prompts: Sequence[Prompt]) -> list[JudgeAnswer]:
+        """Return the answers, in the order of the prompts.
 
         A prompt that stays without an answer after all retries has an answer that says why, and is asked again by the
         next run.
@@ -71,35 +71,35 @@ class Judge:
         conversations = [as_messages(prompt) for prompt in prompts]
         keys = [self._key(messages) for messages in conversations]
         requests = dict(zip(keys, conversations, strict=True))
-        with self._journal.opened():
+        with self._journal.open():
             answers = self._journal.answers
             left = {key: messages for key, messages in requests.items() if key not in answers}
-            failed: dict[str, Answer] = {}
+            failed: dict[str, JudgeAnswer] = {}
             if left:
                 with progress("judging", total=len(requests), done=len(requests) - len(left)) as advance:
                     work = _Work(self.settings, self._connection, Caps(self.settings, self._journal), left, advance)
                     try:
-                        failed = work.done()
-                    except _CapEnded as end:
+                        failed = work.send_all()
+                    except _RunEndedByCap as end:
                         if not self._until_cap:
-                            raise self._over(end, requests) from None
-                        failed = {key: Answer(None, failure=end.reason) for key in requests if key not in answers}
-                    except _Ended as end:
-                        raise self._over(end, requests) from None
+                            raise self._stopped_error(end, requests) from None
+                        failed = {key: JudgeAnswer(None, failure=end.reason) for key in requests if key not in answers}
+                    except _RunEnded as end:
+                        raise self._stopped_error(end, requests) from None
             return [answers[key] if key in answers else failed[key] for key in keys]
 
-    def estimate(self, prompts: Sequence[Prompt]) -> Estimate:
-        """What ``ask`` will take for these prompts: those that are answered already take nothing.
+    def estimate(self, prompts: Sequence[Prompt]) -> CostEstimate:
+        """Estimate what ``ask`` will take for these prompts: those that are answered already take nothing.
 
         Raises:
             JudgeError: the file cannot be read, or another run has it.
         """
         requests = {self._key(messages): messages for messages in map(as_messages, prompts)}
-        with self._journal.opened():
+        with self._journal.open():
             left = [messages for key, messages in requests.items() if key not in self._journal.answers]
         return estimate(self.settings, left)
 
-    def _over(self, end: "_Ended", requests: Mapping[str, Messages]) -> JudgeError:
+    def _stopped_error(self, end: "_RunEnded", requests: Mapping[str, Messages]) -> JudgeError:
         kept = sum(key in self._journal.answers for key in requests)
         return JudgeError(
             f"{end.reason}, with {kept:,} of {len(requests):,} prompts answered and kept in {self._journal.path}; "
@@ -119,7 +119,7 @@ class Judge:
         )
 
 
-class _Ended(Exception):
+class _RunEnded(Exception):
     """The run cannot go on."""
 
     def __init__(self, reason: str, advice: str) -> None:
@@ -128,7 +128,7 @@ class _Ended(Exception):
         self.advice = advice
 
 
-class _CapEnded(_Ended):
+class _RunEndedByCap(_RunEnded):
     """Because a cap is reached."""
 
 
@@ -151,14 +151,14 @@ class _Work:
         self._caps = caps
         self._requests = requests
         self._advance = advance
-        self._failed: dict[str, Answer] = {}
+        self._failed: dict[str, JudgeAnswer] = {}
         self._recent = deque[bool](maxlen=_RECENT)  # whether the last prompts were answered
         self._lock = Lock()  # of all that the threads share
         self._end = Event()
         self._quiet_until = 0.0  # the server has asked to be left alone until then
 
-    def done(self) -> dict[str, Answer]:
-        """Send all requests; the failures among them.
+    def send_all(self) -> dict[str, JudgeAnswer]:
+        """Send all requests, and return the failures among them.
 
         Raises:
             _Ended, JudgeError: the run cannot go on.
@@ -167,13 +167,13 @@ class _Work:
         workers = min(self._settings.workers, len(self._requests))
         with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
             try:
-                for future in [pool.submit(self._work_off, requests) for _ in range(workers)]:
+                for future in [pool.submit(self._send_requests, requests) for _ in range(workers)]:
                     future.result()
             finally:
                 self._end.set()
         return self._failed
 
-    def _work_off(self, requests: Iterator[tuple[str, Messages]]) -> None:
+    def _send_requests(self, requests: Iterator[tuple[str, Messages]]) -> None:
         try:
             while not self._end.is_set():
                 with self._lock:
@@ -208,11 +208,11 @@ class _Work:
             self._end.wait(backoff(0, self._settings.backoff_s))
 
     def _call(self, key: str, messages: Messages) -> Reply | Failure:
-        at_most = Usage(1, tokens_at_most(messages), self._settings.max_answer_tokens)
+        at_most = Usage(1, max_tokens_of(messages), self._settings.max_answer_tokens)
         try:
             self._caps.take(key, at_most)
         except CapReached as cap:
-            raise _CapEnded(str(cap), "raise the cap and run again") from None
+            raise _RunEndedByCap(str(cap), "raise the cap and run again") from None
         used, answer = at_most, None  # what stands where nobody knows
         try:
             reply = self._connection.send(messages)
@@ -227,16 +227,16 @@ class _Work:
 
     def _conclude(self, key: str, reply: Reply | Failure) -> None:
         if isinstance(reply, Failure) and reply.ends_run:
-            raise _Ended(f"the judge at {self._connection.address} refuses ({reply.reason})", reply.ends_run)
+            raise _RunEnded(f"the judge at {self._connection.address} refuses ({reply.reason})", reply.ends_run)
         self._advance(1)
         with self._lock:
             self._recent.append(isinstance(reply, Reply))
             if isinstance(reply, Reply):
                 return
-            self._failed[key] = Answer(None, failure=reply.reason)
+            self._failed[key] = JudgeAnswer(None, failure=reply.reason)
             failed = self._recent.count(False)
             if len(self._recent) >= _TOO_FEW and failed > _TOO_MANY * len(self._recent):
-                raise _Ended(
+                raise _RunEnded(
                     f"{failed} of the last {len(self._recent)} prompts got no answer from the judge at "
                     f"{self._connection.address} (the last: {reply.reason})",
                     "see to the server or the settings and run again",

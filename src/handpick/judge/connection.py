@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from handpick.errors import JudgeError
-from handpick.judge.answers import Answer
+from handpick.judge.answers import JudgeAnswer
 from handpick.judge.retry import retry_after
 from handpick.judge.settings import JudgeSettings
 
@@ -42,7 +42,7 @@ _ENDS_RUN = {
 class Reply:
     """An answer, and how many tokens it took where the server says so."""
 
-    answer: Answer
+    answer: JudgeAnswer
     tokens: tuple[int, int] | None
 
 
@@ -96,7 +96,7 @@ class Connection:
             api_key=self._key or _NO_KEY, base_url=settings.url, timeout=settings.timeout_s, max_retries=0
         )
         self.address = settings.url or str(self._client.base_url)
-        self._parameters = self._as_the_server_calls_them(settings)
+        self._parameters = self._server_parameters(settings)
         self._has_answered = False
 
     def send(self, messages: list[dict[str, str]]) -> Reply | Failure:
@@ -109,15 +109,15 @@ class Connection:
             )
             return self._reply(response.content)
         except APIStatusError as error:
-            return self._refused(error.status_code, error.response.headers, error.body)
+            return self._refusal_failure(error.status_code, error.response.headers, error.body)
         except APITimeoutError:
             return Failure("no answer in time", retry=True)
         except APIConnectionError as error:
-            return self._broken(error)
+            return self._connection_failure(error)
         except UnicodeEncodeError:
             return Failure("the prompt holds half of a surrogate pair, which cannot be sent", free=True)
 
-    def _as_the_server_calls_them(self, settings: JudgeSettings) -> dict[str, Any]:
+    def _server_parameters(self, settings: JudgeSettings) -> dict[str, Any]:
         # OpenAI has renamed the limit and its newer models refuse the old name; other servers may not know the new one.
         limit = "max_completion_tokens" if urlsplit(self.address).hostname == "api.openai.com" else "max_tokens"
         parameters = {"model": settings.model, limit: settings.max_answer_tokens}
@@ -128,16 +128,16 @@ class Connection:
         try:
             completion = _Completion.model_validate_json(body)
         except ValidationError:
-            shown = self._shown(body.decode("utf-8", "replace"))
+            shown = self._shorten_for_message(body.decode("utf-8", "replace"))
             return Failure(f"the answer is no chat completion: {shown}", retry=True)
         choice = completion.choices[0]
-        text = self._without_key(choice.message.content or "")
+        text = self._redact_key(choice.message.content or "")
         self._has_answered = True
-        return Reply(Answer(text, cut=choice.finish_reason == "length"), _tokens(completion.usage))
+        return Reply(JudgeAnswer(text, cut=choice.finish_reason == "length"), _tokens(completion.usage))
 
-    def _refused(self, status: int, headers: Mapping[str, str], body: object) -> Failure:
+    def _refusal_failure(self, status: int, headers: Mapping[str, str], body: object) -> Failure:
         code, message = _code_and_message(body)
-        reason = f"status {status}: {self._shown(message)}" if message else f"status {status}"
+        reason = f"status {status}: {self._shorten_for_message(message)}" if message else f"status {status}"
         wait = retry_after(headers, datetime.now(UTC)) or 0.0
         if code == "insufficient_quota":  # a 429 that no waiting helps
             return Failure(reason, ends_run=_ENDS_RUN[402], free=True)
@@ -147,7 +147,7 @@ class Connection:
             return Failure(reason, ends_run=_ENDS_RUN[status].format(key_env=self._key_env), free=True)
         return Failure(reason, retry=status in _MAY_PASS or status >= 500, wait=wait, free=True)
 
-    def _broken(self, error: BaseException) -> Failure:
+    def _connection_failure(self, error: BaseException) -> Failure:
         for cause in _causes(error):
             if isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
                 what = " ".join((cause.strerror or "the connection is refused").split())
@@ -158,13 +158,13 @@ class Connection:
                     free=True,
                 )
         last = " ".join(str(_causes(error)[-1]).split())
-        return Failure(f"the connection broke: {self._shown(last)}", retry=True)
+        return Failure(f"the connection broke: {self._shorten_for_message(last)}", retry=True)
 
-    def _shown(self, text: str) -> str:
-        text = " ".join(self._without_key(text).split())
+    def _shorten_for_message(self, text: str) -> str:
+        text = " ".join(self._redact_key(text).split())
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
-    def _without_key(self, text: str) -> str:
+    def _redact_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key and len(self._key) >= _KEY_LENGTH else text
 
 
@@ -181,7 +181,7 @@ def _key(settings: JudgeSettings) -> str | None:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An exception and what it was raised from, the origin last."""
+    """Return an exception and what it was raised from, the origin last."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -189,7 +189,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _code_and_message(body: object) -> tuple[object, str]:
-    """What a server says of an error: the client gives the ``error`` of a JSON body, else the body itself."""
+    """Return what a server says of an error: the client gives the ``error`` of a JSON body, else the body itself."""
     if isinstance(body, Mapping):
         inner = body.get("error", body)
         if isinstance(inner, Mapping):

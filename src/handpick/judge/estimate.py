@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from handpick.judge.answers import Message, Usage, tokens_about
+from handpick.judge.answers import Message, Usage, estimate_tokens
 from handpick.judge.settings import JudgeSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """Calls, tokens and money, without retries. Tokens in are a quarter of the characters; tokens out are the most.
 
     ``cost`` is None without prices.
@@ -27,7 +27,7 @@ class Estimate:
         )
 
 
-def estimate(settings: JudgeSettings, prompts: Sequence[Sequence[Message]]) -> Estimate:
-    """What asking all of these once will take."""
-    usage = Usage(len(prompts), sum(map(tokens_about, prompts)), len(prompts) * settings.max_answer_tokens)
-    return Estimate(*usage, settings.cost(usage))
+def estimate(settings: JudgeSettings, prompts: Sequence[Sequence[Message]]) -> CostEstimate:
+    """Estimate what asking all of these once will take."""
+    usage = Usage(len(prompts), sum(map(estimate_tokens, prompts)), len(prompts) * settings.max_answer_tokens)
+    return CostEstimate(*usage, settings.cost(usage))

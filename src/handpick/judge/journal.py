@@ -1,6 +1,6 @@
 """The file in which a judge's answers are kept, and every call it took to get them.
 
-One JSON object a line, only ever appended to. A call is written down before it is sent, with what it may use at most,
+One JSON object per line, only ever appended to. A call is written down before it is sent, with what it may use at most,
 and again when it is over, with what it did use and the answer. So a run that was killed leaves nothing unknown: its
 answers are there, and a call whose end nobody saw counts as what it may have used.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from handpick.errors import JudgeError
-from handpick.judge.answers import Answer, Usage
-from handpick.progress import say
+from handpick.judge.answers import JudgeAnswer, Usage
+from handpick.progress import log
 
 HEADER = b'{"handpick": "answers of a judge", "version": 1}\n'
 
@@ -28,7 +28,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, JudgeAnswer] = {}
         self.used = Usage()
         self._under_way: dict[str, Usage] = {}
         self._end = 0  # of what has been read or written
@@ -36,8 +36,8 @@ class Journal:
         self._file: FileIO | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """While open, calls can be written down, and no other run can have the file.
+    def open(self) -> Iterator[None]:
+        """Open the file for calls to be written down; no other run can have it meanwhile.
 
         A last line that a killed run has left half-written is taken away, which is said.
 
@@ -48,7 +48,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("ab", buffering=0)
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._disk_error(error) from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,7 +57,7 @@ class Journal:
                     f"another run has the judge's answers in {self.path}; wait until it is over, or name another file"
                 ) from error
             except OSError as error:
-                raise self._refused(error) from error
+                raise self._disk_error(error) from error
             self._file = file
             try:
                 self._catch_up()
@@ -65,7 +65,7 @@ class Journal:
             finally:
                 self._file = None
 
-    def sent(self, key: str, at_most: Usage) -> None:
+    def record_request(self, key: str, at_most: Usage) -> None:
         """Write down that a call is about to be sent, and what it may use.
 
         Raises:
@@ -73,7 +73,7 @@ class Journal:
         """
         self._append({"sent": key, "in": at_most.tokens_in, "out": at_most.tokens_out})
 
-    def over(self, key: str, used: Usage, answer: Answer | None) -> None:
+    def record_response(self, key: str, used: Usage, answer: JudgeAnswer | None) -> None:
         """Write down what a call has used, and its answer where one came.
 
         Raises:
@@ -92,25 +92,25 @@ class Journal:
                         break
                     self._take(line)
             if half and self._end:
-                say(f"{self.path}: the last line is half-written, by a run that was killed; it is taken away")
+                log(f"{self.path}: the last line is half-written, by a run that was killed; it is taken away")
             if half and not self._end and not HEADER.startswith(line):
-                raise self._damaged()
+                raise self._damaged_error()
             if half:
                 self._truncate()
             if not self._end:
                 self._append_bytes(HEADER)
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._disk_error(error) from error
 
     def _take(self, line: bytes) -> None:
         if self._end == 0:
             if line != HEADER:
-                raise self._damaged()
+                raise self._damaged_error()
         else:
             try:
                 self._note(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
-                raise self._damaged() from error
+                raise self._damaged_error() from error
         self._end += len(line)
         self._lines += 1
 
@@ -122,17 +122,17 @@ class Journal:
             return
         self.used = self.used.plus(usage.minus(self._under_way.pop(entry["over"])))
         if "text" in entry:
-            self.answers[entry["over"]] = Answer(entry["text"], entry["cut"])
+            self.answers[entry["over"]] = JudgeAnswer(entry["text"], entry["cut"])
 
     def _append(self, entry: dict[str, Any]) -> None:
         try:
             self._append_bytes(json.dumps(entry).encode() + b"\n")
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._disk_error(error) from error
         self._note(entry)
 
     def _append_bytes(self, line: bytes) -> None:
-        """Not synced: a killed process loses nothing of it, a power cut at most the last seconds."""
+        """Append without a sync: a killed process loses nothing of it, a power cut at most the last seconds."""
         if self._file is None:
             raise RuntimeError("the journal is not open")
         written = 0
@@ -149,7 +149,7 @@ class Journal:
         if self._file is not None:
             self._file.truncate(self._end)
 
-    def _damaged(self) -> JudgeError:
+    def _damaged_error(self) -> JudgeError:
         if self._end == 0:
             return JudgeError(f"{self.path} holds something else than a judge's answers; name another file")
         return JudgeError(
@@ -157,7 +157,7 @@ class Journal:
             "asked anew"
         )
 
-    def _refused(self, error: OSError) -> JudgeError:
+    def _disk_error(self, error: OSError) -> JudgeError:
         return JudgeError(
             f"cannot write the judge's answers to {self.path}: {error.strerror}; what stands there stays good, so "
             "mend the cause and run the same again"

@@ -10,8 +10,8 @@ _decoder = json.JSONDecoder()
 
 
 def read_score(text: str, low: float, high: float) -> float | None:
-    """The ``score`` of the last JSON object that has one; None where there is none, or it is out of range."""
-    score = _last(text, "score")
+    """Read the ``score`` of the last JSON object that has one; None where there is none, or it is out of range."""
+    score = _last_field(text, "score")
     if isinstance(score, str):
         try:
             score = float(score)
@@ -23,13 +23,13 @@ def read_score(text: str, low: float, high: float) -> float | None:
 
 
 def read_side(text: str) -> Side | None:
-    """The ``verdict`` of the last JSON object that has one; None where there is none, or it is not A, B or tie."""
-    verdict = _last(text, "verdict")
+    """Read the ``verdict`` of the last JSON object that has one; None where there is none, or it is not A, B or tie."""
+    verdict = _last_field(text, "verdict")
     return _SIDES.get(verdict.strip().casefold()) if isinstance(verdict, str) else None
 
 
-def _last(text: str, field: str) -> Any:
-    """The field of the last object that has it: judges think aloud before they decide. None where none has it.
+def _last_field(text: str, field: str) -> Any:
+    """Return the field of the last object that has it: judges think aloud before they decide. None where none has it.
 
     An object within one that has the field is passed over.
     """

@@ -12,12 +12,12 @@ _jitter = random.Random()  # its own, so that a caller's seeded random numbers s
 
 
 def backoff(attempt: int, base: float) -> float:
-    """Seconds to wait after a failure, counted from 0: doubled each time, and anything from half of that to all."""
+    """Return seconds to wait after a failure, counted from 0: doubled each time, anything from half of that to all."""
     return min(base * 2.0 ** min(attempt, 32), LONGEST_BACKOFF) * _jitter.uniform(0.5, 1)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a server asks to be left alone for, from its ``Retry-After``: a number, or a date.
+    """Return the seconds that a server asks to be left alone for, from its ``Retry-After``: a number, or a date.
 
     None where it asks for nothing, or for something that cannot be read.
     """

@@ -71,7 +71,7 @@ class JudgeOptions(BaseModel):
     )
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any] | Self) -> Self:
+    def from_values(cls, values: Mapping[str, Any] | Self) -> Self:
         """Return settings from plain values, by the names of the fields; settings stay as they are.
 
         Raises:
@@ -94,10 +94,10 @@ class JudgeOptions(BaseModel):
 
     def for_model(self, model: str) -> "JudgeSettings":
         """Return the settings of this judge with its model's name; what was not set stays so."""
-        return JudgeSettings.checked({"model": model, **self.model_dump(exclude_unset=True)})
+        return JudgeSettings.from_values({"model": model, **self.model_dump(exclude_unset=True)})
 
     @model_validator(mode="after")
-    def _holds_no_key(self) -> Self:
+    def _check_no_key(self) -> Self:
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
             raise SettingsError(
                 "the judge's key_env must be the name of an environment variable, in capitals such as OPENAI_API_KEY; "
@@ -119,7 +119,7 @@ class JudgeOptions(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _cost_has_prices(self) -> Self:
+    def _check_prices(self) -> Self:
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise SettingsError(
                 "max_cost needs price_in and price_out, the prices of a million tokens in and out (--judge-price-in, "
@@ -129,7 +129,7 @@ class JudgeOptions(BaseModel):
 
 
 # Complaints of pydantic about the settings around it would repeat the value, which may be a misplaced key.
-JudgeField = Annotated[JudgeOptions, BeforeValidator(JudgeOptions.checked)]
+JudgeField = Annotated[JudgeOptions, BeforeValidator(JudgeOptions.from_values)]
 
 
 class JudgeSettings(JudgeOptions):
@@ -138,7 +138,7 @@ class JudgeSettings(JudgeOptions):
     model: str = Field(min_length=1, description="the judge's name, as its server knows it")
 
     def fingerprint(self) -> Fingerprint:
-        """What decides a verdict: not the caps, nor how, where and how often a server is asked.
+        """Return what decides a verdict: not the caps, nor how, where and how often a server is asked.
 
         Raises:
             DataError: the prompt file cannot be read.
@@ -153,7 +153,7 @@ class JudgeSettings(JudgeOptions):
         }
 
     def cost(self, usage: Usage) -> float | None:
-        """Money; None without prices."""
+        """Return the money it costs; None without prices."""
         if self.price_in is None or self.price_out is None:
             return None
         return usage.cost(self.price_in, self.price_out)

@@ -44,7 +44,7 @@ class Template:
 
     @classmethod
     def load(cls, path: str | None, shipped: str, needs: Collection[str]) -> "Template":
-        """The user's file, or the template of that name that ships.
+        """Load the user's file, or the template of that name that ships.
 
         Raises:
             SettingsError: the file cannot be read, or lacks a placeholder.
@@ -60,7 +60,7 @@ class Template:
             raise SettingsError(f"the judge's prompt {path} is no UTF-8 text; save it as UTF-8") from error
 
     def fill(self, texts: Mapping[str, str], values: Mapping[str, str] | None = None) -> str:
-        """The template with its placeholders replaced, each once, so that braces in what is put in stay as they are.
+        """Return the template with its placeholders replaced, each once, so that braces in what is put in stay.
 
         Args:
             texts: what is judged; each stands between two lines with a mark that it cannot hold, so that it cannot
@@ -77,7 +77,7 @@ class Template:
 
 
 def as_text(prompt: Prompt) -> str:
-    """A prompt as one text: of a single turn its content, of several each with its role above it."""
+    """Return a prompt as one text: of a single turn its content, of several each with its role above it."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1:

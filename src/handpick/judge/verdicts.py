@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from handpick.errors import SettingsError
-from handpick.judge.answers import Answer, Prompt
+from handpick.judge.answers import JudgeAnswer, Prompt
 from handpick.judge.parsing import Side, read_score, read_side
 from handpick.judge.settings import JudgeSettings
 from handpick.judge.template import REFERENCE, Template, as_text
-from handpick.progress import say
+from handpick.progress import log
 
 SCALE = (1, 10)
 
@@ -24,13 +24,13 @@ _SWAPPED: dict[Side, Side] = {"a": "b", "b": "a", "tie": "tie"}
 Value = TypeVar("Value")
 
 
-class Asks(Protocol):
+class AnyJudge(Protocol):
     """Whoever gives verdicts: a ``Judge`` behind a server, or a model on this machine."""
 
     @property
     def settings(self) -> JudgeSettings: ...
 
-    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]: ...
+    def ask(self, prompts: Sequence[Prompt]) -> list[JudgeAnswer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def tally(verdicts: Sequence[Verdict]) -> Tally:
 
 
 def pointwise_template(path: str | None) -> Template:
-    """The template that asks for a score.
+    """Load the template that asks for a score.
 
     Raises:
         SettingsError: the file cannot be read, or lacks a placeholder.
@@ -89,7 +89,7 @@ def pointwise_template(path: str | None) -> Template:
 
 
 def pairwise_template(path: str | None) -> Template:
-    """The template that asks for a comparison.
+    """Load the template that asks for a comparison.
 
     Raises:
         SettingsError: the file cannot be read, or lacks a placeholder.
@@ -98,14 +98,14 @@ def pairwise_template(path: str | None) -> Template:
 
 
 def rate(
-    judge: Asks,
+    judge: AnyJudge,
     prompts: Sequence[Prompt],
     answers: Sequence[str],
     *,
     scale: tuple[float, float] = SCALE,
     references: Sequence[str] | None = None,
 ) -> list[float | None]:
-    """A score for each answer, on the scale given; None where the judge gave none.
+    """Ask for a score for each answer, on the scale given; None where the judge gave none.
 
     Args:
         judge: who is asked, with the prompt file of its settings.
@@ -129,14 +129,14 @@ def rate(
 
 
 def compare(
-    judge: Asks,
+    judge: AnyJudge,
     prompts: Sequence[Prompt],
     answers_a: Sequence[str],
     answers_b: Sequence[str],
     *,
     references: Sequence[str] | None = None,
 ) -> list[Verdict]:
-    """Which of two answers is better, asked in both orders. Two equal answers are a tie, and nobody is asked.
+    """Ask which of two answers is better, in both orders. Two equal answers are a tie, and nobody is asked.
 
     Args:
         judge: who is asked, with the prompt file of its settings.
@@ -159,36 +159,36 @@ def compare(
         for first, second in ((a, b), (b, a))
     ]
     sides: Iterator[Side | None] = iter(_verdicts(judge, asked, read_side))
-    return [Verdict("tie", "tie") if a == b else Verdict(next(sides), _swapped(next(sides))) for _, a, b, _ in pairs]
+    return [Verdict("tie", "tie") if a == b else Verdict(next(sides), _swap_side(next(sides))) for _, a, b, _ in pairs]
 
 
-def _verdicts(judge: Asks, asked: Sequence[str], read: Callable[[str], Value | None]) -> list[Value | None]:
-    """What ``read`` finds in the answers; where it finds nothing, in the answers to the same with a reminder."""
+def _verdicts(judge: AnyJudge, asked: Sequence[str], read: Callable[[str], Value | None]) -> list[Value | None]:
+    """Return what ``read`` finds in the answers; where it finds nothing, in the answers to the same with a reminder."""
     answers = judge.ask(asked)
-    values = [_read(answer, read) for answer in answers]
+    values = [_parse_answer(answer, read) for answer in answers]
     unread = [i for i, value in enumerate(values) if value is None and answers[i].text is not None]
     for i, answer in zip(unread, judge.ask([asked[i] + _REMINDER for i in unread]), strict=True):
-        answers[i], values[i] = answer, _read(answer, read)
+        answers[i], values[i] = answer, _parse_answer(answer, read)
     missing = [answer for answer, value in zip(answers, values, strict=True) if value is None]
     if missing:
         unanswered, cut = sum(answer.text is None for answer in missing), sum(answer.cut for answer in missing)
-        say(
+        log(
             f"{len(missing):,} of {len(asked):,} verdicts are missing: {unanswered:,} without an answer, {cut:,} cut "
             "off at max_answer_tokens"
         )
     return values
 
 
-def _read(answer: Answer, read: Callable[[str], Value | None]) -> Value | None:
+def _parse_answer(answer: JudgeAnswer, read: Callable[[str], Value | None]) -> Value | None:
     return None if answer.text is None else read(answer.text)
 
 
-def _swapped(side: Side | None) -> Side | None:
+def _swap_side(side: Side | None) -> Side | None:
     return None if side is None else _SWAPPED[side]
 
 
 def _references(template: Template, references: Sequence[str] | None, n: int) -> list[dict[str, str]]:
-    """Of each item, the reference answer under its placeholder, where the template has one."""
+    """Return for each item the reference answer under its placeholder, where the template has one."""
     if not template.wants_reference:
         return [{} for _ in range(n)]
     if references is None:

@@ -31,19 +31,19 @@ _TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json")
 
 
 def device() -> torch.device:
-    """Where models run: the first CUDA device, else the CPU."""
+    """Return where models run: the first CUDA device, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def compute_dtype(dtype: Dtype) -> torch.dtype:
-    """The type to compute in: ``auto`` is bfloat16 where the device has instructions for it, else float32."""
+    """Return the type to compute in: ``auto`` is bfloat16 where the device has instructions for it, else float32."""
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
     return torch.bfloat16 if has_bfloat16() else torch.float32
 
 
 def has_bfloat16() -> bool:
-    """Whether the device multiplies bfloat16 with instructions of its own, and does not only imitate it."""
+    """Return whether the device multiplies bfloat16 with instructions of its own, and does not only imitate it."""
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     cpu = torch.cpu.get_capabilities()
@@ -68,7 +68,7 @@ def _explain(name: str, error: Exception, what: str = "model") -> ModelError:
 
 @contextmanager
 def _loading(name: str, what: str = "model") -> Iterator[None]:
-    """Whatever goes wrong inside is a ModelError that says what ``name`` is."""
+    """Turn whatever goes wrong inside into a ModelError that says what ``name`` is."""
     try:
         with hub_or_cache() if not Path(name).exists() else nullcontext():
             yield
@@ -77,7 +77,7 @@ def _loading(name: str, what: str = "model") -> Iterator[None]:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model folder or a Hub name; of a model in memory, a copy.
+    """Load the tokenizer of a model folder or a Hub name; of a model in memory, a copy.
 
     Raises:
         ModelError: there is none, or it needs code of its own.
@@ -93,12 +93,12 @@ def load_tokenizer(name: str) -> Any:
 
 
 def padding_id(tokenizer: Any) -> int:
-    """A token to fill batches up with; it is masked everywhere, so any will do where the tokenizer has none."""
+    """Return a token to fill batches up with; it is masked everywhere, so any will do where the tokenizer has none."""
     return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
 def load_config(name: str) -> Any:
-    """The configuration of a model folder or a Hub name; of a model in memory, a copy.
+    """Load the configuration of a model folder or a Hub name; of a model in memory, a copy.
 
     Raises:
         ModelError: there is none, or it needs code of its own.
@@ -112,7 +112,7 @@ def load_config(name: str) -> Any:
 
 
 def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none") -> nn.Module:
-    """The causal language model of a folder or a Hub name, frozen, on ``device()``.
+    """Load the causal language model of a folder or a Hub name, frozen, on ``device()``.
 
     Of a model in memory it is a copy, so that its weights are there twice: the user's own is never touched.
 
@@ -134,7 +134,7 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
                 "save the model and name its folder"
             )
         return held.copy_module(dtype).to(device())
-    quantized = {} if quantization == "none" else _quantized(quantization, dtype)
+    quantized = {} if quantization == "none" else _quantization_arguments(quantization, dtype)
     model = load_weights(AutoModelForCausalLM, name, dtype, **quantized)
     model.requires_grad_(False)
     for module in model.modules():
@@ -146,7 +146,7 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
 
 
 def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", **given: Any) -> nn.Module:
-    """A model of one of transformers' kinds, from safetensors alone, every weight of it there.
+    """Load a model of one of transformers' kinds, from safetensors alone, every weight of it there.
 
     Args:
         kind: the Auto class.
@@ -170,13 +170,13 @@ def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", 
     return model
 
 
-def _quantized(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]:
-    """What ``from_pretrained`` must be told to store the weights in few bits."""
+def _quantization_arguments(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what ``from_pretrained`` must be told to store the weights in few bits."""
     if find_spec("bitsandbytes") is None:
         raise ModelError(f"--quantization {quantization} needs bitsandbytes: pip install 'handpick[quantized]'")
     from transformers import BitsAndBytesConfig
 
-    # said once a layer and batch
+    # said once per layer and batch
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
     if quantization == "4bit":
         config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
@@ -191,7 +191,7 @@ def _is_no_cast(record: logging.LogRecord) -> bool:
     return "inputs will be cast from" not in record.getMessage()
 
 
-def _without_weights(name: str) -> nn.Module:
+def _empty_model(name: str) -> nn.Module:
     """Return a model to look at: of one in memory, itself."""
     from transformers import AutoModelForCausalLM
 
@@ -213,13 +213,16 @@ def free_memory() -> None:
 
 
 def parameter_count(name: str) -> int:
-    """Parameters of a model, without loading its weights."""
-    return sum(p.numel() for p in _without_weights(name).parameters())
+    """Count the parameters of a model, without loading its weights."""
+    return sum(p.numel() for p in _empty_model(name).parameters())
 
 
 def position_limit(name: str) -> int | None:
-    """The most tokens that a model with a table of positions (GPT-2, OPT) can read; None where there is no table."""
-    model = _without_weights(name)
+    """Return the most tokens that a model with a table of positions (GPT-2, OPT) can read.
+
+    None where there is no table.
+    """
+    model = _empty_model(name)
     for place, module in model.named_modules():
         if isinstance(module, nn.Embedding) and ("position" in place or place.endswith("wpe")):
             return int(model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
@@ -227,7 +230,7 @@ def position_limit(name: str) -> int | None:
 
 
 def model_fingerprint(name: str) -> Fingerprint:
-    """What the base model is: the bytes of a folder's weights, or the commit of a Hub model; never its path.
+    """Return what the base model is: the bytes of a folder's weights, or the commit of a Hub model; never its path.
 
     Of a model in memory the weights themselves count, so that the same model in a folder is taken for another.
 
@@ -247,7 +250,7 @@ def model_fingerprint(name: str) -> Fingerprint:
 
 
 def hub_commit(name: str) -> str:
-    """The commit of a Hub model that this machine's cache holds, fetched where the Hub has a newer one.
+    """Return the commit of a Hub model that this machine's cache holds, fetched where the Hub has a newer one.
 
     Raises:
         ModelError: there is no such model, or its files lie in no snapshot of a commit.
@@ -263,5 +266,5 @@ def hub_commit(name: str) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: Any, template: str) -> Fingerprint:
-    """What turns a conversation into tokens."""
+    """Return what turns a conversation into tokens."""
     return {"tokenizer": digest(tokenizer.backend_tokenizer.to_str()), "template": digest(template)}

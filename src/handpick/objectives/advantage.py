@@ -45,14 +45,14 @@ _ADVANTAGES: dict[Advantage, Callable[[Floats], Floats]] = {
 
 
 def advantages(reward_K: Floats, kind: Advantage) -> Floats:
-    """What each sample counts, (K,); all zero where a baseline leaves nothing: rewards that are all alike."""
+    """Return what each sample counts, (K,); all zero where a baseline leaves nothing: rewards that are all alike."""
     if kind != "raw" and (reward_K == reward_K[0]).all():  # their mean may differ from each by a rounding error
         return np.zeros_like(reward_K)
     return _ADVANTAGES[kind](reward_K)
 
 
-def kept_samples(reward_K: Floats, variants: Sequence[Variant], reference: float | None) -> list[int]:
-    """Which samples NICE's variants leave, in order; all, where none of them drops any.
+def select_samples(reward_K: Floats, variants: Sequence[Variant], reference: float | None) -> list[int]:
+    """Return which samples NICE's variants leave, in order; all, where none of them drops any.
 
     Args:
         reward_K: their rewards.

@@ -40,6 +40,6 @@ def judge_options(settings: JudgeFields) -> JudgeOptions:
     """Return what flat settings say of a judge.
 
     Raises:
-        SettingsError: as ``JudgeOptions.checked``.
+        SettingsError: as ``JudgeOptions.from_values``.
     """
-    return JudgeOptions.checked({name: getattr(settings, flat) for name, flat in JUDGE_FIELDS.items()})
+    return JudgeOptions.from_values({name: getattr(settings, flat) for name, flat in JUDGE_FIELDS.items()})

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from handpick.data.examples import Example
 from handpick.data.render import Rendered, Renderer
 from handpick.fingerprint import Fingerprint
-from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
+from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence, prepare_each
 
 
 def mean_loss(sequence: Rendered) -> Row:
-    """The row of a sequence by itself: each labelled token weighs one over their number."""
-    return [Weighted(sequence, 1 / sequence.n_labels)]
+    """Return the row of a sequence by itself: each labelled token weighs one over their number."""
+    return [WeightedSequence(sequence, 1 / sequence.n_labels)]
 
 
 class NextToken:
@@ -31,7 +31,7 @@ class NextToken:
         return {"objective": "next-token"}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """A sequence a record; refused is one that leaves no response to learn from."""
+        """Prepare a sequence per record; refused is one that leaves no response to learn from."""
         return prepare_each(examples, lambda example: self._renderer(example.messages, self._max_length))
 
     def rows(self, items: Sequence[Rendered], policy: Policy) -> list[Row]:

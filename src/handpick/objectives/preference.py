@@ -26,7 +26,7 @@ from handpick.data.examples import Example
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint, file_digest
-from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
+from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence, prepare_each
 from handpick.training.checkpoint import ADAPTER_FILE
 
 Floats = NDArray[np.float64]
@@ -48,12 +48,12 @@ class _Sides:
     tokens: Tensor
 
     def margin(self) -> Tensor:
-        """r_w − r_l."""
+        """Compute r_w − r_l."""
         ratio = self.policy - self.reference
         return ratio[0] - ratio[1]
 
     def mean_margin(self) -> Tensor:
-        """The difference of the mean log-probabilities of a token."""
+        """Return the difference of the mean log-probabilities of a token."""
         mean = self.policy / self.tokens
         return mean[0] - mean[1]
 
@@ -105,7 +105,7 @@ class Preference:
         return found | {"reference": "base" if adapter is None else file_digest(adapter)[:16]}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """A pair a record; refused is one without two answers, or with one that is cut away."""
+        """Prepare a pair per record; refused is one without two answers, or with one that is cut away."""
         return prepare_each(examples, self._pair)
 
     def _pair(self, example: Example) -> Pair:
@@ -131,12 +131,12 @@ class Preference:
                 reference_2P = policy.log_likelihoods(sequences).reshape(2, -1)
         weight_2P = self.weights(policy_2P, reference_2P, np.array([s.n_labels for s in sequences]).reshape(2, -1))
         return [
-            [Weighted(sequence, float(weight)) for sequence, weight in zip(pair, weight_2P[:, p], strict=True)]
+            [WeightedSequence(sequence, float(weight)) for sequence, weight in zip(pair, weight_2P[:, p], strict=True)]
             for p, pair in enumerate(items)
         ]
 
     def weights(self, policy_2P: Floats, reference_2P: Floats, tokens_2P: NDArray[np.int64]) -> Floats:
-        """−∂loss/∂log π of both answers of each pair, (2, pairs): what the nll of their tokens weighs."""
+        """Compute −∂loss/∂log π of both answers of each pair, (2, pairs): what the nll of their tokens weighs."""
         own = torch.from_numpy(policy_2P).requires_grad_()
         sides = _Sides(own, torch.from_numpy(reference_2P), torch.from_numpy(tokens_2P))
         loss = _LOSSES[self._loss](sides, self._beta, self._gamma).sum()

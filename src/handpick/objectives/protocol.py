@@ -26,14 +26,14 @@ from handpick.gradients.likelihood import log_likelihoods
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class WeightedSequence:
     """One sequence of a row's loss, and what the nll of each of its labelled tokens weighs in it."""
 
     sequence: Rendered
     weight: float
 
 
-Row = Sequence[Weighted]
+Row = Sequence[WeightedSequence]
 
 
 class Prepared(NamedTuple):
@@ -53,17 +53,17 @@ class Objective(Protocol):
     advice: str
 
     def fingerprint(self) -> Fingerprint:
-        """What decides the rows, besides the model and the records."""
+        """Return what decides the rows, besides the model and the records."""
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """What can be done without the model; cheap, and called again where it is needed again."""
+        """Do what can be done without the model; cheap, and called again where it is needed again."""
 
     def rows(self, items: Sequence[Any], policy: "Policy") -> list[Row]:
-        """The weighted sequences of each item; none at all where a record has no signal at this checkpoint."""
+        """Return the weighted sequences of each item; none at all where a record has no signal at this checkpoint."""
 
 
 def prepare_each(examples: Sequence[Example], make: Callable[[Example], Any]) -> Prepared:
-    """``make`` of every example; a DataError is the reason that an example is refused."""
+    """Call ``make`` on every example; a DataError is the reason that an example is refused."""
     prepared = Prepared([], [], [])
     for example in examples:
         try:
@@ -112,7 +112,7 @@ class Policy:
         return self.engine.model
 
     def log_likelihoods(self, sequences: Sequence[Rendered]) -> NDArray[np.float64]:
-        """log π of each sequence's labelled tokens, summed, (S,)."""
+        """Compute log π of each sequence's labelled tokens, summed, (S,)."""
         each_S = np.empty(len(sequences))
         for members in token_batches([len(s.input_ids) for s in sequences], self._batch_tokens):
             batch = collate([sequences[i] for i in members], self.pad_id)
@@ -121,7 +121,7 @@ class Policy:
 
     @contextmanager
     def as_reference(self, checkpoint: Path | None) -> Iterator[None]:
-        """While open, the model is the reference: another checkpoint, or the base model (None)."""
+        """Make the model the reference while open: another checkpoint, or the base model (None)."""
         if checkpoint is None:
             trainable = [p for p in self.model.parameters() if p.requires_grad]
             try:

@@ -21,22 +21,22 @@ from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import SamplesLayout
-from handpick.objectives.advantage import advantages, kept_samples
-from handpick.objectives.protocol import Policy, Prepared, Row, Weighted, prepare_each
-from handpick.objectives.samples import Journal, from_json, to_json
-from handpick.progress import progress, say
+from handpick.objectives.advantage import advantages, select_samples
+from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence, prepare_each
+from handpick.objectives.samples import KeyedJournal, from_json, to_json
+from handpick.progress import log, progress
 from handpick.rewards import Reward, score
 from handpick.rewards.judge import JudgeReward
 from handpick.rewards.reference import reference_answers
-from handpick.sampling.generate import Sample, Sampling, end_ids, said, sample
+from handpick.sampling.generate import Sample, Sampling, decode_answer, end_ids, sample
 from handpick.sampling.vllm import Vllm
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 
 _SCORED_AT_ONCE = 256  # texts
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptItem:
     """A record as a prompt: the tokens before the answer, and what the reward is told."""
 
     id: str
@@ -124,10 +124,10 @@ class PolicyGradient:
         }
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """A prompt a record: all before its last assistant turn; refused is one too long to be answered."""
-        return prepare_each(examples, self._asked)
+        """Prepare a prompt per record: all before its last assistant turn; refused is one too long to be answered."""
+        return prepare_each(examples, self._make_prompt)
 
-    def _asked(self, example: Example) -> Asked:
+    def _make_prompt(self, example: Example) -> PromptItem:
         answered = example.messages[-1].role == "assistant"
         before = example.messages[:-1] if answered else example.messages
         if not before:
@@ -144,9 +144,9 @@ class PolicyGradient:
         if "guidance" in self._variants:
             if rendered is None:
                 raise DataError("no reference answer, half of which the variant guidance would give away")
-            ids, half = self._guided(rendered)
+            ids, half = self._guide_prompt(rendered)
             self._check_room(ids)
-        return Asked(example.id, ids, [m.to_json() for m in before], record, half, reference, rendered)
+        return PromptItem(example.id, ids, [m.to_json() for m in before], record, half, reference, rendered)
 
     def _check_room(self, ids: list[int]) -> None:
         if len(ids) > self._room:
@@ -155,13 +155,13 @@ class PolicyGradient:
                 f"it should fit into {self._max_length}; raise --max-length or lower --max-new-tokens"
             )
 
-    def _guided(self, rendered: Rendered) -> tuple[list[int], list[int]]:
-        """The prompt with the first half of the reference answer's tokens, and that half."""
+    def _guide_prompt(self, rendered: Rendered) -> tuple[list[int], list[int]]:
+        """Return the prompt with the first half of the reference answer's tokens, and that half."""
         answer = [i for i, label in enumerate(rendered.labels) if label != IGNORED]
         middle = answer[len(answer) // 2]
         return rendered.input_ids[:middle], rendered.input_ids[answer[0] : middle]
 
-    def rows(self, items: Sequence[Asked], policy: Policy) -> list[Row]:
+    def rows(self, items: Sequence[PromptItem], policy: Policy) -> list[Row]:
         if not items:
             return []
         samples = self._samples(items, policy)
@@ -170,26 +170,29 @@ class PolicyGradient:
         self._report(items, rewards, rows)
         return rows
 
-    def _row(self, asked: Asked, samples: list[Sample], scored: list[float]) -> Row:
-        """The samples that are kept, each with what it counts; the reference answer's score comes last, if there."""
+    def _row(self, asked: PromptItem, samples: list[Sample], scored: list[float]) -> Row:
+        """Return the samples that are kept, each with what it counts.
+
+        The reference answer's score comes last, if there.
+        """
         reward_K = np.array(scored[: len(samples)])
         reference = scored[-1] if len(scored) > len(samples) else None
-        kept = kept_samples(reward_K, self._variants, reference)
+        kept = select_samples(reward_K, self._variants, reference)
         advantage_K = advantages(reward_K[kept], self._advantage) if kept else reward_K[:0]
         row = [
-            self._weighted(_answered(asked.ids, samples[k].ids), advantage / len(kept))
+            self._weigh_sequence(_render_answer(asked.ids, samples[k].ids), advantage / len(kept))
             for k, advantage in zip(kept, advantage_K.tolist(), strict=True)
             if advantage != 0
         ]
         earned = bool(reward_K[kept].any())  # equal rewards may leave no signal either, and are no worst case
         if not earned and "worst_case_protect" in self._variants and asked.reference_ids is not None:
-            return [self._weighted(asked.reference_ids, 1.0)]
+            return [self._weigh_sequence(asked.reference_ids, 1.0)]
         return row
 
-    def _weighted(self, sequence: Rendered, weight: float) -> Weighted:
-        return Weighted(sequence, weight / (sequence.n_labels if self._log_prob == "mean" else 1))
+    def _weigh_sequence(self, sequence: Rendered, weight: float) -> WeightedSequence:
+        return WeightedSequence(sequence, weight / (sequence.n_labels if self._log_prob == "mean" else 1))
 
-    def _samples(self, items: Sequence[Asked], policy: Policy) -> list[list[Sample]]:
+    def _samples(self, items: Sequence[PromptItem], policy: Policy) -> list[list[Sample]]:
         prompts = [asked.ids for asked in items]
         dtype = str(next(policy.model.parameters()).dtype)
         ends = end_ids(policy.model, self._ends)
@@ -203,7 +206,7 @@ class PolicyGradient:
             "ends": list(ends),
             **({"sampler": "vllm"} if self._vllm else {}),
         }
-        journal = Journal(self._layout.samples(digest(made_from)))
+        journal = KeyedJournal(self._layout.samples(digest(made_from)))
         keys = [digest(ids) for ids in prompts]
         missing = not all(key in journal for key in keys)
         if missing and self._vllm is not None:
@@ -228,30 +231,30 @@ class PolicyGradient:
                     advance(len(group.prompts))
         return [from_json(journal[key]) for key in keys]
 
-    def _rewards(self, items: Sequence[Asked], samples: list[list[Sample]]) -> list[list[float]]:
-        """The rewards of each prompt's samples and, where the variants need it, of its reference answer behind them."""
+    def _rewards(self, items: Sequence[PromptItem], samples: list[list[Sample]]) -> list[list[float]]:
+        """Compute the rewards of each prompt's samples, then of its reference answer where the variants need it."""
         texts = [[self._text(asked, drawn) for drawn in each] for asked, each in zip(items, samples, strict=True)]
         if "hard_rejection" in self._variants:
             for asked, each in zip(items, texts, strict=True):
                 each += [asked.reference] if asked.reference is not None else []
-        journal = Journal(self._layout.rewards(digest(self._identity)))
+        journal = KeyedJournal(self._layout.rewards(digest(self._identity)))
         keys = [digest([asked.record, each]) for asked, each in zip(items, texts, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in journal]
         if isinstance(self._reward, JudgeReward):  # asks many at a time, keeps every verdict itself, has its own bar
-            journal.add((keys[i], of) for i, of in self._scored(new, items, texts))
+            journal.add((keys[i], of) for i, of in self._score_texts(new, items, texts))
         elif new:
             at_once = max(1, _SCORED_AT_ONCE // self._sampling.samples)  # a run that is killed loses little
             with progress("rewards", total=len(new)) as advance:
                 for start in range(0, len(new), at_once):
                     piece = new[start : start + at_once]
-                    journal.add((keys[i], of) for i, of in self._scored(piece, items, texts))
+                    journal.add((keys[i], of) for i, of in self._score_texts(piece, items, texts))
                     advance(len(piece))
         return [journal[key] for key in keys]
 
-    def _scored(
-        self, members: Sequence[int], items: Sequence[Asked], texts: Sequence[list[str]]
+    def _score_texts(
+        self, members: Sequence[int], items: Sequence[PromptItem], texts: Sequence[list[str]]
     ) -> Iterator[tuple[int, list[float]]]:
-        """The rewards of some prompts' texts."""
+        """Yield the rewards of some prompts' texts."""
         flat = [(i, text) for i in members for text in texts[i]]
         scores = iter(
             score(
@@ -265,14 +268,17 @@ class PolicyGradient:
         for i in members:
             yield i, list(islice(scores, len(texts[i])))
 
-    def _text(self, asked: Asked, drawn: Sample) -> str:
-        """The whole answer, decoded at once: halves may meet within a letter."""
+    def _text(self, asked: PromptItem, drawn: Sample) -> str:
+        """Decode the whole answer at once: halves may meet within a letter."""
         if not asked.half:
             return drawn.text
-        return said([*asked.half, *drawn.ids], self._ends, self._sampling.stop, self._renderer.tokenizer)
+        return decode_answer([*asked.half, *drawn.ids], self._ends, self._sampling.stop, self._renderer.tokenizer)
 
-    def _report(self, items: Sequence[Asked], rewards: list[list[float]], rows: list[Row]) -> None:
-        """Mean, spread and how many differ, of every prompt in a file; what the run makes of it in a line."""
+    def _report(self, items: Sequence[PromptItem], rewards: list[list[float]], rows: list[Row]) -> None:
+        """Write mean, spread and how many differ, of every prompt, to a file.
+
+        Log what the run makes of it in a line.
+        """
         n = self._sampling.samples
         report = [
             {
@@ -285,16 +291,16 @@ class PolicyGradient:
             for asked, each, row in zip(items, rewards, rows, strict=True)
         ]
         path = self._layout.report(digest([report, self.fingerprint()]))
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in report).encode())
+        atomic_write(path, "".join(json.dumps(line) + "\n" for line in report).encode())
         silent = [line["id"] for line in report if not line["signal"]]
         named = f"; none have {', '.join(map(str, silent[:3]))}{', …' if len(silent) > 3 else ''}" if silent else ""
         mean, spread = (np.mean([line[name] for line in report]) for name in ("mean", "sd"))
-        say(
+        log(
             f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt; {len(items) - len(silent)} of "
             f"{len(items)} prompts have a signal{named} ({path})"
         )
 
 
-def _answered(prompt: list[int], answer: list[int]) -> Rendered:
+def _render_answer(prompt: list[int], answer: list[int]) -> Rendered:
     ids = prompt + answer
     return Rendered(ids, [IGNORED] * len(prompt) + answer, len(ids))

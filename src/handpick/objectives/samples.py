@@ -1,6 +1,6 @@
 """Samples and their rewards on disk, so that neither a crash nor another reward draws again.
 
-One JSON line a prompt, in files named by the digest of all they depend on; a last line that a kill cut short is
+One JSON line per prompt, in files named by the digest of all they depend on; a last line that a kill cut short is
 dropped. Rewards have files of their own.
 """
 
@@ -17,8 +17,8 @@ from handpick.errors import StoreError
 from handpick.sampling.generate import Sample
 
 
-class Journal:
-    """A JSON Lines file that is only added to, with a key a line; several processes may add to it at once.
+class KeyedJournal:
+    """A JSON Lines file that is only added to, with a key per line; several processes may add to it at once.
 
     What others add after it was opened is not seen here. Of two entries with a key, the later counts.
 
@@ -67,7 +67,7 @@ class Journal:
 
 @contextmanager
 def _locked(path: Path, flags: int) -> Iterator[FileIO]:
-    """While open, no other process reads or writes the file through here."""
+    """Lock the file while open: no other process reads or writes it through here."""
     with FileIO(os.open(path, flags, 0o666), "r+" if flags & os.O_RDWR else "r") as file:
         fcntl.flock(file, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)  # gone when the file is closed
         yield file

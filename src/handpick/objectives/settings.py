@@ -49,8 +49,8 @@ class ObjectiveSettings(JudgeFields, _OwnSettings):
         judge_options(self)
         return self
 
-    def foreign(self, objective: ObjectiveName) -> list[str]:
-        """Settings that were changed although this objective does not look at them."""
+    def unused_by_objective(self, objective: ObjectiveName) -> list[str]:
+        """Return the settings that were changed although this objective does not look at them."""
         fields = [name for name in ObjectiveSettings.model_fields if name != "objective"]
         changed = [name for name in fields if getattr(self, name) != ObjectiveSettings.model_fields[name].default]
         owner: dict[str, ObjectiveName] = {n: "preference" if n in _OF_PREFERENCE else "reward" for n in fields}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
 from handpick.budget import Budget, longest_prefix
-from handpick.constraints import Candidates, Order, PassedOver, Pick, Walk, picks_of
+from handpick.constraints import Candidates, Order, PassedOver, Pick, Walk, combine_picks
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
@@ -19,8 +19,10 @@ from handpick.scorers.problem import ScoringProblem
 from handpick.settings import Settings
 
 
-def within(settings: Settings, problem: ScoringProblem, budget: Budget, inputs: Inputs) -> tuple[Picks, PassedOver]:
-    """The picks that the budget and the constraints leave; of a token budget, the longest prefix that fits.
+def apply_constraints(
+    settings: Settings, problem: ScoringProblem, budget: Budget, inputs: Inputs
+) -> tuple[Picks, PassedOver]:
+    """Return the picks that the budget and the constraints leave; of a token budget, the longest prefix that fits.
 
     Raises:
         SettingsError: the budget is larger than what can be used, or as ``Walk``.
@@ -34,7 +36,7 @@ def within(settings: Settings, problem: ScoringProblem, budget: Budget, inputs: 
     count = None if budget.kind == "tokens" else budget.examples_needed(n)
     targets = {} if inputs.query is None else _own_budgets(settings, problem, inputs.query)
     order = order_of(settings, problem, targets, count or 1000)
-    always = _always(settings, problem.rows, pool)
+    always = _always_columns(settings, problem.rows, pool)
     walk = _walk(settings, order, pool, problem.rows, count, always, problem.candidates)
     accepted: list[Pick] = []
 
@@ -52,7 +54,7 @@ def within(settings: Settings, problem: ScoringProblem, budget: Budget, inputs: 
             )
     else:
         accepted += walk
-    return picks_of(accepted), walk.passed
+    return combine_picks(accepted), walk.passed
 
 
 def check_constraints(settings: Settings, pool: Pool, left_out: set[int]) -> None:
@@ -69,7 +71,7 @@ def check_constraints(settings: Settings, pool: Pool, left_out: set[int]) -> Non
     def never(_: int) -> Picks:
         raise AssertionError("constraints that are only checked ask for no order")
 
-    _walk(settings, never, pool, rows_N, count, _always(settings, rows_N, pool), None)
+    _walk(settings, never, pool, rows_N, count, _always_columns(settings, rows_N, pool), None)
 
 
 def _walk(
@@ -81,7 +83,10 @@ def _walk(
     always: Sequence[int],
     candidates: Candidates | None,
 ) -> Walk:
-    """The constraints of a run, on columns that are these rows of the pool; without ``candidates`` all but one."""
+    """Return the constraints of a run, on columns that are these rows of the pool.
+
+    Without ``candidates`` all but one.
+    """
     sources = pool.column("source") if settings.max_share or settings.min_share else None
     max_cosine = None if candidates is None else settings.max_cosine
     return Walk(
@@ -98,7 +103,7 @@ def _walk(
 
 
 def _own_budgets(settings: Settings, problem: ScoringProblem, data: Data) -> dict[str, list[int]]:
-    """The similarity's rows of every target that has a budget of its own."""
+    """Return the similarity's rows of every target that has a budget of its own."""
     if not settings.splits_budget:
         return {}
     query = data.pool
@@ -114,8 +119,11 @@ def _own_budgets(settings: Settings, problem: ScoringProblem, data: Data) -> dic
     return rows
 
 
-def _always(settings: Settings, rows_N: NDArray[np.int64], pool: Pool) -> list[int]:
-    """The columns of the examples that are chosen whatever the algorithm says; ``rows_N`` are the columns' rows."""
+def _always_columns(settings: Settings, rows_N: NDArray[np.int64], pool: Pool) -> list[int]:
+    """Return the columns of the examples that are chosen whatever the algorithm says.
+
+    ``rows_N`` are the columns' rows.
+    """
     if settings.always is None:
         return []
     try:
@@ -136,7 +144,7 @@ def _always(settings: Settings, rows_N: NDArray[np.int64], pool: Pool) -> list[i
 
 
 def _n_tokens(pool: Pool, renderer: Renderer, row: int) -> int:
-    """Tokens of a whole conversation, before any cut."""
+    """Count the tokens of a whole conversation, before any cut."""
     try:
         return renderer(pool[row].messages, max_length=1 << 30).full_length
     except DataError:

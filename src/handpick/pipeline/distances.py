@@ -14,13 +14,13 @@ from handpick.draws import generator
 from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.layout import RunLayout
 from handpick.pipeline.prepare import prepare_run
-from handpick.progress import say
+from handpick.progress import log
 from handpick.scorers.problem import FeatureSpace, ScoringProblem
-from handpick.scorers.provenance import settings_of
+from handpick.scorers.provenance import read_run_settings
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store.codec import row_norms, unit_rows
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from handpick.store.memory import available_bytes
 
 # examples of a selection, and pairs of them with queries, whose distances are measured without being asked for
@@ -30,7 +30,7 @@ _READ = 1 << 24  # features of a subset that are read together
 
 
 def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, Distances]:
-    """How far subsets of a run's pool are from its queries, in the run's features.
+    """Measure how far subsets of a run's pool are from its queries, in the run's features.
 
     Args:
         folder: of a finished selection.
@@ -50,7 +50,7 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
             f"{folder} has no {layout.settings.name}: the objective was handed over in Python, and its queries' "
             "features cannot be made again"
         )
-    settings = settings_of(selection, folder)
+    settings = read_run_settings(selection, folder)
     prepared = prepare_run(settings)
     problem = prepared.run_stages()
     if problem.features is None:
@@ -59,10 +59,12 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
     column_of = {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
     named = {str(folder): selection.ids, **subsets}
     columns = {name: _columns(name, own, column_of) for name, own in named.items()}
-    return distances_of(problem.features, columns | _drawn(problem, len(selection), seed))
+    return distances_of(problem.features, columns | _draw_random(problem, len(selection), seed))
 
 
-def measured(settings: Settings, problem: ScoringProblem, columns_B: NDArray[np.int64]) -> dict[str, Distances] | None:
+def distances_of_selection(
+    settings: Settings, problem: ScoringProblem, columns_B: NDArray[np.int64]
+) -> dict[str, Distances] | None:
     """Return the distances of a new selection, also written down, where that takes a moment only."""
     path = RunLayout(settings.folder).distances
     path.unlink(missing_ok=True)  # of an earlier selection
@@ -71,16 +73,16 @@ def measured(settings: Settings, problem: ScoringProblem, columns_B: NDArray[np.
     if len(columns_B) > _MEASURED or len(columns_B) * problem.similarity.shape[0] > _PAIRS:
         return None
     try:
-        drawn = _drawn(problem, len(columns_B), settings.seed)
+        drawn = _draw_random(problem, len(columns_B), settings.seed)
         found = distances_of(problem.features, {"selection": columns_B} | drawn)
     except HandpickError as error:  # the selection stands all the same
-        say(f"no distances: {error}")
+        log(f"no distances: {error}")
         return None
-    write_whole(path, json.dumps({name: asdict(each) for name, each in found.items()}, indent=1).encode())
+    atomic_write(path, json.dumps({name: asdict(each) for name, each in found.items()}, indent=1).encode())
     return found
 
 
-def _drawn(problem: ScoringProblem, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
+def _draw_random(problem: ScoringProblem, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
     """Return a random draw, to hold a subset against."""
     order = generator(seed, "held against a subset").permutation(len(problem.rows))
     return {f"random {count:,}": np.sort(order[:count])}
@@ -106,7 +108,7 @@ def distances_of(features: FeatureSpace, columns: Mapping[str, NDArray[np.int64]
 def _unit_rows_of(
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]], columns_B: NDArray[np.int64], dim: int, name: str
 ) -> NDArray[np.float32]:
-    """The features of some columns as ``_unit`` gives them, read some at a time and held once.
+    """Return the features of some columns as ``_unit`` gives them, read some at a time and held once.
 
     Raises:
         SettingsError: they do not fit in memory.
@@ -136,6 +138,9 @@ def _columns(name: str, ids: Sequence[str], column_of: Mapping[str, int]) -> NDA
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows at unit norm, as those of several checkpoints are not where one is zero; without rows that are all zero."""
+    """Scale rows to unit norm, as those of several checkpoints are not where one is zero.
+
+    Without rows that are all zero.
+    """
     norms = row_norms(rows)
     return unit_rows(rows, norms)[norms > 0]

@@ -9,14 +9,14 @@ from itertools import islice
 import numpy as np
 
 from handpick.algorithms import AlgorithmSettings, Picks, pick
-from handpick.algorithms.part import Part
-from handpick.constraints import Order, Pick, Turn, picks_of, split_between
+from handpick.algorithms.view import SimilarityView
+from handpick.constraints import Order, Pick, Turn, combine_picks, split_between
 from handpick.scorers.problem import ScoringProblem
 from handpick.settings import Settings
 
 
 def order_of(settings: Settings, problem: ScoringProblem, targets: Mapping[str, list[int]], expected: int) -> Order:
-    """The order that the settings ask for; a smaller budget's is the head of a larger one's.
+    """Return the order that the settings ask for; a smaller budget's is the head of a larger one's.
 
     Args:
         settings: of the run.
@@ -25,20 +25,20 @@ def order_of(settings: Settings, problem: ScoringProblem, targets: Mapping[str, 
         expected: how many will be chosen, about.
     """
     if not targets:
-        return lambda budget: _ranked(settings, problem, list(range(problem.similarity.shape[0])), budget)
+        return lambda budget: _rank_queries(settings, problem, list(range(problem.similarity.shape[0])), budget)
     orders: dict[str, Order] = {}
     for target, queries in targets.items():
-        orders[target] = lambda budget, own=queries: _ranked(settings, problem, own, budget)  # type: ignore[misc]
+        orders[target] = lambda budget, own=queries: _rank_queries(settings, problem, own, budget)  # type: ignore[misc]
     weights = settings.target_weight if settings.split == "weight" else dict.fromkeys(targets, 1.0)
     return _Turns(split_between(orders, weights, len(problem.rows), expected=expected))
 
 
-def _ranked(settings: Settings, problem: ScoringProblem, queries: list[int], budget: int) -> Picks:
-    """What the algorithm chooses for some queries; ``Picks.queries`` are rows of the whole similarity."""
+def _rank_queries(settings: Settings, problem: ScoringProblem, queries: list[int], budget: int) -> Picks:
+    """Return what the algorithm chooses for some queries; ``Picks.queries`` are rows of the whole similarity."""
     rows_Q = np.array(queries)
     is_all = len(queries) == problem.similarity.shape[0]
     picks = pick(
-        problem.similarity if is_all else Part(problem.similarity, rows_Q),
+        problem.similarity if is_all else SimilarityView(problem.similarity, rows_Q),
         budget,
         settings.used_algorithm,
         subtasks=[problem.subtasks[query] for query in queries] if problem.subtasks else None,
@@ -59,4 +59,4 @@ class _Turns:
 
     def __call__(self, budget: int) -> Picks:
         self._drawn += islice(self._turns, max(0, budget - len(self._drawn)))
-        return picks_of(Pick(turn.column, turn.score, turn.query) for turn in self._drawn[:budget])
+        return combine_picks(Pick(turn.column, turn.score, turn.query) for turn in self._drawn[:budget])

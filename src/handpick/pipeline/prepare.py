@@ -17,8 +17,8 @@ from handpick.executors import Executor, executor_for
 from handpick.layout import DataLayout, RunLayout
 from handpick.overlap import find_overlaps
 from handpick.pipeline.apply_constraints import check_constraints
-from handpick.progress import say
-from handpick.scorers.inputs import Data, Inputs, Own, open_renderer, subtask_labels, target_labels
+from handpick.progress import log
+from handpick.scorers.inputs import Data, Inputs, UserObjects, open_renderer, subtask_labels, target_labels
 from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.provenance import parsed_records
 from handpick.scorers.scorer import Scorer, no_features, open_scorer
@@ -44,16 +44,16 @@ class PreparedRun:
         for stage in self.scorer.stages():
             stage.run(self.executor)
         problem = self.scorer.problem()
-        return problem.without(self.left_out) if self.left_out else problem
+        return problem.drop_rows(self.left_out) if self.left_out else problem
 
 
-def prepare_run(settings: Settings, own: Own | None = None, passing: Collection[str] = ()) -> PreparedRun:
+def prepare_run(settings: Settings, own: UserObjects | None = None, exclude_ids: Collection[str] = ()) -> PreparedRun:
     """Open and check a selection that is about to be made.
 
     Args:
         settings: of the run.
         own: what the user handed over in Python.
-        passing: ids of the pool that are not to be chosen from.
+        exclude_ids: ids of the pool that are not to be chosen from.
 
     Raises:
         HandpickError: of the kind that fits what is wrong.
@@ -61,12 +61,12 @@ def prepare_run(settings: Settings, own: Own | None = None, passing: Collection[
     prepared = open_run(settings, own, DataLayout(settings.folder))
     settings, pool = prepared.inputs.settings, prepared.inputs.pool.pool
     RunLayout(settings.folder).overlap.unlink(missing_ok=True)  # of an earlier run
-    left_out = _overlapping(settings, pool) if settings.exclude_overlap else set()
-    if passing:
-        left_out |= {row for row, example_id in enumerate(pool.ids()) if example_id in passing}
+    left_out = _find_overlapping_rows(settings, pool) if settings.exclude_overlap else set()
+    if exclude_ids:
+        left_out |= {row for row, example_id in enumerate(pool.ids()) if example_id in exclude_ids}
     check_constraints(settings, pool, left_out)
-    if settings.unread:
-        say(f"with these settings nothing looks at {', '.join(settings.unread)}")
+    if settings.unused_settings:
+        log(f"with these settings nothing looks at {', '.join(settings.unused_settings)}")
     return PreparedRun(prepared.inputs, prepared.scorer, prepared.budget, prepared.executor, frozenset(left_out))
 
 
@@ -89,7 +89,7 @@ def prepare_plan(settings: Settings, scratch: Path) -> PreparedRun:
     return prepared
 
 
-def open_run(settings: Settings, own: Own | None, bad: DataLayout) -> PreparedRun:
+def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> PreparedRun:
     """Open a selection's data, model and scorer; ``bad`` is where records that cannot be used are listed."""
     needs = settings.scorer.needs
     executor = executor_for(settings.workers)
@@ -106,7 +106,7 @@ def open_run(settings: Settings, own: Own | None, bad: DataLayout) -> PreparedRu
     if query is not None:
         check_queries(settings, query.pool)
     pool = open_data("pool", settings.pool, settings, bad)
-    scorer = open_scorer(Inputs(settings, pool, query, renderer, own or Own()))
+    scorer = open_scorer(Inputs(settings, pool, query, renderer, own or UserObjects()))
     scorer.preflight()
     return PreparedRun(scorer.inputs, scorer, budget, executor)
 
@@ -200,11 +200,11 @@ def _check_balanced(settings: Settings, query: Pool) -> None:
         )
 
 
-def _overlapping(settings: Settings, pool: Pool) -> set[int]:
-    """The rows that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
+def _find_overlapping_rows(settings: Settings, pool: Pool) -> set[int]:
+    """Find the rows that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
     found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold)
     rows = {each.row for each in found}
-    say(
+    log(
         f"{len(rows):,} examples repeat an item of the test sets and are left out: {RunLayout(settings.folder).overlap}"
     )
     if len(rows) == len(pool):

@@ -15,18 +15,18 @@ from handpick.errors import SettingsError
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
-from handpick.pipeline.apply_constraints import within
-from handpick.pipeline.distances import measured
+from handpick.pipeline.apply_constraints import apply_constraints
+from handpick.pipeline.distances import distances_of_selection
 from handpick.pipeline.prepare import open_pool_run, prepare_run
-from handpick.progress import say, timed
-from handpick.scorers.inputs import Own
+from handpick.progress import collect_timings, log
+from handpick.scorers.inputs import UserObjects
 from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
 from handpick.settings import Settings
-from handpick.similarity import written
+from handpick.similarity import write_similarity
 from handpick.store import FeatureStore
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +58,41 @@ def run_represent(settings: Settings) -> FeatureStore:
     return store
 
 
-def run_select(settings: Settings, own: Own | None = None, passing: Collection[str] = ()) -> Run:
-    """Choose, from settings that are already one object; ``passing`` has ids that are not to be chosen from.
+def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: Collection[str] = ()) -> Run:
+    """Choose, from settings that are already one object; ``exclude_ids`` has ids that are not to be chosen from.
 
     Raises:
         HandpickError: as ``select``.
     """
     settings = resume_from_store(settings)
     layout = RunLayout(settings.folder)
-    with timed() as seconds:
-        run, problem, columns_B = _choose(settings, own, passing)
+    with collect_timings() as seconds:
+        run, problem, columns_B = _choose(settings, own, exclude_ids)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
-    write_whole(layout.cost, json.dumps(cost, indent=1).encode())
-    return replace(run, distances=measured(settings, problem, columns_B))  # last: the selection stands without
+    atomic_write(layout.cost, json.dumps(cost, indent=1).encode())
+    return replace(
+        run, distances=distances_of_selection(settings, problem, columns_B)
+    )  # last: the selection stands without
 
 
 def _choose(
-    settings: Settings, own: Own | None, passing: Collection[str]
+    settings: Settings, own: UserObjects | None, exclude_ids: Collection[str]
 ) -> tuple[Run, ScoringProblem, NDArray[np.int64]]:
-    prepared = prepare_run(settings, own, passing)
+    prepared = prepare_run(settings, own, exclude_ids)
     inputs, problem = prepared.inputs, prepared.run_stages()
     pool, query = inputs.pool.pool, None if inputs.query is None else inputs.query.pool
-    picks, passed = within(settings, problem, prepared.budget, inputs)
+    picks, passed = apply_constraints(settings, problem, prepared.budget, inputs)
     if str(passed) != "none":
-        say(f"passed over: {passed}")
+        log(f"passed over: {passed}")
     if len(picks.columns) < len(problem.query_ids):
-        say(f"{len(problem.query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
+        log(f"{len(problem.query_ids)} queries and {len(picks.columns)} picks: not every query has one of its own")
     chosen: list[int] = problem.rows[picks.columns].tolist()
     selection = Selection(
         ids=[pool[row].id for row in chosen],
         scores=[float(score) for score in picks.scores],
-        picked_for=problem.picked_for(picks),
+        picked_for=problem.queries_of_picks(picks),
         settings=settings.model_dump(mode="json", exclude_none=True),
         fingerprints=problem.fingerprints,
         record=lambda choice: pool.raw(chosen[choice]),
@@ -114,15 +116,15 @@ def run_similarity(settings: Settings) -> Path:
     prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
     problem, layout = prepared.run_stages(), RunLayout(settings.folder)
     layout.folder.mkdir(parents=True, exist_ok=True)
-    written(problem.similarity, layout.similarity)
+    write_similarity(problem.similarity, layout.similarity)
     ids = prepared.inputs.pool.pool.ids()
     names = {"queries": problem.query_ids, "examples": [ids[row] for row in problem.rows]}
-    write_whole(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
+    atomic_write(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
     _write_settings(settings)
     return settings.folder
 
 
-def _write_settings(settings: Settings, own: Own | None = None) -> None:
+def _write_settings(settings: Settings, own: UserObjects | None = None) -> None:
     path = RunLayout(settings.folder).settings
     in_python = [f"a {name}" for name in named_in_memory(settings.model_dump())]
     if own is not None and own.objective is not None:
@@ -130,6 +132,6 @@ def _write_settings(settings: Settings, own: Own | None = None) -> None:
     if in_python:
         path.unlink(missing_ok=True)  # of an earlier run
         were = "was" if len(in_python) == 1 else "were"
-        say(f"no {path.name}: no file can name {' and '.join(in_python)} that {were} handed over in Python")
+        log(f"no {path.name}: no file can name {' and '.join(in_python)} that {were} handed over in Python")
         return
-    write_whole(path, settings.to_yaml().encode())
+    atomic_write(path, settings.to_yaml().encode())

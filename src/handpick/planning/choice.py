@@ -10,7 +10,7 @@ from handpick.budget import Budget
 from handpick.costs import probe
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind
 from handpick.costs.machine import resident_bytes
-from handpick.costs.probe import once
+from handpick.costs.probe import time_once
 from handpick.data.pool import Pool
 from handpick.errors import SettingsError
 from handpick.scorers.inputs import Inputs
@@ -28,15 +28,15 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     flops, seconds = 0.0, 0.0
     if extent.dim and settings.scorer.output == "features":
         flops = 2.0 * n_queries * n * extent.dim * extent.checkpoints
-        seconds = _products(settings, n_queries, extent.dim) * n * extent.checkpoints
+        seconds = _similarity_seconds(settings, n_queries, extent.dim) * n * extent.checkpoints
     note = settings.used_algorithm
     if "candidates" in find(settings.used_algorithm).reads and settings.kde_width != 0:
         note += ", whose own time depends on the data and is not estimated"
     else:
-        seconds += _choosing(inputs, n_queries, n)
+        seconds += _choosing_seconds(inputs, n_queries, n)
     if settings.exclude_overlap:
         note += "; looking for overlaps is not estimated"
-    chosen = _chosen(settings, n)
+    chosen = _count_chosen(settings, n)
     held, disk = resident_bytes(), round(chosen * _mean_raw(inputs.pool.pool))
     if fits_in_memory((n_queries, n)):
         held += 4 * n_queries * n
@@ -55,8 +55,8 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     )
 
 
-def _chosen(settings: Settings, n: int) -> int:
-    """Examples that will be chosen; of a budget in tokens, all at most."""
+def _count_chosen(settings: Settings, n: int) -> int:
+    """Return the number of examples that will be chosen; of a budget in tokens, all at most."""
     budget = Budget.parse(settings.budget)
     if budget.kind == "tokens":
         return n
@@ -67,27 +67,27 @@ def _chosen(settings: Settings, n: int) -> int:
 
 
 def _mean_raw(pool: Pool) -> float:
-    """Bytes of a record as it will be written again, over some of the pool."""
+    """Return the mean bytes of a record as it will be written again, over some of the pool."""
     rows = np.random.default_rng(0).integers(0, len(pool), size=min(200, len(pool))).tolist()
     return float(np.mean([len(pool.raw(row)) + 1 for row in rows]))
 
 
-def _products(settings: Settings, n_queries: int, dim: int) -> float:
-    """Seconds a row of the pool, of the similarity to all queries; the stored type widened as it is read."""
+def _similarity_seconds(settings: Settings, n_queries: int, dim: int) -> float:
+    """Measure seconds per row of the pool, of the similarity to all queries; the stored type widened as it is read."""
     rng = np.random.default_rng(0)
     n_rows = max(1, min(_ROWS, (1 << 26) // dim))
     rows_BK = rng.standard_normal((n_rows, dim), dtype=np.float32)
     storage = settings.storage
     tensors = encode(rows_BK, row_norms(rows_BK), storage)
     query_QK = rng.standard_normal((n_queries, dim), dtype=np.float32)
-    return once(lambda: products(query_QK, tensors, storage)) / n_rows
+    return time_once(lambda: products(query_QK, tensors, storage)) / n_rows
 
 
-def _choosing(inputs: Inputs, n_queries: int, n: int) -> float:
+def _choosing_seconds(inputs: Inputs, n_queries: int, n: int) -> float:
     settings, query = inputs.settings, inputs.query
     some = min(n, _COLUMNS)
     similarity_QN = np.random.default_rng(0).standard_normal((n_queries, some), dtype=np.float32)
-    budget = max(1, round(_chosen(settings, n) * some / n))
+    budget = max(1, round(_count_chosen(settings, n) * some / n))
     subtasks = None if query is None else [str(name or "") for name in query.pool.column("subtask")]
     own = AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields})
     began = probe.clock()

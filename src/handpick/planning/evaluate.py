@@ -10,11 +10,11 @@ from handpick.evaluation.run import open_model
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import open_task
 from handpick.model import compute_dtype
-from handpick.planning.evaluating import EvaluationProbe, evaluation_stage, parts_of, predicted_bytes
+from handpick.planning.evaluating import EvaluationProbe, evaluation_stage, passes_of, predicted_bytes
 
 
 def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings], seconds: float = 10.0) -> Plan:
-    """What ``handpick evaluate`` will take on tasks.
+    """Plan what ``handpick evaluate`` will take on tasks.
 
     Reads and parses the tasks (the run finds them parsed), loads the model, and computes for about ``seconds`` some of
     what the run will compute. Answers that an earlier run left are not looked for.
@@ -42,7 +42,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
     began = probe.clock()
     model = open_model(settings.model, base=settings.base, dtype=settings.dtype, max_length=settings.max_length)
     load_seconds = probe.clock() - began
-    parts = {name: parts_of(task, model.renderer, model.max_length) for name, task in opened.items()}
+    parts = {name: passes_of(task, model.renderer, model.max_length) for name, task in opened.items()}
     every = [part for own in parts.values() for part in own]
     probed = EvaluationProbe(model.model, model.renderer, every, seconds, settings.batch_tokens)
     shape, held = shape_of(model.model), resident_bytes()

@@ -13,17 +13,17 @@ from torch import nn
 
 from handpick.costs import probe
 from handpick.costs.cost import Amount, StageCost
-from handpick.costs.flops import Shape, labelled
-from handpick.costs.probe import Timed, timed
+from handpick.costs.flops import Shape, count_labelled
+from handpick.costs.probe import TimedBatches, time_batches
 from handpick.costs.training import size_of
 from handpick.data.batching import token_batches
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
-from handpick.evaluation.answers import drawn, likeliest, prompts_of
-from handpick.evaluation.choice import answered, choices_of
+from handpick.evaluation.answers import greedy_sampling, pass_at_k_sampling, prompts_of
+from handpick.evaluation.choice import choices_of, render_with_choice
 from handpick.evaluation.evaluate import BATCH_TOKENS
 from handpick.evaluation.likelihood import log_likelihood
-from handpick.evaluation.metrics import is_likelihood, tries
+from handpick.evaluation.metrics import answers_per_prompt, is_likelihood
 from handpick.evaluation.task import Task
 from handpick.model import device, padding_id
 from handpick.sampling.generate import ROWS, Sampling, end_ids, sample
@@ -32,7 +32,7 @@ _FIRST = 8  # tokens of the first answers that are timed
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EvaluationPass:
     """One pass over a task: ``sequences`` that are read, or ``prompts`` that are answered."""
 
     what: str
@@ -55,45 +55,49 @@ class Part:
         return Amount(most, 0, most)
 
     def flops(self, shape: Shape) -> float:
-        """As ``tokens``."""
+        """Return the operations of what ``tokens`` counts."""
         if self.sampling is None:
-            return shape.read([len(s.input_ids) for s in self.sequences], labelled(self.sequences))
+            return shape.read([len(s.input_ids) for s in self.sequences], count_labelled(self.sequences))
         n = self.sampling.max_new_tokens
         return self.sampling.samples * sum(shape.read([len(ids) + n], n) for ids in self.prompts)
 
 
-def parts_of(task: Task, renderer: Renderer, max_length: int) -> list[Part]:
-    """What an evaluation of a task does with the model.
+def passes_of(task: Task, renderer: Renderer, max_length: int) -> list[EvaluationPass]:
+    """Return what an evaluation of a task does with the model.
 
     Raises:
         HandpickError: as ``handpick.evaluation.evaluate.evaluate``, before it computes.
     """
     metrics, found = task.settings.metrics, []
     if "loss" in metrics:
-        found.append(Part("loss", _rendered(task, lambda row: [renderer(task.examples[row].messages, max_length)])))
+        found.append(
+            EvaluationPass(
+                "loss", _render_records(task, lambda row: [renderer(task.examples[row].messages, max_length)])
+            )
+        )
     if any(metric.startswith("choice-likelihood") for metric in metrics):
 
         def choices(row: int) -> list[Rendered]:
             own = choices_of(task.records[row], task.settings.choices)
-            return [answered(renderer, task.examples[row], choice, max_length) for choice in own]
+            return [render_with_choice(renderer, task.examples[row], choice, max_length) for choice in own]
 
-        found.append(Part("choices", _rendered(task, choices)))
+        found.append(EvaluationPass("choices", _render_records(task, choices)))
     several = task.settings.answers_drawn
-    greedy = [m for m in metrics if not is_likelihood(m) and not (several and tries(m))]
+    greedy = [m for m in metrics if not is_likelihood(m) and not (several and answers_per_prompt(m))]
     if greedy or several:
         prompts = list(prompts_of(task, renderer, max_length)[0].values())
         judged = sum(metric.startswith("judge:") for metric in greedy) * len(prompts)
         note = "at most: answers may end early; what scores them is not estimated"
         note += f"; up to {judged:,} calls of the judge" if judged else ""
         if greedy:
-            found.append(Part("answers", [], prompts, likeliest(task), note))
+            found.append(EvaluationPass("answers", [], prompts, greedy_sampling(task), note))
         if several:
-            found.append(Part("samples", [], prompts, drawn(task), note))
+            found.append(EvaluationPass("samples", [], prompts, pass_at_k_sampling(task), note))
     return found
 
 
-def _rendered(task: Task, render: Callable[[int], list[Rendered]]) -> list[Rendered]:
-    """Of all records that can be; those that cannot are left out of the evaluation too."""
+def _render_records(task: Task, render: Callable[[int], list[Rendered]]) -> list[Rendered]:
+    """Render all records that can be; those that cannot are left out of the evaluation too."""
     found: list[Rendered] = []
     for row in range(len(task)):
         try:
@@ -118,7 +122,7 @@ class EvaluationProbe:
         self,
         model: nn.Module,
         renderer: Renderer,
-        parts: Sequence[Part],
+        parts: Sequence[EvaluationPass],
         seconds: float,
         batch_tokens: int | None = None,
     ) -> None:
@@ -127,27 +131,27 @@ class EvaluationProbe:
         self._limit = batch_tokens or BATCH_TOKENS[device().type]
         reads = [batch for part in parts for batch in self._batches(part.sequences)]
         generated = [part for part in parts if part.n_answers]
-        self._reading: Timed | None = None
+        self._reading: TimedBatches | None = None
         if reads:
-            self._reading = timed(self._read, reads, size_of, seconds / (1 + len(generated)))
-        self._answering = {id(part): self._answered(part, seconds / (1 + len(generated))) for part in generated}
+            self._reading = time_batches(self._read_batch, reads, size_of, seconds / (1 + len(generated)))
+        self._answering = {id(part): self._time_answers(part, seconds / (1 + len(generated))) for part in generated}
 
-    def seconds(self, part: Part) -> Amount:
-        """Of all of a part that was timed."""
+    def seconds(self, part: EvaluationPass) -> Amount:
+        """Return the seconds of all of a part that was timed."""
         if part.sampling is None:
             sizes = [size_of(batch) for batch in self._batches(part.sequences)]
-            return Amount.exactly(0.0) if self._reading is None else self._reading.of(sizes)
+            return Amount.exactly(0.0) if self._reading is None else self._reading.estimate(sizes)
         return self._answering.get(id(part), Amount.exactly(0.0))
 
     def _batches(self, sequences: Sequence[Rendered]) -> list[list[Rendered]]:
         members = token_batches([len(s.input_ids) for s in sequences], self._limit)
         return [[sequences[i] for i in own] for own in members]
 
-    def _read(self, batch: Sequence[Rendered]) -> None:
+    def _read_batch(self, batch: Sequence[Rendered]) -> None:
         log_likelihood(self._model, batch, pad_id=self._pad_id, batch_tokens=self._limit)
 
-    def _answered(self, part: Part, seconds: float) -> Amount:
-        """From one group of prompts, drawn at random: answers of one length, and of another."""
+    def _time_answers(self, part: EvaluationPass, seconds: float) -> Amount:
+        """Time one group of prompts, drawn at random: answers of one length, and of another."""
         assert part.sampling is not None  # it has answers
         at_once = ROWS[device().type]
         n_prompts = max(1, min(len(part.prompts), at_once // part.sampling.samples))
@@ -175,9 +179,17 @@ class EvaluationProbe:
 
 
 def evaluation_stage(
-    name: str, part: Part, shape: Shape, seconds: Amount, *, disk: int, memory: int, times: float = 1, note: str = ""
+    name: str,
+    part: EvaluationPass,
+    shape: Shape,
+    seconds: Amount,
+    *,
+    disk: int,
+    memory: int,
+    times: float = 1,
+    note: str = "",
 ) -> StageCost:
-    """A stage that does a part so many times."""
+    """Make a stage that does a part so many times."""
     n = part.n_answers or len(part.sequences)
     return StageCost(
         name,
@@ -192,6 +204,6 @@ def evaluation_stage(
 
 
 def predicted_bytes(task: Task) -> int:
-    """Bytes of the predictions, but for answers, of which nobody knows how long they are."""
+    """Return the bytes of the predictions, but for answers, of which nobody knows how long they are."""
     prompts = ([m.content for m in example.messages[:-1]] for example in task.examples)
     return sum(len(json.dumps(prompt, ensure_ascii=False).encode()) + 100 for prompt in prompts)

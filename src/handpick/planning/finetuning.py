@@ -12,7 +12,7 @@ from handpick.costs.cost import Amount, StageCost
 from handpick.costs.machine import resident_bytes
 from handpick.costs.training import (
     TrainingProbe,
-    check_planned,
+    check_plannable,
     micro_batches,
     probe_training,
     size_of,
@@ -27,7 +27,7 @@ from handpick.training.warmup import new_adapter
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledFinetunings:
     """The fine-tunings on ``n`` examples that are to be done, ``count`` of them.
 
     ``examples`` are those of some of them, a list each; ``share`` is what part of each was looked at.
@@ -56,8 +56,8 @@ class FinetuningProbe:
     disk: int
     memory: int
 
-    def stage(self, name: str, sampled: Sampled, workers: int, *, kept: bool, note: str) -> StageCost:
-        """All fine-tunings on as many examples, ``workers`` at a time."""
+    def stage(self, name: str, sampled: SampledFinetunings, workers: int, *, kept: bool, note: str) -> StageCost:
+        """Plan all fine-tunings on as many examples, ``workers`` at a time."""
         recipe, at_once = self.recipe, min(workers, sampled.count)
         batches = [
             batch
@@ -96,7 +96,7 @@ def probe_finetuning(model: Model, some: Sequence[Rendered], seconds: float) -> 
         HandpickError: as ``finetune``.
     """
     recipe = model.recipe
-    check_planned(recipe)
+    check_plannable(recipe)
     pad_id, dtype = padding_id(model.renderer.tokenizer), compute_dtype(recipe.dtype)
     before = resident_bytes()
     trained = new_adapter(load_base(model.path, dtype, recipe.quantization), recipe.lora, 0, in_float32=True)

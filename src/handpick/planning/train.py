@@ -8,8 +8,8 @@ from handpick.costs import probe
 from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.costs.disk import adapter_bytes
 from handpick.costs.machine import machine_notes, resident_bytes
-from handpick.costs.training import check_planned, micro_batches, probe_training, training_stage, weight_bytes
-from handpick.finetuning.train import Recipe, model_of, opened, recipe_for
+from handpick.costs.training import check_plannable, micro_batches, probe_training, training_stage, weight_bytes
+from handpick.finetuning.train import Recipe, model_of, open_records, recipe_for
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.training.warmup import new_adapter
 
@@ -17,7 +17,7 @@ from handpick.training.warmup import new_adapter
 def plan_train(
     selection: str | Path, model: str | None = None, *, recipe: Recipe = "auto", seconds: float = 10.0, **settings: Any
 ) -> Plan:
-    """What ``handpick train`` will take: some of its micro-batches and an optimizer step are computed.
+    """Plan what ``handpick train`` will take: some of its micro-batches and an optimizer step are computed.
 
     Args:
         selection, model, recipe, settings: as ``handpick.finetuning.train.run_train``.
@@ -30,9 +30,9 @@ def plan_train(
     chosen = Path(selection)
     model = model_of(chosen, model)
     used = recipe_for(model, recipe, settings)
-    check_planned(used)
+    check_plannable(used)
     began = probe.clock()
-    with tempfile.TemporaryDirectory() as scratch, opened(chosen, model, used.max_length, Path(scratch)) as data:
+    with tempfile.TemporaryDirectory() as scratch, open_records(chosen, model, used.max_length, Path(scratch)) as data:
         sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
     read = StageCost(
         "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)

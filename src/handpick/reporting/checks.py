@@ -11,11 +11,11 @@ from handpick.reporting.iterated import Iterated
 from handpick.reporting.page import number, percent
 from handpick.reporting.picks import response
 from handpick.reporting.run_folder import RunFolder, overlap_of
-from handpick.reporting.thresholds import THRESHOLDS, Check, Thresholds, quoted
+from handpick.reporting.thresholds import THRESHOLDS, SelectionCheck, Thresholds, quote
 
 
-def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRESHOLDS) -> list[Check]:
-    """All checks, those that warn first.
+def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRESHOLDS) -> list[SelectionCheck]:
+    """Run all checks, those that warn first.
 
     Raises:
         DataError: a test set cannot be read.
@@ -23,41 +23,41 @@ def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRES
     """
     overlap, looked_at = overlap_of(run, tests)
     made = [
-        _overlap(overlap, looked_at, run),
-        _lengths(run, limits),
-        _one_source(run, limits),
-        _scores(run, limits),
-        *([] if isinstance(run.made_by, Iterated) else [_served(run, limits)]),
-        _answers(run, limits),
-        _set_aside(run, limits),
+        _check_overlap(overlap, looked_at, run),
+        _check_lengths(run, limits),
+        _check_one_source(run, limits),
+        _check_scores(run, limits),
+        *([] if isinstance(run.made_by, Iterated) else [_check_queries_served(run, limits)]),
+        _check_answers(run, limits),
+        _check_quarantine(run, limits),
         *(checks_of_rounds(run.made_by, limits) if isinstance(run.made_by, Iterated) else []),
     ]
     return sorted(made, key=lambda check: ("warn", "open", "fine").index(check.state))
 
 
-def _overlap(found: Mapping[str, tuple[str, float]] | None, looked_at: str, run: RunFolder) -> Check:
+def _check_overlap(found: Mapping[str, tuple[str, float]] | None, looked_at: str, run: RunFolder) -> SelectionCheck:
     name = "Overlap with a test set"
     if found is None:
-        return Check(name, "open", f"Not looked for: {looked_at}.")
+        return SelectionCheck(name, "open", f"Not looked for: {looked_at}.")
     if not found:
-        return Check(name, "fine", f"No pick repeats a test item; {looked_at}.")
+        return SelectionCheck(name, "fine", f"No pick repeats a test item; {looked_at}.")
     example_id, (item, share) = next(iter(found.items()))
     without = "choose from the clean.jsonl of `handpick overlap`"
     if not isinstance(run.made_by, Iterated):
         without = "select with --exclude-overlap"
-    return Check(
+    return SelectionCheck(
         name,
         "warn",
         f"{len(found):,} of {len(run.picks):,} picks repeat a test item, one alone would be too many ({looked_at}). "
-        f"The first is {quoted(example_id)}: {percent(share)} of the words of {quoted(item)} stand in it. What is "
+        f"The first is {quote(example_id)}: {percent(share)} of the words of {quote(item)} stand in it. What is "
         f"measured on that test will be too good; {without}.",
     )
 
 
-def _lengths(run: RunFolder, limits: Thresholds) -> Check:
+def _check_lengths(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     name, limit = "Length of the responses", limits.length_ratio
     if run.pool is None:
-        return Check(name, "open", "Not compared: the pool could not be read.")
+        return SelectionCheck(name, "open", "Not compared: the pool could not be read.")
     chosen = float(np.median([len(response(pick.messages)) for pick in run.picks]))
     pool = float(np.median(run.pool.responses))
     ratio = chosen / pool if pool else float("inf")
@@ -67,46 +67,46 @@ def _lengths(run: RunFolder, limits: Thresholds) -> Check:
     )
     if ratio > limit or ratio < 1 / limit:
         which = "longer" if ratio > limit else "shorter"
-        return Check(
+        return SelectionCheck(
             name,
             "warn",
             f"{said}; more than {limit:g} or less than {1 / limit:g} is warned about. A selection that is {which} than "
             "the pool may owe its effect to length: hold it against the method longest, or a random draw of equal "
             "lengths.",
         )
-    return Check(name, "fine", f"{said}, between {1 / limit:g} and {limit:g}.")
+    return SelectionCheck(name, "fine", f"{said}, between {1 / limit:g} and {limit:g}.")
 
 
-def _one_source(run: RunFolder, limits: Thresholds) -> Check:
+def _check_one_source(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     name, limit = "Sources", limits.source_share
     (source, count), *_ = Counter(pick.source for pick in run.picks).most_common(1)
     share = count / len(run.picks)
-    said = f"{percent(share)} of the picks come from {quoted(source)}"
+    said = f"{percent(share)} of the picks come from {quote(source)}"
     if run.pool is None:
-        return Check(name, "open", f"{said}; the pool could not be read to compare.")
+        return SelectionCheck(name, "open", f"{said}; the pool could not be read to compare.")
     in_pool = Counter(each for each, _ in run.pool.kinds)
     if len(in_pool) == 1:
-        return Check(name, "fine", f"The pool has one source, {quoted(source)}.")
+        return SelectionCheck(name, "fine", f"The pool has one source, {quote(source)}.")
     said += f", which makes up {percent(in_pool[source] / len(run.pool))} of the pool"
     if share >= limit:
         mended = "" if isinstance(run.made_by, Iterated) else ": --max-share sets a limit"
-        return Check(
+        return SelectionCheck(
             name,
             "warn",
             f"{said}; {limit:.0%} or more is warned about. That is right where this source is the task, and "
             f"narrow where it is not{mended}.",
         )
-    return Check(name, "fine", f"{said}, the most of any; less than {limit:.0%}.")
+    return SelectionCheck(name, "fine", f"{said}, the most of any; less than {limit:.0%}.")
 
 
-def _scores(run: RunFolder, limits: Thresholds) -> Check:
+def _check_scores(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     name, limit = "Spread of the scores", limits.score_spread
     settings = run.made_by
     if not isinstance(settings, Iterated) and settings.scorer.output == "nothing":
-        return Check(name, "open", f"The method {run.method} gives no scores.")
+        return SelectionCheck(name, "open", f"The method {run.method} gives no scores.")
     scores = np.array(run.selection.scores)
     if len(scores) < 2:
-        return Check(name, "open", "One pick has no spread.")
+        return SelectionCheck(name, "open", "One pick has no spread.")
     low, high = np.percentile(scores, [5, 95])
     largest = float(np.abs(scores).max())
     spread = float(high - low) / largest if largest else 0.0
@@ -115,58 +115,60 @@ def _scores(run: RunFolder, limits: Thresholds) -> Check:
         f"{percent(spread)} of the largest"
     )
     if spread < limit:
-        return Check(
+        return SelectionCheck(
             name,
             "warn",
             f"{said}; less than {limit:.0%} is warned about. Scores that are all alike order nothing: the features may "
             "not tell the candidates apart.",
         )
-    return Check(name, "fine", f"{said}; {limit:.0%} or more.")
+    return SelectionCheck(name, "fine", f"{said}; {limit:.0%} or more.")
 
 
-def _served(run: RunFolder, limits: Thresholds) -> Check:
+def _check_queries_served(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     name, limit = "Queries served", limits.queries_served
     served = {pick.picked_for for pick in run.picks if pick.picked_for is not None}
     if not served:
-        return Check(name, "open", "The method picks for no single query.")
+        return SelectionCheck(name, "open", "The method picks for no single query.")
     if not run.query_ids:
-        return Check(name, "open", f"{len(served):,} queries have a pick; how many there are could not be read.")
+        return SelectionCheck(
+            name, "open", f"{len(served):,} queries have a pick; how many there are could not be read."
+        )
     possible = min(len(run.query_ids), len(run.picks))
     said = f"{len(served):,} of {len(run.query_ids):,} queries have a pick"
     if possible < len(run.query_ids):
         said += f", where {len(run.picks):,} picks could serve {possible:,}"
     if len(served) / possible < limit:
-        return Check(
+        return SelectionCheck(
             name,
             "warn",
             f"{said}; less than {limit:.0%} of those that could be is warned about. The selection is for a part of the "
             "task: try an algorithm in which queries take turns, such as round-robin.",
         )
-    return Check(name, "fine", f"{said}; {limit:.0%} or more of those that could be.")
+    return SelectionCheck(name, "fine", f"{said}; {limit:.0%} or more of those that could be.")
 
 
-def _answers(run: RunFolder, limits: Thresholds) -> Check:
+def _check_answers(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     name, limit = "Answers", limits.same_answer
     if len(run.picks) < 2:
-        return Check(name, "open", "One pick has one answer.")
+        return SelectionCheck(name, "open", "One pick has one answer.")
     ((answer, count),) = Counter(response(pick.messages).strip() for pick in run.picks).most_common(1)
     share = count / len(run.picks)
     if count == 1:
-        return Check(name, "fine", "No two picks have the same response.")
-    said = f"{percent(share)} of the picks have the very same response, {quoted(answer)}"
+        return SelectionCheck(name, "fine", "No two picks have the same response.")
+    said = f"{percent(share)} of the picks have the very same response, {quote(answer)}"
     if share >= limit:
-        return Check(
+        return SelectionCheck(
             name,
             "warn",
             f"{said}; {limit:.0%} or more is warned about. A model can learn to say it whatever is asked.",
         )
-    return Check(name, "fine", f"{said}; less than {limit:.0%}.")
+    return SelectionCheck(name, "fine", f"{said}; less than {limit:.0%}.")
 
 
-def _set_aside(run: RunFolder, limits: Thresholds) -> Check:
+def _check_quarantine(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     name, limit = "Records set aside", limits.set_aside
     if run.pool is None:
-        return Check(name, "open", "Not compared: the pool could not be read.")
+        return SelectionCheck(name, "open", "Not compared: the pool could not be read.")
     parts = {which: run.set_aside[which] / size for which, size in run.read.items() if size}
     whose = {"pool": "the pool's", "query": "the queries'"}
     lists = {which: RunLayout(run.path).quarantine(which).name for which in whose}
@@ -174,11 +176,11 @@ def _set_aside(run: RunFolder, limits: Thresholds) -> Check:
         f"{run.set_aside[which]:,} of {whose[which]} records ({percent(part)})" for which, part in parts.items()
     )
     if max(parts.values()) >= limit:
-        return Check(
+        return SelectionCheck(
             name,
             "warn",
             f"{said} could not be used; {limit:.0%} or more is warned about. "
             f"{' and '.join(lists[which] for which in parts)} {'have' if len(parts) > 1 else 'has'} each with the "
             "reason; many are cut off by --max-length.",
         )
-    return Check(name, "fine", f"{said} could not be used; less than {limit:.0%}.")
+    return SelectionCheck(name, "fine", f"{said} could not be used; less than {limit:.0%}.")

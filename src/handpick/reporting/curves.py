@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from handpick.reporting.plots import FAINT, NEUTRAL, Plot, look, panels, style
+from handpick.reporting.plots import FAINT, NEUTRAL, Plot, panels, series_style, style
 from handpick.studies.cells import Cell
 from handpick.studies.statistics import DEV_LOSS, Mean, better_sign, by_seed
 
@@ -15,14 +15,14 @@ _LEGEND = 105  # characters that fit across a figure, eight of each entry for it
 RANDOM, LINES = "random", {"zero-shot": ":", "full": "--"}
 
 
-def looks_of(methods: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour, mark and dash of each method, the same in every plot of a page."""
+def method_styles(methods: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return colour, mark and dash of each method, the same in every plot of a page."""
     own = [method for method in methods if method != RANDOM and method not in LINES]
-    return {method: look(place) for place, method in enumerate(own)}
+    return {method: series_style(place) for place, method in enumerate(own)}
 
 
 def budget_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[str, dict[str, str]]) -> Plot | None:
-    """Mean and 95% interval over seeds by budget, a panel a target; None where no cell has a budget.
+    """Plot mean and 95% interval over seeds by budget, a panel per target; None where no cell has a budget.
 
     Random draws are a band, what no budget changes (zero-shot, the full pool) a line across.
     """
@@ -38,21 +38,21 @@ def budget_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[str
                 of_method = [row for row in own if row.method == method]
                 points = sorted((row for row in of_method if row.budget is not None), key=lambda row: row.budget or 0)
                 if method in LINES and of_method:
-                    _across(panel, method, of_method[0].mean)
+                    _draw_level(panel, method, of_method[0].mean)
                 elif method == RANDOM:
-                    _band(panel, points)
+                    _draw_band(panel, points)
                 elif points:
-                    _line(panel, [row.budget for row in points], points, method, looks[method])
+                    _draw_line(panel, [row.budget for row in points], points, method, looks[method])
             panel.set_xscale("log")
             panel.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
             panel.minorticks_off()
             panel.set_xlabel("examples")
-        _legend(figure, axes)
+        _draw_legend(figure, axes)
     columns, table = _table(metric, rows)
     return Plot(
         name,
-        f"{spoken(metric)}, by budget",
-        f"Mean of {spoken(metric)} over seeds with its 95% interval, {_better(metric)}. The band is the interval of "
+        f"{in_words(metric)}, by budget",
+        f"Mean of {in_words(metric)} over seeds with its 95% interval, {_better(metric)}. The band is the interval of "
         "the random draws.",
         figure,
         columns,
@@ -61,7 +61,10 @@ def budget_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[str
 
 
 def quantile_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[str, dict[str, str]]) -> Plot | None:
-    """The metric after training on each quantile of the ranked pool, the nearest first; None where there are none."""
+    """Plot the metric after training on each quantile of the ranked pool, the nearest first.
+
+    None where there are none.
+    """
     rows = [row for row in by_seed(cells, metric) if row.quantile is not None]
     if not rows:
         return None
@@ -72,16 +75,16 @@ def quantile_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[s
             own = [row for row in rows if (row.model, row.target) == place]
             for method in dict.fromkeys(row.method for row in own):
                 points = sorted((row for row in own if row.method == method), key=lambda row: row.quantile or 0)
-                _line(panel, [row.quantile for row in points], points, method, looks[method])
+                _draw_line(panel, [row.quantile for row in points], points, method, looks[method])
             if place in zero_shot:
-                _across(panel, "zero-shot", zero_shot[place])
+                _draw_level(panel, "zero-shot", zero_shot[place])
             panel.set_xlabel("quantile, nearest to the queries first")
-        _legend(figure, axes)
+        _draw_legend(figure, axes)
     columns, table = _table(metric, rows)
     return Plot(
         name,
-        f"{spoken(metric)}, by quantile",
-        f"After training on each quantile of the pool in the method’s order: {spoken(metric)}, {_better(metric)}. "
+        f"{in_words(metric)}, by quantile",
+        f"After training on each quantile of the pool in the method’s order: {in_words(metric)}, {_better(metric)}. "
         "Where a representation is good, nearer quantiles do better.",
         figure,
         columns,
@@ -90,7 +93,7 @@ def quantile_curves(name: str, cells: Sequence[Cell], metric: str, looks: dict[s
 
 
 def heatmap(name: str, title: str, methods: Sequence[str], values: Sequence[Sequence[float]]) -> Plot:
-    """A square table of numbers from 0 to 1, as a picture; the page itself has it as a table."""
+    """Plot a square table of numbers from 0 to 1; the page itself has it as a table."""
     with style():
         figure, (axes,) = panels(1, width=1.6 + 0.55 * len(methods), height=1.2 + 0.5 * len(methods))
         axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
@@ -106,7 +109,7 @@ def heatmap(name: str, title: str, methods: Sequence[str], values: Sequence[Sequ
 
 
 def _panels(rows: Sequence[Mean]) -> tuple[list[tuple[str, str]], Any, list["Axes"]]:
-    """A panel for every model and target."""
+    """Make a panel for every model and target."""
     places = list(dict.fromkeys((row.model, row.target) for row in rows))
     figure, axes = panels(len(places))
     several = len({model for model, _ in places}) > 1
@@ -115,14 +118,14 @@ def _panels(rows: Sequence[Mean]) -> tuple[list[tuple[str, str]], Any, list["Axe
     return places, figure, axes
 
 
-def _line(axes: "Axes", at: Sequence[Any], rows: Sequence[Mean], method: str, look: dict[str, str]) -> None:
+def _draw_line(axes: "Axes", at: Sequence[Any], rows: Sequence[Mean], method: str, look: dict[str, str]) -> None:
     axes.plot(at, [row.mean for row in rows], label=method, **look)  # type: ignore[arg-type]
     for x, row in zip(at, rows, strict=True):
         if row.low is not None and row.high is not None:
             axes.plot([x, x], [row.low, row.high], color=look["color"], linewidth=1, alpha=0.6)
 
 
-def _band(axes: "Axes", rows: Sequence[Mean]) -> None:
+def _draw_band(axes: "Axes", rows: Sequence[Mean]) -> None:
     at = [row.budget or 0 for row in rows]
     axes.plot(at, [row.mean for row in rows], label=RANDOM, color=NEUTRAL, linewidth=1.2)
     low = [row.mean if row.low is None else row.low for row in rows]
@@ -132,12 +135,12 @@ def _band(axes: "Axes", rows: Sequence[Mean]) -> None:
     axes.fill_between(at, low, high, color=NEUTRAL, alpha=0.2, linewidth=0)
 
 
-def _across(axes: "Axes", method: str, mean: float) -> None:
+def _draw_level(axes: "Axes", method: str, mean: float) -> None:
     axes.axhline(mean, label=method, color=FAINT, linestyle=LINES[method], linewidth=1.2)
 
 
-def _legend(figure: Any, axes: Sequence["Axes"]) -> None:
-    """One for all panels, above them."""
+def _draw_legend(figure: Any, axes: Sequence["Axes"]) -> None:
+    """Draw one legend for all panels, above them."""
     named: dict[str, Any] = {}
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -151,8 +154,8 @@ def _table(metric: str, rows: Sequence[Mean]) -> tuple[list[str], list[list[obje
     return ["metric", *columns], [[metric, *(getattr(row, column) for column in columns)] for row in rows]
 
 
-def spoken(metric: str) -> str:
-    """A metric's name in words."""
+def in_words(metric: str) -> str:
+    """Return a metric's name in words."""
     return {"loss": "loss on the tests", DEV_LOSS: "loss on the queries"}.get(metric, metric)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.reporting.iterated import HOW, Iterated
-from handpick.reporting.nearest import Nearest
+from handpick.reporting.nearest import NearestSimilarities
 from handpick.reporting.picks import response
 from handpick.reporting.plots import NEUTRAL, SERIES, Plot, panels, style, whole_numbers
 from handpick.reporting.run_folder import PoolFacts, RunFolder, n_characters
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _BINS = (12, 40)  # at least and at most
 
 
-def distributions(run: RunFolder, near: Nearest | str) -> list[Plot]:
-    """Without the similarities where ``near`` says why there are none, and without scores that are all equal."""
+def distributions(run: RunFolder, near: NearestSimilarities | str) -> list[Plot]:
+    """Plot lengths, the similarities unless ``near`` says why there are none, and scores unless all are equal."""
     with style():
         plots = [] if isinstance(near, str) else [_similarities(near)]
         if any(score != run.picks[0].score for score in run.selection.scores):
@@ -28,7 +28,7 @@ def distributions(run: RunFolder, near: Nearest | str) -> list[Plot]:
     return plots
 
 
-def _similarities(near: Nearest) -> Plot:
+def _similarities(near: NearestSimilarities) -> Plot:
     series = {"pool": near.pool, "random draw": near.drawn, "chosen": near.chosen}
     edges = _edges(np.concatenate(list(series.values())), len(near.chosen))
     figure, (axes,) = panels(1, height=3.0)
@@ -43,7 +43,7 @@ def _similarities(near: Nearest) -> Plot:
         f"{len(near.pool):,} of the {near.candidates:,} candidates. Medians: {medians}.",
         figure,
         ["from", "to", *shares],
-        _binned(edges, shares),
+        _bin_rows(edges, shares),
     )
 
 
@@ -82,7 +82,7 @@ def _lengths(chosen: dict[str, NDArray[np.int64]], pool: PoolFacts | None) -> Pl
         axes.set_title(f"{name}, characters")
         axes.xaxis.set_major_locator(whole_numbers())
         axes.xaxis.set_major_formatter(lambda power, _: f"{10**power:,.0f}")
-        for low, high, *values in _binned(10**edges, shares):
+        for low, high, *values in _bin_rows(10**edges, shares):
             rows.append([name, low, high, *([None] * (2 - len(values))), *values])
     both[0].legend()
     where = "the chosen" if pool is None else f"the chosen and {len(pool.sample):,} of the pool's {len(pool):,}"
@@ -97,7 +97,7 @@ def _lengths(chosen: dict[str, NDArray[np.int64]], pool: PoolFacts | None) -> Pl
 
 
 def _chosen_lengths(run: RunFolder) -> dict[str, NDArray[np.int64]]:
-    """Of every pick, in characters."""
+    """Return the length of every pick, in characters."""
     return {
         "response": np.array([len(response(pick.messages)) for pick in run.picks]),
         "conversation": np.array([n_characters(pick.messages) for pick in run.picks]),
@@ -105,7 +105,7 @@ def _chosen_lengths(run: RunFolder) -> dict[str, NDArray[np.int64]]:
 
 
 def _edges(values: NDArray[Any], n_chosen: int) -> NDArray[np.float64]:
-    """Of bins over all values, as many as the picks can fill."""
+    """Return the edges of bins over all values, as many as the picks can fill."""
     fewest, most = _BINS
     return np.histogram_bin_edges(values.astype(np.float64), bins=min(most, max(fewest, 2 * round(n_chosen**0.5))))
 
@@ -125,6 +125,6 @@ def _steps(axes: "Axes", series: dict[str, NDArray[Any]], edges: NDArray[np.floa
     return shares
 
 
-def _binned(edges: NDArray[np.float64], shares: dict[str, NDArray[np.float64]]) -> list[list[object]]:
+def _bin_rows(edges: NDArray[np.float64], shares: dict[str, NDArray[np.float64]]) -> list[list[object]]:
     columns = [edges[:-1], edges[1:], *shares.values()]
     return [[float(value) for value in row] for row in zip(*columns, strict=True)]

@@ -52,7 +52,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Judging:
+class JudgingSummary:
     """What was asked of the judge, and the ``whole_pool_calls`` that judging everything would have taken.
 
     ``cost`` is None where no prices were given. A rule is asked by no call at all.
@@ -72,7 +72,7 @@ class Judging:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenPick:
     """How a pick was taken: ``judged`` hard, ``inferred`` to be, or judged ``easy`` and taken when nothing was left.
 
     ``score`` is Q = α·M + (1 − α)·R of then, with M ``hardness`` and R ``similarity`` to ``nearest``, a hard example by
@@ -98,11 +98,11 @@ class Iterated:
 
     settings: Mapping[str, Any]
     rounds: Sequence[Round]
-    judging: Judging | None
-    taken: Mapping[str, Taken]
+    judging: JudgingSummary | None
+    taken: Mapping[str, TakenPick]
 
     def n_taken(self, how: str) -> int:
-        """Picks that were taken so."""
+        """Count the picks that were taken so."""
         return sum(each.how == how for each in self.taken.values())
 
     @property
@@ -132,21 +132,21 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
     layout = IterSelectLayout(folder)
     return Iterated(
         settings,
-        read(layout.figures, lambda data: [_round(each) for each in json.loads(data)], []),
-        read(layout.judging, lambda data: _of(Judging, json.loads(data)), None),
-        read(layout.explained, lambda data: dict(_taken(json.loads(line)) for line in data.splitlines()), {}),
+        read(layout.figures, lambda data: [_parse_round(each) for each in json.loads(data)], []),
+        read(layout.judging, lambda data: _known_fields(JudgingSummary, json.loads(data)), None),
+        read(layout.explained, lambda data: dict(_parse_taken(json.loads(line)) for line in data.splitlines()), {}),
     )
 
 
-def _round(values: dict[str, Any]) -> Round:
+def _parse_round(values: dict[str, Any]) -> Round:
     bins = [Bin(*each) for each in values["reliability"] or []]
-    return _of(Round, values | {"reliability": bins, "seconds": sum(values["seconds"].values())})
+    return _known_fields(Round, values | {"reliability": bins, "seconds": sum(values["seconds"].values())})
 
 
-def _taken(values: dict[str, Any]) -> tuple[str, Taken]:
-    return values["id"], _of(Taken, values)
+def _parse_taken(values: dict[str, Any]) -> tuple[str, TakenPick]:
+    return values["id"], _known_fields(TakenPick, values)
 
 
-def _of(kind: type[Found], values: dict[str, Any]) -> Found:
-    """The fields that are known here: a later handpick may write more."""
+def _known_fields(kind: type[Found], values: dict[str, Any]) -> Found:
+    """Return the fields that are known here: a later handpick may write more."""
     return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ _COLUMNS = 1024
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestSimilarities:
     """``what`` it is, in words. ``pool`` of the candidates, or of ``SAMPLE`` drawn from them; ``chosen`` of the picks;
     ``drawn`` of a random draw of as many."""
 
@@ -39,7 +39,7 @@ class Nearest:
     drawn: Floats
 
 
-def nearest(run: RunFolder) -> Nearest | str:
+def nearest_similarities(run: RunFolder) -> NearestSimilarities | str:
     """Return the similarities, or why there are none."""
     if isinstance(run.made_by, Iterated):
         return "iterselect has no queries, and so neither a similarity nor a distance to them"
@@ -63,12 +63,12 @@ def nearest(run: RunFolder) -> Nearest | str:
         return str(error)
 
 
-def _compare(what: str, similarity: Columns, n: int, chosen: Sequence[int]) -> Nearest:
+def _compare(what: str, similarity: Columns, n: int, chosen: Sequence[int]) -> NearestSimilarities:
     stream = generator(_SEED, "shown beside the chosen")
     drawn = np.sort(stream.permutation(n)[: len(chosen)])
     some = np.arange(n) if n <= SAMPLE else np.sort(stream.choice(n, SAMPLE, replace=False))
     each = [_largest(similarity, np.asarray(columns, dtype=np.int64)) for columns in (some, chosen, drawn)]
-    return Nearest(what, n, *each)
+    return NearestSimilarities(what, n, *each)
 
 
 def _largest(similarity: Columns, columns_C: NDArray[np.int64]) -> Floats:

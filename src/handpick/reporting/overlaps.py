@@ -12,7 +12,7 @@ from handpick.studies.cells import Results
 
 
 @dataclass(frozen=True)
-class Overlap:
+class MethodOverlap:
     """Of one target at one budget: ``values[i][j]`` is what methods i and j share of what either has, 0 to 1."""
 
     title: str
@@ -21,8 +21,8 @@ class Overlap:
     plot: Plot
 
 
-def overlaps(results: Results, study: Path) -> list[Overlap]:
-    """For every model and target, at the largest budget that two methods have a selection of.
+def overlaps(results: Results, study: Path) -> list[MethodOverlap]:
+    """Compare, for every model and target, at the largest budget that two methods have a selection of.
 
     A method's selection is that of its first seed; of one made at a larger budget, the first so many picks. Cells
     whose selection is not in the study's folder are passed over.
@@ -30,7 +30,7 @@ def overlaps(results: Results, study: Path) -> list[Overlap]:
     Raises:
         StoreError: a selection is damaged.
     """
-    found: list[Overlap] = []
+    found: list[MethodOverlap] = []
     for model, target in dict.fromkeys((cell.model, cell.target) for cell in results.cells):
         chosen: dict[int, dict[str, Sequence[str]]] = {}
         for cell in results.cells:
@@ -46,17 +46,17 @@ def overlaps(results: Results, study: Path) -> list[Overlap]:
         values = [[jaccard(a, b) for b in at.values()] for a in at.values()]
         title = f"{target}, {max(budgets):,} examples" + (f", {model}" if _several_models(results) else "")
         plot = heatmap(f"overlap-{len(found) + 1}", title, list(at), values)
-        found.append(Overlap(title, list(at), values, plot))
+        found.append(MethodOverlap(title, list(at), values, plot))
     return found
 
 
 def jaccard(a: Sequence[str], b: Sequence[str]) -> float:
-    """|a ∩ b| / |a ∪ b|."""
+    """Compute |a ∩ b| / |a ∪ b|."""
     return len({*a} & {*b}) / len({*a} | {*b})
 
 
 def _folder(steps: dict[str, str], study: Path) -> Path | None:
-    """Of the step that made the selection."""
+    """Return the folder of the step that made the selection."""
     for name in steps.values():
         folder = StudyLayout(study).step(name)
         if RunLayout(folder).selection.exists():

@@ -18,7 +18,7 @@ _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufff
 
 
 def page(template: str, **values: Any) -> bytes:
-    """A template of this folder with these values, as the bytes of a file.
+    """Render a template of this folder with these values, as the bytes of a file.
 
     Numbers and texts are escaped; ``Markup`` stands as it is.
     """
@@ -30,10 +30,10 @@ def page(template: str, **values: Any) -> bytes:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=showable,
+        finalize=replace_unprintable,
     )
     environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed} | {
-        "bytes": in_bytes,
+        "bytes": format_bytes,
         "duration": duration,
         "half": half,
         "middle": middle,
@@ -44,31 +44,31 @@ def page(template: str, **values: Any) -> bytes:
     return environment.get_template(template).render(own | values).encode()
 
 
-def showable(value: Any) -> Any:
-    """Text without the characters that HTML and XML cannot hold: each becomes U+FFFD."""
+def replace_unprintable(value: Any) -> Any:
+    """Return text without the characters that HTML and XML cannot hold: each becomes U+FFFD."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return _UNSHOWABLE.sub("\ufffd", value)
     return value
 
 
 def data_block(value: Any) -> Markup:
-    """JSON that can stand inside a ``script`` element: without < > & it can neither end it nor open a comment."""
+    """Return JSON to stand inside a ``script`` element: without < > & it can neither end it nor open a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def count(value: int) -> str:
-    """1,234."""
+    """Format as 1,234."""
     return f"{value:,}"
 
 
 def percent(value: float) -> str:
-    """12.3%, and 0.04% where one digit would say 0."""
+    """Format as 12.3%, and 0.04% where one digit would say 0."""
     return f"{value:.1%}" if value == 0 or abs(value) >= 0.001 else f"{value:.2%}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Four significant digits; a dash where there is none."""
+    """Format with four significant digits; a dash where there is none."""
     if value is None or value != value:
         return "–"
     if abs(value) >= 10**digits:
@@ -77,14 +77,17 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def signed(value: float | None) -> str:
-    """``number`` with its sign."""
+    """Format as ``number`` does, with the sign."""
     if value is None or value != value:
         return "–"
     return f"+{number(value)}" if value > 0 else number(value)
 
 
 def middle(row: Any, sign: bool = False) -> str:
-    """The mean of a row, to the decimals that its interval has two digits at; four digits where there is none."""
+    """Format the mean of a row, to the decimals that its interval has two digits at.
+
+    Four digits where there is none.
+    """
     decimals = _decimals(row)
     if decimals is None:
         return signed(row.mean) if sign else number(row.mean)
@@ -92,7 +95,7 @@ def middle(row: Any, sign: bool = False) -> str:
 
 
 def half(row: Any) -> str:
-    """± half of an interval that is as wide to either side, to two digits; nothing where there is none."""
+    """Format ± half of an interval that is as wide to either side, to two digits; nothing where there is none."""
     decimals = _decimals(row)
     return "" if decimals is None else f"± {(row.high - row.low) / 2:,.{decimals}f}"
 
@@ -104,15 +107,15 @@ def _decimals(row: Any) -> int | None:
 
 
 def duration(seconds: float) -> str:
-    """2 h 5 min, 12 min, 3.2 s."""
+    """Format as 2 h 5 min, 12 min, 3.2 s."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
-def in_bytes(value: float) -> str:
-    """12.3 MB."""
+def format_bytes(value: float) -> str:
+    """Format as 12.3 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"

@@ -11,7 +11,7 @@ from handpick.data.examples import Message
 from handpick.data.formats import parse_record
 from handpick.data.read import FileInput
 from handpick.errors import DataError, StoreError
-from handpick.reporting.iterated import HOW, Taken
+from handpick.reporting.iterated import HOW, TakenPick
 from handpick.selection import Selection
 
 # What a page can hold and still open at once: characters of all picks, of one at most and at least, and picks.
@@ -20,7 +20,7 @@ _PICKS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class ReportedPick:
     """One choice. ``source`` is the record's, or the name of its file less the suffixes; rank counts from 1."""
 
     rank: int
@@ -32,8 +32,8 @@ class Pick:
     messages: tuple[Message, ...]
 
 
-def picks_of(selection: Selection) -> list[Pick]:
-    """Every choice, parsed.
+def parse_picks(selection: Selection) -> list[ReportedPick]:
+    """Parse every choice.
 
     Raises:
         StoreError: a record cannot be read: the folder is damaged.
@@ -51,7 +51,7 @@ def picks_of(selection: Selection) -> list[Pick]:
         if not isinstance(source, str) or not source:
             source = FileInput(Path(selection.origins[choice][0])).stem if selection.origins else "?"
         found.append(
-            Pick(
+            ReportedPick(
                 choice + 1,
                 example_id,
                 selection.scores[choice],
@@ -65,14 +65,16 @@ def picks_of(selection: Selection) -> list[Pick]:
 
 
 def response(messages: Sequence[Message]) -> str:
-    """What is learnt: all that the assistant says."""
+    """Return what is learnt: all that the assistant says."""
     return "\n".join(message.content for message in messages if message.role == "assistant")
 
 
 def table_data(
-    picks: Sequence[Pick], queries: Mapping[str, Sequence[Message]], taken: Mapping[str, Taken] | None = None
+    picks: Sequence[ReportedPick],
+    queries: Mapping[str, Sequence[Message]],
+    taken: Mapping[str, TakenPick] | None = None,
 ) -> dict[str, Any]:
-    """What the page's script makes the table of; JSON values.
+    """Return what the page's script makes the table of; JSON values.
 
     ``taken`` says of every pick of ``handpick iterselect`` how it was taken; its ``queries`` are hard examples.
     A text that is too long for the page is cut, and says how long it is: ``turns`` end with the number of characters
@@ -89,7 +91,9 @@ def table_data(
         "beside": dict(zip(("kind", "title"), beside, strict=True)),
         "ways": None if taken is None else list(HOW.values()),
         "sources": sources,
-        "queries": [{"id": each, "turns": _cut(queries[each], room) if each in queries else None} for each in served],
+        "queries": [
+            {"id": each, "turns": _cut_turns(queries[each], room) if each in queries else None} for each in served
+        ],
         "rows": [
             {
                 "rank": pick.rank,
@@ -97,16 +101,16 @@ def table_data(
                 "score": pick.score,
                 "source": place_of_source[_kind(pick)],
                 "query": None if pick.picked_for is None else place_of_query[pick.picked_for],
-                "turns": _cut(pick.messages, room),
-                **_how(pick, taken),
+                "turns": _cut_turns(pick.messages, room),
+                **_describe_taken(pick, taken),
             }
             for pick in shown
         ],
     }
 
 
-def _how(pick: Pick, taken: Mapping[str, Taken] | None) -> dict[str, Any]:
-    """How a pick was taken, for its row; nothing of a pick of ``handpick select``."""
+def _describe_taken(pick: ReportedPick, taken: Mapping[str, TakenPick] | None) -> dict[str, Any]:
+    """Describe how a pick was taken, for its row; nothing of a pick of ``handpick select``."""
     if taken is None:
         return {}
     how = taken.get(pick.id)
@@ -116,7 +120,7 @@ def _how(pick: Pick, taken: Mapping[str, Taken] | None) -> dict[str, Any]:
 
 
 def composition(kinds: Sequence[tuple[str, str]], pool: Sequence[tuple[str, str]] | None) -> list[dict[str, Any]]:
-    """For every (source, category): how many are chosen, their share, and the pool's, most chosen first."""
+    """Return for every (source, category) how many are chosen, their share, and the pool's, most chosen first."""
     chosen_count, pool_count = Counter(kinds), Counter(pool or [])
     rows = []
     for kind in sorted(chosen_count | pool_count, key=lambda kind: (-chosen_count[kind], -pool_count[kind], kind)):
@@ -136,7 +140,7 @@ def composition(kinds: Sequence[tuple[str, str]], pool: Sequence[tuple[str, str]
     return rows
 
 
-def _kind(pick: Pick) -> str:
+def _kind(pick: ReportedPick) -> str:
     return f"{pick.source} / {pick.category}" if pick.category else pick.source
 
 
@@ -144,8 +148,8 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
-def _cut(messages: Sequence[Message], room: int) -> list[Any]:
-    """[role, text] for each turn until the room is used up, then how many characters were left out, 0 for none."""
+def _cut_turns(messages: Sequence[Message], room: int) -> list[Any]:
+    """Return [role, text] of each turn until the room is used up, then the number of characters left out."""
     turns: list[Any] = []
     left_out = 0
     for message in messages:

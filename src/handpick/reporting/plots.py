@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from handpick.layout import FiguresLayout
-from handpick.reporting.page import showable
-from handpick.store.files import write_whole
+from handpick.reporting.page import replace_unprintable
+from handpick.store.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,12 +76,12 @@ class Plot:
         picture = io.BytesIO()
         with style():
             self.figure.savefig(picture, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-        write_whole(layout.picture(self.name), picture.getvalue())
+        atomic_write(layout.picture(self.name), picture.getvalue())
         write_csv(layout.table(self.name), self.columns, self.rows)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table as UTF-8 CSV, numbers in full.
+    """Write a table as UTF-8 CSV, numbers in full.
 
     Raises:
         StoreError: it cannot be written.
@@ -89,13 +89,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([showable(cell) for cell in row] for row in rows)
-    write_whole(path, text.getvalue().encode())
+    writer.writerows([replace_unprintable(cell) for cell in row] for row in rows)
+    atomic_write(path, text.getvalue().encode())
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's settings for making and for saving a figure."""
+    """Use our settings of matplotlib, for making and for saving a figure."""
     from matplotlib import rc_context
 
     with rc_context(
@@ -132,7 +132,7 @@ def style() -> Iterator[None]:
 
 
 def panels(n: int, *, across: int = 2, width: float = 7.6, height: float = 2.7) -> tuple["Figure", list["Axes"]]:
-    """A figure with ``n`` axes, ``across`` a row, ``height`` inches each; to be called within ``style``."""
+    """Make a figure with ``n`` axes, ``across`` per row, ``height`` inches each; to be called within ``style``."""
     from matplotlib.figure import Figure
 
     across = min(across, n)
@@ -142,8 +142,8 @@ def panels(n: int, *, across: int = 2, width: float = 7.6, height: float = 2.7) 
     return figure, axes
 
 
-def look(series: int) -> dict[str, str]:
-    """Colour, mark and dash of a series: no two of the first twenty-four are alike in all three."""
+def series_style(series: int) -> dict[str, str]:
+    """Return colour, mark and dash of a series: no two of the first twenty-four are alike in all three."""
     lap = series // len(SERIES)
     return {
         "color": SERIES[series % len(SERIES)],
@@ -153,7 +153,7 @@ def look(series: int) -> dict[str, str]:
 
 
 def whole_numbers(most: int = 10) -> "MaxNLocator":
-    """Of an axis: marks at whole numbers, that many intervals at most."""
+    """Return a locator of marks at whole numbers, that many intervals at most."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(integer=True, nbins=most)

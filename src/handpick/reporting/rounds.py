@@ -5,14 +5,17 @@ from typing import Any
 
 from handpick.reporting.iterated import Round
 from handpick.reporting.page import number
-from handpick.reporting.plots import FAINT, NEUTRAL, SERIES, Plot, look, panels, style, whole_numbers
+from handpick.reporting.plots import FAINT, NEUTRAL, SERIES, Plot, panels, series_style, style, whole_numbers
 
 _METRICS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC"}
 _COUNTS = ("judged", "hard", "easy", "ties", "flipped", "missing", "train", "held_out")
 
 
 def rounds_plot(rounds: Sequence[Round]) -> Plot | None:
-    """How many were hard and easy in every round, and the classifier on what was held out; None without a round."""
+    """Plot how many were hard and easy in every round, and the classifier on what was held out.
+
+    None without a round.
+    """
     if not rounds:
         return None
     at = [each.round for each in rounds]
@@ -31,7 +34,7 @@ def rounds_plot(rounds: Sequence[Round]) -> Plot | None:
         for place, (name, spoken) in enumerate(_METRICS.items()):
             known = [(each.round, value) for each in rounds if (value := getattr(each, name)) is not None]
             if known:
-                as_it_looks: dict[str, Any] = look(place)
+                as_it_looks: dict[str, Any] = series_style(place)
                 metrics.plot(*zip(*known, strict=True), label=spoken, **as_it_looks)
         metrics.set_title("classifier, held out")
         metrics.set_ylim(-0.03, 1.03)
@@ -55,7 +58,10 @@ def rounds_plot(rounds: Sequence[Round]) -> Plot | None:
 
 
 def calibration_plot(rounds: Sequence[Round]) -> Plot | None:
-    """Of the last classifier that was measured: how many of those it gives a probability are hard; None without."""
+    """Plot, of the last classifier that was measured, how many of those it gives a probability are hard.
+
+    None without.
+    """
     measured = [each for each in rounds if any(each.n for each in each.reliability)]
     if not measured:
         return None

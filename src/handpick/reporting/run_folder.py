@@ -21,9 +21,9 @@ from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
 from handpick.methods import ITERSELECT
 from handpick.reporting.iterated import Iterated, read_iterated
-from handpick.reporting.picks import Pick, picks_of, response
+from handpick.reporting.picks import ReportedPick, parse_picks, response
 from handpick.scorers.inputs import target_labels
-from handpick.scorers.provenance import pool_store_path, settings_of
+from handpick.scorers.provenance import pool_store_path, read_run_settings
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of
@@ -65,7 +65,7 @@ class RunFolder:
     path: Path
     selection: Selection
     made_by: Settings | Iterated
-    picks: list[Pick]
+    picks: list[ReportedPick]
     pool: PoolFacts | None
     queries: dict[str, tuple[Message, ...]] | None
     query_ids: list[str]
@@ -108,21 +108,21 @@ def open_run(folder: Path) -> RunFolder:
     made_by: Settings | Iterated
     if selection.settings.get("method") == ITERSELECT:
         made_by = read_iterated(folder, selection.settings, missing)
-        pool = _opened("pool", selection.settings["pool"], _parsed(folder, made_by), selection, missing)
+        pool = _open_pool("pool", selection.settings["pool"], _records_folder(folder, made_by), selection, missing)
     else:
-        made_by = settings_of(selection, folder)
-        pool = _opened("pool", made_by.pool, _parsed(folder, made_by), selection, missing)
+        made_by = read_run_settings(selection, folder)
+        pool = _open_pool("pool", made_by.pool, _records_folder(folder, made_by), selection, missing)
         sources = made_by.query or [file for files in made_by.target.values() for file in files]
-        query = _opened("query", sources, _parsed(folder, made_by), selection, missing) if sources else None
+        query = _open_pool("query", sources, _records_folder(folder, made_by), selection, missing) if sources else None
         labels = target_labels(made_by, query) if query is not None and len(made_by.target) > 1 else []
     query_ids = query.ids() if query is not None else []
-    bad = {name: _quarantined(layout.quarantine(name)) for name in ("pool", "query")}
+    bad = {name: _read_quarantine(layout.quarantine(name)) for name in ("pool", "query")}
     pools = {"pool": pool, "query": query}
     return RunFolder(
         path=folder,
         selection=selection,
         made_by=made_by,
-        picks=picks_of(selection),
+        picks=parse_picks(selection),
         pool=None if pool is None else _facts(pool),
         queries=None if query is None else {each.id: each.messages for each in query.examples(0, len(query))},
         query_ids=query_ids,
@@ -130,23 +130,26 @@ def open_run(folder: Path) -> RunFolder:
         missing=missing,
         distances=_json(layout.distances),
         set_aside={name: len(own) for name, own in bad.items()},
-        read={name: len(own) + _outside(own, bad[name]) for name, own in pools.items() if own is not None},
+        read={name: len(own) + _count_outside(own, bad[name]) for name, own in pools.items() if own is not None},
         disk=_disk(folder),
         seconds=cost.get("seconds", {}),
         machine=f"{cost['device']}, {cost['threads']} threads" if cost else "",
     )
 
 
-def _parsed(folder: Path, made_by: Settings | Iterated) -> Path:
-    """Where the run has kept the parsed records: beside the pool's features."""
+def _records_folder(folder: Path, made_by: Settings | Iterated) -> Path:
+    """Return where the run has kept the parsed records: beside the pool's features."""
     if isinstance(made_by, Iterated):
         store = made_by.settings.get("store")
         return RunLayout(folder).parsed if store is None else StoreLayout(Path(store)).parsed
     return StoreLayout(pool_store_path(made_by)).parsed
 
 
-def _opened(name: str, sources: Sequence[str], cache: Path, selection: Selection, missing: list[str]) -> Pool | None:
-    """The pool or the queries as the selection had them; None, with a reason in ``missing``, where they are gone."""
+def _open_pool(name: str, sources: Sequence[str], cache: Path, selection: Selection, missing: list[str]) -> Pool | None:
+    """Open the pool or the queries as the selection had them.
+
+    None, with a reason in ``missing``, where they are gone.
+    """
     with tempfile.TemporaryDirectory() as scratch:  # the run's own lists of bad records stay as they are
         try:
             quarantine = Quarantine(DataLayout(Path(scratch)).quarantine(), None)
@@ -179,7 +182,7 @@ def _facts(pool: Pool) -> PoolFacts:
 
 
 def n_characters(messages: Sequence[Message]) -> int:
-    """Of a whole conversation."""
+    """Count the characters of a whole conversation."""
     return sum(len(message.content) for message in messages)
 
 
@@ -193,8 +196,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _quarantined(path: Path) -> list[tuple[str | None, str, int | None]]:
-    """Id, file and line of every record that was set aside."""
+def _read_quarantine(path: Path) -> list[tuple[str | None, str, int | None]]:
+    """Read id, file and line of every record that was set aside."""
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         return [(line["id"], line["file"], line["line"]) for line in lines]
@@ -204,15 +207,15 @@ def _quarantined(path: Path) -> list[tuple[str | None, str, int | None]]:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
 
 
-def _outside(pool: Pool, quarantined: Sequence[tuple[str | None, str, int | None]]) -> int:
-    """How many of them were set aside when they were read, and are not in the pool."""
+def _count_outside(pool: Pool, quarantined: Sequence[tuple[str | None, str, int | None]]) -> int:
+    """Count how many of them were set aside when they were read, and are not in the pool."""
     wanted = {example_id for example_id, _, _ in quarantined}
     row_of = {example_id: row for row, example_id in enumerate(pool.ids()) if example_id in wanted}
     return sum(i not in row_of or pool.location(row_of[i]) != (file, line) for i, file, line in quarantined)
 
 
 def _disk(folder: Path) -> dict[str, int]:
-    """Bytes of each part of the folder, but for an earlier report."""
+    """Return the bytes of each part of the folder, but for an earlier report."""
     sizes: dict[str, int] = {}
     layout = RunLayout(folder)
     reports = {layout.report.name, layout.report_folder.name}
@@ -224,7 +227,7 @@ def _disk(folder: Path) -> dict[str, int]:
 
 
 def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple[str, float]] | None, str]:
-    """Which picks repeat a test item, as {pick's id: (item's id, share of the item)}, and what was looked at.
+    """Find which picks repeat a test item, as {pick's id: (item's id, share of the item)}, and what was looked at.
 
     With ``tests`` the picks are held against these files now. Without, the run's own ``overlap.jsonl`` is read, of
     ``--exclude-overlap``; None where there is none either.
@@ -235,7 +238,7 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
     """
     chosen = set(run.selection.ids)
     if tests:
-        return _held_against(run, tests), f"the picks were held against {', '.join(tests)}"
+        return _compare_with_tests(run, tests), f"the picks were held against {', '.join(tests)}"
     path = RunLayout(run.path).overlap
     if not path.exists():
         when_selecting = "" if isinstance(run.made_by, Iterated) else " or with --exclude-overlap when selecting"
@@ -249,7 +252,7 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
     return {each: found[each] for each in found if each in chosen}, f"overlap.jsonl names {n}"
 
 
-def _held_against(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, float]]:
+def _compare_with_tests(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple[str, float]]:
     from handpick.overlap import find_overlaps
 
     constraints = run.made_by if isinstance(run.made_by, Constraints) else Constraints()

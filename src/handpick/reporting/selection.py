@@ -9,17 +9,17 @@ import numpy as np
 
 from handpick.data.examples import Message
 from handpick.layout import FiguresLayout, ReportLayout
-from handpick.reporting.asked import asked
 from handpick.reporting.checks import checks
 from handpick.reporting.distributions import distributions
 from handpick.reporting.iterated import Iterated
-from handpick.reporting.nearest import nearest
+from handpick.reporting.nearest import nearest_similarities
 from handpick.reporting.page import data_block, page
 from handpick.reporting.picks import composition, response, table_data
 from handpick.reporting.plots import Plot, write_csv
 from handpick.reporting.rounds import calibration_plot, rounds_plot
 from handpick.reporting.run_folder import RunFolder, open_run
-from handpick.store.files import write_whole
+from handpick.reporting.settings_groups import group_settings
+from handpick.store.files import atomic_write
 
 _QUERIES = 200  # rows of the table of queries
 _DISTANCES = {
@@ -50,9 +50,9 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
     """
     run = open_run(folder)
     iterated = run.made_by if isinstance(run.made_by, Iterated) else None
-    near = nearest(run)
+    near = nearest_similarities(run)
     plots = distributions(run, near)
-    of_rounds = _of_rounds(iterated)
+    of_rounds = _round_plots(iterated)
     kinds = [(pick.source, pick.category or "") for pick in run.picks]
     mixture = composition(kinds, None if run.pool is None else run.pool.kinds)
     text = page(
@@ -65,12 +65,12 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
         near=near,
         plots=plots,
         mixture=mixture,
-        asked=asked(run),
+        asked=group_settings(run),
         distances=_distance_rows(run.distances),
         distance_names=list(_DISTANCES.values()),
         queries=_query_rows(run),
         queries_shown=_QUERIES,
-        picks=data_block(table_data(run.picks, _beside(run), None if iterated is None else iterated.taken)),
+        picks=data_block(table_data(run.picks, _messages_beside(run), None if iterated is None else iterated.taken)),
         lengths=_medians(run),
     )
     layout = ReportLayout(folder)
@@ -79,20 +79,20 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
     for plot in [*plots, *of_rounds]:
         plot.write(beside)
     write_csv(beside.composition, list(mixture[0]), [list(row.values()) for row in mixture])
-    write_whole(layout.report, text)
+    atomic_write(layout.report, text)
     return layout.report
 
 
-def _of_rounds(iterated: Iterated | None) -> list[Plot]:
-    """The plots of the rounds, as far as there were any."""
+def _round_plots(iterated: Iterated | None) -> list[Plot]:
+    """Plot the rounds, as far as there were any."""
     if iterated is None:
         return []
     made = [rounds_plot(iterated.rounds), calibration_plot(iterated.rounds)]
     return [plot for plot in made if plot is not None]
 
 
-def _beside(run: RunFolder) -> Mapping[str, Sequence[Message]]:
-    """What the picks stand beside: the queries, or the hard examples that they were picked for."""
+def _messages_beside(run: RunFolder) -> Mapping[str, Sequence[Message]]:
+    """Return what the picks stand beside: the queries, or the hard examples that they were picked for."""
     if not isinstance(run.made_by, Iterated):
         return run.queries or {}
     if run.pool is None:
@@ -102,19 +102,19 @@ def _beside(run: RunFolder) -> Mapping[str, Sequence[Message]]:
 
 
 def _medians(run: RunFolder) -> dict[str, float | None]:
-    """Median lengths in characters."""
+    """Return median lengths in characters."""
     chosen = [len(response(pick.messages)) for pick in run.picks]
     pool = None if run.pool is None else float(np.median(run.pool.responses))
     return {"chosen": float(np.median(chosen)), "pool": pool}
 
 
 def _distance_rows(distances: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a subset; the first is the selection's."""
+    """Return a row per subset; the first is the selection's."""
     return [{"name": name, "values": [each[key] for key in _DISTANCES]} for name, each in distances.items()]
 
 
 def _query_rows(run: RunFolder) -> list[dict[str, Any]]:
-    """How many picks every query has and the best of their scores, most first; queries without a pick too."""
+    """Return how many picks every query has and the best of their scores, most first; queries without a pick too."""
     if isinstance(run.made_by, Iterated):
         return []
     count = Counter(pick.picked_for for pick in run.picks if pick.picked_for is not None)

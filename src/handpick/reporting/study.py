@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from handpick.layout import FiguresLayout, ReportLayout
-from handpick.reporting.curves import budget_curves, looks_of, quantile_curves, spoken
+from handpick.reporting.curves import budget_curves, in_words, method_styles, quantile_curves
 from handpick.reporting.overlaps import overlaps
 from handpick.reporting.page import page
 from handpick.reporting.plots import write_csv
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from handpick.studies.cells import BASELINES, FULL, RANDOM, ZERO_SHOT, Cell, Results
 from handpick.studies.statistics import (
     DEV_LOSS,
@@ -49,10 +49,10 @@ def write_study_report(results: Results, out: Path, *, study: Path | None = None
     """
     done = [cell for cell in results.cells if cell.status == "done"]
     methods = list(dict.fromkeys(cell.method for cell in done))
-    looks = looks_of(methods)
+    looks = method_styles(methods)
     # the loss on the queries is a means, and comes last
     metrics = sorted(metrics_of(done), key=lambda metric: metric == DEV_LOSS)
-    parts = [_part(place, metric, done, looks) for place, metric in enumerate(metrics, 1)]
+    parts = [_metric_section(place, metric, done, looks) for place, metric in enumerate(metrics, 1)]
     shared = [] if study is None else overlaps(results, study)
     plots = [plot for part in parts for plot in part["plots"]]
     text = page(
@@ -67,7 +67,7 @@ def write_study_report(results: Results, out: Path, *, study: Path | None = None
         not_done=[cell for cell in results.cells if cell.status != "done"],
         parts=parts,
         overlaps=shared,
-        asked=_asked(results.settings),
+        asked=_settings_lines(results.settings),
     )
     layout = ReportLayout(out)
     beside = FiguresLayout(layout.report_folder)
@@ -76,12 +76,12 @@ def write_study_report(results: Results, out: Path, *, study: Path | None = None
         plot.write(beside)
     for part in parts:
         write_csv(beside.table(part["slug"]), *part["summary_csv"])
-    write_whole(layout.report, text)
+    atomic_write(layout.report, text)
     return layout.report
 
 
-def _part(place: int, metric: str, done: Sequence[Cell], looks: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """All that the page has on one metric."""
+def _metric_section(place: int, metric: str, done: Sequence[Cell], looks: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Return all that the page has on one metric."""
     cells = [cell for cell in done if value_of(cell, metric) is not None]
     plots = [
         budget_curves(f"budget-{place}", cells, metric, looks),
@@ -89,21 +89,21 @@ def _part(place: int, metric: str, done: Sequence[Cell], looks: dict[str, dict[s
     ]
     means, differences = by_seed(cells, metric), against_random(cells, metric)
     return {
-        "name": spoken(metric),
+        "name": in_words(metric),
         "slug": f"summary-{place}",
         "larger": better_sign(metric) > 0,
         "tables": _tables(metric, means, differences),
         "plots": [plot for plot in plots if plot is not None],
-        "distances": _known(distance_correlation(cells, metric)),
-        "losses": [] if metric == DEV_LOSS else _known(loss_correlation(cells, metric)),
-        "quantiles": _known(quantile_correlation(cells, metric)),
+        "distances": _drop_unknown(distance_correlation(cells, metric)),
+        "losses": [] if metric == DEV_LOSS else _drop_unknown(loss_correlation(cells, metric)),
+        "quantiles": _drop_unknown(quantile_correlation(cells, metric)),
         "wins": wins(cells, metric),
         "summary_csv": _csv(metric, means, differences),
     }
 
 
-def _known(rows: Sequence[Correlation]) -> list[Correlation]:
-    """Without those of too few points."""
+def _drop_unknown(rows: Sequence[Correlation]) -> list[Correlation]:
+    """Drop those of too few points."""
     return [row for row in rows if row.rho is not None]
 
 
@@ -112,7 +112,9 @@ def _key(row: Mean | Difference) -> tuple[object, ...]:
 
 
 def _tables(metric: str, means: Sequence[Mean], differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """For every model and target, a row a method and a column a budget; of a single budget, a column a target.
+    """Return for every model and target a table, a row per method and a column a budget.
+
+    Of a single budget, a column per target.
 
     ``across`` are the model as it is and the full pool: rows of their own where a column is a target.
     """
@@ -148,7 +150,7 @@ def _tables(metric: str, means: Sequence[Mean], differences: Sequence[Difference
 
 
 def _best(means: Sequence[Mean], sign: int) -> dict[tuple[object, ...], str]:
-    """The method with the best mean at every place; what has no budget is in no contest."""
+    """Return the method with the best mean at every place; what has no budget is in no contest."""
     found: dict[tuple[object, ...], Mean] = {}
     for row in means:
         place = (row.model, row.target, row.budget)
@@ -168,12 +170,12 @@ def _csv(metric: str, means: Sequence[Mean], differences: Sequence[Difference]) 
     return ["metric", *columns, "against random", "against random low", "against random high"], rows
 
 
-def _asked(settings: dict[str, Any], before: str = "") -> dict[str, str]:
-    """Settings as lines: what lies in others has its path."""
+def _settings_lines(settings: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Return settings as lines: what lies in others has its path."""
     lines: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, dict) and value:
-            lines |= _asked(value, f"{before}{name} · ")
+            lines |= _settings_lines(value, f"{before}{name} · ")
         elif isinstance(value, list):
             lines[f"{before}{name}"] = ", ".join(map(str, value)) or "–"
         elif value not in (None, {}):

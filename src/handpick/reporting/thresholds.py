@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from handpick.reporting.page import showable
+from handpick.reporting.page import replace_unprintable
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True)
-class Check:
+class SelectionCheck:
     """``state``: "warn", "fine", or "open" where it could not be made. ``said`` names numbers and threshold."""
 
     name: str
@@ -34,7 +34,7 @@ class Check:
     said: str
 
 
-def quoted(text: str) -> str:
-    """A name or a short text of the user's, cut where it is long."""
-    folded = " ".join(str(showable(text)).split())
+def quote(text: str) -> str:
+    """Quote a name or a short text of the user's, cut where it is long."""
+    folded = " ".join(str(replace_unprintable(text)).split())
     return f"“{folded if len(folded) <= 80 else folded[:79] + '…'}”"

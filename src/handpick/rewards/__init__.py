@@ -1,4 +1,4 @@
-"""Rewards: what scores an answer. One file a reward, found by the text that users write.
+"""Rewards: what scores an answer. One file per reward, found by the text that users write.
 
 A new reward is one new file and one line in ``REWARDS``.
 """
@@ -39,7 +39,7 @@ AnyJudge: TypeAlias = JudgeOptions | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RewardContext:
     """What the rewards that run code or ask a model are given besides their text."""
 
     allow_code_execution: bool = False
@@ -49,56 +49,58 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RewardEntry:
     """One line of the table: how a reward is made, and what may or must stand behind its colon."""
 
-    make: Callable[[str, Given], Reward]
+    make: Callable[[str, RewardContext], Reward]
     summary: str
     argument: str | None = None
     needs_argument: bool = False
 
 
-def _model(argument: str, given: Given) -> Reward:
+def _make_reward_model(argument: str, given: RewardContext) -> Reward:
     from handpick.rewards.reward_model import RewardModel
 
     return RewardModel(argument)
 
 
-def _unit_tests(argument: str, given: Given) -> Reward:
+def _make_unit_tests(argument: str, given: RewardContext) -> Reward:
     from handpick.rewards.unit_tests import UnitTests
 
     return UnitTests(allow_code_execution=given.allow_code_execution, allow_weak_sandbox=given.allow_weak_sandbox)
 
 
-def _judge(argument: str, given: Given) -> Reward:
+def _make_judge_reward(argument: str, given: RewardContext) -> Reward:
     if given.cache is None:
         raise SettingsError(f"the reward judge:{argument} needs a folder to keep verdicts in: give it as `cache`")
     from handpick.rewards.judge import JudgeReward
 
-    return JudgeReward(JudgeOptions.checked(given.judge or {}).for_model(argument), given.cache)
+    return JudgeReward(JudgeOptions.from_values(given.judge or {}).for_model(argument), given.cache)
 
 
-REWARDS: dict[str, Entry] = {
-    "exact-match": Entry(
+REWARDS: dict[str, RewardEntry] = {
+    "exact-match": RewardEntry(
         lambda argument, given: ExactMatch(argument or "text"), "1 where the answer is a reference's", "EXTRACTOR"
     ),
-    "choice": Entry(lambda argument, given: Choice(), "1 where the right choice is picked"),
-    "squad-f1": Entry(
+    "choice": RewardEntry(lambda argument, given: Choice(), "1 where the right choice is picked"),
+    "squad-f1": RewardEntry(
         lambda argument, given: SquadF1(argument or None), "words shared with the reference, 0 to 1", "LANGUAGE"
     ),
-    "squad-em": Entry(
+    "squad-em": RewardEntry(
         lambda argument, given: SquadEM(argument or None), "1 where the words are the reference's", "LANGUAGE"
     ),
-    "rouge-l": Entry(lambda argument, given: RougeL(), "longest common subsequence with the reference, 0 to 1"),
-    "unit-tests": Entry(_unit_tests, "share of the record's unit tests that pass, 0 to 1"),
-    "ifeval": Entry(lambda argument, given: IFEval(), "share of the record's instructions that are followed, 0 to 1"),
-    "model": Entry(_model, "a reward model's score, any number", "PATH", needs_argument=True),
-    "judge": Entry(_judge, "a language model's grade", "MODEL", needs_argument=True),
+    "rouge-l": RewardEntry(lambda argument, given: RougeL(), "longest common subsequence with the reference, 0 to 1"),
+    "unit-tests": RewardEntry(_make_unit_tests, "share of the record's unit tests that pass, 0 to 1"),
+    "ifeval": RewardEntry(
+        lambda argument, given: IFEval(), "share of the record's instructions that are followed, 0 to 1"
+    ),
+    "model": RewardEntry(_make_reward_model, "a reward model's score, any number", "PATH", needs_argument=True),
+    "judge": RewardEntry(_make_judge_reward, "a language model's grade", "MODEL", needs_argument=True),
 }
 
 
 def is_reward(spec: str) -> bool:
-    """Whether a text names a reward, a function of the user's own among them; not whether that is there."""
+    """Return whether a text names a reward, a function of the user's own among them; not whether that is there."""
     return spec.partition(":")[0] in REWARDS or _is_callable(spec)
 
 
@@ -110,7 +112,7 @@ def find_reward(
     judge: AnyJudge | None = None,
     cache: Path | None = None,
 ) -> Reward:
-    """The reward that a text names.
+    """Make the reward that a text names.
 
     Args:
         spec: a name in ``REWARDS``, with what may stand behind its colon (``exact-match:last-number``, ``model:PATH``);
@@ -134,11 +136,11 @@ def find_reward(
         raise SettingsError(f"the reward {name} takes nothing behind a colon, but {spec!r} has {argument!r} there")
     if colon and not argument:
         raise SettingsError(f"nothing follows the colon of {spec!r}: write {name}, or {name}:{entry.argument}")
-    return entry.make(argument, Given(allow_code_execution, allow_weak_sandbox, judge, cache))
+    return entry.make(argument, RewardContext(allow_code_execution, allow_weak_sandbox, judge, cache))
 
 
 def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerprint:
-    """What a reward is, for telling whether scores may be reused: never a path, but what stands there.
+    """Return what a reward is, for telling whether scores may be reused: never a path, but what stands there.
 
     Of a user's function it is the SHA-256 of the file that it stands in, not what that file imports; of a reward
     model, its configuration and weights; of a judge, its model and what else decides a verdict; of any other reward,
@@ -154,7 +156,7 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
     """
     if _is_callable(spec):
         reward = load_callable(spec)
-        return {"reward": spec} if reward.file is None else _in_a_file(reward, reward.file)
+        return {"reward": spec} if reward.file is None else _file_fingerprint(reward, reward.file)
     name, _, argument = spec.partition(":")
     _entry(name)
     if name == "model":
@@ -162,12 +164,12 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
 
         return {"reward": name, "model": model_fingerprint(argument)}
     if name == "judge":
-        return {"reward": name, **JudgeOptions.checked(judge or {}).for_model(argument).fingerprint()}
+        return {"reward": name, **JudgeOptions.from_values(judge or {}).for_model(argument).fingerprint()}
     return {"reward": spec}
 
 
 def user_reward_fingerprint(reward: UserReward) -> Fingerprint:
-    """As ``reward_fingerprint``, of a function in Python.
+    """Return what ``reward_fingerprint`` does, of a function in Python.
 
     What a function in a file computes stands in the file. What depends on more than that (a closure, defaults, an
     object's state, what was typed at a prompt) is like nothing else, and nothing is reused for it.
@@ -176,16 +178,16 @@ def user_reward_fingerprint(reward: UserReward) -> Fingerprint:
     plain = isinstance(function, FunctionType) and function.__closure__ is None and "<" not in function.__qualname__
     plain = plain and not function.__defaults__ and not function.__kwdefaults__
     if plain and reward.file is not None:
-        return _in_a_file(reward, reward.file)
+        return _file_fingerprint(reward, reward.file)
     return {"reward": reward.name, "unlike any other": token_hex(8)}
 
 
-def _in_a_file(reward: UserReward, file: Path) -> Fingerprint:
+def _file_fingerprint(reward: UserReward, file: Path) -> Fingerprint:
     return {"reward": reward.name.rpartition(":")[2], "file": file_digest(file)}
 
 
 def _is_callable(spec: str) -> bool:
-    """Whether a text names a function: a file, or a dotted module, or a module that there is."""
+    """Return whether a text names a function: a file, or a dotted module, or a module that there is."""
     from importlib.util import find_spec
 
     source, colon, _ = spec.rpartition(":")
@@ -196,7 +198,7 @@ def _is_callable(spec: str) -> bool:
     return "." in source or find_spec(source) is not None
 
 
-def _entry(name: str) -> Entry:
+def _entry(name: str) -> RewardEntry:
     try:
         return look_up(REWARDS, name, "reward")
     except SettingsError as error:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from handpick.errors import SettingsError
-from handpick.rewards.protocol import Prompt, Record, explained
+from handpick.rewards.protocol import Prompt, Record, explain_error
 
 _EXPECTED = "a reward is a function (prompts, completions, records) that returns one score a completion"
 
@@ -40,7 +40,7 @@ class UserReward:
 
 
 def load_callable(spec: str) -> UserReward:
-    """The function that ``FILE.py:FUNCTION`` or ``package.module:FUNCTION`` names; its file or module is run.
+    """Load the function that ``FILE.py:FUNCTION`` or ``package.module:FUNCTION`` names; its file or module is run.
 
     A file runs under a private name, and its folder is not put on the import path.
 
@@ -65,7 +65,7 @@ def load_callable(spec: str) -> UserReward:
 
 
 def wrap(function: Callable[..., Any]) -> UserReward:
-    """A function that the user hands over in Python.
+    """Wrap a function that the user hands over in Python.
 
     Raises:
         SettingsError: it cannot be called with three arguments.
@@ -96,7 +96,7 @@ def _run_file(source: str) -> ModuleType:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[private]
-        raise SettingsError(f"{source} cannot be imported: it raised {explained(error, path)}") from error
+        raise SettingsError(f"{source} cannot be imported: it raised {explain_error(error, path)}") from error
     return module
 
 
@@ -105,12 +105,12 @@ def _import_module(source: str) -> ModuleType:
         return importlib.import_module(source)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{source}.".startswith(f"{error.name}."):  # something that the module imports
-            raise SettingsError(f"the module {source} cannot be imported: it raised {explained(error)}") from error
+            raise SettingsError(f"the module {source} cannot be imported: it raised {explain_error(error)}") from error
         raise SettingsError(
             f"there is no module {error.name} to import; for a file write its path, such as my_rewards.py:politeness"
         ) from error
     except (Exception, SystemExit) as error:
-        raise SettingsError(f"the module {source} cannot be imported: it raised {explained(error)}") from error
+        raise SettingsError(f"the module {source} cannot be imported: it raised {explain_error(error)}") from error
 
 
 def _check_signature(spec: str, function: Any) -> None:

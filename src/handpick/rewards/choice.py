@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from handpick.errors import DataError
-from handpick.rewards.extractors import choice_letter, lone_letter, marked_letter, named, plain, truth
+from handpick.rewards.extractors import choice_letter, find_named, lone_letter, marked_letter, normalise_text, truth
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import record_name, reference_answers
 
@@ -26,13 +26,13 @@ class Choice:
 
 
 def choice(completion: str, record: Record) -> float:
-    """1.0 if the completion picks the choice that one of the record's references is.
+    """Return 1.0 if the completion picks the choice that one of the record's references is.
 
     Raises:
         DataError: no reference is a choice.
     """
     choices, references = _choices(record), reference_answers(record)
-    readers: list[Callable[[str], Hashable]] = [partial(_picked, choices)] if choices else [choice_letter, truth]
+    readers: list[Callable[[str], Hashable]] = [partial(_find_picked, choices)] if choices else [choice_letter, truth]
     for read in readers:
         right = {read(reference) for reference in references} - {None}
         if right:
@@ -52,19 +52,19 @@ def _choices(record: Record) -> list[str]:
     choices = record.get("choices")
     if choices is None:
         return []
-    if not isinstance(choices, list) or not all(isinstance(words, str) and plain(words) for words in choices):
+    if not isinstance(choices, list) or not all(isinstance(words, str) and normalise_text(words) for words in choices):
         raise DataError(f"`choices` of {record_name(record)} is no list of texts; write the words of each choice")
     return choices
 
 
-def _picked(choices: Sequence[str], text: str) -> int | None:
-    """Which choice a text picks: it is one word for word, or gives a letter, or names one in a longer sentence."""
-    words = [plain(choice) for choice in choices]
-    if plain(text) in words:
-        return words.index(plain(text))
+def _find_picked(choices: Sequence[str], text: str) -> int | None:
+    """Find the choice that a text picks: it is one word for word, or gives a letter, or names one in a sentence."""
+    words = [normalise_text(choice) for choice in choices]
+    if normalise_text(text) in words:
+        return words.index(normalise_text(text))
     if (index := _index(marked_letter(text), choices)) is not None:
         return index
-    if (name := named(text, choices)) is not None:
+    if (name := find_named(text, choices)) is not None:
         return choices.index(name)
     return _index(lone_letter(text), choices)  # last: "vitamin C" names a choice
 

@@ -37,16 +37,16 @@ class ExactMatch:
 
 
 def exact_match(completion: str, record: Record, extractor: str = "text") -> float:
-    """1.0 if the answer that the extractor finds in the completion is that of one of the record's references.
+    """Return 1.0 if the answer that the extractor finds in the completion is that of one of the record's references.
 
     Raises:
         DataError: the extractor finds an answer in none of the references.
     """
     how = EXTRACTORS[extractor]
-    return float(how.find(completion) in _expected(record, extractor, how))
+    return float(how.find(completion) in _reference_values(record, extractor, how))
 
 
-def _expected(record: Record, name: str, how: Extractor) -> list[Answer]:
+def _reference_values(record: Record, name: str, how: Extractor) -> list[Answer]:
     references = reference_answers(record)
     found = [answer for answer in map(how.of_reference, references) if answer is not None]
     if not found:

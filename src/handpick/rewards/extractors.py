@@ -52,19 +52,20 @@ class Extractor(NamedTuple):
     bare: Callable[[str], Answer | None] | None = None
 
     def of_reference(self, reference: str) -> Answer | None:
-        """The answer in a reference, marked or bare."""
+        """Return the answer in a reference, marked or bare."""
         found = self.find(reference)
         return self.bare(reference) if found is None and self.bare is not None else found
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number, without thousands separators, currency and percent sign: "1,234.50" is 1234.5, "50%" is 50."""
+    """Return the last number, without thousands separators, currency and percent sign: "1,234.50" is 1234.5, "50%" is
+    50."""
     numbers = _numbers(text)
     return numbers[-1].value if numbers else None
 
 
 def after_hash(text: str) -> Answer | None:
-    """What follows ``####`` on its line, as GSM8K's solutions have it; the number, where there is just one.
+    """Return what follows ``####`` on its line, as GSM8K's solutions have it; the number, where there is just one.
 
     The first that a number follows counts, as in GSM8K's own code: a model may go on with another question. With none
     of that kind it is the last, for ``####`` is a heading in Markdown too.
@@ -77,7 +78,10 @@ def after_hash(text: str) -> Answer | None:
 
 
 def boxed(text: str) -> Answer | None:
-    r"""What stands in the last ``\boxed{...}`` whose braces are balanced; as a number where it is nothing else."""
+    r"""Return what stands in the last ``\boxed{...}`` whose braces are balanced.
+
+    As a number where it is nothing else.
+    """
     start, end = -1, -1
     opened: list[int | None] = []  # where the content of an open \boxed starts; None for any other brace
     for brace in re.finditer(r"\\boxed\s*\{|\\.|[{}]", text, re.DOTALL):
@@ -92,12 +96,12 @@ def boxed(text: str) -> Answer | None:
 
 
 def choice_letter(text: str) -> str | None:
-    """The letter of a multiple choice, as a capital: a marked one, else the only capital that stands alone."""
+    """Return the letter of a multiple choice, as a capital: a marked one, else the only capital that stands alone."""
     return marked_letter(text) or lone_letter(text)
 
 
 def marked_letter(text: str) -> str | None:
-    """A letter that is clearly a choice, as a capital.
+    """Return a letter that is clearly a choice, as a capital.
 
     Looked for in this order: the last one stated ("the answer is (D)"), one that the text begins with ("D.", "d) ...",
     "D"), the last in round brackets.
@@ -109,13 +113,13 @@ def marked_letter(text: str) -> str | None:
 
 
 def lone_letter(text: str) -> str | None:
-    """The only capital that stands alone in a text, if there is just one."""
+    """Return the only capital that stands alone in a text, if there is just one."""
     alone = {match["letter"] for match in _LONE_CAPITAL.finditer(text)}
     return alone.pop() if len(alone) == 1 else None
 
 
 def truth(text: str) -> str | None:
-    """What a text affirms or denies: "true" for true and yes, "false" for false and no.
+    """Return what a text affirms or denies: "true" for true and yes, "false" for false and no.
 
     Looked for in this order: the last one stated ("the answer is no"), one that the text begins with, the last true
     or false, the last yes or no. "Not true" is false.
@@ -134,32 +138,35 @@ def truth(text: str) -> str | None:
     return _OPPOSITE[value] if found["negated"] else value
 
 
-def named(text: str, words: Sequence[str]) -> str | None:
-    """The one of some words or phrases that a text names, whatever its case.
+def find_named(text: str, words: Sequence[str]) -> str | None:
+    """Return the one of some words or phrases that a text names, whatever its case.
 
     Looked for in this order: the last one stated ("the answer is sports"), one that the text begins with, the last
     one anywhere.
     """
-    canonical = {plain(word): word for word in words}
+    canonical = {normalise_text(word): word for word in words}
     either = "|".join(re.escape(word) for word in sorted(canonical, key=len, reverse=True) if word)
     if not either:
         return None
-    text = plain(text)
+    text = normalise_text(text)
     found = (
         _last(_words(either, _STATED), text) or _words(either, r"\A\W*").match(text) or _last(_words(either, ""), text)
     )
     return None if found is None else canonical[found["word"]]
 
 
-def plain(text: str) -> str:
-    """A text in one case and with single spaces, without the full stop it may end with; empty where nothing is left."""
+def normalise_text(text: str) -> str:
+    """Return a text in one case and with single spaces, without the full stop it may end with.
+
+    Empty where nothing is left.
+    """
     text = " ".join(text.split()).casefold()
     return text.removesuffix(".").removesuffix("。").rstrip() or text
 
 
 def whole_text(text: str) -> str | None:
-    """The whole text, but for case, white space and a final full stop."""
-    return plain(text) or None
+    """Return the whole text, but for case, white space and a final full stop."""
+    return normalise_text(text) or None
 
 
 class _Number(NamedTuple):
@@ -168,7 +175,7 @@ class _Number(NamedTuple):
 
 
 def _numbers(text: str) -> list[_Number]:
-    """The numbers of a text, in order. "1,234" is one, "1,2" are two."""
+    """Return the numbers of a text, in order. "1,234" is one, "1,2" are two."""
     found = []
     for match in _NUMBER.finditer(text.replace("{,}", ",")):  # LaTeX's comma without a space behind it
         digits = match["digits"]
@@ -182,13 +189,13 @@ def _numbers(text: str) -> list[_Number]:
 
 
 def _number_or_text(text: str) -> Answer | None:
-    """The number of a text with just one, units and all; else the text."""
+    """Return the number of a text with just one, units and all; else the text."""
     numbers = _numbers(text)
     return numbers[0].value if len(numbers) == 1 else whole_text(text)
 
 
 def _latex(text: str) -> Answer | None:
-    """A number where the text is one, but for a currency or percent sign; else the text without white space."""
+    """Return a number where the text is one, but for a currency or percent sign; else the text without white space."""
     text = "".join(text.split())
     numbers = _numbers(text)
     if len(numbers) == 1 and numbers[0].text == text.replace("{,}", ",").removesuffix("%").removesuffix("\\"):

@@ -52,7 +52,7 @@ _CUTS = (
 
 
 def follows(answer: str, record: Record, *, loose: bool = False) -> list[bool]:
-    """Of each of a record's instructions, whether an answer follows it.
+    """Return, for each of a record's instructions, whether an answer follows it.
 
     Args:
         answer: the text; an empty one follows nothing.
@@ -117,22 +117,22 @@ def _holds(relation: str, found: int, number: int) -> bool:
 
 
 def has_keywords(answer: str, *, keywords: Sequence[str]) -> bool:
-    """Every keyword occurs, whatever its case, also within a word."""
+    """Return whether every keyword occurs, whatever its case, also within a word."""
     return all(word.lower() in answer.lower() for word in keywords)
 
 
 def has_keyword_often(answer: str, *, keyword: str, frequency: int, relation: str) -> bool:
-    """A keyword occurs so often, whatever its case, also within words."""
+    """Return whether a keyword occurs so often, whatever its case, also within words."""
     return _holds(relation, answer.lower().count(keyword.strip().lower()), frequency)
 
 
 def lacks_words(answer: str, *, forbidden_words: Sequence[str]) -> bool:
-    """None of some words occurs as a word by itself, whatever its case."""
+    """Return whether none of some words occurs as a word by itself, whatever its case."""
     return not any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", answer, re.IGNORECASE) for word in forbidden_words)
 
 
 def has_letter_often(answer: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
-    """A letter occurs so often, whatever its case."""
+    """Return whether a letter occurs so often, whatever its case."""
     return _holds(let_relation, answer.lower().count(letter.strip().lower()), let_frequency)
 
 
@@ -140,17 +140,17 @@ def has_letter_often(answer: str, *, letter: str, let_frequency: int, let_relati
 
 
 def is_in_language(answer: str, *, language: str) -> bool:
-    """The whole answer is in a language; one without a letter is in any."""
+    """Return whether the whole answer is in a language; one without a letter is in any."""
     return is_in(answer, language)
 
 
 def has_sentences(answer: str, *, num_sentences: int, relation: str) -> bool:
-    """So many sentences."""
+    """Return whether there are so many sentences."""
     return _holds(relation, count_sentences(answer), num_sentences)
 
 
 def count_sentences(text: str) -> int:
-    """Sentences: what stands up to a full stop, question or exclamation mark, and what is left at the end.
+    """Count sentences: what stands up to a full stop, question or exclamation mark, and what is left at the end.
 
     A stop behind an abbreviation, an initial or the number of a list's item ends none.
     """
@@ -166,19 +166,19 @@ def count_sentences(text: str) -> int:
 
 
 def has_paragraphs(answer: str, *, num_paragraphs: int) -> bool:
-    """Exactly so many paragraphs, with a line *** between every two, none of them empty."""
+    """Return whether there are exactly so many paragraphs, with a line *** between every two, none of them empty."""
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", answer)]
     inner = parts[1:-1] if len(parts) > 1 else []
     return all(inner) and sum(map(bool, parts)) == num_paragraphs
 
 
 def has_words(answer: str, *, num_words: int, relation: str) -> bool:
-    """So many words: runs of letters and digits."""
+    """Return whether there are so many words: runs of letters and digits."""
     return _holds(relation, len(re.findall(r"\w+", answer)), num_words)
 
 
 def paragraph_begins_with(answer: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
-    """Exactly so many paragraphs, with an empty line between every two, and one of them begins with a word.
+    """Return whether there are exactly so many paragraphs, an empty line between every two, and one begins with a word.
 
     An empty one is not counted, but has its place: behind it the next is the third. The word may stand in straight
     quotes, and ends at one, at a stop, a comma, a question or an exclamation mark; any other mark is part of it.
@@ -195,29 +195,29 @@ def paragraph_begins_with(answer: str, *, num_paragraphs: int, nth_paragraph: in
 
 
 def has_placeholders(answer: str, *, num_placeholders: int) -> bool:
-    """At least so many placeholders in square brackets."""
+    """Return whether there are at least so many placeholders in square brackets."""
     return len(re.findall(r"\[[^\]\n]*\]", answer)) >= num_placeholders
 
 
 def has_postscript(answer: str, *, postscript_marker: str) -> bool:
-    """A postscript with this marker, spaces between its letters allowed."""
+    """Return whether there is a postscript with this marker, spaces between its letters allowed."""
     marker = r"\s?".join(re.escape(letter) for letter in postscript_marker.strip() if not letter.isspace())
     return re.search(rf"(?<!\w){marker}", answer, re.IGNORECASE) is not None
 
 
 def has_bullets(answer: str, *, num_bullets: int) -> bool:
-    """Exactly so many bullet points: lines that begin with one asterisk or a hyphen."""
+    """Return whether there are exactly so many bullet points: lines that begin with one asterisk or a hyphen."""
     lines = (line.lstrip() for line in answer.split("\n"))
     return sum(bool(re.match(r"\*[^*]|-", line)) for line in lines) == num_bullets
 
 
 def is_constrained(answer: str) -> bool:
-    """One of the three answers allowed is given."""
+    """Return whether one of the three answers allowed is given."""
     return any(allowed in answer for allowed in _CONSTRAINED)
 
 
 def has_highlights(answer: str, *, num_highlights: int) -> bool:
-    """At least so many sections *highlighted* or **highlighted**.
+    """Return whether there are at least so many sections *highlighted* or **highlighted**.
 
     Each kind is looked for by itself, so text between two asterisks counts as the one and as the other where no other
     asterisk stands in the way.
@@ -227,12 +227,12 @@ def has_highlights(answer: str, *, num_highlights: int) -> bool:
 
 
 def has_sections(answer: str, *, section_spliter: str, num_sections: int) -> bool:
-    """At least so many sections, each begun by a word and a number."""
+    """Return whether there are at least so many sections, each begun by a word and a number."""
     return len(re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", answer)) >= num_sections
 
 
 def is_json(answer: str) -> bool:
-    """The whole answer is JSON; a Markdown fence around it is allowed."""
+    """Return whether the whole answer is JSON; a Markdown fence around it is allowed."""
     text = re.sub(r"\A```(?:json)?|```\Z", "", answer.strip(), flags=re.IGNORECASE)
     try:
         json.loads(text)
@@ -242,7 +242,7 @@ def is_json(answer: str) -> bool:
 
 
 def has_title(answer: str) -> bool:
-    """A title in double angular brackets, not empty."""
+    """Return whether there is a title in double angular brackets, not empty."""
     return any(title.strip(" <>") for title in re.findall(r"<<([^\n]+)>>", answer))
 
 
@@ -250,7 +250,7 @@ def has_title(answer: str) -> bool:
 
 
 def has_two_responses(answer: str) -> bool:
-    """Two different responses with six asterisks between them."""
+    """Return whether there are two different responses with six asterisks between them."""
     parts = [part.strip() for part in answer.split("******")]
     parts = parts[1 if not parts[0] else 0 :]
     parts = parts[: -1 if parts and not parts[-1] else None]
@@ -258,44 +258,44 @@ def has_two_responses(answer: str) -> bool:
 
 
 def repeats_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
-    """The answer begins with the request, word for word."""
+    """Return whether the answer begins with the request, word for word."""
     return answer.strip().lower().startswith(prompt_to_repeat.strip().lower())
 
 
 def ends_with(answer: str, *, end_phrase: str) -> bool:
-    """The answer ends with this phrase and nothing behind it but quotation marks."""
+    """Return whether the answer ends with this phrase and nothing behind it but quotation marks."""
     return answer.strip().strip('"').lower().endswith(end_phrase.strip().lower())
 
 
 def has_capital_words(answer: str, *, capital_frequency: int, capital_relation: str) -> bool:
-    """So many words in capitals alone."""
+    """Return whether there are so many words in capitals alone."""
     return _holds(capital_relation, count_capital_words(answer), capital_frequency)
 
 
 def count_capital_words(text: str) -> int:
-    """Words in capitals alone, as nltk's word tokenizer cuts words: "I'LL" is two, "U.S." and "AI/ML" are one each."""
+    """Count words in capitals alone, as nltk's tokenizer cuts words: "I'LL" is two, "U.S." and "AI/ML" are one each."""
     for where, instead in _CUTS:
         text = where.sub(instead, text)
     return sum(word.isupper() for word in text.split())
 
 
 def is_english_capital(answer: str) -> bool:
-    """English, in capitals alone."""
+    """Return whether the answer is English, in capitals alone."""
     return answer.isupper() and is_in(answer, "en")
 
 
 def is_english_lowercase(answer: str) -> bool:
-    """English, in small letters alone."""
+    """Return whether the answer is English, in small letters alone."""
     return answer.islower() and is_in(answer, "en")
 
 
 def lacks_commas(answer: str) -> bool:
-    """Not one comma."""
+    """Return whether there is not one comma."""
     return "," not in answer
 
 
 def is_quoted(answer: str) -> bool:
-    """The whole answer stands in double quotation marks."""
+    """Return whether the whole answer stands in double quotation marks."""
     text = answer.strip()
     return len(text) > 1 and text[0] == text[-1] == '"'
 

@@ -39,18 +39,18 @@ class JudgeReward:
         self.missing = 0
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record]) -> list[float]:
-        """One score a completion.
+        """Return one score per completion.
 
         Raises:
             JudgeError, DataError: as ``grades``.
         """
         scores = self.grades(prompts, completions, records)
-        return _filled(scores, [tuple((turn["role"], turn["content"]) for turn in prompt) for prompt in prompts])
+        return _fill_missing(scores, [tuple((turn["role"], turn["content"]) for turn in prompt) for prompt in prompts])
 
     def grades(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record]
     ) -> list[float | None]:
-        """One score a completion; None where the judge gave none.
+        """Return one score per completion; None where the judge gave none.
 
         Raises:
             JudgeError: as ``Judge.ask``, or more than a tenth of all completions so far have no score.
@@ -72,7 +72,7 @@ class JudgeReward:
         return scores
 
 
-def _filled(scores: Sequence[float | None], prompts: Sequence[object]) -> list[float]:
+def _fill_missing(scores: Sequence[float | None], prompts: Sequence[object]) -> list[float]:
     by_prompt: dict[object, list[float]] = {}
     for score, prompt in zip(scores, prompts, strict=True):
         if score is not None:

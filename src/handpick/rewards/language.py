@@ -59,7 +59,7 @@ _KANA = 0.1  # of the letters of Japanese, at least
 
 
 def is_in(text: str, language: str) -> bool:
-    """Whether a text is in a language, given by its ISO 639-1 code; one without a letter may be in any.
+    """Return whether a text is in a language, given by its ISO 639-1 code; one without a letter may be in any.
 
     IFEval's own program counts a text of which it cannot tell the language as one that follows the instruction.
 
@@ -79,7 +79,7 @@ def is_in(text: str, language: str) -> bool:
 
 
 def _script(text: str) -> str | None:
-    """What most letters are written in; Japanese, which writes with Chinese characters too, goes by its kana."""
+    """Return what most letters are written in; Japanese, which writes with Chinese characters too, goes by its kana."""
     scripts: Counter[str] = Counter()
     for letter, n in Counter(c for c in text if c.isalpha()).items():
         scripts[unicodedata.name(letter, "?").partition(" ")[0]] += n

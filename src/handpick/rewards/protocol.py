@@ -26,7 +26,7 @@ class Reward(Protocol):
         records: the record of the query that each completion answers, as it stood in its file.
 
     Returns:
-        One number a completion, in the same order; higher is better.
+        One number per completion, in the same order; higher is better.
     """
 
     def __call__(
@@ -51,10 +51,10 @@ def score(
         ids: the id of the record that each completion answers, for messages.
 
     Returns:
-        One finite float a completion.
+        One finite float per completion.
 
     Raises:
-        SettingsError: the reward raised something, or did not return one finite number a completion.
+        SettingsError: the reward raised something, or did not return one finite number per completion.
         HandpickError: what a reward of handpick's own has to say.
     """
     if not completions:
@@ -66,7 +66,7 @@ def score(
         raise
     except Exception as error:
         where = _culprit(reward, prompts, completions, records, ids)
-        what = explained(error, getattr(reward, "file", None))
+        what = explain_error(error, getattr(reward, "file", None))
         raise SettingsError(f"the reward {name} raised {what} on {where}; mend it and start again") from error
     if scores is None:
         raise SettingsError(
@@ -82,13 +82,13 @@ def score(
 
 
 def reward_name(reward: object) -> str:
-    """What messages call a reward: the name it was given, else that of the function or class."""
+    """Return what messages call a reward: the name it was given, else that of the function or class."""
     name = getattr(reward, "name", None)
     return name if isinstance(name, str) else str(getattr(reward, "__qualname__", type(reward).__qualname__))
 
 
-def explained(error: BaseException, file: Path | None = None) -> str:
-    """An exception's type and message on one line and, for one that passed through ``file``, the line there."""
+def explain_error(error: BaseException, file: Path | None = None) -> str:
+    """Describe an exception on one line: its type, its message and, if it passed through ``file``, the line there."""
     message = " ".join(str(error).split())
     lines = [frame.lineno for frame in extract_tb(error.__traceback__) if file and Path(frame.filename) == file]
     where = f" ({file.name}, line {lines[-1]})" if file and lines else ""
@@ -96,7 +96,7 @@ def explained(error: BaseException, file: Path | None = None) -> str:
 
 
 def _as_list(scores: Any) -> list[Any] | None:
-    """What a reward returned as a list, or None where it is nothing of the kind."""
+    """Return what a reward returned as a list, or None where it is nothing of the kind."""
     if hasattr(scores, "tolist"):  # NumPy arrays, tensors, columns of tables
         scores = scores.tolist()
     if not isinstance(scores, Iterable) or isinstance(scores, str | bytes | Mapping):
@@ -111,7 +111,7 @@ def _culprit(
     records: Sequence[Record],
     ids: Sequence[str],
 ) -> str:
-    """The record on which a reward raises; it was called on all at once, so it is asked again one by one."""
+    """Find the record on which a reward raises; it was called on all at once, so it is asked again one by one."""
     if len(set(ids)) == 1:
         return f"the record {ids[0]}"
     for prompt, completion, record, id_ in zip(prompts, completions, records, ids, strict=True):

@@ -12,7 +12,7 @@ _SHOWN = 60  # characters of a record without an id that a message has room for
 
 
 def record_name(record: Record) -> str:
-    """A record's id, else the beginning of the record itself."""
+    """Return a record's id, else the beginning of the record itself."""
     if record.get("id") is not None:
         return f"the record {record['id']}"
     text = json.dumps(record, ensure_ascii=False, default=str)
@@ -20,7 +20,7 @@ def record_name(record: Record) -> str:
 
 
 def reference_answers(record: Record) -> list[str]:
-    """Every answer that counts as right, at least one.
+    """Return every answer that counts as right, at least one.
 
     They stand in ``answers`` (a list, or SQuAD's ``{"text": [...]}``), else in ``answer``; a record with neither is
     answered by the assistant's turn that it ends with. A number or a truth value is written as JSON writes it.

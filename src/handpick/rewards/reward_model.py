@@ -71,7 +71,7 @@ class RewardModel:
             ModelError: the weights cannot be loaded, or are not all there.
         """
         encoded = [
-            self._encoded(prompt, completion, record)
+            self._encode(prompt, completion, record)
             for prompt, completion, record in zip(prompts, completions, records, strict=True)
         ]
         scores = [0.0] * len(encoded)
@@ -80,7 +80,7 @@ class RewardModel:
                 scores[member] = value
         return scores
 
-    def _encoded(self, prompt: Prompt, completion: str, record: Record) -> Mapping[str, list[int]]:
+    def _encode(self, prompt: Prompt, completion: str, record: Record) -> Mapping[str, list[int]]:
         encoded: Mapping[str, list[int]]
         if self._renderer is None:
             encoded = self._tokenizer("\n".join(turn["content"] for turn in prompt), completion)

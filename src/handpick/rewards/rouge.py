@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from handpick.data.unspaced import set_apart
+from handpick.data.unspaced import separate_characters
 from handpick.errors import SettingsError
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import reference_answers
@@ -38,7 +38,7 @@ class RougeL:
 
 
 def rouge_l(completion: str, reference: str) -> float:
-    """The F-measure of the longest common subsequence of two texts' words; 0.0 where one has no words.
+    """Compute the F-measure of the longest common subsequence of two texts' words; 0.0 where one has no words.
 
     Raises:
         SettingsError: the package rouge-score is not installed.
@@ -50,10 +50,13 @@ class _Words:
     """The tokenizer that rouge-score is given."""
 
     def tokenize(self, text: str) -> list[str]:
-        """Runs of letters, digits and the marks on them, in lower case; one character each where words run together."""
+        """Return runs of letters, digits and the marks on them, in lower case.
+
+        One character each where words run together.
+        """
         # Vowel signs of Indic scripts are marks, and part of the word.
         kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text.lower())
-        return set_apart("".join(kept)).split()
+        return separate_characters("".join(kept)).split()
 
 
 @cache

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from handpick.data.unspaced import UNSPACED_LANGUAGES, set_apart
+from handpick.data.unspaced import UNSPACED_LANGUAGES, separate_characters
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import reference_answers
 
@@ -122,7 +122,7 @@ class SquadEM:
 
 
 def f1(completion: str, reference: str, language: str | None = None) -> float:
-    """The harmonic mean of the shares of words of each that the other has too; 1.0 if neither has any."""
+    """Compute the harmonic mean of the shares of words of each that the other has too; 1.0 if neither has any."""
     ours, theirs = words(completion, language), words(reference, language)
     if not ours or not theirs:
         return float(ours == theirs)
@@ -131,12 +131,12 @@ def f1(completion: str, reference: str, language: str | None = None) -> float:
 
 
 def same_words(completion: str, reference: str, language: str | None = None) -> float:
-    """1.0 if both are the same words in the same order."""
+    """Return 1.0 if both are the same words in the same order."""
     return float(words(completion, language) == words(reference, language))
 
 
 def words(text: str, language: str | None = None) -> list[str]:
-    """The words that count: in lower case, without punctuation and articles."""
+    """Return the words that count: in lower case, without punctuation and articles."""
     text = text.lower()
     if language is None:
         text = "".join(c for c in text if c not in string.punctuation)
@@ -145,18 +145,18 @@ def words(text: str, language: str | None = None) -> list[str]:
     articles = _ARTICLES.get(language or "en")
     if articles is not None:
         text = articles.sub(" ", text)
-    return (set_apart(text) if language in UNSPACED_LANGUAGES else text).split()
+    return (separate_characters(text) if language in UNSPACED_LANGUAGES else text).split()
 
 
 def language_code(name: str) -> str:
-    """The code of a language given by code ("zh", "zho"), locale ("zh-CN", "zho_Hans") or English name."""
+    """Return the code of a language given by code ("zh", "zho"), locale ("zh-CN", "zho_Hans") or English name."""
     name = name.strip().lower()
     code = re.split("[-_]", name)[0]
     return _CODES.get(name) or _THREE_LETTERS.get(code, code)
 
 
 def record_language(record: Record) -> str | None:
-    """The code of the language that a record says it is in: its ``language``, its ``lang``, or a subtask named so."""
+    """Return the code of the language that a record says it is in, by ``language``, ``lang``, or a subtask named so."""
     for field in ("language", "lang"):
         if isinstance(name := record.get(field), str) and name.strip():
             return language_code(name)

@@ -15,7 +15,7 @@ from handpick.rewards.reference import record_name
 from handpick.sandbox.find import find_isolation
 from handpick.sandbox.isolation import Isolation
 from handpick.sandbox.limits import Limits
-from handpick.sandbox.testing.passing import Suite, passing
+from handpick.sandbox.testing.passing import Suite, run_tests
 
 _FENCED = re.compile(r"^ {0,3}```[ \t]*(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?)(?:^ {0,3}```|\Z)", re.M | re.S)
 _PYTHON = ("python", "python3", "py")
@@ -96,7 +96,7 @@ class UnitTests:
 
 
 def read_tests(record: Record) -> Suite:
-    """The tests that a record of a query holds.
+    """Read the tests that a record of a query holds.
 
     Raises:
         DataError: it holds none, or they are no Python.
@@ -120,7 +120,10 @@ def read_tests(record: Record) -> Suite:
 
 
 def code_of(completion: str, record: Record) -> str:
-    """The code in a completion; for HumanEval, where it is only the body of the function, with the head before it."""
+    """Return the code in a completion.
+
+    For HumanEval, where it is only the body of the function, with the head before it.
+    """
     blocks = list(_FENCED.finditer(completion))
     python = [block for block in blocks if block["language"].lower() in _PYTHON]
     code = (python or blocks)[0]["code"] if blocks else completion
@@ -133,7 +136,7 @@ def code_of(completion: str, record: Record) -> str:
 
 def _score(completion: str, record: Record, tests: Suite, limits: Limits, isolation: Isolation) -> float:
     try:
-        passed = passing(code_of(completion, record), tests, limits, isolation)
+        passed = run_tests(code_of(completion, record), tests, limits, isolation)
     except DataError as error:
         raise DataError(
             f"the tests of {record_name(record)} cannot be run in a sandbox, which has the standard library alone "
@@ -147,7 +150,7 @@ def _limits(timeout_s: float) -> Limits:
 
 
 def _prompt_alone(record: Record) -> str:
-    """HumanEval's prompt as code that can be run: its imports and helpers are for the tests too."""
+    """Return HumanEval's prompt as code that can be run: its imports and helpers are for the tests too."""
     prompt = record.get("prompt")
     if not isinstance(prompt, str):
         return ""
@@ -156,7 +159,7 @@ def _prompt_alone(record: Record) -> str:
 
 
 def _no_python(source: str) -> str | None:
-    """What keeps some text from being Python, if anything."""
+    """Return what keeps some text from being Python, if anything."""
     try:
         ast.parse(source)
     except (SyntaxError, ValueError) as error:
@@ -165,6 +168,6 @@ def _no_python(source: str) -> str | None:
 
 
 def _defines(code: str, name: str) -> bool:
-    """Whether code defines a name at its top level, by its looks: parsing what nobody has read is for the sandbox."""
+    """Return whether code defines a name at its top level, by its looks: only the sandbox may parse unread code."""
     name = re.escape(name)
     return re.search(rf"^(?:(?:(?:async )?def|class) +{name}\b|{name} *=(?!=))", code, re.M) is not None

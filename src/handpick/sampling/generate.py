@@ -3,7 +3,7 @@
 The same prompts, settings and seed give the same samples: prompts are grouped by length, and each group draws from a
 generator seeded by what is in it.
 
-Legend: P prompts of a group, K samples a prompt, T tokens of the longest prompt.
+Legend: P prompts of a group, K samples per prompt, T tokens of the longest prompt.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from handpick.fingerprint import Fingerprint, digest
-from handpick.gradients.forward import causal_of, decoder_of, evaluating, takes_positions
+from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
@@ -46,7 +46,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def fingerprint(self) -> Fingerprint:
-        """What decides the samples, besides model, prompts and seed."""
+        """Return what decides the samples, besides model, prompts and seed."""
         return asdict(self) | {"stop": list(self.stop)}
 
 
@@ -58,7 +58,7 @@ class Group(NamedTuple):
 
 
 def groups(lengths: Sequence[int], samples: int, fits: Callable[[int], int]) -> list[list[int]]:
-    """Prompts of like length, as many as may be answered together, and at least one.
+    """Group prompts of like length, as many as may be answered together, and at least one.
 
     Args:
         lengths: of the prompts.
@@ -75,7 +75,7 @@ def groups(lengths: Sequence[int], samples: int, fits: Callable[[int], int]) -> 
 
 
 def end_ids(model: nn.Module, also: Collection[int] = ()) -> list[int]:
-    """Tokens that end an answer: those that the model's generation settings name, and others."""
+    """Return the tokens that end an answer: those that the model's generation settings name, and others."""
     named = causal_of(model).generation_config.eos_token_id
     return sorted({*also, *(named if isinstance(named, list) else [named])} - {None})
 
@@ -107,7 +107,7 @@ def sample(
     """
     device = next(model.parameters()).device
     most = rows or ROWS[device.type]
-    a_token = _cache_bytes_a_token(model)
+    a_token = _cache_bytes_per_token(model)
 
     def fits(length: int) -> int:
         return max(1, min(most, _CACHE[device.type] // (a_token * (length + sampling.max_new_tokens))))
@@ -161,12 +161,12 @@ def _draw(
         pad_token_id=pad_id,
         **drawing,
     )
-    stopping = StoppingCriteriaList([_Stopped(tokenizer, sampling.stop, longest)] if sampling.stop else [])
+    stopping = StoppingCriteriaList([_StopCriterion(tokenizer, sampling.stop, longest)] if sampling.stop else [])
     own_config = causal.generation_config
     causal.generation_config = config  # what a model would bring along (a repetition penalty) is not what was asked for
     try:
-        with fast_exact_float32(), evaluating(model):
-            cache = _prefilled(model, ids_PT, mask_PT, n)
+        with fast_exact_float32(), eval_mode(model):
+            cache = _prefill(model, ids_PT, mask_PT, n)
             ids_RT, mask_RT = (each.repeat_interleave(n, dim=0) for each in (ids_PT, mask_PT))
             out_RL = model.generate(  # type: ignore[operator]
                 input_ids=ids_RT,
@@ -177,20 +177,20 @@ def _draw(
             )
     finally:
         causal.generation_config = own_config
-    answers = [cut(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
+    answers = [cut_sample(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
     return [answers[i : i + n] for i in range(0, len(answers), n)]
 
 
-def _cache_bytes_a_token(model: nn.Module) -> int:
-    """Keys and values of one token, in all layers."""
+def _cache_bytes_per_token(model: nn.Module) -> int:
+    """Return the bytes of the keys and values of one token, in all layers."""
     config = causal_of(model).config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * next(model.parameters()).itemsize)
 
 
-def _prefilled(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
-    """What the model remembers of all but each prompt's last token, ``n`` times: computed once a prompt.
+def _prefill(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
+    """Compute what the model remembers of all but each prompt's last token, ``n`` times: once per prompt.
 
     None where that gains nothing, or the model remembers in a form that cannot be repeated (linear attention).
     """
@@ -212,7 +212,7 @@ def _prefilled(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any
     return cache
 
 
-class _Stopped:
+class _StopCriterion:
     """transformers' criterion for texts that end an answer, on what was drawn alone: neither prompt nor filling."""
 
     def __init__(self, tokenizer: Any, stop: Sequence[str], prompt_length: int) -> None:
@@ -224,21 +224,21 @@ class _Stopped:
 
 
 def _ends_in(ids: list[int], stop: Sequence[str], tokenizer: Any) -> bool:
-    """Whether the last token completes a stop text; special tokens are text here."""
+    """Return whether the last token completes a stop text; special tokens are text here."""
     tail = ids[-4 * max(map(len, stop)) :]  # a letter may take four tokens
     return any(word in tokenizer.decode(tail, skip_special_tokens=False) for word in stop)
 
 
-def cut(ids: list[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> Sample:
-    """What was drawn, without the filling behind it."""
+def cut_sample(ids: list[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> Sample:
+    """Cut what was drawn, without the filling behind it."""
     n = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
     if stop:
         n = next((k for k in range(1, n + 1) if _ends_in(ids[:k], stop, tokenizer)), n)
-    return Sample(ids[:n], said(ids[:n], ends, stop, tokenizer))
+    return Sample(ids[:n], decode_answer(ids[:n], ends, stop, tokenizer))
 
 
-def said(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:
-    """The text of an answer, without the token or the text that ended it."""
+def decode_answer(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:
+    """Decode the text of an answer, without the token or the text that ended it."""
     kept = list(ids[:-1]) if ids and ids[-1] in ends else list(ids)
     text = str(tokenizer.decode(kept, skip_special_tokens=not stop))
     places = [place for word in stop if (place := text.find(word)) >= 0]

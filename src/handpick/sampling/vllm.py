@@ -13,7 +13,7 @@ import torch
 
 from handpick.errors import SettingsError
 from handpick.fingerprint import digest
-from handpick.sampling.generate import Sample, Sampling, cut
+from handpick.sampling.generate import Sample, Sampling, cut_sample
 
 _SHARE = 0.4  # of the GPU's memory; the rest is the gradients'
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
@@ -52,7 +52,7 @@ class Vllm:
         seed: int,
         ends: Collection[int],
     ) -> list[list[Sample]]:
-        """``sampling.samples`` answers to every prompt, in their order.
+        """Draw ``sampling.samples`` answers to every prompt, in their order.
 
         Args:
             tokenizer: decodes.
@@ -96,4 +96,7 @@ class Vllm:
         answered = self._engine.generate(
             asked, how, use_tqdm=False, lora_request=LoRARequest(adapter.name, number, str(adapter))
         )
-        return [[cut(list(one.token_ids), ends, sampling.stop, tokenizer) for one in each.outputs] for each in answered]
+        return [
+            [cut_sample(list(one.token_ids), ends, sampling.stop, tokenizer) for one in each.outputs]
+            for each in answered
+        ]

@@ -36,7 +36,7 @@ KEPT_FILES = 3  # stdin, stdout and stderr; a channel becomes number 3
 
 
 def main() -> dict[str, Any]:
-    """Do what the order on the socket says; returns it in the process that is to run the program, and only there."""
+    """Do what the order on the socket says; return it in the process that is to run the program, and only there."""
     control = int(sys.argv[1])
     order = read_order(control)
     os.umask(0o022)  # what is made here is to be seen by another user
@@ -54,7 +54,7 @@ def main() -> dict[str, Any]:
 
 
 def read_order(control: int) -> dict[str, Any]:
-    """The order that the parent sends; ends this process where the parent is gone."""
+    """Read the order that the parent sends; ends this process where the parent is gone."""
 
     def exactly(count: int) -> bytes:
         data = b""
@@ -198,7 +198,7 @@ def show(path: str) -> None:
         os.close(os.open(path, os.O_CREAT))
     mount(old, path, "", BIND | RECURSIVE)
     with open(f"{OLD_ROOT}/proc/self/mountinfo", "rb") as lines:
-        points = [unescaped(line.split()[4]) for line in lines]
+        points = [unescape(line.split()[4]) for line in lines]
     for point in points:
         if point == path or point.startswith(path + "/"):
             # what the mount was forbidden must stay so; statvfs has the same numbers as mount for it
@@ -206,14 +206,14 @@ def show(path: str) -> None:
             mount("none", point, "", REMOUNT | BIND | READ_ONLY | NO_SUID | NO_DEVICES | kept)
 
 
-def unescaped(path: bytes) -> str:
-    """A path of which blanks and backslashes are written as three octal digits behind a backslash."""
+def unescape(path: bytes) -> str:
+    """Unescape a path of which blanks and backslashes are written as three octal digits behind a backslash."""
     first, *others = path.split(b"\\")
     return os.fsdecode(first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in others))
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """The system call, with a message that names the target."""
+    """Call ``mount`` of the system, with a message that names the target."""
     arguments = (source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
     libc(f"mounting {target}", "mount", *arguments)
 
@@ -301,7 +301,7 @@ def watch(control: int, ended: int, program: int, order: dict[str, Any]) -> NoRe
 
 
 def reap(program: int) -> int | None:
-    """Collect every child that has ended; the status of the program if it is among them."""
+    """Collect every child that has ended; return the status of the program if it is among them."""
     found = None
     while True:
         try:
@@ -315,7 +315,7 @@ def reap(program: int) -> int | None:
 
 
 def over_memory(limit: int) -> bool:
-    """Whether all the other processes in the sandbox together hold more than the limit."""
+    """Return whether all the other processes in the sandbox together hold more than the limit."""
     try:
         processes = [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid())]
     except OSError:
@@ -325,7 +325,7 @@ def over_memory(limit: int) -> bool:
 
 
 def resident_bytes(process: str) -> int:
-    """What a process has in memory; 0 where it has ended."""
+    """Return what a process has in memory; 0 where it has ended."""
     try:
         with open(f"/proc/{process}/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
@@ -334,7 +334,7 @@ def resident_bytes(process: str) -> int:
 
 
 def own_bytes(process: str) -> int:
-    """The same, with its share alone of what it has in common with others, where it lets itself be looked into."""
+    """Return the same with its share alone of what it shares with others, where it lets itself be looked into."""
     try:
         with open(f"/proc/{process}/smaps_rollup") as lines:
             return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
@@ -350,7 +350,7 @@ def finish(weak: bool) -> NoReturn:
 
 
 def load(order: dict[str, Any]) -> types.CodeType:
-    """The program, compiled, with the modules that it may import in place."""
+    """Compile the program, with the modules that it may import in place."""
     for name, text in order["modules"].items():
         module = types.ModuleType(name)
         module.__package__ = name.rpartition(".")[0]

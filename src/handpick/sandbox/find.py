@@ -13,7 +13,7 @@ GREETING = "print('inside')"
 
 
 def find_isolation(*, allow_weak: bool = False) -> Isolation:
-    """The strongest isolation that works here; each is tried once in a process.
+    """Find the strongest isolation that works here; each is tried once in a process.
 
     Args:
         allow_weak: whether to do with limits alone, where the machine has nothing that keeps a program from the
@@ -43,7 +43,7 @@ def find_isolation(*, allow_weak: bool = False) -> Isolation:
 
 @cache
 def why_not(isolation: Isolation) -> str | None:
-    """Why an isolation does not work on this machine; None where it does."""
+    """Return why an isolation does not work on this machine; None where it does."""
     if isolation == "bwrap":
         if shutil.which("bwrap") is None:
             return "bubblewrap (bwrap) is not on PATH"

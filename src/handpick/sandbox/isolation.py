@@ -20,23 +20,26 @@ KEEPERS = 4  # processes of the sandbox itself that may count with those of the 
 
 
 def command(isolation: Isolation, control: int, limits: Limits) -> list[str]:
-    """The command that starts a sandbox, which then waits for its order on the socket ``control``."""
+    """Return the command that starts a sandbox, which then waits for its order on the socket ``control``."""
     python = [interpreter(), "-s", "-P", "-S", "-B", "-X", "utf8", "-c", _enter_text(), str(control)]
     return [*_bwrap(limits), *python] if isolation == "bwrap" else python
 
 
 def environment(folder: str) -> dict[str, str]:
-    """All of the environment that a program has; the same program is to hash, and so to order sets, in the same way."""
+    """Return all of the environment that a program has.
+
+    The same program is to hash, and so to order sets, in the same way.
+    """
     return {"HOME": folder, "TMPDIR": folder, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 def interpreter() -> str:
-    """The interpreter behind any virtual environment: it needs no more than its own standard library."""
+    """Return the interpreter behind any virtual environment: it needs no more than its own standard library."""
     return os.path.realpath(sys.executable)
 
 
 def readable_paths() -> list[str]:
-    """What of the file system an interpreter needs, if it is there: all that a strong sandbox shows, read-only."""
+    """Return the paths that an interpreter needs, if they are there: all that a strong sandbox shows, read-only."""
     prefix = os.path.realpath(sys.base_prefix)
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache"]
     own = [interpreter(), f"{prefix}/lib", f"{prefix}/{sys.platlibdir}"]
@@ -44,7 +47,7 @@ def readable_paths() -> list[str]:
 
 
 def process_limit(isolation: Isolation, limits: Limits) -> int:
-    """What to give the kernel as the limit on processes, so that the program may have as many as its limits say.
+    """Return what to give the kernel as the limit on processes, so that the program may have as many as its limits say.
 
     The kernel counts the processes of a user: since Linux 5.14 those in the same namespace alone, before that, and
     wherever there are no namespaces, every one on the machine.
@@ -76,7 +79,7 @@ def _linux_version() -> tuple[int, int]:
 
 
 def _tasks_of(user: int) -> int:
-    """The processes and threads of a user at this moment; on systems without /proc, the processes."""
+    """Count the processes and threads of a user at this moment; on systems without /proc, the processes."""
     if not Path("/proc/self").exists():
         shown = subprocess.run(["ps", "-U", str(user), "-o", "pid="], capture_output=True, text=True, check=False)
         return len(shown.stdout.split())

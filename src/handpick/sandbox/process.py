@@ -217,7 +217,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[Any]:
 
 
 def _rest(pipe: IO[bytes], most: int) -> bytes:
-    """What a pipe still holds, up to a number of bytes; something that escaped may hold its other end open."""
+    """Read what a pipe still holds, up to a number of bytes; something that escaped may hold its other end open."""
     data = b""
     os.set_blocking(pipe.fileno(), False)
     with suppress(BlockingIOError):

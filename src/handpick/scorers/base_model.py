@@ -14,7 +14,7 @@ from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of
 from handpick.model import compute_dtype, load_base, model_fingerprint, padding_id, tokenizer_fingerprint
-from handpick.scorers.gradient_encoder import tokens_a_batch
+from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.inputs import check_max_length, model_name, no_model
 from handpick.scorers.row_scorer import RowEncoder
 from handpick.settings import Settings
@@ -83,7 +83,7 @@ class Reader:
         return model
 
     def batches(self, sequences: Sequence[Rendered]) -> Iterator[tuple[list[int], Batch]]:
-        """Sequences of like length together, padded on the right: which they are, and the batch."""
+        """Yield sequences of like length together, padded on the right: which they are, and the batch."""
         pad_id = padding_id(self.renderer.tokenizer)
         for members in token_batches([len(sequence.input_ids) for sequence in sequences], self.batch_tokens):
             yield members, collate([sequences[i] for i in members], pad_id)
@@ -105,7 +105,7 @@ def open_reader(settings: Settings, renderer: Renderer | None) -> Reader:
         settings.max_length,
         settings.dtype,
         settings.quantization,
-        tokens_a_batch(settings),
+        tokens_per_batch(settings),
     )
 
 

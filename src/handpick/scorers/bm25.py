@@ -24,20 +24,20 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Similarity
 from handpick.algorithms.matrix import Matrix
-from handpick.algorithms.part import Part
+from handpick.algorithms.view import SimilarityView
 from handpick.costs.cost import Work
-from handpick.costs.probe import Probing, once
+from handpick.costs.probe import Probing, time_once
 from handpick.data.words import words_of
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
-from handpick.progress import say
+from handpick.progress import log
 from handpick.scorers.direct_scorer import ScoresStage, Texts, TextScorer
 from handpick.scorers.finished import FinishedRun
 from handpick.scorers.inputs import subtask_labels
 from handpick.scorers.problem import ScoringProblem, fits_in_memory
 from handpick.scorers.text_costs import text_work
-from handpick.similarity import written_rows
+from handpick.similarity import write_similarity_rows
 
 _LOOKED_UP = 8  # queries that a plan looks up
 
@@ -49,7 +49,7 @@ class Bm25:
         """Index a pool, reading its texts once; none is kept.
 
         Args:
-            pool_texts: one text a candidate.
+            pool_texts: one text per candidate.
             k1: how slowly repetitions of a word saturate, above 0.
             b: how much a long text is marked down, from 0 to 1.
 
@@ -70,7 +70,7 @@ class Bm25:
             self._index.index((texts, self._id_of), create_empty_token=False, show_progress=False)
 
     def scores(self, query_texts: Sequence[str]) -> NDArray[np.float32]:
-        """The score of each candidate for some queries, float32 (Q, N), finite and ≥ 0.
+        """Compute the score of each candidate for some queries, float32 (Q, N), finite and ≥ 0.
 
         Rows do not depend on each other, so a large matrix can be made some queries at a time. A query without a word
         of the pool has a row of zeros, a candidate without words a column of them.
@@ -83,7 +83,7 @@ class Bm25:
         return scores_QN
 
     def fingerprint(self) -> Fingerprint:
-        """What decides the scores, besides the texts."""
+        """Return what decides the scores, besides the texts."""
         return {
             "kind": "bm25",
             "variant": "lucene",
@@ -131,8 +131,8 @@ class Bm25Scorer(TextScorer):
         path = None if fits_in_memory(shape) else RunLayout(self.settings.folder).similarity
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            say(f"bm25 gives all of the similarity: {4 * shape[0] * shape[1] / 1e9:.1f} GB in {path}")
-        return written_rows((index.scores([text])[0] for text in texts), shape, path)
+            log(f"bm25 gives all of the similarity: {4 * shape[0] * shape[1] / 1e9:.1f} GB in {path}")
+        return write_similarity_rows((index.scores([text])[0] for text in texts), shape, path)
 
     @cached_property
     def kept_Q(self) -> NDArray[np.int64]:
@@ -148,14 +148,14 @@ class Bm25Scorer(TextScorer):
             )
         if not shares_Q.all():
             n = np.count_nonzero(~shares_Q)
-            say(f"{n} of {len(shares_Q)} queries share no word with the pool and are left out")
+            log(f"{n} of {len(shares_Q)} queries share no word with the pool and are left out")
         return np.flatnonzero(shares_Q)
 
     @cached_property
     def similarity(self) -> Similarity:
         """The scores for the queries that are kept."""
         matches = Matrix(self.matches_QN)
-        return matches if len(self.kept_Q) == len(self.matches_QN) else Part(matches, self.kept_Q)
+        return matches if len(self.kept_Q) == len(self.matches_QN) else SimilarityView(matches, self.kept_Q)
 
     def problem(self) -> ScoringProblem:
         """Return the scores for every query that shares a word with the pool."""
@@ -173,8 +173,8 @@ class Bm25Scorer(TextScorer):
         def seconds_of(some: list[str]) -> float:
             index = Bm25(some)
             looked_up = texts[:_LOOKED_UP]
-            each = once(lambda: index.scores(looked_up)) / len(looked_up)
-            return once(lambda: Bm25(some)) + each * len(texts)
+            each = time_once(lambda: index.scores(looked_up)) / len(looked_up)
+            return time_once(lambda: Bm25(some)) + each * len(texts)
 
         # records are read once to see who has a response, and again for their words
         return text_work(self.inputs, ScoresStage.kind.value, seconds_of, reads=2, n_rows=len(texts))

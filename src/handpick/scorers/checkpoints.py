@@ -12,15 +12,15 @@ from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.layout import RunLayout, WarmupLayout
 from handpick.model import compute_dtype, load_base, padding_id, parameter_count, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
-from handpick.progress import say
+from handpick.progress import log
 from handpick.scorers.gradient_encoder import adapter_fingerprint
 from handpick.scorers.inputs import model_name
 from handpick.settings import Settings
 from handpick.store import Checkpoint
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of
 from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
-from handpick.training.disk import disk_said_plainly
+from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
@@ -52,8 +52,8 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
         require_same(there, here, what=f"the warmup in {record.parent}")
 
 
-def to_be_trained(settings: Settings) -> bool:
-    """Whether ``find_checkpoints`` has training to do, or to finish."""
+def needs_training(settings: Settings) -> bool:
+    """Return whether ``find_checkpoints`` has training to do, or to finish."""
     if settings.checkpoints or warmup_of(settings)[0] is None:
         return False
     record = RunLayout(settings.folder).warmup_record
@@ -63,32 +63,32 @@ def to_be_trained(settings: Settings) -> bool:
 def find_checkpoints(
     settings: Settings, pool: Pool, renderer: Renderer, model: Fingerprint
 ) -> tuple[list[Path], list[Checkpoint]]:
-    """The checkpoint folders and what each weighs; trains the warmup where there is none yet.
+    """Return the checkpoint folders and what each weighs; trains the warmup where there is none yet.
 
     Raises:
         DataError: no example drawn for the warmup can be used.
         ModelError: what training or a foreign checkpoint raises.
     """
     if settings.checkpoints:
-        return _weighed([Path(path) for path in settings.checkpoints])
+        return _weigh_checkpoints([Path(path) for path in settings.checkpoints])
     warmup, _ = warmup_of(settings)
     folder = RunLayout(settings.folder).warmup
     if warmup is None:
-        return _weighed([_fresh_adapter(settings, folder, model)])
+        return _weigh_checkpoints([_fresh_adapter(settings, folder, model)])
     record_path = WarmupLayout(folder).record
     there = json.loads(record_path.read_text()) if record_path.exists() else None
     record = there or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
+        atomic_write(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
         n_rows = sum(file["rows"] for file in record["files"])
         record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, n_rows, renderer, folder)]
-        write_whole(record_path, json.dumps(record, indent=1).encode())
-    return _weighed([folder / name for name in record["checkpoints"]])
+        atomic_write(record_path, json.dumps(record, indent=1).encode())
+    return _weigh_checkpoints([folder / name for name in record["checkpoints"]])
 
 
 def warmup_of(settings: Settings) -> tuple[WarmupSettings | None, str]:
-    """The warmup that the settings stand for, None for a fresh adapter; and its name."""
+    """Return the warmup that the settings stand for, None for a fresh adapter; and its name."""
     if isinstance(settings.warmup, WarmupSettings):
         return settings.warmup, "own"
     if settings.warmup == "none":
@@ -105,7 +105,7 @@ def _is_small(settings: Settings) -> bool:
 def _record(
     settings: Settings, warmup: WarmupSettings, pool: Pool, renderer: Renderer, model: Fingerprint
 ) -> dict[str, Any]:
-    """What the weights of a warmup depend on."""
+    """Return what the weights of a warmup depend on."""
     quantized = {} if settings.quantization == "none" else {"quantization": settings.quantization}
     return quantized | {
         "warmup": warmup.model_dump(mode="json"),
@@ -127,12 +127,12 @@ def _train(
     if not sequences:
         raise DataError("none of the records drawn for the warmup leaves a response to learn from")
     steps = math.ceil(len(sequences) / warmup.batch) * warmup.epochs
-    say(
+    log(
         f"warmup ({warmup_of(settings)[1]} settings): {len(sequences):,} examples × {warmup.epochs}, "
         f"{steps} steps, LoRA rank {warmup.lora.rank}"
     )
     then = "The same command goes on from the last epoch that was finished"
-    with disk_said_plainly(f"the warmup to {folder}", then):
+    with translate_disk_errors(f"the warmup to {folder}", then):
         return train(
             model_name(settings),
             sequences,
@@ -147,7 +147,7 @@ def _train(
 
 
 def new_lora(settings: Settings) -> LoraSettings:
-    """The shape of an adapter that no warmup has trained: the preset's for the model's size."""
+    """Return the shape of an adapter that no warmup has trained: the preset's for the model's size."""
     return SMALL.lora if _is_small(settings) else WarmupSettings().lora
 
 
@@ -157,25 +157,25 @@ def _fresh_from(settings: Settings, model: Fingerprint) -> Fingerprint:
 
 
 def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path:
-    """A folder with an adapter that was never trained, made once for a model and a seed."""
+    """Return a folder with an adapter that was never trained, made once for a model and a seed."""
     lora, made_from = new_lora(settings), _fresh_from(settings, model)
     layout, name = WarmupLayout(parent), digest(made_from)
     folder = layout.fresh_adapter(name)
     if not folder.exists():
         part = layout.fresh_adapter_part(name)
         base = load_base(model_name(settings), compute_dtype(settings.dtype), settings.quantization)
-        with disk_said_plainly(f"an adapter to {part}"):
+        with translate_disk_errors(f"an adapter to {part}"):
             new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
             part.rename(folder)  # whole or not at all
     return folder
 
 
-def _weighed(paths: list[Path]) -> tuple[list[Path], list[Checkpoint]]:
+def _weigh_checkpoints(paths: list[Path]) -> tuple[list[Path], list[Checkpoint]]:
     weights = checkpoint_weights(paths)
     if weights is None:
         weights = [1 / len(paths)] * len(paths)
         if len(paths) > 1:
-            say("the checkpoints record no learning rates: each weighs the same")
+            log("the checkpoints record no learning rates: each weighs the same")
     return paths, [Checkpoint(name=path.name, weight=weight) for path, weight in zip(paths, weights, strict=True)]
 
 

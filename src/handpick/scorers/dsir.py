@@ -1,4 +1,4 @@
-"""DSIR: how much likelier an example's words are in the target than in the pool; one score a candidate.
+"""DSIR: how much likelier an example's words are in the target than in the pool; one score per candidate.
 
 Source: Xie et al., Data Selection for Language Models via Importance Resampling, NeurIPS 2023, section 4. A text is
 the bag of its single words and pairs of neighbouring words, hashed into 10,000 buckets; the pool and the target are
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.costs.cost import Work
-from handpick.costs.probe import Probing, once
+from handpick.costs.probe import Probing, time_once
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.direct_scorer import Texts, TextScorer
@@ -64,12 +64,12 @@ class Dsir:
         return cls(np.log(query_B + smoothing) - np.log(pool_B + smoothing), smoothing)
 
     def scores(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """The log importance weight of each text, float32 (N,), always finite; 0 for a text without words."""
+        """Compute the log importance weight of each text, float32 (N,), always finite; 0 for a text without words."""
         parts = [counts_NB @ self.log_ratio_B for counts_NB in _counts(texts)]
         return np.concatenate([np.empty(0), *parts]).astype(np.float32)
 
     def fingerprint(self) -> Fingerprint:
-        """What decides the scores, besides the texts."""
+        """Return what decides the scores, besides the texts."""
         return {
             "kind": "dsir",
             "buckets": BUCKETS,
@@ -90,7 +90,7 @@ def _distribution(texts: Iterable[str], what: str) -> NDArray[np.float64]:
 
 
 def _counts(texts: Iterable[str]) -> Iterator[Any]:
-    """How often each bucket occurs in each text, as sparse float64 (N, B), a chunk of texts at a time."""
+    """Yield how often each bucket occurs in each text, as sparse float64 (N, B), a chunk of texts at a time."""
     hashed = _hasher()
     stream = iter(texts)
     while chunk := list(islice(stream, _CHUNK)):
@@ -139,7 +139,7 @@ class DsirScorer(TextScorer):
 
         def seconds_of(some: list[str]) -> float:
             weigh = Dsir.fit(some, queries)
-            return once(lambda: Dsir.fit(some, queries)) + once(lambda: weigh.scores(some))
+            return time_once(lambda: Dsir.fit(some, queries)) + time_once(lambda: weigh.scores(some))
 
         # records are read once to see who has a response, and again at either pass
         return text_work(self.inputs, "n-grams and weights", seconds_of, reads=3, n_rows=1)

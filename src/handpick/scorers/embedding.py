@@ -86,7 +86,7 @@ class Embedding(RowEncoder):
         return int(self._encoder.get_embedding_dimension())
 
     def space(self) -> Fingerprint:
-        """The bytes of the encoder's weights, settings and vocabulary, wherever they lie.
+        """Return the bytes of the encoder's weights, settings and vocabulary, wherever they lie.
 
         Raises:
             ModelError: there is no such encoder.
@@ -97,11 +97,11 @@ class Embedding(RowEncoder):
         return {"dtype": "float32", "batch": _BATCH}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """The text of every conversation; refused is one without any."""
+        """Prepare the text of every conversation; refused is one without any."""
         return prepare_each(examples, _text)
 
     def encode(self, items: Sequence[str], advance: Callable[[float], None] = lambda n: None) -> NDArray[np.float32]:
-        """Rows (N, D), float32, of what was prepared, in its order.
+        """Compute rows (N, D), float32, of what was prepared, in its order.
 
         Raises:
             ModelError: the encoder cannot be loaded.
@@ -155,7 +155,7 @@ def _text(example: Example) -> str:
 
 
 def packaged_encoder(name: str) -> Path | None:
-    """The folder of the encoder that a package brings along; None where another is named.
+    """Return the folder of the encoder that a package brings along; None where another is named.
 
     Raises:
         SettingsError: the package is not installed.
@@ -172,7 +172,7 @@ def packaged_encoder(name: str) -> Path | None:
 
 
 def _find(name: str) -> Path:
-    """The folder that an encoder lies in, fetched first where it is on the Hub."""
+    """Find the folder that an encoder lies in, fetched first where it is on the Hub."""
     packaged = packaged_encoder(name)
     if packaged is not None:
         return packaged

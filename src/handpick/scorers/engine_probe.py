@@ -12,8 +12,8 @@ import torch
 from handpick.costs import probe as clocks
 from handpick.costs.flops import Shape, shape_of
 from handpick.costs.machine import resident_bytes
-from handpick.costs.probe import Timed, timed
-from handpick.costs.tokens import Looked
+from handpick.costs.probe import TimedBatches, time_batches
+from handpick.costs.tokens import PoolSample
 from handpick.costs.training import size_of, weight_bytes
 from handpick.data.batching import token_batches
 from handpick.data.render import Rendered
@@ -24,7 +24,7 @@ from handpick.gradients.projection import Projection, RademacherProjection, proj
 from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.objectives.next_token import mean_loss
 from handpick.scorers.gist_subspace import BasisProjection
-from handpick.scorers.gradient_encoder import encode_rows, tokens_a_batch
+from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.inputs import Inputs
 from handpick.settings import Settings
@@ -38,7 +38,7 @@ _ALLOCATOR = 2  # a CPU's keeps freed blocks of other sizes (docs/gradients.md, 
 class EngineProbe:
     """What the engine was found to take. ``held`` are bytes beside what the process had before it was loaded."""
 
-    batches: Timed
+    batches: TimedBatches
     shape: Shape
     n_coordinates: int
     dim: int
@@ -47,19 +47,19 @@ class EngineProbe:
     held: int
 
     def flops(self, sequences: Sequence[Rendered]) -> list[float]:
-        """Of each sequence's row."""
+        """Return the operations of each sequence's row."""
         return [self.shape.gradient([len(s.input_ids)], s.n_labels) + 2 * self.dense for s in sequences]
 
 
 def probe_engine(
-    inputs: Inputs, gradients: GradientStores, looked: Looked, checkpoints: Sequence[Path], seconds: float
+    inputs: Inputs, gradients: GradientStores, pool_sample: PoolSample, checkpoints: Sequence[Path], seconds: float
 ) -> EngineProbe:
     """Return what the pool's batches were found to take at the first checkpoint.
 
     Args:
         inputs: of the run.
         gradients: as the run makes them.
-        looked: the pool's records.
+        pool_sample: the pool's records.
         checkpoints: to load.
         seconds: to compute for, about.
     """
@@ -74,13 +74,13 @@ def probe_engine(
     if gradients.optimizer == "adam":
         precondition = AdamPreconditioner(load_moments(checkpoints[0], model), settings.eps_mode)
     load_seconds = clocks.clock() - began
-    pad_id, batch_tokens = padding_id(gradients.renderer.tokenizer), tokens_a_batch(settings)
+    pad_id, batch_tokens = padding_id(gradients.renderer.tokenizer), tokens_per_batch(settings)
 
     def compute(batch: list[Rendered]) -> None:
         encode_rows(engine, [mean_loss(s) for s in batch], pad_id, project, batch_tokens, precondition)
 
-    batches = batches_of(settings, looked)
-    times = timed(compute, batches, size_of, seconds)
+    batches = batches_of(settings, pool_sample)
+    times = time_batches(compute, batches, size_of, seconds)
     took = footprint(engine, project, adam=precondition is not None)
     peak = max(took.peak(*size) for size in {size_of(batch) for batch in batches})
     buffers = 0
@@ -99,18 +99,18 @@ def probe_engine(
     )
 
 
-def batches_of(settings: Settings, looked: Looked) -> list[list[Rendered]]:
-    """As the run makes them, a shard at a time."""
-    limit = tokens_a_batch(settings)
+def batches_of(settings: Settings, pool_sample: PoolSample) -> list[list[Rendered]]:
+    """Return the batches as the run makes them, a shard at a time."""
+    limit = tokens_per_batch(settings)
     return [
         [shard[i] for i in members]
-        for shard in looked.shards
+        for shard in pool_sample.shards
         for members in token_batches([len(s.input_ids) for s in shard], limit)
     ]
 
 
 def _projection(inputs: Inputs, engine: GradientEngine) -> tuple[Projection, int]:
-    """What rows go through, and its weights where it is dense."""
+    """Return what rows go through, and its weights where it is dense."""
     settings, n = inputs.settings, engine.n_coordinates
     if settings.scorer.bound_to_queries:  # projected on a basis that is not there yet
         dim = min(settings.gist_dim, len(inputs.queries.pool))

@@ -25,7 +25,7 @@ from handpick.scorers.gist_subspace import KeptSubspace, query_subspace
 from handpick.scorers.gradient import Gradient, QueryStage
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.problem import ScoringProblem, make_readable
-from handpick.scorers.scorer import Queries, fingerprint, set_aside
+from handpick.scorers.scorer import Queries, fingerprint, quarantine_unused
 from handpick.scorers.stages import Stage
 from handpick.scorers.warmup_stage import WarmupStage
 from handpick.similarity import StoredSimilarity
@@ -80,7 +80,7 @@ class GistStores:
         return FeatureStore.create(self._layout.gist_store(self.name), manifest)
 
     def pool_store(self, executor: Executor | None = None, quarantine: Quarantine | None = None) -> FeatureStore:
-        """Return the pool's coordinates: K numbers an example, of its plain gradient.
+        """Return the pool's coordinates: K numbers per example, of its plain gradient.
 
         With a quarantine, ended when its limit is certain to be passed (``fill_store``).
         """
@@ -186,13 +186,13 @@ class Gist(Gradient):
     def problem(self) -> ScoringProblem:
         """Return the similarity to each subtask's mean query."""
         pool_store, queries = self.pool_features(), self.compared_queries
-        set_aside(queries.store, self.inputs.queries, self.gradients.query_objective)
+        quarantine_unused(queries.store, self.inputs.queries, self.gradients.query_objective)
         raw_QK = np.asarray(queries.store.array(0, normalized=False))[queries.kept_Q]
         means_SK, members = subtask_means(raw_QK, queries.subtasks)
         single = StoredSimilarity(pool_store, [np.asarray(queries.store.array(0))[queries.kept_Q]])
         names = list(dict.fromkeys(queries.subtasks))
 
-        def nearest(picks: Picks) -> list[str | None]:
+        def nearest_query(picks: Picks) -> list[str | None]:
             """Return, of the subtask that a pick is for, the query that it is most similar to."""
             to_each_QB = single.columns(picks.columns)
             found: list[str | None] = []
@@ -211,7 +211,7 @@ class Gist(Gradient):
             [name or "all queries" for name in names],
             names,
             self.space(pool_store, queries),
-            nearest,
+            nearest_query,
         )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import Fingerprint, file_digest, require_same
 from handpick.layout import SubspaceLayout
-from handpick.store.files import write_array, write_whole
+from handpick.store.files import atomic_write, write_array
 
 # Singular values under this share of the largest are rounding: their squares come out of float64 products of
 # float32 gradients.
@@ -35,7 +35,7 @@ class Subspace(NamedTuple):
 
 
 def query_subspace(gradients_QD: NDArray[np.float32], dim: int) -> Subspace:
-    """The ``dim`` strongest directions of the queries' gradients, fewer where they span fewer.
+    """Find the ``dim`` strongest directions of the queries' gradients, fewer where they span fewer.
 
     Each direction's sign is set so that its largest coordinate among the queries is positive: an eigenvector's is
     arbitrary, and similarities do not depend on it.
@@ -92,7 +92,7 @@ class KeptSubspace:
             self.dim: int = record["dim"]
             self.digest: str = record["basis"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged(self._layout.record, error) from error
+            raise self._damaged_error(self._layout.record, error) from error
         require_same(there, made_from or there, what=f"the queries' subspace in {folder}")
 
     @classmethod
@@ -114,7 +114,7 @@ class KeptSubspace:
         """The basis, read anew; its bytes are those that were written."""
         path = self._layout.basis
         if path.exists() and file_digest(path) != self.digest:
-            raise self._damaged(path, "its checksum has changed")
+            raise self._damaged_error(path, "its checksum has changed")
         return torch.from_numpy(self._read(path))
 
     def _keep(self, subspace: Subspace, made_from: Fingerprint) -> None:
@@ -126,21 +126,21 @@ class KeptSubspace:
         write_array(self._layout.basis, subspace.basis_DK.numpy())
         basis = file_digest(self._layout.basis)
         record = {"made_from": made_from, "dim": subspace.basis_DK.shape[1], "basis": basis}
-        write_whole(self._layout.record, json.dumps(record, indent=1).encode())
+        atomic_write(self._layout.record, json.dumps(record, indent=1).encode())
 
     def _read(self, path: Path) -> NDArray[np.float32]:
         try:
             read: NDArray[np.float32] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise self._damaged(path, error) from error
+            raise self._damaged_error(path, error) from error
         return read
 
-    def _damaged(self, path: Path, why: object) -> StoreError:
+    def _damaged_error(self, path: Path, why: object) -> StoreError:
         return StoreError(f"{path} is damaged ({why}); delete {self._layout.record} and run the same again")
 
 
 class BasisProjection:
-    """A ``Projection`` on the columns of a given matrix, a layer at a time: D × K products an example.
+    """A ``Projection`` on the columns of a given matrix, a layer at a time: D × K products per example.
 
     Args:
         basis_DK: on any device; a layer's part is moved to the gradients' own, once.

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from handpick.algorithms.part import Part
+from handpick.algorithms.view import SimilarityView
 from handpick.costs.cost import StageKind, Work
 from handpick.costs.probe import Probing
 from handpick.executors import Executor
@@ -19,7 +19,7 @@ from handpick.scorers.gradient_costs import GradientCosts
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.problem import ScoringProblem
-from handpick.scorers.scorer import Queries, set_aside
+from handpick.scorers.scorer import Queries, quarantine_unused
 from handpick.scorers.stages import Stage
 from handpick.scorers.warmup_stage import WarmupStage
 from handpick.similarity import StoredScores
@@ -82,15 +82,17 @@ class Gradient(FeatureScorer):
 
     @cached_property
     def _reported(self) -> FeatureStore:
-        set_aside(self.pool_store, self.pool, self.gradients.pool_objective)
+        quarantine_unused(self.pool_store, self.pool, self.gradients.pool_objective)
         return self.pool_store
 
     def problem(self) -> ScoringProblem:
         """Return the weighted similarity of both sides' features over the checkpoints."""
         pool_store, queries = self.pool_features(), self.compared_queries
-        set_aside(queries.store, self.inputs.queries, self.gradients.query_objective)
+        quarantine_unused(queries.store, self.inputs.queries, self.gradients.query_objective)
         if self.settings.score_only:
-            return self.state(pool_store, queries, Part(StoredScores(pool_store), np.array(queries.kept_Q)), None)
+            return self.state(
+                pool_store, queries, SimilarityView(StoredScores(pool_store), np.array(queries.kept_Q)), None
+            )
         return self.compare(pool_store, queries)
 
 

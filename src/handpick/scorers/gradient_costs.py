@@ -11,22 +11,22 @@ from typing import Any
 
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
 from handpick.costs.disk import checkpoint_bytes
-from handpick.costs.flops import labelled
+from handpick.costs.flops import count_labelled
 from handpick.costs.probe import Probing, Size
-from handpick.costs.tokens import Looked, look
+from handpick.costs.tokens import PoolSample, sample_pool
 from handpick.costs.training import size_of
 from handpick.data.batching import token_batches
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.layout import RunLayout, StoreLayout
 from handpick.objectives.preference import Pair
-from handpick.objectives.reward import Asked
+from handpick.objectives.reward import PromptItem
 from handpick.scorers.engine_probe import EngineProbe, batches_of, probe_engine
-from handpick.scorers.gradient_encoder import tokens_a_batch
+from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.provenance import pool_store_path
-from handpick.scorers.warmup_stage import Warmed, plan_warmup
+from handpick.scorers.warmup_stage import WarmupPlan, plan_warmup
 from handpick.store import FeatureStore
 from handpick.store.manifest import contents_of, read_manifest
 
@@ -43,23 +43,23 @@ class GradientCosts:
         self.inputs = inputs
         self.settings = inputs.settings
         self.gradients = gradients
-        self._warmed: Warmed | None = None
+        self._warmed: WarmupPlan | None = None
         self._probe: EngineProbe | None = None
 
     @cached_property
-    def looked(self) -> Looked:
+    def looked(self) -> PoolSample:
         """The pool's records, or some of them, as they are rendered.
 
         Raises:
             DataError: none of them can be used.
         """
         objective, settings = self.gradients.pool_objective, self.settings
-        looked = look(self.inputs.pool.pool, objective, shard_rows=settings.shard_rows, seed=settings.seed)
-        if not looked.items:
-            raise DataError(f"none of the {looked.n_looked:,} records looked at leaves a response to learn from")
-        return looked
+        pool_sample = sample_pool(self.inputs.pool.pool, objective, shard_rows=settings.shard_rows, seed=settings.seed)
+        if not pool_sample.items:
+            raise DataError(f"none of the {pool_sample.n_looked:,} records looked at leaves a response to learn from")
+        return pool_sample
 
-    def warmed(self, probing: Probing) -> Warmed:
+    def warmed(self, probing: Probing) -> WarmupPlan:
         """Return the warmup's line, and checkpoints to probe at."""
         if self._warmed is None:
             _ = self.looked  # a pool of which nothing can be used is found out first
@@ -107,29 +107,31 @@ class GradientCosts:
     def pool(self, probing: Probing) -> Work:
         """Return what the pool's features will take."""
         probe = self.probe(probing)
-        lines = self._pool_there()
+        lines = self._existing_pool_stages()
         cheaper: list[str] = []
         if probe is not None and any(self.missing_rows()):
             lines, cheaper = self._pool(probe, self._n_checkpoints(probing), self.missing_rows())
-        return Work(lines, [self.looked.how()], cheaper, self.extent(probing))
+        return Work(lines, [self.looked.describe()], cheaper, self.extent(probing))
 
-    def _pool_there(self) -> list[StageCost]:
+    def _existing_pool_stages(self) -> list[StageCost]:
         path = pool_store_path(self.settings)
         return [StageCost.left(StageKind.POOL, note=f"an earlier run left them in {path}")]
 
     def _pool(self, probe: EngineProbe, n_checkpoints: int, missing: list[int]) -> tuple[list[StageCost], list[str]]:
-        settings, pool, looked = self.settings, self.inputs.pool.pool, self.looked
+        settings, pool, pool_sample = self.settings, self.inputs.pool.pool, self.looked
         missing = missing if len(missing) == n_checkpoints else missing * n_checkpoints
-        sequences: list[Rendered] = looked.items
-        tokens = looked.total([len(s.input_ids) for s in sequences])
-        flops = looked.total(probe.flops(sequences)).value
-        seconds = probe.batches.of([size_of(batch) for batch in batches_of(settings, looked)], looked.scale)
-        seconds = _with_sampling(seconds, tokens).plus(looked.seconds * looked.n_records)
+        sequences: list[Rendered] = pool_sample.items
+        tokens = pool_sample.total([len(s.input_ids) for s in sequences])
+        flops = pool_sample.total(probe.flops(sequences)).value
+        seconds = probe.batches.estimate(
+            [size_of(batch) for batch in batches_of(settings, pool_sample)], pool_sample.scale
+        )
+        seconds = _widen_for_sampling(seconds, tokens).plus(pool_sample.seconds * pool_sample.n_records)
         dim, storage = probe.dim, settings.storage
         if settings.score_only:
             dim, storage = len(self.inputs.queries.pool), "float32"
         n_bytes = checkpoint_bytes(
-            pool.files, pool.ids(), looked.usable, dim=dim, storage=storage, shard_rows=settings.shard_rows
+            pool.files, pool.ids(), pool_sample.usable, dim=dim, storage=storage, shard_rows=settings.shard_rows
         )
         found: list[StageCost] = []
         for place, rows in enumerate(missing):
@@ -141,7 +143,7 @@ class GradientCosts:
             found.append(
                 StageCost(
                     name,
-                    round(looked.usable * share),
+                    round(pool_sample.usable * share),
                     tokens.times(share),
                     flops * share,
                     round(n_bytes * share),
@@ -191,12 +193,12 @@ class GradientCosts:
         sequences, note, read_first = self._sequences(prepared.items)
         if sequences is None:
             return [StageCost(StageKind.QUERY.value, len(prepared.items), note=note, kind=StageKind.QUERY)]
-        batches = token_batches([len(s.input_ids) for s in sequences], tokens_a_batch(self.settings))
+        batches = token_batches([len(s.input_ids) for s in sequences], tokens_per_batch(self.settings))
         sizes = [Size(len(members), max(len(sequences[i].input_ids) for i in members)) for members in batches]
         lengths = [len(s.input_ids) for s in sequences]
-        flops = sum(probe.flops(sequences)) + read_first * probe.shape.read(lengths, labelled(sequences))
+        flops = sum(probe.flops(sequences)) + read_first * probe.shape.read(lengths, count_labelled(sequences))
         # a pass that only reads has about half of a gradient's operations
-        seconds = probe.batches.of(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
+        seconds = probe.batches.estimate(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
         dim = probe.dim
         disk = n_checkpoints * checkpoint_bytes(
             query.files,
@@ -222,11 +224,11 @@ class GradientCosts:
                 kind=StageKind.QUERY,
             )
         ]
-        if prepared.items and isinstance(prepared.items[0], Asked):
+        if prepared.items and isinstance(prepared.items[0], PromptItem):
             found.insert(0, self._sampling(prepared.items, probe, n_checkpoints))
         return found
 
-    def _sampling(self, asked: Sequence[Asked], probe: EngineProbe, n_checkpoints: int) -> StageCost:
+    def _sampling(self, asked: Sequence[PromptItem], probe: EngineProbe, n_checkpoints: int) -> StageCost:
         settings = self.settings
         n = len(asked) * settings.samples * n_checkpoints
         drawn = n * settings.max_new_tokens
@@ -247,13 +249,13 @@ class GradientCosts:
         )
 
     def _sequences(self, items: Sequence[Any]) -> tuple[list[Rendered] | None, str, int]:
-        """The sequences of a query's items, a note, and how often each is read before its gradient."""
+        """Return the sequences of a query's items, a note, and how often each is read before its gradient."""
         if all(isinstance(item, Rendered) for item in items):
             return list(items), "", 0
         if all(isinstance(item, Pair) for item in items):
             reads = 1 if self.settings.preference_loss == "simpo" else 2
             return [side for pair in items for side in (pair.chosen, pair.rejected)], "pairs: two sequences each", reads
-        if all(isinstance(item, Asked) for item in items):
+        if all(isinstance(item, PromptItem) for item in items):
             n = self.settings.max_new_tokens
             longest = [
                 Rendered(each.ids + each.ids[-1:] * n, [IGNORED] * len(each.ids) + each.ids[-1:] * n, len(each.ids) + n)
@@ -263,7 +265,7 @@ class GradientCosts:
         return None, "an objective of one's own: not estimated", 0
 
     def _query_is_there(self) -> bool:
-        """Whether a store of these queries lies beside the pool's, made in the pool's space."""
+        """Return whether a store of these queries lies beside the pool's, made in the pool's space."""
         pool_store, query = pool_store_path(self.settings), self.inputs.queries.pool
         if not StoreLayout(pool_store).manifest.exists():
             return False
@@ -278,8 +280,8 @@ class GradientCosts:
         return False
 
 
-def _with_sampling(seconds: Amount, tokens: Amount) -> Amount:
-    """Wider by what the number of tokens may be off."""
+def _widen_for_sampling(seconds: Amount, tokens: Amount) -> Amount:
+    """Widen the interval by what the number of tokens may be off."""
     if not tokens.value:
         return seconds
     return Amount(seconds.value, seconds.low * tokens.low / tokens.value, seconds.high * tokens.high / tokens.value)

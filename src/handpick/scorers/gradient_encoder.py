@@ -30,7 +30,7 @@ from handpick.training.warmup import load_trainable
 
 
 def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer: Fingerprint) -> Fingerprint:
-    """What two sets of gradient features must share to be compared, but for the checkpoints."""
+    """Return what two sets of gradient features must share to be compared, but for the checkpoints."""
     projected: Fingerprint = {"kind": settings.projection}
     if settings.projection != "none":
         projected |= {"dim": settings.projection_dim, "seed": settings.seed}
@@ -41,18 +41,20 @@ def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer:
 
 
 def build_fingerprint(settings: GradientSettings, optimizer: Optimizer, objective: Objective) -> Fingerprint:
-    """What else decides the rows of one side."""
+    """Return what else decides the rows of one side."""
     build: Fingerprint = objective.fingerprint() | {
         "optimizer": optimizer,
         "max_length": settings.max_length,
         "dtype": str(compute_dtype(settings.dtype)).removeprefix("torch."),
-        "batch_tokens": tokens_a_batch(settings),
+        "batch_tokens": tokens_per_batch(settings),
     }
     return build | ({"eps_mode": settings.eps_mode} if optimizer == "adam" else {})
 
 
-def tokens_a_batch(settings: GradientSettings) -> int:
-    """Padded tokens a forward pass, as set; else few on a CPU, whose cache should hold what a layer works on.
+def tokens_per_batch(settings: GradientSettings) -> int:
+    """Return the padded tokens per forward pass, as set.
+
+    Else few on a CPU, whose cache should hold what a layer works on.
 
     Dense signs cost the same for a batch of any size, so with them it is never small.
     """
@@ -62,12 +64,12 @@ def tokens_a_batch(settings: GradientSettings) -> int:
 
 
 def adapter_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
-    """The bytes of each checkpoint's adapter."""
+    """Return the bytes of each checkpoint's adapter."""
     return [file_digest(path / ADAPTER_FILE)[:16] for path in checkpoints]
 
 
 def moments_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
-    """The bytes of each checkpoint's optimizer state."""
+    """Return the bytes of each checkpoint's optimizer state."""
     return [file_digest(moments_file(path))[:16] for path in checkpoints]
 
 
@@ -80,7 +82,7 @@ def encode_rows(
     precondition: AdamPreconditioner | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.float32]:
-    """Features (N, K), float32: of each row the gradient of Σ weight · nll over its sequences, zero where it has none.
+    """Compute features (N, K), float32: per row the gradient of Σ weight · nll over its sequences, zero without any.
 
     What goes into a batch is a function of the sequences and ``batch_tokens`` alone; those of one row may fall into
     several batches. ``advance`` is told how many sequences each gave.
@@ -93,20 +95,23 @@ def encode_rows(
     features_NK = np.zeros((len(rows), project.dim), dtype=np.float32)
     weighted = [each for row in rows for each in row]
     row_S = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    coming: _Coming | None = None
+    coming: _FeaturesInTransfer | None = None
     for members in token_batches([len(each.sequence.input_ids) for each in weighted], batch_tokens):
         batch = collate([weighted[i].sequence for i in members], pad_id)
         weight_B = torch.tensor([weighted[i].weight for i in members], dtype=torch.float64)
-        last, coming = coming, _Coming(row_S[members], engine.features(batch, weight_B, project, precondition))
+        last, coming = (
+            coming,
+            _FeaturesInTransfer(row_S[members], engine.features(batch, weight_B, project, precondition)),
+        )
         if last is not None:
-            last.into(features_NK)
+            last.add_to(features_NK)
         advance(len(members))
     if coming is not None:
-        coming.into(features_NK)
+        coming.add_to(features_NK)
     return features_NK
 
 
-class _Coming:
+class _FeaturesInTransfer:
     """Features on their way from the device, which has the next batch to compute while they travel."""
 
     def __init__(self, row_B: NDArray[np.intp], features_BK: Tensor) -> None:
@@ -116,7 +121,7 @@ class _Coming:
         if self._there is not None:
             self._there.record()
 
-    def into(self, features_NK: NDArray[np.float32]) -> None:
+    def add_to(self, features_NK: NDArray[np.float32]) -> None:
         """Wait for the features and add them to their rows."""
         if self._there is not None:
             self._there.synchronize()
@@ -177,7 +182,7 @@ class GradientEncoder:
             self._engine,
             self._tokenizer,
             self._pad_id,
-            tokens_a_batch(self.settings),
+            tokens_per_batch(self.settings),
             checkpoint=str(adapter_fingerprint([path])[0]),
             load=partial(load_adapter, self._model),
             here=path,
@@ -193,7 +198,7 @@ class GradientEncoder:
         advance: Callable[[float], None] = lambda n: None,
         project: Projection | None = None,
     ) -> NDArray[np.float32]:
-        """Features (N, K), float32, of what ``objective`` prepared, in its order.
+        """Compute features (N, K), float32, of what ``objective`` prepared, in its order.
 
         ``advance`` is told how many more items are done; of an item of several sequences, a part at a time.
         ``project`` stands in for the settings' projection.
@@ -210,7 +215,7 @@ class GradientEncoder:
             rows,
             self._pad_id,
             project or self._projection,
-            tokens_a_batch(self.settings),
+            tokens_per_batch(self.settings),
             self._precondition,
             sequences_done,
         )

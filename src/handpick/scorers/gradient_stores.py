@@ -26,8 +26,8 @@ from handpick.layout import RunLayout, StoreLayout
 from handpick.model import device, has_bfloat16, model_fingerprint, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.protocol import Objective, Prepared
-from handpick.progress import progress, say
-from handpick.scorers.checkpoints import check_checkpoints, checkpoint_inputs, find_checkpoints, to_be_trained
+from handpick.progress import log, progress
+from handpick.scorers.checkpoints import check_checkpoints, checkpoint_inputs, find_checkpoints, needs_training
 from handpick.scorers.gist_subspace import BasisProjection, KeptSubspace
 from handpick.scorers.gradient_encoder import (
     GradientEncoder,
@@ -36,11 +36,11 @@ from handpick.scorers.gradient_encoder import (
     moments_fingerprint,
     space_fingerprint,
 )
-from handpick.scorers.inputs import Inputs, Own, check_max_length, open_renderer
-from handpick.scorers.provenance import pool_store_path, write_made_with
+from handpick.scorers.inputs import Inputs, UserObjects, check_max_length, open_renderer
+from handpick.scorers.provenance import pool_store_path, write_provenance
 from handpick.scorers.query_objective import query_objective
 from handpick.settings import Settings
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Storage, row_norms, unit_rows
 from handpick.store.manifest import read_manifest
 from handpick.store.memory import available_bytes
@@ -98,14 +98,14 @@ class GradientStores:
         what = f"the feature store {path}"
         there = read_manifest(path) if StoreLayout(path).manifest.exists() else None
         if there is not None:
-            require_same(_without(there.space, "adapter"), self.objectives.space, what=what)
+            require_same(_drop_key(there.space, "adapter"), self.objectives.space, what=what)
             build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
-            require_same(_without(there.build, "moments"), build, what=what)
+            require_same(_drop_key(there.build, "moments"), build, what=what)
             _require_same_files(there, self.pool, what)
             stored: Fingerprint = {"storage": there.storage, "shard_rows": there.shard_rows}
             require_same(stored, {name: getattr(self.settings, name) for name in stored}, what=what)
         check_checkpoints(self.settings, self.optimizer, self.pool, self.renderer, self.objectives.model)
-        if there is not None and to_be_trained(self.settings):
+        if there is not None and needs_training(self.settings):
             raise FingerprintMismatch(
                 f"{what} does not match: it was made at {', '.join(c.name for c in there.checkpoints)}, not at the "
                 "checkpoints of the warmup that these settings ask for; use the same --warmup or --checkpoints, or "
@@ -125,7 +125,7 @@ class GradientStores:
         store = FeatureStore.create(pool_store_path(self.settings), self.pool_manifest())
         # as they were here: another machine would choose otherwise, and the store would not fit its own settings
         build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
-        write_made_with(
+        write_provenance(
             store.path,
             self.settings,
             checkpoints=[str(path.resolve()) for path in self.checkpoints[0]],
@@ -168,7 +168,7 @@ class GradientStores:
     def score_store(
         self, query_store: FeatureStore, executor: Executor | None = None, quarantine: Quarantine | None = None
     ) -> FeatureStore:
-        """Return the pool's weighted similarities to the queries, (N, Q) a checkpoint; its features are not kept.
+        """Return the pool's weighted similarities to the queries, (N, Q) per checkpoint; its features are not kept.
 
         S[q, n] is the sum of ``array(t, normalized=False)[n, q]`` over the checkpoints t.
         """
@@ -186,7 +186,7 @@ class GradientStores:
         )
 
     def raw_query_gradients(self, query: Pool) -> Floats:
-        """The queries' whole gradients at the last checkpoint, (Q, coordinates), unprojected.
+        """Compute the queries' whole gradients at the last checkpoint, (Q, coordinates), unprojected.
 
         Raises:
             SettingsError: they do not fit in memory.
@@ -206,7 +206,7 @@ class GradientStores:
     def last_manifest(
         self, examples: Pool, objective: Objective, projected: Fingerprint, dim: int, storage: Storage
     ) -> Manifest:
-        """The plan of a store of plain gradients at the last checkpoint alone, projected otherwise than set."""
+        """Return the plan of a store of plain gradients at the last checkpoint alone, projected otherwise than set."""
         manifest = self._manifest(examples, "sgd", objective)
         adapters: Any = manifest.space["adapter"]
         space = manifest.space | {"projection": projected, "adapter": adapters[-1:]}
@@ -241,7 +241,7 @@ class GradientStores:
             dim=self._dim(),
             storage=self.settings.storage,
             checkpoints=checkpoints,
-            files=DataFile.of(examples.files),
+            files=ManifestFile.of(examples.files),
             shard_rows=self.settings.shard_rows,
         )
 
@@ -273,7 +273,7 @@ class Objectives:
         own: what the user handed over in Python.
     """
 
-    def __init__(self, settings: Settings, renderer: Renderer, model: Fingerprint, own: Own) -> None:
+    def __init__(self, settings: Settings, renderer: Renderer, model: Fingerprint, own: UserObjects) -> None:
         self._settings = settings
         self._renderer = renderer
         self.model = model
@@ -292,9 +292,9 @@ class Objectives:
 def load_encoder(settings: Settings, checkpoints: Sequence[Path], renderer: Renderer) -> GradientEncoder:
     """Return the model of a run with its adapter, and say what it computes in."""
     dtype = build_fingerprint(settings, settings.used_optimizer, NextToken(renderer, settings.max_length))["dtype"]
-    say(f"gradients in {dtype} on {device()} (--dtype {settings.dtype})")
+    log(f"gradients in {dtype} on {device()} (--dtype {settings.dtype})")
     if dtype == "bfloat16" and not has_bfloat16():
-        say(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
+        log(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
     return GradientEncoder(settings, checkpoints, renderer.tokenizer)
 
 
@@ -312,7 +312,7 @@ class GradientSpec:
     side: Literal["pool", "query"]
     optimizer: Optimizer
     model: Fingerprint
-    own: Own
+    own: UserObjects
     basis: Path | None = None
     score_against: Path | None = None
     host: GradientStores | None = field(default=None, compare=False, repr=False)
@@ -407,5 +407,5 @@ def _require_same_files(there: Manifest, pool: Pool, what: str) -> None:
         )
 
 
-def _without(fingerprint: Fingerprint, key: str) -> Fingerprint:
+def _drop_key(fingerprint: Fingerprint, key: str) -> Fingerprint:
     return {name: value for name, value in fingerprint.items() if name != key}

@@ -22,7 +22,7 @@ from handpick.data.examples import Example
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
-from handpick.gradients.forward import decoder_of, evaluating
+from handpick.gradients.forward import decoder_of, eval_mode
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.objectives.protocol import Prepared, prepare_each
 from handpick.scorers.base_model import ReadEncoder
@@ -30,7 +30,7 @@ from handpick.scorers.base_model import ReadEncoder
 
 @torch.no_grad()
 def weighted_states(model: nn.Module, batch: Batch) -> Tensor:
-    """Σ i · h_i / Σ i over each sequence's tokens, (B, H), on the CPU; float32, float64 for such a model.
+    """Compute Σ i · h_i / Σ i over each sequence's tokens, (B, H), on the CPU; float32, float64 for such a model.
 
     Args:
         model: a causal language model.
@@ -38,7 +38,7 @@ def weighted_states(model: nn.Module, batch: Batch) -> Tensor:
     """
     decoder: Any = decoder_of(model)
     device = next(model.parameters()).device
-    with fast_exact_float32(), evaluating(model):
+    with fast_exact_float32(), eval_mode(model):
         hidden_BTH = decoder(input_ids=batch.input_ids_BT.to(device), use_cache=False).last_hidden_state
         wide = torch.promote_types(hidden_BTH.dtype, torch.float32)
         place_BT = ((batch.position_ids_BT + 1) * batch.attention_mask_BT).double()
@@ -69,7 +69,7 @@ class HiddenStates(ReadEncoder):
         return {"representation": "rds+", **self.reader.space}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """The tokens of every conversation; refused is one without any text, or that the template refuses."""
+        """Prepare the tokens of every conversation; refused is one without any text, or that the template refuses."""
         return prepare_each(examples, self._tokens)
 
     def _tokens(self, example: Example) -> Rendered:
@@ -84,7 +84,7 @@ class HiddenStates(ReadEncoder):
     def encode(
         self, items: Sequence[Rendered], advance: Callable[[float], None] = lambda n: None
     ) -> NDArray[np.float32]:
-        """Rows (N, H), float32, of what was prepared, in its order.
+        """Compute rows (N, H), float32, of what was prepared, in its order.
 
         Raises:
             ModelError: as ``Reader.model``.

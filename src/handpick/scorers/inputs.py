@@ -9,7 +9,7 @@ from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.model import load_tokenizer, position_limit
 from handpick.objectives.protocol import Objective
-from handpick.progress import say
+from handpick.progress import log
 from handpick.rewards import UserReward
 from handpick.settings import Settings, not_given
 from handpick.settings.representation import GradientSettings
@@ -25,11 +25,11 @@ class Data:
     def report_bad_records(self) -> None:
         """Say how many records were set aside, if any were."""
         if self.quarantine.count:
-            say(self.quarantine.summary())
+            log(self.quarantine.summary())
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class UserObjects:
     """What a user hands over in Python instead of naming it: a reward, or how their objective is made."""
 
     reward: UserReward | None = None
@@ -44,7 +44,7 @@ class Inputs:
     pool: Data
     query: Data | None = None
     renderer: Renderer | None = None
-    own: Own = field(default_factory=Own)
+    own: UserObjects = field(default_factory=UserObjects)
 
     @property
     def queries(self) -> Data:

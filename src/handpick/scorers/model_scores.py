@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handpick.costs.flops import Shape, labelled
+from handpick.costs.flops import Shape, count_labelled
 from handpick.data.batching import Batch
 from handpick.data.examples import Example
 from handpick.data.render import IGNORED, Rendered
@@ -26,7 +26,7 @@ from handpick.scorers.base_model import ReadEncoder, Reader
 
 
 def mean_losses(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean negative log-likelihood of each sequence's labelled tokens, float64 (B,), on the CPU.
+    """Compute the mean negative log-likelihood of each sequence's labelled tokens, float64 (B,), on the CPU.
 
     Args:
         model: a causal language model.
@@ -36,7 +36,7 @@ def mean_losses(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _losses(reader: Reader, sequences: Sequence[Rendered], advance: Callable[[int], None]) -> NDArray[np.float64]:
-    """The mean loss of every sequence; ``advance`` is told how many more are done."""
+    """Compute the mean loss of every sequence; ``advance`` is told how many more are done."""
     losses = np.empty(len(sequences))
     for members, batch in reader.batches(sequences):
         losses[members] = mean_losses(reader.model, batch).numpy()
@@ -57,14 +57,14 @@ class Perplexity(ReadEncoder):
         return {"representation": "perplexity", **self.reader.space}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """A sequence a record; refused is one that has no answer, or none within the length limit."""
+        """Prepare a sequence per record; refused is one that has no answer, or none within the length limit."""
         reader = self.reader
         return prepare_each(examples, lambda example: reader.renderer(example.messages, reader.max_length))
 
     def encode(
         self, items: Sequence[Rendered], advance: Callable[[float], None] = lambda n: None
     ) -> NDArray[np.float32]:
-        """Perplexities (N, 1), float32, from 1 up.
+        """Compute perplexities (N, 1), float32, from 1 up.
 
         Raises:
             ModelError: as ``Reader.model``.
@@ -76,7 +76,7 @@ class Perplexity(ReadEncoder):
         return shape.read([self.size(item)], item.n_labels)
 
 
-class Answer(NamedTuple):
+class AnswerSequences(NamedTuple):
     """An answer behind its prompt, and by itself; labelled are the same tokens in both."""
 
     prompted: Rendered
@@ -102,10 +102,13 @@ class IFD(ReadEncoder):
         return {"representation": "ifd", **self.reader.space}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """Two sequences a record; refused is one that has no answer, none within the length limit, or one too short."""
+        """Prepare two sequences per record.
+
+        Refused is one that has no answer, none within the length limit, or one too short.
+        """
         return prepare_each(examples, self._answer)
 
-    def _answer(self, example: Example) -> Answer:
+    def _answer(self, example: Example) -> AnswerSequences:
         rendered = self.reader.renderer(example.messages, self.reader.max_length)
         places = [i for i, label in enumerate(rendered.labels) if label != IGNORED]
         ids = [rendered.input_ids[i] for i in places]
@@ -117,13 +120,17 @@ class IFD(ReadEncoder):
         labels = [IGNORED] * len(rendered.labels)
         for i in places[first:]:
             labels[i] = rendered.input_ids[i]
-        return Answer(
+        return AnswerSequences(
             Rendered(rendered.input_ids, labels, rendered.full_length),
             Rendered(before + ids, [IGNORED] * (len(before) + first) + ids[first:], len(before) + len(ids)),
         )
 
-    def encode(self, items: Sequence[Answer], advance: Callable[[float], None] = lambda n: None) -> NDArray[np.float32]:
-        """Ratios (N, 1), float32, from 0 up; 1 where the answer is certain even alone, so that no prompt can help.
+    def encode(
+        self, items: Sequence[AnswerSequences], advance: Callable[[float], None] = lambda n: None
+    ) -> NDArray[np.float32]:
+        """Compute ratios (N, 1), float32, from 0 up.
+
+        1 where the answer is certain even alone, so that no prompt can help.
 
         Raises:
             ModelError: as ``Reader.model``.
@@ -139,10 +146,10 @@ class IFD(ReadEncoder):
         ratio_N = rows_ND[:, 0]
         return np.where(ratio_N < 1, ratio_N, 1 - ratio_N)
 
-    def size(self, item: Answer) -> int:
+    def size(self, item: AnswerSequences) -> int:
         """Return the tokens of both sequences."""
         return len(item.prompted.input_ids) + len(item.alone.input_ids)
 
-    def flops(self, shape: Shape, item: Answer) -> float:
+    def flops(self, shape: Shape, item: AnswerSequences) -> float:
         """Return the operations of reading both, with logits at their labels."""
-        return shape.read([len(sequence.input_ids) for sequence in item], labelled(item))
+        return shape.read([len(sequence.input_ids) for sequence in item], count_labelled(item))

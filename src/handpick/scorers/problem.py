@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
-from handpick.algorithms.part import Part
+from handpick.algorithms.view import SimilarityView
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
-from handpick.progress import say
+from handpick.progress import log
 from handpick.settings import Settings
-from handpick.similarity import written
+from handpick.similarity import write_similarity
 from handpick.store.memory import available_bytes
 
 Floats = NDArray[np.float32]
@@ -41,7 +41,7 @@ class ScoringProblem:
     """What an algorithm chooses by.
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
-    empty where one score a candidate stands for all queries. ``nearest`` says which query a pick is for where the
+    empty where one score per candidate stands for all queries. ``nearest`` says which query a pick is for where the
     similarity's rows are not single queries.
     """
 
@@ -58,7 +58,7 @@ class ScoringProblem:
         """Features of some columns, (C, E); None where there are none."""
         return None if self.features is None else self.features.candidates
 
-    def picked_for(self, picks: Picks) -> list[str | None]:
+    def queries_of_picks(self, picks: Picks) -> list[str | None]:
         """Return the id of the query that each pick is for."""
         if self.nearest is not None:
             return self.nearest(picks)
@@ -66,7 +66,7 @@ class ScoringProblem:
             return [None] * len(picks.columns)
         return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
 
-    def without(self, rows: Collection[int]) -> "ScoringProblem":
+    def drop_rows(self, rows: Collection[int]) -> "ScoringProblem":
         """Return the same with the columns of some of the pool's rows left out."""
         kept_N = np.flatnonzero(~np.isin(self.rows, list(rows)))
         if len(kept_N) == len(self.rows):
@@ -74,7 +74,7 @@ class ScoringProblem:
         features, nearest = self.features, self.nearest
         return replace(
             self,
-            similarity=Part(self.similarity, columns_N=kept_N),
+            similarity=SimilarityView(self.similarity, columns_N=kept_N),
             rows=self.rows[kept_N],
             features=None
             if features is None
@@ -101,11 +101,11 @@ def make_readable(similarity: Similarity, settings: Settings) -> Similarity:
     if isinstance(similarity, Matrix):
         return similarity
     if fits_in_memory(similarity.shape):
-        return Matrix(written(similarity, None))
+        return Matrix(write_similarity(similarity, None))
     if is_read_many_times(settings):
         why = "several targets read" if settings.splits_budget else f"{settings.used_algorithm} reads"
         path = RunLayout(settings.folder).similarity
         n_bytes = 4 * similarity.shape[0] * similarity.shape[1]
-        say(f"{why} all of the similarity many times: {n_bytes / 1e9:.1f} GB in {path}")
-        return Matrix(written(similarity, path))
+        log(f"{why} all of the similarity many times: {n_bytes / 1e9:.1f} GB in {path}")
+        return Matrix(write_similarity(similarity, path))
     return similarity

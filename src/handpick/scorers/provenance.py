@@ -11,9 +11,9 @@ from handpick.errors import SettingsError, StoreError
 from handpick.layout import RunLayout, StoreLayout
 from handpick.methods import SCORERS
 from handpick.selection import Selection
-from handpick.settings import Settings, checked
+from handpick.settings import Settings, parse_settings
 from handpick.store import FeatureStore, merge
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from handpick.store.manifest import read_manifest
 
 _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representation: there was one
@@ -25,7 +25,7 @@ _KEPT = frozenset({"model", "seed", "pool", "shard_rows"}).union(
 
 
 def pool_store_path(settings: Settings) -> Path:
-    """The folder of the pool's features."""
+    """Return the folder of the pool's features."""
     if settings.store:
         return Path(settings.store)
     return RunLayout(settings.folder).pool_store(settings.stored_representation.partition(":")[0])
@@ -37,7 +37,7 @@ def parsed_records(settings: Settings) -> Path:
 
 
 def resume_from_store(settings: Settings) -> Settings:
-    """With ``store`` set, take from it what the user did not say: the pool, the model, how features are made.
+    """Take from ``store``, where it is set, what the user did not say: the pool, the model, how features are made.
 
     The store may be incomplete: a run that made it, or made it grow, was killed, and this one goes on from there.
 
@@ -46,7 +46,7 @@ def resume_from_store(settings: Settings) -> Settings:
     """
     if settings.store is None:
         return settings
-    kept = _made_with(settings.store)
+    kept = _read_provenance(settings.store)
     there = kept.pop("representation", _OLDEST)
     said = {name: getattr(settings, name) for name in settings.model_fields_set}
     if not {"method", "representation"} & said.keys():
@@ -58,19 +58,19 @@ def resume_from_store(settings: Settings) -> Settings:
             f"the store {settings.store} holds {there} features, and {settings.used_representation} was asked for; "
             "name another --method or another store"
         )
-    return checked(kept | said, where=settings.store)
+    return parse_settings(kept | said, where=settings.store)
 
 
-def settings_of(selection: Selection, folder: Path) -> Settings:
-    """What the finished selection in a folder was made with; ``out`` is where it lies now.
+def read_run_settings(selection: Selection, folder: Path) -> Settings:
+    """Read what the finished selection in a folder was made with; ``out`` is where it lies now.
 
     Raises:
         SettingsError: its settings are none that this handpick knows.
     """
-    return checked(selection.settings | {"out": str(folder)}, where=str(RunLayout(folder).selection))
+    return parse_settings(selection.settings | {"out": str(folder)}, where=str(RunLayout(folder).selection))
 
 
-def _made_with(store: str | Path) -> dict[str, Any]:
+def _read_provenance(store: str | Path) -> dict[str, Any]:
     read_manifest(Path(store))  # what is no store at all should be called that
     path = StoreLayout(Path(store)).provenance
     try:
@@ -90,21 +90,21 @@ def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
         FingerprintMismatch: they were made with different settings.
         StoreError: as ``handpick.store.merge``, or nothing says how one of them was made.
     """
-    made_with = [_made_with(path) for path in paths]
+    provenance = [_read_provenance(path) for path in paths]
     store = merge(paths, out)
-    kept = made_with[0] | {"pool": [source for each in made_with for source in each["pool"]]}
-    write_whole(StoreLayout(store.path).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+    kept = provenance[0] | {"pool": [source for each in provenance for source in each["pool"]]}
+    atomic_write(StoreLayout(store.path).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
     return store
 
 
-def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
+def write_provenance(folder: Path, settings: Settings, **found: Any) -> None:
     """Write down what the store in ``folder`` is made with; ``found`` is what the settings leave open.
 
     Where ``store`` names one that says it already, only its pool's new files are added.
     """
     pool = [_absolute(source) for source in settings.pool]
     if settings.store is not None and StoreLayout(folder).provenance.exists():
-        kept = _made_with(folder)
+        kept = _read_provenance(folder)
         if len(pool) <= len(kept["pool"]):  # the same files; the folder may be one that others may only read
             return
         kept["pool"] = pool
@@ -114,9 +114,9 @@ def write_made_with(folder: Path, settings: Settings, **found: Any) -> None:
         if settings.model is not None:
             kept["model"] = _absolute(settings.model)
         kept["encoder"] = _absolute(settings.encoder)
-    write_whole(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+    atomic_write(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
 
 
 def _absolute(name: str) -> str:
-    """A path that is there, or a pattern of paths, made absolute; a name on the Hub as it is."""
+    """Make a path that is there, or a pattern of paths, absolute; a name on the Hub stays as it is."""
     return str(Path(name).resolve()) if Path(name).exists() or is_pattern(name) else name

@@ -23,7 +23,7 @@ from handpick.rewards import (
 )
 from handpick.sampling.generate import Sampling
 from handpick.sampling.vllm import Vllm
-from handpick.scorers.inputs import Own
+from handpick.scorers.inputs import UserObjects
 from handpick.settings import Settings
 from handpick.training.checkpoint import check_checkpoint
 
@@ -31,19 +31,19 @@ from handpick.training.checkpoint import check_checkpoint
 _TEMPERATURE = {"unit-tests": 0.8, "model": 1.2}
 
 
-def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint, own: Own) -> Objective:
-    """What the settings ask for, else the method's own.
+def query_objective(settings: Settings, renderer: Renderer, model: Fingerprint, own: UserObjects) -> Objective:
+    """Make what the settings ask for, else the method's own.
 
     Raises:
         SettingsError: what the objective needs is not there.
         ModelError: the reward model cannot be used.
     """
     if own.objective is not None:
-        if changed := settings.foreign("next-token"):
+        if changed := settings.unused_by_objective("next-token"):
             raise SettingsError(f"an objective of your own is told no settings, so leave {changed[0]} out")
         return own.objective(renderer, settings.max_length)
     name = settings.objective or find_method(settings.method).objective
-    if foreign := settings.foreign(name):
+    if foreign := settings.unused_by_objective(name):
         flag = f"--{foreign[0].replace('_', '-')}"
         raise SettingsError(f"the {name} objective does not look at {flag}: leave it out, or choose another --method")
     if name == "preference":

@@ -13,8 +13,8 @@ from handpick.costs import probe as clocks
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
 from handpick.costs.disk import checkpoint_bytes
 from handpick.costs.machine import resident_bytes
-from handpick.costs.probe import Probing, Size, Timed, timed
-from handpick.costs.tokens import Looked, look
+from handpick.costs.probe import Probing, Size, TimedBatches, time_batches
+from handpick.costs.tokens import PoolSample, sample_pool
 from handpick.data.pool import Pool
 from handpick.errors import DataError
 from handpick.fingerprint import require_same
@@ -42,21 +42,21 @@ class RowCosts:
         self.encoder = encoder
         self.stores = stores
         self._before = resident_bytes()
-        self._timed: Timed | None = None
+        self._timed: TimedBatches | None = None
         self._load_seconds = 0.0
 
     @cached_property
-    def looked(self) -> Looked:
+    def looked(self) -> PoolSample:
         """The pool's records, or some of them, prepared.
 
         Raises:
             DataError: none of them can be used.
         """
         pool, settings = self.inputs.pool.pool, self.settings
-        looked = look(pool, self.stores.of_pool, shard_rows=settings.shard_rows, seed=settings.seed)
-        if not looked.items:
-            raise DataError(f"none of the {looked.n_looked:,} records looked at can be used")
-        return looked
+        pool_sample = sample_pool(pool, self.stores.of_pool, shard_rows=settings.shard_rows, seed=settings.seed)
+        if not pool_sample.items:
+            raise DataError(f"none of the {pool_sample.n_looked:,} records looked at can be used")
+        return pool_sample
 
     @cached_property
     def _store(self) -> FeatureStore | None:
@@ -85,34 +85,34 @@ class RowCosts:
         query, encoder = self.inputs.queries.pool, self.encoder
         times, held = self._times(probing)
         items = encoder.prepare(query.examples(0, len(query))).items
-        seconds = times.of([self._size_of(batch) for batch in encoder.batches(items)]).plus(self._load_seconds)
+        seconds = times.estimate([self._size_of(batch) for batch in encoder.batches(items)]).plus(self._load_seconds)
         self._load_seconds = 0.0  # once a plan
         disk = self._bytes(query, len(items), "float32")
         return Work([self._line(StageKind.QUERY, items, Amount.exactly, disk, held, seconds)])
 
     def pool(self, probing: Probing) -> Work:
         """Return what the pool's rows will take."""
-        pool, looked = self.inputs.pool.pool, self.looked
-        how = looked.how()
+        pool, pool_sample = self.inputs.pool.pool, self.looked
+        how = pool_sample.describe()
         if self.encoder.counts == "characters":
             how = how.replace("tokenised", "read").replace("tokens", "characters")
         share = self.missing_rows() / len(pool)
         n_queries = len(self.inputs.query.pool) if self._is_compared and self.inputs.query is not None else 1
-        extent = Extent(looked.usable, self.encoder.dim, 1, n_queries)
+        extent = Extent(pool_sample.usable, self.encoder.dim, 1, n_queries)
         if share == 0:
             return Work([StageCost.left(StageKind.POOL)], [how], extent=extent)
         times, held = self._times(probing)
-        seconds = times.of([self._size_of(batch) for batch in self._batches], looked.scale * share)
-        seconds = seconds.plus(looked.seconds * looked.n_records * share + self._load_seconds)
-        disk = round(self._bytes(pool, looked.usable, self.stores.storage) * share)
+        seconds = times.estimate([self._size_of(batch) for batch in self._batches], pool_sample.scale * share)
+        seconds = seconds.plus(pool_sample.seconds * pool_sample.n_records * share + self._load_seconds)
+        disk = round(self._bytes(pool, pool_sample.usable, self.stores.storage) * share)
 
         def total(each: Sequence[float]) -> Amount:
-            return looked.total(each).times(share)
+            return pool_sample.total(each).times(share)
 
-        line = self._line(StageKind.POOL, looked.items, total, disk, held, seconds)
+        line = self._line(StageKind.POOL, pool_sample.items, total, disk, held, seconds)
         cheaper = []
         if self._is_compared and self.stores.storage == "float32":
-            saved = (disk - self._bytes(pool, looked.usable, "int8") * share) / 1e9
+            saved = (disk - self._bytes(pool, pool_sample.usable, "int8") * share) / 1e9
             cheaper.append(f"--storage int8 saves {saved:.2f} GB of disk")
         return Work([line], [how], cheaper, extent)
 
@@ -124,14 +124,14 @@ class RowCosts:
     def _batches(self) -> list[list[Any]]:
         return [batch for shard in self.looked.shards for batch in self.encoder.batches(shard)]
 
-    def _times(self, probing: Probing) -> tuple[Timed, int]:
+    def _times(self, probing: Probing) -> tuple[TimedBatches, int]:
         """Return what batches took, computed once a plan, and the bytes that the process then held."""
         if self._timed is None:
             _ = self._batches  # prepared first, so that loading is timed by itself
             began = clocks.clock()
             _ = self.encoder.dim  # loads the model
             self._load_seconds = clocks.clock() - began
-            self._timed = timed(self.encoder.encode, self._batches, self._size_of, probing.seconds * 0.8)
+            self._timed = time_batches(self.encoder.encode, self._batches, self._size_of, probing.seconds * 0.8)
         return self._timed, max(resident_bytes(), self._before)
 
     def _line(

@@ -23,7 +23,7 @@ from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.executors import Advance, Executor, Prepares, fill_store, rows_of
+from handpick.executors import Advance, Executor, Preparer, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import is_in_memory
 from handpick.layout import RunLayout, StoreLayout
@@ -32,12 +32,12 @@ from handpick.scorers.feature_scorer import FeatureScorer
 from handpick.scorers.finished import POOL_GONE, FinishedRun, Reopened, columns_of
 from handpick.scorers.inputs import Inputs, open_renderer
 from handpick.scorers.problem import ScoringProblem
-from handpick.scorers.provenance import pool_store_path, write_made_with
+from handpick.scorers.provenance import pool_store_path, write_provenance
 from handpick.scorers.row_costs import RowCosts
-from handpick.scorers.scorer import Queries, fingerprint, load_kind, no_features, set_aside
+from handpick.scorers.scorer import Queries, fingerprint, load_kind, no_features, quarantine_unused
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
-from handpick.store import Checkpoint, DataFile, FeatureStore, Manifest
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Storage
 from handpick.store.manifest import contents_of, read_manifest
 
@@ -47,7 +47,7 @@ NO_RESPONSE = "no response to learn from"
 
 
 class RowEncoder(ABC):
-    """One row an example. What ``prepare`` makes of a record only the encoder itself knows.
+    """One row per example. What ``prepare`` makes of a record only the encoder itself knows.
 
     ``counts`` says what a plan counts of an item: tokens that a model reads, characters, or nothing.
     ``cost_note`` is what a plan says beside that.
@@ -133,9 +133,9 @@ class RowSpec:
             return "a model that was handed over in Python is in this process alone"
         return None
 
-    def load(self) -> "Rows":
+    def load(self) -> "RowsOfBothSides":
         """Return what makes the rows."""
-        return Rows(self.host or open_encoder(self.settings, None), self.to_train_on)
+        return RowsOfBothSides(self.host or open_encoder(self.settings, None), self.to_train_on)
 
 
 def open_encoder(settings: Settings, renderer: Renderer | None) -> RowEncoder:
@@ -146,7 +146,7 @@ def open_encoder(settings: Settings, renderer: Renderer | None) -> RowEncoder:
     return encoder
 
 
-class Rows:
+class RowsOfBothSides:
     """An encoder at work on one side."""
 
     def __init__(self, encoder: RowEncoder, to_train_on: bool) -> None:
@@ -161,7 +161,7 @@ class Rows:
 class Trainable:
     """Refuses, before another prepares them, records that there is nothing to learn from."""
 
-    def __init__(self, prepares: Prepares) -> None:
+    def __init__(self, prepares: Preparer) -> None:
         self._prepares = prepares
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
@@ -185,7 +185,7 @@ class RowStores:
         self.path = pool_store_path(settings)
 
     @property
-    def of_pool(self) -> Prepares:
+    def of_pool(self) -> Preparer:
         """What prepares the pool's records."""
         return Trainable(self._encoder)
 
@@ -198,7 +198,7 @@ class RowStores:
         """Return the pool's store, whole or begun, with what it is made with beside it."""
         store = FeatureStore.create(self.path, self._manifest(pool, self.storage))
         found = {k: v for k, v in self._encoder.build().items() if k in ("dtype", "batch_tokens")}
-        write_made_with(store.path, self._settings, **found)
+        write_provenance(store.path, self._settings, **found)
         return store
 
     def query_store(self, query: Pool) -> FeatureStore:
@@ -220,7 +220,7 @@ class RowStores:
             dim=self._dim(space),
             storage=storage,
             checkpoints=[Checkpoint(name="base", weight=1.0)],
-            files=DataFile.of(examples.files),
+            files=ManifestFile.of(examples.files),
             shard_rows=self._settings.shard_rows,
         )
 
@@ -276,7 +276,7 @@ class RowScorer(FeatureScorer):
         query = self.inputs.queries
         store = self.stores.query_store(query.pool)
         fill_store(store, query.pool, self.spec(to_train_on=False), StageKind.QUERY.value)
-        set_aside(store, query, self.encoder)
+        quarantine_unused(store, query, self.encoder)
         return Queries(self.inputs, store, self.nothing_to_say, "name other queries")
 
     def pool_features(self) -> FeatureStore:
@@ -288,7 +288,7 @@ class RowScorer(FeatureScorer):
     @cached_property
     def _pool_store(self) -> FeatureStore:
         store = self.stores.pool_store(self.pool.pool)
-        set_aside(store, self.pool, self.stores.of_pool)
+        quarantine_unused(store, self.pool, self.stores.of_pool)
         return store
 
     def problem(self) -> ScoringProblem:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from handpick.errors import DataError, SettingsError
-from handpick.executors import Prepares, report_unusable
+from handpick.executors import Preparer, report_unusable
 from handpick.fingerprint import Fingerprint
-from handpick.progress import say
+from handpick.progress import log
 from handpick.scorers.finished import FinishedRun, Reopened
 from handpick.scorers.inputs import Data, Inputs, subtask_labels
 from handpick.scorers.problem import ScoringProblem
@@ -125,7 +125,7 @@ class Queries:
         silent = np.flatnonzero(~says_Q)
         if len(silent):
             names = ", ".join(store.ids[row] for row in silent[:3]) + (", …" if len(silent) > 3 else "")
-            say(f"{len(silent)} of {len(store)} queries have no {lacking} and are left out: {names}")
+            log(f"{len(silent)} of {len(store)} queries have no {lacking} and are left out: {names}")
         if len(silent) == len(store):
             raise DataError(f"no query has a {lacking.split()[0]}, so there is nothing to choose by: {advice}")
         self.kept_Q = np.flatnonzero(says_Q)
@@ -135,7 +135,7 @@ class Queries:
         self.subtasks = [subtask_of[query_id] for query_id in self.ids]
 
 
-def set_aside(store: FeatureStore, data: Data, prepares: Prepares) -> None:
+def quarantine_unused(store: FeatureStore, data: Data, prepares: Preparer) -> None:
     """Report what is in the pool and not in its store.
 
     Raises:

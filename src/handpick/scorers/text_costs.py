@@ -5,7 +5,7 @@ from typing import Any
 
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
 from handpick.costs.machine import resident_bytes
-from handpick.costs.tokens import look
+from handpick.costs.tokens import sample_pool
 from handpick.data.plain_text import contents, has_response
 from handpick.errors import DataError
 from handpick.objectives.protocol import Prepared
@@ -31,15 +31,19 @@ def text_work(inputs: Inputs, name: str, seconds_of: Callable[[list[str]], float
         DataError: no record has a response.
     """
     settings, pool = inputs.settings, inputs.pool.pool
-    looked = look(pool, _Texts(), shard_rows=settings.shard_rows, seed=settings.seed, at_most=_TEXTS, sample=_TEXTS)
-    if not looked.items:
+    pool_sample = sample_pool(
+        pool, _Texts(), shard_rows=settings.shard_rows, seed=settings.seed, at_most=_TEXTS, sample=_TEXTS
+    )
+    if not pool_sample.items:
         raise DataError(f"no record of {', '.join(file.name for file in pool.files)} has a response to learn from")
-    seconds = looked.scale * (seconds_of(looked.items) + reads * looked.seconds * looked.n_looked)
-    usable = round(looked.usable)
+    seconds = pool_sample.scale * (seconds_of(pool_sample.items) + reads * pool_sample.seconds * pool_sample.n_looked)
+    usable = round(pool_sample.usable)
     held = resident_bytes() + 4 * usable * (n_rows if fits_in_memory((n_rows, usable)) else 1)
-    note = f"from {looked.n_looked:,} texts, in proportion; of one trial"
-    line = StageCost(name, looked.usable, memory=held, seconds=Amount.exactly(seconds), note=note, kind=StageKind.INDEX)
-    return Work([line], [HOW], extent=Extent(looked.usable, 0, 1, n_rows))
+    note = f"from {pool_sample.n_looked:,} texts, in proportion; of one trial"
+    line = StageCost(
+        name, pool_sample.usable, memory=held, seconds=Amount.exactly(seconds), note=note, kind=StageKind.INDEX
+    )
+    return Work([line], [HOW], extent=Extent(pool_sample.usable, 0, 1, n_rows))
 
 
 class _Texts:

@@ -52,9 +52,9 @@ class Vectors(RowEncoder):
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """Return the ids; refused is a record that the file has no vector of."""
-        return prepare_each(examples, self._known)
+        return prepare_each(examples, self._check_known)
 
-    def _known(self, example: Example) -> str:
+    def _check_known(self, example: Example) -> str:
         if example.id not in self._table.row_of:
             raise DataError(f"no vector of it in {self._table.path}")
         return example.id

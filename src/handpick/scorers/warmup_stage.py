@@ -21,7 +21,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.layout import CheckpointLayout, RunLayout, WarmupLayout
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.objectives.next_token import NextToken
-from handpick.scorers.checkpoints import checkpoint_inputs, new_lora, to_be_trained, warmup_of
+from handpick.scorers.checkpoints import checkpoint_inputs, needs_training, new_lora, warmup_of
 from handpick.scorers.inputs import Inputs
 from handpick.training.settings import WarmupSettings
 from handpick.training.warmup import new_adapter, warmup_rows
@@ -60,7 +60,7 @@ def epochs_done(layout: WarmupLayout) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Warmed:
+class WarmupPlan:
     """The warmup's line, where one is needed; the checkpoints to probe at; how many a run will have."""
 
     line: StageCost | None
@@ -68,7 +68,7 @@ class Warmed:
     n_checkpoints: int
 
 
-def plan_warmup(inputs: Inputs, probing: Probing) -> Warmed:
+def plan_warmup(inputs: Inputs, probing: Probing) -> WarmupPlan:
     """Return what the warmup will take; some of it is trained on, and left as a checkpoint where there is none.
 
     Raises:
@@ -78,23 +78,25 @@ def plan_warmup(inputs: Inputs, probing: Probing) -> Warmed:
     warmup, name = warmup_of(settings) if not settings.checkpoints else (None, "")
     if settings.checkpoints:
         line = StageCost.left(StageKind.WARMUP, note="checkpoints are given")
-        return Warmed(line, [Path(path) for path in settings.checkpoints], len(settings.checkpoints))
+        return WarmupPlan(line, [Path(path) for path in settings.checkpoints], len(settings.checkpoints))
     if warmup is None:
         base = load_base(str(settings.model), compute_dtype(settings.dtype), settings.quantization)
         new_adapter(base, new_lora(settings), settings.seed, in_float32=True).save_pretrained(  # type: ignore[operator]
             scratch
         )
-        return Warmed(None, [scratch], 1)
+        return WarmupPlan(None, [scratch], 1)
     layout = WarmupLayout(RunLayout(settings.folder).warmup)
     folder = layout.folder
-    if not to_be_trained(settings):
+    if not needs_training(settings):
         names = json.loads(layout.record.read_text())["checkpoints"]
         line = StageCost.left(StageKind.WARMUP, note=f"an earlier run left it in {folder}")
-        return Warmed(line, [folder / name for name in names], len(names))
-    return Warmed(_trained(inputs, warmup, name, layout, probing), [scratch], warmup.epochs)
+        return WarmupPlan(line, [folder / name for name in names], len(names))
+    return WarmupPlan(_training_stage(inputs, warmup, name, layout, probing), [scratch], warmup.epochs)
 
 
-def _trained(inputs: Inputs, warmup: WarmupSettings, name: str, layout: WarmupLayout, probing: Probing) -> StageCost:
+def _training_stage(
+    inputs: Inputs, warmup: WarmupSettings, name: str, layout: WarmupLayout, probing: Probing
+) -> StageCost:
     settings, pool, renderer = inputs.settings, inputs.pool.pool, inputs.model_renderer
     rows = warmup_rows(len(pool), warmup, settings.seed)
     some = rows[:_OF_WARMUP]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handpick.costs.cost import Amount, StageCost, StageKind, Work
 from handpick.costs.machine import resident_bytes
-from handpick.costs.probe import Probing, once
+from handpick.costs.probe import Probing, time_once
 from handpick.errors import SettingsError
 from handpick.executors import Executor
 from handpick.fingerprint import Fingerprint, digest
@@ -19,7 +19,7 @@ from handpick.scorers.finished import FinishedRun
 from handpick.scorers.gradient import Gradient, PoolStage
 from handpick.scorers.scorer import fingerprint
 from handpick.scorers.stages import Stage
-from handpick.scorers.whitening import kept_second_moment, whitened
+from handpick.scorers.whitening import cached_second_moment, whiten
 from handpick.store import FeatureStore
 from handpick.store.memory import available_bytes
 
@@ -45,7 +45,7 @@ class Whitened(Gradient):
         """Return the queries' rows, whitened."""
         damping = self.settings.whitening_damping
         return [
-            whitened(rows_QD, kept_second_moment(pool_store, t, moment_path(pool_store, t)), damping)
+            whiten(rows_QD, cached_second_moment(pool_store, t, moment_path(pool_store, t)), damping)
             for t, rows_QD in enumerate(rows_TQD)
         ]
 
@@ -58,7 +58,7 @@ class Whitened(Gradient):
         if not all(path.exists() for path in moments):
             return "the pool's covariance is not in the folder any more"
         damping = run.settings.whitening_damping
-        return [whitened(rows, np.load(path), damping) for rows, path in zip(rows_TQD, moments, strict=True)]
+        return [whiten(rows, np.load(path), damping) for rows, path in zip(rows_TQD, moments, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class CovarianceStage:
         rng = np.random.default_rng(0)
         order = min(_ORDER, dim)
         rows_BD = rng.standard_normal((order, order), dtype=np.float32)
-        a_product = once(lambda: rows_BD.T @ rows_BD) / (2 * order**3)
+        a_product = time_once(lambda: rows_BD.T @ rows_BD) / (2 * order**3)
         positive_DD = torch.from_numpy((rows_BD.T @ rows_BD).astype(np.float64)) + order * torch.eye(order)
-        a_factor = once(lambda: torch.linalg.cholesky(positive_DD)) / (order**3 / 3)
+        a_factor = time_once(lambda: torch.linalg.cholesky(positive_DD)) / (order**3 / 3)
         seconds = n_checkpoints * (2.0 * n * dim**2 * a_product + dim**3 / 3 * a_factor)
         line = StageCost(
             self.kind.value,
@@ -100,7 +100,7 @@ class CovarianceStage:
         """Compute what is not there, and keep it beside the rows."""
         store = self.scorer.pool_features()
         for t in range(len(store.checkpoints)):
-            kept_second_moment(store, t, moment_path(store, t))
+            cached_second_moment(store, t, moment_path(store, t))
 
 
 def check_room(dim: int) -> None:

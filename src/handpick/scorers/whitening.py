@@ -22,7 +22,7 @@ from handpick.store.files import write_array
 Floats = NDArray[np.float32]
 
 
-class Stored(Protocol):
+class StoredRows(Protocol):
     """What is read of a feature store."""
 
     def __len__(self) -> int: ...
@@ -33,8 +33,8 @@ class Stored(Protocol):
     def blocks(self, checkpoint: int) -> Iterator[tuple[int, Floats]]: ...
 
 
-def second_moment(store: Stored, checkpoint: int) -> NDArray[np.float64]:
-    """XᵀX/N of the unit rows, float64 (D, D), from one pass over the store."""
+def second_moment(store: StoredRows, checkpoint: int) -> NDArray[np.float64]:
+    """Compute XᵀX/N of the unit rows, float64 (D, D), from one pass over the store."""
     moment_DD = np.zeros((store.dim, store.dim))
     with progress(f"covariance of {len(store):,} examples", total=len(store)) as advance:
         for _, block_BD in store.blocks(checkpoint):
@@ -44,8 +44,8 @@ def second_moment(store: Stored, checkpoint: int) -> NDArray[np.float64]:
     return moment_DD
 
 
-def whitened(query_QD: Floats, moment_DD: NDArray[np.float64], damping: float) -> Floats:
-    """(S + λI)⁻¹ x of every row, at unit norm, float32 (Q, D); solved in float64.
+def whiten(query_QD: Floats, moment_DD: NDArray[np.float64], damping: float) -> Floats:
+    """Compute (S + λI)⁻¹ x of every row, at unit norm, float32 (Q, D); solved in float64.
 
     Args:
         query_QD: unit rows.
@@ -62,8 +62,8 @@ def whitened(query_QD: Floats, moment_DD: NDArray[np.float64], damping: float) -
     return unit_rows(solved_QD, row_norms(solved_QD))
 
 
-def kept_second_moment(store: Stored, checkpoint: int, path: Path) -> NDArray[np.float64]:
-    """``second_moment``, read from ``path`` where an earlier run has left it there."""
+def cached_second_moment(store: StoredRows, checkpoint: int, path: Path) -> NDArray[np.float64]:
+    """Compute ``second_moment``, or read it from ``path`` where an earlier run has left it there."""
     if not path.exists():
         write_array(path, second_moment(store, checkpoint))
     loaded: NDArray[np.float64] = np.load(path)

@@ -35,7 +35,7 @@ Paths = Annotated[list[str], BeforeValidator(_paths)]
 
 
 def _shares(value: Any) -> Any:
-    """``SOURCE=0.2`` as flags have it, or a mapping."""
+    """Parse ``SOURCE=0.2`` as flags have it, or a mapping."""
     if isinstance(value, dict):
         return value
     if not isinstance(value, list | tuple):
@@ -47,7 +47,7 @@ def _shares(value: Any) -> Any:
 
 
 def _named_files(value: Any) -> dict[str, list[str]]:
-    """``NAME=FILE`` as flags have it, several of a name in order, or a mapping."""
+    """Parse ``NAME=FILE`` as flags have it, several of a name in order, or a mapping."""
     if isinstance(value, dict):
         return {str(name): _paths(files) for name, files in value.items()}
     if not isinstance(value, list | tuple):
@@ -117,7 +117,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         return str(Budget.parse(value))
 
     @model_validator(mode="after")
-    def _known(self) -> "Settings":
+    def _check_names(self) -> "Settings":
         self._refuse_unused()
         self._check_product()
         self._check_targets()
@@ -166,7 +166,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
             raise SettingsError(f"{of_judge[0]} is for --reward judge:MODEL, not for {self.reward}: leave it out")
 
     @property
-    def unread(self) -> list[str]:
+    def unused_settings(self) -> list[str]:
         """Settings that were changed although nothing looks at them; handy where several representations are tried."""
         idle = {
             "eps_mode": self.used_optimizer == "sgd",
@@ -206,7 +206,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
             raise SettingsError(f"{representation} takes all queries together: leave balanced out")
         if self.balanced and "balanced" not in reads:
             raise SettingsError(f"the algorithm {algorithm} does not look at balanced: leave it out")
-        if foreign := self.unread_by(algorithm):
+        if foreign := self.unused_by_algorithm(algorithm):
             raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
 
     def _check_targets(self) -> None:
@@ -268,26 +268,26 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         return Path("runs") / name
 
     def to_yaml(self) -> str:
-        """All settings, as ``from_yaml`` reads them back."""
+        """Return all settings, as ``from_yaml`` reads them back."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Settings":
-        """Settings from a file.
+        """Read settings from a file.
 
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        return checked(read_yaml(path), where=str(path))
+        return parse_settings(read_yaml(path), where=str(path))
 
 
 def not_given(name: str) -> SettingsError:
-    """What to say where there is no pool or no query."""
+    """Return what to say where there is no pool or no query."""
     return SettingsError(f"no {name} given: name a file or a data set with --{name}")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """What a file of settings holds, unchecked.
+    """Read what a file of settings holds, unchecked.
 
     Raises:
         SettingsError: there is no such file, or it is no YAML mapping.
@@ -303,8 +303,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return loaded
 
 
-def checked(values: dict[str, Any], where: str = "") -> Settings:
-    """Settings from plain values; pydantic's complaint becomes one sentence.
+def parse_settings(values: dict[str, Any], where: str = "") -> Settings:
+    """Make settings from plain values; pydantic's complaint becomes one sentence.
 
     Args:
         values: by the names of the fields.
@@ -317,11 +317,11 @@ def checked(values: dict[str, Any], where: str = "") -> Settings:
         return Settings(**values)
     except ValidationError as error:
         fields = {"": Settings.model_fields, "warmup": WarmupSettings.model_fields}
-        raise SettingsError(complaint(error, where, fields, see="handpick select --help")) from error
+        raise SettingsError(describe_errors(error, where, fields, see="handpick select --help")) from error
 
 
-def complaint(error: ValidationError, where: str, fields: Mapping[str, Iterable[str]], *, see: str) -> str:
-    """One sentence of pydantic's complaint.
+def describe_errors(error: ValidationError, where: str, fields: Mapping[str, Iterable[str]], *, see: str) -> str:
+    """Make one sentence of pydantic's complaint.
 
     Args:
         error: what pydantic says.

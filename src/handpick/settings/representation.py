@@ -11,7 +11,7 @@ from handpick.methods import SCORERS, find_scorer
 _METAVAR = "|".join(f"{name}:{spec.argument}" if spec.argument else name for name, spec in SCORERS.items())
 
 
-def _known(representation: str) -> str:
+def _check_known(representation: str) -> str:
     find_scorer(representation)
     return representation
 
@@ -21,7 +21,7 @@ class RepresentationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    representation: Annotated[Annotated[str, AfterValidator(_known)] | None, Flag(metavar=_METAVAR)] = Field(
+    representation: Annotated[Annotated[str, AfterValidator(_check_known)] | None, Flag(metavar=_METAVAR)] = Field(
         None, description="instead of the method's own"
     )
     encoder: str = Field(

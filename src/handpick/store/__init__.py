@@ -2,7 +2,7 @@
 
 from handpick.store.array import FeatureArray
 from handpick.store.feature_store import FeatureStore
-from handpick.store.manifest import Checkpoint, DataFile, Manifest, Shard
+from handpick.store.manifest import Checkpoint, Manifest, ManifestFile, Shard
 from handpick.store.merge import merge
 
-__all__ = ["Checkpoint", "DataFile", "FeatureArray", "FeatureStore", "Manifest", "Shard", "merge"]
+__all__ = ["Checkpoint", "FeatureArray", "FeatureStore", "Manifest", "ManifestFile", "Shard", "merge"]

@@ -1,6 +1,6 @@
 """Features of a store as an array that stays on disk.
 
-Legend: N rows, D features a row.
+Legend: N rows, D features per row.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class FeatureArray:
         return self.shape[0]
 
     def __getitem__(self, key: int | np.integer[Any] | slice | npt.NDArray[np.integer[Any]] | list[int]) -> Floats:
-        """Rows in new memory.
+        """Read rows into new memory.
 
         Raises:
             IndexError: a row number is out of range, or the index is none of the kinds above.
@@ -58,7 +58,7 @@ class FeatureArray:
         return features_ND if dtype is None else features_ND.astype(dtype, copy=False)
 
     def _gather(self, wanted: npt.NDArray[np.intp]) -> Floats:
-        """Rows in the order of ``wanted``; each shard that holds some of them is opened once."""
+        """Read rows in the order of ``wanted``; each shard that holds some of them is opened once."""
         features = np.empty((len(wanted), self.shape[1]), np.float32)
         order = np.argsort(wanted, kind="stable")
         ordered = wanted[order]

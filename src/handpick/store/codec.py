@@ -1,6 +1,6 @@
 """How features are stored: one entry of ``CODECS`` a storage type, apart from the type they are computed in.
 
-Legend: N rows, D features a row, Q queries, B rows that are widened together.
+Legend: N rows, D features per row, Q queries, B rows that are widened together.
 
 Every stored tensor has the row as its first axis, so that a few rows can be read without the rest.
 """
@@ -43,7 +43,7 @@ def _widen_floats(tensors: Tensors, values_ND: Floats) -> None:
 
 
 def _widen_halves(tensors: Tensors, values_ND: Floats) -> None:
-    """What NumPy's own conversion gives, in a third of its time; of finite values, which all stored ones are."""
+    """Widen as NumPy's own conversion does, in a third of its time; of finite values, which all stored ones are."""
     bits_ND = values_ND.view(np.int32)
     np.copyto(bits_ND, tensors["features"].reshape(values_ND.shape).view(np.int16))
     bits_ND <<= 13  # exponent and fraction are where float32 has its own,
@@ -52,7 +52,7 @@ def _widen_halves(tensors: Tensors, values_ND: Floats) -> None:
 
 
 def _encode_int8(unit_ND: Floats) -> Tensors:
-    """A scale a row: its largest magnitude becomes 127, so that an error is at most half of 1/127 of it."""
+    """Encode with a scale per row: its largest magnitude becomes 127, so an error is at most half of 1/127 of it."""
     scale_N = np.max(np.abs(unit_ND), axis=1, initial=0) / np.float32(127)
     divisor_N1 = np.where(scale_N > 0, scale_N, np.float32(1))[:, None]
     return {"features": np.rint(unit_ND / divisor_N1).astype(np.int8), "scales": scale_N.astype(np.float32)}
@@ -65,7 +65,7 @@ def _widen_signs(tensors: Tensors, values_ND: Floats) -> None:
 
 
 def _heights(tensors: Tensors, dim: int) -> Floats:
-    """1/√D: a row of signs at unit norm."""
+    """Return 1/√D: a row of signs at unit norm."""
     return np.where(tensors["norms"] > 0, np.float32(1 / np.sqrt(dim)), np.float32(0))
 
 
@@ -78,7 +78,7 @@ CODECS: Mapping[Storage, Codec] = {
 
 
 def row_norms(features_ND: Floats) -> Floats:
-    """Euclidean norms, float32 (N,); not finite exactly where a row holds a value or has a norm that is not."""
+    """Compute Euclidean norms, float32 (N,); not finite exactly where a row holds a value or has a norm that is not."""
     with np.errstate(over="ignore"):  # a norm past float32 becomes infinite, which the caller looks for
         # Summed in float64: squares of float32 gradients leave float32's range at both ends.
         squares_N: npt.NDArray[np.float64] = np.einsum("nd,nd->n", features_ND, features_ND, dtype=np.float64)
@@ -86,7 +86,7 @@ def row_norms(features_ND: Floats) -> Floats:
 
 
 def unit_rows(features_ND: Floats, norms_N: Floats) -> Floats:
-    """Rows divided by their norms; zeros where the norm is 0, NaN where it is not finite."""
+    """Divide rows by their norms; zeros where the norm is 0, NaN where it is not finite."""
     unit_ND = np.zeros_like(features_ND)
     finite_N1 = np.isfinite(norms_N)[:, None]
     np.divide(features_ND, norms_N[:, None], out=unit_ND, where=(norms_N[:, None] > 0) & finite_N1)
@@ -95,12 +95,12 @@ def unit_rows(features_ND: Floats, norms_N: Floats) -> Floats:
 
 
 def encode(features_ND: Floats, norms_N: Floats, storage: Storage) -> Tensors:
-    """The tensors to store, ``norms`` among them; a row with norm 0 is stored as zeros."""
+    """Encode rows as the tensors to store, ``norms`` among them; a row with norm 0 is stored as zeros."""
     return {**CODECS[storage].encode(unit_rows(features_ND, norms_N)), "norms": norms_N}
 
 
 def decode(tensors: Tensors, storage: Storage, dim: int, *, normalized: bool) -> Floats:
-    """Stored rows as float32 (N, D) in new memory, at unit norm or at the norm they came with."""
+    """Decode stored rows as float32 (N, D) in new memory, at unit norm or at the norm they came with."""
     codec = CODECS[storage]
     rows_ND = np.empty((len(tensors["norms"]), dim), np.float32)
     codec.widen(tensors, rows_ND)
@@ -113,7 +113,7 @@ def decode(tensors: Tensors, storage: Storage, dim: int, *, normalized: bool) ->
 
 
 def products(query_QD: Floats, tensors: Tensors, storage: Storage) -> Floats:
-    """Inner products of queries and stored unit rows, float32 (Q, N).
+    """Compute inner products of queries and stored unit rows, float32 (Q, N).
 
     Some rows are widened at a time, always into the same memory, and what their values give is multiplied by their
     factors: both save a pass over N·D values. By NumPy alone: its threads and PyTorch's, in turns, wait for each other.

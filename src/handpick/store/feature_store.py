@@ -1,6 +1,6 @@
 """The feature store: a folder of shards that is written in parts, by several processes, and read as one array.
 
-Legend: N rows, D features a row, B rows of one shard (N and B count the rows that are there, not those set aside).
+Legend: N rows, D features per row, B rows of one shard (N and B count the rows that are there, not those set aside).
 """
 
 import os
@@ -15,12 +15,12 @@ from handpick.errors import StoreError
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats, encode, row_norms
-from handpick.store.manifest import Manifest, Shard, extended, read_manifest, write_manifest
+from handpick.store.manifest import Manifest, Shard, extend_manifest, read_manifest, write_manifest
 from handpick.store.memory import available_bytes
 from handpick.store.repeats import repeated_ids
 from handpick.store.rows import Rows
-from handpick.store.shard_file import read_sidecar, shard_path, write_shard_file, written_shards
-from handpick.store.verify import problems
+from handpick.store.shard_file import finished_shards, read_sidecar, shard_path, write_shard_file
+from handpick.store.verify import find_problems
 
 
 class FeatureStore:
@@ -36,12 +36,12 @@ class FeatureStore:
         self._whole: Rows | None = None
 
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[Path, Manifest]]:
-        """To another process go the folder and its plan, and nothing that was read."""
+        """Pickle the folder and its plan alone: nothing that was read goes to another process."""
         return FeatureStore, (self.path, self.manifest)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest: Manifest) -> "FeatureStore":
-        """A new store, or the one at ``path`` to go on with.
+        """Create a store, or open the one at ``path`` to go on with.
 
         A store goes on when ``manifest`` has its settings and begins with its files (compared by content, so
         a moved file is the same); files behind those are appended to its plan. ``missing`` says what is
@@ -54,7 +54,7 @@ class FeatureStore:
         folder = Path(path)
         is_new = not StoreLayout(folder).manifest.exists()
         there = manifest if is_new else read_manifest(folder)
-        plan = extended(there, manifest, folder)
+        plan = extend_manifest(there, manifest, folder)
         try:
             for checkpoint in range(len(plan.checkpoints)):
                 StoreLayout(folder).shards(checkpoint).mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, allow_incomplete: bool = False) -> "FeatureStore":
-        """The store at ``path``, to read.
+        """Open the store at ``path``, to read.
 
         Raises:
             StoreError: there is none, its manifest is damaged or newer, or shards are missing and
@@ -86,13 +86,13 @@ class FeatureStore:
         return store
 
     def shards(self) -> list[Shard]:
-        """All shards of the plan, in the order of the pool; the same for every checkpoint."""
+        """Return all shards of the plan, in the order of the pool; the same for every checkpoint."""
         return self.manifest.shards()
 
     def missing(self, checkpoint: int) -> list[Shard]:
-        """Shards that are still to be written for a checkpoint, in the order of the pool."""
+        """Return the shards that are still to be written for a checkpoint, in the order of the pool."""
         shards = self.shards()
-        written = set(written_shards(self.path, checkpoint, shards))
+        written = set(finished_shards(self.path, checkpoint, shards))
         return [shard for shard in shards if shard not in written]
 
     def write_shard(
@@ -143,7 +143,7 @@ class FeatureStore:
                 )
 
     def __len__(self) -> int:
-        """N, the number of rows."""
+        """Return N, the number of rows."""
         return len(self.rows())
 
     @property
@@ -171,7 +171,7 @@ class FeatureStore:
         return self.rows().ids
 
     def array(self, checkpoint: int = 0, normalized: bool = True) -> Floats | FeatureArray:
-        """Features, float32 (N, D), at unit norm or at the norm they came with.
+        """Return features, float32 (N, D), at unit norm or at the norm they came with.
 
         In memory where they take at most half of what is available, else an array that reads from disk.
 
@@ -183,11 +183,11 @@ class FeatureStore:
         return np.asarray(lazy) if fits else lazy
 
     def on_disk(self, checkpoint: int = 0, normalized: bool = True) -> FeatureArray:
-        """Features as ``array`` gives them, of which only the rows that are asked for are read."""
+        """Return features as ``array`` gives them, of which only the rows that are asked for are read."""
         return FeatureArray(self.rows(), checkpoint, normalized=normalized)
 
     def norms(self, checkpoint: int = 0) -> Floats:
-        """Norms of the rows as they came, float32 (N,).
+        """Return norms of the rows as they came, float32 (N,).
 
         Raises:
             StoreError: a shard is damaged.
@@ -195,7 +195,7 @@ class FeatureStore:
         return self.rows().norms(checkpoint)
 
     def blocks(self, checkpoint: int = 0, normalized: bool = True) -> Iterator[tuple[int, Floats]]:
-        """All rows in order, a shard at a time: the first row's number and features, float32 (B, D).
+        """Yield all rows in order, a shard at a time: the first row's number and features, float32 (B, D).
 
         Raises:
             StoreError: a shard is damaged.
@@ -203,7 +203,8 @@ class FeatureStore:
         return self.rows().blocks(checkpoint, normalized=normalized)
 
     def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]:
-        """Inner products of queries and all unit rows, a shard at a time: the first row's number, and float32 (Q, B).
+        """Yield inner products of queries and all unit rows, a shard at a time: the first row's number, and float32 (Q,
+        B).
 
         Stored rows are multiplied as they are read; none is kept.
 
@@ -213,15 +214,15 @@ class FeatureStore:
         return self.rows().products(checkpoint, query_QD)
 
     def verify(self) -> list[str]:
-        """All that is wrong, one sentence each, after reading every byte; empty when the store is whole.
+        """Find all that is wrong, one sentence each, by reading every byte; empty when the store is whole.
 
         Found are: shards that are missing, cut short or changed in any byte, ids that differ between
         checkpoints, and ids that stand at more than one row.
         """
-        return problems(self.path, self.manifest)
+        return find_problems(self.path, self.manifest)
 
     def rows(self) -> Rows:
-        """The rows that can be read now; of a store that is whole, the same object at every call.
+        """Return the rows that can be read now; of a store that is whole, the same object at every call.
 
         Raises:
             StoreError: a shard is damaged.

@@ -50,7 +50,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
 
 def _same_content(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file, which may have lost its name, holds what stands at ``path``."""
+    """Return whether an open file, which may have lost its name, holds what stands at ``path``."""
     file.seek(0)
     with path.open("rb") as other:
         while (piece := file.read(_PIECE)) == other.read(_PIECE):
@@ -59,7 +59,7 @@ def _same_content(file: BinaryIO, path: Path) -> bool:
     return False
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes) -> None:
     """Write a file as ``open_atomically`` does.
 
     Raises:
@@ -69,14 +69,14 @@ def write_whole(path: Path, data: bytes) -> None:
         with open_atomically(path) as file:
             file.write(data)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _disk_error(path, error) from error
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file as ``open_atomically`` does, from parts of which one is held at a time; its folder is made.
 
     Raises:
-        StoreError: as ``write_whole``.
+        StoreError: as ``atomic_write``.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +87,10 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as ``numpy.load`` reads it without pickle, as ``write_whole`` does."""
+    """Write an array as ``numpy.load`` reads it without pickle, as ``atomic_write`` does."""
     data = BytesIO()
     np.save(data, array, allow_pickle=False)
-    write_whole(path, data.getvalue())
+    atomic_write(path, data.getvalue())
 
 
 def remove(path: Path) -> None:
@@ -102,7 +102,7 @@ def remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _disk_error(path, error) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -116,23 +116,23 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
         _sync_folder(target.parent)
     except OSError:  # another file system, or one without hard links
-        copy_whole(source, target)
+        atomic_copy(source, target)
 
 
-def copy_whole(source: Path, target: Path) -> None:
-    """Write a file with the bytes of another, as ``write_whole`` does.
+def atomic_copy(source: Path, target: Path) -> None:
+    """Write a file with the bytes of another, as ``atomic_write`` does.
 
     Raises:
-        StoreError: the source cannot be read, or as ``write_whole``.
+        StoreError: the source cannot be read, or as ``atomic_write``.
     """
     try:
         data = source.read_bytes()
     except OSError as error:
         raise StoreError(f"cannot read {source}: {error.strerror}; run verify on its store") from error
-    write_whole(target, data)
+    atomic_write(target, data)
 
 
-def _refused(path: Path, error: OSError) -> StoreError:
+def _disk_error(path: Path, error: OSError) -> StoreError:
     return StoreError(
         f"cannot write {path}: {error.strerror}; all that was written before it stays good, "
         "so mend the cause and run the same again"

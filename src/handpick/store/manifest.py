@@ -12,7 +12,7 @@ from handpick.errors import StoreError
 from handpick.fingerprint import JSON, Fingerprint, require_same
 from handpick.layout import StoreLayout
 from handpick.store.codec import Storage
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = StoreLayout(Path()).manifest.name
@@ -22,7 +22,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Named(Protocol):
+class FileFacts(Protocol):
     """A file of a pool, or of a manifest."""
 
     @property
@@ -42,7 +42,7 @@ class Checkpoint(_Part):
     weight: float
 
 
-class DataFile(_Part):
+class ManifestFile(_Part):
     """One file of the pool. What it holds makes it the same file, not where it lies: ``name`` may change."""
 
     name: str
@@ -50,8 +50,8 @@ class DataFile(_Part):
     rows: int = Field(ge=0)
 
     @classmethod
-    def of(cls, files: Iterable["Named"]) -> list["DataFile"]:
-        """The files of a pool, as a manifest holds them."""
+    def of(cls, files: Iterable["FileFacts"]) -> list["ManifestFile"]:
+        """Return the files of a pool, as a manifest holds them."""
         return [cls(name=file.name, sha256=file.sha256, rows=file.rows) for file in files]
 
 
@@ -81,11 +81,11 @@ class Manifest(_Part):
     dim: int = Field(ge=1)
     storage: Storage
     checkpoints: list[Checkpoint] = Field(min_length=1)
-    files: list[DataFile]
+    files: list[ManifestFile]
     shard_rows: int = Field(ge=1)
 
     def shards(self) -> list[Shard]:
-        """All shards of the plan, in the order of the pool."""
+        """Return all shards of the plan, in the order of the pool."""
         planned: list[Shard] = []
         first = 0
         for index, file in enumerate(self.files):
@@ -98,17 +98,17 @@ class Manifest(_Part):
         return planned
 
     def settings(self) -> Fingerprint:
-        """All but the data: what two stores must share to stand in one folder or be merged."""
+        """Return all but the data: what two stores must share to stand in one folder or be merged."""
         document: dict[str, Any] = self.model_dump(mode="json")
         return {key: document[key] for key in ("space", "build", "dim", "storage", "checkpoints", "shard_rows")}
 
     def fingerprint(self) -> Fingerprint:
-        """What the rows are, and of which data: the settings, and what the files hold wherever they lie."""
+        """Return what the rows are, and of which data: the settings, and what the files hold wherever they lie."""
         return self.settings() | {"files": contents_of(self.files)}
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the store in a folder.
+    """Read the manifest of the store in a folder.
 
     Raises:
         StoreError: there is none, it is damaged, or a newer handpick wrote it.
@@ -128,12 +128,12 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise _unreadable(path, reason) from error
+        raise _unreadable_error(path, reason) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable_error(path, str(error)) from error
 
 
-def _unreadable(path: Path, reason: str) -> StoreError:
+def _unreadable_error(path: Path, reason: str) -> StoreError:
     return StoreError(f"{path} cannot be read as a manifest ({reason}); restore it, or build the store anew")
 
 
@@ -144,11 +144,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         StoreError: the file system refuses.
     """
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False)
-    write_whole(StoreLayout(folder).manifest, f"{text}\n".encode())
+    atomic_write(StoreLayout(folder).manifest, f"{text}\n".encode())
 
 
-def extended(there: Manifest, here: Manifest, folder: Path) -> Manifest:
-    """The manifest of a store that goes on: ``there``, with the files that only ``here`` has behind its own.
+def extend_manifest(there: Manifest, here: Manifest, folder: Path) -> Manifest:
+    """Make the manifest of a store that goes on: ``there``, with the files that only ``here`` has behind its own.
 
     Raises:
         FingerprintMismatch: the settings differ, or ``here`` does not begin with the files of ``there``.
@@ -160,6 +160,6 @@ def extended(there: Manifest, here: Manifest, folder: Path) -> Manifest:
     return there.model_copy(update={"files": there.files + here.files[known:]})
 
 
-def contents_of(files: Iterable["Named"]) -> list[JSON]:
-    """What makes files the same files, wherever they lie: the bytes of each and its records, in order."""
+def contents_of(files: Iterable["FileFacts"]) -> list[JSON]:
+    """Return what makes files the same files, wherever they lie: the bytes of each and its records, in order."""
     return [{"sha256": file.sha256, "rows": file.rows} for file in files]

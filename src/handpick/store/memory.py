@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def available_bytes() -> int:
-    """Free memory of the machine, or the limit of the job or container where that is lower."""
+    """Return free memory of the machine, or the limit of the job or container where that is lower."""
     return min([_free_bytes(), *_cgroup_limits()])
 
 
@@ -19,18 +19,21 @@ def _free_bytes() -> int:
 
 
 def _cgroup_limits() -> list[int]:
-    """Limits of the process's control group (version 2) and of the groups around it; schedulers set any of them."""
+    """Return limits of the process's control group (version 2) and of the groups around it.
+
+    Schedulers set any of them.
+    """
     membership = Path("/proc/self/cgroup")
     root = Path("/sys/fs/cgroup")
     if not membership.exists():
         return []
     own = root / membership.read_text().rpartition("::")[2].strip().lstrip("/")
     groups = [group for group in (own, *own.parents) if group.is_relative_to(root)]
-    return [left for group in groups if (left := _left(group)) is not None]
+    return [left for group in groups if (left := _free_in_group(group)) is not None]
 
 
-def _left(group: Path) -> int | None:
-    """What a control group may still take: its limit less what it holds, files that can be dropped not counted."""
+def _free_in_group(group: Path) -> int | None:
+    """Return what a control group may still take: its limit less what it holds, droppable files not counted."""
     limit, current, stat = (group / f"memory.{name}" for name in ("max", "current", "stat"))
     if not limit.exists() or (text := limit.read_text().strip()) == "max":
         return None

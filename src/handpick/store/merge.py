@@ -8,13 +8,13 @@ from handpick.errors import StoreError
 from handpick.fingerprint import require_same
 from handpick.layout import sidecar_of
 from handpick.store.feature_store import FeatureStore
-from handpick.store.files import copy_whole, link_or_copy
+from handpick.store.files import atomic_copy, link_or_copy
 from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import shard_path
 
 
 def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> FeatureStore:
-    """One store of the files of several, in the order given; a merge that was cut off goes on.
+    """Make one store of the files of several, in the order given; a merge that was cut off goes on.
 
     Shard files are hard-linked where the file system can, else copied; the stores merged stay as they are.
 
@@ -46,7 +46,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
             if new in missing:
                 source, target = shard_path(origin, checkpoint, old), shard_path(merged.path, checkpoint, new)
                 link_or_copy(source, target)
-                copy_whole(sidecar_of(source), sidecar_of(target))
+                atomic_copy(sidecar_of(source), sidecar_of(target))
     return merged
 
 

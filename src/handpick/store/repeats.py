@@ -7,7 +7,7 @@ import numpy as np
 
 
 def repeated_ids(all_ids: Callable[[], Iterable[str]]) -> list[str]:
-    """The ids that occur more than once, in the order of their first occurrence.
+    """Find the ids that occur more than once, in the order of their first occurrence.
 
     Args:
         all_ids: gives a fresh pass over the ids; it is called a second time only where some may repeat.

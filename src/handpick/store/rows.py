@@ -1,6 +1,6 @@
 """The rows of a store in order, read shard by shard.
 
-Legend: N rows, D features a row, B rows of one shard, Q queries.
+Legend: N rows, D features per row, B rows of one shard, Q queries.
 """
 
 import mmap
@@ -18,7 +18,7 @@ from handpick.errors import StoreError
 from handpick.layout import sidecar_of
 from handpick.store.codec import Floats, Tensors, decode, products
 from handpick.store.manifest import Manifest, Shard
-from handpick.store.shard_file import how_to_mend, map_tensors, read_sidecar, shard_path
+from handpick.store.shard_file import map_tensors, read_sidecar, repair_advice, shard_path
 
 RowPick = slice | npt.NDArray[np.intp]
 
@@ -52,7 +52,7 @@ class Rows:
         return list(self.iter_ids())
 
     def iter_ids(self) -> Iterator[str]:
-        """Ids of all rows, in order, a shard's at a time.
+        """Yield ids of all rows, in order, a shard's at a time.
 
         Raises:
             StoreError: a sidecar is damaged.
@@ -61,7 +61,7 @@ class Rows:
             yield from read_sidecar(sidecar_of(shard_path(self.folder, 0, shard))).ids
 
     def read(self, checkpoint: int, index: int, pick: RowPick, *, normalized: bool) -> Floats:
-        """Some rows of the ``index``-th shard, float32 (rows picked, D), in new memory.
+        """Read some rows of the ``index``-th shard, float32 (rows picked, D), in new memory.
 
         Raises:
             StoreError: the shard is damaged.
@@ -70,7 +70,7 @@ class Rows:
         return decode(tensors, self.manifest.storage, self.manifest.dim, normalized=normalized)
 
     def blocks(self, checkpoint: int, *, normalized: bool) -> Iterator[tuple[int, Floats]]:
-        """The first row and the features, float32 (B, D), of each shard that has any rows.
+        """Yield the first row and the features, float32 (B, D), of each shard that has any rows.
 
         Raises:
             StoreError: a shard is damaged.
@@ -80,7 +80,8 @@ class Rows:
                 yield int(self.starts[index]), self.read(checkpoint, index, slice(None), normalized=normalized)
 
     def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]:
-        """The first row of each shard that has any, and its rows' inner products with some queries, float32 (Q, B).
+        """Yield the first row of each shard that has any, and its rows' inner products with some queries, float32 (Q,
+        B).
 
         The rows are at unit norm. While a shard is multiplied, the next one is brought into memory.
 
@@ -99,7 +100,7 @@ class Rows:
             yield int(self.starts[index]), products(query_QD, tensors, self.manifest.storage)
 
     def norms(self, checkpoint: int) -> Floats:
-        """Norms of all rows, float32 (N,).
+        """Return norms of all rows, float32 (N,).
 
         Raises:
             StoreError: a shard is damaged.
@@ -119,7 +120,7 @@ class Rows:
         tensors = map_tensors(path)
         rows = self.starts[index + 1] - self.starts[index]
         if any(len(tensor) != rows for tensor in tensors.values()):
-            raise StoreError(f"{path} does not hold the {rows} rows its first checkpoint has; {how_to_mend(path)}")
+            raise StoreError(f"{path} does not hold the {rows} rows its first checkpoint has; {repair_advice(path)}")
         return tensors
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from handpick.errors import StoreError
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.codec import Tensors
-from handpick.store.files import remove, write_whole
+from handpick.store.files import atomic_write, remove
 from handpick.store.manifest import Shard
 
 # The types a codec may store, as safetensors names and writes them (little-endian whatever the machine).
@@ -42,14 +42,14 @@ class Sidecar:
 
 
 def shard_path(folder: Path, checkpoint: int, shard: Shard) -> Path:
-    """Where the tensors of a shard lie."""
+    """Return where the tensors of a shard lie."""
     return StoreLayout(folder).shard(checkpoint, shard.file, shard.number)
 
 
-def written_shards(folder: Path, checkpoint: int, shards: Sequence[Shard]) -> list[Shard]:
-    """Those of ``shards`` that count."""
+def finished_shards(folder: Path, checkpoint: int, shards: Sequence[Shard]) -> list[Shard]:
+    """Return those of ``shards`` that count."""
     parent = StoreLayout(folder).shards(checkpoint)
-    names = set(os.listdir(parent)) if parent.is_dir() else set[str]()  # one listing: a look a shard is slow on NFS
+    names = set(os.listdir(parent)) if parent.is_dir() else set[str]()  # one listing: a look per shard is slow on NFS
     paths = [shard_path(folder, checkpoint, shard) for shard in shards]
     return [
         shard
@@ -59,7 +59,7 @@ def written_shards(folder: Path, checkpoint: int, shards: Sequence[Shard]) -> li
 
 
 def ids_digest(ids: Sequence[str]) -> str:
-    """The SHA-256 of a list of ids as compact JSON, 64 hex digits."""
+    """Return the SHA-256 of a list of ids as compact JSON, 64 hex digits."""
     return hashlib.sha256(json.dumps(ids, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -73,12 +73,12 @@ def write_shard_file(path: Path, ids: Sequence[str], tensors: Tensors) -> None:
     sidecar = Sidecar(hashlib.sha256(data).hexdigest(), len(ids), ids_digest(ids), list(ids))
     # An old sidecar must not vouch for new tensors, should this process die between the two.
     remove(sidecar_of(path))
-    write_whole(path, data)
-    write_whole(sidecar_of(path), json.dumps(asdict(sidecar), separators=(",", ":")).encode())
+    atomic_write(path, data)
+    atomic_write(sidecar_of(path), json.dumps(asdict(sidecar), separators=(",", ":")).encode())
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """The sidecar at ``path``.
+    """Read the sidecar at ``path``.
 
     Raises:
         StoreError: it is missing or damaged.
@@ -86,11 +86,11 @@ def read_sidecar(path: Path) -> Sidecar:
     try:
         return Sidecar(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); {how_to_mend(path)}") from error
+        raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 
 def map_tensors(path: Path) -> Tensors:
-    """The tensors of a shard as read-only views of a memory map: only the rows that are used get read.
+    """Map the tensors of a shard as read-only views of a memory map: only the rows that are used get read.
 
     The header is taken apart here because safetensors' own reader cannot pick rows without reading all.
 
@@ -103,7 +103,7 @@ def map_tensors(path: Path) -> Tensors:
         header: dict[str, Any] = json.loads(whole[8:start].tobytes())
         return {name: _view(whole[start:], entry) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); {how_to_mend(path)}") from error
+        raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 
 def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any]:
@@ -112,6 +112,6 @@ def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any
     return flat.reshape(entry["shape"])
 
 
-def how_to_mend(path: Path) -> str:
-    """What to do about a damaged shard or sidecar."""
+def repair_advice(path: Path) -> str:
+    """Return what to do about a damaged shard or sidecar."""
     return f"delete {sidecar_of(path)} and run the command that built the store again"

@@ -10,30 +10,30 @@ from handpick.store.manifest import Manifest, Shard
 from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import (
     Sidecar,
-    how_to_mend,
+    finished_shards,
     ids_digest,
     read_sidecar,
+    repair_advice,
     shard_path,
-    written_shards,
 )
 
 
-def problems(folder: Path, manifest: Manifest) -> list[str]:
-    """All that is wrong with the store in a folder, one sentence each; every byte of it is read."""
+def find_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Find all that is wrong with the store in a folder, one sentence each; every byte of it is read."""
     found: list[str] = []
     shards = manifest.shards()
     sound: dict[Shard, Path] = {}  # for each shard, the sidecar of the first checkpoint that is as it was written
     for checkpoint in range(len(manifest.checkpoints)):
-        written = set(written_shards(folder, checkpoint, shards))
+        written = set(finished_shards(folder, checkpoint, shards))
         for shard in shards:
             path = shard_path(folder, checkpoint, shard)
             if shard not in written:
                 found.append(f"{path} or its sidecar is missing; run the command that built the store again")
                 continue
             try:
-                sidecar = _checked(path)
+                sidecar = _verify_shard(path)
                 if shard in sound and sidecar.ids_sha256 != read_sidecar(sound[shard]).ids_sha256:
-                    found.append(f"{path} holds other ids than {sound[shard]}; {how_to_mend(path)}")
+                    found.append(f"{path} holds other ids than {sound[shard]}; {repair_advice(path)}")
             except (DataError, StoreError) as error:
                 found.append(str(error))
             else:
@@ -49,8 +49,8 @@ def problems(folder: Path, manifest: Manifest) -> list[str]:
     return found
 
 
-def _checked(path: Path) -> Sidecar:
-    """The sidecar of a shard that is as it was written.
+def _verify_shard(path: Path) -> Sidecar:
+    """Verify a shard, and return its sidecar.
 
     Raises:
         StoreError: a byte of the shard or of its sidecar has changed.
@@ -58,7 +58,7 @@ def _checked(path: Path) -> Sidecar:
     """
     sidecar = read_sidecar(sidecar_of(path))
     if sidecar.rows != len(sidecar.ids) or sidecar.ids_sha256 != ids_digest(sidecar.ids):
-        raise StoreError(f"{sidecar_of(path)} is damaged (its ids have changed); {how_to_mend(path)}")
+        raise StoreError(f"{sidecar_of(path)} is damaged (its ids have changed); {repair_advice(path)}")
     if sidecar.sha256 != file_digest(path):
-        raise StoreError(f"{path} is damaged (its checksum has changed); {how_to_mend(path)}")
+        raise StoreError(f"{path} is damaged (its checksum has changed); {repair_advice(path)}")
     return sidecar

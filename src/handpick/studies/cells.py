@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handpick.errors import StoreError
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 
 Baseline = Literal["zero-shot", "random", "full", "longest"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -48,7 +48,7 @@ class Cell(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CellKey:
     """Where a cell stands; ``seed`` is that of the training, and of random that of the draw as well."""
 
     model: str
@@ -59,7 +59,7 @@ class Place:
     seed: int
 
     def cell(self, **found: object) -> Cell:
-        """The cell, with what was found; missing where nothing was."""
+        """Return the cell, with what was found; missing where nothing was."""
         at = {name: getattr(self, name) for name in self.__slots__}
         return Cell.model_validate({"status": "missing", **at, **found})
 
@@ -82,7 +82,7 @@ class Results(BaseModel):
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1)
-        write_whole(path, (text + "\n").encode())
+        atomic_write(path, (text + "\n").encode())
 
     @classmethod
     def open(cls, path: Path) -> "Results":

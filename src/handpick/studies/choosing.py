@@ -31,7 +31,7 @@ from handpick.scorers.gradient_encoder import adapter_fingerprint
 from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of, read_manifest
 from handpick.studies.cells import RANDOM
 from handpick.studies.opened import Model
@@ -45,7 +45,7 @@ _NAMED_APART = frozenset({"reward", "checkpoints", "optimizer", "score_only"})  
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenSelection:
     """A selection that was made elsewhere."""
 
     folder: Path
@@ -53,12 +53,12 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PlannedSelection:
     """One selection, to be made or made: ``budget`` None for the order of the whole pool.
 
     ``features`` names the features that it is made by, None where the method has none; ``inputs`` are what ``name`` is
     the hash of; ``warmup`` those of the warmup that the study trains for it, if it does. One that was ``given`` is of
-    no settings, and has none of the others. ``passing`` has the ids of the pool that it passes over.
+    no settings, and has none of the others. ``exclude_ids`` has the ids of the pool that it passes over.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Choice:
     budget: int | None
     features: str | None = None
     warmup: Mapping[str, Any] | None = None
-    given: Given | None = None
-    passing: frozenset[str] = frozenset()
+    given: GivenSelection | None = None
+    exclude_ids: frozenset[str] = frozenset()
 
 
 class Chooser:
@@ -85,11 +85,11 @@ class Chooser:
         self._steps = steps
         self._pool = pool
         self._contents = contents_of(pool.files)
-        self._given: dict[str, Choice] = {}  # by the folder
-        self._passing: dict[frozenset[str], str] = {}  # digests
+        self._given: dict[str, PlannedSelection] = {}  # by the folder
+        self._excluded_digests: dict[frozenset[str], str] = {}  # digests
         self._rewards: dict[str, Fingerprint] = {}
 
-    def choice(
+    def plan_selection(
         self,
         method: str,
         model: Model,
@@ -97,9 +97,9 @@ class Chooser:
         query: Pool | None,
         budget: int | None,
         seed: int = 0,
-        passing: frozenset[str] = frozenset(),
-    ) -> Choice:
-        """What a method chooses for a target; the same choice for all targets where it looks at no query.
+        exclude_ids: frozenset[str] = frozenset(),
+    ) -> PlannedSelection:
+        """Plan what a method chooses for a target; the same choice for all targets where it looks at no query.
 
         Args:
             method: its name in the study.
@@ -108,7 +108,7 @@ class Chooser:
             query: its queries, opened; None where they could not be.
             budget: how many; None for the order of the whole pool by round-robin.
             seed: of a random draw.
-            passing: ids of the pool that are not to be chosen from.
+            exclude_ids: ids of the pool that are not to be chosen from.
 
         Raises:
             HandpickError: the settings contradict each other, or a store or checkpoint that they name is none.
@@ -129,7 +129,7 @@ class Chooser:
             "representation": _content_of(settings.used_representation),
             "budget": budget,
             "algorithm": settings.used_algorithm,
-            "settings": {name: _content(value) for name, value in _changed(settings, of_choice).items()},
+            "settings": {name: _content(value) for name, value in _changed_settings(settings, of_choice).items()},
         }
         if scorer.has_objective:
             choice["objective"] = settings.objective or find_method(settings.method).objective
@@ -139,19 +139,21 @@ class Chooser:
                 choice["reward"] = self._rewards[settings.reward]
         if "query" in scorer.needs and query is not None:
             choice["query"] = contents_of(query.files)
-        if passing:
-            if passing not in self._passing:
-                self._passing[passing] = digest(sorted(passing))
-            choice["passing"] = self._passing[passing]
+        if exclude_ids:
+            if exclude_ids not in self._excluded_digests:
+                self._excluded_digests[exclude_ids] = digest(sorted(exclude_ids))
+            choice["passing"] = self._excluded_digests[exclude_ids]
         features = step_name("features", made_of)
         name = step_name("order" if budget is None else "selection", choice)
         out = settings.out or str(self._steps.path(features))
         has_features = scorer.output == "features" and not settings.score_only
         settings = settings.model_copy(update={"out": out})
-        return Choice(name, choice, settings, budget, features if has_features else None, warmup, passing=passing)
+        return PlannedSelection(
+            name, choice, settings, budget, features if has_features else None, warmup, exclude_ids=exclude_ids
+        )
 
-    def given(self, method: str, model: Model, target: str) -> Choice:
-        """A selection that was made elsewhere, as a method of the study; opened once.
+    def given_selection(self, method: str, model: Model, target: str) -> PlannedSelection:
+        """Open a selection that was made elsewhere, as a method of the study; opened once.
 
         Raises:
             StoreError: there is none in the folder.
@@ -160,7 +162,7 @@ class Chooser:
         named = self._study.selection_of(method)
         if named is None:
             raise SettingsError(f"the method {method} names no selection that was made elsewhere")
-        path = str(_filled(named, _places(target, model)))
+        path = str(_fill_placeholders(named, _places(target, model)))
         if path not in self._given:
             ids = Selection.open(path).ids
             known = set(self._pool.ids())
@@ -170,14 +172,14 @@ class Chooser:
                     f"pool, the first {foreign[0]!r}: select from the same pool"
                 )
             inputs = {"ids": digest(ids)}
-            self._given[path] = Choice(
-                step_name("selection", inputs), inputs, None, len(ids), given=Given(Path(path), ids)
+            self._given[path] = PlannedSelection(
+                step_name("selection", inputs), inputs, None, len(ids), given=GivenSelection(Path(path), ids)
             )
         return self._given[path]
 
-    def chosen(self, choice: Choice) -> list[str] | None:
-        """The ids of a choice that is made, in order; None of another."""
-        if self._steps.made(choice.name) is None:
+    def read_ids(self, choice: PlannedSelection) -> list[str] | None:
+        """Read the ids of a choice that is made, in order; None of another."""
+        if self._steps.read_record(choice.name) is None:
             return None
         folder = self._steps.path(choice.name)
         if choice.budget is None:
@@ -185,37 +187,37 @@ class Chooser:
             return ids
         return Selection.open(folder).ids
 
-    def choose(self, choice: Choice) -> list[str]:
+    def choose(self, choice: PlannedSelection) -> list[str]:
         """Make a choice, or find it made.
 
         Raises:
             HandpickError: as ``run_select``.
         """
-        there = self.chosen(choice)
+        there = self.read_ids(choice)
         if there is not None:
             return there
         folder = self._steps.path(choice.name)
         if choice.given is not None:
             selection = Selection.open(choice.given.folder)
         else:
-            settings = self.ready(choice).model_copy(update={"budget": budget_of(choice)})
-            selection = run_select(settings, passing=choice.passing).selection
+            settings = self.prepare_settings(choice).model_copy(update={"budget": budget_of(choice)})
+            selection = run_select(settings, exclude_ids=choice.exclude_ids).selection
         folder.mkdir(parents=True, exist_ok=True)
         if choice.budget is None:
-            write_whole(StepLayout(folder).order, json.dumps(selection.ids, ensure_ascii=False).encode())
+            atomic_write(StepLayout(folder).order, json.dumps(selection.ids, ensure_ascii=False).encode())
         else:
             selection.save(folder)
         finish_step(folder, choice.inputs, {"ids": len(selection)})
         return selection.ids
 
-    def ready(self, choice: Choice) -> Settings:
-        """A choice's settings, with the checkpoints of the study's warmup where it needs one; trains it once."""
+    def prepare_settings(self, choice: PlannedSelection) -> Settings:
+        """Prepare a choice's settings, with the checkpoints of the study's warmup where it needs one, trained once."""
         assert choice.settings is not None  # one that was given is not made
         if choice.warmup is None:
             return choice.settings
         name = step_name("warmup", choice.warmup)
         folder = self._steps.path(name)
-        made = self._steps.made(name)
+        made = self._steps.read_record(name)
         if made is None:
             model = str(choice.settings.model)
             renderer = Renderer(load_tokenizer(model))
@@ -235,18 +237,20 @@ class Chooser:
             given["seed"] = seed
         settings = self._study.method(method, given)
         places = _places(target, model)
-        filled = {name: _filled(value, places) for name, value in settings.model_dump(exclude_unset=True).items()}
+        filled = {
+            name: _fill_placeholders(value, places) for name, value in settings.model_dump(exclude_unset=True).items()
+        }
         return resume_from_store(Settings(**filled))
 
     def _features(self, settings: Settings, model: Model) -> dict[str, Any]:
-        """What the rows of the features are, besides the pool and the model."""
+        """Return what the rows of the features are, besides the pool and the model."""
         if settings.store is not None:
             manifest = read_manifest(Path(settings.store))
             return {"store": digest(manifest.settings()), "files": contents_of(manifest.files)}
-        rows = (settings.scorer.rows | {"seed"}) - _OF_MACHINE - set(settings.unread)
+        rows = (settings.scorer.rows | {"seed"}) - _OF_MACHINE - set(settings.unused_settings)
         made_of: dict[str, Any] = {
             "representation": _content_of(settings.stored_representation),
-            "settings": {name: _content(value) for name, value in _changed(settings, rows).items()},
+            "settings": {name: _content(value) for name, value in _changed_settings(settings, rows).items()},
         }
         if settings.scorer.needs & {"model", "tokenizer"}:
             made_of |= _model_read(settings, model)
@@ -262,7 +266,7 @@ class Chooser:
 
 
 def _model_read(settings: Settings, model: Model) -> dict[str, Any]:
-    """A model, how it is given its conversations, and what it computes in on this machine."""
+    """Return a model, how it is given its conversations, and what it computes in on this machine."""
     return {
         "model": model.fingerprint,
         "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
@@ -270,17 +274,17 @@ def _model_read(settings: Settings, model: Model) -> dict[str, Any]:
     }
 
 
-def budget_of(choice: Choice) -> str:
-    """As ``handpick select`` takes it."""
+def budget_of(choice: PlannedSelection) -> str:
+    """Return the budget as ``handpick select`` takes it."""
     return str(choice.budget or "100%")
 
 
 def prefix_holds(settings: Settings) -> bool:
-    """Whether a smaller budget's choice is a prefix of a larger one's: of all but shares of the budget."""
+    """Return whether a smaller budget's choice is a prefix of a larger one's: of all but shares of the budget."""
     return not (settings.max_share or settings.min_share)
 
 
-def _changed(settings: Settings, names: Set[str]) -> dict[str, Any]:
+def _changed_settings(settings: Settings, names: Set[str]) -> dict[str, Any]:
     fields = Settings.model_fields
     dumped = settings.model_dump(mode="json", include=set(names))
     return {name: value for name, value in sorted(dumped.items()) if getattr(settings, name) != fields[name].default}
@@ -290,15 +294,15 @@ def _places(target: str, model: Model) -> dict[str, str]:
     return {"{target}": target, "{model}": model.name}
 
 
-def _filled(value: Any, places: Mapping[str, str]) -> Any:
-    """Texts with {target} and {model} filled in."""
+def _fill_placeholders(value: Any, places: Mapping[str, str]) -> Any:
+    """Fill {target} and {model} into texts."""
     if isinstance(value, str):
         for place, name in places.items():
             value = value.replace(place, name)
         return value
     if isinstance(value, dict):
-        return {name: _filled(each, places) for name, each in value.items()}
-    return [_filled(each, places) for each in value] if isinstance(value, list) else value
+        return {name: _fill_placeholders(each, places) for name, each in value.items()}
+    return [_fill_placeholders(each, places) for each in value] if isinstance(value, list) else value
 
 
 def _content_of(representation: str) -> JSON:
@@ -308,7 +312,7 @@ def _content_of(representation: str) -> JSON:
 
 
 def _content(value: JSON) -> JSON:
-    """A setting with files in place of their paths: what they hold."""
+    """Return a setting with files in place of their paths: what they hold."""
     if isinstance(value, list):
         return [_content(each) for each in value]
     if not isinstance(value, str):

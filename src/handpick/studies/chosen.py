@@ -2,29 +2,29 @@
 
 from handpick.errors import HandpickError, SettingsError
 from handpick.model import free_memory
-from handpick.progress import say
-from handpick.studies.cells import FULL, ZERO_SHOT, Place
-from handpick.studies.choosing import Choice, Chooser, Given, prefix_holds
+from handpick.progress import log
+from handpick.studies.cells import FULL, ZERO_SHOT, CellKey
+from handpick.studies.choosing import Chooser, GivenSelection, PlannedSelection, prefix_holds
 from handpick.studies.grid import budgets_of, quantile_of
-from handpick.studies.opened import Opened
+from handpick.studies.opened import StudyInputs
 from handpick.studies.trained import reason_of
 
 
-class Chosen:
+class CellSelections:
     """The choices of a study's cells; what stops one is among the reasons of its cells."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: StudyInputs) -> None:
         self._opened = opened
         self._chooser = Chooser(opened.settings, opened.steps, opened.pool)
-        self._choices: dict[Place, Choice] = {}
+        self._choices: dict[CellKey, PlannedSelection] = {}
         self._ids: dict[str, list[str]] = {}  # by the choice's name
 
     @property
     def chooser(self) -> Chooser:
         return self._chooser
 
-    def choice(self, place: Place) -> Choice | None:
-        """What a cell's examples come from; None where it has none of its own, or it cannot be had."""
+    def choice(self, place: CellKey) -> PlannedSelection | None:
+        """Return what a cell's examples come from; None where it has none of its own, or it cannot be had."""
         if place in self._choices:
             return self._choices[place]
         opened = self._opened
@@ -34,7 +34,7 @@ class Chosen:
             usable = opened.n_usable(place.model)
             if place.quantile is None and place.budget is not None and place.budget > usable:
                 raise SettingsError(f"the budget is {place.budget:,}, and {usable:,} of the pool can be trained on")
-            choice = self._chosen_by(place)
+            choice = self._choose_for(place)
             if choice.given is not None:
                 self._check_holds_budget(place, choice.given)
             self._choices[place] = choice
@@ -43,21 +43,21 @@ class Chosen:
             return None
         return self._choices[place]
 
-    def _chosen_by(self, place: Place) -> Choice:
+    def _choose_for(self, place: CellKey) -> PlannedSelection:
         opened = self._opened
         model = opened.models[place.model]
         if opened.settings.selection_of(place.method) is not None:
-            return self._chooser.given(place.method, model, place.target)
+            return self._chooser.given_selection(place.method, model, place.target)
         ask = (place.method, model, place.target, opened.targets[place.target].query)
-        passing = opened.unusable(place.model)
+        exclude_ids = opened.unusable(place.model)
         if place.budget is None or place.quantile is not None:
-            return self._chooser.choice(*ask, None, place.seed, passing)
-        choice = self._chooser.choice(*ask, self._largest(place.model), place.seed, passing)
+            return self._chooser.plan_selection(*ask, None, place.seed, exclude_ids)
+        choice = self._chooser.plan_selection(*ask, self._largest(place.model), place.seed, exclude_ids)
         if choice.settings is not None and not prefix_holds(choice.settings):
-            choice = self._chooser.choice(*ask, place.budget, place.seed, passing)
+            choice = self._chooser.plan_selection(*ask, place.budget, place.seed, exclude_ids)
         return choice
 
-    def _check_holds_budget(self, place: Place, given: Given) -> None:
+    def _check_holds_budget(self, place: CellKey, given: GivenSelection) -> None:
         """Raise SettingsError where a selection that was made elsewhere holds fewer than the budget."""
         unusable = self._opened.unusable(place.model)
         left_out = sum(example_id in unusable for example_id in given.ids)
@@ -69,13 +69,13 @@ class Chosen:
             )
 
     def _largest(self, model: str) -> int:
-        """Of the budgets that the pool has enough examples for."""
+        """Return the largest of the budgets that the pool has enough examples for."""
         usable = self._opened.n_usable(model)
         return max(b for b in budgets_of(self._opened.settings, self._opened.pool) if b <= usable)
 
-    def by_choice(self) -> dict[str, tuple[Choice, list[Place]]]:
-        """The choices of all cells, with the cells that share one, by name, in the order of the grid."""
-        found: dict[str, tuple[Choice, list[Place]]] = {}
+    def by_choice(self) -> dict[str, tuple[PlannedSelection, list[CellKey]]]:
+        """Return the choices of all cells, with the cells that share one, by name, in the order of the grid."""
+        found: dict[str, tuple[PlannedSelection, list[CellKey]]] = {}
         for place in self._opened.places:
             choice = self.choice(place)
             if choice is not None:
@@ -87,11 +87,11 @@ class Chosen:
         wanted = self.by_choice()
         missing = [name for name, (choice, places) in wanted.items() if self._is_missing(choice, places)]
         if missing:
-            say(f"{len(missing)} of {len(wanted)} selections to make")
+            log(f"{len(missing)} of {len(wanted)} selections to make")
         for name in missing:
             choice, places = wanted[name]
             first = places[0]
-            say(
+            log(
                 f"choosing: {first.method} for {first.target}"
                 if "query" in choice.inputs
                 else f"choosing: {first.method}"
@@ -101,35 +101,35 @@ class Chosen:
             except Exception as error:  # whatever it is, the other cells go on
                 for place in places:
                     self._opened.reasons[place] = reason_of(error)
-                say(f"failed: {first.method}: {reason_of(error)}")
+                log(f"failed: {first.method}: {reason_of(error)}")
                 free_memory()
 
-    def _is_missing(self, choice: Choice, places: list[Place]) -> bool:
+    def _is_missing(self, choice: PlannedSelection, places: list[CellKey]) -> bool:
         try:
-            return self._found(choice) is None
+            return self._cached_ids(choice) is None
         except HandpickError as error:  # half of the step was removed
             for place in places:
                 self._opened.reasons[place] = f"{error}; or remove {self._opened.steps.path(choice.name)}"
             return False
 
-    def _found(self, choice: Choice) -> list[str] | None:
-        """The ids of a choice that is made, read once."""
+    def _cached_ids(self, choice: PlannedSelection) -> list[str] | None:
+        """Return the ids of a choice that is made, read once."""
         if choice.name not in self._ids:
-            there = self._chooser.chosen(choice)
+            there = self._chooser.read_ids(choice)
             if there is None:
                 return None
             self._ids[choice.name] = there
         return self._ids[choice.name]
 
-    def ids(self, place: Place) -> list[str] | None:
-        """What a cell is trained on; None where that is not chosen."""
+    def ids(self, place: CellKey) -> list[str] | None:
+        """Return what a cell is trained on; None where that is not chosen."""
         if place.model not in self._opened.models:
             return None
         if place.method == FULL:
             unusable = self._opened.unusable(place.model)
             return [example_id for example_id in self._opened.pool.ids() if example_id not in unusable]
         choice = self.choice(place)
-        found = None if choice is None or place in self._opened.reasons else self._found(choice)
+        found = None if choice is None or place in self._opened.reasons else self._cached_ids(choice)
         if found is None:
             return None
         unusable = self._opened.unusable(place.model)  # one made elsewhere may have some
@@ -139,8 +139,8 @@ class Chosen:
             return quantile_of(ids, quantiles.bins, place.quantile, quantiles.each)
         return ids[: place.budget]
 
-    def subset(self, place: Place) -> tuple[str, str, int | None, int | None] | None:
-        """What tells a cell's examples from others', whatever its seed; None where it has no choice."""
+    def subset(self, place: CellKey) -> tuple[str, str, int | None, int | None] | None:
+        """Return what tells a cell's examples from others', whatever its seed; None where it has no choice."""
         if place.method == FULL:
             return place.model, FULL, None, None
         choice = self._choices.get(place)

@@ -14,13 +14,13 @@ from handpick.fingerprint import digest
 from handpick.layout import StepLayout
 from handpick.pipeline.distances import distances_of
 from handpick.pipeline.prepare import prepare_run
-from handpick.progress import say
+from handpick.progress import log
 from handpick.settings import Constraints, Settings
-from handpick.store.files import write_whole
-from handpick.studies.cells import FULL, ZERO_SHOT, Place
-from handpick.studies.choosing import Choice
-from handpick.studies.chosen import Chosen
-from handpick.studies.opened import Opened
+from handpick.store.files import atomic_write
+from handpick.studies.cells import FULL, ZERO_SHOT, CellKey
+from handpick.studies.choosing import PlannedSelection
+from handpick.studies.chosen import CellSelections
+from handpick.studies.opened import StudyInputs
 from handpick.studies.steps import step_name
 from handpick.studies.trained import reason_of
 
@@ -31,20 +31,20 @@ _OF_THE_ALGORITHM = {*Constraints.model_fields, *AlgorithmSettings.model_fields}
 Found = dict[str, dict[str, float]]
 
 
-class Distances:
+class StudyDistances:
     """How far the choices of a study's cells are from their queries."""
 
-    def __init__(self, opened: Opened, chosen: Chosen) -> None:
+    def __init__(self, opened: StudyInputs, chosen: CellSelections) -> None:
         self._opened = opened
         self._chosen = chosen
         self._measured: dict[str, Found] = {}
         self._subset_names: dict[object, str] = {}
-        self._features_of: dict[tuple[str, str], dict[str, Choice]] = {}
+        self._features_of: dict[tuple[str, str], dict[str, PlannedSelection]] = {}
 
     def measure_all(self) -> None:
         """Measure what is missing; what cannot be is said, and stops nothing."""
         if not can_measure():
-            say("no distances: POT is not installed (pip install 'handpick[transport]')")
+            log("no distances: POT is not installed (pip install 'handpick[transport]')")
             return
         subsets: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
         for place in self._opened.places:
@@ -57,13 +57,13 @@ class Distances:
                 if named.keys() <= read_distances(folder).keys():
                     continue
                 try:
-                    say(f"distances of {len(named)} subsets to {target}, by the features of {method}")
-                    measure(self._chosen.chooser.ready(choice), named, folder)
+                    log(f"distances of {len(named)} subsets to {target}, by the features of {method}")
+                    measure(self._chosen.chooser.prepare_settings(choice), named, folder)
                 except Exception as error:
-                    say(f"no distances by the features of {method} for {target}: {reason_of(error)}")
+                    log(f"no distances by the features of {method} for {target}: {reason_of(error)}")
 
-    def of(self, place: Place) -> dict[str, dict[str, float]]:
-        """A cell's distances, by the features that they are measured in."""
+    def of_cell(self, place: CellKey) -> dict[str, dict[str, float]]:
+        """Return a cell's distances, by the features that they are measured in."""
         ids = self._ids(place)
         if not ids:
             return {}
@@ -76,20 +76,20 @@ class Distances:
                 found[method] = own
         return found
 
-    def _ids(self, place: Place) -> list[str] | None:
+    def _ids(self, place: CellKey) -> list[str] | None:
         return None if place.method in (ZERO_SHOT, FULL) else self._chosen.ids(place)
 
-    def _subset(self, place: Place, ids: list[str]) -> str:
+    def _subset(self, place: CellKey, ids: list[str]) -> str:
         key = self._chosen.subset(place)
         if key not in self._subset_names:
             self._subset_names[key] = subset_name(ids)
         return self._subset_names[key]
 
-    def _features(self, model: str, target: str) -> dict[str, Choice]:
-        """The kinds of features of a study, by the first method that has them."""
+    def _features(self, model: str, target: str) -> dict[str, PlannedSelection]:
+        """Return the kinds of features of a study, by the first method that has them."""
         key = (model, target)
         if key not in self._features_of:
-            kinds: dict[str, tuple[str, Choice]] = {}  # by the step
+            kinds: dict[str, tuple[str, PlannedSelection]] = {}  # by the step
             for place in self._opened.places:
                 choice = self._chosen.choice(place) if (place.model, place.target) == key else None
                 if choice is not None and choice.features is not None:
@@ -98,25 +98,25 @@ class Distances:
         return self._features_of[key]
 
 
-def _step_of(choice: Choice) -> str:
-    """What is measured: rows of the pool and of the queries, whatever then chooses by them."""
+def _step_of(choice: PlannedSelection) -> str:
+    """Return what is measured: rows of the pool and of the queries, whatever then chooses by them."""
     what = ("features", "representation", "query", "objective", "reward")
     own = {n: value for n, value in choice.inputs["settings"].items() if n not in _OF_THE_ALGORITHM}
     return step_name("distances", {n: choice.inputs.get(n) for n in what} | {"settings": own})
 
 
 def can_measure() -> bool:
-    """Whether POT is installed."""
+    """Return whether POT is installed."""
     return find_spec("ot") is not None
 
 
 def subset_name(ids: Sequence[str]) -> str:
-    """Of a subset: its ids, in whatever order."""
+    """Name a subset by its ids, in whatever order."""
     return digest(sorted(ids))
 
 
 def read_distances(folder: Path) -> Found:
-    """What was measured so far, by the subset's name."""
+    """Read what was measured so far, by the subset's name."""
     path = StepLayout(folder).distances
     found: Found = json.loads(path.read_bytes()) if path.exists() else {}
     return found
@@ -150,5 +150,5 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     found = distances_of(problem.features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(StepLayout(folder).distances, json.dumps(there, indent=1).encode())
+    atomic_write(StepLayout(folder).distances, json.dumps(there, indent=1).encode())
     return there

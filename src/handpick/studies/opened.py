@@ -17,9 +17,9 @@ from handpick.fingerprint import Fingerprint
 from handpick.layout import StudyLayout
 from handpick.model import load_tokenizer, model_fingerprint, position_limit, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
-from handpick.progress import progress, say
+from handpick.progress import log, progress
 from handpick.store.manifest import contents_of
-from handpick.studies.cells import Place
+from handpick.studies.cells import CellKey
 from handpick.studies.grid import grid
 from handpick.studies.settings import StudySettings
 from handpick.studies.steps import Steps, finish_step, step_name
@@ -49,7 +49,7 @@ class Target:
     dev: Task | None
 
 
-class Opened:
+class StudyInputs:
     """The pool, the cells, and what could be opened of the targets and models.
 
     ``reasons`` says why cells failed; whatever stops one is put there.
@@ -64,18 +64,18 @@ class Opened:
         self.steps = Steps(StudyLayout(self.folder).steps)
         self.pool = self._pool("pool", settings.pool)
         self.places = grid(settings, self.pool)
-        self.reasons: dict[Place, str] = {}
+        self.reasons: dict[CellKey, str] = {}
         self.targets: dict[str, Target] = {}
         self.models: dict[str, Model] = {}
         self._unusable_of: dict[str, frozenset[str]] = {}
         self._unopened: dict[tuple[str, str], str] = {}  # models and targets: ("model", name)
         for name in settings.targets:
-            self._try("target", name, self._open_target)
+            self._open_or_note("target", name, self._open_target)
         for name in settings.models:
-            self._try("model", name, self._open_model)
+            self._open_or_note("model", name, self._open_model)
 
-    def is_open(self, place: Place) -> bool:
-        """Whether a cell's model and target are; if not, the cell has failed."""
+    def is_open(self, place: CellKey) -> bool:
+        """Return whether a cell's model and target are; if not, the cell has failed."""
         reason = self._unopened.get(("model", place.model)) or self._unopened.get(("target", place.target))
         if reason is not None:
             self.reasons.setdefault(place, reason)
@@ -87,7 +87,7 @@ class Opened:
         return {example_id: row for row, example_id in enumerate(self.pool.ids())}
 
     def unusable(self, model: str) -> frozenset[str]:
-        """The pool's records that leave a model no response to learn from, found once and kept.
+        """Return the pool's records that leave a model no response to learn from, found once and kept.
 
         No method chooses them, whether or not it reads with the model, so that every method teaches as many examples.
         """
@@ -99,18 +99,18 @@ class Opened:
                 "tokenizer": tokenizer_fingerprint(opened.renderer.tokenizer, opened.renderer.template),
             }
             name = step_name("usable", inputs)
-            made = self.steps.made(name)
+            made = self.steps.read_record(name)
             if made is None:
-                made = {"unusable": self._refused(opened)}
+                made = {"unusable": self._find_unusable(opened)}
                 finish_step(self.steps.path(name), inputs, made)
             self._unusable_of[model] = frozenset(made["unusable"])
         return self._unusable_of[model]
 
     def n_usable(self, model: str) -> int:
-        """Records of the pool that a model can be trained on."""
+        """Count the records of the pool that a model can be trained on."""
         return len(self.pool) - len(self.unusable(model))
 
-    def _refused(self, model: Model) -> list[str]:
+    def _find_unusable(self, model: Model) -> list[str]:
         refused: list[str] = []
         prepare = NextToken(model.renderer, model.recipe.max_length).prepare
         with progress("pool", total=len(self.pool)) as advance:
@@ -125,15 +125,15 @@ class Opened:
         quarantine = Quarantine(layout.quarantine(name))
         pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine)
         if quarantine.count:
-            say(quarantine.summary())
+            log(quarantine.summary())
         return pool
 
-    def _try(self, what: str, name: str, opening: Callable[[str], None]) -> None:
+    def _open_or_note(self, what: str, name: str, opening: Callable[[str], None]) -> None:
         try:
             opening(name)
         except (HandpickError, OSError) as error:
             self._unopened[what, name] = reason_of(error)
-            say(f"the {what} {name} cannot be used: {reason_of(error)}")
+            log(f"the {what} {name} cannot be used: {reason_of(error)}")
 
     def _open_target(self, name: str) -> None:
         own = self.settings.targets[name]
@@ -147,7 +147,7 @@ class Opened:
                 TaskSettings(files=own.query, metrics=["loss"], subtask_field=None), self.folder, f"dev-{name}"
             )
         else:
-            say(f"the queries of {name} have no answers, so there is no loss on them")
+            log(f"the queries of {name} have no answers, so there is no loss on them")
         self.targets[name] = Target(query, test, dev)
 
     def _open_model(self, name: str) -> None:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from handpick.errors import DataError
-from handpick.studies.cells import RANDOM, ZERO_SHOT, Place, Results
+from handpick.studies.cells import RANDOM, ZERO_SHOT, CellKey, Results
 
 MODEL = "Llama-2-7B"
 NEAREST = f"{MODEL}, nearest quantile only"  # its "model", where the nearest quantile alone was cut into ten
@@ -47,7 +47,7 @@ def read_tis(folder: Path) -> Results:
         raise DataError(f"no CSV file in {folder}; name the folder with TIS's numbers, such as {next(iter(_FILES))}")
     if unknown := [name for name in names if name not in _FILES]:
         raise DataError(f"{folder / unknown[0]} is none of TIS's files, {', '.join(_FILES)}; take it away")
-    found: dict[Place, dict[str, float]] = {}
+    found: dict[CellKey, dict[str, float]] = {}
     for name in _FILES:
         if name in names:
             _read(folder / name, found)
@@ -63,7 +63,7 @@ def read_tis(folder: Path) -> Results:
     return Results(name=f"TIS, published numbers for {MODEL}", settings=settings, cells=cells)
 
 
-def _read(path: Path, found: dict[Place, dict[str, float]]) -> None:
+def _read(path: Path, found: dict[CellKey, dict[str, float]]) -> None:
     what, by, _ = _FILES[path.name]
     needed = (*_KEYS[by], *_COLUMNS[what])
     try:
@@ -86,11 +86,11 @@ def _read(path: Path, found: dict[Place, dict[str, float]]) -> None:
         raise DataError(f"{path} has no line below its header; get it again")
 
 
-def _add(path: Path, line: int, fields: dict[str, str], found: dict[Place, dict[str, float]]) -> None:
+def _add(path: Path, line: int, fields: dict[str, str], found: dict[CellKey, dict[str, float]]) -> None:
     what, by, model = _FILES[path.name]
     method = ZERO_SHOT if by == "zero_shot" else fields["method"]
     try:
-        place = Place(
+        place = CellKey(
             model,
             RANDOM if method == "Random" else method,
             fields["dataset"],

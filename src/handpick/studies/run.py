@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from handpick.layout import StudyLayout
-from handpick.progress import progress, say
-from handpick.studies.cells import ZERO_SHOT, Cell, Place, Results
-from handpick.studies.chosen import Chosen
-from handpick.studies.distances import Distances
-from handpick.studies.listing import Listed, listed
-from handpick.studies.opened import Opened
+from handpick.progress import log, progress
+from handpick.studies.cells import ZERO_SHOT, Cell, CellKey, Results
+from handpick.studies.chosen import CellSelections
+from handpick.studies.distances import StudyDistances
+from handpick.studies.listing import ListedStep, list_steps
+from handpick.studies.opened import StudyInputs
 from handpick.studies.settings import StudySettings
-from handpick.studies.trained import drop_model, evaluation_of, worked
+from handpick.studies.trained import drop_model, evaluation_of, run_jobs
 from handpick.studies.trainings import Trainings
 
 
@@ -25,14 +25,14 @@ def run_study(settings: StudySettings) -> Results:
     return Study(settings).run()
 
 
-def plan_steps(settings: StudySettings) -> tuple[list[Listed], dict[Place, str]]:
-    """The steps of a study, done and to do, without doing any; and the cells that will fail, with why.
+def plan_steps(settings: StudySettings) -> tuple[list[ListedStep], dict[CellKey, str]]:
+    """List the steps of a study, done and to do, without doing any; and the cells that will fail, with why.
 
     Raises:
         HandpickError: the pool cannot be read.
     """
     study = Study(settings)
-    return study.listed(), study.opened.reasons
+    return study.list_steps(), study.opened.reasons
 
 
 class Study:
@@ -40,70 +40,70 @@ class Study:
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
-        self.opened = Opened(settings)
-        self.chosen = Chosen(self.opened)
+        self.opened = StudyInputs(settings)
+        self.chosen = CellSelections(self.opened)
         self.trainings = Trainings(self.opened, self.chosen)
-        self._distances = Distances(self.opened, self.chosen)
-        self._done: dict[Place, Cell] = {}
+        self._distances = StudyDistances(self.opened, self.chosen)
+        self._done: dict[CellKey, Cell] = {}
 
     def run(self) -> Results:
         """Choose, measure how far the choices are, train, evaluate."""
         places, reasons = self.opened.places, self.opened.reasons
         self.chosen.choose_all()
         self._distances.measure_all()
-        waiting = self.trainings.waiting()
-        for name in self.trainings.measured(waiting):
-            self._dropped(name)
-        done = sum(cell.status == "done" for cell in self._saved().cells)
+        waiting = self.trainings.waiting_cells()
+        for name in self.trainings.finished_trainings(waiting):
+            self._drop_model(name)
+        done = sum(cell.status == "done" for cell in self._save_results().cells)
         with progress("cells", total=len(places), done=done) as advance:
-            for job, found in worked(self.trainings.jobs(waiting), self.settings.workers):
+            for job, found in run_jobs(self.trainings.jobs(waiting), self.settings.workers):
                 for place in waiting[job.name]:
                     evaluations = self.trainings.evaluations(place, job.name).values()
                     failed = [reason for name in evaluations if (reason := found.get(name))]
                     if failed:
                         reasons[place] = failed[0]
                 if job.recipe is not None and not any(found.values()):
-                    self._dropped(job.name)
+                    self._drop_model(job.name)
                 advance(sum(place not in reasons for place in waiting[job.name]))
-                self._saved()
+                self._save_results()
         if reasons:
-            say(f"{len(reasons):,} of {len(places):,} cells failed")
-        return self._saved()
+            log(f"{len(reasons):,} of {len(places):,} cells failed")
+        return self._save_results()
 
-    def listed(self) -> list[Listed]:
-        """The steps, done and to do."""
-        return listed(self.opened, self.chosen, self.trainings)
+    def list_steps(self) -> list[ListedStep]:
+        """List the steps, done and to do."""
+        return list_steps(self.opened, self.chosen, self.trainings)
 
     def results(self) -> Results:
-        """The table as it stands."""
+        """Return the table as it stands."""
         return Results(
             name=self.settings.name,
             settings=self.settings.model_dump(mode="json", exclude_none=True),
             cells=[self._cell(place) for place in self.opened.places],
         )
 
-    def _saved(self) -> Results:
+    def _save_results(self) -> Results:
         results = self.results()
         results.save(StudyLayout(self.opened.folder).results)
         return results
 
-    def _dropped(self, training: str) -> None:
+    def _drop_model(self, training: str) -> None:
         """Remove a model that is measured, where none is kept."""
         if self.settings.keep == "results":
             try:
                 drop_model(self.opened.steps.path(training))
             except OSError as error:
-                say(f"the model of {training} is left where it is: {error}")
+                log(f"the model of {training} is left where it is: {error}")
 
-    def _cell(self, place: Place) -> Cell:
+    def _cell(self, place: CellKey) -> Cell:
         if place not in self._done:
-            cell = self._made_cell(place)
+            cell = self._make_cell(place)
             if cell.status != "done":
                 return cell
             self._done[place] = cell
         return self._done[place]
 
-    def _made_cell(self, place: Place) -> Cell:
+    def _make_cell(self, place: CellKey) -> Cell:
         reasons, steps = self.opened.reasons, self.opened.steps
         step = None if place in reasons else self.trainings.name(place)
         if place in reasons:
@@ -112,8 +112,11 @@ class Study:
             return place.cell()
         names = self.trainings.evaluations(place, step)
         evaluations = {part: evaluation_of(steps.path(name)) for part, name in names.items()}
-        trained = steps.made(step) or {}
-        found: dict[str, Any] = {"distances": self._distances.of(place), "steps": self._step_names(place, step, names)}
+        trained = steps.read_record(step) or {}
+        found: dict[str, Any] = {
+            "distances": self._distances.of_cell(place),
+            "steps": self._step_names(place, step, names),
+        }
         test, dev = evaluations["test"], evaluations.get("dev")
         if test is None or ("dev" in evaluations and dev is None):
             return place.cell(**found)
@@ -129,7 +132,7 @@ class Study:
         seconds = round(seconds + float(trained.get("seconds", 0)), 3)
         return place.cell(status="done", chosen=chosen, left_out=evaluation.left_out, seconds=seconds, **found)
 
-    def _step_names(self, place: Place, step: str, evaluations: Mapping[str, str]) -> dict[str, str]:
+    def _step_names(self, place: CellKey, step: str, evaluations: Mapping[str, str]) -> dict[str, str]:
         names = {
             "evaluation" if part == "test" else f"evaluation on {part}": name for part, name in evaluations.items()
         }

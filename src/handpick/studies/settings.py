@@ -9,9 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from handpick.budget import Budget
 from handpick.errors import SettingsError
 from handpick.evaluation.settings import TaskSettings
-from handpick.finetuning.train import Recipe, replaced
+from handpick.finetuning.train import Recipe, replace_settings
 from handpick.methods import METHODS
-from handpick.settings import Paths, Settings, checked, complaint, read_yaml
+from handpick.settings import Paths, Settings, describe_errors, parse_settings, read_yaml
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
 from handpick.training.settings import FinetuneSettings
 
@@ -19,7 +19,7 @@ _OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", 
 
 
 def _models(value: Any) -> dict[str, str]:
-    """By name: a mapping, or paths that are called by their last part."""
+    """Name models: a mapping, or paths that are called by their last part."""
     if isinstance(value, dict):
         return {str(name): str(model) for name, model in value.items()}
     several = [value] if isinstance(value, str | Path) else value
@@ -49,7 +49,7 @@ class TargetSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _gathered(cls, value: Any) -> Any:
+    def _gather_test(cls, value: Any) -> Any:
         if not isinstance(value, dict) or "test" not in value:
             return value
         test = value["test"] if isinstance(value["test"], dict | TaskSettings) else {"files": value["test"]}
@@ -98,8 +98,8 @@ class StudySettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_tests(cls, value: Any) -> Any:
-        """What ``tests`` says stands at every target that does not say it."""
+    def _apply_tests(cls, value: Any) -> Any:
+        """Put what ``tests`` says at every target that does not say it."""
         if not isinstance(value, dict) or not isinstance(value.get("tests"), dict):
             return value
         targets = value.get("targets")
@@ -115,29 +115,29 @@ class StudySettings(BaseModel):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _named(cls, value: Any) -> Any:
-        """A list of names, or NAME: settings, where nothing means the method as it is."""
+    def _name_methods(cls, value: Any) -> Any:
+        """Parse a list of names, or NAME: settings, where nothing means the method as it is."""
         if isinstance(value, list):
             return {str(name): {} for name in value}
         return {name: own or {} for name, own in value.items()} if isinstance(value, dict) else value
 
     @field_validator("budgets")
     @classmethod
-    def _countable(cls, budgets: list[int | str]) -> list[int | str]:
+    def _check_budgets(cls, budgets: list[int | str]) -> list[int | str]:
         for budget in budgets:
             if Budget.parse(budget).kind == "tokens":
                 raise SettingsError(f"budgets: {budget} cannot be held against other methods' examples: give examples")
         return budgets
 
     @model_validator(mode="after")
-    def _consistent(self) -> "StudySettings":
+    def _check_consistent(self) -> "StudySettings":
         for what, values in (("seeds", self.seeds), ("budgets", self.budgets), ("baselines", self.baselines)):
             if len(set(map(str, values))) < len(values):
                 raise SettingsError(f"{what} has an entry twice: take one out")
         if "seed" in self.train:
             raise SettingsError("train: seed is every cell's own: give seeds")
         try:
-            replaced(FinetuneSettings(), self.train)
+            replace_settings(FinetuneSettings(), self.train)
         except SettingsError as error:
             raise SettingsError(f"train: {error}") from error
         for name, target in self.targets.items():
@@ -172,12 +172,12 @@ class StudySettings(BaseModel):
         return list(dict.fromkeys([*self.methods, *(b for b in self.baselines if b in (RANDOM, LONGEST))]))
 
     def selection_of(self, name: str) -> str | None:
-        """The folder of the selection that a method is, where it was made elsewhere."""
+        """Return the folder of the selection that a method is, where it was made elsewhere."""
         found: str | None = self.methods.get(name, {}).get("selection")
         return found
 
     def method(self, name: str, given: dict[str, Any]) -> Settings:
-        """A method's settings for one model and target.
+        """Return a method's settings for one model and target.
 
         Args:
             name: of the method.
@@ -194,11 +194,11 @@ class StudySettings(BaseModel):
         own.setdefault("method", name if name in METHODS else "less-rr")
         if self.max_length is not None:
             own.setdefault("max_length", self.max_length)
-        return checked({"pool": self.pool} | own | given, where=f"methods: {name}")
+        return parse_settings({"pool": self.pool} | own | given, where=f"methods: {name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "StudySettings":
-        """Settings from a file.
+        """Read settings from a file.
 
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
@@ -219,7 +219,7 @@ class StudySettings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise SettingsError(complaint(error, where, _FIELDS, see="handpick study --help")) from error
+            raise SettingsError(describe_errors(error, where, _FIELDS, see="handpick study --help")) from error
         except TypeError as error:  # a key that is no text
             raise SettingsError(f"{where}: every setting has a name: {error}") from error
         except SettingsError as error:

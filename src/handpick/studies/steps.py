@@ -8,11 +8,11 @@ from typing import Any
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
-from handpick.store.files import write_whole
+from handpick.store.files import atomic_write
 
 
 def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
-    """``KIND-HASH``: the hash of contents, settings and seeds, never of paths."""
+    """Return ``KIND-HASH``: the hash of contents, settings and seeds, never of paths."""
     return f"{kind}-{digest(dict(inputs))}"
 
 
@@ -28,11 +28,11 @@ class Steps:
         self._finished: dict[str, dict[str, Any]] = {}
 
     def path(self, name: str) -> Path:
-        """The folder of a step, finished, begun or not there yet."""
+        """Return the folder of a step, finished, begun or not there yet."""
         return self.folder / name
 
-    def made(self, name: str) -> dict[str, Any] | None:
-        """What a finished step says of itself; None of one that is not.
+    def read_record(self, name: str) -> dict[str, Any] | None:
+        """Read what a finished step says of itself; None of one that is not.
 
         Raises:
             StoreError: its record is damaged.
@@ -46,7 +46,7 @@ class Steps:
 
 
 def read_step(folder: Path) -> dict[str, Any] | None:
-    """What the finished step in a folder says of itself; None of one that is not finished.
+    """Read what the finished step in a folder says of itself; None of one that is not finished.
 
     Raises:
         StoreError: its record is damaged.
@@ -73,4 +73,4 @@ def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any]
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"inputs": dict(inputs), "made": dict(made)}, ensure_ascii=False, indent=1)
-    write_whole(StepLayout(folder).record, text.encode())
+    atomic_write(StepLayout(folder).record, text.encode())

@@ -27,7 +27,7 @@ _SPREAD = "95% intervals over seeds; better and worse: the interval of the diffe
 
 
 def show_results(results: Results, console: Console | None = None) -> None:
-    """A table a metric, model and target; then correlations, wins, and what is not there.
+    """Show a table per metric, model and target; then correlations, wins, and what is not there.
 
     The loss on the queries is left to the report where there is anything else.
 
@@ -66,7 +66,10 @@ def show_results(results: Results, console: Console | None = None) -> None:
 
 
 def _means(title: str, sign: int, means: Sequence[Mean], against: dict[tuple[str, int], Difference]) -> Table:
-    """A section a budget; what has none, the model as it is and the full pool, comes first and is never the best."""
+    """Make a table of a section per budget.
+
+    What has none, the model as it is and the full pool, comes first and is never the best.
+    """
     table = _table(f"{title}: {'larger' if sign > 0 else 'smaller'} is better", "budget", "method")
     for heading in ("mean", "seeds", "minus random"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -104,7 +107,7 @@ def _with_half(row: Mean) -> str:
 
 
 def _correlations(cells: Sequence[Cell], metric: str, several: bool) -> Iterable[Table]:
-    """Those there are enough points for: what the metric is set against, by target."""
+    """Yield the correlations there are enough points for: what the metric is set against, by target."""
     of_losses = [] if metric == DEV_LOSS else loss_correlation(cells, metric)
     rows = [
         row
@@ -131,7 +134,7 @@ def _rho(row: Correlation | None) -> str:
 
 
 def _subject(row: Correlation) -> str:
-    """What the metric is set against."""
+    """Return what the metric is set against."""
     at = "" if row.budget is None else f", {row.budget:,}"
     if row.method is not None:
         return f"quantile by {row.method}{at}"
@@ -153,7 +156,7 @@ def _wins(cells: Sequence[Cell], metrics: Sequence[str]) -> Table:
 
 
 def _not_done(cells: Sequence[Cell]) -> Iterable[Text]:
-    """How many cells failed or are missing, and the first one's reason."""
+    """Yield how many cells failed or are missing, and the first one's reason."""
     done = sum(cell.status == "done" for cell in cells)
     yield Text(f"{done:,} of {len(cells):,} cells done")
     for status in ("failed", "missing"):
@@ -173,7 +176,7 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _table(title: str, *named: str) -> Table:
-    """A title on the left, and the columns of words."""
+    """Make a table with a title on the left, and the columns of words."""
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False)
     for heading in named:
         table.add_column(heading, overflow="fold")

@@ -55,19 +55,19 @@ class Job:
     allow_code_execution: bool = False
 
 
-def work(job: Job) -> dict[str, str | None]:
+def run_job(job: Job) -> dict[str, str | None]:
     """Do what is missing of a job, in one thread.
 
     Returns:
         By the name of each evaluation step: None where it is finished, else the reason why not.
     """
-    with one_thread():
-        return _work(job)
+    with single_thread():
+        return _run_job(job)
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """While open, torch computes in one thread, so that the number of workers changes no result."""
+def single_thread() -> Iterator[None]:
+    """Let torch compute in one thread while open, so that the number of workers changes no result."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,7 +76,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _work(job: Job) -> dict[str, str | None]:
+def _run_job(job: Job) -> dict[str, str | None]:
     try:
         model = _model(job)
     except Exception as error:  # whatever it is, the other cells go on
@@ -109,7 +109,7 @@ def _model(job: Job) -> nn.Module:
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a fine-tuning step is finished and its model is there."""
+    """Return whether a fine-tuning step is finished and its model is there."""
     return read_step(folder) is not None and bool((read_record(folder) or {}).get("finished"))
 
 
@@ -147,13 +147,13 @@ def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) ->
 
 
 def evaluation_of(folder: Path) -> tuple[Evaluation, float] | None:
-    """A finished evaluation step's estimates, and its seconds."""
+    """Read a finished evaluation step's estimates, and its seconds."""
     made = read_step(folder)
     return None if made is None else (Evaluation.from_json(made["evaluation"]), float(made["seconds"]))
 
 
 def reason_of(error: BaseException) -> str:
-    """One line."""
+    """Return the reason in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, HandpickError):
         return text
@@ -162,34 +162,39 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def worked(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, dict[str, str | None]]]:
-    """Every job with what came of it, in the order in which they end.
+def run_jobs(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, dict[str, str | None]]]:
+    """Run every job; yield it with what came of it, in the order in which they end.
 
     With one worker the jobs are done here; with several, in processes of one thread each. A process that is killed
     takes down those that run beside it: each of their jobs is then tried once more, alone.
     """
     if workers == 1:
         for job in jobs:
-            yield job, work(job)
+            yield job, run_job(job)
         return
     left: Iterator[Job] | None = jobs
     while left is not None:
         broken: list[Job] = []
-        yield from _in_processes(left, workers, broken)
+        yield from _run_in_processes(left, workers, broken)
         for job in broken:
-            yield job, _alone(job)
+            yield job, _run_alone(job)
         if not broken:
             left = None
 
 
-def _in_processes(jobs: Iterator[Job], workers: int, broken: list[Job]) -> Iterator[tuple[Job, dict[str, str | None]]]:
-    """As ``worked``, until a process is killed; the jobs that were running then are put into ``broken``."""
+def _run_in_processes(
+    jobs: Iterator[Job], workers: int, broken: list[Job]
+) -> Iterator[tuple[Job, dict[str, str | None]]]:
+    """Run jobs as ``run_jobs`` does, until a process is killed.
+
+    The jobs that were running then are put into ``broken``.
+    """
     running: dict[Future[dict[str, str | None]], Job] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         while True:
             while len(running) < workers and (job := next(jobs, None)) is not None:
                 try:
-                    running[pool.submit(work, job)] = job
+                    running[pool.submit(run_job, job)] = job
                 except BrokenProcessPool:  # one of those that run was killed just now
                     broken += [job, *running.values()]
                     return
@@ -205,16 +210,16 @@ def _in_processes(jobs: Iterator[Job], workers: int, broken: list[Job]) -> Itera
                 yield job, result
 
 
-def _alone(job: Job) -> dict[str, str | None]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_worker) as pool:
+def _run_alone(job: Job) -> dict[str, str | None]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         try:
-            return pool.submit(work, job).result()
+            return pool.submit(run_job, job).result()
         except BrokenProcessPool:
             return dict.fromkeys((each.name for each in job.measurings), KILLED)
 
 
-def _worker() -> None:
-    """No walls of library warnings from a worker, its own progress bars off, and freed memory kept."""
+def _start_worker() -> None:
+    """Start a worker: no walls of library warnings, its own progress bars off, and freed memory kept."""
     import warnings
 
     from handpick.allocator import keep_freed_memory

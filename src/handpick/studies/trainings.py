@@ -8,9 +8,9 @@ from handpick.evaluation.task import Task
 from handpick.fingerprint import Fingerprint, digest
 from handpick.model import compute_dtype, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
-from handpick.studies.cells import ZERO_SHOT, Place
-from handpick.studies.chosen import Chosen
-from handpick.studies.opened import Opened
+from handpick.studies.cells import ZERO_SHOT, CellKey
+from handpick.studies.chosen import CellSelections
+from handpick.studies.opened import StudyInputs
 from handpick.studies.steps import step_name
 from handpick.studies.trained import Job, Measuring, has_model, reason_of
 
@@ -18,7 +18,7 @@ from handpick.studies.trained import Job, Measuring, has_model, reason_of
 class Trainings:
     """Of every cell the step that trains its model, and those that measure it."""
 
-    def __init__(self, opened: Opened, chosen: Chosen) -> None:
+    def __init__(self, opened: StudyInputs, chosen: CellSelections) -> None:
         self._opened = opened
         self._chosen = chosen
         self._raw_digests: dict[int, str] = {}
@@ -26,8 +26,8 @@ class Trainings:
         self._task_fingerprints: dict[str, Fingerprint] = {}
         self._inputs_of: dict[str, dict[str, Any]] = {}  # by the name that is their hash
 
-    def name(self, place: Place) -> str | None:
-        """Of the fine-tuning behind a cell; None where what it trains on is not chosen."""
+    def name(self, place: CellKey) -> str | None:
+        """Return the name of the fine-tuning behind a cell; None where what it trains on is not chosen."""
         inputs = self._inputs(place)
         if inputs is None:
             return None
@@ -36,10 +36,10 @@ class Trainings:
         return name
 
     def has_model(self, name: str) -> bool:
-        """Whether a fine-tuning is done and its model was kept."""
+        """Return whether a fine-tuning is done and its model was kept."""
         return has_model(self._opened.steps.path(name))
 
-    def _inputs(self, place: Place) -> dict[str, Any] | None:
+    def _inputs(self, place: CellKey) -> dict[str, Any] | None:
         if not self._opened.is_open(place):
             return None
         model = self._opened.models[place.model]
@@ -59,8 +59,8 @@ class Trainings:
             "dtype": str(compute_dtype(recipe.dtype)),
         }
 
-    def _contents(self, place: Place, ids: list[str]) -> str:
-        """The digest of the records, in order."""
+    def _contents(self, place: CellKey, ids: list[str]) -> str:
+        """Return the digest of the records, in order."""
         key = self._chosen.subset(place)
         if key not in self._digests:
             rows = [self._opened.row_of[example_id] for example_id in ids]
@@ -72,15 +72,15 @@ class Trainings:
             self._raw_digests[row] = digest(self._opened.pool.raw(row).decode("utf-8", "backslashreplace"))
         return self._raw_digests[row]
 
-    def evaluations(self, place: Place, name: str) -> dict[str, str]:
-        """The evaluation steps of a cell: "test", and "dev" where the queries have answers.
+    def evaluations(self, place: CellKey, name: str) -> dict[str, str]:
+        """Return the evaluation steps of a cell: "test", and "dev" where the queries have answers.
 
         Raises:
             SettingsError: a metric cannot be had.
         """
         return {part: step_name("evaluation", inputs) for part, (_, inputs) in self._measurings(place, name).items()}
 
-    def _measurings(self, place: Place, name: str) -> dict[str, tuple[Task, Fingerprint]]:
+    def _measurings(self, place: CellKey, name: str) -> dict[str, tuple[Task, Fingerprint]]:
         target = self._opened.targets[place.target]
         tasks = {"test": target.test} | ({} if target.dev is None else {"dev": target.dev})
         length = self._opened.models[place.model].recipe.max_length
@@ -94,32 +94,32 @@ class Trainings:
             self._task_fingerprints[task.name] = task.fingerprint()
         return self._task_fingerprints[task.name]
 
-    def waiting(self) -> dict[str, list[Place]]:
-        """The cells that an evaluation is missing of, by the fine-tuning that they need, in the order of the grid."""
-        waiting: dict[str, list[Place]] = {}
+    def waiting_cells(self) -> dict[str, list[CellKey]]:
+        """Return the cells that lack an evaluation, by the fine-tuning that they need, in the order of the grid."""
+        waiting: dict[str, list[CellKey]] = {}
         for place in self._opened.places:
             try:
                 name = self.name(place)
                 if name is not None and any(
-                    self._opened.steps.made(each) is None for each in self.evaluations(place, name).values()
+                    self._opened.steps.read_record(each) is None for each in self.evaluations(place, name).values()
                 ):
                     waiting.setdefault(name, []).append(place)
             except HandpickError as error:
                 self._opened.reasons[place] = str(error)
         return waiting
 
-    def measured(self, waiting: Mapping[str, list[Place]]) -> Iterator[str]:
-        """The finished fine-tunings that nothing waits for."""
+    def finished_trainings(self, waiting: Mapping[str, list[CellKey]]) -> Iterator[str]:
+        """Yield the finished fine-tunings that nothing waits for."""
         found: dict[str, None] = {}
         for place in self._opened.places:
             if place.method != ZERO_SHOT and place not in self._opened.reasons:
                 name = self.name(place)
-                if name is not None and name not in waiting and self._opened.steps.made(name) is not None:
+                if name is not None and name not in waiting and self._opened.steps.read_record(name) is not None:
                     found[name] = None
         yield from found
 
-    def jobs(self, waiting: Mapping[str, list[Place]]) -> Iterator[Job]:
-        """What is to be done of the cells that wait."""
+    def jobs(self, waiting: Mapping[str, list[CellKey]]) -> Iterator[Job]:
+        """Yield what is to be done of the cells that wait."""
         for name, places in waiting.items():
             try:
                 yield self._job(name, places)
@@ -127,7 +127,7 @@ class Trainings:
                 for place in places:
                     self._opened.reasons[place] = reason_of(error)
 
-    def _job(self, name: str, places: list[Place]) -> Job:
+    def _job(self, name: str, places: list[CellKey]) -> Job:
         place, steps, pool = places[0], self._opened.steps, self._opened.pool
         model = self._opened.models[place.model]
         recipe = None if place.method == ZERO_SHOT else model.recipe.model_copy(update={"seed": place.seed})
@@ -139,7 +139,7 @@ class Trainings:
         for each in places:
             for task, wanted in self._measurings(each, name).values():
                 evaluation = step_name("evaluation", wanted)
-                if steps.made(evaluation) is None:
+                if steps.read_record(evaluation) is None:
                     measurings[evaluation] = Measuring(evaluation, steps.path(evaluation), wanted, task)
         return Job(
             name=name,

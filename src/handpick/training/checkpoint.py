@@ -50,8 +50,8 @@ def check_checkpoint(path: Path) -> None:
         raise ModelError(f"{path} has no {ADAPTER_FILE}; save the adapter as safetensors (peft's default)")
 
 
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """A model's trainable parameters by canonical name, in the model's own order."""
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return a model's trainable parameters by canonical name, in the model's own order."""
     return {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -91,7 +91,7 @@ def load_adapter(model: nn.Module, path: Path) -> None:
 
 
 def was_trained(path: Path) -> bool:
-    """Whether any B of a checkpoint's adapter is not zero, as all are in an adapter fresh from peft.
+    """Return whether any B of a checkpoint's adapter is not zero, as all are in an adapter fresh from peft.
 
     Raises:
         ModelError: the adapter's file is damaged.
@@ -110,7 +110,7 @@ def save_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     """Write Adam's state by canonical parameter name, with its step and settings."""
     tensors: dict[str, Tensor] = {}
     step = 0
-    for name, parameter in trainable(model).items():
+    for name, parameter in trainable_parameters(model).items():
         state = optimizer.state[parameter]
         tensors[f"first.{name}"] = state["exp_avg"].float().contiguous()
         tensors[f"second.{name}"] = state["exp_avg_sq"].float().contiguous()
@@ -121,7 +121,7 @@ def save_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def moments_file(path: Path) -> Path:
-    """The file with a checkpoint's optimizer state.
+    """Return the file with a checkpoint's optimizer state.
 
     Raises:
         ModelError: there is none.
@@ -137,7 +137,7 @@ def moments_file(path: Path) -> Path:
 
 
 def load_moments(path: Path, model: nn.Module) -> AdamMoments:
-    """Adam's state at a checkpoint, for the model's trainable parameters.
+    """Load Adam's state at a checkpoint, for the model's trainable parameters.
 
     Raises:
         ModelError: there is none, or it belongs to other parameters.
@@ -152,9 +152,9 @@ def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
     try:
         with safe_open(file_path, framework="pt") as file:
             settings = json.loads(file.metadata()["adam"])
-            for name, parameter in trainable(model).items():
-                first[name] = _checked(path, name, parameter, file.get_tensor(f"first.{name}"))
-                second[name] = _checked(path, name, parameter, file.get_tensor(f"second.{name}"))
+            for name, parameter in trainable_parameters(model).items():
+                first[name] = _validate_moment(path, name, parameter, file.get_tensor(f"first.{name}"))
+                second[name] = _validate_moment(path, name, parameter, file.get_tensor(f"second.{name}"))
     except SafetensorError as error:
         raise ModelError(f"{file_path} is damaged or belongs to another adapter: {error}") from error
     return AdamMoments(first, second, **settings)
@@ -169,7 +169,7 @@ def _trainer_moments(path: Path, model: nn.Module) -> AdamMoments:
         raise ModelError(
             f"{file} is damaged, or a pickle of more than an optimizer's tensors, which handpick does not run"
         ) from error
-    parameters = trainable(model)
+    parameters = trainable_parameters(model)
     ordered = sorted(parameters, key=lambda name: bool(_NO_DECAY.search(name)))  # stable: each group in model order
     sizes = [n for n in _group_sizes(ordered) if n]
     saved_sizes = [len(group["params"]) for group in groups if group["params"]]
@@ -184,20 +184,20 @@ def _trainer_moments(path: Path, model: nn.Module) -> AdamMoments:
         missing = {"exp_avg", "exp_avg_sq", "step"} - state.keys()
         if missing:
             raise ModelError(f"{file} has no {min(missing)} for {name}: it is not the state of an Adam")
-        first[name] = _checked(path, name, parameters[name], state["exp_avg"])
-        second[name] = _checked(path, name, parameters[name], state["exp_avg_sq"])
+        first[name] = _validate_moment(path, name, parameters[name], state["exp_avg"])
+        second[name] = _validate_moment(path, name, parameters[name], state["exp_avg_sq"])
         step = int(state["step"])
     beta1, beta2 = groups[0]["betas"]
     return AdamMoments(first, second, step, beta1, beta2, groups[0]["eps"])
 
 
 def _group_sizes(names: Sequence[str]) -> tuple[int, int]:
-    """How many parameters the Trainer puts in its first group and in its second."""
+    """Return how many parameters the Trainer puts in its first group and in its second."""
     n_second = sum(bool(_NO_DECAY.search(name)) for name in names)
     return len(names) - n_second, n_second
 
 
-def _checked(path: Path, name: str, parameter: nn.Parameter, moment: Tensor) -> Tensor:
+def _validate_moment(path: Path, name: str, parameter: nn.Parameter, moment: Tensor) -> Tensor:
     if moment.shape != parameter.shape:
         raise ModelError(
             f"{path}: the optimizer state for {name} is {tuple(moment.shape)}, the weight {tuple(parameter.shape)}; "
@@ -207,7 +207,7 @@ def _checked(path: Path, name: str, parameter: nn.Parameter, moment: Tensor) -> 
 
 
 def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
-    """Mean learning rate of the epoch that each checkpoint ends, normalised to sum 1 (LESS, section 3.2).
+    """Return the mean learning rate of the epoch that each checkpoint ends, normalised to sum 1 (LESS, section 3.2).
 
     Ours is in the checkpoint's record, a Trainer's in the log of its ``trainer_state.json``. None where one has
     neither, or all are zero: the caller weighs them alike and says so.
@@ -229,7 +229,7 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
 
 
 def _logged_rates(state: Mapping[str, Any]) -> list[float]:
-    """The learning rates that a Trainer logged in the epoch of its last step, up to that step."""
+    """Read the learning rates that a Trainer logged in the epoch of its last step, up to that step."""
     if not state.get("epoch"):
         return []
     steps_an_epoch = state["global_step"] / state["epoch"]

@@ -9,8 +9,8 @@ from handpick.errors import StoreError
 
 
 @contextmanager
-def disk_said_plainly(what: str, then: str = "") -> Iterator[None]:
-    """While open, what the file system, safetensors or torch.save cannot write is a StoreError.
+def translate_disk_errors(what: str, then: str = "") -> Iterator[None]:
+    """Turn what the file system, safetensors or torch.save cannot write while open into a StoreError.
 
     Args:
         what: is written, and where to: "the model to runs/a".

@@ -12,7 +12,7 @@ LoraTargets = list[str] | Literal["auto", "all-linear"]
 
 
 def micro_batch_of(batch: int, at_most: int) -> int:
-    """Examples a forward pass: the largest number that divides the batch, so that a step sees exactly so many."""
+    """Return examples per forward pass: the largest number that divides the batch, so a step sees exactly so many."""
     return max(n for n in range(1, at_most + 1) if batch % n == 0)
 
 
@@ -78,7 +78,7 @@ class FinetuneSettings(BaseModel):
     seed: int = Field(0, ge=0, description="of the adapter, the order and the dropout")
 
     @model_validator(mode="after")
-    def _trainable(self) -> "FinetuneSettings":
+    def _check_trainable(self) -> "FinetuneSettings":
         if self.adapter == "none" and self.quantization != "none":
             raise SettingsError(f"weights stored in {self.quantization} cannot be trained: use --adapter lora")
         return self

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool) -> nn.Module:
-    """A model with a fresh LoRA adapter, the same for the same seed.
+    """Make a model with a fresh LoRA adapter, the same for the same seed.
 
     Raises:
         ModelError: the model has none of the layers that the adapter names.
@@ -63,7 +63,7 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
 
 
 def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
-    """A base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
+    """Load a base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
 
     Where every B of all of them is zero, as in an adapter that was never trained, A has no gradient and is left out.
 
@@ -87,13 +87,13 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
 
 
 def warmup_rows(n_pool: int, settings: WarmupSettings, seed: int) -> list[int]:
-    """Which rows of the pool the warmup draws, in the order drawn."""
+    """Return which rows of the pool the warmup draws, in the order drawn."""
     n = min(n_pool, max(settings.at_least, round(settings.share * n_pool)))
     return [int(row) for row in np.random.default_rng(seed).permutation(n_pool)[:n]]
 
 
 class SortedInBatch(torch.utils.data.Sampler[int]):
-    """A random order an epoch, sorted by length inside each batch.
+    """A random order per epoch, sorted by length inside each batch.
 
     A step still sees a random batch, and its gradient is the same; but the forward passes that make it up pad little.
     """
@@ -237,7 +237,7 @@ def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def _recorder(out: Path, advance: Any) -> Any:
-    """A Trainer callback: writes Adam's state by name and the epoch's mean learning rate beside each checkpoint."""
+    """Make a Trainer callback that writes Adam's state and the epoch's mean learning rate beside each checkpoint."""
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):

@@ -45,7 +45,7 @@ class Candidate:
         self._objects: list[Any] = []
 
     def load(self, setup: str, code: str) -> dict[str, Any]:
-        """Run the setup, which may need the code and then fails here, and the code; what to tell of it."""
+        """Run the setup, which may need the code and then fails here, and the code; return what to tell of it."""
         sys.modules[MODULE] = self._module
         names = self._module.__dict__
         with suppress(Exception):  # the referee runs it too, with the code at hand
@@ -53,7 +53,7 @@ class Candidate:
         try:
             exec(compile(code, f"{MODULE}.py", "exec"), names)
         except BaseException as error:
-            return raised(error)
+            return describe_exception(error)
         return {"value": None}
 
     def serve(self) -> Any:
@@ -67,7 +67,7 @@ class Candidate:
                 named = {name: decode(value, self._resolve) for name, value in request["named"].items()}
                 answer = {"value": encode(self._do(request["do"], *values, **named), self._refer)}
             except BaseException as error:
-                answer = raised(error)
+                answer = describe_exception(error)
             self._wire.send(answer)
 
     def _do(self, operation: str, /, *values: Any, **named: Any) -> Any:
@@ -118,8 +118,8 @@ class Borrowed:
         return self.candidate.ask(self.number, values, named)
 
 
-def raised(error: BaseException) -> dict[str, Any]:
-    """An exception as the referee can tell of it: the nearest built-in class that it is one of."""
+def describe_exception(error: BaseException) -> dict[str, Any]:
+    """Describe an exception as the referee can tell of it: the nearest built-in class that it is one of."""
     names = [kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind]
     try:
         text = str(error)

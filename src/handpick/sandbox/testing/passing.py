@@ -32,8 +32,8 @@ class Suite:
     hidden: str = ""
 
 
-def passing(code: str, tests: Suite, limits: Limits, isolation: Isolation) -> list[bool]:
-    """Run code against its tests; whether it passes each.
+def run_tests(code: str, tests: Suite, limits: Limits, isolation: Isolation) -> list[bool]:
+    """Run code against its tests, and return whether it passes each.
 
     The tests run in one sandbox and the code in another, as ``handpick.sandbox.testing`` says. A test that leaves the
     code dead or hanging fails, and a new pair of sandboxes goes on with the next one. No test has more than an equal
@@ -69,7 +69,7 @@ def passing(code: str, tests: Suite, limits: Limits, isolation: Isolation) -> li
 
 
 def _go_on(code: str, tests: Suite, first: int, limits: Limits, isolation: Isolation) -> tuple[list[str], float]:
-    """What the referee says of the tests from ``first`` on, and the time that took."""
+    """Return what the referee says of the tests from ``first`` on, and the time that took."""
     candidate_program = f"from testing.candidate import main\nmain({tests.setup!r}, {code!r})"
     arguments = (f"{tests.setup}\n{tests.hidden}", list(tests.tests), tests.entry_point, first, limits.wall_s)
     referee_program = f"from testing.referee import main\nmain{arguments!r}"
@@ -96,7 +96,7 @@ def _go_on(code: str, tests: Suite, first: int, limits: Limits, isolation: Isola
 
 @cache
 def _modules(side: str) -> dict[str, str]:
-    """The source code that a side needs, by name."""
+    """Return the source code that a side needs, by name."""
     folder = files("handpick.sandbox.testing")
     inside = {f"testing.{name}": (folder / f"{name}.py").read_text(encoding="utf-8") for name in ("wire", side)}
     return {"testing": "__path__ = []", **inside}

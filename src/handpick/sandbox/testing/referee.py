@@ -109,12 +109,12 @@ class Referee:
         self._wire = wire
         self._lent: list[Callable[..., Any]] = []
 
-    def loaded(self) -> bool:
-        """Wait until the code has been loaded; whether it was without an error."""
+    def wait_until_loaded(self) -> bool:
+        """Wait until the code has been loaded, and return whether it was without an error."""
         return "value" in self._wire.receive()
 
     def ask(self, operation: str, /, *values: Any, **named: Any) -> Any:
-        """Have something done over there, and the value of it.
+        """Have something done over there, and return the value of it.
 
         Raises:
             Exception: what the code raised, as the nearest built-in exception.
@@ -173,7 +173,7 @@ class Referee:
 
 
 def as_exception(answer: dict[str, Any]) -> Exception:
-    """The exception of which the candidate tells."""
+    """Make the exception of which the candidate tells."""
     kind, text = getattr(builtins, str(answer.get("raised")), None), str(answer.get("text"))
     error: Exception = RemoteError(f"{answer.get('raised')}: {text}")
     if isinstance(kind, type) and issubclass(kind, Exception):
@@ -184,12 +184,12 @@ def as_exception(answer: dict[str, Any]) -> Exception:
 
 
 def is_of_tests(error: BaseException) -> bool:
-    """Whether an error says that the tests cannot be run here, whatever the code is."""
+    """Return whether an error says that the tests cannot be run here, whatever the code is."""
     return isinstance(error, ImportError | Unpassable) and FROM_CODE not in getattr(error, "__notes__", ())
 
 
 def names_used(source: str) -> tuple[set[str], set[str]]:
-    """The names that some source code uses and does not itself make: in all, and as ``name.something`` alone."""
+    """Return the names that some source code uses and does not itself make: in all, and as ``name.something`` alone."""
     top = symtable.symtable(source, "tests.py", "exec")
     made = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     used, tables = set[str](), [top]
@@ -224,8 +224,8 @@ def fill(names: dict[str, Any], referee: Referee, source: str) -> None:
 def main(setup: str, tests: Sequence[str], entry_point: str | None, first: int, seconds: float) -> None:
     """Run tests, and write to stdout what becomes of each.
 
-    The lines are ``loaded``, then for each test ``begin N`` and ``pass N`` or ``fail N``; or ``broken`` and why, where
-    the tests themselves cannot be run. It ends after a test that leaves the candidate hanging or dead.
+    The lines are ``wait_until_loaded``, then for each test ``begin N`` and ``pass N`` or ``fail N``; or ``broken`` and
+    why, where the tests themselves cannot be run. It ends after a test that leaves the candidate hanging or dead.
 
     Args:
         setup: what to run before the tests.
@@ -239,7 +239,7 @@ def main(setup: str, tests: Sequence[str], entry_point: str | None, first: int, 
     os.dup2(nowhere, 1)
     end = time.monotonic() + seconds
 
-    def say(line: str) -> None:
+    def write_line(line: str) -> None:
         os.write(verdicts, " ".join(line.split()).encode(errors="replace") + b"\n")
 
     referee = Referee(Wire(CHANNEL))
@@ -247,33 +247,33 @@ def main(setup: str, tests: Sequence[str], entry_point: str | None, first: int, 
     signal.signal(signal.SIGALRM, _time_up)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        if not referee.loaded():
+        if not referee.wait_until_loaded():
             return
         fill(names, referee, "\n".join([setup, *tests]))
         exec(compile(setup, "setup.py", "exec"), names)
         if entry_point is not None:
             names[entry_point] = referee.ask("name", entry_point)
-        say("loaded")
+        write_line("loaded")
     except (Exception, TimeUp) as error:
         if is_of_tests(error):
-            say(f"broken {type(error).__name__}: {error}")
+            write_line(f"broken {type(error).__name__}: {error}")
         return
     for number in range(first, len(tests)):
-        say(f"begin {number}")
+        write_line(f"begin {number}")
         try:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, (end - time.monotonic()) / (len(tests) - number)))
             exec(compile(tests[number], "test.py", "exec"), names)
             signal.setitimer(signal.ITIMER_REAL, 0)
         except (Lost, TimeUp):
-            say(f"fail {number}")
+            write_line(f"fail {number}")
             return
         except BaseException as error:
             if is_of_tests(error):
-                say(f"broken {type(error).__name__}: {error}")
+                write_line(f"broken {type(error).__name__}: {error}")
                 return
-            say(f"fail {number}")
+            write_line(f"fail {number}")
         else:
-            say(f"pass {number}")
+            write_line(f"pass {number}")
 
 
 def _time_up(number: int, frame: FrameType | None) -> None:

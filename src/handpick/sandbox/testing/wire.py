@@ -43,7 +43,7 @@ class Lost(Exception):
 
 
 def encode(value: Any, reference: Reference) -> Any:
-    """A value as JSON has it; what is no plain value becomes whatever ``reference`` makes of it.
+    """Encode a value as JSON has it; what is no plain value becomes whatever ``reference`` makes of it.
 
     What is one by inheritance, such as a named tuple or a counter, crosses as the plain one that it is.
     """
@@ -74,7 +74,7 @@ def encode(value: Any, reference: Reference) -> Any:
 
 
 def decode(data: Any, resolve: Resolve) -> Any:
-    """The value that ``encode`` made JSON of.
+    """Decode the value that ``encode`` made JSON of.
 
     Raises:
         Lost: nothing that it makes.

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from handpick.studies.cells import RANDOM, Cell
 from handpick.studies.statistics.ranks import spearman
-from handpick.studies.statistics.values import Group, by_group, value_of
+from handpick.studies.statistics.values import CellGroup, by_group, value_of
 
 _Point = tuple[float, float]
 
@@ -36,7 +36,7 @@ class Correlation:
 
 
 def distance_correlation(cells: Iterable[Cell], metric: str, distance: str | None = None) -> list[Correlation]:
-    """Between a choice's distance to the queries and the metric: are nearer choices of equal size better?
+    """Correlate a choice's distance to the queries with the metric: are nearer choices of equal size better?
 
     Per model, target, budget, the features that distances are measured in, and distance. A point is a choice, whatever
     method made it, quantiles included, averaged over its seeds. Budgets are not mixed: larger choices are nearer and
@@ -72,7 +72,7 @@ def distance_correlation(cells: Iterable[Cell], metric: str, distance: str | Non
 
 
 def loss_correlation(cells: Iterable[Cell], metric: str) -> list[Correlation]:
-    """Between the loss on the queries and the metric, per model and target: TIS's query loss against task metric.
+    """Correlate the loss on the queries with the metric, per model and target: TIS's query loss against task metric.
 
     A point is a choice, or the model as it is, averaged over its seeds; every random draw is a choice of its own.
 
@@ -87,7 +87,7 @@ def loss_correlation(cells: Iterable[Cell], metric: str) -> list[Correlation]:
 
 
 def quantile_correlation(cells: Iterable[Cell], metric: str) -> list[Correlation]:
-    """Between the quantile, 0 the nearest, and the metric averaged over seeds, per model, target, method and budget.
+    """Correlate the quantile, 0 the nearest, with the metric averaged over seeds, per model, target, method and budget.
 
     TIS's first experiment. A representation is good where nearer quantiles do better: rho is then positive of a loss
     and negative of anything else.
@@ -106,8 +106,8 @@ def quantile_correlation(cells: Iterable[Cell], metric: str) -> list[Correlation
 
 def _points(
     cells: Iterable[Cell], xy: Callable[[Cell], tuple[float | None, float | None]]
-) -> list[tuple[Group, _Point]]:
-    """x and y of every place, each averaged over the seeds."""
+) -> list[tuple[CellGroup, _Point]]:
+    """Return x and y of every place, each averaged over the seeds."""
     return [(place, _mean([(x, y) for x, y in at_seed.values()])) for place, at_seed in by_group(cells, xy).items()]
 
 

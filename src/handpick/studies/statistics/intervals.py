@@ -12,7 +12,7 @@ ROUNDING = 1e-12  # of the values themselves: a spread or difference below it is
 
 
 def t_interval(values: Sequence[float], scale: float) -> tuple[float, float] | tuple[None, None]:
-    """Student's, of the mean; none without a spread that stands out from rounding at ``scale``."""
+    """Compute Student's interval of the mean; none without a spread that stands out from rounding at ``scale``."""
     if len(values) < 2 or stdev(values) <= ROUNDING * scale:
         return None, None
     half = float(stats.t.ppf(TAIL, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
@@ -22,7 +22,7 @@ def t_interval(values: Sequence[float], scale: float) -> tuple[float, float] | t
 def difference_interval(
     own: dict[int, float], random: dict[int, float]
 ) -> tuple[float | None, float | None, Literal["paired", "welch"] | None]:
-    """Ends of two sets of values by seed, and how they were made."""
+    """Compute the interval's ends from two sets of values by seed, and how they were made."""
     scale = max(map(abs, (*own.values(), *random.values())))
     if own.keys() == random.keys():
         low, high = t_interval([own[seed] - random[seed] for seed in own], scale)

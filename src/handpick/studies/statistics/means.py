@@ -73,7 +73,7 @@ class Wins:
 
 
 def by_seed(cells: Iterable[Cell], metric: str) -> list[Mean]:
-    """Mean, standard deviation and Student's interval over seeds, per model, method, target, budget and quantile.
+    """Compute mean, deviation and Student's interval over seeds, per model, method, target, budget and quantile.
 
     Raises:
         DataError: a value is not finite, or two cells are the same but for their values.
@@ -88,7 +88,7 @@ def by_seed(cells: Iterable[Cell], metric: str) -> list[Mean]:
 
 
 def against_random(cells: Iterable[Cell], metric: str) -> list[Difference]:
-    """Every method's difference from random of the same budget, per model, method, target and budget.
+    """Compute every method's difference from random of the same budget, per model, method, target and budget.
 
     The paired interval is Student's, of the differences at equal seeds; the other is Welch's (Biometrika 34, 1947).
     Cells without a budget (zero-shot, the full pool) and those of a quantile have no such counterpart and no row.
@@ -126,7 +126,7 @@ def against_random(cells: Iterable[Cell], metric: str) -> list[Difference]:
 
 
 def wins(cells: Iterable[Cell], metric: str) -> list[Wins]:
-    """How often each method is best, and how often better or worse than random; random itself takes part.
+    """Count how often each method is best, and how often better or worse than random; random itself takes part.
 
     Cells without a budget (zero-shot, the full pool) and those of a quantile do not.
 

@@ -16,7 +16,7 @@ _PERMUTATIONS = 9999
 
 
 def spearman(x_N: Sequence[float], y_N: Sequence[float]) -> tuple[float, float, float, float] | None:
-    """Spearman's rho (ties share their mean rank), its interval by ``rho_interval``, and its p.
+    """Compute Spearman's rho (ties share their mean rank), its interval by ``rho_interval``, and its p.
 
     p is the share of all pairings of the two sides that are as far from none as this one, or of 9,999 drawn with a
     fixed seed where there are more than that, and never 0. It holds for few points and for ties, where the usual t
@@ -46,7 +46,7 @@ def spearman(x_N: Sequence[float], y_N: Sequence[float]) -> tuple[float, float, 
 
 
 def rho_interval(rho: float, n: int) -> tuple[float, float]:
-    """The 95% interval of a Spearman's rho over n points, at least four.
+    """Compute the 95% interval of a Spearman's rho over n points, at least four.
 
     tanh(atanh rho ± z sqrt((1 + rho²/2)/(n − 3))), with the variance of Bonett and Wright (Psychometrika 65, 2000);
     Pearson's 1/(n − 3) is too small for ranks. It covers the truth as often as it says from ten points on, and too
@@ -62,7 +62,7 @@ def rho_interval(rho: float, n: int) -> tuple[float, float]:
 
 
 def _unit_ranks(values_N: Sequence[float]) -> NDArray[np.float64]:
-    """Ranks, centred and scaled to length 1: the product of two such is their correlation."""
+    """Return ranks, centred and scaled to length 1: the product of two such is their correlation."""
     rank_N = stats.rankdata(values_N)
     centred_N = rank_N - rank_N.mean()
     unit_N: NDArray[np.float64] = centred_N / np.sqrt(centred_N @ centred_N)

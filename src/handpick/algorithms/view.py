@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from handpick.algorithms.protocol import Similarity, Values
 
 
-class Part:
+class SimilarityView:
     """Rows and columns of a similarity, in the order given, read through it and not kept.
 
     Args:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import ALGORITHMS, rank
 from handpick.algorithms.matrix import Matrix
-from handpick.algorithms.part import Part
+from handpick.algorithms.view import SimilarityView
 
 Floats = NDArray[np.float32]
 
@@ -41,7 +41,7 @@ def similarity(q: int, n: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(size=(q, n)).astype(np.float32)
 
 
-def read(part: Part) -> Floats:
+def read(part: SimilarityView) -> Floats:
     """One pass, put together; every block stands where it says."""
     blocks = list(part.blocks())
     starts = np.cumsum([0, *(block.shape[1] for _, block in blocks)])
@@ -64,7 +64,7 @@ def test_reads_as_an_array_does(
     drawn: tuple[Floats, list[int], list[int] | None, list[int] | None], data: st.DataObject
 ) -> None:
     whole_QN, widths, queries, columns = drawn
-    part = Part(
+    part = SimilarityView(
         Blocks(whole_QN, widths),
         None if queries is None else np.array(queries),
         None if columns is None else np.array(columns),
@@ -83,8 +83,8 @@ def test_reads_as_an_array_does(
 def test_a_part_of_a_part(drawn: tuple[Floats, list[int], list[int] | None, list[int] | None]) -> None:
     whole_QN, widths, queries, columns = drawn
     rows, kept = queries or [0], columns or list(range(whole_QN.shape[1]))
-    inner = Part(Blocks(whole_QN, widths), columns_N=np.array(kept))
-    outer = Part(inner, np.array(rows), np.arange(len(kept))[::2])
+    inner = SimilarityView(Blocks(whole_QN, widths), columns_N=np.array(kept))
+    outer = SimilarityView(inner, np.array(rows), np.arange(len(kept))[::2])
     np.testing.assert_array_equal(read(outer), whole_QN[rows][:, kept[::2]])
 
 
@@ -94,7 +94,7 @@ def test_every_algorithm_chooses_from_a_part_as_from_its_array(algorithm: str) -
     features_NE /= np.linalg.norm(features_NE, axis=1, keepdims=True)
     whole_QN = (features_NE[:5] @ features_NE.T).astype(np.float32)
     queries, columns = np.array([3, 0, 4]), np.setdiff1d(np.arange(40), [0, 7, 8, 20, 39])
-    part = Part(Matrix(whole_QN), queries, columns)
+    part = SimilarityView(Matrix(whole_QN), queries, columns)
 
     def candidates(columns_C: NDArray[np.int64]) -> Floats:
         return features_NE[columns[columns_C]]

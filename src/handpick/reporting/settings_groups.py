@@ -12,8 +12,8 @@ from handpick.settings import Settings
 _FIRST = ["method", "judge", "budget", "query", "target", "pool", "model", "seed"]
 
 
-def asked(run: RunFolder) -> dict[str, dict[str, str]]:
-    """The settings as ``said``, those that were set or are needed, and the ``rest``, left as they are."""
+def group_settings(run: RunFolder) -> dict[str, dict[str, str]]:
+    """Group the settings as ``said``, those that were set or are needed, and the ``rest``, left as they are."""
     if isinstance(run.made_by, Iterated):
         given, default = dict(run.made_by.settings), _defaults_of_iterselect()
     else:
@@ -22,7 +22,7 @@ def asked(run: RunFolder) -> dict[str, dict[str, str]]:
     said = {name: shown[name] for name in _FIRST if name in shown}
     said |= {name: value for name, value in shown.items() if value != default.get(name)}
     rest = {name: value for name, value in shown.items() if name not in said}
-    return {"said": _readable(said), "rest": _readable(rest)}
+    return {"said": _settings_as_text(said), "rest": _settings_as_text(rest)}
 
 
 def _defaults_of_iterselect() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def _defaults_of_iterselect() -> dict[str, Any]:
     return {"method": ITERSELECT, **needed.model_dump(mode="json")}
 
 
-def _readable(settings: Mapping[str, Any]) -> dict[str, str]:
+def _settings_as_text(settings: Mapping[str, Any]) -> dict[str, str]:
     def text(value: Any) -> str:
         if isinstance(value, list):
             return ", ".join(text(each) for each in value)

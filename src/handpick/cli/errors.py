@@ -9,12 +9,12 @@ from handpick.errors import HandpickError
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Errors as one line, an interrupt as one line, and no wall of warnings from libraries."""
+def report_errors() -> Iterator[None]:
+    """Report an error as one line, an interrupt as one line, and no wall of warnings from libraries."""
     import warnings
 
     from handpick.allocator import keep_freed_memory
-    from handpick.progress import quiet_libraries, say
+    from handpick.progress import log, quiet_libraries
 
     try:
         with warnings.catch_warnings():
@@ -23,8 +23,8 @@ def plainly() -> Iterator[None]:
             quiet_libraries()
             yield
     except (HandpickError, OSError) as error:
-        say(f"handpick: {error}")
+        log(f"handpick: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        say("handpick: stopped. What was computed is kept; the same command goes on from here.")
+        log("handpick: stopped. What was computed is kept; the same command goes on from here.")
         raise typer.Exit(130) from None
