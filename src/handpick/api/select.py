@@ -39,6 +39,7 @@ def select(
     seed: int | None = None,
     max_length: int | None = None,
     dtype: Dtype | None = None,
+    workers: int | None = None,
     reward: str | Callable[..., Any] | None = None,
     objective: str | Callable[[Renderer, int], Objective] | None = None,
     settings: Settings | None = None,
@@ -64,6 +65,8 @@ def select(
         seed: of every random choice.
         max_length: tokens of a conversation that are kept.
         dtype: what the model computes in.
+        workers: processes that make features; this one unless given. A script that gives it needs
+            ``if __name__ == "__main__":`` around its calls.
         reward: for ``method="nice"``: a name as on the command line, or any ``(prompts, completions, records) ->
             scores``: messages without the answer, answers, and the queries' records as they stood in their file.
         objective: of the query side, instead of the method's: a name, or ``(renderer, max_length) -> Objective`` that
@@ -81,8 +84,8 @@ def select(
     values = merge_settings(
         settings, pool=pool, query=query, model=model, method=method, budget=budget, algorithm=algorithm,
         representation=representation, target=target, out=out, store=store, checkpoints=checkpoints, warmup=warmup,
-        seed=seed, max_length=max_length, dtype=dtype, reward=own.reward.name if own.reward else reward,
-        objective=None if own.objective else objective, **others,
+        seed=seed, max_length=max_length, dtype=dtype, workers=workers,
+        reward=own.reward.name if own.reward else reward, objective=None if own.objective else objective, **others,
     )  # fmt: skip
     with checked_settings(values) as used:
         return run_select(used, own).selection

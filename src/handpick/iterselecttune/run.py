@@ -88,6 +88,7 @@ class PreparedIterSelect:
     def __init__(self, settings: IterSelectSettings) -> None:
         self.settings = settings
         self._of_embeddings = _embedding_settings(settings)
+        self._executor = executor_for(settings.workers)
         self.judging: Judging = find_judging(settings)
         self.answering = Answering(settings)
         self._space = open_encoder(self._of_embeddings, None).space()  # what cannot be found is said now
@@ -143,7 +144,7 @@ class PreparedIterSelect:
     def _embed_pool(self) -> FeatureStore:
         scorer = open_scorer(Inputs(self._of_embeddings, self._data))
         for stage in scorer.stages():
-            stage.run(executor_for(None))
+            stage.run(self._executor)
         return scorer.pool_features()
 
     def _subset(self, layout: IterSelectLayout, embeddings_ND: Any, pool_row_N: NDArray[np.int64]) -> Subset:
@@ -215,7 +216,7 @@ class PreparedIterSelect:
             return None
         classifier = outcome.classifier
         path = self.settings.layout.hardness_store(digest(classifier.fingerprint()))
-        return pool_hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows)
+        return pool_hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows, self._executor)
 
     def _selection(self, picks: Sequence[IterPick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
         rows = [int(pool_row_N[pick.row]) for pick in picks]
