@@ -28,7 +28,7 @@ _MODELS = ("model", "base")
 
 def merge_settings(settings: BaseModel | None = None, /, **values: object) -> dict[str, Any]:
     """Return the settings that were given: those that ``settings`` was made with, and over them all but None."""
-    base = {} if settings is None else settings.model_dump(exclude_unset=True)
+    base = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
     return base | {name: value for name, value in values.items() if value is not None}
 
 
