@@ -104,4 +104,7 @@ def _work(prepared: PreparedRun, probing: Probing) -> Work:
 
 
 def _machine(settings: Settings) -> list[str]:
-    return machine_notes(compute_dtype(settings.dtype))
+    notes = machine_notes(compute_dtype(settings.dtype))
+    if settings.workers is not None:
+        notes.append(f"time and memory are those of one process; {settings.workers} workers share the features out")
+    return notes

@@ -23,7 +23,7 @@ from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.projection import NoProjection, Projection
 from handpick.in_memory import is_in_memory
 from handpick.layout import RunLayout, StoreLayout
-from handpick.model import device, has_bfloat16, model_fingerprint, tokenizer_fingerprint
+from handpick.model import device, free_memory, has_bfloat16, model_fingerprint, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
 from handpick.objectives.protocol import Objective, Prepared
 from handpick.progress import log, progress
@@ -179,11 +179,10 @@ class GradientStores:
 
     def spec(self, side: Literal["pool", "query"]) -> "GradientSpec":
         """Return the description of one side's rows."""
-        optimizer = self.optimizer if side == "pool" else "sgd"
-        paths = tuple(self.checkpoints[0])
-        return GradientSpec(
-            self.settings, paths, side, optimizer, self.objectives.model, self.objectives.own, host=self
-        )
+        paths, model = tuple(self.checkpoints[0]), self.objectives.model
+        if side == "pool":  # what the user handed over is the queries'
+            return GradientSpec(self.settings, paths, side, self.optimizer, model, UserObjects(), host=self)
+        return GradientSpec(self.settings, paths, side, "sgd", model, self.objectives.own, host=self)
 
     def raw_query_gradients(self, query: Pool) -> Floats:
         """Compute the queries' whole gradients at the last checkpoint, (Q, coordinates), unprojected.
@@ -261,6 +260,11 @@ class GradientStores:
         if self._encoder is None:
             self._encoder = load_encoder(self.settings, self.checkpoints[0], self.renderer)
         return self._encoder
+
+    def drop_encoder(self) -> None:
+        """Give back what the model held, where workers load it for themselves."""
+        self._encoder = None
+        free_memory()
 
 
 class Objectives:
