@@ -429,20 +429,22 @@ def _additions(old: bytes, new: bytes) -> tuple[bytes, bytes]:
     return (b"", b"") if all(word in rest for word in words) else (old, new)
 
 
+_SECONDS = r"\b\d[\d.,]* (s|min|h)\b"
+_SIZE = r"\d[\d.,]* (bytes|kB|MB)"
 RULES = [
     Rule("progress", "how fast it went", "stderr", _pattern(r"^.*(━|it/s\]|s/it\]).*$")),
     Rule("seconds", "how long it took", "*/cost.json", _keys("seconds")),
     Rule("seconds of rounds", "how long they took", "runs/iter/round*.json", _keys("seconds")),
     Rule("seconds of rounds, as a table", "how long they took", "*/rounds.csv", _column("seconds")),
     Rule(
-        "seconds on the page", "how long it took, and so the length of cost.json", "*/report.html",
-        _pattern(r"\b\d[\d.,]* (s|min|h)\b|cost\.json \d+ bytes"),
+        "seconds on the page", "how long it took, and so the size of the files that say it", "*/report.html",
+        _pattern(rf"{_SECONDS}|(cost|rounds)\.json {_SIZE}|on disk</dt><dd>{_SIZE}</dd>"),
     ),
     Rule("seconds of a study", "how long its steps took", "runs/study/*.json", _keys("seconds")),
     Rule("a plan's figures", "seconds and memory are measured", "stdout", _keys("seconds", "memory"), "plan *"),
     Rule(
         "a plan's notes", "seconds and load are measured", "stdout",
-        _pattern(r"done by this plan in [\d.]+ s|, load [\d.]+ on \d+ cores"), "plan *",
+        _pattern(rf"{_SECONDS}|, load [\d.]+ on \d+ cores"), "plan *",
     ),
     Rule("version", "handpick's own version", "*/selection.json", _keys("handpick_version")),
     Rule("new methods", "there may be more to choose from", "stdout", _additions, "methods"),
@@ -575,7 +577,7 @@ def main() -> int:
         old_tree = stack.enter_context(worktree(arguments.old))
         new_tree = stack.enter_context(worktree(arguments.new)) if arguments.new else _copy(scratch / "tree")
         give(scratch / "given", old_tree)
-        kept = work / f"old-{_key(arguments.old, commands)}"
+        kept = work / f"old-{_key(arguments.old, commands, work)}"
         old = _kept(kept, commands) or run_all(old_tree, commands, scratch / "given", work, kept)
         new = run_all(new_tree, commands, scratch / "given", work, work / "new")
         verdicts = list(map(compare, commands, old, new))
@@ -583,10 +585,10 @@ def main() -> int:
     return int(any(each.differences for each in verdicts))
 
 
-def _key(commit: str, commands: Sequence[Command]) -> str:
-    """What decides the bytes that a commit's commands write, on one machine: the commit, and this script."""
+def _key(commit: str, commands: Sequence[Command], work: Path) -> str:
+    """What decides the bytes that a commit's commands write, on one machine: the commit, this script, the folder."""
     key = hashlib.sha256(Path(__file__).read_bytes())
-    key.update(repr([git("rev-parse", f"{commit}^{{commit}}"), commands]).encode())
+    key.update(repr([git("rev-parse", f"{commit}^{{commit}}"), commands, str(work)]).encode())
     return key.hexdigest()[:12]
 
 
