@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## choose 100 examples for a target with the bundled mo
 	@$(BIN)/handpick demo $(if $(TARGET),--target $(TARGET))
 
 test: $(VENV)/.installed-dev ## run the tests (less slow, GPU and network ones), with the coverage of src
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -rs \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -rs --durations=30 \
 		-m "not slow and not gpu and not network" --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev ## ruff (lint, format) and mypy in strict mode

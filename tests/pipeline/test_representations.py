@@ -503,10 +503,10 @@ def pool(plain: Given, tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 
 @pytest.mark.parametrize("method", ["perplexity", "ifd", "longest"])
-def test_scores_order_the_pool(method: str, plain: Given, pool: Pool) -> None:
+def test_scores_order_the_pool(method: str, plain: Given, pool: Pool, out: str) -> None:
     """Largest first; of IFD those of 1 and more, where the prompt is no help, behind all others."""
     # in bfloat16 a score depends on what it shares a batch with, by 2e-6; in float32 by 1e-8
-    settings = parse_settings(plain | {"method": method, "budget": "100%", "dtype": "float32"})
+    settings = parse_settings(plain | {"method": method, "budget": "100%", "dtype": "float32", "out": out})
     selection = run_select(settings).selection
     by_itself = open_encoder(settings, Renderer(load_tokenizer(plain["model"])))
     prepared = by_itself.prepare(pool.examples(0, len(pool)))
