@@ -33,7 +33,7 @@ class Block(NamedTuple):
 def blocks() -> Iterator[Block]:
     for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
         head, _, code = block.partition("\n")
-        found = re.fullmatch(r"# (\S+?\.py)(?:, (in|above|in place of|at the end of) (\w+))?", head)
+        found = re.fullmatch(r"# (\S+?\.py)(?:, (in|above|in place of|at the end of|among) (\w+)(?: imports)?)?", head)
         assert found, f"the first line says no file: {head}"
         yield Block(found[1], found[2] or "new", found[3] or "", code)
 
@@ -57,7 +57,13 @@ def put(folder: Path, block: Block) -> None:
         path.write_text(block.code, encoding="utf-8")
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    found = definition(ast.parse("".join(lines)), block.name)
+    tree = ast.parse("".join(lines))
+    if block.how == "among":  # in the order of the alphabet, as ruff wants them
+        own = [node.lineno - 1 for node in tree.body if lines[node.lineno - 1].startswith("from handpick.")]
+        lines.insert(next(place for place in own if lines[place] > block.code), block.code)
+        path.write_text("".join(lines), encoding="utf-8")
+        return
+    found = definition(tree, block.name)
     assert found.end_lineno is not None
     first, last = found.lineno - 1, found.end_lineno
     if block.how == "in place of":
@@ -101,14 +107,17 @@ given = {"pool": "pool.jsonl", "query": "query.jsonl", "budget": 3}
 for name in ("letters", "turns"):
     own = given | {"representation": name, "algorithm": "doubly-greedy"}
     selection = handpick.select(**own, out=f"out-{name}")
-    found[name] = [selection.ids, selection.scores, len(plan_select(parse_settings({**own, "out": "planned"}), 0.01).stages)]
+    plan = plan_select(parse_settings({**own, "out": "planned"}), 0.01)
+    found[name] = [selection.ids, selection.scores, len(plan.stages)]
 similarity_QN = np.load("similarity.npy")
 found["median"] = handpick.rank(similarity_QN, budget=4, algorithm="median").tolist()
 found["format"] = handpick.select(**given | {"pool": "questions.jsonl"}, method="bm25", out="out-format").ids
 
 shown = CliRunner().invoke(app, ["select", "--help"], env={"COLUMNS": "200"})
 found["flag"] = "--turns-most" in shown.stdout
-arguments = "--pool pool.jsonl --budget 3 --representation turns --algorithm doubly-greedy --turns-most 2 --out out-flag"
+arguments = (
+    "--pool pool.jsonl --budget 3 --representation turns --algorithm doubly-greedy --turns-most 2 --out out-flag"
+)
 ran = CliRunner().invoke(app, ["select", *arguments.split()])
 assert ran.exit_code == 0, ran.output
 found["flag used"] = handpick.Selection.open("out-flag").scores
