@@ -1,6 +1,7 @@
 """Representations that somebody else computed: vectors and scores in files, rewards and grades of a record's answer."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 import handpick
+from handpick.cli.app import SELECT_FLAGS, app
 from handpick.errors import DataError, HandpickError, JudgeError, SettingsError
 from handpick.methods import SCORERS
 from handpick.pipeline import run_represent, run_select, run_similarity
@@ -274,6 +277,20 @@ def test_ids_may_hold_what_other_readers_end_lines_at(given: Given, records: lis
 def test_what_stands_behind_the_colon_is_needed(name: str) -> None:
     with pytest.raises(SettingsError, match=f"write {name}:{SCORERS[name].argument}"):
         parse_settings({"representation": name, "algorithm": "doubly-greedy"})
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "representations.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^handpick select (--pool .*)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+)
+def test_the_commands_of_the_page_are_understood(command: str) -> None:
+    select = typer.main.get_command(app).commands["select"]  # type: ignore[attr-defined]
+    given = SELECT_FLAGS.gather(select.make_context("select", command.split()).params)
+    settings = parse_settings(given, where="--")
+    assert settings.used_representation.partition(":")[0] in ("vectors", "scores", "reward", "judge")
+    assert not settings.unused_settings
 
 
 SHORTNESS = '''
