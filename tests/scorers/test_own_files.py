@@ -21,6 +21,7 @@ from handpick.planning import plan_represent, plan_select
 from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
+from handpick.rewards import check_record, find_reward
 from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 from tests.judge.server import KEY, KEY_ENV, Response, Server, running, says
@@ -287,7 +288,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "representations.md").read_text(enc
 )
 def test_the_commands_of_the_page_are_understood(command: str) -> None:
     select = typer.main.get_command(app).commands["select"]  # type: ignore[attr-defined]
-    given = SELECT_FLAGS.gather(select.make_context("select", command.split()).params)
+    given = SELECT_FLAGS.gather(
+        select.make_context("select", command.replace(" URL ", " http://127.0.0.1:1/v1 ").split()).params
+    )
     settings = parse_settings(given, where="--")
     assert settings.used_representation.partition(":")[0] in ("vectors", "scores", "reward", "judge")
     assert not settings.unused_settings
@@ -339,6 +342,38 @@ def test_a_reward_of_handpicks_own_compares_with_the_records_references(
     assert selection.ids == ["r03", "r04", "r05"]
     assert selection.scores == pytest.approx([1, 8 / 9, 0.8])
     assert isinstance(check_plan_and_report(given, selection), NearestSimilarities)
+
+
+def test_records_that_a_reward_cannot_score_are_set_aside(given: Given, records: list[dict[str, Any]]) -> None:
+    """The first record without a number in its reference stopped the whole run."""
+    for i, record in enumerate(records):
+        record["answers"] = ["none"] if i in (2, 7) else [f"It is {i}."]
+    records[4]["completion"] = "It is 4."
+    write_jsonl(Path("pool.jsonl"), records)
+    given |= {"representation": "reward:exact-match:last-number", "algorithm": "doubly-greedy", "budget": 3}
+    selection = handpick.select(**given)
+    assert selection.ids[0] == "r04"
+    assert selection.scores == [1, 0, 0]
+    found = reasons()
+    assert set(found) == {"r02", "r07", "r23"}
+    assert found["r02"].startswith("no reference answer: exact-match:last-number finds none in 'none'")
+    assert isinstance(check_plan_and_report(given, selection), NearestSimilarities)
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "reason"),
+    [
+        ("choice", {"answers": ["perhaps"]}, "is no choice"),
+        ("rouge-l", {"answers": [["a"]]}, "no reference answer"),
+        ("squad-em", {"answers": [["a"]]}, "no reference answer"),
+        ("ifeval", {}, "no instructions to check"),
+    ],
+)
+def test_every_reward_says_what_it_cannot_score(name: str, record: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        check_record(find_reward(name), {"prompt": "?", "completion": "x"} | record)
+    fine = {"answers": ["B"], "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    check_record(find_reward(name), {"prompt": "?", "completion": "x"} | fine)
 
 
 @pytest.mark.parametrize(
