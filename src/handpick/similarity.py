@@ -1,7 +1,7 @@
 """The similarity of every query to every candidate, from two feature stores.
 
 S[q, n] = Σ_t w_t ⟨x_t(q), x_t(n)⟩ over unit rows x_t of the checkpoints t (LESS, Xia et al. ICML 2024,
-arXiv 2402.04333, equation 3; methods.md, section 2).
+arXiv 2402.04333, equation 3).
 
 Shapes: Q queries, N candidates, B candidates of a block, C columns asked for, D features, T checkpoints.
 """

@@ -22,7 +22,7 @@ sides = st.sampled_from(["a", "b", "tie", None])
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=20))
 def test_the_winning_score_is_wins_less_losses_over_n_plus_one(pairs: list[tuple[Any, Any]]) -> None:
-    """Points by methods.md's words: both orders, or one and a tie, win; anything else that was said is a tie."""
+    """Points by the paper's words: both orders, or one and a tie, win; anything else that was said is a tie."""
     estimate._RESAMPLES, before = 100, estimate._RESAMPLES
     wins = sum(pair in [("a", "a"), ("a", "tie"), ("tie", "a")] for pair in pairs)
     losses = sum(pair in [("b", "b"), ("b", "tie"), ("tie", "b")] for pair in pairs)

@@ -1,7 +1,7 @@
 """The one order all algorithms share, and the small readings of a similarity they build on.
 
 A candidate stands before another if its score is larger; at equal scores, if its largest similarity to
-any query is larger; at equal largest similarities too, if its index is smaller (methods.md, section 5).
+any query is larger; at equal largest similarities too, if its index is smaller. Ours: the papers name no rule.
 That is a total order, so a selection never depends on how a sort treats ties.
 
 Shapes: Q queries, N candidates, C columns asked for.

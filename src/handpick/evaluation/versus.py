@@ -2,7 +2,7 @@
 
 A judge is asked in both orders, since it may prefer a place: a win is both orders, or one and a tie in the other
 (``handpick.judge.verdicts``). A rule, such as a reward, knows no order. Winning score: (wins − losses)/n + 1, so 1 is
-even (methods.md, section 6).
+even (as IterSelectTune, Song et al. 2024, arXiv 2410.13464, reports its comparisons).
 """
 
 import math

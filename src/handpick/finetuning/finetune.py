@@ -1,4 +1,4 @@
-"""Fine-tuning on chosen examples, with TRL's SFT trainer and PEFT (the recipe: methods.md, section 7, after TIS).
+"""Fine-tuning on chosen examples, with TRL's SFT trainer and PEFT (the recipe: TIS's, docs/sources.md).
 
 Ours are the tokens and the loss mask (``data/render.py``), the order inside a batch, the same batches on any number of
 processes, the way back after a kill, and what stands beside the weights. TRL and transformers do the rest: the loss is

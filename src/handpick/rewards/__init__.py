@@ -18,7 +18,7 @@ from handpick.rewards.callable import UserReward, load_callable, wrap
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
 from handpick.rewards.ifeval import IFEval
-from handpick.rewards.protocol import Reward, score
+from handpick.rewards.protocol import Reward, check_record, score
 from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
@@ -26,6 +26,7 @@ __all__ = [
     "REWARDS",
     "Reward",
     "UserReward",
+    "check_record",
     "find_reward",
     "is_reward",
     "reward_fingerprint",

@@ -18,6 +18,10 @@ class Choice:
     either. Without one, the reference decides: a letter (MMLU), or one of true, false, yes, no (BoolQ).
     """
 
+    def check(self, record: Record) -> None:
+        """Raise DataError where no reference is a choice."""
+        choice("", record)
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
     ) -> list[float]:

@@ -26,6 +26,10 @@ class ExactMatch:
     def __post_init__(self) -> None:
         look_up(EXTRACTORS, self.extractor, "extractor")
 
+    def check(self, record: Record) -> None:
+        """Raise DataError where the extractor finds an answer in none of the references."""
+        _reference_values(record, self.extractor, EXTRACTORS[self.extractor])
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
     ) -> list[float]:

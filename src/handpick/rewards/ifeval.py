@@ -77,6 +77,10 @@ def follows(answer: str, record: Record, *, loose: bool = False) -> list[bool]:
 class IFEval:
     """From 0 to 1: the share of the record's instructions that the answer follows, strictly."""
 
+    def check(self, record: Record) -> None:
+        """Raise DataError where the instructions cannot be checked."""
+        follows("x", record)
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
     ) -> list[float]:

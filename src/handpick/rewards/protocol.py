@@ -34,6 +34,17 @@ class Reward(Protocol):
     ) -> Iterable[Any]: ...
 
 
+def check_record(reward: Reward, record: Record) -> None:
+    """Find out, without an answer, whether a reward can score any to a record; only some of handpick's own can say.
+
+    Raises:
+        DataError: it cannot: the record has no reference, no tests, no instructions.
+    """
+    check = getattr(reward, "check", None)
+    if check is not None:
+        check(record)
+
+
 def score(
     reward: Reward,
     prompts: Sequence[Prompt],

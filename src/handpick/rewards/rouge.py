@@ -27,6 +27,10 @@ class RougeL:
     def __post_init__(self) -> None:
         _scorer()
 
+    def check(self, record: Record) -> None:
+        """Raise DataError where there is no reference."""
+        reference_answers(record)
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
     ) -> list[float]:

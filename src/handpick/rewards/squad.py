@@ -97,6 +97,10 @@ class SquadF1:
 
     language: str | None = None
 
+    def check(self, record: Record) -> None:
+        """Raise DataError where there is no reference."""
+        reference_answers(record)
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
     ) -> list[float]:
@@ -113,6 +117,10 @@ class SquadEM:
     """
 
     language: str | None = None
+
+    def check(self, record: Record) -> None:
+        """Raise DataError where there is no reference."""
+        reference_answers(record)
 
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /

@@ -72,6 +72,10 @@ class UnitTests:
                 raise SettingsError(f"{name} of the reward unit-tests is {value}; give a number above zero")
         find_isolation(allow_weak=self.allow_weak_sandbox)
 
+    def check(self, record: Record) -> None:
+        """Raise DataError where there are no tests, or they are no Python."""
+        read_tests(record)
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
     ) -> list[float]:

@@ -1,6 +1,7 @@
 """The gradient representation: an example is the gradient of its loss, at every checkpoint of the warmup.
 
-The pool's side goes through Adam where the method says so, the query's does not (methods.md, section 2).
+The pool's side goes through Adam where the method says so, the query's does not (LESS, Xia et al. ICML 2024, arXiv
+2402.04333, and its released code, whose validation gradients are plain; docs/sources.md).
 
 Legend: B examples, K features.
 """

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint, file_digest
 
+_CHECKED_TOGETHER = 4096  # rows
+
 
 @dataclass(frozen=True)
 class IdTable:
@@ -31,8 +33,14 @@ class IdTable:
     column: str
     dims: int
 
+    @classmethod
+    def of(cls, representation: str, column: str, dims: int) -> "IdTable":
+        """Return the file behind the colon of a representation, such as ``vectors:FILE``."""
+        return cls(Path(representation.partition(":")[2]).expanduser(), column, dims)
+
+    @cached_property
     def fingerprint(self) -> Fingerprint:
-        """Return what the file holds, wherever it lies.
+        """What the file holds, wherever it lies.
 
         Raises:
             DataError: it cannot be read.
@@ -40,8 +48,17 @@ class IdTable:
         digests = [file_digest(path) for path in self._files()]
         return {"file": digests[0], **({"ids": digests[1]} if len(digests) > 1 else {})}
 
+    @property
+    def _names(self) -> list[Path]:
+        return [self.path, *([self.path.with_suffix(".ids")] if self.path.suffix == ".npy" else [])]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is there, and its ids with it."""
+        return all(path.is_file() for path in self._names)
+
     def _files(self) -> list[Path]:
-        files = [self.path, *([self.path.with_suffix(".ids")] if self.path.suffix == ".npy" else [])]
+        files = self._names
         for path in files:
             if not path.is_file():
                 raise DataError(
@@ -58,16 +75,19 @@ class IdTable:
             DataError: the file holds none of that shape.
         """
         values = self._from_npy() if self.path.suffix == ".npy" else self._from_parquet()
-        if values.ndim != self.dims or not np.issubdtype(values.dtype, np.floating):
+        if values.ndim != self.dims or not values.size or not np.issubdtype(values.dtype, np.floating):
             wanted = "a number a record" if self.dims == 1 else "a vector a record, all of one length"
             raise DataError(f"{self.path} holds {values.dtype} of shape {values.shape}: expected {wanted}, as floats")
         if len(values) != len(self.ids):
             raise DataError(f"{self.path} has {len(values):,} rows and {len(self.ids):,} ids; write both anew")
-        for start in range(0, len(values), 4096):
-            broken = np.flatnonzero(~np.isfinite(values[start : start + 4096]).reshape(-1, *values.shape[1:]))
-            if broken.size:
-                row = start + int(broken[0]) // max(1, int(np.prod(values.shape[1:])))
-                raise DataError(f"{self.path}: the row of {self.ids[row]!r} is not finite; mend it, or leave it out")
+        for start in range(0, len(values), _CHECKED_TOGETHER):
+            finite = np.isfinite(_as_float32(values[start : start + _CHECKED_TOGETHER]))
+            broken_rows = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
+            if broken_rows.size:
+                example_id = self.ids[start + int(broken_rows[0])]
+                raise DataError(
+                    f"{self.path}: the row of {example_id!r} is not finite in float32; mend it, or leave it out"
+                )
         return values
 
     @cached_property
@@ -78,7 +98,7 @@ class IdTable:
             DataError: the file has none, or one stands twice.
         """
         if self.path.suffix == ".npy":
-            ids = self._files()[1].read_text(encoding="utf-8").splitlines()
+            ids = _read_lines(self._files()[1])
         else:
             ids = [str(each) for each in self._parquet("id").to_pylist()]
         if len(set(ids)) < len(ids):
@@ -94,7 +114,7 @@ class IdTable:
     def take(self, ids: Iterable[str]) -> NDArray[np.float32]:
         """Return the numbers of some ids that are there, float32."""
         rows = np.array([self.row_of[each] for each in ids], dtype=np.int64)
-        return np.asarray(self.values[rows], dtype=np.float32)
+        return _as_float32(self.values[rows])
 
     def _from_npy(self) -> NDArray[np.floating]:
         path = self._files()[0]
@@ -108,13 +128,18 @@ class IdTable:
         column = self._parquet(self.column)
         if self.dims == 1:
             return np.asarray(column.to_numpy(zero_copy_only=False))
-        lengths = {len(each) for each in column}
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+            raise DataError(f"{self.path}: the column {self.column!r} holds {column.type}: expected a vector a record")
+        lengths = set(pc.list_value_length(column).unique().to_pylist())
         if len(lengths) > 1:
             raise DataError(
                 f"{self.path}: the vectors have {min(lengths)} to {max(lengths)} numbers: expected one length"
             )
         flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
-        return flat.reshape(len(column), -1)
+        return flat.reshape(len(column), lengths.pop() if lengths else 0)
 
     def _parquet(self, name: str):  # type: ignore[no-untyped-def]  # pyarrow carries no types
         import pyarrow as pa
@@ -122,12 +147,26 @@ class IdTable:
 
         path = self._files()[0]
         try:
-            found = pq.read_table(path, columns=[name])
+            with pq.ParquetFile(path, memory_map=True) as file:
+                is_there = name in file.schema_arrow.names
+                column = file.read(columns=[name]).column(name).combine_chunks() if is_there else None
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-        if name not in found.column_names:
+            raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
+        if column is None:
             raise DataError(f"{path} has no column {name!r}; give Parquet with the columns `id` and `{self.column}`")
-        column = found.column(name).combine_chunks()
         if column.null_count:
             raise DataError(f"{path}: {column.null_count:,} rows have no {name}; fill them in, or leave them out")
         return column
+
+
+def _as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is found by not being finite
+        return np.asarray(values, dtype=np.float32)
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a text; only a line feed ends one, as an id may hold anything else."""
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: {error}") from error

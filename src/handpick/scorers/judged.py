@@ -46,40 +46,36 @@ class Judged(DirectScorer):
         return {"kind": "judge", **reward_fingerprint(f"judge:{self.model}", judge=judge_options(self.settings))}
 
     def usable_rows(self) -> list[int]:
-        """Return the rows that have a grade."""
-        return [row for row in self._answered if self._grades[row] is not None]
-
-    @cached_property
-    def _answered(self) -> list[int]:
-        return super().usable_rows()
-
-    @cached_property
-    def _grades(self) -> dict[int, float | None]:
-        """The grade of every row with an answer; asks what was not asked before."""
-        found: dict[int, float | None] = {}
-        with progress("grades", total=len(self._answered)) as advance:
-            for start in range(0, len(self._answered), READ_TOGETHER):
-                rows = self._answered[start : start + READ_TOGETHER]
-                found |= self._grade(rows)
+        """Return the rows that have a grade; asks for what was not asked for before, and sets the others aside."""
+        answered = super().usable_rows()
+        with progress("grades", total=len(answered)) as advance:
+            for start in range(0, len(answered), READ_TOGETHER):
+                rows = answered[start : start + READ_TOGETHER]
+                self._grade(rows)
                 advance(len(rows))
-        for row, grade in found.items():
-            if grade is None:
-                self.set_aside(row, f"the judge {self.model} gave no grade")
-        return found
+        return [row for row in answered if row in self._grades]
 
-    def _grade(self, rows: list[int]) -> dict[int, float | None]:
+    @cached_property
+    def _grades(self) -> dict[int, float]:
+        """The grade of every row that has one."""
+        return {}
+
+    def _grade(self, rows: list[int]) -> None:
         asked: dict[int, OwnAnswer] = {}
-        found: dict[int, float | None] = {}
         for row in rows:
             try:
                 asked[row] = own_answer(self.pool.pool[row])
-            except DataError:  # a prompt is missing: no grade
-                found[row] = None
+            except DataError as error:
+                self.set_aside(row, str(error))
         answers = list(asked.values())
         grades = self.reward.grades(
             [each.prompt for each in answers], [each.text for each in answers], [each.record for each in answers]
         )
-        return found | dict(zip(asked, grades, strict=True))
+        for row, grade in zip(asked, grades, strict=True):
+            if grade is None:
+                self.set_aside(row, f"the judge {self.model} gave no grade")
+            else:
+                self._grades[row] = grade
 
     def scores(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the grades, float32 (N,)."""

@@ -53,7 +53,7 @@ def resume_from_store(settings: Settings) -> Settings:
         kept["representation"] = there
     else:
         kept.pop("optimizer", None)  # the method's own, which is then compared with the store's
-    if "representation" not in kept and settings.stored_representation != there:
+    if "representation" not in kept and _absolute_representation(settings) != there:
         raise SettingsError(
             f"the store {settings.store} holds {there} features, and {settings.used_representation} was asked for; "
             "name another --method or another store"
@@ -110,11 +110,17 @@ def write_provenance(folder: Path, settings: Settings, **found: Any) -> None:
         kept["pool"] = pool
     else:
         kept = settings.model_dump(mode="json", exclude_none=True, include=set(_KEPT))
-        kept |= {"representation": settings.stored_representation, "pool": pool} | found
+        kept |= {"representation": _absolute_representation(settings), "pool": pool} | found
         if settings.model is not None:
             kept["model"] = _absolute(settings.model)
         kept["encoder"] = _absolute(settings.encoder)
     atomic_write(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+
+
+def _absolute_representation(settings: Settings) -> str:
+    """Return what the store holds, with the file of ``vectors:FILE`` as another folder would name it."""
+    name, colon, argument = settings.stored_representation.partition(":")
+    return f"{name}{colon}{_absolute(argument)}" if colon else name
 
 
 def _absolute(name: str) -> str:

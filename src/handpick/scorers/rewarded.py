@@ -12,7 +12,7 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.objectives.protocol import Prepared, prepare_each
-from handpick.rewards import Reward, find_reward, reward_fingerprint, score
+from handpick.rewards import Reward, check_record, find_reward, reward_fingerprint, score
 from handpick.scorers.row_scorer import RowEncoder
 from handpick.settings import Settings
 
@@ -84,8 +84,13 @@ class Rewarded(RowEncoder):
         return {}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """Return the answers; refused is a record without one, or with nothing before it."""
-        return prepare_each(examples, own_answer)
+        """Return the answers; refused is a record without one or a prompt, or one that the reward cannot score."""
+        return prepare_each(examples, self._scorable_answer)
+
+    def _scorable_answer(self, example: Example) -> OwnAnswer:
+        answer = own_answer(example)
+        check_record(self._reward, answer.record)
+        return answer
 
     def size(self, item: OwnAnswer) -> int:
         """Return the characters of an answer."""

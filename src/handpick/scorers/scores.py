@@ -4,7 +4,6 @@ A file is Parquet with the columns ``id`` and ``score``, or ``NAME.npy``, (R,), 
 """
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ class Scores(DirectScorer):
 
     def fingerprint(self) -> Fingerprint:
         """Return the bytes of the file."""
-        return {"kind": "scores", **self.table.fingerprint()}
+        return {"kind": "scores", **self.table.fingerprint}
 
     def usable_rows(self) -> list[int]:
         """Return the rows with a response and a score."""
@@ -49,13 +48,17 @@ class Scores(DirectScorer):
 
     @classmethod
     def reopen(cls, run: FinishedRun) -> Reopened | str:
-        """Return the scores, if the file is still what it was."""
+        """Return the scores of the pool's records, if the file is still what it was."""
         table = _table(run.settings.used_representation)
         wanted = run.fingerprints.get("representation")
-        if not table.path.is_file() or {"kind": "scores", **table.fingerprint()} != wanted:
+        if not table.is_there or {"kind": "scores", **table.fingerprint} != wanted:
             return f"{table.path} is not there any more, or has changed"
-        return Reopened(f"score in {table.path.name}", InMemory(np.asarray(table.values)[None]), table.row_of)
+        if run.pool is None:
+            return "the pool cannot be read, and the file may have scores of others too"
+        ids = [example_id for example_id in run.pool.ids() if example_id in table.row_of]
+        column_of = {example_id: column for column, example_id in enumerate(ids)}
+        return Reopened(f"score in {table.path.name}", InMemory(table.take(ids)[None]), column_of)
 
 
 def _table(representation: str) -> IdTable:
-    return IdTable(Path(representation.partition(":")[2]), "score", dims=1)
+    return IdTable.of(representation, "score", dims=1)

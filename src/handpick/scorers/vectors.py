@@ -4,7 +4,6 @@ A file is Parquet with the columns ``id`` and ``vector``, or ``NAME.npy``, (R, D
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -24,18 +23,18 @@ class Vectors(RowEncoder):
     """The vector of every record, as its file has it; they are compared by their cosine.
 
     Args:
-        path: of the file.
+        table: the file.
     """
 
     cost_note = "they are read from a file"
 
-    def __init__(self, path: Path) -> None:
-        self._table = IdTable(path, "vector", dims=2)
+    def __init__(self, table: IdTable) -> None:
+        self._table = table
 
     @classmethod
     def open(cls, settings: Settings, renderer: Renderer | None) -> Self:
         """Return the reader of the file behind the colon."""
-        return cls(Path(settings.used_representation.partition(":")[2]))
+        return cls(IdTable.of(settings.used_representation, "vector", dims=2))
 
     @property
     def dim(self) -> int:
@@ -43,8 +42,13 @@ class Vectors(RowEncoder):
         return int(self._table.values.shape[1])
 
     def space(self) -> Fingerprint:
-        """Return the bytes of the file."""
-        return {"representation": "vectors", **self._table.fingerprint()}
+        """Return the bytes of the file.
+
+        Raises:
+            DataError: it holds no vectors by id.
+        """
+        _ = self._table.values  # a run asks for the space before all else
+        return {"representation": "vectors", **self._table.fingerprint}
 
     def build(self) -> Fingerprint:
         """Return nothing: the file decides."""

@@ -36,7 +36,7 @@ class LoraSettings(BaseModel):
 
 
 class WarmupSettings(BaseModel):
-    """How the warmup is trained; the defaults are LESS's (methods.md, section 1, names their source)."""
+    """How the warmup is trained; the defaults are LESS's (docs/sources.md names the file of each)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ SMALL_MODEL = 100_000_000  # parameters; the preset ``small`` is for models belo
 
 
 class FinetuneSettings(BaseModel):
-    """How a model is fine-tuned on a selection; the defaults are TIS's (methods.md, section 7, names their source)."""
+    """How a model is fine-tuned on a selection; the defaults are TIS's (docs/sources.md names the file of each)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
