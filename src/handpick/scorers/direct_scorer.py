@@ -5,7 +5,6 @@ Shapes: N candidates, Q queries.
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +17,6 @@ from handpick.costs.probe import Probing
 from handpick.data.plain_text import contents, has_response
 from handpick.data.pool import Pool
 from handpick.errors import DataError
-from handpick.executors import Executor
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.finished import FinishedRun, InMemory, Reopened
 from handpick.scorers.problem import ScoringProblem
@@ -50,7 +48,15 @@ class DirectScorer(Scorer):
 
     def stages(self) -> list[Stage]:
         """Return the one stage."""
-        return [ScoresStage(self)]
+        return [Stage(StageKind.INDEX, self._stage_inputs, self.work, lambda executor: self.similarity)]
+
+    def _stage_inputs(self) -> Fingerprint:
+        query = self.inputs.query
+        return {
+            "representation": self.settings.used_representation,
+            "files": contents_of(self.pool.pool.files),
+            "query": None if query is None else contents_of(query.pool.files),
+        }
 
     @cached_property
     def rows_N(self) -> NDArray[np.int64]:
@@ -113,29 +119,10 @@ class DirectScorer(Scorer):
         return f"the scores by {run.settings.used_representation} are not kept"
 
 
-@dataclass(frozen=True)
 class ScoresStage:
-    """All scores, or all of a similarity."""
+    """What the stage of all scores, or of all of a similarity, is called."""
 
-    scorer: DirectScorer
     kind = StageKind.INDEX
-
-    def inputs(self) -> Fingerprint:
-        """Return what they depend on."""
-        query = self.scorer.inputs.query
-        return {
-            "representation": self.scorer.settings.used_representation,
-            "files": contents_of(self.scorer.pool.pool.files),
-            "query": None if query is None else contents_of(query.pool.files),
-        }
-
-    def work(self, probing: Probing) -> Work:
-        """Return what they will take."""
-        return self.scorer.work(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Compute them, in this process."""
-        _ = self.scorer.similarity
 
 
 class TextScorer(DirectScorer):

@@ -1,6 +1,6 @@
 """What the stages of the gradient representations will take: the queries' features, the pool's at every checkpoint.
 
-The probe is a warmup (warmup_stage.py) and a feature store (engine_probe.py) in small; both are made once a plan.
+The probe is a warmup (warmup_costs.py) and a feature store (engine_probe.py) in small; both are made once a plan.
 
 Legend: N candidates, D features, T checkpoints.
 """
@@ -26,7 +26,7 @@ from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.provenance import pool_store_path
-from handpick.scorers.warmup_stage import WarmupPlan, plan_warmup
+from handpick.scorers.warmup_costs import WarmupPlan, plan_warmup
 from handpick.store import FeatureStore
 from handpick.store.manifest import contents_of, read_manifest
 
@@ -65,6 +65,11 @@ class GradientCosts:
             _ = self.looked  # a pool of which nothing can be used is found out first
             self._warmed = plan_warmup(self.inputs, probing)
         return self._warmed
+
+    def warmup(self, probing: Probing) -> Work:
+        """Return what is left of the training."""
+        line = self.warmed(probing).line
+        return Work([] if line is None else [line])
 
     def probe(self, probing: Probing) -> EngineProbe | None:
         """Return what the engine takes; None where there is nothing to be made."""

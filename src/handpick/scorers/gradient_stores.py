@@ -217,10 +217,14 @@ class GradientStores:
     def _last(self) -> int:
         return len(self.checkpoints[0]) - 1
 
+    def checkpoint_inputs(self) -> Fingerprint:
+        """Return what the checkpoints depend on, known before any is trained."""
+        return checkpoint_inputs(self.settings, self.pool, self.renderer, self.objectives.model)
+
     def side_inputs(self, optimizer: Optimizer, objective: Objective) -> Fingerprint:
         """Return what one side's rows depend on besides the records, known before anything is trained."""
         return {
-            "checkpoints": checkpoint_inputs(self.settings, self.pool, self.renderer, self.objectives.model),
+            "checkpoints": self.checkpoint_inputs(),
             "space": self.objectives.space,
             "build": build_fingerprint(self.settings, optimizer, objective),
         }
