@@ -13,8 +13,6 @@ from handpick.layout import OverlapLayout
 from handpick.progress import log, progress
 from handpick.store.files import atomic_write, write_parts
 
-OVERLAP_FILE = OverlapLayout(Path()).overlap.name
-
 
 class OverlapResult(NamedTuple):
     """A pool, and its rows that repeat a test item, each with the share of the item that stands in it."""

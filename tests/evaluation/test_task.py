@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from handpick.data.examples import Example, Message
 from handpick.errors import DataError, SettingsError
 from handpick.evaluation.metrics import larger_is_better, result_names
-from handpick.evaluation.task import Task, TaskSettings, open_task, prompt_of
+from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.task import Task, open_task, prompt_of
 from handpick.fingerprint import file_digest
 from tests.conftest import write_jsonl
 
