@@ -23,9 +23,8 @@ from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.row_scorer import NO_RESPONSE
 from handpick.scorers.scorer import Scorer
 from handpick.scorers.stages import Stage
+from handpick.store.codec import Floats
 from handpick.store.manifest import contents_of
-
-Floats = NDArray[np.float32]
 
 READ_TOGETHER = 1024  # records
 _READ_AGAIN = 50_000  # examples of a pool that are read again for a report

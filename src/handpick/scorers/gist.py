@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
 from handpick.algorithms.queries import members_of
@@ -26,10 +25,8 @@ from handpick.scorers.problem import ScoringProblem, make_readable
 from handpick.scorers.scorer import Queries, fingerprint, quarantine_unused
 from handpick.similarity import StoredSimilarity
 from handpick.store import FeatureStore
-from handpick.store.codec import row_norms, unit_rows
+from handpick.store.codec import Floats, row_norms, unit_rows
 from handpick.store.manifest import contents_of
-
-Floats = NDArray[np.float32]
 
 
 class GistStores:
@@ -50,7 +47,7 @@ class GistStores:
     def query_store(self) -> FeatureStore:
         """Return the queries' coordinates, at the norms they have."""
         gradients, subspace = self._gradients, self.subspace
-        objective = gradients.query_objective
+        objective = gradients.objectives.query
         manifest = gradients.last_manifest(self._query, objective, self._projected, subspace.dim, "float32")
         store = FeatureStore.create(self._layout.gist_query_store(self.name), manifest)
         if not store.missing(0):
@@ -68,7 +65,7 @@ class GistStores:
         gradients = self._gradients
         manifest = gradients.last_manifest(
             gradients.pool,
-            gradients.pool_objective,
+            gradients.objectives.pool,
             self._projected,
             self.subspace.dim,
             gradients.settings.storage,
@@ -90,7 +87,7 @@ class GistStores:
         """The queries' subspace."""
         gradients = self._gradients
         dim = 1  # to be found out; it is no part of what the subspace is made from
-        like = gradients.last_manifest(self._query, gradients.query_objective, self.basis(), dim, "float32")
+        like = gradients.last_manifest(self._query, gradients.objectives.query, self.basis(), dim, "float32")
         made_from: Fingerprint = {"space": like.space, "build": like.build}
         return KeptSubspace(
             self._layout.subspace(self.name),
@@ -104,7 +101,7 @@ class GistStores:
             "kind": "subspace",
             "dim": self._gradients.settings.gist_dim,
             "queries": digest(contents_of(self._query.files)),
-            "objective": digest(self._gradients.query_objective.fingerprint()),
+            "objective": digest(self._gradients.objectives.query.fingerprint()),
         }
 
     @property
@@ -150,7 +147,7 @@ class Gist(Gradient):
     def problem(self) -> ScoringProblem:
         """Return the similarity to each subtask's mean query."""
         pool_store, queries = self.pool_features(), self.compared_queries
-        quarantine_unused(queries.store, self.inputs.queries, self.gradients.query_objective)
+        quarantine_unused(queries.store, self.inputs.queries, self.gradients.objectives.query)
         raw_QK = np.asarray(queries.store.array(0, normalized=False))[queries.kept_Q]
         means_SK, members = subtask_means(raw_QK, queries.subtasks)
         single = StoredSimilarity(pool_store, [np.asarray(queries.store.array(0))[queries.kept_Q]])

@@ -47,7 +47,7 @@ class Gradient(FeatureScorer):
     def compared_queries(self) -> Queries:
         """The queries that have a gradient; their store is whole."""
         store = self.gradients.query_store(self.inputs.queries.pool)
-        advice = getattr(self.gradients.query_objective, "advice", "name other queries")
+        advice = getattr(self.gradients.objectives.query, "advice", "name other queries")
         return Queries(self.inputs, store, self.nothing_to_say, advice)
 
     @property
@@ -84,14 +84,14 @@ class Gradient(FeatureScorer):
     def query_inputs(self) -> Fingerprint:
         """Return what the queries' features depend on."""
         gradients, files = self.gradients, contents_of(self.inputs.queries.pool.files)
-        return {"side": gradients.side_inputs("sgd", gradients.query_objective), "files": files}
+        return {"side": gradients.side_inputs("sgd", gradients.objectives.query), "files": files}
 
     def pool_inputs(self) -> Fingerprint:
         """Return what the pool's features, or its similarities to the queries, depend on."""
         gradients = self.gradients
         own: Fingerprint = {"scores for": self.query_inputs()} if self.settings.score_only else {}
         return own | {
-            "side": gradients.side_inputs(gradients.optimizer, gradients.pool_objective),
+            "side": gradients.side_inputs(gradients.optimizer, gradients.objectives.pool),
             "files": contents_of(gradients.pool.files),
         }
 
@@ -106,13 +106,13 @@ class Gradient(FeatureScorer):
 
     @cached_property
     def _reported(self) -> FeatureStore:
-        quarantine_unused(self.pool_store, self.pool, self.gradients.pool_objective)
+        quarantine_unused(self.pool_store, self.pool, self.gradients.objectives.pool)
         return self.pool_store
 
     def problem(self) -> ScoringProblem:
         """Return the weighted similarity of both sides' features over the checkpoints."""
         pool_store, queries = self.pool_features(), self.compared_queries
-        quarantine_unused(queries.store, self.inputs.queries, self.gradients.query_objective)
+        quarantine_unused(queries.store, self.inputs.queries, self.gradients.objectives.query)
         if self.settings.score_only:
             return self.state(
                 pool_store, queries, SimilarityView(StoredScores(pool_store), np.array(queries.kept_Q)), None

@@ -37,10 +37,8 @@ from handpick.scorers.scorer import Queries, fingerprint, load_kind, no_features
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
-from handpick.store.codec import Storage
+from handpick.store.codec import Floats, Storage
 from handpick.store.manifest import contents_of, read_manifest
-
-Floats = NDArray[np.float32]
 
 NO_RESPONSE = "no response to learn from"
 

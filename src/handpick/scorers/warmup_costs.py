@@ -26,11 +26,6 @@ from handpick.training.warmup import new_adapter, warmup_rows
 _OF_WARMUP = 2_000  # of its examples that are tokenised
 
 
-def epochs_done(layout: WarmupLayout) -> int:
-    """Return how many checkpoints an earlier run has finished."""
-    return sum(CheckpointLayout(path).record.exists() for path in layout.checkpoints())
-
-
 @dataclass(frozen=True, slots=True)
 class WarmupPlan:
     """The warmup's line, where one is needed; the checkpoints to probe at; how many a run will have."""
@@ -94,7 +89,7 @@ def _training_stage(
     )
     del model, base
     free_memory()
-    done = epochs_done(layout)
+    done = sum(CheckpointLayout(path).record.exists() for path in layout.checkpoints())
     epochs = max(0, warmup.epochs - done)
     n = round(len(sequences) * scale)
     steps = -(-n // warmup.batch) * epochs

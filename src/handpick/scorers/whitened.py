@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from handpick.costs.cost import Amount, StageCost, StageKind, Work
 from handpick.costs.machine import resident_bytes
@@ -20,9 +19,8 @@ from handpick.scorers.scorer import fingerprint
 from handpick.scorers.stages import Stage
 from handpick.scorers.whitening import cached_second_moment, whiten
 from handpick.store import FeatureStore
+from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
-
-Floats = NDArray[np.float32]
 
 _ORDER = 1_024  # of the matrices that a plan is timed on
 
