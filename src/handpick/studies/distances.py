@@ -43,7 +43,7 @@ class StudyDistances:
 
     def measure_all(self) -> None:
         """Measure what is missing; what cannot be is said, and stops nothing."""
-        if not can_measure():
+        if find_spec("ot") is None:
             log("no distances: POT is not installed (pip install 'handpick[transport]')")
             return
         subsets: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
@@ -80,9 +80,10 @@ class StudyDistances:
         return None if place.method in (ZERO_SHOT, FULL) else self._chosen.ids(place)
 
     def _subset(self, place: CellKey, ids: list[str]) -> str:
+        """Name a cell's subset by its ids, in whatever order."""
         key = self._chosen.subset(place)
         if key not in self._subset_names:
-            self._subset_names[key] = subset_name(ids)
+            self._subset_names[key] = digest(sorted(ids))
         return self._subset_names[key]
 
     def _features(self, model: str, target: str) -> dict[str, PlannedSelection]:
@@ -103,16 +104,6 @@ def _step_of(choice: PlannedSelection) -> str:
     what = ("features", "representation", "query", "objective", "reward")
     own = {n: value for n, value in choice.inputs["settings"].items() if n not in _OF_THE_ALGORITHM}
     return step_name("distances", {n: choice.inputs.get(n) for n in what} | {"settings": own})
-
-
-def can_measure() -> bool:
-    """Return whether POT is installed."""
-    return find_spec("ot") is not None
-
-
-def subset_name(ids: Sequence[str]) -> str:
-    """Name a subset by its ids, in whatever order."""
-    return digest(sorted(ids))
 
 
 def read_distances(folder: Path) -> Found:
