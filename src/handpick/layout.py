@@ -71,6 +71,8 @@ class ReportLayout(Layout):
 class FiguresLayout(Layout):
     """The plots of a report as pictures, and the numbers in them."""
 
+    composition = InFolder("composition.csv")  #: What was chosen by source and category.
+
     def picture(self, name: str) -> Path:
         """Return where a plot's picture is."""
         return self.folder / f"{name}.png"
@@ -78,11 +80,6 @@ class FiguresLayout(Layout):
     def table(self, name: str) -> Path:
         """Return where a plot's numbers, or a table's, are."""
         return self.folder / f"{name}.csv"
-
-    @property
-    def composition(self) -> Path:
-        """What was chosen by source and category."""
-        return self.table("composition")
 
 
 class RunLayout(ReportLayout):
@@ -253,11 +250,7 @@ class FinetuneLayout(DataLayout):
 
     record = InFolder("train.yaml")  #: What the model was made from, and whether it is finished.
     unfinished = InFolder("unfinished")  #: Checkpoints, a ``CheckpointsLayout``; gone when the model stands.
-
-    @property
-    def unfinished_model(self) -> Path:
-        """Where the model is written before its files are moved into place."""
-        return self.unfinished / "model"
+    unfinished_model = InFolder("unfinished/model")  #: Where the model is written before it is moved into place.
 
 
 class ExportLayout(DataLayout):
