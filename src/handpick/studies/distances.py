@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from handpick.algorithms import AlgorithmSettings
-from handpick.errors import SettingsError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
-from handpick.pipeline.distances import distances_of
-from handpick.pipeline.prepare import prepare_run
+from handpick.pipeline.distances import distances_of, run_to_features
 from handpick.progress import log
 from handpick.settings import Constraints, Settings
 from handpick.store.files import atomic_write
@@ -131,14 +129,9 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     missing = {name: ids for name, ids in subsets.items() if name not in there}
     if not missing:
         return there
-    prepared = prepare_run(settings.model_copy(update={"budget": "1"}))
-    problem = prepared.run_stages()
-    if problem.features is None:
-        raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
-    ids = prepared.inputs.pool.pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
+    _, features, column_of = run_to_features(settings.model_copy(update={"budget": "1"}))
     columns = {name: np.array([column_of[i] for i in own if i in column_of]) for name, own in missing.items()}
-    found = distances_of(problem.features, {name: own for name, own in columns.items() if len(own)})
+    found = distances_of(features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(StepLayout(folder).distances, json.dumps(there, indent=1).encode())
