@@ -65,9 +65,9 @@ class DirectScorer(Scorer):
             DataError: there is none, or more are set aside than the quarantine's limit.
         """
         if self.inputs.query is not None:
-            self.inputs.query.report_bad_records()
+            self.inputs.query.quarantine.report()
         rows = self.usable_rows()
-        self.pool.report_bad_records()
+        self.pool.quarantine.report()
         if not rows:
             names = ", ".join(file.name for file in self.pool.pool.files)
             raise DataError(f"no record of {names} has a response to learn from")

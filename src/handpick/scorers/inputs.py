@@ -21,10 +21,6 @@ class Data:
     pool: Pool
     quarantine: Quarantine
 
-    def report_bad_records(self) -> None:
-        """Say how many records were set aside, if any were."""
-        self.quarantine.report()
-
 
 @dataclass(frozen=True, slots=True)
 class UserObjects:
