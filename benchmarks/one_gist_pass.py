@@ -43,7 +43,7 @@ class Slices:
         self._bases = bases
         self._columns = columns
         self._folder = folder
-        self.prepare = gradients.pool_objective.prepare
+        self.prepare = gradients.objectives.pool.prepare
 
     def load(self) -> "Slices":
         return self
@@ -55,7 +55,7 @@ class Slices:
         else:
             gradients, part = self._gradients, path.with_suffix(".part.npy")
             last = len(gradients.checkpoints[0]) - 1
-            rows = gradients.encoder().encode(last, "sgd", gradients.pool_objective, items, advance, self._bases)
+            rows = gradients.encoder.encode(last, "sgd", gradients.objectives.pool, items, advance, self._bases)
             np.save(part, rows)
             part.rename(path)
         all_BK: Floats = np.load(path, mmap_mode="r")

@@ -99,21 +99,22 @@ def _peak() -> int:
 
 def ran(job: str, clock: Callable[[], float]) -> dict[str, Any]:
     from handpick.pipeline import prepare, run
-    from handpick.scorers import direct_scorer, feature_scorer, gist, gradient, row_scorer, warmup_stage
+    from handpick.scorers import feature_scorer
+    from handpick.scorers.stages import Stage
     from handpick.settings import Settings
 
     measured = Measured(clock)
     measured.wrap(prepare, "open_data", "read and parse")
-    for room, stages in {
-        warmup_stage: ["WarmupStage"],
-        gradient: ["QueryStage", "PoolStage"],
-        gist: ["SubspaceStage", "CoordinatesStage"],
-        row_scorer: ["QueryRowsStage", "PoolRowsStage"],
-        direct_scorer: ["ScoresStage"],
-    }.items():
-        for stage in stages:
-            kind = getattr(room, stage)
-            measured.wrap(kind, "run", kind.kind.value)
+    make_stage = Stage.__init__
+
+    def make_measured(stage: Stage, kind: Any, inputs: Any, work: Any, run_it: Any) -> None:
+        def within(executor: Any) -> Any:
+            with measured.stage(kind.value):
+                return run_it(executor)
+
+        make_stage(stage, kind, inputs, work, within)
+
+    Stage.__init__ = make_measured  # type: ignore[method-assign]
     measured.wrap(feature_scorer, "make_readable", "similarity and choice")
     measured.wrap(run, "apply_constraints", "similarity and choice")
     measured.wrap(run, "distances_of_selection", "similarity and choice")

@@ -175,10 +175,6 @@ def _relative_error(got_ND: Tensor, want_ND: Tensor) -> float:
     return float(((got_ND - want_ND).norm(dim=1) / want_ND.norm(dim=1)).max())
 
 
-def _cosines(left_ND: Tensor, right_ND: Tensor) -> Tensor:
-    return nn.functional.cosine_similarity(left_ND, right_ND, dim=1)
-
-
 def _gradient(together_ND: Tensor, autograd_ND: Tensor) -> Check:
     error = _relative_error(together_ND, autograd_ND)
     return Check(
@@ -205,7 +201,7 @@ def _precision(settings: Settings, dtype: torch.dtype, rows_ND: Tensor, autograd
     """Check what a run computes in against float32."""
     word = str(dtype).removeprefix("torch.")
     imitated = dtype == torch.bfloat16 and not has_bfloat16()
-    cosine = _cosines(rows_ND, autograd_ND).min().item()
+    cosine = nn.functional.cosine_similarity(rows_ND, autograd_ND, dim=1).min().item()
     library = "oneDNN" if takes_onednn() else "PyTorch's default library"
     kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
     return Check(

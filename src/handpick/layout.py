@@ -7,19 +7,29 @@ tool's format (peft's ``adapter_config.json``) stay with the module that speaks 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """A folder, with names for what is in it."""
 
     folder: Path
 
 
+class InFolder(property):
+    """A file or folder of a layout, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lambda layout: layout.folder / name)
+
+    def __get__(self, layout: Any, kind: type | None = None, /) -> Path:  # type: ignore[override]  # of a layout alone
+        path: Path = super().__get__(layout, kind)
+        return path
+
+
 class ParsedLayout(Layout):
     """Records as they were parsed, two files a source, named by the digest of the source's bytes."""
-
-    __slots__ = ()
 
     def table(self, sha256: str) -> Path:
         """Return where the usable records are."""
@@ -37,12 +47,7 @@ class ParsedLayout(Layout):
 class DataLayout(Layout):
     """A folder that records are read into: those parsed, and lists of those that were set aside."""
 
-    __slots__ = ()
-
-    @property
-    def parsed(self) -> Path:
-        """The cache of parsed records, a ``ParsedLayout``."""
-        return self.folder / "parsed"
+    parsed = InFolder("parsed")  #: The cache of parsed records, a ``ParsedLayout``.
 
     def quarantine(self, of: str | None = None) -> Path:
         """Return the list of records set aside; where a folder has several, ``of`` says which."""
@@ -52,39 +57,21 @@ class DataLayout(Layout):
 class OverlapLayout(DataLayout):
     """What a search for repeated test items leaves."""
 
-    __slots__ = ()
-
-    @property
-    def overlap(self) -> Path:
-        """The examples that repeat a test item."""
-        return self.folder / "overlap.jsonl"
-
-    @property
-    def clean(self) -> Path:
-        """The pool without them."""
-        return self.folder / "clean.jsonl"
+    overlap = InFolder("overlap.jsonl")  #: The examples that repeat a test item.
+    clean = InFolder("clean.jsonl")  #: The pool without them.
 
 
 class ReportLayout(Layout):
     """A report: one page, and beside it what its plots show."""
 
-    __slots__ = ()
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.folder / "report.html"
-
-    @property
-    def report_folder(self) -> Path:
-        """The folder of pictures and tables, a ``FiguresLayout``."""
-        return self.folder / "report"
+    report = InFolder("report.html")  #: The page.
+    report_folder = InFolder("report")  #: The folder of pictures and tables, a ``FiguresLayout``.
 
 
 class FiguresLayout(Layout):
     """The plots of a report as pictures, and the numbers in them."""
 
-    __slots__ = ()
+    composition = InFolder("composition.csv")  #: What was chosen by source and category.
 
     def picture(self, name: str) -> Path:
         """Return where a plot's picture is."""
@@ -94,51 +81,17 @@ class FiguresLayout(Layout):
         """Return where a plot's numbers, or a table's, are."""
         return self.folder / f"{name}.csv"
 
-    @property
-    def composition(self) -> Path:
-        """What was chosen by source and category."""
-        return self.table("composition")
-
 
 class RunLayout(ReportLayout):
     """The folder of ``select``, ``represent`` or ``similarity``."""
 
-    __slots__ = ()
-
-    @property
-    def selection(self) -> Path:
-        """The selection: ids, scores, settings, fingerprints."""
-        return self.folder / "selection.json"
-
-    @property
-    def records(self) -> Path:
-        """The chosen records, as they came."""
-        return self.folder / "selected.jsonl"
-
-    @property
-    def settings(self) -> Path:
-        """The settings, as ``handpick run`` takes them."""
-        return self.folder / "settings.yaml"
-
-    @property
-    def cost(self) -> Path:
-        """What the run took."""
-        return self.folder / "cost.json"
-
-    @property
-    def distances(self) -> Path:
-        """How far the selection is from the queries."""
-        return self.folder / "distances.json"
-
-    @property
-    def similarity(self) -> Path:
-        """The similarity of queries and pool, whole."""
-        return self.folder / "similarity.npy"
-
-    @property
-    def similarity_ids(self) -> Path:
-        """The ids of its rows and columns."""
-        return self.folder / "similarity.json"
+    selection = InFolder("selection.json")  #: The selection: ids, scores, settings, fingerprints.
+    records = InFolder("selected.jsonl")  #: The chosen records, as they came.
+    settings = InFolder("settings.yaml")  #: The settings, as ``handpick run`` takes them.
+    cost = InFolder("cost.json")  #: What the run took.
+    distances = InFolder("distances.json")  #: How far the selection is from the queries.
+    similarity = InFolder("similarity.npy")  #: The similarity of queries and pool, whole.
+    similarity_ids = InFolder("similarity.json")  #: The ids of its rows and columns.
 
     @property
     def overlap(self) -> Path:
@@ -149,10 +102,7 @@ class RunLayout(ReportLayout):
         """Return the list of records set aside: of the "pool", or of the "query"."""
         return DataLayout(self.folder).quarantine(None if of == "pool" else of)
 
-    @property
-    def features(self) -> Path:
-        """The folder of feature stores."""
-        return self.folder / "features"
+    features = InFolder("features")  #: The folder of feature stores.
 
     @property
     def parsed(self) -> Path:
@@ -203,10 +153,7 @@ class RunLayout(ReportLayout):
         manifest = StoreLayout(self.features / names).manifest.relative_to(self.features)
         return [path.parent for path in sorted(self.features.glob(str(manifest)))]
 
-    @property
-    def warmup(self) -> Path:
-        """The warmup's checkpoints, a ``WarmupLayout``."""
-        return self.folder / "warmup"
+    warmup = InFolder("warmup")  #: The warmup's checkpoints, a ``WarmupLayout``.
 
     @property
     def warmup_record(self) -> Path:
@@ -217,31 +164,15 @@ class RunLayout(ReportLayout):
         """Return the folder of an adapter that was never trained."""
         return WarmupLayout(self.warmup).fresh_adapter(digest)
 
-    @property
-    def samples(self) -> Path:
-        """Answers that were drawn and scored, a ``SamplesLayout``."""
-        return self.folder / "samples"
-
-    @property
-    def model(self) -> Path:
-        """The model that was trained on the selection, a ``FinetuneLayout``."""
-        return self.folder / "model"
+    samples = InFolder("samples")  #: Answers that were drawn and scored, a ``SamplesLayout``.
+    model = InFolder("model")  #: The model that was trained on the selection, a ``FinetuneLayout``.
 
 
 class StoreLayout(Layout):
     """The folder of one feature store."""
 
-    __slots__ = ()
-
-    @property
-    def manifest(self) -> Path:
-        """The plan of the store; what has none is no store."""
-        return self.folder / "manifest.json"
-
-    @property
-    def provenance(self) -> Path:
-        """How the features were made, so that a query's can be made like them."""
-        return self.folder / "represent.yaml"
+    manifest = InFolder("manifest.json")  #: The plan of the store; what has none is no store.
+    provenance = InFolder("represent.yaml")  #: How the features were made, so that a query's can be made like them.
 
     @property
     def parsed(self) -> Path:
@@ -269,28 +200,13 @@ def sidecar_of(shard: Path) -> Path:
 class SubspaceLayout(Layout):
     """The subspace of some queries' gradients."""
 
-    __slots__ = ()
-
-    @property
-    def record(self) -> Path:
-        """What it was made from; written last."""
-        return self.folder / "subspace.json"
-
-    @property
-    def queries(self) -> Path:
-        """The queries' coordinates."""
-        return self.folder / "queries.npy"
-
-    @property
-    def basis(self) -> Path:
-        """Its basis."""
-        return self.folder / "basis.npy"
+    record = InFolder("subspace.json")  #: What it was made from; written last.
+    queries = InFolder("queries.npy")  #: The queries' coordinates.
+    basis = InFolder("basis.npy")  #: Its basis.
 
 
 class CheckpointsLayout(Layout):
     """A folder of checkpoints, as transformers' Trainer names them."""
-
-    __slots__ = ()
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint at a step, a ``CheckpointLayout``."""
@@ -309,12 +225,7 @@ def step_of(checkpoint: Path) -> int:
 class WarmupLayout(CheckpointsLayout):
     """The folder of a warmup."""
 
-    __slots__ = ()
-
-    @property
-    def record(self) -> Path:
-        """What it was made from, and its checkpoints once there are all."""
-        return self.folder / "warmup.json"
+    record = InFolder("warmup.json")  #: What it was made from, and its checkpoints once there are all.
 
     def fresh_adapter(self, digest: str) -> Path:
         """Return the folder of an adapter that was never trained."""
@@ -328,100 +239,36 @@ class WarmupLayout(CheckpointsLayout):
 class CheckpointLayout(Layout):
     """What handpick keeps in a checkpoint, beside what peft and the Trainer write."""
 
-    __slots__ = ()
-
-    @property
-    def record(self) -> Path:
-        """The step and the mean learning rate; in a warmup, what makes the checkpoint count."""
-        return self.folder / "handpick_checkpoint.json"
-
-    @property
-    def moments(self) -> Path:
-        """Adam's state, by parameter name."""
-        return self.folder / "adam_moments.safetensors"
-
-    @property
-    def whole(self) -> Path:
-        """In a fine-tuning, what makes the checkpoint count."""
-        return self.folder / "whole"
+    #: The step and the mean learning rate; in a warmup, what makes the checkpoint count.
+    record = InFolder("handpick_checkpoint.json")
+    moments = InFolder("adam_moments.safetensors")  #: Adam's state, by parameter name.
+    whole = InFolder("whole")  #: In a fine-tuning, what makes the checkpoint count.
 
 
 class FinetuneLayout(DataLayout):
     """The folder of a fine-tuned model."""
 
-    __slots__ = ()
-
-    @property
-    def record(self) -> Path:
-        """What the model was made from, and whether it is finished."""
-        return self.folder / "train.yaml"
-
-    @property
-    def unfinished(self) -> Path:
-        """Checkpoints, a ``CheckpointsLayout``; gone when the model stands."""
-        return self.folder / "unfinished"
-
-    @property
-    def unfinished_model(self) -> Path:
-        """Where the model is written before its files are moved into place."""
-        return self.unfinished / "model"
+    record = InFolder("train.yaml")  #: What the model was made from, and whether it is finished.
+    unfinished = InFolder("unfinished")  #: Checkpoints, a ``CheckpointsLayout``; gone when the model stands.
+    unfinished_model = InFolder("unfinished/model")  #: Where the model is written before it is moved into place.
 
 
 class ExportLayout(DataLayout):
     """The folder of an export for another trainer."""
 
-    __slots__ = ()
-
-    @property
-    def messages(self) -> Path:
-        """The examples as messages."""
-        return self.folder / "messages.jsonl"
-
-    @property
-    def tokens(self) -> Path:
-        """The examples as axolotl reads tokens."""
-        return self.folder / "tokens.jsonl"
-
-    @property
-    def tokenized(self) -> Path:
-        """The examples as LLaMA-Factory reads tokens: a saved data set."""
-        return self.folder / "tokenized"
-
-    @property
-    def tokenized_part(self) -> Path:
-        """Where that data set is written before it is renamed."""
-        return self.folder / ".tokenized.part"
-
-    @property
-    def template(self) -> Path:
-        """The chat template."""
-        return self.folder / "chat_template.jinja"
-
-    @property
-    def dataset_info(self) -> Path:
-        """The list of data sets that LLaMA-Factory looks for."""
-        return self.folder / "dataset_info.json"
-
-    @property
-    def axolotl(self) -> Path:
-        """The config for axolotl."""
-        return self.folder / "axolotl.yaml"
-
-    @property
-    def llama_factory(self) -> Path:
-        """The config for LLaMA-Factory."""
-        return self.folder / "llama_factory.yaml"
-
-    @property
-    def model(self) -> Path:
-        """Where the other trainer is to put the model."""
-        return self.folder / "model"
+    messages = InFolder("messages.jsonl")  #: The examples as messages.
+    tokens = InFolder("tokens.jsonl")  #: The examples as axolotl reads tokens.
+    tokenized = InFolder("tokenized")  #: The examples as LLaMA-Factory reads tokens: a saved data set.
+    tokenized_part = InFolder(".tokenized.part")  #: Where that data set is written before it is renamed.
+    template = InFolder("chat_template.jinja")  #: The chat template.
+    dataset_info = InFolder("dataset_info.json")  #: The list of data sets that LLaMA-Factory looks for.
+    axolotl = InFolder("axolotl.yaml")  #: The config for axolotl.
+    llama_factory = InFolder("llama_factory.yaml")  #: The config for LLaMA-Factory.
+    model = InFolder("model")  #: Where the other trainer is to put the model.
 
 
 class AnswersLayout(Layout):
     """Answers of models, kept by all they depend on."""
-
-    __slots__ = ()
 
     def journal(self, digest: str) -> Path:
         """Return the answers that depend on what has this digest."""
@@ -431,28 +278,13 @@ class AnswersLayout(Layout):
 class VerdictsLayout(Layout):
     """What judges answered."""
 
-    __slots__ = ()
-
-    @property
-    def judge(self) -> Path:
-        """Of a judge behind a server."""
-        return self.folder / "judge.jsonl"
-
-    @property
-    def local_judge(self) -> Path:
-        """Of one that is loaded here."""
-        return self.folder / "judge-local.jsonl"
-
-    @property
-    def local_answers(self) -> Path:
-        """Its answers as they came, an ``AnswersLayout``."""
-        return self.folder / "local"
+    judge = InFolder("judge.jsonl")  #: Of a judge behind a server.
+    local_judge = InFolder("judge-local.jsonl")  #: Of one that is loaded here.
+    local_answers = InFolder("local")  #: Its answers as they came, an ``AnswersLayout``.
 
 
 class SamplesLayout(Layout):
     """The samples of a run's policy gradient and their rewards."""
-
-    __slots__ = ()
 
     def samples(self, digest: str) -> Path:
         """Return the samples that depend on what has this digest."""
@@ -466,66 +298,30 @@ class SamplesLayout(Layout):
         """Return what came of every prompt."""
         return self.folder / f"report-{digest}.jsonl"
 
-    @property
-    def verdicts(self) -> Path:
-        """What a judge answered, a ``VerdictsLayout``."""
-        return self.folder / "verdicts"
+    verdicts = InFolder("verdicts")  #: What a judge answered, a ``VerdictsLayout``.
 
 
 class EvaluationLayout(DataLayout):
     """The folder of an evaluation."""
 
-    __slots__ = ()
-
-    @property
-    def evaluation(self) -> Path:
-        """The estimates of all tasks."""
-        return self.folder / "evaluation.json"
+    evaluation = InFolder("evaluation.json")  #: The estimates of all tasks.
 
     def predictions(self, task: str) -> Path:
         """Return a task's answers and scores, a line a record."""
         return self.folder / f"predictions-{task}.jsonl"
 
-    @property
-    def answers(self) -> Path:
-        """Answers as they come, an ``AnswersLayout``."""
-        return self.folder / "answers"
-
-    @property
-    def verdicts(self) -> Path:
-        """What judges answered, a ``VerdictsLayout``."""
-        return self.folder / "verdicts"
-
-    @property
-    def versus(self) -> Path:
-        """How one model did against another."""
-        return self.folder / "versus.json"
-
-    @property
-    def versus_verdicts(self) -> Path:
-        """Both models' answers and who won, a line a prompt."""
-        return self.folder / "verdicts.jsonl"
-
-    @property
-    def lm_eval(self) -> Path:
-        """What lm-evaluation-harness found."""
-        return self.folder / "lm_eval.json"
+    answers = InFolder("answers")  #: Answers as they come, an ``AnswersLayout``.
+    verdicts = InFolder("verdicts")  #: What judges answered, a ``VerdictsLayout``.
+    versus = InFolder("versus.json")  #: How one model did against another.
+    versus_verdicts = InFolder("verdicts.jsonl")  #: Both models' answers and who won, a line a prompt.
+    lm_eval = InFolder("lm_eval.json")  #: What lm-evaluation-harness found.
 
 
 class StudyLayout(ReportLayout, DataLayout):
     """The folder of a study; a list of records set aside for the pool, and for each target's queries and tests."""
 
-    __slots__ = ()
-
-    @property
-    def results(self) -> Path:
-        """The table of cells."""
-        return self.folder / "results.json"
-
-    @property
-    def steps(self) -> Path:
-        """The folder of all steps."""
-        return self.folder / "steps"
+    results = InFolder("results.json")  #: The table of cells.
+    steps = InFolder("steps")  #: The folder of all steps.
 
     def step(self, name: str) -> Path:
         """Return the folder of a step, a ``StepLayout``."""
@@ -535,73 +331,23 @@ class StudyLayout(ReportLayout, DataLayout):
 class StepLayout(Layout):
     """The folder of a study's step; what it holds depends on its kind."""
 
-    __slots__ = ()
-
-    @property
-    def record(self) -> Path:
-        """What it was made from and what came of it; written last."""
-        return self.folder / "step.json"
-
-    @property
-    def order(self) -> Path:
-        """The ids of the whole pool, in order of choice."""
-        return self.folder / "order.json"
-
-    @property
-    def distances(self) -> Path:
-        """How far subsets are from the queries."""
-        return self.folder / "distances.json"
-
-    @property
-    def predictions(self) -> Path:
-        """An evaluation's answers and scores, a line a record."""
-        return self.folder / "predictions.jsonl"
+    record = InFolder("step.json")  #: What it was made from and what came of it; written last.
+    order = InFolder("order.json")  #: The ids of the whole pool, in order of choice.
+    distances = InFolder("distances.json")  #: How far subsets are from the queries.
+    predictions = InFolder("predictions.jsonl")  #: An evaluation's answers and scores, a line a record.
 
 
 class IterSelectLayout(RunLayout):
     """The folder of ``iterselect``: a run's, and the rounds."""
 
-    __slots__ = ()
-
-    @property
-    def plan(self) -> Path:
-        """What decides the rounds: a folder is gone on with by the same alone."""
-        return self.folder / "plan.json"
-
-    @property
-    def iterselect_settings(self) -> Path:
-        """The settings of ``iterselect``, without the judge's address."""
-        return self.folder / "iterselect.yaml"
-
-    @property
-    def diverse(self) -> Path:
-        """Rows of the diverse subset."""
-        return self.folder / "diverse.npy"
-
-    @property
-    def figures(self) -> Path:
-        """The figures of all rounds."""
-        return self.folder / "rounds.json"
-
-    @property
-    def judging(self) -> Path:
-        """What the judge took."""
-        return self.folder / "judging.json"
-
-    @property
-    def explained(self) -> Path:
-        """Why each example was chosen."""
-        return self.folder / "explained.jsonl"
-
-    @property
-    def answers(self) -> Path:
-        """The base model's answers, an ``AnswersLayout``."""
-        return self.folder / "answers"
-
-    @property
-    def verdicts(self) -> Path:
-        """What the judge answered, a ``VerdictsLayout``."""
-        return self.folder / "verdicts"
+    plan = InFolder("plan.json")  #: What decides the rounds: a folder is gone on with by the same alone.
+    iterselect_settings = InFolder("iterselect.yaml")  #: The settings of ``iterselect``, without the judge's address.
+    diverse = InFolder("diverse.npy")  #: Rows of the diverse subset.
+    figures = InFolder("rounds.json")  #: The figures of all rounds.
+    judging = InFolder("judging.json")  #: What the judge took.
+    explained = InFolder("explained.jsonl")  #: Why each example was chosen.
+    answers = InFolder("answers")  #: The base model's answers, an ``AnswersLayout``.
+    verdicts = InFolder("verdicts")  #: What the judge answered, a ``VerdictsLayout``.
 
     def round(self, number: int) -> "RoundLayout":
         """Return the folder of a round, counted from 1."""
@@ -611,40 +357,15 @@ class IterSelectLayout(RunLayout):
 class RoundLayout(Layout):
     """The folder of one round of ``iterselect``."""
 
-    __slots__ = ()
-
-    @property
-    def batch(self) -> Path:
-        """The examples that were taken."""
-        return self.folder / "batch.json"
-
-    @property
-    def verdicts(self) -> Path:
-        """What was said of them."""
-        return self.folder / "verdicts.jsonl"
-
-    @property
-    def classifier(self) -> Path:
-        """What was learnt, a ``ClassifierLayout``."""
-        return self.folder / "classifier"
-
-    @property
-    def hardness(self) -> Path:
-        """What the classifier says of the diverse subset."""
-        return self.folder / "hardness.npy"
-
-    @property
-    def figures(self) -> Path:
-        """The round's figures; written last."""
-        return self.folder / "round.json"
+    batch = InFolder("batch.json")  #: The examples that were taken.
+    verdicts = InFolder("verdicts.jsonl")  #: What was said of them.
+    classifier = InFolder("classifier")  #: What was learnt, a ``ClassifierLayout``.
+    hardness = InFolder("hardness.npy")  #: What the classifier says of the diverse subset.
+    figures = InFolder("round.json")  #: The round's figures; written last.
 
 
 class ClassifierLayout(Layout):
     """The folder of a classifier, beside what transformers writes."""
 
-    __slots__ = ()
-
-    @property
-    def record(self) -> Path:
-        """What it was made from and the digests of its files; a folder without it is none of ours."""
-        return self.folder / "classifier.json"
+    #: What it was made from and the digests of its files; a folder without it is none of ours.
+    record = InFolder("classifier.json")

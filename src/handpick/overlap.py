@@ -13,8 +13,6 @@ from handpick.layout import OverlapLayout
 from handpick.progress import log, progress
 from handpick.store.files import atomic_write, write_parts
 
-OVERLAP_FILE = OverlapLayout(Path()).overlap.name
-
 
 class OverlapResult(NamedTuple):
     """A pool, and its rows that repeat a test item, each with the share of the item that stands in it."""
@@ -41,8 +39,7 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
         own = tests.examples(0, len(tests))
         groups += [(test_set, _group(item, row)) for row, item in enumerate(own)]
         items += own
-    if quarantine.count:
-        log(quarantine.summary())
+    quarantine.report()
     held_out = HeldOut(items, groups)
     if held_out.unjudged:
         log(f"{len(held_out.unjudged)} of {len(items)} test items have no wording of their own to be found by")
@@ -78,8 +75,7 @@ def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, thr
     layout = OverlapLayout(folder)
     quarantine = Quarantine(layout.quarantine(), None)
     opened = Pool.open(list(pool), cache=layout.parsed, quarantine=quarantine)
-    if quarantine.count:
-        log(quarantine.summary())
+    quarantine.report()
     found = find_overlaps(opened, test_sets, folder, threshold)
     repeated = {each.row for each in found}
     write_parts(layout.clean, (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))

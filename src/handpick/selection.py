@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
 SCHEMA_VERSION = 1
-SUMMARY_FILE = RunLayout(Path()).selection.name
 
 
 @dataclass(frozen=True)

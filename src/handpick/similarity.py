@@ -18,8 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import require_same
-
-Floats = NDArray[np.float32]
+from handpick.store.codec import Floats
 
 _GATHERED = 1 << 24  # features of single candidates that are held at a time
 

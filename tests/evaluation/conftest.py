@@ -10,7 +10,8 @@ from torch import nn
 
 from handpick import bundled
 from handpick.data.render import Renderer
-from handpick.evaluation.task import Task, TaskSettings, open_task
+from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.task import Task, open_task
 from handpick.model import load_base, load_tokenizer
 from tests.conftest import write_jsonl
 

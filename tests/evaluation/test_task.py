@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from handpick.data.examples import Example, Message
 from handpick.errors import DataError, SettingsError
-from handpick.evaluation.metrics import larger_is_better, result_names
-from handpick.evaluation.task import Task, TaskSettings, open_task, prompt_of
+from handpick.evaluation.metrics import larger_is_better
+from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.task import Task, open_task, prompt_of
 from handpick.fingerprint import file_digest
 from tests.conftest import write_jsonl
 
@@ -143,7 +144,3 @@ def test_answers_drawn() -> None:
 def test_names() -> None:
     assert not larger_is_better("loss")
     assert all(map(larger_is_better, ["exact-match:last-number", "pass@1", "ifeval:prompt-strict"]))
-    assert result_names("ifeval") == [
-        "ifeval:prompt-strict", "ifeval:instruction-strict", "ifeval:prompt-loose", "ifeval:instruction-loose"
-    ]  # fmt: skip
-    assert result_names("choice") == ["choice"]

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from handpick.errors import DataError, ModelError, SettingsError, StoreError
 from handpick.iterselecttune import classifier as module
-from handpick.iterselecttune.classifier import Classifier, ClassifierSettings
+from handpick.iterselecttune.classifier import Classifier
+from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.iterselecttune.encoder import new_classifier, transformer_path
 from handpick.iterselecttune.held_out import held_out_metrics, is_held_out
 from handpick.scorers import embedding

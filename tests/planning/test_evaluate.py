@@ -7,8 +7,8 @@ import pytest
 from handpick.data.render import Renderer
 from handpick.errors import HandpickError
 from handpick.evaluation.answers import prompts_of
-from handpick.evaluation.run import EvaluateSettings
-from handpick.evaluation.task import TaskSettings, open_task
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
+from handpick.evaluation.task import open_task
 from handpick.model import load_tokenizer
 from handpick.planning import plan_evaluate
 from tests.conftest import write_jsonl

@@ -111,7 +111,7 @@ def test_disk_is_what_the_run_writes(planned: tuple[Plan, Settings, list[str]], 
 def test_what_is_there_costs_nothing(
     planned: tuple[Plan, Settings, list[str]], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("engine_probe", "warmup_stage"):
+    for module in ("engine_probe", "warmup_costs"):
         monkeypatch.setattr(f"handpick.scorers.{module}.load_base", lambda *_: pytest.fail("a model was loaded"))
     plan = plan_select(planned[1], QUICK)
     assert [stage.name for stage in plan.stages if stage.there] == [

@@ -23,7 +23,8 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.evaluation.evaluate import evaluate
-from handpick.evaluation.task import TaskSettings, open_task
+from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.task import open_task
 from handpick.finetuning.finetune import finetune, load_finetuned
 from handpick.finetuning.train import recipe_for
 from handpick.model import load_base, load_tokenizer, padding_id

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from handpick.errors import ModelError
 from handpick.model import load_base
-from handpick.training.checkpoint import RECORD_FILE, checkpoint_weights, load_moments, trainable_parameters
+from handpick.training.checkpoint import checkpoint_weights, load_moments, trainable_parameters
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import SortedInBatch, new_adapter, warmup_rows
 from tests.gradients.tiny_models import base_model
@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     command = [sys.executable, "-m", "tests.training.warmups", str(tiny_model), str(tmp_path), when]
     killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    finished = sorted(path.parent.name for path in tmp_path.glob(f"*/{RECORD_FILE}"))
+    finished = sorted(path.parent.name for path in tmp_path.glob("*/handpick_checkpoint.json"))
     begun = sorted(path.name for path in tmp_path.iterdir())
     assert (begun, finished) == {
         "in the second epoch": (["checkpoint-3"], ["checkpoint-3"]),
@@ -166,7 +166,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     assert [path.name for path in resumed] == [path.name for path in unbroken]
     for got, want in zip(resumed, unbroken, strict=True):
         assert sorted(file.name for file in got.iterdir()) == KEPT
-        for name in ("adapter_model.safetensors", "adam_moments.safetensors", RECORD_FILE):
+        for name in ("adapter_model.safetensors", "adam_moments.safetensors", "handpick_checkpoint.json"):
             assert (got / name).read_bytes() == (want / name).read_bytes(), (got.name, name)
 
 

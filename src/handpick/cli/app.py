@@ -12,7 +12,7 @@ from handpick.cli.flags import Style, flags_of, with_flags
 from handpick.layout import RunLayout
 from handpick.methods import SCORERS
 from handpick.objectives.settings import ObjectiveSettings
-from handpick.settings import Constraints, Settings
+from handpick.settings import Constraints, Settings, parse_settings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 
 # the headings of the commands in the help
@@ -94,8 +94,6 @@ def select(settings: dict[str, Any]) -> None:
 
     handpick select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL --budget 1000 --out runs/gsm8k
     """
-    from handpick.settings import parse_settings
-
     with report_errors():
         _select(parse_settings(settings, where="--"))
 
@@ -104,8 +102,6 @@ def select(settings: dict[str, Any]) -> None:
 @with_flags(settings=REPRESENT_FLAGS)
 def represent(settings: dict[str, Any]) -> None:
     """Build the feature store of a pool alone; `select --store` starts from it."""
-    from handpick.settings import parse_settings
-
     with report_errors():
         from handpick.pipeline import run_represent
 
@@ -122,8 +118,6 @@ def doctor(settings: dict[str, Any]) -> None:
 
     handpick doctor --pool pool.jsonl.gz --model MODEL
     """
-    from handpick.settings import parse_settings
-
     with report_errors():
         from handpick.doctor import examine
 
@@ -176,8 +170,6 @@ def similarity(settings: dict[str, Any]) -> None:
 
     handpick similarity --store runs/gsm8k/features/pool --query boolq_dev.jsonl.gz --out runs/boolq
     """
-    from handpick.settings import parse_settings
-
     with report_errors():
         from handpick.cli.show import show_similarity
         from handpick.pipeline import run_similarity

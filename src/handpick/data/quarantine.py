@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from handpick.errors import DataError
+from handpick.progress import log
 
 
 class Quarantine:
@@ -55,6 +56,11 @@ class Quarantine:
         self._kinds[reason.partition(":")[0]] += 1
         if self.limit is not None and self.count > self.limit:
             raise DataError(f"more bad records than the limit of {self.limit}: {self.summary()}")
+
+    def report(self) -> None:
+        """Say how many records were set aside, if any were."""
+        if self.count:
+            log(self.summary())
 
     def summary(self) -> str:
         """Return a line like "3 records set aside (2 malformed JSON, 1 unknown role): runs/x/quarantine.jsonl"."""

@@ -110,11 +110,6 @@ def generate_answers(
         StoreError: the folder cannot be written, or a file in it not read.
     """
     ends = end_ids(model, renderer.end_ids)
-    drawing: Any = {
-        "seed": seed,
-        "pad_id": padding_id(renderer.tokenizer),
-        "ends": ends,
-    }
     keys = [digest(list(ids)) for ids in prompts]
     made_from: Fingerprint = {"sampling": sampling.fingerprint(), "seed": seed, "ends": list(ends)}
     if sampling.temperature > 0:
@@ -134,8 +129,10 @@ def generate_answers(
                 renderer.tokenizer,
                 prompts,
                 sampling,
+                seed=seed,
+                pad_id=padding_id(renderer.tokenizer),
+                ends=ends,
                 skip=lambda members: all(keys[i] in kept for i in members),
-                **drawing,
             ):
                 new = [(keys[i], to_json(each)) for i, each in zip(*group, strict=True)]
                 advance(sum(key not in kept for key, _ in new))

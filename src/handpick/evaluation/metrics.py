@@ -33,13 +33,6 @@ def is_likelihood(metric: str) -> bool:
     return metric == "loss" or metric.partition(":")[0] == "choice-likelihood"
 
 
-def result_names(metric: str) -> list[str]:
-    """Return what the metric's results are called: itself, but for IFEval, which has four."""
-    from handpick.rewards.ifeval import ACCURACIES  # settings import this module, and help need not load rewards
-
-    return [f"ifeval:{name}" for name in ACCURACIES] if metric == "ifeval" else [metric]
-
-
 def check_metric(metric: str) -> None:
     """Check that there is such a metric; what stands behind a reward's colon is checked when the reward is made.
 

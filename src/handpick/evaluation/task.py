@@ -17,7 +17,6 @@ from handpick.evaluation.settings import TaskSettings
 from handpick.fingerprint import JSON, Fingerprint, digest
 from handpick.judge import JudgeOptions
 from handpick.layout import DataLayout
-from handpick.progress import log
 from handpick.rewards import reward_fingerprint
 
 _LIMIT_SEED = 0
@@ -78,8 +77,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     layout = DataLayout(scratch)
     quarantine = Quarantine(layout.quarantine(name))
     pool = Pool.open(list(settings.files), cache=layout.parsed, quarantine=quarantine)
-    if quarantine.count:
-        log(quarantine.summary())
+    quarantine.report()
     rows = list(range(len(pool)))
     if settings.limit is not None:
         rows = sorted(np.random.default_rng(_LIMIT_SEED).permutation(len(pool))[: settings.limit].tolist())

@@ -27,6 +27,7 @@ from handpick.errors import DataError, ModelError, SettingsError
 from handpick.finetuning.record import is_finished, read_record, write_record
 from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
+from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, device, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
@@ -288,7 +289,7 @@ def _check_loss(trainer: "SFTTrainer", rows: "Dataset", lengths: Sequence[int]) 
     model: Any = trainer.model
     collate: Any = trainer.data_collator
     n_labels, want = 0, 0.0
-    with torch.no_grad(), _eval_mode(model), trainer.compute_loss_context_manager():
+    with torch.no_grad(), eval_mode(model), trainer.compute_loss_context_manager():
         try:
             got = float(trainer.compute_loss(model, trainer._prepare_inputs(collate([row]))))  # type: ignore[no-untyped-call]
         except ValueError as error:  # as of models that need a package to keep packed examples apart
@@ -317,16 +318,6 @@ def _leaks(model: nn.Module, inputs: dict[str, Any], n_first: int) -> bool:
     unlabelled["input_ids"][:, :n_first] = unlabelled["input_ids"][0, -1]
     after_TV = model(**unlabelled, use_cache=False).logits[0, n_first:].float()
     return float((after_TV - before_TV).norm() / before_TV.norm()) > 1e-3
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)
 
 
 def _train(trainer: "SFTTrainer", folder: Path, settings: FinetuneSettings, *, shown: bool) -> None:

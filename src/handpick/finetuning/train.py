@@ -190,6 +190,5 @@ def _render_records(pool: Pool, source: Path, renderer: Renderer, max_length: in
             f"none of the {len(examples)} records of {source} can be trained on; the first, {refused[0][0].id!r}, has "
             f"{refused[0][1]}"
         )
-    if quarantine.count:
-        log(quarantine.summary())
+    quarantine.report()
     return _Data([examples[row_of[i]] for i in ids], sequences, renderer, quarantine.count)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from handpick.errors import SettingsError
 from handpick.store.array import FeatureArray
-
-Floats = NDArray[np.float32]
+from handpick.store.codec import Floats
 
 _FITTED = 256  # rows a cluster that the centres are fitted on, at most
 _ROWS = 1 << 14  # rows that are looked at together

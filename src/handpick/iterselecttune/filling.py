@@ -10,9 +10,10 @@ Legend: N examples of the pool, D features.
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.iterselecttune.score import Floats, NearestHard, ScoredCandidate, most_promising
+from handpick.iterselecttune.score import NearestHard, ScoredCandidate, most_promising
 from handpick.progress import progress
 from handpick.store.array import FeatureArray
+from handpick.store.codec import Floats
 
 
 def fill_budget(

@@ -13,10 +13,10 @@ from handpick.data.pool import Pool
 from handpick.errors import StoreError
 from handpick.executors import Advance, Executor, fill_store
 from handpick.iterselecttune.classifier import Classifier
-from handpick.iterselecttune.score import Floats
 from handpick.objectives.protocol import Prepared, prepare_each
 from handpick.scorers.row_scorer import Trainable
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
+from handpick.store.codec import Floats
 
 
 class _ClassifiedTexts:

@@ -19,6 +19,8 @@ from handpick.layout import VerdictsLayout
 from handpick.rewards import find_reward, reward_fingerprint, score
 from handpick.rewards.protocol import Reward
 
+_SIDES = {"a": "answer", "b": "reference", "tie": "tie", None: None}  # what a comparison's two answers are here
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -183,7 +185,7 @@ class ModelJudging:
             return [
                 JudgedExample(
                     None if v.outcome is None else v.outcome == "b",
-                    {"first": _rename_side(v.first), "second": _rename_side(v.second)},
+                    {"first": _SIDES[v.first], "second": _SIDES[v.second]},
                     tie=v.outcome == "tie",
                     flipped=v.flipped,
                 )
@@ -201,8 +203,3 @@ class ModelJudging:
             )
             for mine, theirs in pairs
         ]
-
-
-def _rename_side(side: str | None) -> str | None:
-    """Name sides by what they are here."""
-    return None if side is None else {"a": "answer", "b": "reference", "tie": "tie"}[side]

@@ -32,10 +32,11 @@ from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.estimate import round_size
 from handpick.iterselecttune.held_out import HeldOutMetrics, accuracy, held_out_metrics, is_held_out
 from handpick.iterselecttune.judging import JudgedExample, Judging, Question
-from handpick.iterselecttune.score import Floats, NearestHard, ScoredCandidate, most_promising
+from handpick.iterselecttune.score import NearestHard, ScoredCandidate, most_promising
 from handpick.iterselecttune.settings import IterSelectSettings
 from handpick.layout import RoundLayout
 from handpick.progress import log, progress
+from handpick.store.codec import Floats
 from handpick.store.files import atomic_write, write_array
 
 

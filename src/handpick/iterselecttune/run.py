@@ -30,7 +30,7 @@ from handpick.iterselecttune.filling import fill_budget
 from handpick.iterselecttune.hardness import pool_hardness
 from handpick.iterselecttune.judging import Judging, find_judging
 from handpick.iterselecttune.rounds import Rounds, RoundsOutcome, Subset
-from handpick.iterselecttune.score import Floats, ScoredCandidate
+from handpick.iterselecttune.score import ScoredCandidate
 from handpick.iterselecttune.settings import IterSelectSettings, written_settings
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
@@ -44,6 +44,7 @@ from handpick.scorers.scorer import open_scorer
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore
+from handpick.store.codec import Floats
 from handpick.store.files import atomic_write, write_array
 from handpick.store.manifest import contents_of
 

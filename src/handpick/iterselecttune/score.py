@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.store.array import FeatureArray
-
-Floats = NDArray[np.float32]
+from handpick.store.codec import Floats
 
 UNKNOWN = 0.5  # M without a classifier
 _ROWS = 1 << 13  # candidates that are compared at a time

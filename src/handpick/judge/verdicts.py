@@ -19,7 +19,7 @@ from handpick.progress import log
 SCALE = (1, 10)
 
 _REMINDER = "\n\nReply with the JSON object alone, in exactly the form above: no text before it, none after it."
-_SWAPPED: dict[Side, Side] = {"a": "b", "b": "a", "tie": "tie"}
+_SWAPPED: dict[Side | None, Side | None] = {"a": "b", "b": "a", "tie": "tie", None: None}
 
 Value = TypeVar("Value")
 
@@ -159,7 +159,7 @@ def compare(
         for first, second in ((a, b), (b, a))
     ]
     sides: Iterator[Side | None] = iter(_verdicts(judge, asked, read_side))
-    return [Verdict("tie", "tie") if a == b else Verdict(next(sides), _swap_side(next(sides))) for _, a, b, _ in pairs]
+    return [Verdict("tie", "tie") if a == b else Verdict(next(sides), _SWAPPED[next(sides)]) for _, a, b, _ in pairs]
 
 
 def _verdicts(judge: AnyJudge, asked: Sequence[str], read: Callable[[str], Value | None]) -> list[Value | None]:
@@ -181,10 +181,6 @@ def _verdicts(judge: AnyJudge, asked: Sequence[str], read: Callable[[str], Value
 
 def _parse_answer(answer: JudgeAnswer, read: Callable[[str], Value | None]) -> Value | None:
     return None if answer.text is None else read(answer.text)
-
-
-def _swap_side(side: Side | None) -> Side | None:
-    return None if side is None else _SWAPPED[side]
 
 
 def _references(template: Template, references: Sequence[str] | None, n: int) -> list[dict[str, str]]:

@@ -50,16 +50,25 @@ def run_distance(folder: Path, subsets: Mapping[str, Sequence[str]], seed: int =
             f"{folder} has no {layout.settings.name}: the objective was handed over in Python, and its queries' "
             "features cannot be made again"
         )
-    settings = read_run_settings(selection, folder)
+    problem, features, column_of = run_to_features(read_run_settings(selection, folder))
+    named = {str(folder): selection.ids, **subsets}
+    columns = {name: _columns(name, own, column_of) for name, own in named.items()}
+    return distances_of(features, columns | _draw_random(problem, len(selection), seed))
+
+
+def run_to_features(settings: Settings) -> tuple[ScoringProblem, FeatureSpace, dict[str, int]]:
+    """Return what a selection is chosen by, its features, and the column of every candidate's id.
+
+    Raises:
+        SettingsError: the representation has no features.
+        HandpickError: as ``prepare_run`` and the stages.
+    """
     prepared = prepare_run(settings)
     problem = prepared.run_stages()
     if problem.features is None:
         raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
     ids = prepared.inputs.pool.pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
-    named = {str(folder): selection.ids, **subsets}
-    columns = {name: _columns(name, own, column_of) for name, own in named.items()}
-    return distances_of(problem.features, columns | _draw_random(problem, len(selection), seed))
+    return problem, problem.features, {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
 
 
 def distances_of_selection(

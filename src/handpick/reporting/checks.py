@@ -11,7 +11,7 @@ from handpick.reporting.iterated import Iterated
 from handpick.reporting.page import number, percent
 from handpick.reporting.picks import response
 from handpick.reporting.run_folder import RunFolder, overlap_of
-from handpick.reporting.thresholds import THRESHOLDS, SelectionCheck, Thresholds, quote
+from handpick.reporting.thresholds import THRESHOLDS, SelectionCheck, Thresholds, conclude, quote
 
 
 def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRESHOLDS) -> list[SelectionCheck]:
@@ -65,16 +65,13 @@ def _check_lengths(run: RunFolder, limits: Thresholds) -> SelectionCheck:
         f"The median response has {chosen:,.0f} characters among the chosen and {pool:,.0f} in the pool, "
         f"a ratio of {number(ratio, 3)}"
     )
-    if ratio > limit or ratio < 1 / limit:
-        which = "longer" if ratio > limit else "shorter"
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; more than {limit:g} or less than {1 / limit:g} is warned about. A selection that is {which} than "
-            "the pool may owe its effect to length: hold it against the method longest, or a random draw of equal "
-            "lengths.",
-        )
-    return SelectionCheck(name, "fine", f"{said}, between {1 / limit:g} and {limit:g}.")
+    which = "longer" if ratio > limit else "shorter"
+    warning = (
+        f"; more than {limit:g} or less than {1 / limit:g} is warned about. A selection that is {which} than "
+        "the pool may owe its effect to length: hold it against the method longest, or a random draw of equal "
+        "lengths."
+    )
+    return conclude(name, said, ratio > limit or ratio < 1 / limit, warning, f", between {1 / limit:g} and {limit:g}.")
 
 
 def _check_one_source(run: RunFolder, limits: Thresholds) -> SelectionCheck:
@@ -88,15 +85,12 @@ def _check_one_source(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     if len(in_pool) == 1:
         return SelectionCheck(name, "fine", f"The pool has one source, {quote(source)}.")
     said += f", which makes up {percent(in_pool[source] / len(run.pool))} of the pool"
-    if share >= limit:
-        mended = "" if isinstance(run.made_by, Iterated) else ": --max-share sets a limit"
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; {limit:.0%} or more is warned about. That is right where this source is the task, and "
-            f"narrow where it is not{mended}.",
-        )
-    return SelectionCheck(name, "fine", f"{said}, the most of any; less than {limit:.0%}.")
+    mended = "" if isinstance(run.made_by, Iterated) else ": --max-share sets a limit"
+    warning = (
+        f"; {limit:.0%} or more is warned about. That is right where this source is the task, and "
+        f"narrow where it is not{mended}."
+    )
+    return conclude(name, said, share >= limit, warning, f", the most of any; less than {limit:.0%}.")
 
 
 def _check_scores(run: RunFolder, limits: Thresholds) -> SelectionCheck:
@@ -114,14 +108,11 @@ def _check_scores(run: RunFolder, limits: Thresholds) -> SelectionCheck:
         f"From the 5th to the 95th percentile the scores go from {number(float(low))} to {number(float(high))}, "
         f"{percent(spread)} of the largest"
     )
-    if spread < limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; less than {limit:.0%} is warned about. Scores that are all alike order nothing: the features may "
-            "not tell the candidates apart.",
-        )
-    return SelectionCheck(name, "fine", f"{said}; {limit:.0%} or more.")
+    warning = (
+        f"; less than {limit:.0%} is warned about. Scores that are all alike order nothing: the features may "
+        "not tell the candidates apart."
+    )
+    return conclude(name, said, spread < limit, warning, f"; {limit:.0%} or more.")
 
 
 def _check_queries_served(run: RunFolder, limits: Thresholds) -> SelectionCheck:
@@ -137,14 +128,13 @@ def _check_queries_served(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     said = f"{len(served):,} of {len(run.query_ids):,} queries have a pick"
     if possible < len(run.query_ids):
         said += f", where {len(run.picks):,} picks could serve {possible:,}"
-    if len(served) / possible < limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; less than {limit:.0%} of those that could be is warned about. The selection is for a part of the "
-            "task: try an algorithm in which queries take turns, such as round-robin.",
-        )
-    return SelectionCheck(name, "fine", f"{said}; {limit:.0%} or more of those that could be.")
+    warning = (
+        f"; less than {limit:.0%} of those that could be is warned about. The selection is for a part of the "
+        "task: try an algorithm in which queries take turns, such as round-robin."
+    )
+    return conclude(
+        name, said, len(served) / possible < limit, warning, f"; {limit:.0%} or more of those that could be."
+    )
 
 
 def _check_answers(run: RunFolder, limits: Thresholds) -> SelectionCheck:
@@ -156,13 +146,8 @@ def _check_answers(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     if count == 1:
         return SelectionCheck(name, "fine", "No two picks have the same response.")
     said = f"{percent(share)} of the picks have the very same response, {quote(answer)}"
-    if share >= limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; {limit:.0%} or more is warned about. A model can learn to say it whatever is asked.",
-        )
-    return SelectionCheck(name, "fine", f"{said}; less than {limit:.0%}.")
+    warning = f"; {limit:.0%} or more is warned about. A model can learn to say it whatever is asked."
+    return conclude(name, said, share >= limit, warning, f"; less than {limit:.0%}.")
 
 
 def _check_quarantine(run: RunFolder, limits: Thresholds) -> SelectionCheck:
@@ -175,12 +160,9 @@ def _check_quarantine(run: RunFolder, limits: Thresholds) -> SelectionCheck:
     said = " and ".join(
         f"{run.set_aside[which]:,} of {whose[which]} records ({percent(part)})" for which, part in parts.items()
     )
-    if max(parts.values()) >= limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said} could not be used; {limit:.0%} or more is warned about. "
-            f"{' and '.join(lists[which] for which in parts)} {'have' if len(parts) > 1 else 'has'} each with the "
-            "reason; many are cut off by --max-length.",
-        )
-    return SelectionCheck(name, "fine", f"{said} could not be used; less than {limit:.0%}.")
+    warning = (
+        f" could not be used; {limit:.0%} or more is warned about. "
+        f"{' and '.join(lists[which] for which in parts)} {'have' if len(parts) > 1 else 'has'} each with the "
+        "reason; many are cut off by --max-length."
+    )
+    return conclude(name, said, max(parts.values()) >= limit, warning, f" could not be used; less than {limit:.0%}.")

@@ -2,7 +2,7 @@
 
 from handpick.reporting.iterated import Iterated
 from handpick.reporting.page import number, percent
-from handpick.reporting.thresholds import SelectionCheck, Thresholds
+from handpick.reporting.thresholds import SelectionCheck, Thresholds, conclude
 
 
 def checks_of_rounds(iterated: Iterated, limits: Thresholds) -> list[SelectionCheck]:
@@ -22,14 +22,11 @@ def _check_verdicts(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
         return SelectionCheck(name, "open", "The folder tells of no example that was judged.")
     share = missing / (missing + judged)
     said = f"{missing:,} of {missing + judged:,} examples ({percent(share)}) were given no verdict"
-    if share >= limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; {limit:.0%} or more is warned about. They are neither hard nor easy: look at what the judge "
-            "answered in verdicts, and whether a cap or its server stopped it.",
-        )
-    return SelectionCheck(name, "fine", f"{said}; less than {limit:.0%}.")
+    warning = (
+        f"; {limit:.0%} or more is warned about. They are neither hard nor easy: look at what the judge "
+        "answered in verdicts, and whether a cap or its server stopped it."
+    )
+    return conclude(name, said, share >= limit, warning, f"; less than {limit:.0%}.")
 
 
 def _check_flipped(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
@@ -43,14 +40,11 @@ def _check_flipped(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
         return SelectionCheck(name, "open", "There is no verdict.")
     flipped = sum(each.flipped for each in iterated.rounds)
     said = f"{flipped:,} of {judged:,} verdicts ({percent(flipped / judged)}) named the other answer in the other order"
-    if flipped / judged >= limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; {limit:.0%} or more is warned about. They count as easy. A judge that goes by the place of an "
-            "answer says little about it: try another judge, or another prompt.",
-        )
-    return SelectionCheck(name, "fine", f"{said}, and count as easy; less than {limit:.0%}.")
+    warning = (
+        f"; {limit:.0%} or more is warned about. They count as easy. A judge that goes by the place of an "
+        "answer says little about it: try another judge, or another prompt."
+    )
+    return conclude(name, said, flipped / judged >= limit, warning, f", and count as easy; less than {limit:.0%}.")
 
 
 def _check_one_kind(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
@@ -60,14 +54,11 @@ def _check_one_kind(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
         return SelectionCheck(name, "open", "There is no verdict.")
     share = sum(each.hard for each in iterated.rounds) / judged
     said = f"{percent(share)} of the {judged:,} examples with a verdict are hard"
-    if not 1 - limit < share < limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; {1 - limit:.0%} or less and {limit:.0%} or more are warned about. The classifier has hardly "
-            "seen the other kind, and learns little more than to say this one.",
-        )
-    return SelectionCheck(name, "fine", f"{said}, between {1 - limit:.0%} and {limit:.0%}.")
+    warning = (
+        f"; {1 - limit:.0%} or less and {limit:.0%} or more are warned about. The classifier has hardly "
+        "seen the other kind, and learns little more than to say this one."
+    )
+    return conclude(name, said, not 1 - limit < share < limit, warning, f", between {1 - limit:.0%} and {limit:.0%}.")
 
 
 def _check_classifier(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
@@ -76,14 +67,11 @@ def _check_classifier(iterated: Iterated, limits: Thresholds) -> SelectionCheck:
     if last is None or last.auc is None:
         return SelectionCheck(name, "open", "Not measured: it needs both hard and easy examples among those held out.")
     said = f"On {last.held_out:,} held-out examples it has an AUC of {number(last.auc, 3)}, where chance has 0.5"
-    if last.auc < limit:
-        return SelectionCheck(
-            name,
-            "warn",
-            f"{said}; less than {limit:g} is warned about. It hardly tells hard from easy, so what was inferred is "
-            "chosen by likeness to hard examples alone: judge more a round, or set --alpha lower.",
-        )
-    return SelectionCheck(name, "fine", f"{said}; {limit:g} or more.")
+    warning = (
+        f"; less than {limit:g} is warned about. It hardly tells hard from easy, so what was inferred is "
+        "chosen by likeness to hard examples alone: judge more a round, or set --alpha lower."
+    )
+    return conclude(name, said, last.auc < limit, warning, f"; {limit:g} or more.")
 
 
 def _count_with_verdict(iterated: Iterated) -> int:

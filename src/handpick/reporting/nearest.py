@@ -20,8 +20,7 @@ from handpick.reporting.iterated import Iterated
 from handpick.reporting.run_folder import SAMPLE, RunFolder
 from handpick.scorers.finished import Columns, FinishedRun
 from handpick.scorers.scorer import reopen_scorer
-
-Floats = NDArray[np.float32]
+from handpick.store.codec import Floats
 
 _SEED = 0
 _COLUMNS = 1024

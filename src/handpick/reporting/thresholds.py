@@ -34,6 +34,11 @@ class SelectionCheck:
     said: str
 
 
+def conclude(name: str, said: str, warns: bool, warning: str, fine: str) -> SelectionCheck:
+    """Return a check that could be made: what was found, and behind it the warning, or why there is none."""
+    return SelectionCheck(name, "warn", said + warning) if warns else SelectionCheck(name, "fine", said + fine)
+
+
 def quote(text: str) -> str:
     """Quote a name or a short text of the user's, cut where it is long."""
     folded = " ".join(str(replace_unprintable(text)).split())

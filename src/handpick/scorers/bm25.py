@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from handpick.algorithms import Similarity
 from handpick.algorithms.matrix import Matrix
 from handpick.algorithms.view import SimilarityView
-from handpick.costs.cost import Work
+from handpick.costs.cost import StageKind, Work
 from handpick.costs.probe import Probing, time_once
 from handpick.data.words import words_of
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
 from handpick.progress import log
-from handpick.scorers.direct_scorer import ScoresStage, Texts, TextScorer
+from handpick.scorers.direct_scorer import Texts, TextScorer
 from handpick.scorers.finished import FinishedRun
 from handpick.scorers.inputs import subtask_labels
 from handpick.scorers.problem import ScoringProblem, fits_in_memory
@@ -177,7 +177,7 @@ class Bm25Scorer(TextScorer):
             return time_once(lambda: Bm25(some)) + each * len(texts)
 
         # records are read once to see who has a response, and again for their words
-        return text_work(self.inputs, ScoresStage.kind.value, seconds_of, reads=2, n_rows=len(texts))
+        return text_work(self.inputs, StageKind.INDEX.value, seconds_of, reads=2, n_rows=len(texts))
 
     @classmethod
     def reopen_texts(

@@ -5,7 +5,6 @@ Shapes: N candidates, Q queries.
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,16 +17,14 @@ from handpick.costs.probe import Probing
 from handpick.data.plain_text import contents, has_response
 from handpick.data.pool import Pool
 from handpick.errors import DataError
-from handpick.executors import Executor
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.finished import FinishedRun, InMemory, Reopened
 from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.row_scorer import NO_RESPONSE
 from handpick.scorers.scorer import Scorer
 from handpick.scorers.stages import Stage
+from handpick.store.codec import Floats
 from handpick.store.manifest import contents_of
-
-Floats = NDArray[np.float32]
 
 READ_TOGETHER = 1024  # records
 _READ_AGAIN = 50_000  # examples of a pool that are read again for a report
@@ -50,7 +47,15 @@ class DirectScorer(Scorer):
 
     def stages(self) -> list[Stage]:
         """Return the one stage."""
-        return [ScoresStage(self)]
+        return [Stage(StageKind.INDEX, self._stage_inputs, self.work, lambda executor: self.similarity)]
+
+    def _stage_inputs(self) -> Fingerprint:
+        query = self.inputs.query
+        return {
+            "representation": self.settings.used_representation,
+            "files": contents_of(self.pool.pool.files),
+            "query": None if query is None else contents_of(query.pool.files),
+        }
 
     @cached_property
     def rows_N(self) -> NDArray[np.int64]:
@@ -60,9 +65,9 @@ class DirectScorer(Scorer):
             DataError: there is none, or more are set aside than the quarantine's limit.
         """
         if self.inputs.query is not None:
-            self.inputs.query.report_bad_records()
+            self.inputs.query.quarantine.report()
         rows = self.usable_rows()
-        self.pool.report_bad_records()
+        self.pool.quarantine.report()
         if not rows:
             names = ", ".join(file.name for file in self.pool.pool.files)
             raise DataError(f"no record of {names} has a response to learn from")
@@ -113,29 +118,10 @@ class DirectScorer(Scorer):
         return f"the scores by {run.settings.used_representation} are not kept"
 
 
-@dataclass(frozen=True)
 class ScoresStage:
-    """All scores, or all of a similarity."""
+    """What the stage of all scores, or of all of a similarity, is called."""
 
-    scorer: DirectScorer
     kind = StageKind.INDEX
-
-    def inputs(self) -> Fingerprint:
-        """Return what they depend on."""
-        query = self.scorer.inputs.query
-        return {
-            "representation": self.scorer.settings.used_representation,
-            "files": contents_of(self.scorer.pool.pool.files),
-            "query": None if query is None else contents_of(query.pool.files),
-        }
-
-    def work(self, probing: Probing) -> Work:
-        """Return what they will take."""
-        return self.scorer.work(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Compute them, in this process."""
-        _ = self.scorer.similarity
 
 
 class TextScorer(DirectScorer):

@@ -7,7 +7,6 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handpick.algorithms import Similarity
 from handpick.executors import rows_of
@@ -16,8 +15,7 @@ from handpick.scorers.problem import FeatureSpace, ScoringProblem, make_readable
 from handpick.scorers.scorer import Queries, Scorer, fingerprint
 from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows
 from handpick.store import FeatureStore
-
-Floats = NDArray[np.float32]
+from handpick.store.codec import Floats
 
 
 class FeatureScorer(Scorer):

@@ -13,9 +13,8 @@ from handpick.data.pool import Pool
 from handpick.layout import RunLayout
 from handpick.settings import Settings
 from handpick.store import FeatureStore
+from handpick.store.codec import Floats
 from handpick.store.manifest import contents_of
-
-Floats = NDArray[np.float32]
 
 
 class Columns(Protocol):

@@ -6,34 +6,27 @@ Shapes: Q queries, S subtasks, K dimensions of the subspace, B picks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
 from handpick.algorithms.queries import members_of
-from handpick.costs.cost import StageKind, Work
-from handpick.costs.probe import Probing
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.executors import Executor, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import RunLayout
 from handpick.scorers.gist_subspace import KeptSubspace, query_subspace
-from handpick.scorers.gradient import Gradient, QueryStage
+from handpick.scorers.gradient import Gradient
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.problem import ScoringProblem, make_readable
 from handpick.scorers.scorer import Queries, fingerprint, quarantine_unused
-from handpick.scorers.stages import Stage
-from handpick.scorers.warmup_stage import WarmupStage
 from handpick.similarity import StoredSimilarity
 from handpick.store import FeatureStore
-from handpick.store.codec import row_norms, unit_rows
+from handpick.store.codec import Floats, row_norms, unit_rows
 from handpick.store.manifest import contents_of
-
-Floats = NDArray[np.float32]
 
 
 class GistStores:
@@ -54,7 +47,7 @@ class GistStores:
     def query_store(self) -> FeatureStore:
         """Return the queries' coordinates, at the norms they have."""
         gradients, subspace = self._gradients, self.subspace
-        objective = gradients.query_objective
+        objective = gradients.objectives.query
         manifest = gradients.last_manifest(self._query, objective, self._projected, subspace.dim, "float32")
         store = FeatureStore.create(self._layout.gist_query_store(self.name), manifest)
         if not store.missing(0):
@@ -72,7 +65,7 @@ class GistStores:
         gradients = self._gradients
         manifest = gradients.last_manifest(
             gradients.pool,
-            gradients.pool_objective,
+            gradients.objectives.pool,
             self._projected,
             self.subspace.dim,
             gradients.settings.storage,
@@ -94,7 +87,7 @@ class GistStores:
         """The queries' subspace."""
         gradients = self._gradients
         dim = 1  # to be found out; it is no part of what the subspace is made from
-        like = gradients.last_manifest(self._query, gradients.query_objective, self.basis(), dim, "float32")
+        like = gradients.last_manifest(self._query, gradients.objectives.query, self.basis(), dim, "float32")
         made_from: Fingerprint = {"space": like.space, "build": like.build}
         return KeptSubspace(
             self._layout.subspace(self.name),
@@ -108,7 +101,7 @@ class GistStores:
             "kind": "subspace",
             "dim": self._gradients.settings.gist_dim,
             "queries": digest(contents_of(self._query.files)),
-            "objective": digest(self._gradients.query_objective.fingerprint()),
+            "objective": digest(self._gradients.objectives.query.fingerprint()),
         }
 
     @property
@@ -120,46 +113,6 @@ class GistStores:
     def name(self) -> str:
         """What the stores of these queries are named by."""
         return digest(self.basis())
-
-
-@dataclass(frozen=True)
-class SubspaceStage:
-    """The queries' gradients, whole, and their subspace."""
-
-    scorer: "Gist"
-    kind = StageKind.QUERY
-
-    def inputs(self) -> Fingerprint:
-        """Return what the subspace depends on."""
-        return {"basis": self.scorer.stores.basis(), "of": QueryStage(self.scorer).inputs()}
-
-    def work(self, probing: Probing) -> Work:
-        """Return what the queries will take."""
-        return self.scorer.costs.query(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Compute the subspace, and refuse queries that all have no gradient."""
-        _ = self.scorer.compared_queries
-
-
-@dataclass(frozen=True)
-class CoordinatesStage:
-    """The pool's coordinates in the subspace."""
-
-    scorer: "Gist"
-    kind = StageKind.POOL
-
-    def inputs(self) -> Fingerprint:
-        """Return what the coordinates depend on."""
-        return {"subspace": SubspaceStage(self.scorer).inputs(), "files": contents_of(self.scorer.pool.pool.files)}
-
-    def work(self, probing: Probing) -> Work:
-        """Return what the pool will take."""
-        return self.scorer.costs.pool(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Make the rows."""
-        self.scorer.fill_pool_store(executor)
 
 
 class Gist(Gradient):
@@ -179,14 +132,22 @@ class Gist(Gradient):
         """Return the pool's coordinates when all are there."""
         return self.stores.pool_store(executor, self.pool.quarantine)
 
-    def stages(self) -> list[Stage]:
-        """Return the warmup, the queries' subspace and the pool's coordinates."""
-        return [WarmupStage(self), SubspaceStage(self), CoordinatesStage(self)]
+    def query_inputs(self) -> Fingerprint:
+        """Return what the queries' subspace depends on."""
+        return {"basis": self.stores.basis(), "of": super().query_inputs()}
+
+    def pool_inputs(self) -> Fingerprint:
+        """Return what the pool's coordinates depend on."""
+        return {"subspace": self.query_inputs(), "files": contents_of(self.pool.pool.files)}
+
+    def make_queries(self, executor: Executor) -> None:
+        """Compute the subspace of the queries' whole gradients, and refuse queries that all have none."""
+        _ = self.compared_queries
 
     def problem(self) -> ScoringProblem:
         """Return the similarity to each subtask's mean query."""
         pool_store, queries = self.pool_features(), self.compared_queries
-        quarantine_unused(queries.store, self.inputs.queries, self.gradients.query_objective)
+        quarantine_unused(queries.store, self.inputs.queries, self.gradients.objectives.query)
         raw_QK = np.asarray(queries.store.array(0, normalized=False))[queries.kept_Q]
         means_SK, members = subtask_means(raw_QK, queries.subtasks)
         single = StoredSimilarity(pool_store, [np.asarray(queries.store.array(0))[queries.kept_Q]])

@@ -4,14 +4,12 @@ The pool's side goes through Adam where the method says so, the queries' does no
 arXiv 2402.04333, section 4; round-robin and the comparison of methods: Nayak et al. 2026, arXiv 2602.14696.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from handpick.algorithms.view import SimilarityView
-from handpick.costs.cost import StageKind, Work
-from handpick.costs.probe import Probing
+from handpick.costs.cost import StageKind
 from handpick.executors import Executor, Processes
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.feature_scorer import FeatureScorer
@@ -21,7 +19,6 @@ from handpick.scorers.inputs import Inputs
 from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.scorer import Queries, quarantine_unused
 from handpick.scorers.stages import Stage
-from handpick.scorers.warmup_stage import WarmupStage
 from handpick.similarity import StoredScores
 from handpick.store import FeatureStore
 from handpick.store.manifest import contents_of
@@ -50,7 +47,7 @@ class Gradient(FeatureScorer):
     def compared_queries(self) -> Queries:
         """The queries that have a gradient; their store is whole."""
         store = self.gradients.query_store(self.inputs.queries.pool)
-        advice = getattr(self.gradients.query_objective, "advice", "name other queries")
+        advice = getattr(self.gradients.objectives.query, "advice", "name other queries")
         return Queries(self.inputs, store, self.nothing_to_say, advice)
 
     @property
@@ -75,8 +72,35 @@ class Gradient(FeatureScorer):
 
     def stages(self) -> list[Stage]:
         """Return the warmup, the queries' features (few, and without them the rest is for nothing), the pool's."""
-        queries = [] if self.inputs.query is None else [QueryStage(self)]
-        return [WarmupStage(self), *queries, PoolStage(self)]
+        costs = self.costs
+        checkpoints = Stage(
+            StageKind.WARMUP,
+            self.gradients.checkpoint_inputs,
+            costs.warmup,
+            lambda executor: self.gradients.checkpoints,
+        )
+        queries = Stage(StageKind.QUERY, self.query_inputs, costs.query, self.make_queries)
+        pool = Stage(StageKind.POOL, self.pool_inputs, costs.pool, self.fill_pool_store)
+        return [checkpoints, pool] if self.inputs.query is None else [checkpoints, queries, pool]
+
+    def query_inputs(self) -> Fingerprint:
+        """Return what the queries' features depend on."""
+        gradients, files = self.gradients, contents_of(self.inputs.queries.pool.files)
+        return {"side": gradients.side_inputs("sgd", gradients.objectives.query), "files": files}
+
+    def pool_inputs(self) -> Fingerprint:
+        """Return what the pool's features, or its similarities to the queries, depend on."""
+        gradients = self.gradients
+        own: Fingerprint = {"scores for": self.query_inputs()} if self.settings.score_only else {}
+        return own | {
+            "side": gradients.side_inputs(gradients.optimizer, gradients.objectives.pool),
+            "files": contents_of(gradients.pool.files),
+        }
+
+    def make_queries(self, executor: Executor) -> None:
+        """Make the queries' features, and refuse queries that all have no gradient."""
+        self.gradients.query_store(self.inputs.queries.pool, executor)
+        _ = self.compared_queries
 
     def pool_features(self) -> FeatureStore:
         """Return the pool's store, when what is not in it has been reported."""
@@ -84,65 +108,15 @@ class Gradient(FeatureScorer):
 
     @cached_property
     def _reported(self) -> FeatureStore:
-        quarantine_unused(self.pool_store, self.pool, self.gradients.pool_objective)
+        quarantine_unused(self.pool_store, self.pool, self.gradients.objectives.pool)
         return self.pool_store
 
     def problem(self) -> ScoringProblem:
         """Return the weighted similarity of both sides' features over the checkpoints."""
         pool_store, queries = self.pool_features(), self.compared_queries
-        quarantine_unused(queries.store, self.inputs.queries, self.gradients.query_objective)
+        quarantine_unused(queries.store, self.inputs.queries, self.gradients.objectives.query)
         if self.settings.score_only:
             return self.state(
                 pool_store, queries, SimilarityView(StoredScores(pool_store), np.array(queries.kept_Q)), None
             )
         return self.compare(pool_store, queries)
-
-
-@dataclass(frozen=True)
-class QueryStage:
-    """The queries' features, at every checkpoint."""
-
-    scorer: Gradient
-    kind = StageKind.QUERY
-
-    def inputs(self) -> Fingerprint:
-        """Return what the rows depend on."""
-        gradients, query = self.scorer.gradients, self.scorer.inputs.queries.pool
-        return {
-            "side": gradients.side_inputs("sgd", gradients.query_objective),
-            "files": contents_of(query.files),
-        }
-
-    def work(self, probing: Probing) -> Work:
-        """Return what they will take."""
-        return self.scorer.costs.query(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Make the rows, and refuse queries that all have no gradient."""
-        self.scorer.gradients.query_store(self.scorer.inputs.queries.pool, executor)
-        _ = self.scorer.compared_queries
-
-
-@dataclass(frozen=True)
-class PoolStage:
-    """The pool's features, or its similarities to the queries, at every checkpoint."""
-
-    scorer: Gradient
-    kind = StageKind.POOL
-
-    def inputs(self) -> Fingerprint:
-        """Return what the rows depend on."""
-        gradients = self.scorer.gradients
-        own: Fingerprint = {"scores for": QueryStage(self.scorer).inputs()} if self.scorer.settings.score_only else {}
-        return own | {
-            "side": gradients.side_inputs(gradients.optimizer, gradients.pool_objective),
-            "files": contents_of(gradients.pool.files),
-        }
-
-    def work(self, probing: Probing) -> Work:
-        """Return what they will take."""
-        return self.scorer.costs.pool(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Make the rows."""
-        self.scorer.fill_pool_store(executor)

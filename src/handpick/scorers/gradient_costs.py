@@ -1,6 +1,6 @@
 """What the stages of the gradient representations will take: the queries' features, the pool's at every checkpoint.
 
-The probe is a warmup (warmup_stage.py) and a feature store (engine_probe.py) in small; both are made once a plan.
+The probe is a warmup (warmup_costs.py) and a feature store (engine_probe.py) in small; both are made once a plan.
 
 Legend: N candidates, D features, T checkpoints.
 """
@@ -16,6 +16,7 @@ from handpick.costs.probe import Probing, Size
 from handpick.costs.tokens import PoolSample, sample_pool
 from handpick.costs.training import size_of
 from handpick.data.batching import token_batches
+from handpick.data.pool import Pool
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.layout import RunLayout, StoreLayout
@@ -26,8 +27,9 @@ from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.provenance import pool_store_path
-from handpick.scorers.warmup_stage import WarmupPlan, plan_warmup
+from handpick.scorers.warmup_costs import WarmupPlan, plan_warmup
 from handpick.store import FeatureStore
+from handpick.store.codec import Storage
 from handpick.store.manifest import contents_of, read_manifest
 
 
@@ -53,7 +55,7 @@ class GradientCosts:
         Raises:
             DataError: none of them can be used.
         """
-        objective, settings = self.gradients.pool_objective, self.settings
+        objective, settings = self.gradients.objectives.pool, self.settings
         pool_sample = sample_pool(self.inputs.pool.pool, objective, shard_rows=settings.shard_rows, seed=settings.seed)
         if not pool_sample.items:
             raise DataError(f"none of the {pool_sample.n_looked:,} records looked at leaves a response to learn from")
@@ -65,6 +67,11 @@ class GradientCosts:
             _ = self.looked  # a pool of which nothing can be used is found out first
             self._warmed = plan_warmup(self.inputs, probing)
         return self._warmed
+
+    def warmup(self, probing: Probing) -> Work:
+        """Return what is left of the training."""
+        line = self.warmed(probing).line
+        return Work([] if line is None else [line])
 
     def probe(self, probing: Probing) -> EngineProbe | None:
         """Return what the engine takes; None where there is nothing to be made."""
@@ -107,15 +114,11 @@ class GradientCosts:
     def pool(self, probing: Probing) -> Work:
         """Return what the pool's features will take."""
         probe = self.probe(probing)
-        lines = self._existing_pool_stages()
+        lines = [StageCost.left(StageKind.POOL, note=f"an earlier run left them in {pool_store_path(self.settings)}")]
         cheaper: list[str] = []
         if probe is not None and any(self.missing_rows()):
             lines, cheaper = self._pool(probe, self._n_checkpoints(probing), self.missing_rows())
         return Work(lines, [self.looked.describe()], cheaper, self.extent(probing))
-
-    def _existing_pool_stages(self) -> list[StageCost]:
-        path = pool_store_path(self.settings)
-        return [StageCost.left(StageKind.POOL, note=f"an earlier run left them in {path}")]
 
     def _pool(self, probe: EngineProbe, n_checkpoints: int, missing: list[int]) -> tuple[list[StageCost], list[str]]:
         settings, pool, pool_sample = self.settings, self.inputs.pool.pool, self.looked
@@ -130,9 +133,7 @@ class GradientCosts:
         dim, storage = probe.dim, settings.storage
         if settings.score_only:
             dim, storage = len(self.inputs.queries.pool), "float32"
-        n_bytes = checkpoint_bytes(
-            pool.files, pool.ids(), pool_sample.usable, dim=dim, storage=storage, shard_rows=settings.shard_rows
-        )
+        n_bytes = self._bytes(pool, pool_sample.usable, dim, storage)
         found: list[StageCost] = []
         for place, rows in enumerate(missing):
             share = rows / len(pool)
@@ -157,39 +158,30 @@ class GradientCosts:
 
     def _cheaper(self, n_bytes: int, n_checkpoints: float, dim: int) -> list[str]:
         """Return other ways to store the same, computed alike."""
-        settings, pool = self.settings, self.inputs.pool.pool
-        cheaper: list[str] = []
+        settings, pool, query = self.settings, self.inputs.pool.pool, self.inputs.query
         if settings.score_only:
-            return cheaper
-        for storage in ("float16", "int8"):
-            other = checkpoint_bytes(
-                pool.files,
-                pool.ids(),
-                self.looked.usable,
-                dim=dim,
-                storage=storage,
-                shard_rows=settings.shard_rows,
-            )
-            if (saved := (n_bytes - other) * n_checkpoints) > 0:
-                cheaper.append(f"--storage {storage} saves {saved / 1e9:.2f} GB of disk")
-        if self.inputs.query is not None and "score_only" in settings.scorer.reads:
-            other = checkpoint_bytes(
-                pool.files,
-                pool.ids(),
-                self.looked.usable,
-                dim=len(self.inputs.query.pool),
-                storage="float32",
-                shard_rows=settings.shard_rows,
-            )
-            if (saved := (n_bytes - other) * n_checkpoints) > 0:
-                cheaper.append(
-                    f"--score-only saves {saved / 1e9:.2f} GB of disk, and keeps features for no other query"
-                )
+            return []
+        ways: list[tuple[str, int, Storage, str]] = [
+            ("--storage float16", dim, "float16", ""),
+            ("--storage int8", dim, "int8", ""),
+        ]
+        if query is not None and "score_only" in settings.scorer.reads:
+            ways.append(("--score-only", len(query.pool), "float32", ", and keeps features for no other query"))
+        cheaper = []
+        for flag, width, storage, but in ways:
+            saved = (n_bytes - self._bytes(pool, self.looked.usable, width, storage)) * n_checkpoints
+            if saved > 0:
+                cheaper.append(f"{flag} saves {saved / 1e9:.2f} GB of disk{but}")
         return cheaper
+
+    def _bytes(self, examples: Pool, usable: int, dim: int, storage: Storage) -> int:
+        """Return the bytes of a store of some examples, at one checkpoint."""
+        shard_rows = self.settings.shard_rows
+        return checkpoint_bytes(examples.files, examples.ids(), usable, dim=dim, storage=storage, shard_rows=shard_rows)
 
     def _query(self, probe: EngineProbe, n_checkpoints: int) -> list[StageCost]:
         query = self.inputs.queries.pool
-        prepared = self.gradients.query_objective.prepare(query.examples(0, len(query)))
+        prepared = self.gradients.objectives.query.prepare(query.examples(0, len(query)))
         sequences, note, read_first = self._sequences(prepared.items)
         if sequences is None:
             return [StageCost(StageKind.QUERY.value, len(prepared.items), note=note, kind=StageKind.QUERY)]
@@ -199,15 +191,7 @@ class GradientCosts:
         flops = sum(probe.flops(sequences)) + read_first * probe.shape.read(lengths, count_labelled(sequences))
         # a pass that only reads has about half of a gradient's operations
         seconds = probe.batches.estimate(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
-        dim = probe.dim
-        disk = n_checkpoints * checkpoint_bytes(
-            query.files,
-            query.ids(),
-            len(prepared.items),
-            dim=dim,
-            storage="float32",
-            shard_rows=self.settings.shard_rows,
-        )
+        disk = n_checkpoints * self._bytes(query, len(prepared.items), probe.dim, "float32")
         held = probe.held
         if self.settings.scorer.bound_to_queries:  # their whole gradients, and a basis
             held += 8 * len(query) * probe.n_coordinates
@@ -273,7 +257,7 @@ class GradientCosts:
         for path in RunLayout(self.settings.folder).query_stores():
             manifest = read_manifest(path)
             same = manifest.space == space and contents_of(manifest.files) == contents_of(query.files)
-            same = same and self.gradients.query_objective.fingerprint().items() <= manifest.build.items()
+            same = same and self.gradients.objectives.query.fingerprint().items() <= manifest.build.items()
             store = FeatureStore(path, manifest)
             if same and not any(store.missing(t) for t in range(len(store.checkpoints))):
                 return True

@@ -6,12 +6,11 @@ Shapes: B examples of a shard, D features, Q queries.
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handpick.choices import Optimizer
 from handpick.data.pool import Pool
@@ -41,11 +40,9 @@ from handpick.scorers.provenance import pool_store_path, write_provenance
 from handpick.scorers.query_objective import query_objective
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
-from handpick.store.codec import Storage, row_norms, unit_rows
+from handpick.store.codec import Floats, Storage, row_norms, unit_rows
 from handpick.store.manifest import read_manifest
 from handpick.store.memory import available_bytes
-
-Floats = NDArray[np.float32]
 
 
 class GradientStores:
@@ -67,21 +64,6 @@ class GradientStores:
         self.objectives = Objectives(
             inputs.settings, self.renderer, model_fingerprint(str(inputs.settings.model)), inputs.own
         )
-        self._encoder: GradientEncoder | None = None
-
-    @property
-    def pool_objective(self) -> Objective:
-        """What the pool's rows are the gradient of."""
-        return self.objectives.pool
-
-    @property
-    def query_objective(self) -> Objective:
-        """What the queries' rows are the gradient of.
-
-        Raises:
-            SettingsError, ModelError: as ``query_objective``.
-        """
-        return self.objectives.query
 
     def check(self, query: Pool | None = None) -> None:
         """Find out, before anything costly, what would stop the run later.
@@ -93,13 +75,13 @@ class GradientStores:
         """
         check_max_length(self.settings)
         if query is not None:
-            _ = self.query_objective  # what it lacks is said first
+            _ = self.objectives.query  # what it lacks is said first
         path = pool_store_path(self.settings)
         what = f"the feature store {path}"
         there = read_manifest(path) if StoreLayout(path).manifest.exists() else None
         if there is not None:
             require_same(_drop_key(there.space, "adapter"), self.objectives.space, what=what)
-            build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
+            build = build_fingerprint(self.settings, self.optimizer, self.objectives.pool)
             require_same(_drop_key(there.build, "moments"), build, what=what)
             _require_same_files(there, self.pool, what)
             stored: Fingerprint = {"storage": there.storage, "shard_rows": there.shard_rows}
@@ -112,19 +94,23 @@ class GradientStores:
                 "build anew in another folder"
             )
         if query is not None:
-            ids, _, refused = self.query_objective.prepare(query.examples(0, len(query)))
+            ids, _, refused = self.objectives.query.prepare(query.examples(0, len(query)))
             if not ids:
-                name = self.query_objective.fingerprint().get("objective")
+                name = self.objectives.query.fingerprint().get("objective")
                 raise DataError(
                     f"no query can be used for the {name} objective: the first, {refused[0][0].id!r}, has "
                     f"{refused[0][1]}" + ("; prompts alone are for --method nice" if name == "next-token" else "")
                 )
 
-    def create_pool_store(self) -> FeatureStore:
-        """Return the pool's store, whole or begun, with what it is made with beside it."""
+    def pool_store(self, executor: Executor | None = None, quarantine: Quarantine | None = None) -> FeatureStore:
+        """Return the pool's features, preconditioned as the method says; what is missing is made.
+
+        What they are made with is written beside them. With a quarantine, ended when its limit is certain to be passed
+        (``fill_store``).
+        """
         store = FeatureStore.create(pool_store_path(self.settings), self.pool_manifest())
         # as they were here: another machine would choose otherwise, and the store would not fit its own settings
-        build = build_fingerprint(self.settings, self.optimizer, self.pool_objective)
+        build = build_fingerprint(self.settings, self.optimizer, self.objectives.pool)
         write_provenance(
             store.path,
             self.settings,
@@ -133,37 +119,16 @@ class GradientStores:
             batch_tokens=build["batch_tokens"],
             optimizer=self.optimizer,
         )
-        return store
-
-    def pool_store(self, executor: Executor | None = None, quarantine: Quarantine | None = None) -> FeatureStore:
-        """Return the pool's features, preconditioned as the method says; what is missing is made.
-
-        With a quarantine, ended when its limit is certain to be passed (``fill_store``).
-        """
-        store = self.create_pool_store()
         fill_store(store, self.pool, self.spec("pool"), "pool features", quarantine, executor)
         return store
 
-    def create_query_store(self, query: Pool) -> FeatureStore:
-        """Return the store of queries, whole or begun."""
-        manifest = self._manifest(query, "sgd", self.query_objective).model_copy(update={"storage": "float32"})
-        path = RunLayout(self.settings.folder).query_store(digest(manifest.fingerprint()))
-        return FeatureStore.create(path, manifest)
-
     def query_store(self, query: Pool, executor: Executor | None = None) -> FeatureStore:
         """Return the queries' features: plain gradients of their objective, in the same space."""
-        store = self.create_query_store(query)
+        manifest = self._manifest(query, "sgd", self.objectives.query).model_copy(update={"storage": "float32"})
+        path = RunLayout(self.settings.folder).query_store(digest(manifest.fingerprint()))
+        store = FeatureStore.create(path, manifest)
         fill_store(store, query, self.spec("query"), "query features", executor=executor)
         return store
-
-    def create_score_store(self, query_store: FeatureStore) -> FeatureStore:
-        """Return the store of the pool's similarities to the queries, whole or begun."""
-        query = digest(query_store.manifest.fingerprint())
-        manifest = self.pool_manifest()
-        manifest = manifest.model_copy(
-            update={"space": manifest.space | {"scores for": query}, "dim": len(query_store), "storage": "float32"}
-        )
-        return FeatureStore.create(RunLayout(self.settings.folder).score_store(query), manifest)
 
     def score_store(
         self, query_store: FeatureStore, executor: Executor | None = None, quarantine: Quarantine | None = None
@@ -172,7 +137,12 @@ class GradientStores:
 
         S[q, n] is the sum of ``array(t, normalized=False)[n, q]`` over the checkpoints t.
         """
-        store = self.create_score_store(query_store)
+        query = digest(query_store.manifest.fingerprint())
+        manifest = self.pool_manifest()
+        manifest = manifest.model_copy(
+            update={"space": manifest.space | {"scores for": query}, "dim": len(query_store), "storage": "float32"}
+        )
+        store = FeatureStore.create(RunLayout(self.settings.folder).score_store(query), manifest)
         spec = replace(self.spec("pool"), score_against=query_store.path)
         fill_store(store, self.pool, spec, "pool scores", quarantine, executor)
         return store
@@ -190,8 +160,8 @@ class GradientStores:
         Raises:
             SettingsError: they do not fit in memory.
         """
-        ids, items, _ = self.query_objective.prepare(query.examples(0, len(query)))
-        encoder = self.encoder()
+        ids, items, _ = self.objectives.query.prepare(query.examples(0, len(query)))
+        encoder = self.encoder
         needed, free = 8 * len(ids) * encoder.n_coordinates, available_bytes()
         if needed > free:
             raise SettingsError(
@@ -200,7 +170,7 @@ class GradientStores:
             )
         raw = NoProjection(encoder.n_coordinates)
         with progress("query gradients", total=len(ids)) as advance:
-            return encoder.encode(self._last, "sgd", self.query_objective, items, advance, raw)
+            return encoder.encode(len(encoder.checkpoints) - 1, "sgd", self.objectives.query, items, advance, raw)
 
     def last_manifest(
         self, examples: Pool, objective: Objective, projected: Fingerprint, dim: int, storage: Storage
@@ -212,21 +182,21 @@ class GradientStores:
         last = manifest.checkpoints[-1].model_copy(update={"weight": 1.0})
         return manifest.model_copy(update={"space": space, "dim": dim, "storage": storage, "checkpoints": [last]})
 
-    @property
-    def _last(self) -> int:
-        return len(self.checkpoints[0]) - 1
+    def checkpoint_inputs(self) -> Fingerprint:
+        """Return what the checkpoints depend on, known before any is trained."""
+        return checkpoint_inputs(self.settings, self.pool, self.renderer, self.objectives.model)
 
     def side_inputs(self, optimizer: Optimizer, objective: Objective) -> Fingerprint:
         """Return what one side's rows depend on besides the records, known before anything is trained."""
         return {
-            "checkpoints": checkpoint_inputs(self.settings, self.pool, self.renderer, self.objectives.model),
+            "checkpoints": self.checkpoint_inputs(),
             "space": self.objectives.space,
             "build": build_fingerprint(self.settings, optimizer, objective),
         }
 
     def pool_manifest(self) -> Manifest:
         """Return the plan of the pool's store."""
-        return self._manifest(self.pool, self.optimizer, self.pool_objective)
+        return self._manifest(self.pool, self.optimizer, self.objectives.pool)
 
     def _manifest(self, examples: Pool, optimizer: Optimizer, objective: Objective) -> Manifest:
         paths, checkpoints = self.checkpoints
@@ -248,18 +218,17 @@ class GradientStores:
         if self.settings.projection != "none":
             return self.settings.projection_dim
         path = pool_store_path(self.settings)
-        return read_manifest(path).dim if StoreLayout(path).manifest.exists() else self.encoder().dim
+        return read_manifest(path).dim if StoreLayout(path).manifest.exists() else self.encoder.dim
 
     @cached_property
     def checkpoints(self) -> tuple[list[Path], list[Checkpoint]]:
         """The checkpoints' folders, and what each weighs; trains the warmup where there is none yet."""
         return find_checkpoints(self.settings, self.pool, self.renderer, self.objectives.model)
 
+    @cached_property
     def encoder(self) -> GradientEncoder:
-        """Return the model with its adapter, loaded once."""
-        if self._encoder is None:
-            self._encoder = load_encoder(self.settings, self.checkpoints[0], self.renderer)
-        return self._encoder
+        """The model with its adapter."""
+        return load_encoder(self.settings, self.checkpoints[0], self.renderer)
 
     def drop_encoder(self) -> None:
         """Give back what the model held, where workers load it for themselves."""
@@ -288,7 +257,11 @@ class Objectives:
 
     @cached_property
     def query(self) -> Objective:
-        """The queries'; what it lacks is said when it is first asked for."""
+        """The queries'; what it lacks is said when it is first asked for.
+
+        Raises:
+            SettingsError, ModelError: as ``query_objective``.
+        """
         made_by = {name: value for name, value in self.space.items() if name != "projection"}
         return query_objective(self._settings, self._renderer, made_by, self.own)
 
@@ -339,16 +312,11 @@ class GradientSpec:
 
     def load(self) -> "GradientRows":
         """Return what makes the rows; the model is loaded when the first are computed."""
-        if self.host is not None:
-            return GradientRows(self, self.host.objectives, self.host.encoder)
+        host = self.host
+        if host is not None:
+            return GradientRows(self, host.objectives, lambda: host.encoder)
         renderer = open_renderer(self.settings)
-        loaded: list[GradientEncoder] = []
-
-        def encoder() -> GradientEncoder:
-            if not loaded:
-                loaded.append(load_encoder(self.settings, self.checkpoints, renderer))
-            return loaded[0]
-
+        encoder = cache(partial(load_encoder, self.settings, self.checkpoints, renderer))
         return GradientRows(self, Objectives(self.settings, renderer, self.model, self.own), encoder)
 
 

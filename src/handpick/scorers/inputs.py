@@ -9,7 +9,6 @@ from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.model import load_tokenizer, position_limit
 from handpick.objectives.protocol import Objective
-from handpick.progress import log
 from handpick.rewards import UserReward
 from handpick.settings import Settings, not_given
 from handpick.settings.representation import GradientSettings
@@ -21,11 +20,6 @@ class Data:
 
     pool: Pool
     quarantine: Quarantine
-
-    def report_bad_records(self) -> None:
-        """Say how many records were set aside, if any were."""
-        if self.quarantine.count:
-            log(self.quarantine.summary())
 
 
 @dataclass(frozen=True, slots=True)

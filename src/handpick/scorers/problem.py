@@ -17,9 +17,9 @@ from handpick.layout import RunLayout
 from handpick.progress import log
 from handpick.settings import Settings
 from handpick.similarity import write_similarity
+from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
 
-Floats = NDArray[np.float32]
 FeaturesOf = Callable[[NDArray[np.int64]], Floats]
 
 _IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free

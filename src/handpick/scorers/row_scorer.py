@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.matrix import Matrix
-from handpick.costs.cost import StageKind, Work
+from handpick.costs.cost import StageKind
 from handpick.costs.flops import Shape
-from handpick.costs.probe import Probing
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
 from handpick.data.pool import Pool
@@ -38,10 +37,8 @@ from handpick.scorers.scorer import Queries, fingerprint, load_kind, no_features
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
-from handpick.store.codec import Storage
+from handpick.store.codec import Floats, Storage
 from handpick.store.manifest import contents_of, read_manifest
-
-Floats = NDArray[np.float32]
 
 NO_RESPONSE = "no response to learn from"
 
@@ -263,8 +260,36 @@ class RowScorer(FeatureScorer):
 
     def stages(self) -> list[Stage]:
         """Return the queries' rows (first: few, and without them the rest is for nothing) and the pool's."""
-        has_queries = self.inputs.query is not None and not self.gives_scores
-        return [*([QueryRowsStage(self)] if has_queries else []), PoolRowsStage(self)]
+        pool = Stage(
+            StageKind.POOL,
+            lambda: self._inputs_of(self.pool.pool),
+            self.costs.pool,
+            self._make_pool_rows,
+        )
+        if self.inputs.query is None or self.gives_scores:
+            return [pool]
+        queries = Stage(
+            StageKind.QUERY,
+            lambda: self._inputs_of(self.inputs.queries.pool),
+            self.costs.query,
+            self._make_query_rows,
+        )
+        return [queries, pool]
+
+    def _inputs_of(self, examples: Pool) -> Fingerprint:
+        encoder = self.encoder
+        return {"space": encoder.space(), "build": encoder.build(), "files": contents_of(examples.files)}
+
+    def _make_query_rows(self, executor: Executor) -> None:
+        """Make the queries' rows, and refuse queries that are all like nothing."""
+        query = self.inputs.queries.pool
+        store, spec = self.stores.query_store(query), self.spec(to_train_on=False)
+        fill_store(store, query, spec, StageKind.QUERY.value, executor=executor)
+        _ = self.compared_queries
+
+    def _make_pool_rows(self, executor: Executor) -> None:
+        pool, store, spec = self.pool, self.stores.pool_store(self.pool.pool), self.spec(to_train_on=True)
+        fill_store(store, pool.pool, spec, StageKind.POOL.value, pool.quarantine, executor)
 
     def spec(self, *, to_train_on: bool) -> RowSpec:
         """Return the description of one side's rows."""
@@ -319,52 +344,3 @@ class _StoredColumn:
     def columns(self, columns_C: NDArray[np.int64]) -> Floats:
         """Return those of some candidates, (1, C)."""
         return self._rows[columns_C].T
-
-
-@dataclass(frozen=True)
-class QueryRowsStage:
-    """The queries' rows."""
-
-    scorer: RowScorer
-    kind = StageKind.QUERY
-
-    def inputs(self) -> Fingerprint:
-        """Return what they depend on."""
-        return _row_inputs(self.scorer.encoder, self.scorer.inputs.queries.pool)
-
-    def work(self, probing: Probing) -> Work:
-        """Return what they will take."""
-        return self.scorer.costs.query(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Make the rows, and refuse queries that are all like nothing."""
-        scorer, query = self.scorer, self.scorer.inputs.queries.pool
-        spec = scorer.spec(to_train_on=False)
-        fill_store(scorer.stores.query_store(query), query, spec, self.kind.value, executor=executor)
-        _ = scorer.compared_queries
-
-
-@dataclass(frozen=True)
-class PoolRowsStage:
-    """The pool's rows."""
-
-    scorer: RowScorer
-    kind = StageKind.POOL
-
-    def inputs(self) -> Fingerprint:
-        """Return what they depend on."""
-        return _row_inputs(self.scorer.encoder, self.scorer.pool.pool)
-
-    def work(self, probing: Probing) -> Work:
-        """Return what they will take."""
-        return self.scorer.costs.pool(probing)
-
-    def run(self, executor: Executor) -> None:
-        """Make the rows."""
-        scorer, pool = self.scorer, self.scorer.pool
-        spec, store = scorer.spec(to_train_on=True), scorer.stores.pool_store(pool.pool)
-        fill_store(store, pool.pool, spec, self.kind.value, pool.quarantine, executor)
-
-
-def _row_inputs(encoder: RowEncoder, examples: Pool) -> Fingerprint:
-    return {"space": encoder.space(), "build": encoder.build(), "files": contents_of(examples.files)}

@@ -142,7 +142,7 @@ def quarantine_unused(store: FeatureStore, data: Data, prepares: Preparer) -> No
         DataError: nothing is left, or the quarantine's limit is passed.
     """
     report_unusable(store, data.pool, prepares, data.quarantine)
-    data.report_bad_records()
+    data.quarantine.report()
 
 
 def fingerprint(store: FeatureStore) -> Fingerprint:

@@ -1,29 +1,26 @@
 """Whitened gradients: as the gradient representation, the queries' side through the inverse of the pool's covariance
 (whitening.py). Ours, after TRAK (Park et al. 2023, arXiv 2303.14186)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from handpick.costs.cost import Amount, StageCost, StageKind, Work
 from handpick.costs.machine import resident_bytes
 from handpick.costs.probe import Probing, time_once
 from handpick.errors import SettingsError
 from handpick.executors import Executor
-from handpick.fingerprint import Fingerprint, digest
+from handpick.fingerprint import digest
 from handpick.layout import StoreLayout
 from handpick.scorers.finished import FinishedRun
-from handpick.scorers.gradient import Gradient, PoolStage
+from handpick.scorers.gradient import Gradient
 from handpick.scorers.scorer import fingerprint
 from handpick.scorers.stages import Stage
 from handpick.scorers.whitening import cached_second_moment, whiten
 from handpick.store import FeatureStore
+from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
-
-Floats = NDArray[np.float32]
 
 _ORDER = 1_024  # of the matrices that a plan is timed on
 
@@ -38,8 +35,38 @@ class Whitened(Gradient):
 
     def stages(self) -> list[Stage]:
         """Return those of the gradients, and the covariance."""
-        own = [CovarianceStage(self)] if self.inputs.query is not None else []
-        return [*super().stages(), *own]
+        covariance = Stage(StageKind.COVARIANCE, self.pool_inputs, self.covariance_work, self.keep_covariance)
+        return [*super().stages(), *([] if self.inputs.query is None else [covariance])]
+
+    def covariance_work(self, probing: Probing) -> Work:
+        """Return what XᵀX/N of the pool's unit rows takes, and its factor in float64, at every checkpoint."""
+        extent = self.costs.extent(probing)
+        n, dim, n_checkpoints = extent.candidates, extent.dim, extent.checkpoints
+        rng = np.random.default_rng(0)
+        order = min(_ORDER, dim)
+        rows_BD = rng.standard_normal((order, order), dtype=np.float32)
+        a_product = time_once(lambda: rows_BD.T @ rows_BD) / (2 * order**3)
+        positive_DD = torch.from_numpy((rows_BD.T @ rows_BD).astype(np.float64)) + order * torch.eye(order)
+        a_factor = time_once(lambda: torch.linalg.cholesky(positive_DD)) / (order**3 / 3)
+        seconds = n_checkpoints * (2.0 * n * dim**2 * a_product + dim**3 / 3 * a_factor)
+        line = StageCost(
+            StageKind.COVARIANCE.value,
+            n,
+            None,
+            n_checkpoints * (2.0 * n * dim**2 + dim**3 / 3),
+            n_checkpoints * 8 * dim**2,
+            resident_bytes() + 2 * 8 * dim**2,
+            Amount.exactly(seconds),
+            f"{dim:,} × {dim:,}, its factor in float64",
+            kind=StageKind.COVARIANCE,
+        )
+        return Work([line])
+
+    def keep_covariance(self, executor: Executor) -> None:
+        """Compute what is not there of the covariances, and keep it beside the rows."""
+        store = self.pool_features()
+        for t in range(len(store.checkpoints)):
+            cached_second_moment(store, t, moment_path(store, t))
 
     def query_rows(self, pool_store: FeatureStore, rows_TQD: list[Floats]) -> list[Floats]:
         """Return the queries' rows, whitened."""
@@ -59,48 +86,6 @@ class Whitened(Gradient):
             return "the pool's covariance is not in the folder any more"
         damping = run.settings.whitening_damping
         return [whiten(rows, np.load(path), damping) for rows, path in zip(rows_TQD, moments, strict=True)]
-
-
-@dataclass(frozen=True)
-class CovarianceStage:
-    """XᵀX/N of the pool's unit rows, at every checkpoint."""
-
-    scorer: Whitened
-    kind = StageKind.COVARIANCE
-
-    def inputs(self) -> Fingerprint:
-        """Return what it is computed from: the pool's rows."""
-        return PoolStage(self.scorer).inputs()
-
-    def work(self, probing: Probing) -> Work:
-        """Return what the covariance takes, and its factor in float64, at every checkpoint."""
-        extent = self.scorer.costs.extent(probing)
-        n, dim, n_checkpoints = extent.candidates, extent.dim, extent.checkpoints
-        rng = np.random.default_rng(0)
-        order = min(_ORDER, dim)
-        rows_BD = rng.standard_normal((order, order), dtype=np.float32)
-        a_product = time_once(lambda: rows_BD.T @ rows_BD) / (2 * order**3)
-        positive_DD = torch.from_numpy((rows_BD.T @ rows_BD).astype(np.float64)) + order * torch.eye(order)
-        a_factor = time_once(lambda: torch.linalg.cholesky(positive_DD)) / (order**3 / 3)
-        seconds = n_checkpoints * (2.0 * n * dim**2 * a_product + dim**3 / 3 * a_factor)
-        line = StageCost(
-            self.kind.value,
-            n,
-            None,
-            n_checkpoints * (2.0 * n * dim**2 + dim**3 / 3),
-            n_checkpoints * 8 * dim**2,
-            resident_bytes() + 2 * 8 * dim**2,
-            Amount.exactly(seconds),
-            f"{dim:,} × {dim:,}, its factor in float64",
-            kind=self.kind,
-        )
-        return Work([line])
-
-    def run(self, executor: Executor) -> None:
-        """Compute what is not there, and keep it beside the rows."""
-        store = self.scorer.pool_features()
-        for t in range(len(store.checkpoints)):
-            cached_second_moment(store, t, moment_path(store, t))
 
 
 def check_room(dim: int) -> None:

@@ -16,10 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from handpick.progress import progress
-from handpick.store.codec import row_norms, unit_rows
+from handpick.store.codec import Floats, row_norms, unit_rows
 from handpick.store.files import write_array
-
-Floats = NDArray[np.float32]
 
 
 class StoredRows(Protocol):

@@ -15,7 +15,6 @@ from handpick.store.codec import Storage
 from handpick.store.files import atomic_write
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = StoreLayout(Path()).manifest.name
 
 
 class _Part(BaseModel):

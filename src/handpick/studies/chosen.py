@@ -15,13 +15,9 @@ class CellSelections:
 
     def __init__(self, opened: StudyInputs) -> None:
         self._opened = opened
-        self._chooser = Chooser(opened.settings, opened.steps, opened.pool)
+        self.chooser = Chooser(opened.settings, opened.steps, opened.pool)
         self._choices: dict[CellKey, PlannedSelection] = {}
         self._ids: dict[str, list[str]] = {}  # by the choice's name
-
-    @property
-    def chooser(self) -> Chooser:
-        return self._chooser
 
     def choice(self, place: CellKey) -> PlannedSelection | None:
         """Return what a cell's examples come from; None where it has none of its own, or it cannot be had."""
@@ -47,14 +43,14 @@ class CellSelections:
         opened = self._opened
         model = opened.models[place.model]
         if opened.settings.selection_of(place.method) is not None:
-            return self._chooser.given_selection(place.method, model, place.target)
+            return self.chooser.given_selection(place.method, model, place.target)
         ask = (place.method, model, place.target, opened.targets[place.target].query)
         exclude_ids = opened.unusable(place.model)
         if place.budget is None or place.quantile is not None:
-            return self._chooser.plan_selection(*ask, None, place.seed, exclude_ids)
-        choice = self._chooser.plan_selection(*ask, self._largest(place.model), place.seed, exclude_ids)
+            return self.chooser.plan_selection(*ask, None, place.seed, exclude_ids)
+        choice = self.chooser.plan_selection(*ask, self._largest(place.model), place.seed, exclude_ids)
         if choice.settings is not None and not prefix_holds(choice.settings):
-            choice = self._chooser.plan_selection(*ask, place.budget, place.seed, exclude_ids)
+            choice = self.chooser.plan_selection(*ask, place.budget, place.seed, exclude_ids)
         return choice
 
     def _check_holds_budget(self, place: CellKey, given: GivenSelection) -> None:
@@ -97,7 +93,7 @@ class CellSelections:
                 else f"choosing: {first.method}"
             )
             try:
-                self._ids[name] = self._chooser.choose(choice)
+                self._ids[name] = self.chooser.choose(choice)
             except Exception as error:  # whatever it is, the other cells go on
                 for place in places:
                     self._opened.reasons[place] = reason_of(error)
@@ -115,7 +111,7 @@ class CellSelections:
     def _cached_ids(self, choice: PlannedSelection) -> list[str] | None:
         """Return the ids of a choice that is made, read once."""
         if choice.name not in self._ids:
-            there = self._chooser.read_ids(choice)
+            there = self.chooser.read_ids(choice)
             if there is None:
                 return None
             self._ids[choice.name] = there

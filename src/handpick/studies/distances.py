@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from handpick.algorithms import AlgorithmSettings
-from handpick.errors import SettingsError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
-from handpick.pipeline.distances import distances_of
-from handpick.pipeline.prepare import prepare_run
+from handpick.pipeline.distances import distances_of, run_to_features
 from handpick.progress import log
 from handpick.settings import Constraints, Settings
 from handpick.store.files import atomic_write
@@ -43,7 +41,7 @@ class StudyDistances:
 
     def measure_all(self) -> None:
         """Measure what is missing; what cannot be is said, and stops nothing."""
-        if not can_measure():
+        if find_spec("ot") is None:
             log("no distances: POT is not installed (pip install 'handpick[transport]')")
             return
         subsets: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
@@ -80,9 +78,10 @@ class StudyDistances:
         return None if place.method in (ZERO_SHOT, FULL) else self._chosen.ids(place)
 
     def _subset(self, place: CellKey, ids: list[str]) -> str:
+        """Name a cell's subset by its ids, in whatever order."""
         key = self._chosen.subset(place)
         if key not in self._subset_names:
-            self._subset_names[key] = subset_name(ids)
+            self._subset_names[key] = digest(sorted(ids))
         return self._subset_names[key]
 
     def _features(self, model: str, target: str) -> dict[str, PlannedSelection]:
@@ -103,16 +102,6 @@ def _step_of(choice: PlannedSelection) -> str:
     what = ("features", "representation", "query", "objective", "reward")
     own = {n: value for n, value in choice.inputs["settings"].items() if n not in _OF_THE_ALGORITHM}
     return step_name("distances", {n: choice.inputs.get(n) for n in what} | {"settings": own})
-
-
-def can_measure() -> bool:
-    """Return whether POT is installed."""
-    return find_spec("ot") is not None
-
-
-def subset_name(ids: Sequence[str]) -> str:
-    """Name a subset by its ids, in whatever order."""
-    return digest(sorted(ids))
 
 
 def read_distances(folder: Path) -> Found:
@@ -140,14 +129,9 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     missing = {name: ids for name, ids in subsets.items() if name not in there}
     if not missing:
         return there
-    prepared = prepare_run(settings.model_copy(update={"budget": "1"}))
-    problem = prepared.run_stages()
-    if problem.features is None:
-        raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
-    ids = prepared.inputs.pool.pool.ids()
-    column_of = {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
+    _, features, column_of = run_to_features(settings.model_copy(update={"budget": "1"}))
     columns = {name: np.array([column_of[i] for i in own if i in column_of]) for name, own in missing.items()}
-    found = distances_of(problem.features, {name: own for name, own in columns.items() if len(own)})
+    found = distances_of(features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(StepLayout(folder).distances, json.dumps(there, indent=1).encode())

@@ -124,8 +124,7 @@ class StudyInputs:
         layout = StudyLayout(self.folder)
         quarantine = Quarantine(layout.quarantine(name))
         pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine)
-        if quarantine.count:
-            log(quarantine.summary())
+        quarantine.report()
         return pool
 
     def _open_or_note(self, what: str, name: str, opening: Callable[[str], None]) -> None:

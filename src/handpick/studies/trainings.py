@@ -1,6 +1,7 @@
 """The fine-tunings and evaluations of a study's cells: their names, and the jobs of those that are missing."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from handpick.errors import HandpickError
@@ -21,7 +22,7 @@ class Trainings:
     def __init__(self, opened: StudyInputs, chosen: CellSelections) -> None:
         self._opened = opened
         self._chosen = chosen
-        self._raw_digests: dict[int, str] = {}
+        self._raw_digest = cache(lambda row: digest(opened.pool.raw(row).decode("utf-8", "backslashreplace")))
         self._digests: dict[object, str] = {}
         self._task_fingerprints: dict[str, Fingerprint] = {}
         self._inputs_of: dict[str, dict[str, Any]] = {}  # by the name that is their hash
@@ -66,11 +67,6 @@ class Trainings:
             rows = [self._opened.row_of[example_id] for example_id in ids]
             self._digests[key] = digest([self._raw_digest(row) for row in rows])
         return self._digests[key]
-
-    def _raw_digest(self, row: int) -> str:
-        if row not in self._raw_digests:
-            self._raw_digests[row] = digest(self._opened.pool.raw(row).decode("utf-8", "backslashreplace"))
-        return self._raw_digests[row]
 
     def evaluations(self, place: CellKey, name: str) -> dict[str, str]:
         """Return the evaluation steps of a cell: "test", and "dev" where the queries have answers.

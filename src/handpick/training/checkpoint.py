@@ -28,8 +28,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 _OPTIMIZER = "optimizer.pt"
 _TRAINER_STATE = "trainer_state.json"
 
-RECORD_FILE = CheckpointLayout(Path()).record.name
-
 # Parameters that the Trainer puts in its second group, without weight decay.
 _NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""The warmup as a stage, and for a plan the checkpoints that the engine is probed at.
+"""What the warmup will take, and the checkpoints that the engine is probed at.
 
 Some micro-batches of the warmup's own examples are trained on, and the adapter is written as a checkpoint. Where
 checkpoints are there already, nothing is trained.
@@ -7,56 +7,23 @@ checkpoints are there already, nothing is trained.
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from handpick.costs import probe as clocks
-from handpick.costs.cost import StageCost, StageKind, Work
+from handpick.costs.cost import StageCost, StageKind
 from handpick.costs.disk import adapter_bytes
 from handpick.costs.machine import resident_bytes
 from handpick.costs.probe import Probing
 from handpick.costs.training import micro_batches, probe_training, training_stage, weight_bytes
 from handpick.errors import DataError
-from handpick.executors import Executor
-from handpick.fingerprint import Fingerprint
 from handpick.layout import CheckpointLayout, RunLayout, WarmupLayout
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.objectives.next_token import NextToken
-from handpick.scorers.checkpoints import checkpoint_inputs, needs_training, new_lora, warmup_of
+from handpick.scorers.checkpoints import needs_training, new_lora, warmup_of
 from handpick.scorers.inputs import Inputs
 from handpick.training.settings import WarmupSettings
 from handpick.training.warmup import new_adapter, warmup_rows
 
-if TYPE_CHECKING:
-    from handpick.scorers.gradient import Gradient
-
 _OF_WARMUP = 2_000  # of its examples that are tokenised
-
-
-@dataclass(frozen=True)
-class WarmupStage:
-    """The checkpoints: a warmup that is trained, a fresh adapter, or those that are given."""
-
-    scorer: "Gradient"
-    kind = StageKind.WARMUP
-
-    def inputs(self) -> Fingerprint:
-        """Return what the checkpoints depend on."""
-        of = self.scorer.gradients
-        return checkpoint_inputs(of.settings, of.pool, of.renderer, of.objectives.model)
-
-    def work(self, probing: Probing) -> Work:
-        """Return what is left of the training."""
-        line = self.scorer.costs.warmed(probing).line
-        return Work([] if line is None else [line])
-
-    def run(self, executor: Executor) -> None:
-        """Train what is missing, in this process."""
-        _ = self.scorer.gradients.checkpoints
-
-
-def epochs_done(layout: WarmupLayout) -> int:
-    """Return how many checkpoints an earlier run has finished."""
-    return sum(CheckpointLayout(path).record.exists() for path in layout.checkpoints())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +89,7 @@ def _training_stage(
     )
     del model, base
     free_memory()
-    done = epochs_done(layout)
+    done = sum(CheckpointLayout(path).record.exists() for path in layout.checkpoints())
     epochs = max(0, warmup.epochs - done)
     n = round(len(sequences) * scale)
     steps = -(-n // warmup.batch) * epochs
