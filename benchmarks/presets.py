@@ -35,9 +35,10 @@ from handpick.data.pool import Pool
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
-from handpick.methods import METHODS, SCORERS
+from handpick.methods import METHODS
 from handpick.model import model_fingerprint
 from handpick.objectives.next_token import NextToken
+from handpick.representations import SCORERS
 
 ENCODER = "all-minilm-l6-v2"
 RECIPE = FOUR_EPOCHS.model_copy(update={"epochs": 1})  # 63 steps on 500 examples; 100 fine-tunings are hours as it is

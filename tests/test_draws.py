@@ -3,7 +3,7 @@
 import numpy as np
 
 from handpick.algorithms import rank
-from handpick.draws import generator
+from handpick.random_streams import generator
 from handpick.training.settings import WarmupSettings
 from handpick.training.warmup import warmup_rows
 

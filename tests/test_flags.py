@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from handpick.errors import SettingsError
-from handpick.flags import NO_FLAG, Flag, flag_of, parse_settings
+from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 
 
 class Inner(BaseModel):

@@ -1,20 +1,12 @@
-"""What there is to choose from: representations, objectives, and the named methods, each a product of them and a
-selection algorithm, as its paper has it.
+"""What there is to choose from: objectives, and the named methods, each a product of a representation
+(representations.py), an objective and a selection algorithm, as its paper has it."""
 
-The table of representations is all that the rest of the house knows of one: what it needs, gives and reads. The class
-behind a line stands in one file under ``handpick.scorers`` and is imported when it is used.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from handpick.choices import ObjectiveName, Optimizer, look_up
 from handpick.errors import SettingsError
-from handpick.objectives.judge_fields import JUDGE_FIELDS
-from handpick.objectives.settings import ObjectiveSettings
 
 
 class Entry(NamedTuple):
@@ -23,136 +15,6 @@ class Entry(NamedTuple):
     summary: str
     source: str
 
-
-class Refusal(NamedTuple):
-    """A value of a setting that a representation cannot do with, and what is said of it."""
-
-    setting: str
-    value: object
-    sentence: str
-
-
-@dataclass(frozen=True)
-class ScorerSpec:
-    """A line of the table of representations; nothing outside a representation's own file compares its name.
-
-    ``load``: where its class stands, as ``module:Class``. ``output``: features, from which candidates can be compared
-    with each other too; the similarity itself; or one score per candidate, the same for every query.
-    ``needs``: "model", "tokenizer" (of the model, and no more of it), "query", "warmup".
-    ``reads``: the settings that it looks at, besides those that every run has; ``rows``: those of them that decide the
-    pool's rows, and so may not change under a store. ``fixed``: settings whose value is its own, whatever the method
-    says. ``refuses``: values that it cannot do with. ``stores``: whose store it starts from, where that is another's.
-    ``bound_to_queries``: the pool's rows are made for these queries, all together, and serve no others.
-    ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
-    """
-
-    load: str
-    summary: str
-    source: str
-    output: Literal["features", "similarity", "scores", "nothing"]
-    needs: frozenset[str] = frozenset()
-    reads: frozenset[str] = frozenset()
-    rows: frozenset[str] = frozenset()
-    fixed: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    refuses: tuple[Refusal, ...] = ()
-    stores: str | None = None
-    bound_to_queries: bool = False
-    keeps_rows: bool = True
-    argument: str | None = None
-
-    @property
-    def has_objective(self) -> bool:
-        """Whether the queries' rows are gradients of an objective."""
-        return "objective" in self.reads
-
-    @property
-    def has_pool_features(self) -> bool:
-        """Whether there are features of the pool that any queries can be compared with: a store to start from."""
-        return self.output == "features" and not self.bound_to_queries
-
-    @property
-    def joins_queries(self) -> bool:
-        """Whether all queries are looked at together, so that there is no similarity to a single one."""
-        return self.output == "scores" or self.bound_to_queries
-
-
-_OBJECTIVE = frozenset(ObjectiveSettings.model_fields)
-_MODEL = frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
-_ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "storage"}
-_PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
-_OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
-_JUDGE = frozenset(JUDGE_FIELDS.values())
-_GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
-
-SCORERS: dict[str, ScorerSpec] = {
-    "gradient": ScorerSpec(
-        "handpick.scorers.gradient:Gradient", "gradient of the loss at a LoRA warmup's checkpoints, projected",
-        "LESS, arXiv 2402.04333", "features", _GRADIENT_NEEDS, _OF_GRADIENTS | _PROJECTED | {"score_only"},
-        rows=_ADAPTED | _PROJECTED,
-    ),
-    "whitened": ScorerSpec(
-        "handpick.scorers.whitened:Whitened", "the same, the query's side through the inverse of the pool's covariance",
-        "ours, after TRAK, arXiv 2303.14186", "features", _GRADIENT_NEEDS,
-        _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _PROJECTED, stores="gradient",
-        refuses=(Refusal("projection", "none", "whitening needs projected gradients: choose another --projection"),),
-    ),
-    "gist": ScorerSpec(
-        "handpick.scorers.gist:Gist", "gradient in the subspace of the queries' gradients", "GIST, arXiv 2602.18584",
-        "features", _GRADIENT_NEEDS, _OF_GRADIENTS | {"gist_dim"}, rows=_ADAPTED | {"gist_dim"},
-        fixed=MappingProxyType({"optimizer": "sgd"}), bound_to_queries=True,
-        refuses=(
-            Refusal("optimizer", "adam", "gist takes plain gradients: leave optimizer out"),
-            Refusal("balanced", True, "gist compares with each subtask's mean already: leave balanced out"),
-        ),
-    ),
-    "rds+": ScorerSpec(
-        "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",
-        "Ivison et al., arXiv 2503.01807", "features", frozenset({"model", "query"}), _MODEL | {"storage"},
-        rows=_MODEL | {"storage"},
-    ),
-    "embed": ScorerSpec(
-        "handpick.scorers.embedding:Embedding", "sentence embedding of the conversation", "TIS, arXiv 2602.14696",
-        "features", frozenset({"query"}), frozenset({"encoder", "storage"}), rows=frozenset({"encoder", "storage"}),
-    ),
-    "bm25": ScorerSpec(
-        "handpick.scorers.bm25:Bm25Scorer", "BM25 of the query's words in an example", "Robertson and Zaragoza 2009",
-        "similarity", frozenset({"query"}), keeps_rows=False,
-    ),
-    "dsir": ScorerSpec(
-        "handpick.scorers.dsir:DsirScorer", "log importance weight of hashed n-grams", "DSIR, arXiv 2302.03169",
-        "scores", frozenset({"query"}), frozenset({"dsir_smoothing"}), keeps_rows=False,
-    ),
-    "perplexity": ScorerSpec(
-        "handpick.scorers.model_scores:Perplexity", "of the response, under the model",
-        "Yin and Rush, arXiv 2410.16208", "scores", frozenset({"model"}), _MODEL, rows=_MODEL,
-    ),
-    "ifd": ScorerSpec(
-        "handpick.scorers.model_scores:IFD",
-        "loss of the response with the prompt over without; 1 or more comes last", "Li et al., arXiv 2308.12032",
-        "scores", frozenset({"model"}), _MODEL, rows=_MODEL,
-    ),
-    "length": ScorerSpec(
-        "handpick.scorers.response_length:ResponseLength", "tokens of the response",
-        "Zhao et al., arXiv 2402.04833", "scores", frozenset({"tokenizer"}),
-    ),
-    "vectors": ScorerSpec(
-        "handpick.scorers.vectors:Vectors", "row of a file of vectors with ids, made elsewhere", "yours", "features",
-        frozenset({"query"}), frozenset({"storage"}), rows=frozenset({"storage"}), argument="FILE",
-    ),
-    "scores": ScorerSpec(
-        "handpick.scorers.scores:Scores", "score in a file with ids, made elsewhere; largest first", "yours", "scores",
-        keeps_rows=False, argument="FILE",
-    ),
-    "reward": ScorerSpec(
-        "handpick.scorers.rewarded:Rewarded", "reward of its own answer; largest first", "rewards", "scores",
-        reads=frozenset({"allow_code_execution", "allow_weak_sandbox"}), argument="NAME",
-    ),
-    "judge": ScorerSpec(
-        "handpick.scorers.judged:Judged", "grade that a language model gives its own answer; largest first",
-        "rewards", "scores", reads=_JUDGE, keeps_rows=False, argument="MODEL",
-    ),
-    "none": ScorerSpec("handpick.scorers.nothing:Nothing", "nothing at all", "baseline", "nothing", keeps_rows=False),
-}  # fmt: skip
 
 OBJECTIVES: dict[ObjectiveName, Entry] = {
     "next-token": Entry("mean cross-entropy of the response", "LESS, arXiv 2402.04333"),
@@ -240,18 +102,3 @@ def find_method(name: str) -> Method:
         for own in get_close_matches(name.lower(), OWN_COMMANDS, n=1, cutoff=0.8):
             raise SettingsError(f"{own} is no method for --method but a command of its own: run `handpick {own}`")
     return look_up(METHODS, name, "method")
-
-
-def find_scorer(representation: str) -> ScorerSpec:
-    """Return the table's line of a representation, such as ``rds+`` or ``scores:FILE``.
-
-    Raises:
-        SettingsError: there is none of that name, or what must stand behind its colon is missing or out of place.
-    """
-    name, colon, argument = representation.partition(":")
-    spec = look_up(SCORERS, name, "representation")
-    if spec.argument is not None and not argument:
-        raise SettingsError(f"the representation {name} needs more: write {name}:{spec.argument}")
-    if spec.argument is None and colon:
-        raise SettingsError(f"the representation {name} takes nothing behind a colon: write {name}")
-    return spec

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from handpick.algorithms import ALGORITHMS, AlgorithmSettings, pick, rank
-from handpick.algorithms.ordering import first_columns
+from handpick.algorithms.tie_rule import first_columns
 
 # Algorithms that compare candidates with each other need features of them, and have tests of their own for that; here
 # nothing is compared.

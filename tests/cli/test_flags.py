@@ -7,8 +7,8 @@ import typer
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
-from handpick.cli.flags import Style, flags_of, with_flags
-from handpick.flags import NO_FLAG, Flag
+from handpick.cli.flags_from_settings import Style, flags_of, with_flags
+from handpick.flag_names import NO_FLAG, Flag
 
 
 class Inner(BaseModel):

@@ -15,10 +15,12 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError
-from handpick.methods import METHODS, SCORERS
+from handpick.methods import METHODS
 from handpick.model import load_tokenizer
 from handpick.pipeline import run_represent, run_select, run_similarity
-from handpick.scorers import problem, whitening
+from handpick.representations import SCORERS
+from handpick.scorers import scoring_problem as problem
+from handpick.scorers import whitening
 from handpick.scorers.gist_subspace import Subspace, query_subspace
 from handpick.scorers.gradient_encoder import GradientEncoder
 from handpick.scorers.row_scorer import open_encoder

@@ -11,11 +11,11 @@ import pytest
 
 import handpick
 from handpick.distance import Distances, Products
-from handpick.draws import generator
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.overlap import run_overlap
 from handpick.pipeline import distances as module
 from handpick.pipeline import run_distance, run_similarity
+from handpick.random_streams import generator
 from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL, Finished

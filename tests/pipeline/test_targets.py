@@ -10,7 +10,7 @@ import pytest
 
 import handpick
 from handpick.errors import DataError, SettingsError
-from handpick.scorers import problem
+from handpick.scorers import scoring_problem as problem
 from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import N_POOL

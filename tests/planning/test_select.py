@@ -14,7 +14,7 @@ from handpick.errors import DataError, ModelError, SettingsError
 from handpick.model import load_tokenizer
 from handpick.objectives.next_token import NextToken
 from handpick.planning import Plan, StageCost, plan_represent, plan_select
-from handpick.scorers import problem
+from handpick.scorers import scoring_problem as problem
 from handpick.settings import Settings, parse_settings
 from tests.conftest import write_jsonl
 

@@ -16,7 +16,7 @@ from handpick.data.examples import Example, Message
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import ModelError
 from handpick.model import load_tokenizer
-from handpick.scorers import base_model as room
+from handpick.scorers import model_reader as room
 from handpick.scorers.hidden_states import HiddenStates, weighted_states
 from tests.conftest import make_model
 from tests.gradients.oracle import random_sequences, relative_error

@@ -15,7 +15,7 @@ from handpick.data.examples import Example, Message
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.gradients import likelihood
 from handpick.model import load_tokenizer
-from handpick.scorers import base_model as room
+from handpick.scorers import model_reader as room
 from handpick.scorers import model_scores
 from handpick.scorers.model_scores import IFD, AnswerSequences, Perplexity, mean_losses
 from tests.conftest import make_model

@@ -15,12 +15,12 @@ import typer
 import handpick
 from handpick.cli.app import SELECT_FLAGS, app
 from handpick.errors import DataError, HandpickError, JudgeError, SettingsError
-from handpick.methods import SCORERS
 from handpick.pipeline import run_represent, run_select, run_similarity
 from handpick.planning import plan_represent, plan_select
 from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
+from handpick.representations import SCORERS
 from handpick.rewards import check_record, find_reward
 from handpick.settings import parse_settings
 from tests.conftest import write_jsonl

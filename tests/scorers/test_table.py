@@ -9,12 +9,13 @@ import pytest
 import handpick
 from handpick.cli.app import REPRESENT, SELECT
 from handpick.costs.cost import StageKind
-from handpick.methods import METHODS, SCORERS, ScorerSpec
+from handpick.methods import METHODS
 from handpick.pipeline import run_represent
 from handpick.planning import plan_select
 from handpick.reporting.nearest import nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
+from handpick.representations import SCORERS, ScorerSpec
 from handpick.scorers.row_scorer import RowEncoder
 from handpick.scorers.scorer import Scorer, load_kind
 from handpick.settings import Settings, parse_settings

@@ -20,12 +20,12 @@ from handpick.gradients.layers import canonical_name
 from handpick.model import load_base
 from handpick.training.checkpoint import (
     check_checkpoint,
-    checkpoint_weights,
     load_adapter,
     load_moments,
     moments_file,
     trainable_parameters,
 )
+from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import load_trainable, new_adapter
 from tests.gradients.oracle import random_sequences

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from handpick.errors import ModelError
 from handpick.model import load_base
-from handpick.training.checkpoint import checkpoint_weights, load_moments, trainable_parameters
+from handpick.training.checkpoint import load_moments, trainable_parameters
+from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import SortedInBatch, new_adapter, warmup_rows
 from tests.gradients.tiny_models import base_model

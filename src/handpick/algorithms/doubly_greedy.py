@@ -5,8 +5,8 @@ Source: TIS, Nayak et al. ICML 2026, arXiv 2602.14696.
 
 import numpy as np
 
-from handpick.algorithms.ordering import first_columns, largest_similarity
 from handpick.algorithms.protocol import Picks, Request
+from handpick.algorithms.tie_rule import first_columns, largest_similarity
 
 
 def doubly_greedy(request: Request) -> Picks:

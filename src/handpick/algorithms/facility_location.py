@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.ordering import first_columns
 from handpick.algorithms.protocol import Picks, Request, Similarity, Values
 from handpick.algorithms.queries import query_mass
+from handpick.algorithms.tie_rule import first_columns
 
 Array = NDArray[np.float64]
 

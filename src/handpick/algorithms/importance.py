@@ -11,8 +11,8 @@ Shapes: Q queries, N candidates, B picks.
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.ordering import first_columns, largest_similarity
 from handpick.algorithms.protocol import Picks, Request
+from handpick.algorithms.tie_rule import first_columns, largest_similarity
 
 
 def importance(request: Request) -> Picks:

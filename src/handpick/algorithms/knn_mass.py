@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.nearest import nearest_columns
-from handpick.algorithms.ordering import first_columns
 from handpick.algorithms.protocol import Picks, Similarity, Values
+from handpick.algorithms.tie_rule import first_columns
 
 
 @dataclass(frozen=True, eq=False)

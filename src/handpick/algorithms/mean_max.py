@@ -8,9 +8,9 @@ Shapes: Q queries, N candidates, B picks, K columns of a block.
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.ordering import first_columns
 from handpick.algorithms.protocol import Picks, Request, Values
 from handpick.algorithms.queries import members_of
+from handpick.algorithms.tie_rule import first_columns
 
 
 def mean_max(request: Request) -> Picks:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from handpick.algorithms.protocol import Picks, Request
-from handpick.draws import generator
+from handpick.random_streams import generator
 
 
 def uniform_random(request: Request) -> Picks:

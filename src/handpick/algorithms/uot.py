@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.ordering import first_columns, largest_similarity
 from handpick.algorithms.protocol import Picks, Request, Similarity
 from handpick.algorithms.queries import query_mass
 from handpick.algorithms.sinkhorn import transport
+from handpick.algorithms.tie_rule import first_columns, largest_similarity
 
 _TOLERANCE = 1e-9  # of a log mass
 _PLACES = 8  # of a log mass, for what is compared

@@ -13,7 +13,7 @@ from handpick.errors import SettingsError
 from handpick.evaluation.evaluate import Evaluation
 from handpick.evaluation.run import run_evaluate
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
-from handpick.flags import parse_settings
+from handpick.flag_names import parse_settings
 from handpick.in_memory import PREFIX, is_in_memory
 
 

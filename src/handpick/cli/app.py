@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.cli.errors import report_errors
-from handpick.cli.flags import Style, flags_of, with_flags
+from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.layout import RunLayout
-from handpick.methods import SCORERS
 from handpick.objectives.settings import ObjectiveSettings
+from handpick.representations import SCORERS
 from handpick.settings import Constraints, Settings, parse_settings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 

@@ -8,11 +8,11 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.errors import report_errors
-from handpick.cli.flags import Style, flags_of, with_flags
+from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
-from handpick.cli.unread import refuse_unread, refuse_unread_judge
+from handpick.cli.unused_flags import refuse_unread, refuse_unread_judge
 from handpick.evaluation.settings import ANSWERS, HOW, JUDGES, EvaluateSettings, TaskSettings
-from handpick.flags import parse_settings
+from handpick.flag_names import parse_settings
 from handpick.layout import EvaluationLayout
 
 _HARNESS = "lm-evaluation-harness"

@@ -6,7 +6,7 @@ import typer
 
 from handpick.cli.app import CHOOSE, app
 from handpick.cli.errors import report_errors
-from handpick.cli.flags import Style, flags_of, with_flags
+from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.iterselecttune.settings import ANSWERS, CLASSIFIER, JUDGE, ROUNDS, IterSelectSettings
 from handpick.layout import IterSelectLayout
 

@@ -9,10 +9,10 @@ import typer
 from handpick.cli.app import BEFORE, REPRESENT_FLAGS, SELECT_FLAGS, app
 from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
-from handpick.cli.flags import flags_of, with_flags
+from handpick.cli.flags_from_settings import flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, overrides_of, parse_recipe
-from handpick.cli.unread import refuse_unread_answers
+from handpick.cli.unused_flags import refuse_unread_answers
 from handpick.evaluation.settings import EvaluateSettings
 from handpick.settings import parse_settings
 

@@ -8,7 +8,7 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.errors import report_errors
-from handpick.cli.flags import Style, flags_of, with_flags
+from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.training.settings import FinetuneSettings
 
 _SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora"), "lora"]

@@ -10,7 +10,7 @@ from handpick.data.render import Renderer
 from handpick.errors import JudgeError, SettingsError
 from handpick.evaluation.answers import generate_answers
 from handpick.fingerprint import Fingerprint, digest
-from handpick.flags import flag_of
+from handpick.flag_names import flag_of
 from handpick.judge import Judge, JudgeAnswer, JudgeOptions, JudgeSettings, Prompt, Usage
 from handpick.judge.answers import as_messages
 from handpick.judge.caps import find_passed_cap

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from handpick.choices import Dtype
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import answers_per_prompt, check_metric
-from handpick.flags import NO_FLAG, Flag, flag_of, parse_settings
+from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.judge.settings import JudgeField, JudgeOptions
 
 # headings in the help of the command

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from handpick.flags import NO_FLAG, Flag
+from handpick.flag_names import NO_FLAG, Flag
 
 
 class ClassifierSettings(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer
 from handpick.budget import Budget
 from handpick.choices import Dtype
 from handpick.errors import SettingsError
-from handpick.flags import NO_FLAG, Flag, flag_of, parse_settings
+from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.judge.settings import JudgeField, JudgeOptions
 from handpick.layout import IterSelectLayout

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from handpick.errors import SettingsError
 from handpick.fingerprint import Fingerprint, file_digest
-from handpick.flags import NO_FLAG, Flag, flag_of
+from handpick.flag_names import NO_FLAG, Flag, flag_of
 from handpick.judge.answers import Usage
 
 _NONE = "none"  # how flags and files say that a parameter is left out of the request

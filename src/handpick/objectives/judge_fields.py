@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
-from handpick.flags import option_name
+from handpick.flag_names import option_name
 from handpick.judge.settings import JudgeOptions, Temperature
 
 _LEFT_OUT = {"workers"}  # settings.yaml has never had it

@@ -15,7 +15,7 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.pipeline.order import order_of
 from handpick.scorers.inputs import Data, Inputs, target_labels
-from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.distance import Distances, Products, distances
-from handpick.draws import generator
 from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.layout import RunLayout
 from handpick.pipeline.prepare import prepare_run
 from handpick.progress import log
-from handpick.scorers.problem import FeatureSpace, ScoringProblem
+from handpick.random_streams import generator
 from handpick.scorers.provenance import read_run_settings
+from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store.codec import row_norms, unit_rows

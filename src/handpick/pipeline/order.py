@@ -11,7 +11,7 @@ import numpy as np
 from handpick.algorithms import AlgorithmSettings, Picks, pick
 from handpick.algorithms.view import SimilarityView
 from handpick.constraints import Order, Pick, Turn, combine_picks, split_between
-from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings
 
 

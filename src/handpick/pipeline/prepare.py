@@ -19,9 +19,9 @@ from handpick.overlap import find_overlaps
 from handpick.pipeline.apply_constraints import check_constraints
 from handpick.progress import log
 from handpick.scorers.inputs import Data, Inputs, UserObjects, open_renderer, subtask_labels, target_labels
-from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.provenance import parsed_records
 from handpick.scorers.scorer import Scorer, no_features, open_scorer
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings, not_given
 
 

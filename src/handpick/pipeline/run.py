@@ -20,8 +20,8 @@ from handpick.pipeline.distances import distances_of_selection
 from handpick.pipeline.prepare import open_pool_run, prepare_run
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
-from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.provenance import resume_from_store
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.similarity import write_similarity

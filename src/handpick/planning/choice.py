@@ -14,7 +14,7 @@ from handpick.costs.probe import time_once
 from handpick.data.pool import Pool
 from handpick.errors import SettingsError
 from handpick.scorers.inputs import Inputs
-from handpick.scorers.problem import fits_in_memory, is_read_many_times
+from handpick.scorers.scoring_problem import fits_in_memory, is_read_many_times
 from handpick.settings import Settings
 from handpick.store.codec import encode, products, row_norms
 

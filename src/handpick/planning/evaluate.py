@@ -10,7 +10,7 @@ from handpick.evaluation.run import open_model
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import open_task
 from handpick.model import compute_dtype
-from handpick.planning.evaluating import EvaluationProbe, evaluation_stage, passes_of, predicted_bytes
+from handpick.planning.evaluation_costs import EvaluationProbe, evaluation_stage, passes_of, predicted_bytes
 
 
 def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings], seconds: float = 10.0) -> Plan:

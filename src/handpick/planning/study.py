@@ -13,8 +13,14 @@ from handpick.data.render import Rendered
 from handpick.errors import HandpickError
 from handpick.model import compute_dtype
 from handpick.objectives.next_token import NextToken
-from handpick.planning.evaluating import EvaluationPass, EvaluationProbe, evaluation_stage, passes_of, predicted_bytes
-from handpick.planning.finetuning import FinetuningProbe, SampledFinetunings, probe_finetuning
+from handpick.planning.evaluation_costs import (
+    EvaluationPass,
+    EvaluationProbe,
+    evaluation_stage,
+    passes_of,
+    predicted_bytes,
+)
+from handpick.planning.finetuning_costs import FinetuningProbe, SampledFinetunings, probe_finetuning
 from handpick.planning.select import plan_select
 from handpick.studies.cells import CellKey
 from handpick.studies.choosing import PlannedSelection, budget_of

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.plain_text import contents
-from handpick.draws import generator
 from handpick.errors import HandpickError
+from handpick.random_streams import generator
 from handpick.reporting.iterated import Iterated
 from handpick.reporting.run_folder import SAMPLE, RunFolder
-from handpick.scorers.finished import Columns, FinishedRun
+from handpick.scorers.finished_run import Columns, FinishedRun
 from handpick.scorers.scorer import reopen_scorer
 from handpick.store.codec import Floats
 

@@ -33,9 +33,9 @@ from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
 from handpick.progress import log
 from handpick.scorers.direct_scorer import Texts, TextScorer
-from handpick.scorers.finished import FinishedRun
+from handpick.scorers.finished_run import FinishedRun
 from handpick.scorers.inputs import subtask_labels
-from handpick.scorers.problem import ScoringProblem, fits_in_memory
+from handpick.scorers.scoring_problem import ScoringProblem, fits_in_memory
 from handpick.scorers.text_costs import text_work
 from handpick.similarity import write_similarity_rows
 

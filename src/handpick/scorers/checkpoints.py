@@ -19,7 +19,8 @@ from handpick.settings import Settings
 from handpick.store import Checkpoint
 from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of
-from handpick.training.checkpoint import check_checkpoint, checkpoint_weights, moments_file
+from handpick.training.checkpoint import check_checkpoint, moments_file
+from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows

@@ -18,10 +18,10 @@ from handpick.data.plain_text import contents, has_response
 from handpick.data.pool import Pool
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
-from handpick.scorers.finished import FinishedRun, InMemory, Reopened
-from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.finished_run import FinishedRun, InMemory, Reopened
 from handpick.scorers.row_scorer import NO_RESPONSE
 from handpick.scorers.scorer import Scorer
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
 from handpick.store.codec import Floats
 from handpick.store.manifest import contents_of

@@ -33,7 +33,7 @@ from handpick.costs.probe import Probing, time_once
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.direct_scorer import Texts, TextScorer
-from handpick.scorers.finished import FinishedRun
+from handpick.scorers.finished_run import FinishedRun
 from handpick.scorers.text_costs import text_work
 
 BUCKETS = 10_000

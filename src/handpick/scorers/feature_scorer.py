@@ -10,9 +10,9 @@ import numpy as np
 
 from handpick.algorithms import Similarity
 from handpick.executors import rows_of
-from handpick.scorers.finished import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened, columns_of
-from handpick.scorers.problem import FeatureSpace, ScoringProblem, make_readable
+from handpick.scorers.finished_run import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened, columns_of
 from handpick.scorers.scorer import Queries, Scorer, fingerprint
+from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem, make_readable
 from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats

@@ -21,8 +21,8 @@ from handpick.layout import RunLayout
 from handpick.scorers.gist_subspace import KeptSubspace, query_subspace
 from handpick.scorers.gradient import Gradient
 from handpick.scorers.gradient_stores import GradientStores
-from handpick.scorers.problem import ScoringProblem, make_readable
 from handpick.scorers.scorer import Queries, fingerprint, quarantine_unused
+from handpick.scorers.scoring_problem import ScoringProblem, make_readable
 from handpick.similarity import StoredSimilarity
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats, row_norms, unit_rows

@@ -16,8 +16,8 @@ from handpick.scorers.feature_scorer import FeatureScorer
 from handpick.scorers.gradient_costs import GradientCosts
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.scorers.inputs import Inputs
-from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.scorer import Queries, quarantine_unused
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
 from handpick.similarity import StoredScores
 from handpick.store import FeatureStore

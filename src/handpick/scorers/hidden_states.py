@@ -25,7 +25,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of, eval_mode
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.objectives.protocol import Prepared, prepare_each
-from handpick.scorers.base_model import ReadEncoder
+from handpick.scorers.model_reader import ReadEncoder
 
 
 @torch.no_grad()

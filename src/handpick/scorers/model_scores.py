@@ -22,7 +22,7 @@ from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.likelihood import log_likelihoods
 from handpick.objectives.protocol import Prepared, prepare_each
-from handpick.scorers.base_model import ReadEncoder, Reader
+from handpick.scorers.model_reader import ReadEncoder, Reader
 
 
 def mean_losses(model: nn.Module, batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.scorers.direct_scorer import DirectScorer
-from handpick.scorers.finished import FinishedRun, Reopened
+from handpick.scorers.finished_run import FinishedRun, Reopened
 from handpick.scorers.stages import Stage
 
 

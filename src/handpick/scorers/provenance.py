@@ -9,7 +9,7 @@ import yaml
 from handpick.data.read import is_pattern
 from handpick.errors import SettingsError, StoreError
 from handpick.layout import RunLayout, StoreLayout
-from handpick.methods import SCORERS
+from handpick.representations import SCORERS
 from handpick.selection import Selection
 from handpick.settings import Settings, parse_settings
 from handpick.store import FeatureStore, merge

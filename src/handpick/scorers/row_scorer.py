@@ -28,12 +28,12 @@ from handpick.in_memory import is_in_memory
 from handpick.layout import RunLayout, StoreLayout
 from handpick.objectives.protocol import Prepared
 from handpick.scorers.feature_scorer import FeatureScorer
-from handpick.scorers.finished import POOL_GONE, FinishedRun, Reopened, columns_of
+from handpick.scorers.finished_run import POOL_GONE, FinishedRun, Reopened, columns_of
 from handpick.scorers.inputs import Inputs, open_renderer
-from handpick.scorers.problem import ScoringProblem
 from handpick.scorers.provenance import pool_store_path, write_provenance
 from handpick.scorers.row_costs import RowCosts
 from handpick.scorers.scorer import Queries, fingerprint, load_kind, no_features, quarantine_unused
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile

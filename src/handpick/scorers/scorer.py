@@ -1,4 +1,4 @@
-"""A representation at work on a run's data. One file a representation; its line stands in ``methods.SCORERS``.
+"""A representation at work on a run's data. One file a representation; its line stands in ``representations.SCORERS``.
 
 A representation whose rows are of examples by themselves derives from ``RowEncoder`` (row_scorer.py), and one that
 gives a score a candidate itself from ``DirectScorer`` (direct_scorer.py); others from ``Scorer``.
@@ -14,9 +14,9 @@ from handpick.errors import DataError, SettingsError
 from handpick.executors import Preparer, report_unusable
 from handpick.fingerprint import Fingerprint
 from handpick.progress import log
-from handpick.scorers.finished import FinishedRun, Reopened
+from handpick.scorers.finished_run import FinishedRun, Reopened
 from handpick.scorers.inputs import Data, Inputs, subtask_labels
-from handpick.scorers.problem import ScoringProblem
+from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
 from handpick.store import FeatureStore

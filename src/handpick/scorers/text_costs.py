@@ -10,7 +10,7 @@ from handpick.data.plain_text import contents, has_response
 from handpick.errors import DataError
 from handpick.objectives.protocol import Prepared
 from handpick.scorers.inputs import Inputs
-from handpick.scorers.problem import fits_in_memory
+from handpick.scorers.scoring_problem import fits_in_memory
 
 _TEXTS = 2_000  # that are indexed in the probe
 

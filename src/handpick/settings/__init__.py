@@ -16,9 +16,10 @@ from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
 from handpick.errors import SettingsError
-from handpick.methods import SCORERS, ScorerSpec, find_method, find_scorer
+from handpick.methods import find_method
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
+from handpick.representations import SCORERS, ScorerSpec, find_scorer
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.store.codec import Storage
 from handpick.training.settings import WarmupSettings

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
-from handpick.flags import Flag
-from handpick.methods import SCORERS, find_scorer
+from handpick.flag_names import Flag
+from handpick.representations import SCORERS, find_scorer
 
 _METAVAR = "|".join(f"{name}:{spec.argument}" if spec.argument else name for name, spec in SCORERS.items())
 

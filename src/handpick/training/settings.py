@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handpick.choices import Dtype, Quantization
 from handpick.errors import SettingsError
-from handpick.flags import Flag
+from handpick.flag_names import Flag
 
 LoraTargets = list[str] | Literal["auto", "all-linear"]
 

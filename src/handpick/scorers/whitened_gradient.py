@@ -13,7 +13,7 @@ from handpick.errors import SettingsError
 from handpick.executors import Executor
 from handpick.fingerprint import digest
 from handpick.layout import StoreLayout
-from handpick.scorers.finished import FinishedRun
+from handpick.scorers.finished_run import FinishedRun
 from handpick.scorers.gradient import Gradient
 from handpick.scorers.scorer import fingerprint
 from handpick.scorers.stages import Stage

@@ -18,7 +18,7 @@ from handpick.progress import progress
 from handpick.rewards import reward_fingerprint
 from handpick.rewards.judge import JudgeReward
 from handpick.scorers.direct_scorer import READ_TOGETHER, DirectScorer, ScoresStage
-from handpick.scorers.rewarded import OwnAnswer, own_answer
+from handpick.scorers.reward_scores import OwnAnswer, own_answer
 
 
 class Judged(DirectScorer):

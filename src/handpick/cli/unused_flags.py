@@ -6,7 +6,7 @@ from typing import Any
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import is_likelihood
 from handpick.evaluation.settings import TaskSettings
-from handpick.flags import as_flag, flag_of
+from handpick.flag_names import as_flag, flag_of
 from handpick.judge.settings import JudgeOptions
 
 _OF_TASKS = ("metrics", "choices", "samples", "temperature", "subtask_field", "batch_tokens")

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from handpick.flags import as_flag, marker_of, nested_settings, option_name
+from handpick.flag_names import as_flag, marker_of, nested_settings, option_name
 
 Command = Callable[..., None]
 

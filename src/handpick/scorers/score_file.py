@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.direct_scorer import DirectScorer
-from handpick.scorers.finished import FinishedRun, InMemory, Reopened
+from handpick.scorers.finished_run import FinishedRun, InMemory, Reopened
 from handpick.scorers.id_table import IdTable
 
 
