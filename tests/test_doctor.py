@@ -81,7 +81,7 @@ def test_a_large_model_gets_the_adapter_of_its_preset(settings: Settings, monkey
 
 
 def test_more_tokens_than_positions_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handpick.scorers.gradient_stores.position_limit", lambda name: 64)
+    monkeypatch.setattr("handpick.scorers.inputs.position_limit", lambda name: 64)
     with pytest.raises(SettingsError, match="--max-length 64 or less"):
         checks(settings)
 

@@ -89,8 +89,9 @@ def test_a_study_is_planned_from_its_file(flags: list[object], tiny_model: Path,
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "no model given"),
-        (["--model", "./nothing-here", "--pool", "x"], "there is no model folder"),
+        ([], "no query given"),
+        (["--query", "q.jsonl"], "no model given"),
+        (["--model", "./nothing-here", "--pool", "x", "--query", "q.jsonl"], "there is no model folder"),
         (["--budget", "many"], "the budget 'many' cannot be read"),
     ],
 )

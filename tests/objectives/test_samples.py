@@ -12,11 +12,11 @@ from handpick.objectives.samples import KeyedJournal
 WRITER = """
 import sys
 from pathlib import Path
-from handpick.objectives.samples import Journal
+from handpick.objectives.samples import KeyedJournal
 
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for start in range(0, count, 5):
-    journal = Journal(path)  # opening reads, and must not cut off what the other is writing
+    journal = KeyedJournal(path)  # opening reads, and must not cut off what the other is writing
     journal.add((f"{name}-{i}", "é" * 3000 + str(i)) for i in range(start, start + 5))
 """
 

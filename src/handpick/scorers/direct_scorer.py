@@ -118,12 +118,6 @@ class DirectScorer(Scorer):
         return f"the scores by {run.settings.used_representation} are not kept"
 
 
-class ScoresStage:
-    """What the stage of all scores, or of all of a similarity, is called."""
-
-    kind = StageKind.INDEX
-
-
 class TextScorer(DirectScorer):
     """Reads the words of queries and pool."""
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.costs.cost import Extent, StageCost, Work
+from handpick.costs.cost import Extent, StageCost, StageKind, Work
 from handpick.costs.probe import Probing
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
@@ -17,7 +17,7 @@ from handpick.objectives.judge_fields import judge_options
 from handpick.progress import progress
 from handpick.rewards import reward_fingerprint
 from handpick.rewards.judge import JudgeReward
-from handpick.scorers.direct_scorer import READ_TOGETHER, DirectScorer, ScoresStage
+from handpick.scorers.direct_scorer import READ_TOGETHER, DirectScorer
 from handpick.scorers.reward_scores import OwnAnswer, own_answer
 
 
@@ -85,5 +85,5 @@ class Judged(DirectScorer):
         """Return how often the judge is asked; its time is not estimated."""
         n = len(self.pool.pool)
         note = f"up to {n:,} calls of the judge; their time is not estimated"
-        line = StageCost(ScoresStage.kind.value, n, note=note, kind=ScoresStage.kind)
+        line = StageCost(StageKind.INDEX.value, n, note=note, kind=StageKind.INDEX)
         return Work([line], extent=Extent(n, 0, 1, 1))

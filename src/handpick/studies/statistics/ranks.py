@@ -36,7 +36,8 @@ def spearman(x_N: Sequence[float], y_N: Sequence[float]) -> tuple[float, float, 
     rho = max(-1.0, min(1.0, float(x_rank_N @ y_rank_N)))
     p = stats.permutation_test(
         (x_rank_N,),
-        lambda sample, axis: (sample * y_rank_N).sum(axis=axis),
+        # rounded: pairings that are as far from none as each other must compare as equal
+        lambda sample, axis: np.round((sample * y_rank_N).sum(axis=axis), 12),
         permutation_type="pairings",
         n_resamples=_PERMUTATIONS,
         vectorized=True,
