@@ -11,7 +11,8 @@ from handpick.algorithms import ALGORITHMS
 from handpick.choices import ObjectiveName
 from handpick.cli import app
 from handpick.errors import SettingsError
-from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS, find_method
+from handpick.methods import METHODS, OWN_COMMANDS, find_method
+from handpick.objectives import OBJECTIVES
 from handpick.representations import SCORERS
 from handpick.rewards import REWARDS
 from handpick.settings import parse_settings

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from handpick.errors import SettingsError
 
@@ -18,10 +18,18 @@ Sampler = Literal["transformers", "vllm"]
 Split = Literal["equal", "weight", "shared"]
 Variant = Literal["rejection", "hard_rejection", "topk", "worst_case_protect", "guidance"]
 
-Entry = TypeVar("Entry")
+
+class Entry(NamedTuple):
+    """What a thing is, in one line, and whose."""
+
+    summary: str
+    source: str
 
 
-def look_up(table: Mapping[str, Entry], name: str, what: str) -> Entry:
+Line = TypeVar("Line")
+
+
+def look_up(table: Mapping[str, Line], name: str, what: str) -> Line:
     """Return the table's entry of that name.
 
     Raises:

@@ -1,26 +1,11 @@
-"""What there is to choose from: objectives, and the named methods, each a product of a representation
-(representations.py), an objective and a selection algorithm, as its paper has it."""
+"""The named methods, each a product of a representation (representations.py), an objective
+(objectives/) and a selection algorithm, as its paper has it."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NamedTuple
 
-from handpick.choices import ObjectiveName, Optimizer, look_up
+from handpick.choices import Entry, ObjectiveName, Optimizer, look_up
 from handpick.errors import SettingsError
-
-
-class Entry(NamedTuple):
-    """What a thing is, in one line, and whose."""
-
-    summary: str
-    source: str
-
-
-OBJECTIVES: dict[ObjectiveName, Entry] = {
-    "next-token": Entry("mean cross-entropy of the response", "LESS, arXiv 2402.04333"),
-    "preference": Entry("that one answer is preferred to another: dpo, ipo or simpo", "ROSE, arXiv 2412.00631"),
-    "reward": Entry("policy gradient of a reward, over the model's own answers", "NICE, ICML 2025"),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.protocol import Similarity, Values
+from handpick.algorithms.tie_rule import sort_columns, stand_before
 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """A list per query, best first in the shared order (ordering.py), all of one length.
+    """A list per query, best first in the shared order (tie_rule.py), all of one length.
 
     ``columns`` int64 (Q, L), ``scores`` (Q, L) in the similarity's own type, float16 widened.
     """
@@ -59,9 +60,7 @@ class _Lists:
         """Take in what may enter a list. Columns come in order, so at equal values those that are there stay."""
         values_QB = block_QB.astype(np.promote_types(block_QB.dtype, np.float32), copy=False)
         largest_B = values_QB.max(axis=0)
-        enters_QB = values_QB > self._worst_Q[:, None]
-        level_Q, level_B = np.nonzero(values_QB == self._worst_Q[:, None])
-        enters_QB[level_Q, level_B] = largest_B[level_B] > self._worst_largest_Q[level_Q]
+        enters_QB = stand_before(values_QB, largest_B, self._worst_Q, self._worst_largest_Q)
         if without_B is not None:
             enters_QB &= ~without_B
         for query in np.flatnonzero(np.count_nonzero(enters_QB, axis=1) > self._length):
@@ -76,8 +75,7 @@ class _Lists:
 
     def _sort(self) -> None:
         query_H, column_H, score_H, largest_H = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        # The last key is the first to count.
-        order_H = np.lexsort((column_H, -largest_H, -score_H, query_H))
+        order_H = sort_columns(column_H, largest_H, score_H, query_H)
         first_Q = np.searchsorted(query_H[order_H], np.arange(self._n_queries))
         place_H = np.arange(order_H.size) - first_Q[query_H[order_H]]
         kept = order_H[place_H < self._length]

@@ -39,9 +39,32 @@ def first_columns(scores_N: Values, largest_N: Values, count: int) -> NDArray[np
     level_above, level_level = _split_at(largest_N[level], missing)
     by_index = level[level_level][: missing - level_above.size]
     columns_C = np.concatenate([above, level[level_above], by_index])
-    # The last key is the first to count.
-    order_C = np.lexsort((columns_C, -largest_N[columns_C], -scores_N[columns_C]))
-    return columns_C[order_C]
+    return columns_C[sort_columns(columns_C, largest_N[columns_C], scores_N[columns_C])]
+
+
+def sort_columns(
+    columns_C: NDArray[np.int64], largest_C: Values, scores_C: Values, queries_C: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return the places of columns in the shared order, int64 (C,); with ``queries_C``, query by query."""
+    keys = (columns_C, -largest_C, -scores_C)  # the last key is the first to count
+    return np.lexsort(keys if queries_C is None else (*keys, queries_C))
+
+
+def stand_before(values_QB: Values, largest_B: Values, last_Q: Values, last_largest_Q: Values) -> NDArray[np.bool_]:
+    """Return which columns of a block stand before the last place of each query's list, bool (Q, B).
+
+    Columns come in order, so at equal values those that are in the list stay.
+
+    Args:
+        values_QB: similarities of the block.
+        largest_B: the largest of each column.
+        last_Q: the similarity of the last place of every list.
+        last_largest_Q: and the largest similarity of its column to any query.
+    """
+    before_QB: NDArray[np.bool_] = values_QB > last_Q[:, None]
+    level_Q, level_B = np.nonzero(values_QB == last_Q[:, None])
+    before_QB[level_Q, level_B] = largest_B[level_B] > last_largest_Q[level_Q]
+    return before_QB
 
 
 def _split_at(values: NDArray[np.floating[Any]], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from handpick.algorithms import ALGORITHMS
-from handpick.methods import METHODS, OBJECTIVES, OWN_COMMANDS
+from handpick.methods import METHODS, OWN_COMMANDS
+from handpick.objectives import OBJECTIVES
 from handpick.representations import SCORERS
 from handpick.rewards import REWARDS
 
