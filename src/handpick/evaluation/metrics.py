@@ -7,6 +7,9 @@
 | ``pass@K`` | the chance that one of K answers passes the record's unit tests |
 | ``ifeval`` | instructions followed: four accuracies |
 | any reward | of the model's likeliest (greedy) answer: ``exact-match:last-number``, ``choice``, ``my.py:function`` |
+
+A new metric of answers is a new reward: one file and one line in ``rewards/__init__.py``. One of likelihoods is named
+here, and measured in ``evaluate.py``.
 """
 
 import re
