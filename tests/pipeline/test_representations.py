@@ -458,7 +458,7 @@ def test_an_encoder_in_a_folder_is_found_from_anywhere(
 def test_another_budget_loads_no_model(method: str, plain: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = plain | {"method": method}
     first = handpick.select(**settings)
-    for module in ("scorers.hidden_states", "scorers.model_scores", "scorers.base_model", "model"):
+    for module in ("scorers.hidden_states", "scorers.model_scores", "scorers.model_reader", "model"):
         monkeypatch.setattr(f"handpick.{module}.load_base", lambda *_: pytest.fail("a model was loaded"), raising=False)
     assert handpick.select(**settings | {"budget": 5}).ids == first.ids[:5]
 
