@@ -25,7 +25,7 @@ PACKAGE = Path("src") / "handpick"
 REPRESENTATIONS = {"gradient", "whitened", "gist", "rds+", "embed", "bm25", "dsir", "perplexity", "ifd"}
 AMBIGUOUS = {"length", "none"}
 OWN_ROOMS = ("represent", "scorers")  # where a representation may know its own name
-TABLES = ("methods.py", "choices.py")  # whose tables list every name
+TABLES = ("methods.py", "representations.py", "choices.py")  # whose tables list every name
 
 SUFFIXES = (".json", ".jsonl", ".yaml", ".npy", ".npz", ".html", ".csv", ".png", ".svg", ".arrow", ".safetensors")
 FOLDERS = {
@@ -105,7 +105,7 @@ def representation_names(house: Sequence[Module]) -> list[Place]:
     That is a text which is the whole name and which is compared (``==``, ``in`` and the like, and the members of what
     is compared with), a ``case``, a member of a set or of a tuple or list of several names, or a key of a dict.
     ``length`` and ``none``, which other things are called too, count only beside another name, or compared with what is
-    called ``name`` or ``representation``. The tables of ``methods.py`` and ``choices.py`` are the place for names.
+    called ``name`` or ``representation``. The tables of ``methods.py``, ``representations.py`` and ``choices.py`` are the place for names.
     """
     places = set()
     for module in house:
