@@ -105,7 +105,8 @@ def representation_names(house: Sequence[Module]) -> list[Place]:
     That is a text which is the whole name and which is compared (``==``, ``in`` and the like, and the members of what
     is compared with), a ``case``, a member of a set or of a tuple or list of several names, or a key of a dict.
     ``length`` and ``none``, which other things are called too, count only beside another name, or compared with what is
-    called ``name`` or ``representation``. The tables of ``methods.py``, ``representations.py`` and ``choices.py`` are the place for names.
+    called ``name`` or ``representation``. Where the names
+    belong (``TABLES``) does not count.
     """
     places = set()
     for module in house:
