@@ -388,15 +388,18 @@ class Rule:
         return fnmatch(file, self.files) and fnmatch(command, self.commands)
 
 
-def _keys(*keys: str) -> Without:
-    """Drops these keys of a JSON file at any depth."""
+def _keys(*keys: str, in_order: bool = False) -> Without:
+    """Drops these keys of a JSON file at any depth; ``in_order`` puts what is left in the alphabet's order."""
 
     def drop(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: drop(each) for key, each in value.items() if key not in keys}
         return [drop(each) for each in value] if isinstance(value, list) else value
 
-    return lambda *contents: _both(lambda content: json.dumps(drop(json.loads(content)), indent=1).encode(), contents)
+    def without(content: bytes) -> bytes:
+        return json.dumps(drop(json.loads(content)), indent=1, sort_keys=in_order).encode()
+
+    return lambda *contents: _both(without, contents)
 
 
 def _pattern(pattern: str) -> Without:
@@ -430,15 +433,28 @@ def _additions(old: bytes, new: bytes) -> tuple[bytes, bytes]:
 
 
 _SECONDS = r"\b\d[\d.,]* (s|min|h)\b"
+_TIME = r"time, last run</dt><dd>.*?</dd>"  # which names a part of the run only where it took 0.05 s
 _SIZE = r"\d[\d.,]* (bytes|kB|MB)"
 RULES = [
+    Rule(
+        "a line of bitsandbytes", "it is kept off the screen now", "stderr",
+        _pattern(r"^Failed to load CPU gemm_4bit_forward from kernels-community.*\n"),
+    ),
+    Rule(
+        "a setting that is not looked at", "it is said of the length representation too now", "stderr",
+        _pattern(r"^with these settings nothing looks at max_length\n"), "longest",
+    ),
     Rule("progress", "how fast it went", "stderr", _pattern(r"^.*(━|it/s\]|s/it\]).*$")),
     Rule("seconds", "how long it took", "*/cost.json", _keys("seconds")),
     Rule("seconds of rounds", "how long they took", "runs/iter/round*.json", _keys("seconds")),
     Rule("seconds of rounds, as a table", "how long they took", "*/rounds.csv", _column("seconds")),
     Rule(
         "seconds on the page", "how long it took, and so the size of the files that say it", "*/report.html",
-        _pattern(rf"{_SECONDS}|(cost|rounds)\.json {_SIZE}|on disk</dt><dd>{_SIZE}</dd>"),
+        _pattern(rf"{_TIME}|{_SECONDS}|(cost|rounds)\.json {_SIZE}|on disk</dt><dd>{_SIZE}</dd>"),
+    ),
+    Rule(
+        "order of keys", "of a store that the same run has made they stood in another order than of one that was there",
+        "*/selection.json", _keys(in_order=True),
     ),
     Rule("seconds of a study", "how long its steps took", "runs/study/*.json", _keys("seconds")),
     Rule("a plan's figures", "seconds and memory are measured", "stdout", _keys("seconds", "memory"), "plan *"),
