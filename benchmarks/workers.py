@@ -1,15 +1,17 @@
 """Two worker processes against one process with two threads: examples per second, and memory.
 
-    python benchmarks/workers.py [--rounds 3] [--pool FILE ...] [--model DIR] [--methods gradient-rr rds+]
+    python benchmarks/workers.py [--rounds 3] [--rows N] [--model DIR] [--methods gradient-rr rds+]
 
-Both ways make the same features of the shipped pool with the shipped model, as ``handpick select`` does, in turns,
-each in a folder of its own. Examples per second are those of the stage "pool features", in which a worker's start and
-the loading of its model count. Memory is the largest sum over the processes of a run of their proportional share of
-memory (PSS), looked at five times a second. The shards' bytes are compared at equal threads a worker: with those of one
-process of one thread. The table is written to benchmarks/results/workers.md.
+Both ways make the same features of the shipped pool, or of N records in even steps through the large one (found through
+HANDPICK_DATA), with the shipped model, as ``handpick select`` does, in turns, each in a folder of its own. Examples per
+second are those of the stage "pool features", in which a worker's start and the loading of its model count. Memory is
+the largest sum over a run's processes of what is theirs alone, and the files that they share once, looked at five times
+a second. The shards' bytes are compared at equal threads a worker: with those of one process of one thread. The table
+is written to benchmarks/results/workers.md, or workers_N.md.
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -25,8 +27,10 @@ from typing import Any
 
 from handpick import bundled
 
+_RSS = ("RssAnon", "RssShmem", "RssFile")
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("HANDPICK_DATA", ROOT / ".." / "shared" / "data"))
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(0.2):
-            self.bytes = max(self.bytes, sum(map(_pss, _family(self._pid))))
+            self.bytes = max(self.bytes, _memory(_family(self._pid)))
 
 
 def _family(pid: int) -> list[int]:
@@ -107,12 +111,21 @@ def _family(pid: int) -> list[int]:
     return [pid, *(each for child in children for each in _family(int(child)))]
 
 
-def _pss(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+def _memory(pids: list[int]) -> int:
+    """What the processes have for themselves, and files (the libraries) once. These counters cost nothing to read; the
+    proportional share of memory would, a fifth of the run's speed.
+    """
+    own, files = [0], [0]
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            continue
+        fields = (line.partition(":") for line in lines)
+        kilobytes = {name: int(value.split()[0]) for name, _, value in fields if name in _RSS}
+        own.append(kilobytes.get("RssAnon", 0) + kilobytes.get("RssShmem", 0))
+        files.append(kilobytes.get("RssFile", 0))
+    return 1024 * (sum(own) + max(files))
 
 
 def measure(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -138,8 +151,8 @@ def table(results: list[dict[str, Any]]) -> str:
     """Return the table, in Markdown."""
     lines = [
         "| method | one process, two threads | two workers, one thread each | ratio, by round | memory, one "
-        "| memory, two | bytes equal to one process of one thread |",
-        "|---|---|---|---|---|---|---|",
+        "| memory, two | one process, one thread | bytes equal to one process of one thread |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
         rate, memory = each["rate"], each["memory"]
@@ -147,7 +160,8 @@ def table(results: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {each['method']} | {rate[ONE.name]:.1f} examples/s | {rate[TWO.name]:.1f} examples/s | "
             f"**{median(each['ratios']):.2f}** ({ratios}) | {memory[ONE.name] / 1e9:.2f} GB | "
-            f"{memory[TWO.name] / 1e9:.2f} GB | {'yes' if each['same_bytes'] else 'NO'} |"
+            f"{memory[TWO.name] / 1e9:.2f} GB | {each['alone']:.1f} examples/s | "
+            f"{'yes' if each['same_bytes'] else 'NO'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -157,24 +171,30 @@ def _cpu() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
+def spread(n: int, folder: str) -> list[str]:
+    """Return a file of ``n`` records, in even steps through the large pool."""
+    lines = gzip.decompress((DATA / "pool" / "pool.jsonl.gz").read_bytes()).splitlines(keepends=True)
+    path = Path(folder, "pool.jsonl")
+    path.write_bytes(b"".join(lines[i * len(lines) // n] for i in range(n)))
+    return [str(path)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pool", nargs="+", default=[str(path) for path in bundled.pool_paths()])
+    parser.add_argument("--rows", type=int, help="records of the large pool; default: the shipped pool")
     parser.add_argument("--model", default=str(bundled.model_path()))
     parser.add_argument("--methods", nargs="+", default=["gradient-rr", "rds+"])
     arguments = parser.parse_args()
     began = time.strftime("%Y-%m-%d")
-    results = [measure(method, arguments) for method in arguments.methods]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.pool = spread(arguments.rows, folder) if arguments.rows else list(map(str, bundled.pool_paths()))
+        results = [measure(method, arguments) for method in arguments.methods]
     shown = table(results)
-    command = f"python benchmarks/workers.py --rounds {arguments.rounds} --methods {' '.join(arguments.methods)}"
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "",
-    )
-    head = f"`{command}`, {began}, {cpu}, {os.cpu_count()} cores.\n\n"
-    (RESULTS / "workers.md").write_text(head + shown)
-    (RESULTS / "workers.json").write_text(json.dumps(results, indent=1))
+    command = " ".join(["python benchmarks/workers.py", *sys.argv[1:]])
+    name = f"workers_{arguments.rows}" if arguments.rows else "workers"
+    (RESULTS / f"{name}.md").write_text(f"`{command}`, {began}, {_cpu()}, {os.cpu_count()} cores.\n\n{shown}")
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     print(shown)
 
 
