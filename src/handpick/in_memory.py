@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 PREFIX = "memory:"
+MODEL_IS_HERE_ALONE = "a model that was handed over in Python is in this process alone"
 
 
 class Held(Protocol):

@@ -29,11 +29,12 @@ from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
-from handpick.model import compute_dtype, device, load_base, load_tokenizer, model_fingerprint
+from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
 from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import FinetuneSettings, micro_batch_of
+from handpick.training.trainer_arguments import trainer_arguments
 from handpick.training.warmup import new_adapter
 
 if TYPE_CHECKING:
@@ -181,17 +182,17 @@ def _inputs_fingerprint(model: str, sequences: Sequence[Rendered], settings: Fin
 
 
 def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
-    """Translate the recipe into TRL's words.
-
-    Must come before any model is loaded: it finds out which device is whose.
-    """
+    """Translate the recipe into TRL's words; as ``trainer_arguments``, before any model is loaded."""
     from trl.trainer.sft_config import SFTConfig
 
     precision = compute_dtype(settings.dtype)
     share = settings.batch // _n_processes()
     micro = micro_batch_of(share, settings.micro_batch)
-    arguments = SFTConfig(
-        output_dir=str(folder),
+    return trainer_arguments(
+        SFTConfig,
+        folder,
+        precision,
+        settings.seed,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=share // micro,
         num_train_epochs=settings.epochs,
@@ -199,26 +200,13 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
-        optim="adamw_torch",
-        seed=settings.seed,
-        data_seed=settings.seed,
         max_length=None,
         save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device().type == "cpu",
-        bf16=precision == torch.bfloat16,
-        fp16=precision == torch.float16,
-        dataloader_pin_memory=device().type == "cuda",
         dataset_kwargs={"skip_prepare_dataset": True},
         router_aux_loss_coef=0.0,  # the loss of the answers alone, as the selection's gradients have it
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, one of the GPUs
-    return arguments
 
 
 def _trainer(

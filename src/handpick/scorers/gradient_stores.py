@@ -20,7 +20,7 @@ from handpick.errors import DataError, FingerprintMismatch, SettingsError
 from handpick.executors import Advance, Executor, fill_store
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.projection import NoProjection, Projection
-from handpick.in_memory import is_in_memory
+from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
 from handpick.layout import RunLayout, StoreLayout
 from handpick.model import device, free_memory, has_bfloat16, model_fingerprint, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
@@ -301,7 +301,7 @@ class GradientSpec:
     def not_portable(self) -> str | None:
         """Why another process cannot load it; None where it can."""
         if is_in_memory(self.settings.model):
-            return "a model that was handed over in Python is in this process alone"
+            return MODEL_IS_HERE_ALONE
         if self.side == "query" and self.settings.sampler == "vllm":
             return "vLLM draws its answers in one process"
         try:

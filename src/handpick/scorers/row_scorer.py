@@ -24,7 +24,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.executors import Advance, Executor, Preparer, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
-from handpick.in_memory import is_in_memory
+from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
 from handpick.layout import RunLayout, StoreLayout
 from handpick.objectives.protocol import Prepared
 from handpick.scorers.feature_scorer import FeatureScorer
@@ -127,7 +127,7 @@ class RowSpec:
     def not_portable(self) -> str | None:
         """Why another process cannot load it; None where it can."""
         if self.settings.scorer.needs & {"model", "tokenizer"} and is_in_memory(self.settings.model):
-            return "a model that was handed over in Python is in this process alone"
+            return MODEL_IS_HERE_ALONE
         return None
 
     def load(self) -> "RowsOfBothSides":

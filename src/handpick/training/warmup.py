@@ -19,10 +19,11 @@ from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
-from handpick.model import compute_dtype, device, load_base
+from handpick.model import compute_dtype, load_base
 from handpick.progress import progress
 from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
+from handpick.training.trainer_arguments import trainer_arguments
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -204,8 +205,11 @@ def _arguments(
     sparing: dict[str, Any] = {}  # named only where it is wanted: transformers renames it in its next version
     if gradient_checkpointing:
         sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    arguments = TrainingArguments(
-        output_dir=str(out),
+    return trainer_arguments(
+        TrainingArguments,
+        out,
+        precision,
+        seed,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=settings.batch // micro,
         num_train_epochs=settings.epochs,
@@ -213,22 +217,9 @@ def _arguments(
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup_ratio if steps > 1 else 0,  # an only step would have a learning rate of zero
         weight_decay=0.0,
-        optim="adamw_torch",
-        seed=seed,
-        data_seed=seed,
         save_strategy="epoch",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device().type == "cpu",
-        bf16=precision == torch.bfloat16,
-        fp16=precision == torch.float16,
-        dataloader_pin_memory=device().type == "cuda",
         **sparing,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else spread over all it sees, with larger batches
-    return arguments
 
 
 def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
