@@ -25,7 +25,14 @@ from handpick.errors import DataError
 from handpick.in_memory import PREFIX, is_in_memory
 from handpick.layout import ParsedLayout
 
-_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_TURN = [
+    ("role", pa.string()),
+    ("content", pa.string()),
+    ("extra", pa.string()),
+    ("loss", pa.bool_()),
+    ("no_loss", pa.list_(pa.list_(pa.int32()))),
+]
+_TURNS = pa.list_(pa.struct(_TURN))
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -34,13 +41,16 @@ SCHEMA = pa.schema(
         pa.field("line", pa.int64()),
         pa.field("messages", _TURNS),
         pa.field("rejected", _TURNS),
+        pa.field("tools", pa.string()),
+        pa.field("template_args", pa.string()),
+        pa.field("wanted", pa.bool_()),
         pa.field("source", pa.string()),
         pa.field("category", pa.string()),
         pa.field("subtask", pa.string()),
         pa.field("raw", pa.binary()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
-    metadata={"handpick_parser": "2"},
+    metadata={"handpick_parser": "3"},
 )
 _VERSION, _DIGEST = b"handpick_parser", b"handpick_sha256"
 BATCH_ROWS = 1000
@@ -180,6 +190,9 @@ def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
         "line": record.line,
         "messages": [asdict(m) for m in conversations.messages],
         "rejected": None if conversations.rejected is None else [asdict(m) for m in conversations.rejected],
+        "tools": conversations.messages.tools,
+        "template_args": conversations.messages.template_args,
+        "wanted": conversations.wanted,
         **{name: _label(record.fields.get(name)) for name in ("source", "category", "subtask")},
         "raw": record.raw,
     }

@@ -8,12 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from handpick.data.examples import Message, Role
+from handpick.data.examples import Conversation, Json, Message, Role
 from handpick.errors import DataError
 
-Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 Record: TypeAlias = Mapping[str, Json]
-Turns: TypeAlias = tuple[Message, ...]
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -28,10 +26,11 @@ ROLES: dict[str, Role] = {
 
 
 class Conversations(NamedTuple):
-    """What a record says: the conversation and, of a preference record, the one that lost."""
+    """What a record says: the conversation and, of a preference record, the one that lost; the label of KTO's."""
 
-    messages: Turns
-    rejected: Turns | None = None
+    messages: Conversation
+    rejected: Conversation | None = None
+    wanted: bool | None = None
 
 
 class Format(NamedTuple):
@@ -72,8 +71,8 @@ def _with_system_prompt(record: Record, said: Conversations) -> Conversations:
         return said
     told = Message("system", _text(record[field], f"`{field}`"))
 
-    def prepend(turns: Turns) -> Turns:
-        return turns if turns[0].role == "system" else (told, *turns)
+    def prepend(turns: Conversation) -> Conversation:
+        return turns if turns[0].role == "system" else turns.with_turns((told, *turns))
 
     return Conversations(prepend(said.messages), None if said.rejected is None else prepend(said.rejected))
 
@@ -108,17 +107,17 @@ def _turn(turn: Json, where: str) -> Message:
     return Message(ROLES[name], _text(turn.get(content_field), f"`{content_field}` of {where}"))
 
 
-def _turns(value: Json, field: str) -> Turns:
+def _turns(value: Json, field: str) -> Conversation:
     if not isinstance(value, list) or not value:
         raise DataError(f"not a conversation: `{field}` is no list of turns, or an empty one")
-    return tuple(_turn(turn, f"turn {i} of `{field}`") for i, turn in enumerate(value, start=1))
+    return Conversation(_turn(turn, f"turn {i} of `{field}`") for i, turn in enumerate(value, start=1))
 
 
-def _side(record: Record, field: str, role: Role) -> Turns:
+def _side(record: Record, field: str, role: Role) -> Conversation:
     """Read a field that is a text (said by ``role``), one turn, or a list of turns."""
     value = record[field]
     if isinstance(value, str):
-        return (Message(role, value),)
+        return Conversation([Message(role, value)])
     return _turns([value] if isinstance(value, dict) else value, field)
 
 
@@ -134,12 +133,13 @@ def _instruction(response: str, context: str) -> Callable[[Record], Conversation
         if record.get(context):
             prompt += "\n\n" + _text(record[context], f"`{context}`")
         answer = _text(record[response], f"`{response}`")
-        return Conversations((*_history(record), Message("user", prompt), Message("assistant", answer)))
+        turns = (*_history(record), Message("user", prompt), Message("assistant", answer))
+        return Conversations(Conversation(turns))
 
     return parse
 
 
-def _history(record: Record) -> Turns:
+def _history(record: Record) -> Conversation:
     """Read pairs of a prompt and its answer."""
     pairs = record.get("history") or []
     turns: list[Message] = []
@@ -148,15 +148,15 @@ def _history(record: Record) -> Turns:
             raise DataError("not a conversation: `history` is no list of pairs of a prompt and its answer")
         prompt, answer = (_text(said, f"`history`, pair {i},") for said in pair)
         turns += [Message("user", prompt), Message("assistant", answer)]
-    return tuple(turns)
+    return Conversation(turns)
 
 
 def _prompt_and(response: str) -> Callable[[Record], Conversations]:
     def parse(record: Record) -> Conversations:
         prompt, answer = _side(record, "prompt", "user"), _side(record, response, "assistant")
         if isinstance(record[response], str):  # files made for OpenAI's first fine-tuning service end each answer so
-            answer = (Message("assistant", answer[0].content.removesuffix("<|endoftext|>")),)
-        return Conversations(prompt + answer)
+            answer = Conversation([Message("assistant", answer[0].content.removesuffix("<|endoftext|>"))])
+        return Conversations(Conversation((*prompt, *answer)))
 
     return parse
 
@@ -174,9 +174,9 @@ def _preference(prompt_field: str) -> Callable[[Record], Conversations]:
     def parse(record: Record) -> Conversations:
         prompt = _side(record, prompt_field, "user")
 
-        def whole(field: str) -> Turns:
+        def whole(field: str) -> Conversation:
             answer = _side(record, field, "assistant")
-            return answer if answer[0].role in ("system", "user") else prompt + answer
+            return answer if answer[0].role in ("system", "user") else Conversation((*prompt, *answer))
 
         return Conversations(whole("chosen"), whole("rejected"))
 
@@ -186,20 +186,20 @@ def _preference(prompt_field: str) -> Callable[[Record], Conversations]:
 def _preference_without_prompt(record: Record) -> Conversations:
     """Read two whole conversations: TRL's implicit prompt as lists of turns, HH-RLHF as marked-up text."""
 
-    def whole(field: str) -> Turns:
+    def whole(field: str) -> Conversation:
         value = record[field]
         return _hh_turns(value, field) if isinstance(value, str) else _turns(value, field)
 
     return Conversations(whole("chosen"), whole("rejected"))
 
 
-def _hh_turns(text: str, field: str) -> Turns:
+def _hh_turns(text: str, field: str) -> Conversation:
     before, *rest = re.split(r"\n\n(Human|Assistant):", text)
     if before.strip() or not rest:
         raise DataError(f"no known shape: `{field}` is text, but does not open with '\\n\\nHuman:' as HH-RLHF does")
     speakers, contents = rest[::2], rest[1::2]
     roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-    return tuple(Message(roles[who], said.strip()) for who, said in zip(speakers, contents, strict=True))
+    return Conversation(Message(roles[who], said.strip()) for who, said in zip(speakers, contents, strict=True))
 
 
 # The first that fits is taken: a shape stands above those whose fields are part of its own.

@@ -41,9 +41,11 @@ def content_id(conversations: Conversations) -> str:
     """Return 16 hex digits that depend on what is said and by whom, and on nothing else."""
 
     def turns(messages: Sequence[Message] | None) -> list[list[str]] | None:
-        return None if messages is None else [[m.role, m.content] for m in messages]
+        return None if messages is None else [[m.role, m.content, *filter(None, [m.extra])] for m in messages]
 
-    content = [turns(conversations.messages), turns(conversations.rejected)]
+    content: list[object] = [turns(conversations.messages), turns(conversations.rejected)]
+    if conversations.messages.tools:
+        content.append(conversations.messages.tools)
     canonical = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode("utf-8"), digest_size=8).hexdigest()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from handpick.data.formats import Json
+from handpick.data.examples import Json
 from handpick.data.read import BadRecord, DatasetInput, RawRecord, record_of_value
 from handpick.in_memory import PREFIX, find_held, hold, memory_name
 

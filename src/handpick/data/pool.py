@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
-from handpick.data.examples import Example, Message
+from handpick.data.examples import Conversation, Example, Message
 from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
 from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
@@ -209,12 +209,13 @@ class Pool:
         n = self._occurrence.get(table_row)
         return Example(
             id=record["id"] if n is None else numbered_id(record["id"], n),
-            messages=_messages(record["messages"]),
+            messages=_conversation(record, "messages"),
             raw=record["raw"],
-            rejected=None if record["rejected"] is None else _messages(record["rejected"]),
+            rejected=None if record["rejected"] is None else _conversation(record, "rejected"),
             source=record["source"] or self._source_of(table_row).stem,
             category=record["category"],
             subtask=record["subtask"],
+            wanted=record["wanted"],
         )
 
 
@@ -225,5 +226,9 @@ def _inputs(source: Source, cache: Path) -> list[FileInput | DatasetInput | Memo
     return [held_records(source) or find_parsed(cache, source)]
 
 
-def _messages(turns: list[dict[str, Any]]) -> tuple[Message, ...]:
-    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+def _conversation(record: dict[str, Any], which: Literal["messages", "rejected"]) -> Conversation:
+    turns = (
+        Message(t["role"], t["content"], t["extra"], t["loss"], tuple((a, b) for a, b in t["no_loss"]))
+        for t in record[which]
+    )
+    return Conversation(turns, record["tools"], record["template_args"])

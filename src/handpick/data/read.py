@@ -13,7 +13,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from handpick.data.formats import Json
+from handpick.data.examples import Json
 from handpick.data.hub import hub_or_cache
 from handpick.data.lines import Damaged, read_chunks, read_lines
 from handpick.errors import DataError
