@@ -1,8 +1,8 @@
 """A chat template as a function: a conversation in, its text out. What templates disagree about is settled here.
 
-- A role or a form that a template does not know goes to it as the one that it does: ``developer`` as ``system``,
-  a tool's turn as ``ipython``, ``environment``, ``observation`` or ``function``; arguments of a call as an object where
-  it cannot write text and as text where it cannot write an object; a turn without text as an empty one, or as none.
+- A form that a template does not know goes to it as the one that it does: a tool's turn as ``ipython``,
+  ``environment``, ``observation`` or ``function``; arguments of a call as an object where it cannot write text and as
+  text where it cannot write an object; a turn without text as an empty one, or as none. No other role is renamed.
 - Today's date is a fixed one, so that the same pool gives the same tokens tomorrow.
 - A record's own arguments to the template stand above the run's.
 """
@@ -35,8 +35,8 @@ FIXED_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{
 
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
-# What a role is called where a template does not know it, the commonest first.
-_OTHER_NAMES = {"developer": ("system",), "tool": ("ipython", "environment", "observation", "function")}
+# What the turn of a tool is called by templates that do not know "tool", the commonest first.
+_NAMES_OF_TOOL = ("ipython", "environment", "observation", "function")
 
 # Keys that say which is which, and are no text that anybody wrote.
 _IDENTIFIERS = frozenset({"id", "tool_call_id", "tool_use_id", "type", "index"})
@@ -227,12 +227,11 @@ def _flip_call(call: Json) -> Json:
 
 
 def _name_of(role: str, source: str) -> str:
-    """Return what a template calls a role."""
-    names = (role, *_OTHER_NAMES.get(role, ()))
-    return next(
-        (name for name in names if re.search(rf"""['"]{name}['"]""", source)),
-        names[-1] if role == "developer" else role,
-    )
+    """Return what a template calls a role: a tool's other name where it compares with that and not with "tool"."""
+    if role != "tool" or re.search(r"""['"]tool['"]""", source):
+        return role
+    compared = (n for n in _NAMES_OF_TOOL if re.search(rf"""(?:==|\bin\b)\s*[\[(]?[^\])%]*['"]{n}['"]""", source))
+    return next(compared, role)
 
 
 def _own_template(tokenizer: Any) -> str | None:

@@ -34,13 +34,25 @@ class Habits:
             self._asked.partition(_QUESTION)[2],
             self._answered.partition(_ANSWER)[0].partition(_QUESTION)[2],
         )
-        is_asking = self._asked != self._alone
+        is_asking = self._asked != self._alone or not ahead.startswith(prompt)
         return "" if is_asking or ahead.strip() == prompt.strip() else ahead.removeprefix(prompt)
 
     @cached_property
     def ending(self) -> str:
         """What stands behind an answer at the end of a conversation, without white space behind that."""
-        return self._answered.partition(_ANSWER)[2].rstrip()
+        return self._answered.partition(_ANSWER)[2].rstrip().removesuffix(self.trailing_prompt)
+
+    @cached_property
+    def trailing_prompt(self) -> str:
+        """What ends every conversation, of a template that asks for an answer where none is wanted (Command R7B)."""
+        alone, answered = self._alone.partition(_QUESTION)[2].rstrip(), self._answered.partition(_ANSWER)[2].rstrip()
+        same = next(
+            (i for i, (a, b) in enumerate(zip(alone[::-1], answered[::-1], strict=False)) if a != b), len(alone)
+        )
+        shared = alone[len(alone) - same :]
+        end_of_turn = self._special.search(shared) if self._asked == self._alone else None
+        rest = shared[end_of_turn.end() :] if end_of_turn else ""
+        return rest if self._special.search(rest) else ""
 
     @cached_property
     def unwritten_end(self) -> str:

@@ -19,11 +19,13 @@ from handpick.data.marks import Marks, Place, Placed
 from handpick.errors import DataError
 
 # What some templates write ahead of an answer for the model and is learnt with it, as TRL's training templates have it:
-# the opening of a thought, and the headers of DeepSeek, gpt-oss and Muse.
-_LEARNT_AHEAD = re.compile(
-    r"(?:(?:<think>|<thinking>|<seed:think>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought)\s*"
-    r"(?:(?:</think>|</thinking>|</seed:think>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*)?\Z)"
+# the opening of a thought, and the headers of DeepSeek V3, gpt-oss and Muse.
+_THOUGHT = (
+    r"(?:<think>|<thinking>|<seed:think>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought)\s*"
+    r"(?:(?:</think>|</thinking>|</seed:think>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*)?"
 )
+_LEARNT_AHEAD = re.compile(rf"{_THOUGHT}\Z")
+_SCAFFOLD_OF_THOUGHT = re.compile(rf"{_THOUGHT}|</think>")
 _LEARNT_HEADER = re.compile(r"(?:<｜tool▁outputs▁end｜>|<｜Assistant｜>|<\|start\|>assistant)\Z")
 # What a template writes behind a call for the one who answers it.
 _NOT_LEARNT_BEHIND = re.compile(r"<\|tool_response>\Z")
@@ -142,10 +144,9 @@ class _Search:
         """Return the span of a turn; None where the template does not write it."""
         text, own = self._placed.text, [p for p in self._placed.places if p.slot.turn == turn]
         before = self._before(turn, own)
-        base = before.end if before else 0
         first = own[0].start if own else None
         asked = self._beginning(turn, before, ask=True)  # how a prompt ends that asks for this turn
-        start = self._start(turn, text, base, first, asked)
+        start = self._start(turn, before, first, asked)
         if start is None:
             return None
         last = own[-1].end if own else start
@@ -156,6 +157,9 @@ class _Search:
         end = last + self._spans.closing(text[last : following.start if following else None], ending)
         if following is not None and self._role(following.slot.turn) != "assistant":
             end = self._spans.ended_by_next(text, end, ending)
+        learnt = _LEARNT_HEADER.search(text, 0, start)
+        if learnt and not _SCAFFOLD_OF_THOUGHT.match(text, start):
+            start = learnt.start()
         return TurnSpan(turn, start, end, bool(own))
 
     def _following(self, position: int, turn: int) -> Place | None:
@@ -191,10 +195,11 @@ class _Search:
             return placed.text
         return next((placed.text[p.end :] for p in placed.places if p.slot == before.slot), None)
 
-    def _start(self, turn: int, text: str, base: int, first: int | None, asked: str | None) -> int | None:
+    def _start(self, turn: int, before: Place | None, first: int | None, asked: str | None) -> int | None:
         """Return where the header of a turn ends; ``first`` is where its own text begins."""
+        base = before.end if before else 0
         following = self._following(base, turn) if first is None else None
-        ahead = text[base : following.start if following else first]
+        ahead = self._placed.text[base : following.start if following else first]
         find = ahead.rfind if first is not None else ahead.find  # of a turn without text the next one's header is near
         usual = self._header(self._spans.habits.header)
         if asked is not None:
@@ -208,6 +213,10 @@ class _Search:
             return base + at + len(usual)
         if first is None:
             return None
+        if before is not None and self._role(before.slot.turn) == "assistant":  # two answers written as one (Gemma 4)
+            return base
+        if not usual.strip():  # a template without headers (Mistral)
+            return first
         raise DataError(
             f"rewritten by the chat template: where turn {turn + 1} (assistant) begins is unknown, since its prompt "
             "ends otherwise than the conversation goes on"
@@ -215,21 +224,21 @@ class _Search:
 
     def _header(self, asked: str) -> str:
         """Return the part of a prompt's end that is not learnt with the answer behind it."""
-        return _LEARNT_HEADER.sub("", _LEARNT_AHEAD.sub("", asked)) + self._spans.habits.implied_header
+        return _LEARNT_AHEAD.sub("", asked) + self._spans.habits.implied_header
 
     def _ending(self, turn: int, own: list[Place], asked: str | None) -> str:
         """Return what is written behind a turn's text where the conversation ends with it."""
+        ending: str | None
         if turn == len(self._conversation) - 1 and own:
-            return self._placed.text[own[-1].end :].rstrip()
-        if own:
+            ending = self._placed.text[own[-1].end :]
+        elif own:
             ending = self._beginning(turn + 1, own[-1], ask=False)
-            return (self._spans.habits.ending if ending is None else ending).rstrip()
-        before = self._before(turn, own)
-        written = self._beginning(turn + 1, before, ask=False)
-        header = self._header(asked) if asked else None
-        if written is None or header is None or not written.startswith(header):
-            return ""
-        return written[len(header) :].rstrip()
+        else:
+            written = self._beginning(turn + 1, self._before(turn, own), ask=False)
+            header = self._header(asked) if asked else None
+            ending = written[len(header) :] if written and header and written.startswith(header) else ""
+        habits = self._spans.habits
+        return habits.ending if ending is None else ending.rstrip().removesuffix(habits.trailing_prompt)
 
 
 def _blocks(placed: Placed, generated: tuple[Span, ...], answers: list[int]) -> list[TurnSpan]:

@@ -26,6 +26,8 @@ from handpick.errors import DataError, ModelError
 
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
 
+_TAG_WITHIN_A_TURN = re.compile(r"</?(?:\w*think\w*|tools?|tool_\w+|arg_\w+|function\w*|parameter\w*)>")
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -289,9 +291,22 @@ class Renderer:
         It is what the template writes behind an answer before the next question (GLM: ``<|user|>``, with which that
         question opens), appended as TRL does.
         """
+        if conversation[-1].fields.get("tool_calls"):
+            return self._opening_of_result(conversation, text[: last.end])
         end = self._turn_spans.habits.unwritten_end
         there = self._template.marks_generation(conversation) or text[last.start : last.end].endswith(end)
         return "" if there else end
+
+    def _opening_of_result(self, conversation: Conversation, text: str) -> str:
+        """Return the special token that ends a call, of a template that writes none: a result opens with it."""
+        if self._turn_spans.habits.ending:
+            return ""
+        try:
+            followed = self.text(conversation.with_turns([*conversation, Message("tool", "\ue001")]))
+        except DataError:
+            return ""
+        found = self._end_of_turn.match(followed, len(text)) if followed.startswith(text) else None
+        return found[0] if found else ""
 
 
 def is_learnt(message: Message) -> bool:
@@ -331,9 +346,10 @@ def _less(spans: list[Span], holes: list[Span]) -> list[Span]:
 
 
 def _end_of_turn(special: set[str], tokenizer: Any) -> re.Pattern[str]:
-    """Match one special token. A begin-of-sequence token ends nothing."""
+    """Match one special token. A begin-of-sequence token ends nothing, and no tag of a thought or a call does."""
     begin = {tokenizer.bos_token} - {tokenizer.eos_token}
-    longest_first = sorted(special - begin, key=len, reverse=True)
+    ends = {token for token in special - begin if not _TAG_WITHIN_A_TURN.fullmatch(token)}
+    longest_first = sorted(ends, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) if longest_first else r"(?!)")
 
 
