@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from tests.data.chat_shapes import KINDS, SHAPES  # noqa: E402
+from tests.data.chat_shapes import ALL_SHAPES, KINDS  # noqa: E402
 from tests.data.template_table import cell, here, kind_mark  # noqa: E402
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     print(f"\n{len(families)} templates, {len(cells)} cells:", end=" ")
     print(", ".join(f"{cells.count(mark)} {mark}" for mark in ("right", "refused", "wrong")) + ".")
     for family in families if why else ():
-        for shape in SHAPES:
+        for shape in ALL_SHAPES:
             if said := cell(family, shape).wrong:
                 print(f"- {family.label}, {shape}: {said}")
 

@@ -177,9 +177,10 @@ def expected(family: Family, record: dict[str, Any]) -> Expected:
     has_preamble = any(piece.kind is Kind.PREAMBLE for piece in pieces)
     assert text.endswith(written) if has_preamble else text == written, f"{family.name}:\n{text!r}\n{written!r}"
     preamble = text[: len(text) - len(written)]
+    _must_hold_no_answer(preamble, record)
     may_refuse = "arguments that are an object" if family.arguments_as_text and "tool_calls" in str(record) else ""
     if any(piece.kind is Kind.LEFT_OUT for piece in pieces):
-        may_refuse = "the call"
+        may_refuse = "the template leaves a part of an answer out"
     return Expected(
         text,
         (*[Kind.PREAMBLE] * len(preamble), *kinds),
@@ -195,3 +196,10 @@ def _must_raise(template: str, family: Family, record: dict[str, Any]) -> None:
     except (jinja2.TemplateError, TypeError):
         return
     raise AssertionError(f"{family.name}'s template does not raise, but writes {text!r}")
+
+
+def _must_hold_no_answer(preamble: str, record: dict[str, Any]) -> None:
+    asked = [message["content"] for message in record["messages"] if message["role"] != "assistant"]
+    for message in as_templates_take_it(record["messages"]):
+        if message["role"] == "assistant" and " " in message["content"] and message["content"] not in asked:
+            assert message["content"] not in preamble, "an answer stands in what is taken for the preamble"
