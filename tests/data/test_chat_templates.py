@@ -69,7 +69,8 @@ def test_generation_marks_are_the_ones_written_by_hand(family: Family) -> None:
         else:
             assert text == wanted.text + wanted.appended
             faults = wanted.faults(text, marks)
-            assert bool(faults) is (shape == "weights"), f"{shape}: {faults}"  # TRL has no weights
+            assert bool(faults) is (shape == "weights"), f"{shape}: {faults}"  # TRL knows no weights
+            assert all(fault.startswith("learnt: ") for fault in faults)
 
 
 @pytest.mark.parametrize(
