@@ -15,15 +15,23 @@ def assistant(text: Any, **fields: Any) -> Message:
     return {"role": "assistant", "content": text, **fields}
 
 
-def call(text: Any = "") -> Message:
+def call(text: Any = "", cities: tuple[str, ...] = ("Quito",), **fields: Any) -> Message:
     """Return an assistant's turn that calls a function. Some templates want ids of nine letters and digits."""
-    function = {"name": "get_weather", "arguments": {"city": "Quito", "days": 3}}
-    return assistant(text, tool_calls=[{"id": "call00001", "type": "function", "function": function}])
+    calls = [
+        {
+            "id": f"call{number:05}",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": {"city": city, "days": 3}},
+        }
+        for number, city in enumerate(cities, start=1)
+    ]
+    return assistant(text, tool_calls=calls, **fields)
 
 
-def result() -> Message:
-    """Return the turn with what the function gave."""
-    return {"role": "tool", "tool_call_id": "call00001", "name": "get_weather", "content": '{"sky": "overcast"}'}
+def result(number: int = 1, sky: str = "overcast") -> Message:
+    """Return the turn with what a call gave."""
+    content = f'{{"sky": "{sky}"}}'
+    return {"role": "tool", "tool_call_id": f"call{number:05}", "name": "get_weather", "content": content}
 
 
 TOOLS = [
@@ -106,6 +114,46 @@ SHAPES: dict[str, dict[str, Any]] = {
     "two answers": {"messages": [ASK, assistant("Everest, clearly."), assistant("Also called Sagarmatha.")]},
     "thought in text": {"messages": [ASK, assistant("<think>Compare heights first.</think>Everest, clearly.")]},
 }
+# Further shapes of calls, which are tested as the others are and stand in no table.
+MORE_CALLS: dict[str, dict[str, Any]] = {
+    "two calls": {
+        "messages": [
+            user("Weather in Quito and Oslo?"),
+            call("", ("Quito", "Oslo")),
+            result(1),
+            result(2, "bright"),
+            assistant("Clouds here, sun there."),
+        ],
+        "tools": TOOLS,
+    },
+    "call with text": {
+        "messages": [user("Weather in Quito?"), call("Looking it up."), result(), assistant("Clouds all day.")],
+        "tools": TOOLS,
+    },
+    "call with thought": {
+        "messages": [
+            user("Weather in Quito?"),
+            call("", reasoning_content="A forecast needs the tool."),
+            result(),
+            assistant("Clouds all day.", reasoning_content="Overcast means clouds."),
+        ],
+        "tools": TOOLS,
+    },
+    "calls in two exchanges": {
+        "messages": [
+            user("Weather in Quito?"),
+            call(""),
+            result(),
+            assistant("Clouds all day."),
+            user("And in Oslo?"),
+            call("", ("Oslo",)),
+            result(1, "bright"),
+            assistant("Sun all day."),
+        ],
+        "tools": TOOLS,
+    },
+}
+ALL_SHAPES = {**SHAPES, **MORE_CALLS}
 # What the table counts; a kind is right where all its shapes are.
 KINDS: dict[str, tuple[str, ...]] = {
     "several turns": ("several turns",),

@@ -43,3 +43,8 @@ def learnt_spans(family: Family, record: dict[str, Any]) -> tuple[str, list[tupl
         HandpickError: where the renderer refuses the record.
     """
     return Renderer(tokenizer(family)).spans(conversation(record))
+
+
+def unwritten_fields(family: Family, record: dict[str, Any]) -> set[str]:
+    """Return what the renderer says that the record carries and the template does not write."""
+    return set(Renderer(tokenizer(family)).unwritten(conversation(record)))

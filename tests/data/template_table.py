@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from handpick.errors import HandpickError
-from tests.data.chat_shapes import KINDS, SHAPES
+from tests.data.chat_shapes import ALL_SHAPES, KINDS
 from tests.data.chat_templates.families import FAMILIES, Family
 from tests.data.chat_templates.oracle import NoTemplate, expected, template_text
 from tests.data.learnt import learnt_spans
@@ -38,9 +38,9 @@ def here() -> list[Family]:
 
 def cell(family: Family, shape: str) -> Cell:
     """Return what the renderer makes of a shape under a family's template, held to what was written by hand."""
-    wanted = expected(family, SHAPES[shape])
+    wanted = expected(family, ALL_SHAPES[shape])
     try:
-        text, spans = learnt_spans(family, SHAPES[shape])
+        text, spans = learnt_spans(family, ALL_SHAPES[shape])
     except HandpickError as error:
         why = "" if wanted.refusal or wanted.may_refuse else f"refused, and the template writes it: {error}"
         return Cell(True, why)

@@ -156,6 +156,8 @@ def hermes(messages: list[Message], tools: Tools) -> Iterator[Piece]:
         elif message["role"] == "assistant" and calls(message):
             yield given("<|im_start|>assistant")
             yield free("\n")
+            if message["content"]:
+                yield left_out("the text beside the call")
             yield said(message, "\n".join(json_call(call) for call in calls(message)))
             yield from end(message)
         elif message["role"] == "assistant":

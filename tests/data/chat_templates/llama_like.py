@@ -41,8 +41,12 @@ def llama3_1(messages: list[Message], tools: Tools) -> Iterator[Piece]:
             yield given(f"<|start_header_id|>ipython<|end_header_id|>\n\n{compact(message['content'])}<|eot_id|>")
             continue
         yield given(f"<|start_header_id|>{message['role']}<|end_header_id|>\n\n")
+        if len(calls(message)) > 1:
+            raise Refused("a turn may make one call")
         if calls(message):
             call = calls(message)[0]
+            if message["content"]:
+                yield left_out("the text beside the call")
             yield said(message, f'{{"name": "{call["name"]}", "parameters": {compact(call["arguments"])}}}<|eot_id|>')
         elif message["role"] == "assistant":
             yield said(message, message["content"].strip() + "<|eot_id|>")
@@ -121,6 +125,8 @@ def _before_v7(messages: list[Message], tools: Tools, blank: str) -> Iterator[Pi
                 yield given(available_tools(tools, blank))
             yield given(f"[INST]{blank}{message['content']}[/INST]")
         elif calls(message):
+            if message["content"]:
+                yield left_out("the text beside the call")
             written = [f'{compact(call["function"])[:-1]}, "id": "{call["id"]}"}}' for call in message["tool_calls"]]
             yield said(message, f"[TOOL_CALLS]{blank}[{', '.join(written)}]</s>")
         elif message["role"] == "assistant":
@@ -156,6 +162,8 @@ def mistral_small_3_2(messages: list[Message], tools: Tools) -> Iterator[Piece]:
                 yield given(available_tools(tools, ""))
             yield given(f"[INST]{message['content']}[/INST]")
         elif calls(message):
+            if message["content"]:
+                yield left_out("the text beside the call")
             written = "".join(
                 f"[TOOL_CALLS]{call['function']['name']}[CALL_ID]{call['id']}"
                 f"[ARGS]{compact(call['function']['arguments'])}"

@@ -5,6 +5,7 @@ import importlib.resources
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -177,9 +178,10 @@ def expected(family: Family, record: dict[str, Any]) -> Expected:
     has_preamble = any(piece.kind is Kind.PREAMBLE for piece in pieces)
     assert text.endswith(written) if has_preamble else text == written, f"{family.name}:\n{text!r}\n{written!r}"
     preamble = text[: len(text) - len(written)]
+    _must_hold_no_answer(preamble, record)
     may_refuse = "arguments that are an object" if family.arguments_as_text and "tool_calls" in str(record) else ""
     if any(piece.kind is Kind.LEFT_OUT for piece in pieces):
-        may_refuse = "the call"
+        may_refuse = "the template leaves a part of an answer out"
     return Expected(
         text,
         (*[Kind.PREAMBLE] * len(preamble), *kinds),
@@ -195,3 +197,37 @@ def _must_raise(template: str, family: Family, record: dict[str, Any]) -> None:
     except (jinja2.TemplateError, TypeError):
         return
     raise AssertionError(f"{family.name}'s template does not raise, but writes {text!r}")
+
+
+def _must_hold_no_answer(preamble: str, record: dict[str, Any]) -> None:
+    asked = [message["content"] for message in record["messages"] if message["role"] != "assistant"]
+    for message in as_templates_take_it(record["messages"]):
+        if message["role"] == "assistant" and " " in message["content"] and message["content"] not in asked:
+            assert message["content"] not in preamble, "an answer stands in what is taken for the preamble"
+
+
+def unwritten(family: Family, record: dict[str, Any]) -> set[str]:
+    """Return the fields that a turn or the record carries and that leave the text as it is when they are others."""
+    text, _ = render(template_text(family), family, record, family.arguments_as_text)
+    found = set()
+    for name, other in _with_one_field_changed(record):
+        changed, _ = render(template_text(family), family, other, family.arguments_as_text)
+        if changed == text:
+            found.add(name)
+    return found
+
+
+def _with_one_field_changed(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if "tools" in record:
+        yield "tools", {**record, "tools": json.loads(json.dumps(record["tools"]).replace("forecast", "future"))}
+    for place, message in enumerate(record["messages"]):
+        for name, value in message.items():
+            if name == "reasoning_content":
+                changed: Any = value + " Or not."
+            elif name == "tool_calls":
+                changed = json.loads(json.dumps(value).replace("Quito", "Lima").replace("Oslo", "Lima"))
+            else:
+                continue
+            turns = list(record["messages"])
+            turns[place] = {**message, name: changed}
+            yield name, {**record, "messages": turns}
