@@ -47,4 +47,6 @@ def learnt_spans(family: Family, record: dict[str, Any]) -> tuple[str, list[tupl
 
 def unwritten_fields(family: Family, record: dict[str, Any]) -> set[str]:
     """Return what the renderer says that the record carries and the template does not write."""
-    return set(Renderer(tokenizer(family)).unwritten(conversation(record)))
+    named = Renderer(tokenizer(family)).unwritten(conversation(record))
+    fields = {name.removesuffix(" of some turns") for name in named if not name.startswith("text of")}
+    return fields - {"name"}  # of a tool, which few templates write

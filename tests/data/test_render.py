@@ -143,11 +143,11 @@ def test_what_the_template_refuses() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ messages[0].content }}", "dropped by the chat template: a turn of a conversation user → assistant"),
-        ("{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}", "of turn 1 .user."),
+        ("{{ messages[0].content }}", "dropped by the chat template: it does not write turn 2 .assistant."),
+        ("{{ messages[1].content | length }}", "dropped by the chat template: it does not write turn 2 .assistant."),
         (
-            "{% for m in messages %}{{ m.content }}{% endfor %}{% if 'Hi' in messages[0].content %}!{% endif %}",
-            "more than",
+            "{% for m in messages %}{{ m.content | list | random }}{{ eos_token }}{% endfor %}",
+            "handpick cannot follow what becomes of turn 2 .assistant.: the template changes its text",
         ),
         ("{{ messages[0].content + 1 }}", "refused by the chat template: can only concatenate str"),
     ],
@@ -155,6 +155,12 @@ def test_what_the_template_refuses() -> None:
 def test_what_cannot_be_followed(template: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Renderer(templates.wrap(BYTE_LEVEL, template, None, "</s>"))(chat("Hi", "Hello"), LONG)
+
+
+def test_a_template_may_change_what_it_writes() -> None:
+    shouting = "{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}"
+    renderer = Renderer(templates.wrap(BYTE_LEVEL, shouting, None, "</s>"))
+    assert labelled(renderer, renderer(chat("Hi", "Hello"), LONG)) == ["HELLO</s>"]
 
 
 def test_template_without_end_of_turn() -> None:

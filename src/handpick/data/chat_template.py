@@ -39,7 +39,7 @@ _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _NAMES_OF_TOOL = ("ipython", "environment", "observation", "function")
 
 # Keys that say which is which, and are no text that anybody wrote.
-_IDENTIFIERS = frozenset({"id", "tool_call_id", "tool_use_id", "type", "index"})
+_IDENTIFIERS = frozenset({"id", "tool_call_id", "tool_use_id", "type", "index", "required", "enum"})
 
 Mark = Callable[[str, int, str], str]
 """From a text, its turn (-1 for what stands beside the turns) and its field to the text with marks in it."""

@@ -76,8 +76,7 @@ class TurnSpans:
         if marked:
             return _blocks(placed, generated, answers)
         search = _Search(self, conversation, form, placed)
-        spans = [search.span(turn) for turn in answers]
-        return sorted((span for span in spans if span is not None), key=lambda span: span.start)
+        return sorted((span for turn in answers for span in search.spans(turn)), key=lambda span: span.start)
 
     def write(self, conversation: Conversation, form: Form, turns: Collection[int], *, ask: bool, text: str) -> Placed:
         """Write a conversation with marks in some turns; ``ask`` ends it where an answer begins."""
@@ -86,9 +85,8 @@ class TurnSpans:
         return marks.read(written.text)
 
     def _place(self, conversation: Conversation, form: Form, text: str, answers: list[int]) -> Placed:
-        """Return where the texts stand: of all turns, or if the template rewrites others, of the assistant's."""
-        everything = range(-1, len(conversation))
-        for turns in (everything, answers):
+        """Return where the texts stand: of all, or if the template rewrites some, of the turns or the assistant's."""
+        for turns in (range(-1, len(conversation)), range(len(conversation)), answers):
             try:
                 placed = self.write(conversation, form, turns, ask=False, text=text)
             except DataError:  # it looks at what a text says
@@ -140,27 +138,47 @@ class _Search:
         self._spans, self._conversation, self._form, self._placed = spans, conversation, form, placed
         self._marked = {place.slot.turn for place in placed.places} | {slot.turn for slot in placed.left_out}
 
-    def span(self, turn: int) -> TurnSpan | None:
-        """Return the span of a turn; None where the template does not write it."""
-        text, own = self._placed.text, [p for p in self._placed.places if p.slot.turn == turn]
-        before = self._before(turn, own)
-        first = own[0].start if own else None
+    def spans(self, turn: int) -> list[TurnSpan]:
+        """Return the spans of a turn, several where the template writes another turn inside it; none if not written."""
+        runs = self._runs(turn)
+        before = self._before(turn, runs[0] if runs else [])
         asked = self._beginning(turn, before, ask=True)  # how a prompt ends that asks for this turn
-        start = self._start(turn, before, first, asked)
+        start = self._start(turn, before, runs[0][0].start if runs else None, asked)
         if start is None:
-            return None
-        last = own[-1].end if own else start
+            return []
+        if not runs:
+            ending = self._ending_without_text(turn, before, asked)
+            return [self._span(turn, start, start, ending)] if ending else []
+        starts = [start, *(run[0].start for run in runs[1:])]
+        found = [
+            self._span(turn, begin, run[-1].end, self._ending(turn, run))
+            for begin, run in zip(starts, runs, strict=True)
+        ]
+        return [span._replace(has_text=True) for span in found]
+
+    def _runs(self, turn: int) -> list[list[Place]]:
+        """Return the pieces of a turn, apart where another turn stands between (Gemma 4)."""
+        runs: list[list[Place]] = []
+        previous = None
+        for place in self._placed.places:
+            if place.slot.turn == turn:
+                if previous != turn:
+                    runs.append([])
+                runs[-1].append(place)
+            previous = place.slot.turn
+        return runs
+
+    def _span(self, turn: int, start: int, last: int, ending: str) -> TurnSpan:
+        """Return a span that begins at the end of a header, whose text ends at ``last``."""
+        text = self._placed.text
         following = self._following(last, turn)
-        ending = _NOT_LEARNT_BEHIND.sub("", self._ending(turn, own, asked))
-        if not own and not ending:
-            return None
         end = last + self._spans.closing(text[last : following.start if following else None], ending)
         if following is not None and self._role(following.slot.turn) != "assistant":
             end = self._spans.ended_by_next(text, end, ending)
         learnt = _LEARNT_HEADER.search(text, 0, start)
         if learnt and not _SCAFFOLD_OF_THOUGHT.match(text, start):
             start = learnt.start()
-        return TurnSpan(turn, start, end, bool(own))
+        return TurnSpan(turn, start, end, has_text=False)
 
     def _following(self, position: int, turn: int) -> Place | None:
         """Return the first piece of another turn from a position on."""
@@ -172,16 +190,8 @@ class _Search:
 
     def _before(self, turn: int, own: list[Place]) -> Place | None:
         """Return the last piece that stands ahead of a turn."""
-        others = [p for p in self._placed.places if p.slot.turn != turn]
-        if own:
-            inside = [p for p in others if own[0].start < p.start < own[-1].start]
-            if inside:
-                raise DataError(
-                    f"rewritten by the chat template: it writes turn {inside[0].slot.turn + 1} inside turn {turn + 1}"
-                )
-            ahead = [p for p in others if p.end <= own[0].start]
-        else:
-            ahead = [p for p in others if p.slot.turn < turn]
+        others = (p for p in self._placed.places if p.slot.turn != turn)
+        ahead = [p for p in others if (p.end <= own[0].start if own else p.slot.turn < turn)]
         return max(ahead, key=lambda p: p.end, default=None)
 
     def _beginning(self, n_turns: int, before: Place | None, *, ask: bool) -> str | None:
@@ -208,12 +218,14 @@ class _Search:
                 if ahead.startswith(way):
                     again = find(usual, len(way)) if usual.strip() and first is not None else -1
                     return base + (len(way) if again < 0 else again + len(usual))
+            if first is not None and header.startswith(ahead):  # a turn that goes on has no header (Apertus)
+                return first
         at = find(usual)
         if usual.strip() and at >= 0:
             return base + at + len(usual)
         if first is None:
             return None
-        if before is not None and self._role(before.slot.turn) == "assistant":  # two answers written as one (Gemma 4)
+        if before is not None and self._goes_on(before.slot.turn, turn):
             return base
         if not usual.strip():  # a template without headers (Mistral)
             return first
@@ -222,23 +234,33 @@ class _Search:
             "ends otherwise than the conversation goes on"
         )
 
+    def _goes_on(self, earlier: int, turn: int) -> bool:
+        """Return whether an answer goes on where another ends, as two of them do under Gemma 4."""
+        placed = {place.slot.turn for place in self._placed.places}
+        return self._role(earlier) == "assistant" and placed.issuperset(range(earlier, turn))
+
     def _header(self, asked: str) -> str:
         """Return the part of a prompt's end that is not learnt with the answer behind it."""
         return _LEARNT_AHEAD.sub("", asked) + self._spans.habits.implied_header
 
-    def _ending(self, turn: int, own: list[Place], asked: str | None) -> str:
-        """Return what is written behind a turn's text where the conversation ends with it."""
-        ending: str | None
-        if turn == len(self._conversation) - 1 and own:
-            ending = self._placed.text[own[-1].end :]
-        elif own:
-            ending = self._beginning(turn + 1, own[-1], ask=False)
-        else:
-            written = self._beginning(turn + 1, self._before(turn, own), ask=False)
-            header = self._header(asked) if asked else None
-            ending = written[len(header) :] if written and header and written.startswith(header) else ""
+    def _ending(self, turn: int, own: list[Place]) -> str:
+        """Return what is written behind some pieces of a turn where the conversation ends with it."""
         habits = self._spans.habits
-        return habits.ending if ending is None else ending.rstrip().removesuffix(habits.trailing_prompt)
+        if turn == len(self._conversation) - 1:
+            ending: str | None = self._placed.text[own[-1].end :]
+        else:
+            ending = self._beginning(turn + 1, own[-1], ask=False)
+        if ending is None:
+            return habits.ending
+        return _NOT_LEARNT_BEHIND.sub("", ending.rstrip().removesuffix(habits.trailing_prompt))
+
+    def _ending_without_text(self, turn: int, before: Place | None, asked: str | None) -> str:
+        """Return what is written of a turn that has no text, behind its header."""
+        written = self._beginning(turn + 1, before, ask=False)
+        header = self._header(asked) if asked else None
+        if not written or not header or not written.startswith(header):
+            return ""
+        return written[len(header) :].rstrip().removesuffix(self._spans.habits.trailing_prompt)
 
 
 def _blocks(placed: Placed, generated: tuple[Span, ...], answers: list[int]) -> list[TurnSpan]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from handpick.data.chat_template import ChatTemplate, without_field
+from handpick.data.chat_template import ChatTemplate, Form, without_field
 from handpick.data.examples import Conversation
 from handpick.data.loss_spans import TurnSpans
 from handpick.data.marks import Placed
@@ -34,12 +34,19 @@ def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conve
     # A template that rewrites some text may do so because of a mark; of which it leaves out nothing is said then.
     names = _names(conversation, placed) if placed.text == text else set()
     for field in {field for message in conversation for field in message.fields} - _IDENTIFIERS:
-        if template.write(without_field(conversation, field), form).text == text:
+        if _writes(template, without_field(conversation, field), form) == text:
             names = {name for name in names if not name.startswith(f"{field} ")} | {field}
     without_args = Conversation(conversation, conversation.tools)
-    if conversation.template_args and template.write(without_args, form).text == text:
+    if conversation.template_args and _writes(template, without_args, form) == text:
         names.add("chat_template_kwargs")
     return tuple(sorted(names))
+
+
+def _writes(template: ChatTemplate, conversation: Conversation, form: Form) -> str | None:
+    try:
+        return template.write(conversation, form).text
+    except DataError:  # it misses what is not there any more
+        return None
 
 
 def _names(conversation: Conversation, placed: Placed) -> set[str]:
