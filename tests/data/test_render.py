@@ -144,7 +144,7 @@ def test_what_the_template_refuses() -> None:
     ("template", "message"),
     [
         ("{{ messages[0].content }}", "dropped by the chat template: it does not write turn 2 .assistant."),
-        ("{{ messages[1].content | length }}", "dropped by the chat template: it does not write turn 2 .assistant."),
+        ("{{ messages[1].content | length }}", "what becomes of turn 2 .assistant.: the template changes its text"),
         (
             "{% for m in messages %}{{ m.content | list | random }}{{ eos_token }}{% endfor %}",
             "handpick cannot follow what becomes of turn 2 .assistant.: the template changes its text",
@@ -161,6 +161,27 @@ def test_a_template_may_change_what_it_writes() -> None:
     shouting = "{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}"
     renderer = Renderer(templates.wrap(BYTE_LEVEL, shouting, None, "</s>"))
     assert labelled(renderer, renderer(chat("Hi", "Hello"), LONG)) == ["HELLO</s>"]
+
+
+QWEN3_LIKE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+
+
+def test_an_answer_is_drawn_behind_the_text_it_is_trained_behind() -> None:
+    tokenizer = templates.wrap(BYTE_LEVEL, QWEN3_LIKE, None, "</s>")
+    renderer = Renderer(tokenizer)
+    text, spans = renderer.spans(chat("Hi", "Hello"))
+    assert [text[start:end] for start, end in spans] == ["<think>\n\n</think>\n\nHello<|im_end|>"]
+    assert text.startswith(renderer.prompt_text(chat("Hi")) + "Hello")
+    assert renderer.prompt_text(chat("Hi")) == Renderer(tokenizer, {"enable_thinking": False}).prompt_text(chat("Hi"))
+    # who asks for another form gets it
+    thinking = Renderer(tokenizer, {"enable_thinking": True}).prompt_text(chat("Hi"))
+    assert thinking.endswith("<|im_start|>assistant\n")
 
 
 def test_template_without_end_of_turn() -> None:
