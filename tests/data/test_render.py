@@ -145,10 +145,6 @@ def test_what_the_template_refuses() -> None:
     [
         ("{{ messages[0].content }}", "dropped by the chat template: it does not write turn 2 .assistant."),
         ("{{ messages[1].content | length }}", "what becomes of turn 2 .assistant.: the template changes its text"),
-        (
-            "{% for m in messages %}{{ m.content | list | random }}{{ eos_token }}{% endfor %}",
-            "handpick cannot follow what becomes of turn 2 .assistant.: the template changes its text",
-        ),
         ("{{ messages[0].content + 1 }}", "refused by the chat template: can only concatenate str"),
     ],
 )
@@ -168,7 +164,8 @@ QWEN3_LIKE = (
     "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
     "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
-    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
 )
 
 
@@ -182,6 +179,20 @@ def test_an_answer_is_drawn_behind_the_text_it_is_trained_behind() -> None:
     # who asks for another form gets it
     thinking = Renderer(tokenizer, {"enable_thinking": True}).prompt_text(chat("Hi"))
     assert thinking.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("style", ["llama3", "tulu"])
+def test_masks_that_are_as_before(style: str) -> None:
+    assert make(style).mask_as_before
+
+
+@pytest.mark.parametrize("style", ["qwen", "gemma", "mistral"])
+def test_a_template_without_prompts_asks_otherwise_than_before(style: str) -> None:
+    assert not make(style).mask_as_before  # the header of an answer stands in the prompt now; Mistral's space
+
+
+def test_masks_that_are_others_than_before() -> None:
+    assert not Renderer(templates.wrap(BYTE_LEVEL, QWEN3_LIKE, None, "</s>")).mask_as_before
 
 
 def test_template_without_end_of_turn() -> None:

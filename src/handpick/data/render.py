@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from handpick.data.chat_template import ChatTemplate, Form, as_conversation
@@ -184,12 +185,12 @@ class Renderer:
         asked = self._template.write(conversation, add_generation_prompt=True).text
         if self._template.args or conversation.template_args:
             return asked
-        answer = "\ue000"
+        answer = "\ue000"  # a private-use character, which stands behind all that the prompt says
         try:
             written = self.text(conversation.with_turns([*conversation, Message("assistant", answer)]))
         except DataError:  # it wants no answer there
             return asked
-        trained, found, _ = written.partition(answer)
+        trained, found, _ = written.rpartition(answer)
         return trained if found and trained.rstrip() != asked.rstrip() else asked
 
     def spans(self, messages: Sequence[Message], labelled_from: int = 0) -> tuple[str, list[Span]]:
@@ -212,6 +213,27 @@ class Renderer:
             ModelError: the template is not valid Jinja.
         """
         return name_unwritten(self._template, self._turn_spans, as_conversation(messages))
+
+    @cached_property
+    def mask_as_before(self) -> bool:
+        """Whether plain turns have the loss mask, and prompts the end, that they had under record rule 1.
+
+        That rule's loss stood on an answer's content, and on the one special token behind it.
+        """
+        question, answer = Message("user", "\ue000"), Message("assistant", "\ue001")
+        shapes = ([question, answer], [question, answer] * 2, [Message("system", "\ue002"), question, answer])
+        for turns in shapes:
+            try:
+                text, spans = self.spans(turns)
+                asked = self.text(turns[:-1], add_generation_prompt=True)
+            except DataError:  # a template without system turns
+                continue
+            places = [match.start() for match in re.finditer(answer.content, text)]
+            ends = [self._end_of_turn.match(text, _past_space(text, place + 1)) for place in places]
+            before = [(place, end.end() if end else place + 1) for place, end in zip(places, ends, strict=True)]
+            if spans != before or self.prompt_text(turns[:-1]) != asked:
+                return False
+        return True
 
     def _learnt(self, conversation: Conversation, labelled_from: int) -> tuple[str, list[Span]]:
         text, turns = self._spans(conversation)
@@ -318,6 +340,10 @@ def _why_nothing(messages: Sequence[Message]) -> str:
     if any(m.role == "assistant" and not m.loss for m in messages):
         return "nothing to learn: the data says of every assistant turn that it is not to be learnt"
     return "no assistant turn with any text"
+
+
+def _past_space(text: str, position: int) -> int:
+    return len(text) - len(text[position:].lstrip())
 
 
 def _walk(scaffold: _Scaffold, conversation: Conversation, text: str) -> list[TurnSpan] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handpick.data.examples import Example, Message
+from handpick.data.examples import Conversation, Example
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError
@@ -97,7 +97,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     return Task(name, settings, examples, records, example_R, subtask_R, contents)
 
 
-def prompt_of(example: Example) -> tuple[Message, ...]:
+def prompt_of(example: Example) -> Conversation:
     """Return what is answered: all before the assistant's turn that a record ends with.
 
     Raises:
