@@ -156,7 +156,7 @@ def evaluate(
         SettingsError: a metric cannot be had, or is not allowed.
         DataError: a record's reference cannot be compared with, or a metric has no record left.
         ModelError: the model has no decoder apart from its head, or a likelihood is no number.
-        JudgeError: as ``JudgeReward.grades``.
+        JudgeError: as ``JudgeReward``.
         StoreError: the predictions cannot be written.
     """
     metrics, layout = task.settings.metrics, None if predictions is None else EvaluationLayout(predictions.parent)
@@ -371,7 +371,7 @@ def _grade_answers(
     scores: RecordScores, metric: str, judge: Any, task: Task, rows: Sequence[int], texts: Sequence[str]
 ) -> None:
     """Let a judge look at all at once, with its own bar; a record that it gives no grade is left out."""
-    grades = judge.grades(prompts_in_json(task, rows), texts, [task.records[row] for row in rows])
+    grades = judge(prompts_in_json(task, rows), texts, [task.records[row] for row in rows])
     for row, grade in zip(rows, grades, strict=True):
         if grade is None:
             scores.refused[row] = f"{metric} gave no grade"

@@ -68,7 +68,7 @@ class Judged(DirectScorer):
             except DataError as error:
                 self.set_aside(row, str(error))
         answers = list(asked.values())
-        grades = self.reward.grades(
+        grades = self.reward(
             [each.prompt for each in answers], [each.text for each in answers], [each.record for each in answers]
         )
         for row, grade in zip(asked, grades, strict=True):
