@@ -68,8 +68,8 @@ def test_a_completion_without_a_score_has_none(make: Callable[..., JudgeReward])
     [
         "", "   ", "A fine answer, I would say eight.", "7/10", "**8**", "8", "I'm sorry, I cannot grade this.",
         '{"score": 11}', '{"score": 0}', '{"score": -1}', '{"score": NaN}', '{"score": Infinity}', '{"score": "7/10"}',
-        '{"score": null}', '{"score": true}', '{"score": [7]}', '{"score": {}}', '{"score": "high"}', '{"score": "1_0"}',
-        '{"grade": 7}', '{"score": 7', "[7]", '<think>perhaps {"score": 3}, but',
+        '{"score": null}', '{"score": true}', '{"score": [7]}', '{"score": {}}', '{"score": "high"}',
+        '{"score": "1_0"}', '{"grade": 7}', '{"score": 7', "[7]", '<think>perhaps {"score": 3}, but',
         '<think>{"score": 3}</think>I cannot say.',
     ],
 )  # fmt: skip

@@ -308,8 +308,8 @@ class PolicyGradient:
         Log what the run makes of it in a line.
         """
         n = self._sampling.samples
-        report = [
-            {"id": asked.id, **_spread([value for value in each[:n] if value is not None], n), "signal": bool(row)}
+        report: list[dict[str, Any]] = [
+            {"id": asked.id, **_spread([value for value in each[:n] if value is not None]), "signal": bool(row)}
             for asked, each, row in zip(items, rewards, rows, strict=True)
         ]
         path = self._layout.report(digest([report, self.fingerprint()]))
@@ -326,8 +326,8 @@ class PolicyGradient:
         )
 
 
-def _spread(scores: Sequence[float], n: int) -> dict[str, float | None]:
-    """Return the figures of a prompt of whose ``n`` samples some have a score; None where none has."""
+def _spread(scores: Sequence[float]) -> dict[str, float | None]:
+    """Return the figures of a prompt by those of its samples that have a score; None where none has."""
     if not scores:
         return {"scored": 0, "mean": None, "sd": None, "differ": None}
     return {

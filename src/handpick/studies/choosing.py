@@ -24,8 +24,8 @@ from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
 from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
-from handpick.pipeline import run_select
 from handpick.objectives.judge_fields import JUDGE_FIELDS
+from handpick.pipeline import run_select
 from handpick.rewards import reward_fingerprint
 from handpick.scorers.checkpoints import find_checkpoints
 from handpick.scorers.gradient_encoder import adapter_fingerprint
