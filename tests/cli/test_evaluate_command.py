@@ -167,6 +167,7 @@ def test_what_nothing_would_read_is_refused(boolq: Path, prompts: Path, tmp_path
     flags = {
         "--judge-url": "http://localhost:1/v1", "--judge-key-env": "KEY", "--judge-prompt": "p.txt",
         "--judge-workers": 2, "--judge-temperature": "none", "--max-answer-tokens": 9, "--max-judge-calls": 9,
+        "--judge-seed": 1, "--judge-timeout": 9, "--judge-retries": 1,
         "--max-judge-tokens": 9, "--max-judge-cost": 9, "--judge-price-in": 1, "--judge-price-out": 1,
     }  # fmt: skip
     for flag, value in flags.items():
@@ -178,9 +179,8 @@ def test_what_nothing_would_read_is_refused(boolq: Path, prompts: Path, tmp_path
             f"{flag} is for a language model that judges, and there is none here: leave {flag} out"
         )
     local = (*versus[:-1], f"local:{MODEL}")
-    assert complaint(*local, "--judge-workers", 2).startswith(
-        "--judge-workers is for a judge behind a server, and local:"
-    )
+    for flag in ("--judge-workers", "--judge-timeout", "--judge-retries", "--judge-seed"):
+        assert complaint(*local, flag, 2).startswith(f"{flag} is for a judge behind a server, and local:")
 
 
 def test_what_is_for_answers_or_tasks_is_refused_where_there_are_none(boolq: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
-from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
+from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
 from handpick.evaluation.gradable import Check, reference_check, refused_rows, say_ungradable, ungradable_records
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
@@ -112,6 +112,13 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     for task in opened_tasks.values():  # before a model is loaded, and before the first of several tasks is measured
+        rewards_of(
+            task.settings.metrics,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            judge=settings.judge,
+            cache=layout.verdicts,
+        )
         ungradable_records(task, settings.judge)
     opened = _open(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)

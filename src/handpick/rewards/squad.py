@@ -184,17 +184,17 @@ def _best(
 ) -> list[float]:
     scores = []
     for completion, record in zip(completions, records, strict=True):
-        spoken = _spoken(record, language)
+        spoken = _language_of(record, language)
         scores.append(max(scorer(completion, reference, spoken) for reference in reference_answers(record)))
     return scores
 
 
-def _spoken(record: Record, language: str | None) -> str | None:
+def _language_of(record: Record, language: str | None) -> str | None:
     return record_language(record) if language is None else language_code(language)
 
 
 def _check(record: Record, language: str | None) -> None:
-    references, spoken = reference_answers(record), _spoken(record, language)
+    references, spoken = reference_answers(record), _language_of(record, language)
     if not any(words(reference, spoken) for reference in references):
         raise DataError(
             f"no reference answer: no word of {references[0][:60]!r}, the reference of {record_name(record)}, counts, "
