@@ -38,6 +38,8 @@ Het antwoord is B | Đáp án: B | Đáp án là B | Đáp án đúng là B. | C
 Câu trả lời đúng là B | Cevap: B | Cevap B | Doğru cevap B'dir | Doğru cevap: B | Yanıt: B
 Cevap B şıkkıdır | Odpowiedź: B | Prawidłowa odpowiedź to B | Odpověď: B | Svaret är B | Răspunsul este B
 Vastaus: B | Jawaban: B | Jawabannya adalah B | Jawaban yang benar adalah B | Jibu ni B | Jibu: B
+正确的是B | 答案是第B项 | 选项是B | B符合题意 | A错误，B正确 | 不选A，是B | 正しいのはB | 答えは、Ｂです | Bです。
+B입니다. | B번 | 정답은 'B'입니다 | Выбираю вариант Б | Вариант Б | أختار ب | Επιλογή Β | เลือกข้อ ข
 A est faux, donc la réponse est B | Die Antwort ist nicht A, die Antwort ist B | Not A but B
 (B) is right, not (A) | (A) is not right. It must be (B) | B rather than C
 Респондент сказал A, но ответ: B
@@ -55,7 +57,7 @@ Die Antwort ist nicht B | la respuesta no es B | A resposta não é B | La rispo
 Đáp án không phải là B | Không chọn B | Cevap B değil | Cevap B değildir
 คำตอบคือ ขนม | उत्तर: किताब | Ответ: В России | Ответ: А потому | Respuesta: A la playa | 答案是Berlin
 答案是B2B | Antwort: E-Mail | الإجابة هي بغداد | 정답은 나무입니다 | 答えはイギリスです | 选A和B吗
-我选Beta | 答案 | 选项
+不太可能选B | 我不认为答案是B | B不符合题意 | 我选Beta | 答案 | 选项
 """
 
 # A Cyrillic В is the third label and no Latin B; a Cyrillic С is a Latin C.

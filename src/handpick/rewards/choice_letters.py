@@ -45,7 +45,9 @@ _PLACE |= {label.lower(): letter for label, letter in _PLACE.items()}
 _BECAUSE = r"(?:porque|pues|pois|parce|car|perché|weil|denn|потому|так|bởi|vì|çünkü|karena)\b"
 _A_WORD = rf"(?!\s+(?!{_BECAUSE})[^\W\d_A-Z])"
 _LATIN = (
-    r"(?:(?P<capital>(?![AEIOY]\s)[A-Z]|[AEIOY]" + _A_WORD + r")(?![0-9A-Za-z_\u00C0-\u024F]|-\w|['’](?![dt][ıiuü]r))"
+    r"(?:(?P<capital>(?![AEIOY]\s)[A-Z]|[AEIOY]"
+    + _A_WORD
+    + r")(?![0-9A-Za-z_\u00C0-\u024F]|-\w|['’](?![dt][ıiuü]r)[A-Za-z])"
     r"|(?P<small>[a-z])(?=[)\]}.。*_`\"'”’]*\s*$|\s*[)\]]))"
 )
 _OTHER = "|".join(
@@ -71,22 +73,24 @@ class _Cue(NamedTuple):
     def pattern(self) -> str:
         copula = rf"(?:[:=]|(?:{self.copula})(?![^\W\d_A-Z\u0E00-\uFFFF]))" if self.copula else "[:=]"
         between = rf"(?:(?:{self.between})[\s:*_]*+){{0,3}}" if self.between else ""
-        return rf"(?i:(?:{self.noun}){_MARKS}{copula}{'?' * self.bare}[\s:*_]*+{between})"
+        return rf"(?i:(?:{self.noun}){_MARKS}{copula}{'?' * self.bare}[\s:*_、,]*+{between})"
 
 
 _CUES = {
     "zh": _Cue(
         "答案|正确选项|正確選項|正确的选项|答(?=\\s*:)",
-        "应该是|應該是|应当是|應當是|应是|應是|应为|應為|就是|是|为|為|选择|選擇|选|選",
-        "选项|選項|字母",
+        "应该是|應該是|应当是|應當是|应是|應是|应为|應為|就是|是|係|为|為|选择|選擇|选|選",
+        "选项|選項|字母|第",
         bare=True,
     ),
     "zh, a verb": _Cue("(?:选择|選擇|选|選)(?![项項题題])", "了|的是|为|為|是", "选项|選項", bare=True),
     "zh, without a noun": _Cue(
-        "应该是|應該是|应当是|應當是|应是|應是|而是|(?<=[,;、])是|应为|應為", "", "选项|選項", bare=True
+        "应该是|應該是|应当是|應當是|应是|應是|而是|(?<=[,;、])是|应为|應為|正[确確]的是", "", "选项|選項", bare=True
     ),
+    "zh, an option": _Cue("选项|選項", "应该是|應該是|应为|應為|是|为|為"),
     "ja": _Cue("答え|こたえ|正解|正答|解答|回答|答(?=は)|正しい選択肢", "は|が", "選択肢"),
     "ja, another": _Cue("(?:ではなく|じゃなく)て?[、,]?", "", "選択肢", bare=True),
+    "ja, the right one": _Cue("正しいのは", "", "選択肢", bare=True),
     "ko": _Cue("정답|해답|답안|답", "은|는|이", "선택지|보기|옵션", bare=True),
     "ko, another": _Cue("아니라|아니고", "", "선택지|보기|옵션", bare=True),
     "vi": _Cue(
@@ -144,6 +148,7 @@ _CUES = {
         "вариант|буква|буквой|под|это|—|–|-",
         bare=True,
     ),
+    "ru, a verb": _Cue(r"(?<!\w)(?:выбираю|выбираем)", "", "вариант|ответ|букву", bare=True),
     "uk": _Cue(r"(?<!\w)відповід(?:ь|дю)", "це|є|—|–|-", "варіант|буква", bare=True),
     "bg": _Cue(r"(?<!\w)отговор(?:ът)?", "е|—|–|-", "вариант|буква", bare=True),
     "ar": _Cue(
@@ -152,6 +157,7 @@ _CUES = {
         "الخيار|الحرف|الإجابة",
         bare=True,
     ),
+    "ar, a verb": _Cue(r"(?<!\w)(?:[أا]ختار|اخترت|اختيار)", "", "الخيار|الإجابة|الحرف", bare=True),
     "fa, ur": _Cue(r"(?<!\w)(?:پاسخ|جواب|درست\s+جواب)(?:\s+(?:صحیح|درست))?", "است|ہے", "گزینه|گزینهٔ|آپشن", bare=True),
     "he": _Cue(r"(?<!\w)ה?תשובה(?:\s+הנכונה)?", "היא|הוא", "אפשרות", bare=True),
     "hi": _Cue(r"उत्तर|जवाब|सही\s+विकल्प", "है|होगा|-", "विकल्प", bare=True),
@@ -165,15 +171,16 @@ _STATED = re.compile(f"(?:{'|'.join(cue.pattern() for cue in _CUES.values())}){O
 
 # A label with its cue behind it.
 _CUE_BEHIND = (
-    r"(?:(?:选项|選項|项|項|选|選)?\s*(?:是|为|為)?\s*最?(?:正确|正確|对(?![于不])|對(?![於不])|正解|合适|恰当)|[选選](?![项項择擇取举舉])"
+    r"(?:(?:选项|選項|项|項|选|選)?\s*(?:是|为|為)?\s*最?(?:正确|正確|对(?![于不])|對(?![於不])|正解|合适|恰当)|符合|[选選](?![项項择擇取举舉])"
     r"|が\s*(?:正解|正し[いく]|答え|適切)|を\s*選|[이가]\s*(?:정답|맞|옳|답)|[를을]\s*(?:선택|고르|골)|\s*ถูก)"
 )
 _BEFORE_A_CUE = re.compile(rf"(?<![0-9A-Za-z_\u00C0-\u024F])(?P<capital>[A-Z])[)\]”*]*\s*{_CUE_BEHIND}")
 
 _ALONE = f"[{''.join(sorted(label for label in _PLACE if len(label) == 1))}]"
-_OPTION = r"(?:选项|選項|选|選|選択肢|보기|ข้อ|विकल्प|الخيار|گزینه|вариант|Вариант|варіант)\s*"
+_OPTION = r"(?:选项|選項|选|選|選択肢|보기|ข้อ|विकल्प|الخيار|گزینه|вариант|Вариант|варіант|Επιλογή|επιλογή)\s*"
 _END = r"(?=[)\]}:*]|[.。](?!\w)|\s*$)"
 _LEADING = re.compile(rf"\A{OPENING}(?:(?P<other>{_ALONE})|{_OPTION}{OPENING}(?P<behind>[A-Z]|{_ALONE})){_END}")
+_SAID_ALONE = re.compile(rf"\A{OPENING}(?P<capital>[A-Z])[)”]*(?:번|입니다|이다|です|である|だ)\W*\Z")  # "Bです。"
 _BRACKETED = re.compile(rf"\((?P<other>{_ALONE})\)")
 
 _BETWEEN = (
@@ -219,6 +226,8 @@ def stated_letters(text: str) -> Iterator[tuple[int, str]]:
 
 def leading_label(text: str) -> str | None:
     """Return the letter that a text begins with, as a label of another script, or behind a word for an option."""
+    if alone := _SAID_ALONE.match(text):
+        return alone["capital"]
     found = _LEADING.match(text)
     if not found or is_denied(text, found):
         return None
