@@ -1,5 +1,6 @@
 """What no metric can grade is found out before a model is loaded and before a single answer is drawn."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,26 @@ def test_nothing_is_loaded_or_drawn_where_nothing_can_be_graded(tmp_path: Path) 
             act(settings, tasks)
     with pytest.raises(DataError, match="can grade none of the 4 records of versus"):
         run_versus(settings, "another", TaskSettings(files=[str(bad)]), "choice")
+
+
+def test_prompts_that_a_rule_cannot_compare_are_left_out_before_anyone_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[int]] = []
+
+    def answers(settings: Any, model: str, task: Task, rows: list[int], folder: Path) -> Any:
+        asked.append(list(rows))
+        return run_module._Answers(dict.fromkeys(rows, "A" if model == "one" else "B"), {}, {})
+
+    monkeypatch.setattr(run_module, "_likeliest_answers", answers)
+    items = [ASKED | {"id": f"r{i}", "answer": answer} for i, answer in enumerate(["A", "answer1", "B", "A"])]
+    prompts = TaskSettings(files=[str(write_jsonl(tmp_path / "p.jsonl", items))])
+    found = run_versus(EvaluateSettings(model="one", out=str(tmp_path / "out")), "two", prompts, "choice")
+    assert asked == [[0, 2, 3], [0, 2, 3]]
+    assert (found.wins, found.losses) == (2, 1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "choice cannot grade 1 of the 4 records of versus, which are left out of it; r1: the reference" in said
+    assert json.loads((tmp_path / "out" / "versus.json").read_text())["left_out"] == 1
 
 
 def test_what_one_metric_cannot_grade_is_left_out_of_it_and_said(
