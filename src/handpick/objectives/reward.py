@@ -317,13 +317,13 @@ class PolicyGradient:
         silent = [line["id"] for line in report if not line["signal"]]
         named = f"; none have {', '.join(map(str, silent[:3]))}{', …' if len(silent) > 3 else ''}" if silent else ""
         scored = [line for line in report if line["mean"] is not None]
-        mean, spread = (np.mean([line[name] for line in scored] or [0]) for name in ("mean", "sd"))
+        figures = "no reward"
+        if scored:
+            mean, spread = (np.mean([line[name] for line in scored]) for name in ("mean", "sd"))
+            figures = f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt"
         missing = sum(n - line["scored"] for line in report)
         lacking = f"; {missing} of {n * len(items)} answers have no score and count for nothing" if missing else ""
-        log(
-            f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt{lacking}; {len(items) - len(silent)} "
-            f"of {len(items)} prompts have a signal{named} ({path})"
-        )
+        log(f"{figures}{lacking}; {len(items) - len(silent)} of {len(items)} prompts have a signal{named} ({path})")
 
 
 def _spread(scores: Sequence[float]) -> dict[str, float | None]:
