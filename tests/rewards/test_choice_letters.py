@@ -41,14 +41,14 @@ Vastaus: B | Jawaban: B | Jawabannya adalah B | Jawaban yang benar adalah B | Ji
 正确的是B | 答案是第B项 | 选项是B | B符合题意 | A错误，B正确 | 不选A，是B | 正しいのはB | 答えは、Ｂです | Bです。
 B입니다. | B번 | 정답은 'B'입니다 | Выбираю вариант Б | Вариант Б | أختار ب | Επιλογή Β | เลือกข้อ ข
 A est faux, donc la réponse est B | Die Antwort ist nicht A, die Antwort ist B | Not A but B
-(B) is right, not (A) | (A) is not right. It must be (B) | B rather than C
-Респондент сказал A, но ответ: B
+(B) is right, not (A) | B rather than C
+Респондент сказал A, но ответ: B | (B) is wrong | (B) is not a mammal | B is not correct, unlike the others
 """
 
 # Denied; and words that only look like a choice.
 NONE = r"""
 not B | It is not B | The answer is not B | The answer is not (B). | The answer isn't B | It can't be B
-B is wrong | Definitely not (B) | (B) is incorrect | 不是B | 答案不是B | 不选B | 不应该选B | 不能选（B）
+(B) is not the answer | B isn't it | Definitely not (B) | 不是B | 答案不是B | 不选B | 不应该选B | 不能选（B）
 答案不是（B） | 并非B | B不是答案 | B是错的 | B不对 | 选B是错误的 | B选项是错误的 | 答えはBではない
 答えはBではありません | Bは正しくない | 정답은 B가 아닙니다 | B가 아니다 | 답은 B가 아니다
 الإجابة ليست ب | Ответ не Б | Ответ: не B | не B | Η απάντηση δεν είναι B | उत्तर B नहीं है

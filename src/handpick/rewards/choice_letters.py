@@ -194,13 +194,20 @@ _DENIED_BEFORE = re.compile(
     rf"\s*{_BETWEEN}{OPENING}\Z"
 )
 _DENIED_BEHIND = re.compile(
-    _CLOSING + r"(?i:(?:is|are|was)\s+(?:wrong|incorrect|false|not\s+(?:right|correct|the|it|an?\b))|isn['’]t\b"
-    r"|(?:选项|選項|项|項|选|選)?\s*(?:(?:是|为|為)?\s*(?:错|錯)|不(?:是(?!\s*[(“]?[A-Z])|对|對|正确|正確))"
+    _CLOSING
+    + r"(?i:(?:选项|選項|项|項|选|選)?\s*(?:(?:是|为|為)?\s*(?:错|錯)|不(?:是(?!\s*[(“]?[A-Z])|对|對|正确|正確))"
     r"|(?:は|が|を)?\s*(?:ではな|ではあり|じゃな|でな|選ば|選び?ません|正しくな|間違|誤り|不正解)"
     r"|(?:이|가|은|는)?\s*(?:아니|아닙|아닌|틀)|['’]?\w*\s*değil|\s*(?:विकल्प\s*)?(?:नहीं|गलत)|(?:ঠিক\s*)?নয়"
     r"|ist\s+(?:falsch|nicht)|est\s+(?:fausse|incorrecte)|n['’]est\s+pas|no\s+es|es\s+(?:incorrecta|falsa)"
     r"|não\s+é|é\s+(?:incorreta|errada)|non\s+è|—?\s*(?:не\s|неверн|неправильн)|δεν\s|είναι\s+λάθος|خاطئ|خطأ|ليس"
     r"|ผิด|ไม่ถูก|ไม่ใช่|là\s+sai|sai\b|không\s+(?:đúng|phải))"
+)
+# Of a letter that nothing states. "(B) is wrong" may well answer which of them is wrong.
+_IS_NOT_IT = re.compile(
+    _CLOSING
+    + r"(?i:(?:is\s+not|isn['’]t)\s+(?:it\b|(?:the|my)\s+(?:(?:right|correct)\s+)?(?:answer|choice|option|one)\b)"
+    r"|不是(?:正确|正確)?(?:答案|选项|選項)|(?:は|が)?\s*(?:ではな|ではあり|じゃな)|(?:이|가|은|는)?\s*(?:아니|아닙|아닌)"
+    r"|['’]?\w*\s*değil|\s*नहीं)"
 )
 _LOOKED_BACK = 48  # characters
 
@@ -220,7 +227,7 @@ def stated_letters(text: str) -> Iterator[tuple[int, str]]:
         return
     for pattern in (_STATED, _BEFORE_A_CUE):
         for match in pattern.finditer(text):
-            if not is_denied(text, match):
+            if not is_denied(text, match, behind=_DENIED_BEHIND):
                 yield match.end(), _letter(match)
 
 
@@ -242,10 +249,16 @@ def bracketed_labels(text: str) -> Iterator[tuple[int, str]]:
             yield match.end(), _PLACE[match["other"]]
 
 
-def is_denied(text: str, match: re.Match[str]) -> bool:
-    """Return whether a text says that what was found is not it: "not B", "不选B", "B is wrong", "B가 아니다"."""
+def is_denied(text: str, match: re.Match[str], *, behind: re.Pattern[str] = _IS_NOT_IT) -> bool:
+    """Return whether a text says that what was found is not it: "not B", "不选B", "B가 아니다".
+
+    Args:
+        text: in plain forms.
+        match: of the letter, with what states it.
+        behind: what denies it, where it follows.
+    """
     before = text[max(0, match.start() - _LOOKED_BACK) : match.start()]
-    return bool(_DENIED_BEHIND.match(text, match.end()) or _DENIED_BEFORE.search(before))
+    return bool(behind.match(text, match.end()) or _DENIED_BEFORE.search(before))
 
 
 def _letter(match: re.Match[str]) -> str:
