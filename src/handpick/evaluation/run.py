@@ -12,7 +12,8 @@ from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
-from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
+from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
+from handpick.evaluation.gradable import Check, reference_check, refused_rows, say_ungradable, ungradable_records
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
@@ -110,6 +111,15 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     folder, layout = settings.folder, EvaluationLayout(settings.folder)
     opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
+    for task in opened_tasks.values():  # before a model is loaded, and before the first of several tasks is measured
+        rewards_of(
+            task.settings.metrics,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            judge=settings.judge,
+            cache=layout.verdicts,
+        )
+        ungradable_records(task, settings.judge)
     opened = _open(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
@@ -148,12 +158,18 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
     """
     layout = EvaluationLayout(settings.folder)
     task = open_task(prompts, settings.folder, "versus")
-    decide = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
-    a, b = (_likeliest_answers(settings, model, task, layout.answers) for model in (settings.model, versus))
+    decide, check = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
+    ungradable = {} if check is None else refused_rows(task, judge, lambda row: check(task.records[row]))
+    if ungradable:
+        say_ungradable(task, {judge: ungradable})
+    asked = [row for row in range(len(task)) if row not in ungradable]
+    a, b = (_likeliest_answers(settings, model, task, asked, layout.answers) for model in (settings.model, versus))
     both = [row for row in a.texts if row in b.texts]
-    if left_out := len(task) - len(both):
+    left_out = len(task) - len(both)
+    if left_out > len(ungradable):
         row, reason = next(iter((a.refused | b.refused).items()))
-        log(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
+        n = left_out - len(ungradable)
+        log(f"{n:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
     verdicts = decide(task, both, [a.texts[row] for row in both], [b.texts[row] for row in both])
     lines = [
         {
@@ -193,10 +209,14 @@ class _Answers:
     identity: Fingerprint
 
 
-def _likeliest_answers(settings: EvaluateSettings, model: str, task: Task, folder: Path) -> _Answers:
-    """Return a model's answers to a task's prompts; the model is let go of before this returns."""
+def _likeliest_answers(
+    settings: EvaluateSettings, model: str, task: Task, rows: Sequence[int], folder: Path
+) -> _Answers:
+    """Return a model's answers to some of a task's prompts; the model is let go of before this returns."""
     opened = _open(settings, model)
     prompts, refused = prompts_of(task, opened.renderer, opened.max_length)
+    prompts = {row: prompts[row] for row in rows if row in prompts}
+    refused = {row: refused[row] for row in rows if row in refused}
     found = generate_answers(
         opened.model,
         opened.renderer,
@@ -233,8 +253,11 @@ def run_harness(
 Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verdict]]
 
 
-def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
-    """Return what compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
+def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> tuple[Decide, Check | None]:
+    """Return what compares two answers: a rule where ``judge`` is a reward's text, else a language model.
+
+    With it comes what finds out of a record, without answers, whether they can be compared.
+    """
     if is_rule(judge):
         reward = find_reward(
             judge,
@@ -248,7 +271,7 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Dec
             records, ids = [task.records[row] for row in rows], [task.examples[row].id for row in rows]
             return judge_by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
 
-        return rule
+        return rule, reference_check(judge, settings.judge)
     asked = find_judge(judge, settings.judge, verdicts, dtype=settings.dtype)
     wants_reference = pairwise_template(asked.settings.prompt).wants_reference
 
@@ -256,7 +279,7 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Dec
         references = [reference_answers(task.records[row])[0] for row in rows] if wants_reference else None
         return compare(asked, prompts_in_json(task, rows), a, b, references=references)
 
-    return ask
+    return ask, reference_answers if wants_reference else None
 
 
 def _open(settings: EvaluateSettings, model: str) -> OpenedModel:

@@ -167,15 +167,26 @@ class PreparedIterSelect:
 
     def _iterate_askable(self, order_N: NDArray[np.int64], pool_row_N: NDArray[np.int64]) -> Iterator[int]:
         n = min(self.settings.n_diverse, len(order_N))
-        found = 0
+        found, refused, first = 0, 0, ""
         with progress("the diverse subset", total=n) as advance:
             for row in order_N.tolist():
                 if found == n:
-                    return
-                if self.answering.can_answer(self.pool[int(pool_row_N[row])]):
-                    found += 1
-                    advance(1)
-                    yield row
+                    break
+                example = self.pool[int(pool_row_N[row])]
+                if not self.answering.can_answer(example):
+                    continue
+                try:
+                    self.judging.check(json.loads(example.raw))
+                except DataError as error:
+                    refused, first = refused + 1, first or str(error)
+                    continue
+                found += 1
+                advance(1)
+                yield row
+        if refused and not found:
+            raise DataError(f"{first} (none of the {refused:,} examples that the model can answer can be judged)")
+        if refused:
+            log(f"{refused:,} examples that cannot be judged are passed over; the first: {first}")
 
     def _picks(self, outcome: RoundsOutcome, subset: Subset, store: FeatureStore, embeddings_ND: Any) -> list[IterPick]:
         """Return what was judged hard, in the order in which it was taken; then what is most like it; then the easy."""

@@ -6,6 +6,7 @@ from handpick.costs import probe
 from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.costs.flops import shape_of
 from handpick.costs.machine import machine_notes, resident_bytes
+from handpick.evaluation.gradable import say_ungradable, ungradable_records
 from handpick.evaluation.run import open_model
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import open_task
@@ -31,6 +32,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
     opened = {name: open_task(task, settings.folder, name) for name, task in tasks.items()}
     for task in opened.values():
         task.fingerprint()  # a metric that cannot be had is said
+        say_ungradable(task, ungradable_records(task))
     read = StageCost(
         "read and parse",
         sum(map(len, opened.values())),

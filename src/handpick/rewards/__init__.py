@@ -18,7 +18,7 @@ from handpick.rewards.callable import UserReward, load_callable, wrap
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
 from handpick.rewards.ifeval import IFEval
-from handpick.rewards.protocol import Reward, check_record, score
+from handpick.rewards.protocol import Reward, check_record, score, score_or_none
 from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_reward",
     "reward_fingerprint",
     "score",
+    "score_or_none",
     "user_reward_fingerprint",
     "wrap",
 ]

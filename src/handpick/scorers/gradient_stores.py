@@ -98,7 +98,7 @@ class GradientStores:
             if not ids:
                 name = self.objectives.query.fingerprint().get("objective")
                 raise DataError(
-                    f"no query can be used for the {name} objective: the first, {refused[0][0].id!r}, has "
+                    f"no query can be used for the {name} objective; the first, {refused[0][0].id!r}: "
                     f"{refused[0][1]}" + ("; prompts alone are for --method nice" if name == "next-token" else "")
                 )
 

@@ -24,6 +24,7 @@ from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
 from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
+from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.pipeline import run_select
 from handpick.rewards import reward_fingerprint
 from handpick.scorers.checkpoints import find_checkpoints
@@ -42,6 +43,7 @@ from handpick.studies.steps import Steps, finish_step, step_name
 _OF_MACHINE = frozenset({"model", "dtype", "gradient_checkpointing", "batch_tokens"})
 _OF_CHOICE = frozenset({*Constraints.model_fields, *AlgorithmSettings.model_fields, "seed"})
 _NAMED_APART = frozenset({"reward", "checkpoints", "optimizer", "score_only"})  # by what they hold, or as features
+_PATIENCE = frozenset(JUDGE_FIELDS[name] for name in ("timeout_s", "retries"))  # with a judge; changes no verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Chooser:
             made_of |= self._features(settings, model)
             if "warmup" in scorer.needs and "checkpoints" not in made_of and not settings.store:
                 warmup = made_of["warmup"] = self._warmup(settings, model)
-        of_choice = _OF_CHOICE | (scorer.reads - scorer.rows - _NAMED_APART)
+        of_choice = _OF_CHOICE | (scorer.reads - scorer.rows - _NAMED_APART - _PATIENCE)
         choice: dict[str, Any] = {
             "features": made_of,
             "representation": _content_of(settings.used_representation),

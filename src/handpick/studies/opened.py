@@ -10,6 +10,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
+from handpick.evaluation.gradable import say_ungradable, ungradable_records
 from handpick.evaluation.settings import TaskSettings
 from handpick.evaluation.task import Task, open_task
 from handpick.finetuning.train import recipe_for
@@ -140,6 +141,7 @@ class StudyInputs:
         test = open_task(own.test, self.folder, f"test-{name}")
         # what is not there or not allowed is said before anything is trained
         rewards_of(own.test.metrics, allow_code_execution=self.settings.allow_code_execution)
+        say_ungradable(test, ungradable_records(test))
         dev = None
         if any(example.messages[-1].role == "assistant" for example in query.examples(0, len(query))):
             dev = open_task(
