@@ -3,8 +3,8 @@
 It is named by the first 16 hex digits of the SHA-256 of the source's bytes; all 64 are in its metadata.
 Beside ``<digest>.arrow`` stands ``<digest>.jsonl`` with the records that could not be used, so that a
 later run reports them too. What a user wants read otherwise than the table of formats says (``Reading``) is in the
-name too, and in the digest that the pool is known by. What depends on the other files of a pool, the uniqueness of ids, or on
-the name the file goes by, is not in here.
+name too, and in the digest that the pool is known by. What depends on the other files of a pool, the uniqueness of
+ids, or on the name the file goes by, is not in here.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """A pool or a query set: examples of one or several sources in one memory-mapped table.
 
-Answers that were judged by themselves (KTO's ``label``) are no examples of what to learn where they are not wanted: they
-are set aside, unless pairs are asked for (``data/unwanted.py``).
+Answers that were judged by themselves (KTO's ``label``) are no examples of what to learn where they are not wanted:
+they are set aside, unless pairs are asked for (``data/unwanted.py``).
 """
 
 from bisect import bisect_right

@@ -54,6 +54,12 @@ class Reading:
 TABLE_ALONE = Reading()
 
 
+def reading_of(settings: Mapping[str, Any]) -> Reading:
+    """Return how records are read, of settings as they were written down; those of before said nothing."""
+    own = {name: settings[name] for name in ReadingSettings.model_fields if name in settings}
+    return ReadingSettings(**own).reading
+
+
 def check_columns(reading: Reading, columns: Iterable[Mapping[str, int]]) -> None:
     """Refuse a mapping of a column that no record has.
 

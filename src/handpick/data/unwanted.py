@@ -1,4 +1,4 @@
-"""Answers that were judged by themselves, wanted or not (KTO): what becomes of them where pairs or examples are read."""
+"""Answers that were judged by themselves, wanted or not (KTO): what becomes of them in a pool."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable

@@ -16,7 +16,7 @@ from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
-from handpick.evaluation.task import Task, open_task
+from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
 from handpick.finetuning.finetune import load_finetuned
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
@@ -108,7 +108,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         HandpickError: as ``evaluate``, ``open_task`` and ``open_model``.
     """
     folder, layout = settings.folder, EvaluationLayout(settings.folder)
-    opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
+    opened_tasks = open_tasks(tasks, folder)
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     opened = _open(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)
@@ -147,7 +147,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
     """
     layout = EvaluationLayout(settings.folder)
-    task = open_task(prompts, settings.folder, "versus")
+    task = open_tasks({"versus": prompts}, settings.folder)["versus"]
     decide = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
     a, b = (_likeliest_answers(settings, model, task, layout.answers) for model in (settings.model, versus))
     both = [row for row in a.texts if row in b.texts]

@@ -152,9 +152,7 @@ def prompt_only(record: Record, reading: Reading) -> Conversations:
     Raises:
         DataError: half of another shape is there, whose other half is missing.
     """
-    answers = [
-        field for field in ("completion", "response", "generation", "chosen", "rejected") if field in record
-    ]
+    answers = [field for field in ("completion", "response", "generation", "chosen", "rejected") if field in record]
     if answers:
         raise DataError(f"missing text: `{'` and `'.join(answers)}` beside `prompt` is null or not all there")
     return Conversations(side(record["prompt"], "prompt", "user", reading))

@@ -25,7 +25,7 @@ def is_learnt(fields: dict[str, Json], names: Sequence[str], where: str, reading
 def _weight(value: Json, field: str, reading: Reading) -> bool:
     if value in (0, 1) and isinstance(value, bool | int | float):
         return bool(value)
-    if isinstance(value, int | float) and 0 <= value and reading.rounds_weights:
+    if isinstance(value, int | float) and value >= 0 and reading.rounds_weights:
         return value >= 0.5
     advice = "a turn is learnt or it is not: give 0 or 1, or --turn-weights round"
     raise DataError(f"turn weight: {field} is {value!r}; {advice}")

@@ -37,7 +37,7 @@ def preference(record: Record, reading: Reading) -> Conversations:
     """
     found = next(((field, beside) for field, beside in _PROMPTS if not is_blank(record.get(field))), None)
     if found is None:
-        return Conversations(*(_without_prompt(record, field, reading) for field in ("chosen", "rejected")))
+        return Conversations(_without_prompt(record, "chosen", reading), _without_prompt(record, "rejected", reading))
     return preference_after(prompt_of(record, *found, reading), record["chosen"], record["rejected"], reading)
 
 
@@ -89,5 +89,3 @@ def _hh_turns(text: str, field: str) -> Conversation:
     speakers, contents = rest[::2], rest[1::2]
     roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
     return Conversation(Message(roles[who], said.strip()) for who, said in zip(speakers, contents, strict=True))
-
-

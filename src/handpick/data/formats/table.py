@@ -86,9 +86,7 @@ def _refuse_known(record: Record) -> None:
             "pre-tokenised: the record holds `input_ids`, tokens of one model's; give the text that they were made from"
         )
     if not is_null(record.get("segments")):
-        raise DataError(
-            "segments: the record holds axolotl's template-free `segments`, text without turns; write them as `messages`"
-        )
+        raise DataError("segments: the record holds axolotl's `segments`, text without turns; write it as `messages`")
     if not is_null(record.get("text")):
         raise DataError(
             "bare text: the record is a `text` without turns; --columns text=text learns all of it, "

@@ -1,4 +1,4 @@
-"""Calls of tools, however a record writes them, as chat templates take them: ``{type, function: {name, arguments}}``."""
+"""Calls of tools, however a record writes them, as templates take them: ``{type, function: {name, arguments}}``."""
 
 import re
 from typing import NamedTuple
@@ -38,7 +38,9 @@ def _wrap_call(call: Json, where: str) -> Json:
         return call
     name = call.get("name") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(name, str):
-        raise DataError(f"malformed tool call: {where} holds {str(call)[:60]!r}, not an object with a name and arguments")
+        raise DataError(
+            f"malformed tool call: {where} holds {str(call)[:60]!r}, not an object with a name and arguments"
+        )
     arguments = next((call[field] for field in ("arguments", "parameters") if not is_null(call.get(field))), {})
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 

@@ -122,7 +122,9 @@ def _extra(turn: dict[str, Json], own: set[str | None], where: str, reading: Rea
         elif name in _REASONING and isinstance(value, list):
             thought = content_of(value, f"`{name}` of {where}", reading)
             if thought.no_loss:
-                raise DataError(f"turn weight: a part of `{name}` of {where} is not to be learnt, and the turn's text is")
+                raise DataError(
+                    f"turn weight: a part of `{name}` of {where} is not to be learnt, and the turn's text is"
+                )
             extra[name] = thought.text
         else:
             extra[name] = without_nulls(value)
