@@ -22,7 +22,7 @@ from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
 from handpick.data.reading import TABLE_ALONE, Reading
-from handpick.data.unwanted import UNWANTED, Judged, Unwanted, pair_answers
+from handpick.data.unwanted import UNWANTED, JudgedAnswers, Unwanted, pair_answers
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
 
@@ -49,8 +49,8 @@ class Pool:
     files: tuple[DataFile, ...]
     """The sources in the order given. The rows of one are contiguous and in its own order."""
 
-    n_pairs: int
-    """Records that are a wanted and an unwanted answer of one prompt, put together here."""
+    judged: JudgedAnswers
+    """Answers that were judged by themselves (KTO) and are no records of the pool's own."""
 
     def __init__(
         self,
@@ -69,9 +69,7 @@ class Pool:
         self._unwanted = unwanted
         repeated = self._settle_ids()
         self._occurrence = repeated.occurrence
-        judged = self._find_unwanted(repeated.first_of)
-        self._partner = judged.partner
-        self.n_pairs = len(judged.partner)
+        self.judged = judged = self._find_unwanted(repeated.first_of)
         self._kept: NDArray[np.int64] | None = None  # the table's row of every row of the pool; None where the same
         ends = self._table_ends
         dropped = [*repeated.first_of, *judged.partner.values(), *judged.set_aside]
@@ -210,15 +208,15 @@ class Pool:
         keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
         return settle_ids(keys_N, explicit_N, lambda row: self._cell("id", row))
 
-    def _find_unwanted(self, left_out: Container[int]) -> Judged:
+    def _find_unwanted(self, left_out: Container[int]) -> JudgedAnswers:
         """Find out what becomes of answers that were judged by themselves."""
         wanted = self._table.data.column("wanted")
         if self._unwanted == "keep" or wanted.null_count == len(wanted):
-            return Judged()
+            return JudgedAnswers()
         labels = ((row, label) for row, label in enumerate(wanted.to_pylist()) if label is not None)
         labels = ((row, label) for row, label in labels if row not in left_out)
         if self._unwanted == "aside":
-            return Judged(set_aside={row: UNWANTED for row, label in labels if not label})
+            return JudgedAnswers(set_aside={row: UNWANTED for row, label in labels if not label})
         return pair_answers((row, label, self._messages(row)) for row, label in labels)
 
     def _quarantine_row(self, row: int, reason: str, quarantine: Quarantine) -> None:
@@ -257,7 +255,7 @@ class Pool:
         return values if self._kept is None else [values[row] for row in self._kept.tolist()]
 
     def _example(self, table_row: int, record: dict[str, Any]) -> Example:
-        n, partner = self._occurrence.get(table_row), self._partner.get(table_row)
+        n, partner = self._occurrence.get(table_row), self.judged.partner.get(table_row)
         rejected = None if record["rejected"] is None else _conversation(record, "rejected")
         return Example(
             id=record["id"] if n is None else numbered_id(record["id"], n),

@@ -1,6 +1,6 @@
 """Answers that were judged by themselves, wanted or not (KTO): what becomes of them in a pool."""
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,25 +9,34 @@ from handpick.data.examples import Conversation
 
 Unwanted = Literal["aside", "pair", "keep"]
 
-UNWANTED = "unwanted answer: its label is false (KTO), and what is chosen is learnt as it stands"
+UNWANTED = "answer labelled unwanted: its label is false (KTO), and what is chosen is learnt as it stands"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedAnswers:
     """Rows that are left out: ``partner`` has the unwanted answer of a wanted one, ``set_aside`` why of the others."""
 
     partner: dict[int, int] = field(default_factory=dict)
     set_aside: dict[int, str] = field(default_factory=dict)
 
+    def sentences(self) -> list[str]:
+        """Return what is to be said of them."""
+        kinds = Counter(reason.partition(":")[0] for reason in self.set_aside.values())
+        said = [f"{n:,} set aside, each an {kind} (KTO)" for kind, n in kinds.items()]
+        if self.partner:
+            n = len(self.partner)
+            said.append(f"{n:,} pairs of answers labelled wanted and unwanted, of one prompt each, in their order")
+        return said
 
-def pair_answers(answers: Iterable[tuple[int, bool, Conversation]]) -> Judged:
+
+def pair_answers(answers: Iterable[tuple[int, bool, Conversation]]) -> JudgedAnswers:
     """Pair the wanted and the unwanted answers of one prompt, in the order they come: the first with the first.
 
     Args:
         answers: row, label and conversation of each.
     """
     waiting: dict[object, tuple[deque[int], deque[int]]] = defaultdict(lambda: (deque(), deque()))
-    judged = Judged()
+    judged = JudgedAnswers()
     for row, wanted, messages in answers:
         own, others = waiting[_prompt(messages)][:: 1 if wanted else -1]
         if not others:

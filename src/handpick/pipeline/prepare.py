@@ -156,8 +156,8 @@ def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLa
         reading=settings.reading,
         unwanted=settings.unwanted_queries if name == "query" else "aside",
     )
-    if opened.n_pairs:
-        log(f"{opened.n_pairs:,} pairs of a wanted and an unwanted answer to one prompt, in the order they stand")
+    for sentence in opened.judged.sentences():
+        log(f"{name}: {sentence}")
     return Data(opened, quarantine)
 
 

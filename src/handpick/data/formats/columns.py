@@ -158,7 +158,7 @@ def prompt_only(record: Record, reading: Reading) -> Conversations:
     return Conversations(side(record["prompt"], "prompt", "user", reading))
 
 
-def _answered(record: Record) -> str | None:
+def _answer_field(record: Record) -> str | None:
     """Return the first field with an answer in it: a text, or a list of texts."""
 
     def is_answer(value: Json) -> bool:
@@ -168,16 +168,16 @@ def _answered(record: Record) -> str | None:
     return next((field for field in ANSWER_FIELDS if is_answer(record.get(field))), None)
 
 
-def _asked(record: Record) -> str | None:
+def _query_field(record: Record) -> str | None:
     return next((field for field in QUERY_FIELDS if not is_blank(record.get(field))), None)
 
 
 def has_query_and_answer(record: Record) -> bool:
     """Return whether any of ms-swift's names of a question and any of an answer are there."""
-    return _asked(record) is not None and _answered(record) is not None
+    return _query_field(record) is not None and _answer_field(record) is not None
 
 
 def query_and_answer(record: Record, reading: Reading) -> Conversations:
     """Read the first of ms-swift's names of a question with the first of its names of an answer."""
-    asked, answered = _asked(record), _answered(record)
+    asked, answered = _query_field(record), _answer_field(record)
     return columns("", str(asked), str(answered)).parse(record, reading)

@@ -18,7 +18,7 @@ def is_mapped(record: Record, reading: Reading) -> bool:
     return any(not is_null(record.get(column)) for role, column in reading.columns if role not in _OPTIONAL)
 
 
-def mapped(record: Record, reading: Reading) -> Conversations:
+def read_mapped(record: Record, reading: Reading) -> Conversations:
     """Read a record by the mapping, and by nothing else but fields that mean the same in every shape.
 
     Raises:
@@ -34,14 +34,14 @@ def mapped(record: Record, reading: Reading) -> Conversations:
     system = reading.column("system")
     said = with_system_prompt(record, said, (system,)) if system else with_system_prompt(record, said)
     own = {role: record.get(column) for role, column in reading.columns}
-    return with_tools({**record, **_renamed("tools", own)}, _labelled(record, said, own))
+    return with_tools({**record, **_as_field("tools", own)}, _with_own_label(record, said, own))
 
 
-def _renamed(name: ColumnRole, own: dict[str, Json]) -> dict[str, Json]:
+def _as_field(name: ColumnRole, own: dict[str, Json]) -> dict[str, Json]:
     return {name: own[name]} if name in own else {}
 
 
-def _labelled(record: Record, said: Conversations, own: dict[str, Json]) -> Conversations:
+def _with_own_label(record: Record, said: Conversations, own: dict[str, Json]) -> Conversations:
     """Add the label, whose values may be numbers and words: the user says that it is one."""
     if is_null(own.get("label")):
         return said if "label" in own else with_label(record, said)

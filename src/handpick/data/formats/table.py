@@ -16,7 +16,7 @@ from handpick.data.formats.columns import (
     prompt_only,
     query_and_answer,
 )
-from handpick.data.formats.mapped import is_mapped, mapped
+from handpick.data.formats.mapped import is_mapped, read_mapped
 from handpick.data.formats.media import refuse_media_columns
 from handpick.data.formats.preferences import are_answers, preference
 from handpick.data.formats.record import Conversations, Format, Record, is_null
@@ -39,7 +39,7 @@ def parse_record(record: Record, reading: Reading = TABLE_ALONE) -> Conversation
     """
     refuse_media_columns(record)
     if is_mapped(record, reading):
-        return mapped(record, reading)
+        return read_mapped(record, reading)
     said = with_rejected(record, _find_format(record).parse(record, reading), reading)
     return with_label(record, with_tools(record, with_system_prompt(record, said)))
 
