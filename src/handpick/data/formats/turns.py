@@ -71,11 +71,11 @@ def _speakers(turn: Json, where: str) -> list[tuple[dict[str, Json], str]]:
         # of a turn without a text the field is that of its fellow: `from` goes with `value`
         return [(turn, content or ("value" if is_null(turn.get("role")) and "from" in turn else "content"))]
     found = [[each for each in sides if not is_null(turn.get(each))] for sides in (("system",), _ASKING, _ANSWERING)]
-    pair = [(_named(side[0], turn[side[0]]), "content") for side in found if side]
+    pair = [(_speaker_turn(side[0], turn[side[0]]), "content") for side in found if side]
     return pair or [(turn, "content")]
 
 
-def _named(speaker: str, said: Json) -> dict[str, Json]:
+def _speaker_turn(speaker: str, said: Json) -> dict[str, Json]:
     return {"role": speaker, "content": said}
 
 
