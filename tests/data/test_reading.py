@@ -105,5 +105,5 @@ def test_a_document_stays_one(tmp_path: Path, open_pool: Callable[..., Pool], qu
         path, cache=tmp_path / "c", quarantine=quarantine, reading=ReadingSettings(columns={"text": "text"}).reading
     )
     assert pool[0].messages.document
-    with pytest.raises(DataError, match="no usable record .*1 bare text"):
+    with pytest.raises(DataError, match=r"no usable record .*1 bare text"):
         open_pool(path)

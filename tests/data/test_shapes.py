@@ -1,6 +1,8 @@
 """One record of every shape that people hold: read as docs/data.md says, or refused by name."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handpick.data.examples import Conversation, Message
-from handpick.data.formats import parse_record
+from handpick.data.formats import FORMATS, parse_record
+from handpick.data.formats.table import find_format
+from handpick.data.pool import Pool
 from handpick.data.reading import Reading, ReadingSettings
 from handpick.errors import DataError
 
@@ -660,3 +664,30 @@ def test_a_bare_text_is_a_document_where_asked_for() -> None:
     assert said == (Message("assistant", "Once."),)
     assert (said.document, said[:1].document) == (True, True)
     assert not parse_record({"messages": ASKED}, mapping(text="body")).messages.document
+
+
+def test_the_page_has_the_table_of_shapes() -> None:
+    table = re.search(r"<!-- shapes -->\n(.*?)<!-- /shapes -->", DOCS.read_text("utf-8"), re.DOTALL)
+    assert table
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()[2:]]
+    assert [(name, tuple(re.findall(r"`([^`]+)`", fields))) for name, fields, _ in rows] == [
+        (fmt.name, fmt.fields) for fmt in FORMATS
+    ]
+
+
+def test_every_shape_of_the_table_has_a_record_here() -> None:
+    records = [record for _, record, *_ in (*READ, *PREFERENCES)] + [{"prompt": "Hi", "answer": 42}]
+    assert {find_format(record).name for record in records} == {fmt.name for fmt in FORMATS}
+
+
+def test_what_was_read_is_written_back_byte_for_byte(tmp_path: Path, open_pool: Callable[..., Pool]) -> None:
+    records = [record for _, record, *_ in (*READ, *PREFERENCES)]
+    lines = [json.dumps(record | {"id": f"r{i}"}).encode() for i, record in enumerate(records)]
+    file = tmp_path / "all.jsonl"
+    file.write_bytes(b"\n".join(lines))
+    pool = open_pool(file)
+    assert [pool.raw(row) for row in range(len(pool))] == lines
+    for row, record in enumerate(records):  # through the cache and back
+        said = parse_record(record)
+        assert (pool[row].messages, pool[row].rejected) == (said.messages, said.rejected)
+        assert vars(pool[row].messages) == vars(said.messages)

@@ -40,11 +40,11 @@ def parse_record(record: Record, reading: Reading = TABLE_ALONE) -> Conversation
     refuse_media_columns(record)
     if is_mapped(record, reading):
         return read_mapped(record, reading)
-    said = with_rejected(record, _find_format(record).parse(record, reading), reading)
+    said = with_rejected(record, find_format(record).parse(record, reading), reading)
     return with_label(record, with_tools(record, with_system_prompt(record, said)))
 
 
-def _find_format(record: Record) -> Format:
+def find_format(record: Record) -> Format:
     """Return the first shape whose fields are all there.
 
     Raises:
