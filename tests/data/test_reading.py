@@ -96,6 +96,9 @@ def test_a_column_that_no_record_has_is_refused(file: Path, tmp_path: Path, quar
     ):
         check_columns(reading, [pool.columns])
     check_columns(reading, [pool.columns, {"reply": 1}])  # the queries have it
+    file.write_text('{"q": "Hi", "a": "Hello"}\n')
+    with pytest.raises(DataError, match="no record has the column 'reply'"):  # before it is said that none is usable
+        Pool.open(file, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
 
 
 def test_a_document_stays_one(tmp_path: Path, open_pool: Callable[..., Pool], quarantine: Quarantine) -> None:

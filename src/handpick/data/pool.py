@@ -21,7 +21,7 @@ from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
 from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
-from handpick.data.reading import TABLE_ALONE, Reading
+from handpick.data.reading import TABLE_ALONE, Reading, check_columns
 from handpick.data.unwanted import UNWANTED, JudgedAnswers, Unwanted, pair_answers
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
@@ -127,6 +127,7 @@ class Pool:
         names = ", ".join(p.name for p in parsed)
         tables = [Dataset.from_file(str(p.table)) for p in parsed]
         if not any(len(table) for table in tables):
+            check_columns(reading, [p.columns() for p in parsed])  # what was named wrongly is said by its name
             raise DataError(
                 f"no usable record in {names or 'no file'}; {quarantine.summary()}; what can be read is JSON Lines, "
                 "JSON and Parquet, plain, .gz or .zst"

@@ -58,4 +58,4 @@ def _prompt(messages: Conversation) -> object:
 
 
 def _alone(what: str, lacking: str) -> str:
-    return f"unpaired answer: a {what} one (KTO) whose prompt has no further {lacking} one to stand against it"
+    return f"unpaired answer: {what} (KTO), and its prompt has no further {lacking} one to stand against it"

@@ -88,6 +88,9 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     whole = pool.examples(0, len(pool))
     examples = [whole[row] for row in rows]
     records = [json.loads(example.raw) for example in examples]
+    if settings.columns:  # what looks for a reference in a record knows the table of formats alone
+        turns = ([turn.to_json() for turn in example.messages] for example in examples)
+        records = [{"messages": own} | record for own, record in zip(turns, records, strict=True)]
     if settings.example_field is None:
         example_R = [example.id for example in examples]
     else:
