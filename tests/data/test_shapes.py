@@ -691,3 +691,23 @@ def test_what_was_read_is_written_back_byte_for_byte(tmp_path: Path, open_pool: 
         said = parse_record(record)
         assert (pool[row].messages, pool[row].rejected) == (said.messages, said.rejected)
         assert vars(pool[row].messages) == vars(said.messages)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [user(), bot(train_detail=[{"begin_offset": float("inf"), "end_offset": 1, "train": True}])]},
+        {"messages": [user(), bot(weight=float("inf"))]},
+        {"messages": '[{"role": "user", "content": "\\ud83d"}]'},
+        {"messages": ASKED, "tools": "{[]: 1}"},
+        {"messages": ASKED, "tools": "[" * 100_000},
+    ],
+)
+def test_what_looks_like_nothing_known_ends_no_run(record: dict[str, Any]) -> None:
+    with pytest.raises(DataError):
+        parse_record(record, Reading(rounds_weights=True))
+
+
+def test_calls_may_be_objects_where_others_have_their_text() -> None:
+    turns = [user(), {"from": "function_call", "value": {"name": "set_lamp", "arguments": {"on": True}}}]
+    assert [turn.to_json() for turn in parse_record({"conversations": turns}).messages] == [user(), CALLING]

@@ -68,8 +68,6 @@ def answer_of(value: Json, field: str) -> str:
     Raises:
         DataError: it is no text.
     """
-    if isinstance(value, dict) and isinstance(value.get("text"), list):  # SQuAD's
-        value = value["text"]
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         value = value[0]
     return text_of(value, f"`{field}`")

@@ -1,6 +1,7 @@
 """What a record says is not to be learnt: whole turns, parts of a content, and stretches of its characters."""
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from handpick.data.examples import Json, Span
 from handpick.data.formats.record import is_null, parse_json
@@ -25,7 +26,7 @@ def is_learnt(fields: dict[str, Json], names: Sequence[str], where: str, reading
 def _weight(value: Json, field: str, reading: Reading) -> bool:
     if value in (0, 1) and isinstance(value, bool | int | float):
         return bool(value)
-    if isinstance(value, int | float) and value >= 0 and reading.rounds_weights:
+    if isinstance(value, int | float) and 0 <= value < float("inf") and reading.rounds_weights:
         return value >= 0.5
     advice = "a turn is learnt or it is not: give 0 or 1, or --turn-weights round"
     raise DataError(f"turn weight: {field} is {value!r}; {advice}")
@@ -54,20 +55,16 @@ def untrained_spans(value: Json, content: str, where: str) -> tuple[Span, ...]:
 
 
 def _stretch(detail: Json, field: str) -> tuple[int, int, bool]:
-    offsets = [detail.get(name) for name in ("begin_offset", "end_offset")] if isinstance(detail, dict) else []
-    begin, end = [*offsets, None, None][:2]
-    train = detail.get("train") if isinstance(detail, dict) else None
-    # data frames make floats of whole numbers
-    if (
-        not isinstance(begin, int | float)
-        or not isinstance(end, int | float)
-        or begin != int(begin)
-        or end != int(end)
-        or begin < 0
-        or train not in (0, 1)
-    ):
+    said = detail if isinstance(detail, dict) else {}
+    begin, end, train = said.get("begin_offset"), said.get("end_offset"), said.get("train")
+    if not _is_offset(begin) or not _is_offset(end) or train not in (0, 1):
         raise DataError(f"turn weight: {field} holds {detail!r}; it takes begin_offset, end_offset and train")
     return int(begin), int(end), bool(train)
+
+
+def _is_offset(value: Json) -> TypeGuard[float]:
+    """Return whether a value counts characters; data frames make floats of whole numbers."""
+    return isinstance(value, int | float) and value >= 0 and float(value).is_integer()
 
 
 def _spans_without(trained: bytearray) -> tuple[Span, ...]:

@@ -2,12 +2,15 @@
 
 import ast
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from handpick.data.examples import Conversation, Json
 from handpick.data.reading import Reading
 from handpick.errors import DataError
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 Record: TypeAlias = Mapping[str, Json]
 
@@ -65,11 +68,15 @@ def parse_json(text: str, field: str, what: str) -> Any:
         DataError: it is neither.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         try:
-            return ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError):
             raise DataError(f"{what}: {field} is text, but no JSON: {error}") from error
-    except RecursionError as error:
-        raise DataError(f"{what}: {field} is nested too deep") from error
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"not text: a string in {field} holds half of a surrogate pair") from error
+    return value

@@ -37,11 +37,14 @@ def parse_record(record: Record, reading: Reading = TABLE_ALONE) -> Conversation
     Raises:
         DataError: no shape fits, a field is missing or no text, a role is unknown, or it is not text alone.
     """
-    refuse_media_columns(record)
-    if is_mapped(record, reading):
-        return read_mapped(record, reading)
-    said = with_rejected(record, find_format(record).parse(record, reading), reading)
-    return with_label(record, with_tools(record, with_system_prompt(record, said)))
+    try:
+        refuse_media_columns(record)
+        if is_mapped(record, reading):
+            return read_mapped(record, reading)
+        said = with_rejected(record, find_format(record).parse(record, reading), reading)
+        return with_label(record, with_tools(record, with_system_prompt(record, said)))
+    except RecursionError as error:
+        raise DataError("malformed JSON: the record is nested too deep") from error
 
 
 def find_format(record: Record) -> Format:

@@ -88,6 +88,8 @@ def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Messa
     content_field = next((field for field in _CONTENT_FIELDS if not is_null(turn.get(field))), None)
     refuse_media_columns(turn, where)
     extra = _extra(turn, {role_field, content_field}, where, reading)
+    if name in CALLING and content_field and _are_calls(turn[content_field]):
+        turn = {**turn, content_field: to_json(turn[content_field])}
     text = _content(turn, content_field or ("value" if role_field == "from" else "content"), extra, where, reading)
     if name in CALLING:
         said = calls_in_text(text.text, where)
@@ -107,6 +109,12 @@ def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Messa
             "it out there"
         )
     return Message(role, text.text, to_json(extra) if extra else "", learnt, spans), name in CALLING
+
+
+def _are_calls(value: Json) -> bool:
+    """Return whether the text of a turn of calls is an object already, or a list of them."""
+    several = value if isinstance(value, list) else [value]
+    return all(isinstance(each, dict) and ("name" in each or "function" in each) for each in several)
 
 
 def _extra(turn: dict[str, Json], own: set[str | None], where: str, reading: Reading) -> dict[str, Json]:
