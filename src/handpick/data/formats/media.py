@@ -21,10 +21,10 @@ def refuse_media_columns(fields: Mapping[str, Json], where: str = "the record") 
     Raises:
         DataError: there is one.
     """
-    for column, kind in _COLUMNS.items():
-        value = fields.get(column)
+    for column in [each for each in _COLUMNS if each in fields]:
+        value = fields[column]
         if isinstance(value, str | list | dict | bytes) and not is_blank(_without_empty(value)):
-            refuse_media(kind, f"{where} has a column `{column}`")
+            refuse_media(_COLUMNS[column], f"{where} has a column `{column}`")
 
 
 def _without_empty(value: Json) -> Json:

@@ -15,6 +15,7 @@ from handpick.errors import DataError
 
 _ROLE_FIELDS, _CONTENT_FIELDS = ("role", "from"), ("content", "value")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+_PLAIN = ({"role", "content"}, {"from", "value"})  # most turns of most files: nothing is to be looked for in them
 # beside these a turn may be without a text
 _CARRIED = ("tool_calls", "function_call", "function_calls", "functions", *_REASONING)
 # ms-swift's pairs: a turn of two speakers, named by their fields
@@ -84,7 +85,9 @@ def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Messa
     role_field = next((field for field in _ROLE_FIELDS if not is_null(turn.get(field))), "role")
     if is_null(turn.get("role")) and "from" in turn:
         role_field = "from"
-    name = role_name(turn.get(role_field), f"`{role_field}`", where)
+    name = role_name(turn.get(role_field), role_field, where)
+    if turn.keys() in _PLAIN and name in ROLES and isinstance(content := turn.get("content", turn.get("value")), str):
+        return Message(ROLES[name], content), False
     content_field = next((field for field in _CONTENT_FIELDS if not is_null(turn.get(field))), None)
     refuse_media_columns(turn, where)
     extra = _extra(turn, {role_field, content_field}, where, reading)
