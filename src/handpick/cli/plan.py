@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handpick.cli.app import BEFORE, REPRESENT_FLAGS, SELECT_FLAGS, app
+from handpick.cli.app import BEFORE, READING_FLAGS, REPRESENT_FLAGS, SELECT_FLAGS, app
 from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
 from handpick.cli.flags_from_settings import flags_of, with_flags
@@ -55,10 +55,11 @@ def represent(settings: dict[str, Any], as_json: _JSON = False, probe: _PROBE = 
 
 
 @plan_app.command()
-@with_flags(settings=RECIPE_FLAGS)
+@with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def train(
     selection: Selection,
     settings: dict[str, Any],
+    reading: dict[str, Any],
     model: Model = None,
     recipe: Recipe = "auto",
     as_json: _JSON = False,
@@ -71,7 +72,7 @@ def train(
     with report_errors():
         from handpick.planning import plan_train
 
-        overrides = overrides_of(settings)
+        overrides = overrides_of(settings) | reading
         _show(plan_train(selection, model, recipe=parse_recipe(recipe), seconds=probe, **overrides), as_json=as_json)
 
 

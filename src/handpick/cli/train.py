@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handpick.cli.app import TRAIN, app
+from handpick.cli.app import READING_FLAGS, TRAIN, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.training.settings import FinetuneSettings
@@ -28,10 +28,11 @@ Recipe = Annotated[
 
 
 @app.command(rich_help_panel=TRAIN)
-@with_flags(settings=RECIPE_FLAGS)
+@with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def train(
     selection: Selection,
     settings: dict[str, Any],
+    reading: dict[str, Any],
     model: Model = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
@@ -48,16 +49,17 @@ def train(
         from handpick.finetuning.train import run_train
 
         is_main = _silence_other_processes()
-        folder = run_train(selection, model, out, recipe=parse_recipe(recipe), **overrides_of(settings))
+        folder = run_train(selection, model, out, recipe=parse_recipe(recipe), **overrides_of(settings), **reading)
         if is_main:
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
 
 @app.command(rich_help_panel=TRAIN)
-@with_flags(settings=RECIPE_FLAGS)
+@with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def export(
     selection: Selection,
     settings: dict[str, Any],
+    reading: dict[str, Any],
     to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory")],
     out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")],
     model: Model = None,
@@ -73,7 +75,9 @@ def export(
         from handpick.finetuning.train import run_export
 
         tool = look_up({name: name for name in TOOLS}, to, "export to")
-        config = run_export(selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings))
+        config = run_export(
+            selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings), **reading
+        )
         typer.echo(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import is_likelihood
 from handpick.evaluation.settings import TaskSettings
@@ -10,7 +11,10 @@ from handpick.flag_names import as_flag, flag_of
 from handpick.judge.settings import JudgeOptions
 
 _OF_TASKS = ("metrics", "choices", "samples", "temperature", "subtask_field", "batch_tokens")
-_OF_ANSWERING = ("example_field", "max_new_tokens", "stop", "allow_code_execution", "allow_weak_sandbox")
+_OF_ANSWERING = (
+    "example_field", "max_new_tokens", "stop", "allow_code_execution", "allow_weak_sandbox",
+    *ReadingSettings.model_fields,
+)  # fmt: skip
 
 
 def refuse_unread(

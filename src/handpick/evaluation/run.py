@@ -17,7 +17,7 @@ from handpick.evaluation.gradable import Check, reference_check, refused_rows, s
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
-from handpick.evaluation.task import Task, open_task
+from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
 from handpick.finetuning.finetune import load_finetuned
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
@@ -109,7 +109,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         HandpickError: as ``evaluate``, ``open_task`` and ``open_model``.
     """
     folder, layout = settings.folder, EvaluationLayout(settings.folder)
-    opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
+    opened_tasks = open_tasks(tasks, folder)
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     for task in opened_tasks.values():  # before a model is loaded, and before the first of several tasks is measured
         rewards_of(
@@ -157,7 +157,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
     """
     layout = EvaluationLayout(settings.folder)
-    task = open_task(prompts, settings.folder, "versus")
+    task = open_tasks({"versus": prompts}, settings.folder)["versus"]
     decide, check = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
     ungradable = {} if check is None else refused_rows(task, judge, lambda row: check(task.records[row]))
     if ungradable:

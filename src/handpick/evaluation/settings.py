@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from handpick.choices import Dtype
+from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import answers_per_prompt, check_metric
 from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
@@ -23,7 +24,7 @@ def _as_list(value: Any) -> Any:
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
 
 
-class TaskSettings(BaseModel):
+class TaskSettings(ReadingSettings):
     """What is measured on which records."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

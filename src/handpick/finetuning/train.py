@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import TABLE_ALONE, Reading, ReadingSettings, check_columns
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
+from handpick.flag_names import parse_settings
 from handpick.layout import FinetuneLayout, RunLayout
 from handpick.model import compute_dtype, device, load_tokenizer, padding_id, parameter_count, position_limit
 from handpick.objectives.next_token import NextToken
@@ -44,7 +46,8 @@ def run_train(
         out: the folder of the new model; by default ``model`` in the selection's folder.
         recipe: ``tis``, ``small`` (for models under 100 M parameters), or ``auto``: by the model's size.
         settings: fields of ``handpick.training.settings.FinetuneSettings`` that replace the recipe's; of ``lora``, a
-            mapping replaces the fields that it has.
+            mapping replaces the fields that it has. Also ``columns`` and ``turn_weights``, which say how records are
+            read; a selection's folder says it itself.
 
     Returns:
         ``out``, with the adapter or the whole model, its tokenizer, and ``train.yaml``.
@@ -54,8 +57,9 @@ def run_train(
     """
     chosen = Path(selection)
     model, out = model_of(chosen, model), _output_folder(chosen, out)
-    used = recipe_for(model, recipe, settings)
-    with open_records(chosen, model, used.max_length, out) as data:
+    reading, own = reading_for(chosen, settings)
+    used = recipe_for(model, recipe, own)
+    with open_records(chosen, model, used.max_length, out, reading) as data:
         steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
         log(
             f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
@@ -89,9 +93,23 @@ def run_export(
     """
     chosen = Path(selection)
     model = model_of(chosen, model)
-    used = recipe_for(model, recipe, settings)
-    with open_records(chosen, model, used.max_length, Path(out)) as data:
+    reading, own = reading_for(chosen, settings)
+    used = recipe_for(model, recipe, own)
+    with open_records(chosen, model, used.max_length, Path(out), reading) as data:
         return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
+
+
+def reading_for(selection: Path, settings: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
+    """Return how records are read, by the selection's own settings and the user's, and the settings that are left.
+
+    Raises:
+        SettingsError: a column's role is unknown, or a value is wrong.
+    """
+    names = ReadingSettings.model_fields
+    made_with = Selection.open(selection).settings if selection.is_dir() else {}
+    said = {name: each for given in (made_with, settings) for name, each in given.items() if name in names}
+    left = {name: each for name, each in settings.items() if name not in names}
+    return parse_settings(ReadingSettings, said).reading, left
 
 
 def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> FinetuneSettings:
@@ -153,9 +171,12 @@ class _Data:
 
 
 @contextmanager
-def open_records(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
+def open_records(
+    selection: Path, model: str, max_length: int, out: Path, reading: Reading = TABLE_ALONE
+) -> Iterator[_Data]:
     """Open the records of a selection, parsed for as long as it is open."""
-    if selection.is_dir():
+    folder = selection.is_dir()
+    if folder:
         if not len(Selection.open(selection)):
             raise DataError(f"the selection in {selection} is empty: there is nothing to train on")
         selection = RunLayout(selection).records
@@ -169,7 +190,9 @@ def open_records(selection: Path, model: str, max_length: int, out: Path) -> Ite
         # of several processes that train together, the first alone says what it could not use
         place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
         quarantine = Quarantine(FinetuneLayout(place).quarantine())
-        pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
+        pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine, reading=reading)
+        if not folder:  # a run's choices need not have what its pool and queries had
+            check_columns(reading, [pool.columns])
         yield _render_records(pool, selection, renderer, max_length, quarantine)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from handpick.budget import Budget
 from handpick.data.pool import Pool
+from handpick.data.reading import ReadingSettings
 from handpick.errors import DataError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
@@ -308,6 +309,9 @@ def _embedding_settings(settings: IterSelectSettings) -> Settings:
     given: dict[str, Any] = {"method": "embed", "pool": settings.pool, "out": settings.out, "store": settings.store}
     if settings.store is None or "encoder" in settings.model_fields_set:
         given["encoder"] = settings.encoder
+    given |= {
+        name: getattr(settings, name) for name in ReadingSettings.model_fields if name in settings.model_fields_set
+    }
     if settings.max_quarantined is not None:
         given["max_quarantined"] = settings.max_quarantined
     return resume_from_store(Settings(**given))

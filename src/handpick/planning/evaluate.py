@@ -9,7 +9,7 @@ from handpick.costs.machine import machine_notes, resident_bytes
 from handpick.evaluation.gradable import say_ungradable, ungradable_records
 from handpick.evaluation.run import open_model
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
-from handpick.evaluation.task import open_task
+from handpick.evaluation.task import open_tasks
 from handpick.model import compute_dtype
 from handpick.planning.evaluation_costs import EvaluationProbe, evaluation_stage, passes_of, predicted_bytes
 
@@ -29,7 +29,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
         HandpickError: what the run itself would raise before it starts.
     """
     began = probe.clock()
-    opened = {name: open_task(task, settings.folder, name) for name, task in tasks.items()}
+    opened = open_tasks(tasks, settings.folder)
     for task in opened.values():
         task.fingerprint()  # a metric that cannot be had is said
         say_ungradable(task, ungradable_records(task))

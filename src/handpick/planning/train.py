@@ -9,7 +9,7 @@ from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.costs.disk import adapter_bytes
 from handpick.costs.machine import machine_notes, resident_bytes
 from handpick.costs.training import check_plannable, micro_batches, probe_training, training_stage, weight_bytes
-from handpick.finetuning.train import Recipe, model_of, open_records, recipe_for
+from handpick.finetuning.train import Recipe, model_of, open_records, reading_for, recipe_for
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.training.warmup import new_adapter
 
@@ -29,10 +29,14 @@ def plan_train(
     """
     chosen = Path(selection)
     model = model_of(chosen, model)
-    used = recipe_for(model, recipe, settings)
+    reading, own = reading_for(chosen, settings)
+    used = recipe_for(model, recipe, own)
     check_plannable(used)
     began = probe.clock()
-    with tempfile.TemporaryDirectory() as scratch, open_records(chosen, model, used.max_length, Path(scratch)) as data:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_records(chosen, model, used.max_length, Path(scratch), reading) as data,
+    ):
         sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
     read = StageCost(
         "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)

@@ -19,7 +19,7 @@ from handpick.store.manifest import read_manifest
 _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representation: there was one
 
 # what decides the rows of a store that another run may start from, but for the checkpoints
-_KEPT = frozenset({"model", "seed", "pool", "shard_rows"}).union(
+_KEPT = frozenset({"model", "seed", "pool", "shard_rows", "columns", "turn_weights"}).union(
     *(spec.rows for spec in SCORERS.values() if spec.has_pool_features)
 ) - {"warmup"}
 

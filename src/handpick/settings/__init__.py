@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
+from handpick.data.reading import ReadingSettings
+from handpick.data.unwanted import Unwanted
 from handpick.errors import SettingsError
 from handpick.methods import find_method
 from handpick.objectives.judge_fields import JUDGE_FIELDS
@@ -84,7 +86,9 @@ class Constraints(BaseModel):
     )
 
 
-class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints):
+class Settings(
+    GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints, ReadingSettings
+):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
     pool: Paths = Field(
@@ -249,6 +253,12 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
     def sources(self) -> list[str]:
         """The files of all queries, whatever target they are of."""
         return self.query or [file for files in self.target.values() for file in files]
+
+    @property
+    def unwanted_queries(self) -> Unwanted:
+        """What becomes of queries that are labelled as not wanted: preferences make pairs of them."""
+        objective = self.objective or find_method(self.method).objective
+        return "pair" if self.scorer.has_objective and objective == "preference" else "aside"
 
     @property
     def splits_budget(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import check_columns
 from handpick.data.render import Renderer
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
@@ -72,6 +73,8 @@ class StudyInputs:
         self._unopened: dict[tuple[str, str], str] = {}  # models and targets: ("model", name)
         for name in settings.targets:
             self._open_or_note("target", name, self._open_target)
+        opened = [each for target in self.targets.values() for each in (target.query.columns, target.test.columns)]
+        check_columns(settings.reading, [self.pool.columns, *opened])
         for name in settings.models:
             self._open_or_note("model", name, self._open_model)
 
@@ -124,7 +127,7 @@ class StudyInputs:
     def _pool(self, name: str, sources: list[str]) -> Pool:
         layout = StudyLayout(self.folder)
         quarantine = Quarantine(layout.quarantine(name))
-        pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine)
+        pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine, reading=self.settings.reading)
         quarantine.report()
         return pool
 
@@ -145,7 +148,9 @@ class StudyInputs:
         dev = None
         if any(example.messages[-1].role == "assistant" for example in query.examples(0, len(query))):
             dev = open_task(
-                TaskSettings(files=own.query, metrics=["loss"], subtask_field=None), self.folder, f"dev-{name}"
+                TaskSettings(files=own.query, metrics=["loss"], subtask_field=None, **self.settings.how_read),
+                self.folder,
+                f"dev-{name}",
             )
         else:
             log(f"the queries of {name} have no answers, so there is no loss on them")
