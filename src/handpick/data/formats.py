@@ -131,7 +131,7 @@ def _instruction(response: str, context: str) -> Callable[[Record], Conversation
     def parse(record: Record) -> Conversations:
         prompt = _text(record["instruction"], "`instruction`")
         if record.get(context):
-            prompt += "\n\n" + _text(record[context], f"`{context}`")
+            prompt += "\n" + _text(record[context], f"`{context}`")
         answer = _text(record[response], f"`{response}`")
         turns = (*_history(record), Message("user", prompt), Message("assistant", answer))
         return Conversations(Conversation(turns))

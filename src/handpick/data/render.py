@@ -16,7 +16,7 @@ that renders first and tokenizes after: it is masked or labelled with the turn i
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from handpick.data.examples import Message, Role
+from handpick.data.examples import Json, Message, Role
 from handpick.errors import DataError, ModelError
 
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
@@ -82,7 +82,11 @@ class Renderer:
             end-of-sequence token to build the Tulu form with.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    # of a conversation that the first record rule read the same, tokens and labels are as they were by it
+    mask_as_before = True
+
+    def __init__(self, tokenizer: Any, template_args: Mapping[str, Json] | None = None) -> None:
+        self.template_args = dict(template_args or {})
         if not tokenizer.is_fast:
             raise ModelError(
                 f"the tokenizer {type(tokenizer).__name__} is a slow one and gives no character offsets; "
@@ -127,6 +131,7 @@ class Renderer:
                 chat_template=self._dated_template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **self.template_args,
             )
         except TemplateSyntaxError as error:
             raise ModelError(f"the tokenizer's chat template is not valid Jinja: {error}") from error

@@ -80,7 +80,7 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         tokenizer = load_tokenizer(name)
     length = reading_length(base, max_length)
     renderer = Renderer(tokenizer)
-    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(renderer)})
 
 
 def reading_length(model: str, max_length: int | None) -> int:

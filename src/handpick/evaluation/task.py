@@ -27,7 +27,7 @@ class Task:
     """Records to measure on, and what is measured.
 
     ``example_R`` says what each record is a repetition of, ``subtask_R`` where it stands (None: there are none).
-    ``contents`` is the digest of the files' bytes.
+    ``contents`` is the digest of the files' bytes, and of how they are read where that is not by the first rule.
     """
 
     name: str
@@ -93,7 +93,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     own = field != TaskSettings.model_fields["subtask_field"].default
     if field is not None and (own or any(record.get(field) is not None for record in records)):
         subtask_R = [_field(record, field, e.id) for record, e in zip(records, examples, strict=True)]
-    contents = digest([file.sha256 for file in pool.files])
+    contents = digest([[file.sha256, file.record_rule] if file.record_rule > 1 else file.sha256 for file in pool.files])
     return Task(name, settings, examples, records, example_R, subtask_R, contents)
 
 

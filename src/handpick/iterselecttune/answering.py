@@ -40,7 +40,7 @@ class Answering:
         self._room = max_prompt_tokens(self.max_length, settings.max_new_tokens)
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
             **model_fingerprint(settings.model),
-            **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
+            **tokenizer_fingerprint(self._renderer),
             "dtype": str(compute_dtype(settings.dtype)),
             "max_new_tokens": settings.max_new_tokens,
             "max_length": self.max_length,

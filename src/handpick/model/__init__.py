@@ -20,8 +20,10 @@ from torch import nn
 from handpick.allocator import give_back_freed_memory
 from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
+from handpick.data.render import Renderer
+from handpick.data.version import RECORD_VERSION
 from handpick.errors import ModelError
-from handpick.fingerprint import Fingerprint, digest, file_digest
+from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
 from handpick.model.in_memory import config_digest, held_model
 
 # transformers' names
@@ -265,6 +267,14 @@ def hub_commit(name: str) -> str:
     return str(commit)
 
 
-def tokenizer_fingerprint(tokenizer: Any, template: str) -> Fingerprint:
-    """Return what turns a conversation into tokens."""
-    return {"tokenizer": digest(tokenizer.backend_tokenizer.to_str()), "template": digest(template)}
+def tokenizer_fingerprint(renderer: Renderer) -> Fingerprint:
+    """Return what turns a conversation into tokens, and says which of them are learnt."""
+    found: Fingerprint = {
+        "tokenizer": digest(renderer.tokenizer.backend_tokenizer.to_str()),
+        "template": digest(renderer.template),
+    }
+    if renderer.template_args:
+        found["template_args"] = dict(renderer.template_args)
+    if not getattr(renderer, "mask_as_before", False):  # under its template even a plain conversation is
+        found[RECORD_RULE] = RECORD_VERSION
+    return found

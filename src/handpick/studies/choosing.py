@@ -269,7 +269,7 @@ def _model_read(settings: Settings, model: Model) -> dict[str, Any]:
     """Return a model, how it is given its conversations, and what it computes in on this machine."""
     return {
         "model": model.fingerprint,
-        "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+        "tokenizer": tokenizer_fingerprint(model.renderer),
         "dtype": str(compute_dtype(settings.dtype)),
     }
 

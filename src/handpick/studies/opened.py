@@ -96,7 +96,7 @@ class StudyInputs:
             inputs: dict[str, Any] = {
                 "pool": contents_of(self.pool.files),
                 "max_length": opened.recipe.max_length,
-                "tokenizer": tokenizer_fingerprint(opened.renderer.tokenizer, opened.renderer.template),
+                "tokenizer": tokenizer_fingerprint(opened.renderer),
             }
             name = step_name("usable", inputs)
             made = self.steps.read_record(name)
