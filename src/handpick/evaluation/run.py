@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
 from torch import nn
 
 from handpick.choices import Dtype
@@ -55,7 +56,14 @@ class OpenedModel:
     identity: Fingerprint
 
 
-def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | None) -> OpenedModel:
+def open_model(
+    name: str,
+    *,
+    base: str | None,
+    dtype: Dtype,
+    max_length: int | None,
+    template_args: Mapping[str, JsonValue] | None = None,
+) -> OpenedModel:
     """Load a base model, a fine-tuned one, or an adapter on its base.
 
     An adapter's tokenizer is the one in its folder, else its base's.
@@ -79,7 +87,7 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         own = {"model": model_fingerprint(name)}
         tokenizer = load_tokenizer(name)
     length = reading_length(base, max_length)
-    renderer = Renderer(tokenizer)
+    renderer = Renderer(tokenizer, template_args)
     return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(renderer)})
 
 
@@ -110,7 +118,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     folder, layout = settings.folder, EvaluationLayout(settings.folder)
     opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
-    opened = _open(settings, settings.model)
+    opened = open_settings_model(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
     for name, task in opened_tasks.items():
@@ -195,7 +203,7 @@ class _Answers:
 
 def _likeliest_answers(settings: EvaluateSettings, model: str, task: Task, folder: Path) -> _Answers:
     """Return a model's answers to a task's prompts; the model is let go of before this returns."""
-    opened = _open(settings, model)
+    opened = open_settings_model(settings, model)
     prompts, refused = prompts_of(task, opened.renderer, opened.max_length)
     found = generate_answers(
         opened.model,
@@ -218,7 +226,7 @@ def run_harness(
     Raises:
         HandpickError: as ``harness_results`` and ``open_model``.
     """
-    opened = _open(settings, settings.model)
+    opened = open_settings_model(settings, settings.model)
     found = harness_results(
         opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
     )
@@ -259,10 +267,13 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Dec
     return ask
 
 
-def _open(settings: EvaluateSettings, model: str) -> OpenedModel:
+def open_settings_model(settings: EvaluateSettings, model: str) -> OpenedModel:
+    """Open a model as the settings say, as ``open_model``."""
     is_adapter = (Path(model) / ADAPTER_CONFIG).exists()
     base = settings.base if is_adapter or model == settings.model else None
-    return open_model(model, base=base, dtype=settings.dtype, max_length=settings.max_length)
+    return open_model(
+        model, base=base, dtype=settings.dtype, max_length=settings.max_length, template_args=settings.template_args
+    )
 
 
 def _base_of(adapter: Path) -> str:

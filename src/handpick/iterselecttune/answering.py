@@ -35,7 +35,7 @@ class Answering:
 
     def __init__(self, settings: IterSelectSettings) -> None:
         self._settings = settings
-        self._renderer = Renderer(load_tokenizer(settings.model))
+        self._renderer = Renderer(load_tokenizer(settings.model), settings.template_args)
         self.max_length = reading_length(settings.model, settings.max_length)
         self._room = max_prompt_tokens(self.max_length, settings.max_new_tokens)
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest

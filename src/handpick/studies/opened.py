@@ -158,4 +158,5 @@ class StudyInputs:
         limit = position_limit(path)
         if limit is not None and recipe.max_length > limit:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
-        self.models[name] = Model(name, path, Renderer(load_tokenizer(path)), model_fingerprint(path), recipe)
+        renderer = Renderer(load_tokenizer(path), self.settings.template_args)
+        self.models[name] = Model(name, path, renderer, model_fingerprint(path), recipe)
