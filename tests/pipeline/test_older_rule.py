@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,15 +13,20 @@ from handpick.data.render import Renderer
 from handpick.errors import FingerprintMismatch
 from handpick.evaluation.settings import TaskSettings
 from handpick.evaluation.task import open_task
+from handpick.fingerprint import digest
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import load_tokenizer, tokenizer_fingerprint
+from handpick.objectives.reward import PolicyGradient, PromptItem
 from handpick.pipeline import run_select
 from handpick.pipeline.prepare import open_pool_run
+from handpick.rewards import wrap
+from handpick.sampling.generate import Sample, Sampling
 from handpick.scorers.gradient_stores import GradientStores
 from handpick.settings import Settings
 from handpick.store import FeatureStore
 from handpick.store.manifest import contents_of
 from handpick.studies.steps import step_name
+from handpick.studies.trainings import record_digest
 from tests.pipeline.test_reuse import files
 
 LEFT = Path(__file__).parent / "rule_one"
@@ -137,3 +143,29 @@ def test_a_study_step_and_a_test_set_keep_their_names_where_the_reading_is_the_s
     assert names["joined"] != "usable-973971fd3fca3f58"
     assert contents["plain"] == "96c469e10628fde5"
     assert contents["joined"] != "a2a2ba70ea1dbef7"
+
+
+def test_rewards_of_a_record_that_is_read_otherwise_are_given_anew(tmp_path: Path) -> None:
+    """A reward may look at the prompt, which is another though record and answer are the same."""
+    asked: list[int] = []
+
+    def mine(prompts: Any, completions: list[str], records: Any) -> list[float]:
+        asked.append(len(completions))
+        return [1.0] * len(completions)
+
+    prompt = [{"role": "user", "content": "?"}]
+    renderer = Renderer(load_tokenizer(str(bundled.model_path())))
+    for rule in (1, 1, 2, 2):
+        objective = PolicyGradient(
+            renderer, 64, reward=wrap(mine), identity={"reward": "mine"}, sampling=Sampling(2, max_new_tokens=4),
+            seed=0, folder=tmp_path, model={},
+        )  # fmt: skip
+        item = PromptItem("a", [1], prompt, {}, [], None, None, rule)
+        assert objective._rewards([item], [[Sample([2], "yes"), Sample([3], "no")]]) == [[1.0, 1.0]]
+    assert asked == [2, 2]
+
+
+def test_a_training_step_of_a_record_that_is_read_otherwise_has_another_name(tmp_path: Path) -> None:
+    pool = Pool.open(LEFT / "joined.jsonl", cache=tmp_path / "cache", quarantine=Quarantine(tmp_path / "bad.jsonl"))
+    same = [record_digest(pool, row) == digest(pool.raw(row).decode()) for row in range(len(pool))]
+    assert same == [True] * 7 + [False]

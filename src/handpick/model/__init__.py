@@ -88,7 +88,7 @@ def load_tokenizer(name: str) -> Any:
     """Load the tokenizer of a model folder or a Hub name; of a model in memory, a copy.
 
     Raises:
-        ModelError: there is none, it needs code of its own, or it is no fast one.
+        ModelError: there is none, it needs code of its own, or none but another library can read it.
     """
     from transformers import AutoTokenizer
 
@@ -106,7 +106,7 @@ def load_tokenizer(name: str) -> Any:
         if isinstance(error, ModelError):
             raise
         raise _explain(name, error, "tokenizer of") from error
-    if not getattr(tokenizer, "is_fast", False):
+    if not hasattr(tokenizer, "is_fast"):  # another library's, which transformers hands over where it is installed
         raise _no_fast_tokenizer(name, foreign or type(tokenizer).__name__)
     return tokenizer
 
@@ -306,6 +306,12 @@ def tokenizer_fingerprint(renderer: Renderer) -> Fingerprint:
     }
     if renderer.template_args:
         found["template_args"] = dict(renderer.template_args)
-    if not getattr(renderer, "mask_as_before", False):  # under its template even a plain conversation is
-        found[RECORD_RULE] = RECORD_VERSION
-    return found
+    return found | template_rule(renderer)
+
+
+def template_rule(renderer: Renderer) -> Fingerprint:
+    """Return the rule by which a template is followed; nothing where plain conversations become what they always did.
+
+    A renderer that does not say so (``mask_as_before``) may write or label every one of them otherwise.
+    """
+    return {} if getattr(renderer, "mask_as_before", False) else {RECORD_RULE: RECORD_VERSION}

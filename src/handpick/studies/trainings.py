@@ -23,7 +23,7 @@ class Trainings:
     def __init__(self, opened: StudyInputs, chosen: CellSelections) -> None:
         self._opened = opened
         self._chosen = chosen
-        self._record_digest = cache(lambda row: _record_digest(opened.pool, row))
+        self._record_digest = cache(lambda row: record_digest(opened.pool, row))
         self._digests: dict[object, str] = {}
         self._task_fingerprints: dict[str, Fingerprint] = {}
         self._inputs_of: dict[str, dict[str, Any]] = {}  # by the name that is their hash
@@ -153,7 +153,7 @@ class Trainings:
         )
 
 
-def _record_digest(pool: Pool, row: int) -> str:
+def record_digest(pool: Pool, row: int) -> str:
     """Return the digest of a record, and of how it is read where that is not by the first rule."""
     raw, rule = pool.raw(row).decode("utf-8", "backslashreplace"), pool.record_rule(row)
     return digest([raw, rule] if rule > 1 else raw)
