@@ -129,6 +129,19 @@ def test_an_evaluation_tells_it_and_is_not_mixed_with_one_that_does_not(model: s
     assert opened.renderer.text([Message("user", "Hi")]).startswith("<|calm")
 
 
+def test_a_model_that_is_told_otherwise_than_it_was_trained_is_named(
+    model: str, pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe: dict[str, Any] = {"epochs": 1, "batch": 4, "lora": {"rank": 2}, "max_length": 256, "template_args": TOLD}
+    trained = str(run_train(pool, model, tmp_path / "model", **recipe))
+    capsys.readouterr()
+    open_settings_model(EvaluateSettings(model=trained, template_args=TOLD), trained)
+    assert "was trained with" not in capsys.readouterr().err
+    open_settings_model(EvaluateSettings(model=trained), trained)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "was trained with the template's arguments {'mood': 'calm and very slow'}, and is read with {}" in told
+
+
 def test_the_answers_that_are_judged_are_answers_to_it(model: str, pool: Path) -> None:
     given: dict[str, Any] = {"pool": [str(pool)], "model": model, "judge": "rule:rouge-l", "max_new_tokens": 8}
     told, untold = (Answering(IterSelectSettings.from_values(given | more)) for more in ({"template_args": TOLD}, {}))

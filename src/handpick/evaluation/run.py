@@ -20,6 +20,7 @@ from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import Task, open_task
 from handpick.evaluation.versus import Match, judge_by_rule, match
 from handpick.finetuning.finetune import load_finetuned
+from handpick.finetuning.record import read_record
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
 from handpick.layout import EvaluationLayout
@@ -88,7 +89,15 @@ def open_model(
         tokenizer = load_tokenizer(name)
     length = reading_length(base, max_length)
     renderer = Renderer(tokenizer, template_args)
+    _compare_with_training(folder, renderer)
     return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(renderer)})
+
+
+def _compare_with_training(folder: Path, renderer: Renderer) -> None:
+    """Say where a model that was trained here was told something else by the template than it is now."""
+    told = ((read_record(folder) if folder.is_dir() else None) or {}).get("template_args", {})
+    if told != renderer.template_args:
+        log(f"{folder} was trained with the template's arguments {told}, and is read with {renderer.template_args}")
 
 
 def reading_length(model: str, max_length: int | None) -> int:
