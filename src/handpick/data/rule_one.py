@@ -53,7 +53,8 @@ def _own_id(record: Mapping[str, Any]) -> str | None:
 
 
 def _sides(record: Mapping[str, Any]) -> Sides:
-    shape = next((each for each in _SHAPES if all(record.get(field) is not None for field in each)), None)
+    there = {field for field, value in record.items() if value is not None}
+    shape = next((each for each in _SHAPES if there.issuperset(each)), None)
     if shape is None:
         raise _SetAside
     messages, rejected = _read(record, shape)

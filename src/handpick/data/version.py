@@ -7,6 +7,7 @@ records is read otherwise, and is refused by name where one is.
 
 from typing import Any
 
+from handpick.data.examples import Conversation
 from handpick.data.formats import Conversations
 from handpick.data.read import BadRecord, RawRecord
 from handpick.data.rule_one import read_by_rule_one
@@ -33,9 +34,11 @@ def _reading(said: Conversations | None, own_id: str | None) -> Any:
     """Return a reading in the words of the first rule; what that has no words for as nothing that it ever gave."""
     if said is None:
         return None
-    sides = [said.messages, *([] if said.rejected is None else [said.rejected])]
-    new = said.wanted is not None or any(side.tools or side.template_args for side in sides)
-    if new or any(turn.extra or turn.no_loss or not turn.loss for side in sides for turn in side):
-        return said
-    turns: list[Any] = [[(turn.role, turn.content) for turn in side] for side in sides]
-    return own_id, turns[0], turns[1] if len(turns) > 1 else None
+    turns = [None if side is None else _turns(side) for side in (said.messages, said.rejected)]
+    return said if said.wanted is not None else (own_id, *turns)
+
+
+def _turns(side: Conversation) -> Any:
+    if side.tools or side.template_args:
+        return side
+    return [side if turn.extra or turn.no_loss or not turn.loss else (turn.role, turn.content) for turn in side]
