@@ -185,3 +185,6 @@ def test_a_representation_that_renders_nothing_says_so() -> None:
     shown = CliRunner().invoke(app, ["select", "--pool", "p", "--template-arg", "enable_thinking"])
     assert shown.exit_code == 2
     assert "--template-arg should be NAME=VALUE" in shown.output
+    shown = CliRunner().invoke(app, ["evaluate", "--model", "m", "--lm-eval", "gsm8k", *FLAG])
+    assert shown.exit_code == 2
+    assert "--template-arg is for the chat template, which --lm-eval uses with --lm-eval-chat" in shown.output
