@@ -11,7 +11,7 @@ from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
 from handpick.cli.flags_from_settings import flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
-from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, overrides_of, parse_recipe
+from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, TemplateArg, overrides_of, parse_recipe
 from handpick.cli.unused_flags import refuse_unread_answers
 from handpick.evaluation.settings import EvaluateSettings
 from handpick.settings import parse_settings
@@ -62,6 +62,7 @@ def train(
     reading: dict[str, Any],
     model: Model = None,
     recipe: Recipe = "auto",
+    template_arg: TemplateArg = None,
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
@@ -72,7 +73,7 @@ def train(
     with report_errors():
         from handpick.planning import plan_train
 
-        overrides = overrides_of(settings) | reading
+        overrides = overrides_of(settings, template_arg) | reading
         _show(plan_train(selection, model, recipe=parse_recipe(recipe), seconds=probe, **overrides), as_json=as_json)
 
 

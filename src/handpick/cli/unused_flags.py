@@ -6,7 +6,7 @@ from typing import Any
 from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import is_likelihood
-from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.flag_names import as_flag, flag_of
 from handpick.judge.settings import JudgeOptions
 
@@ -45,6 +45,11 @@ def refuse_unread(
             raise SettingsError(f"{flag} is for the tasks of --target, and there is none: leave {flag} out")
         if name in _OF_ANSWERING and not (target or versus):
             raise SettingsError(f"{flag} is for --target and --versus, and there is neither: leave {flag} out")
+    if "template_args" in settings and not (target or versus or of_harness["lm_eval_chat"]):
+        flag = flag_of(EvaluateSettings, "template_args")
+        raise SettingsError(
+            f"{flag} is for the chat template, which --lm-eval uses with --lm-eval-chat: leave {flag} out"
+        )
     for name in [name for name, value in of_harness.items() if value and not lm_eval]:
         raise SettingsError(f"{as_flag(name)} is for --lm-eval, and there is none: leave {as_flag(name)} out")
     if target and not versus:

@@ -25,6 +25,7 @@ from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, escape_bytes
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
 from handpick.data.reading import TABLE_ALONE, Reading
+from handpick.data.version import version_of
 from handpick.errors import DataError
 from handpick.in_memory import PREFIX, is_in_memory
 from handpick.layout import ParsedLayout
@@ -53,6 +54,7 @@ SCHEMA = pa.schema(
         pa.field("category", pa.string()),
         pa.field("subtask", pa.string()),
         pa.field("raw", pa.binary()),
+        pa.field("record_rule", pa.int8()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
     metadata={"handpick_parser": "4"},
@@ -92,7 +94,13 @@ class CachedSource(NamedTuple):
         with self.set_aside.open(encoding="utf-8", newline="\n") as entries:
             for entry in map(json.loads, entries):
                 raw = entry.pop("raw").encode("utf-8")
+                del entry["record_rule"]
                 quarantine.add(file=self.name, raw=raw, **entry)
+
+    def rule_of_set_aside(self) -> int:
+        """Return the newest rule by which a record that could not be used is set aside (``handpick.data.version``)."""
+        with self.set_aside.open(encoding="utf-8", newline="\n") as entries:
+            return max((entry["record_rule"] for entry in map(json.loads, entries)), default=1)
 
 
 def parse_into(
@@ -195,8 +203,7 @@ def _write(
             try:
                 rows.append(_row(record, reading))
             except DataError as error:
-                id = _find_id(record)
-                entry = {"line": record.line, "id": id, "reason": str(error), "raw": escape_bytes(record.raw)}
+                entry = _entry(record, str(error))
                 bad.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 continue
             size += len(record.raw)
@@ -205,6 +212,12 @@ def _write(
                 rows, size = [], 0
         stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
     return columns
+
+
+def _entry(record: RawRecord | BadRecord, reason: str) -> dict[str, Any]:
+    """Return what is kept of a record that could not be used."""
+    raw, rule = escape_bytes(record.raw), version_of(record, None, None)
+    return {"line": record.line, "id": _find_id(record), "reason": reason, "raw": raw, "record_rule": rule}
 
 
 def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
@@ -226,6 +239,7 @@ def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
         "wanted": conversations.wanted,
         **{name: _label(record.fields.get(name)) for name in ("source", "category", "subtask")},
         "raw": record.raw,
+        "record_rule": version_of(record, conversations, own_id),
     }
 
 

@@ -83,6 +83,7 @@ class Example:
     the whole conversation with the answer that lost, and None for ordinary records. ``raw`` is the
     record as it stood in its file: the very bytes of the line for JSON Lines, compact JSON otherwise.
     ``wanted`` is the label of an answer that was judged by itself (KTO), and None where there is none.
+    ``record_rule`` is the newest rule by which the record is read as it is (``handpick.data.version``).
     """
 
     id: str
@@ -93,3 +94,4 @@ class Example:
     category: str | None = None
     subtask: str | None = None
     wanted: bool | None = None
+    record_rule: int = 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
@@ -32,11 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A source of a pool: its path or name, the digest of its bytes, and how many good records it gave."""
+    """A source of a pool: its path or name, the digest of its bytes, and how many good records it gave.
+
+    ``record_rule`` is the newest rule by which one of its records is read as it is (``handpick.data.version``).
+    """
 
     name: str
     sha256: str
     rows: int
+    record_rule: int = 1
 
 
 class Pool:
@@ -78,7 +83,8 @@ class Pool:
             ends = np.searchsorted(self._kept, ends).tolist()
         self._length = ends[-1]
         self.files = tuple(
-            DataFile(s.name, s.sha256, end - start) for s, start, end in zip(sources, [0, *ends], ends, strict=False)
+            DataFile(s.name, s.sha256, end - start, _newest_rule(s, table))
+            for s, table, start, end in zip(sources, tables, [0, *ends], ends, strict=False)
         )
         if quarantine is not None:
             for row, first in repeated.first_of.items():
@@ -200,6 +206,10 @@ class Pool:
         """Return the record of a row as it came, without the end of its line."""
         return cast("bytes", self._cell("raw", self._table_row(row)))
 
+    def record_rule(self, row: int) -> int:
+        """Return the newest rule by which the record of a row is read as it is (``handpick.data.version``)."""
+        return cast("int", self._cell("record_rule", self._table_row(row)))
+
     def location(self, row: int) -> tuple[str, int]:
         """Return the source and the line (or row, counted from 1) that a row came from."""
         return self._table_location(self._table_row(row))
@@ -267,7 +277,13 @@ class Pool:
             category=record["category"],
             subtask=record["subtask"],
             wanted=record["wanted"],
+            record_rule=record["record_rule"],
         )
+
+
+def _newest_rule(source: CachedSource, table: "Dataset") -> int:
+    rules = pc.max(table.data.column("record_rule")).as_py() if len(table) else 1
+    return max(rules, source.rule_of_set_aside())
 
 
 def _inputs(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
 from torch import nn
 
 from handpick.choices import Dtype
@@ -20,6 +21,7 @@ from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
 from handpick.finetuning.finetune import load_finetuned
+from handpick.finetuning.record import read_record
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
 from handpick.layout import EvaluationLayout
@@ -56,7 +58,14 @@ class OpenedModel:
     identity: Fingerprint
 
 
-def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | None) -> OpenedModel:
+def open_model(
+    name: str,
+    *,
+    base: str | None,
+    dtype: Dtype,
+    max_length: int | None,
+    template_args: Mapping[str, JsonValue] | None = None,
+) -> OpenedModel:
     """Load a base model, a fine-tuned one, or an adapter on its base.
 
     An adapter's tokenizer is the one in its folder, else its base's.
@@ -80,8 +89,16 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         own = {"model": model_fingerprint(name)}
         tokenizer = load_tokenizer(name)
     length = reading_length(base, max_length)
-    renderer = Renderer(tokenizer)
-    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+    renderer = Renderer(tokenizer, template_args)
+    _compare_with_training(folder, renderer)
+    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(renderer)})
+
+
+def _compare_with_training(folder: Path, renderer: Renderer) -> None:
+    """Say where a model that was trained here was told something else by the template than it is now."""
+    told = ((read_record(folder) if folder.is_dir() else None) or {}).get("template_args", {})
+    if told != renderer.template_args:
+        log(f"{folder} was trained with the template's arguments {told}, and is read with {renderer.template_args}")
 
 
 def reading_length(model: str, max_length: int | None) -> int:
@@ -120,7 +137,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
             cache=layout.verdicts,
         )
         ungradable_records(task, settings.judge)
-    opened = _open(settings, settings.model)
+    opened = open_settings_model(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
     for name, task in opened_tasks.items():
@@ -213,7 +230,7 @@ def _likeliest_answers(
     settings: EvaluateSettings, model: str, task: Task, rows: Sequence[int], folder: Path
 ) -> _Answers:
     """Return a model's answers to some of a task's prompts; the model is let go of before this returns."""
-    opened = _open(settings, model)
+    opened = open_settings_model(settings, model)
     prompts, refused = prompts_of(task, opened.renderer, opened.max_length)
     prompts = {row: prompts[row] for row in rows if row in prompts}
     refused = {row: refused[row] for row in rows if row in refused}
@@ -238,7 +255,7 @@ def run_harness(
     Raises:
         HandpickError: as ``harness_results`` and ``open_model``.
     """
-    opened = _open(settings, settings.model)
+    opened = open_settings_model(settings, settings.model)
     found = harness_results(
         opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
     )
@@ -282,10 +299,13 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> tup
     return ask, reference_answers if wants_reference else None
 
 
-def _open(settings: EvaluateSettings, model: str) -> OpenedModel:
+def open_settings_model(settings: EvaluateSettings, model: str) -> OpenedModel:
+    """Open a model as the settings say, as ``open_model``."""
     is_adapter = (Path(model) / ADAPTER_CONFIG).exists()
     base = settings.base if is_adapter or model == settings.model else None
-    return open_model(model, base=base, dtype=settings.dtype, max_length=settings.max_length)
+    return open_model(
+        model, base=base, dtype=settings.dtype, max_length=settings.max_length, template_args=settings.template_args
+    )
 
 
 def _base_of(adapter: Path) -> str:

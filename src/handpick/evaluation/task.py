@@ -28,7 +28,8 @@ class Task:
     """Records to measure on, and what is measured.
 
     ``example_R`` says what each record is a repetition of, ``subtask_R`` where it stands (None: there are none).
-    ``contents`` is the digest of the files' bytes, ``columns`` how many records have a column, where some were named.
+    ``contents`` is the digest of the files' bytes, and of how they are read where that is not by the first rule;
+    ``columns`` how many records have a column, where some were named.
     """
 
     name: str
@@ -100,7 +101,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
     own = named != TaskSettings.model_fields["subtask_field"].default
     if named is not None and (own or any(record.get(named) is not None for record in records)):
         subtask_R = [_field(record, named, e.id) for record, e in zip(records, examples, strict=True)]
-    contents = digest([file.sha256 for file in pool.files])
+    contents = digest([[file.sha256, file.record_rule] if file.record_rule > 1 else file.sha256 for file in pool.files])
     return Task(name, settings, examples, records, example_R, subtask_R, contents, pool.columns)
 
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_serializer
 from handpick.budget import Budget
 from handpick.choices import Dtype
 from handpick.data.reading import ReadingSettings
+from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.errors import SettingsError
 from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
@@ -74,6 +75,7 @@ class IterSelectSettings(ReadingSettings):
     max_length: Annotated[int | None, Flag(heading=ANSWERS)] = Field(
         None, ge=8, description="tokens of prompt and answer (default: 2048, or what fits)"
     )
+    template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR, ANSWERS)] = Field({}, description=DESCRIPTION)
     dtype: Annotated[Dtype, Flag(heading=ANSWERS)] = Field("auto", description="what models compute in")
 
     encoder: Annotated[str, Flag(heading=CLASSIFIER)] = Field(

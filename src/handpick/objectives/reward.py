@@ -50,6 +50,7 @@ class PromptItem:
     half: list[int]  # the tokens of the answer that stand in the prompt already (`guidance`)
     reference: str | None
     reference_ids: Rendered | None
+    record_rule: int = 1
 
 
 class PolicyGradient:
@@ -155,7 +156,8 @@ class PolicyGradient:
                 raise DataError("no reference answer, half of which the variant guidance would give away")
             ids, half = self._guide_prompt(rendered)
             self._check_room(ids)
-        return PromptItem(example.id, ids, [m.to_json() for m in before], record, half, reference, rendered)
+        turns = [message.to_json() for message in before]
+        return PromptItem(example.id, ids, turns, record, half, reference, rendered, example.record_rule)
 
     def _check_room(self, ids: list[int]) -> None:
         if len(ids) > self._room:
@@ -257,7 +259,9 @@ class PolicyGradient:
         if isinstance(self._reward, JudgeReward):  # asks many at a time, and keeps every verdict itself
             return self._grades(self._reward, items, texts)
         journal = KeyedJournal(self._layout.rewards(digest(self._identity)))
-        keys = [digest([asked.record, each]) for asked, each in zip(items, texts, strict=True)]
+        # a reward may look at the prompt too, which is another where the record is read by another rule
+        rules = [[asked.record_rule] if asked.record_rule > 1 else [] for asked in items]
+        keys = [digest([asked.record, each, *rule]) for asked, each, rule in zip(items, texts, rules, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in journal]
         if new:
             at_once = max(1, _SCORED_AT_ONCE // self._sampling.samples)  # a run that is killed loses little

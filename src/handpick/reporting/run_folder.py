@@ -176,7 +176,9 @@ def _open_pool(
             return None
     there = selection.fingerprints.get(name, {}).get("files")
     if there is not None and there != json.loads(json.dumps(contents_of(pool.files))):
-        missing.append(f"The {name}'s files ({', '.join(sources)}) have changed since the selection was made.")
+        changed = [file["sha256"] for file in there] != [file.sha256 for file in pool.files]
+        how = "have changed" if changed else "are read otherwise"
+        missing.append(f"The {name}'s files ({', '.join(sources)}) {how} since the selection was made.")
         return None
     return pool
 

@@ -114,6 +114,8 @@ def write_provenance(folder: Path, settings: Settings, **found: Any) -> None:
         if settings.model is not None:
             kept["model"] = _absolute(settings.model)
         kept["encoder"] = _absolute(settings.encoder)
+        if not settings.template_args:  # as a store has it that was made before there were any
+            del kept["template_args"]
     atomic_write(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
 
 

@@ -100,7 +100,7 @@ class StudyInputs:
             inputs: dict[str, Any] = {
                 "pool": contents_of(self.pool.files),
                 "max_length": opened.recipe.max_length,
-                "tokenizer": tokenizer_fingerprint(opened.renderer.tokenizer, opened.renderer.template),
+                "tokenizer": tokenizer_fingerprint(opened.renderer),
             }
             name = step_name("usable", inputs)
             made = self.steps.read_record(name)
@@ -165,4 +165,5 @@ class StudyInputs:
         limit = position_limit(path)
         if limit is not None and recipe.max_length > limit:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
-        self.models[name] = Model(name, path, Renderer(load_tokenizer(path)), model_fingerprint(path), recipe)
+        renderer = Renderer(load_tokenizer(path), self.settings.template_args)
+        self.models[name] = Model(name, path, renderer, model_fingerprint(path), recipe)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from handpick.budget import Budget
 from handpick.data.reading import ReadingSettings
+from handpick.data.template_args import TemplateArgs
 from handpick.errors import SettingsError
 from handpick.evaluation.settings import TaskSettings
 from handpick.finetuning.train import Recipe, replace_settings
@@ -16,7 +17,10 @@ from handpick.settings import Paths, Settings, describe_errors, parse_settings, 
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
 from handpick.training.settings import FinetuneSettings
 
-_OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", "split", *ReadingSettings.model_fields)
+_OF_THE_STUDY = (
+    *("pool", "query", "target", "model", "budget", "target_weight", "split", "template_args"),
+    *ReadingSettings.model_fields,
+)
 
 
 def _models(value: Any) -> dict[str, str]:
@@ -91,6 +95,7 @@ class StudySettings(ReadingSettings):
     train: dict[str, Any] = Field({}, description="settings that replace the recipe's")
     tests: dict[str, Any] = Field({}, description="settings of every target's test, where it has none of its own")
     max_length: int | None = Field(None, ge=8, description="tokens of a conversation, in every step")
+    template_args: TemplateArgs = Field({}, description="what the chat template is told, in every step")
     keep: Literal["models", "results"] = Field(
         "models", description="results: a fine-tuned model is removed once it is measured"
     )
@@ -201,6 +206,8 @@ class StudySettings(ReadingSettings):
         own.setdefault("method", name if name in METHODS else "less-rr")
         if self.max_length is not None:
             own.setdefault("max_length", self.max_length)
+        if self.template_args:
+            own["template_args"] = self.template_args
         return parse_settings({"pool": self.pool} | self.how_read | own | given, where=f"methods: {name}")
 
     @classmethod
