@@ -103,10 +103,10 @@ def test_what_either_rule_sets_aside_changes_nothing(tmp_path: Path) -> None:
 def test_what_only_the_new_rule_sets_aside_makes_the_file_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(record: Any) -> Conversations:
+    def refuse(record: Any, reading: Any) -> Conversations:
         if "image" in record:
             raise DataError("an image")
-        return parse_record(record)
+        return parse_record(record, reading)
 
     monkeypatch.setattr("handpick.data.cache.parse_record", refuse)
     pool = open_pool(tmp_path, [PLAIN, PLAIN | {"id": "b", "image": "cat.png"}])

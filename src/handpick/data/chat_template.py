@@ -176,7 +176,7 @@ def without_field(conversation: Conversation, field: str) -> Conversation:
             else message
         )
 
-    return conversation.with_turns(map(without, conversation))
+    return conversation.with_turns(map(drop, conversation))
 
 
 def _dump(fields: Mapping[str, Json]) -> str:

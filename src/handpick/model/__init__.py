@@ -312,6 +312,5 @@ def tokenizer_fingerprint(renderer: Renderer) -> Fingerprint:
 def template_rule(renderer: Renderer) -> Fingerprint:
     """Return the rule by which a template is followed; nothing where plain conversations become what they always did.
 
-    A renderer that does not say so (``mask_as_before``) may write or label every one of them otherwise.
     """
-    return {} if getattr(renderer, "mask_as_before", False) else {RECORD_RULE: RECORD_VERSION}
+    return {} if renderer.mask_as_before else {RECORD_RULE: RECORD_VERSION}
