@@ -168,7 +168,7 @@ class ChatTemplate:
 def without_field(conversation: Conversation, field: str) -> Conversation:
     """Return a conversation without a field of its turns."""
 
-    def without(message: Message) -> Message:
+    def drop(message: Message) -> Message:
         fields = message.fields
         return (
             replace(message, extra=_dump({k: v for k, v in fields.items() if k != field}))
