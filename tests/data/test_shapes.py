@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handpick.data.examples import Conversation, Message
-from handpick.data.formats import FORMATS, parse_record
-from handpick.data.formats.table import find_format
+from handpick.data.formats import FORMATS, parse_record, read_record
 from handpick.data.pool import Pool
 from handpick.data.reading import Reading, ReadingSettings
 from handpick.errors import DataError
@@ -677,7 +676,8 @@ def test_the_page_has_the_table_of_shapes() -> None:
 
 def test_every_shape_of_the_table_has_a_record_here() -> None:
     records = [record for _, record, *_ in (*READ, *PREFERENCES)] + [{"prompt": "Hi", "answer": 42}]
-    assert {find_format(record).name for record in records} == {fmt.name for fmt in FORMATS}
+    assert {read_record(record)[0] for record in records} == {fmt.name for fmt in FORMATS}
+    assert read_record({"q": "Hi"}, mapping(prompt="q"))[0] == "columns of your own"
 
 
 def test_what_was_read_is_written_back_byte_for_byte(tmp_path: Path, open_pool: Callable[..., Pool]) -> None:
