@@ -711,3 +711,47 @@ def test_what_looks_like_nothing_known_ends_no_run(record: dict[str, Any]) -> No
 def test_calls_may_be_objects_where_others_have_their_text() -> None:
     turns = [user(), {"from": "function_call", "value": {"name": "set_lamp", "arguments": {"on": True}}}]
     assert [turn.to_json() for turn in parse_record({"conversations": turns}).messages] == [user(), CALLING]
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "Hi", "[]", "{}", '[{"role":"user"}]']),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["role", "from", "content", "value", "type", "text", "name", "arguments", "function", "input"]
+            ),
+            inner | st.sampled_from(["user", "assistant", "tool_call", "text", "tool_use", "tool_result", "thinking"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+_TURN = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool", "tool_call"]), "content": _VALUES},
+    optional={"tool_calls": _VALUES, "train_detail": _VALUES, "weight": _VALUES, "thinking": _VALUES},
+)
+_BESIDE = st.dictionaries(
+    st.sampled_from(
+        ["tools", "label", "system", "history", "rejected_response", "chosen", "rejected", "images", "input"]
+    ),
+    _VALUES,
+    max_size=3,
+)
+
+
+@given(st.lists(_TURN, min_size=1, max_size=3) | _VALUES, _BESIDE)
+def test_any_record_is_read_or_refused(turns: Any, beside: dict[str, Any]) -> None:
+    for field in ("messages", "prompt", "query"):
+        try:
+            said = parse_record({field: turns, "response": "Hello", **beside})
+        except DataError:
+            continue
+        for turn in (*said.messages, *(said.rejected or ())):
+            assert isinstance(turn.content, str)
+            assert all(0 <= start < stop <= len(turn.content) for start, stop in turn.no_loss)
+            assert isinstance(turn.fields, dict)

@@ -17,6 +17,7 @@ import numpy as np
 
 from handpick.choices import Advantage, Variant
 from handpick.data.examples import Example
+from handpick.data.own_record import record_of
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest
@@ -134,7 +135,7 @@ class PolicyGradient:
             raise DataError("no prompt: the record begins with its answer")
         ids = self._renderer.prompt(before)
         self._check_room(ids)
-        record = json.loads(example.raw)
+        record = record_of(example)
         reference, rendered, half = None, None, list[int]()
         if answered and example.messages[-1].content.strip():
             reference = example.messages[-1].content
