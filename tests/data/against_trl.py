@@ -31,25 +31,7 @@ KNOWN = {
 }
 KINDS = ("plain", "several turns", "system", "thought", "thought in the text", "call", "result", "spaces", "weights")
 
-_WORDS = [
-    "the",
-    "lamp",
-    "hall",
-    "is",
-    "bright",
-    "because",
-    "Paris",
-    "counts",
-    "apples",
-    "über",
-    "日本",
-    "def",
-    "add(a):",
-    "return",
-    "12.5",
-    "🙂",
-    "not\n\tyet",
-]
+_WORDS = ("the", "lamp", "is bright", "Paris", "because", "über", "日本", "def add(a):", "12.5", "🙂", "not\n\tyet")
 _TOOLS = [
     {
         "type": "function",

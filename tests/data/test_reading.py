@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from handpick.data.own_record import record_of
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import TABLE_ALONE, Reading, ReadingSettings, check_columns, reading_of
@@ -99,6 +100,15 @@ def test_a_column_that_no_record_has_is_refused(file: Path, tmp_path: Path, quar
     file.write_text('{"q": "Hi", "a": "Hello"}\n')
     with pytest.raises(DataError, match="no record has the column 'reply'"):  # before it is said that none is usable
         Pool.open(file, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
+
+
+def test_a_reference_is_found_in_columns_of_ones_own(file: Path, tmp_path: Path, quarantine: Quarantine) -> None:
+    pool = Pool.open(file, cache=tmp_path / "cache", quarantine=quarantine, reading=OWN)
+    fields = json.loads(pool.raw(0))
+    assert record_of(pool[0]) == fields | {
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    }
+    assert record_of(pool[1]) == json.loads(pool.raw(1))  # by the table: as it came
 
 
 def test_a_document_stays_one(tmp_path: Path, open_pool: Callable[..., Pool], quarantine: Quarantine) -> None:

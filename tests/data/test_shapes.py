@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handpick.data.examples import Conversation, Message
-from handpick.data.formats import FORMATS, parse_record
-from handpick.data.formats.table import find_format
+from handpick.data.formats import FORMATS, parse_record, read_record
 from handpick.data.pool import Pool
 from handpick.data.reading import Reading, ReadingSettings
 from handpick.errors import DataError
@@ -677,7 +676,8 @@ def test_the_page_has_the_table_of_shapes() -> None:
 
 def test_every_shape_of_the_table_has_a_record_here() -> None:
     records = [record for _, record, *_ in (*READ, *PREFERENCES)] + [{"prompt": "Hi", "answer": 42}]
-    assert {find_format(record).name for record in records} == {fmt.name for fmt in FORMATS}
+    assert {read_record(record)[0] for record in records} == {fmt.name for fmt in FORMATS}
+    assert read_record({"q": "Hi"}, mapping(prompt="q"))[0] == "columns of your own"
 
 
 def test_what_was_read_is_written_back_byte_for_byte(tmp_path: Path, open_pool: Callable[..., Pool]) -> None:
@@ -711,3 +711,47 @@ def test_what_looks_like_nothing_known_ends_no_run(record: dict[str, Any]) -> No
 def test_calls_may_be_objects_where_others_have_their_text() -> None:
     turns = [user(), {"from": "function_call", "value": {"name": "set_lamp", "arguments": {"on": True}}}]
     assert [turn.to_json() for turn in parse_record({"conversations": turns}).messages] == [user(), CALLING]
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "Hi", "[]", "{}", '[{"role":"user"}]']),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["role", "from", "content", "value", "type", "text", "name", "arguments", "function", "input"]
+            ),
+            inner | st.sampled_from(["user", "assistant", "tool_call", "text", "tool_use", "tool_result", "thinking"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+_TURN = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool", "tool_call"]), "content": _VALUES},
+    optional={"tool_calls": _VALUES, "train_detail": _VALUES, "weight": _VALUES, "thinking": _VALUES},
+)
+_BESIDE = st.dictionaries(
+    st.sampled_from(
+        ["tools", "label", "system", "history", "rejected_response", "chosen", "rejected", "images", "input"]
+    ),
+    _VALUES,
+    max_size=3,
+)
+
+
+@given(st.lists(_TURN, min_size=1, max_size=3) | _VALUES, _BESIDE)
+def test_any_record_is_read_or_refused(turns: Any, beside: dict[str, Any]) -> None:
+    for field in ("messages", "prompt", "query"):
+        try:
+            said = parse_record({field: turns, "response": "Hello", **beside})
+        except DataError:
+            continue
+        for turn in (*said.messages, *(said.rejected or ())):
+            assert isinstance(turn.content, str)
+            assert all(0 <= start < stop <= len(turn.content) for start, stop in turn.no_loss)
+            assert isinstance(turn.fields, dict)

@@ -11,6 +11,8 @@ from handpick.settings import Settings, parse_settings
 
 # What a run has written since the first release candidate. Other text would be other settings to who compares files.
 WRITTEN = """\
+columns: {}
+turn_weights: refuse
 balanced: false
 max_share: {}
 min_share: {}

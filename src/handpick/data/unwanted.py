@@ -25,7 +25,8 @@ class JudgedAnswers:
         said = [f"{n:,} set aside, each an {kind} (KTO)" for kind, n in kinds.items()]
         if self.partner:
             n = len(self.partner)
-            said.append(f"{n:,} pairs of answers labelled wanted and unwanted, of one prompt each, in their order")
+            pairs = "pair" if n == 1 else "pairs"
+            said.append(f"{n:,} {pairs} of answers labelled wanted and unwanted, of one prompt each, in their order")
         return said
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handpick.data.examples import Conversation, Example
+from handpick.data.own_record import record_of
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import ReadingSettings, check_columns
@@ -88,10 +89,7 @@ def open_task(settings: TaskSettings, scratch: Path, name: str) -> Task:
         rows = sorted(np.random.default_rng(_LIMIT_SEED).permutation(len(pool))[: settings.limit].tolist())
     whole = pool.examples(0, len(pool))
     examples = [whole[row] for row in rows]
-    records = [json.loads(example.raw) for example in examples]
-    if settings.columns:  # what looks for a reference in a record knows the table of formats alone
-        turns = ([turn.to_json() for turn in example.messages] for example in examples)
-        records = [{"messages": own} | record for own, record in zip(turns, records, strict=True)]
+    records: list[dict[str, Any]] = [record_of(example) for example in examples]
     if settings.example_field is None:
         example_R = [example.id for example in examples]
     else:

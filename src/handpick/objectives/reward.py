@@ -21,6 +21,7 @@ import numpy as np
 
 from handpick.choices import Advantage, Variant
 from handpick.data.examples import Example
+from handpick.data.own_record import record_of
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, JudgeError, SettingsError
 from handpick.fingerprint import Fingerprint, digest
@@ -143,7 +144,7 @@ class PolicyGradient:
             raise DataError("no prompt: the record begins with its answer")
         ids = self._renderer.prompt(before)
         self._check_room(ids)
-        record = json.loads(example.raw)
+        record = record_of(example)
         check_record(self._reward, record)
         reference, rendered, half = None, None, list[int]()
         if answered and example.messages[-1].content.strip():

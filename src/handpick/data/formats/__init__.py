@@ -2,6 +2,6 @@
 
 from handpick.data.formats.record import Conversations, Record
 from handpick.data.formats.roles import ROLES
-from handpick.data.formats.table import FORMATS, parse_record
+from handpick.data.formats.table import FORMATS, parse_record, read_record
 
-__all__ = ["FORMATS", "ROLES", "Conversations", "Record", "parse_record"]
+__all__ = ["FORMATS", "ROLES", "Conversations", "Record", "parse_record", "read_record"]

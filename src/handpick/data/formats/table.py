@@ -24,8 +24,19 @@ from handpick.data.formats.turns import turns_of
 from handpick.data.reading import TABLE_ALONE, Reading
 from handpick.errors import DataError
 
+OWN_COLUMNS = "columns of your own"  # the format of records that a user's mapping is for
+
 
 def parse_record(record: Record, reading: Reading = TABLE_ALONE) -> Conversations:
+    """Return what a record says, as ``read_record``.
+
+    Raises:
+        DataError: as ``read_record``.
+    """
+    return read_record(record, reading)[1]
+
+
+def read_record(record: Record, reading: Reading = TABLE_ALONE) -> tuple[str, Conversations]:
     """Read a record in whichever of ``FORMATS`` it has the fields of, or by the user's own mapping of columns.
 
     A record may end without an assistant turn: a query set may be prompts alone.
@@ -34,15 +45,19 @@ def parse_record(record: Record, reading: Reading = TABLE_ALONE) -> Conversation
         record: its fields.
         reading: what is to be read otherwise than the table says.
 
+    Returns:
+        The name of the format, and what the record says.
+
     Raises:
         DataError: no shape fits, a field is missing or no text, a role is unknown, or it is not text alone.
     """
     try:
         refuse_media_columns(record)
         if is_mapped(record, reading):
-            return read_mapped(record, reading)
-        said = with_rejected(record, find_format(record).parse(record, reading), reading)
-        return with_label(record, with_tools(record, with_system_prompt(record, said)))
+            return OWN_COLUMNS, read_mapped(record, reading)
+        found = find_format(record)
+        said = with_rejected(record, found.parse(record, reading), reading)
+        return found.name, with_label(record, with_tools(record, with_system_prompt(record, said)))
     except RecursionError as error:
         raise DataError("malformed JSON: the record is nested too deep") from error
 
