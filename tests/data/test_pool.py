@@ -215,7 +215,7 @@ def test_a_run_that_dies_while_parsing_leaves_nothing_that_counts(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "parse_record", interrupted)
+        patch.setattr(cache, "read_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_pool(file)
     assert list((tmp_path / "cache").iterdir()) == []

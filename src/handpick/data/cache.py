@@ -10,13 +10,14 @@ import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from handpick.data.formats import parse_record
+from handpick.data.examples import Conversation
+from handpick.data.field_names import field_names
+from handpick.data.formats import read_record
 from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, escape_bytes
@@ -44,13 +45,15 @@ SCHEMA = pa.schema(
         pa.field("tools", pa.string()),
         pa.field("template_args", pa.string()),
         pa.field("wanted", pa.bool_()),
+        pa.field("format", pa.string()),
+        pa.field("fields", pa.string()),
         pa.field("source", pa.string()),
         pa.field("category", pa.string()),
         pa.field("subtask", pa.string()),
         pa.field("raw", pa.binary()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
-    metadata={"handpick_parser": "3"},
+    metadata={"handpick_parser": "4"},
 )
 _VERSION, _DIGEST = b"handpick_parser", b"handpick_sha256"
 BATCH_ROWS = 1000
@@ -180,7 +183,7 @@ def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: P
 def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
     if isinstance(record, BadRecord):
         raise DataError(record.reason)
-    conversations = parse_record(record.fields)
+    format_name, conversations = read_record(record.fields)
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
     return {
@@ -188,14 +191,23 @@ def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
         "explicit_id": own_id is not None,
         "id_key": id_key(id),
         "line": record.line,
-        "messages": [asdict(m) for m in conversations.messages],
-        "rejected": None if conversations.rejected is None else [asdict(m) for m in conversations.rejected],
+        "messages": _turn_rows(conversations.messages),
+        "rejected": None if conversations.rejected is None else _turn_rows(conversations.rejected),
         "tools": conversations.messages.tools,
         "template_args": conversations.messages.template_args,
         "wanted": conversations.wanted,
+        "format": format_name,
+        "fields": field_names(record.fields),
         **{name: _label(record.fields.get(name)) for name in ("source", "category", "subtask")},
         "raw": record.raw,
     }
+
+
+def _turn_rows(turns: Conversation) -> list[dict[str, Any]]:
+    """Return what ``dataclasses.asdict`` would, in a tenth of its time, which was a third of reading a file's."""
+    return [
+        {"role": m.role, "content": m.content, "extra": m.extra, "loss": m.loss, "no_loss": m.no_loss} for m in turns
+    ]
 
 
 def _label(value: object) -> str | None:

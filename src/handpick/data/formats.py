@@ -51,11 +51,20 @@ def parse_record(record: Record) -> Conversations:
     Raises:
         DataError: no shape fits, a field is missing or no text, or a role is unknown.
     """
+    return read_record(record)[1]
+
+
+def read_record(record: Record) -> tuple[str, Conversations]:
+    """Read a record as ``parse_record`` does, and say the name of the format that it was read as.
+
+    Raises:
+        DataError: as ``parse_record``.
+    """
     # Tables give every row every column, so a null field is a field of some other row's shape. Only if
     # nothing fits otherwise does it count, so that the message can name it.
     for fmt in FORMATS:
         if all(record.get(field) is not None for field in fmt.fields):
-            return _with_system_prompt(record, fmt.parse(record))
+            return fmt.name, _with_system_prompt(record, fmt.parse(record))
     for fmt in FORMATS:
         if all(field in record for field in fmt.fields):
             null = next(field for field in fmt.fields if record[field] is None)
