@@ -48,6 +48,7 @@ class DataLayout(Layout):
     """A folder that records are read into: those parsed, and lists of those that were set aside."""
 
     parsed = InFolder("parsed")  #: The cache of parsed records, a ``ParsedLayout``.
+    unwritten = InFolder("unwritten.json")  #: What records carry and the chat template does not write.
 
     def quarantine(self, of: str | None = None) -> Path:
         """Return the list of records set aside; where a folder has several, ``of`` says which."""
@@ -101,6 +102,11 @@ class RunLayout(ReportLayout):
     def quarantine(self, of: str = "pool") -> Path:
         """Return the list of records set aside: of the "pool", or of the "query"."""
         return DataLayout(self.folder).quarantine(None if of == "pool" else of)
+
+    @property
+    def unwritten(self) -> Path:
+        """What records carry and the chat template does not write."""
+        return DataLayout(self.folder).unwritten
 
     features = InFolder("features")  #: The folder of feature stores.
 
@@ -319,6 +325,10 @@ class EvaluationLayout(DataLayout):
 
 class StudyLayout(ReportLayout, DataLayout):
     """The folder of a study; a list of records set aside for the pool, and for each target's queries and tests."""
+
+    def unwritten_by(self, model: str) -> Path:
+        """Return what records carry and the chat template of a model of the study does not write."""
+        return self.folder / f"unwritten-{model}.json"
 
     results = InFolder("results.json")  #: The table of cells.
     steps = InFolder("steps")  #: The folder of all steps.

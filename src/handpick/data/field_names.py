@@ -22,7 +22,9 @@ def field_names(record: Mapping[str, Json]) -> str:
             names.update((f"{name}.{key}", None) for key, inner in value.items() if inner is not None)
         elif isinstance(value, list):
             inside = (each for each in value if isinstance(each, dict))
-            names.update((f"{name}[].{key}", None) for each in inside for key, inner in each.items() if inner is not None)
+            names.update(
+                (f"{name}[].{key}", None) for each in inside for key, inner in each.items() if inner is not None
+            )
     return _as_json(tuple(names))
 
 

@@ -151,6 +151,18 @@ class Pool:
         records = self._of_examples[rows].to_pylist()
         return [self._example(row, record) for row, record in zip(rows, records, strict=True)]
 
+    def take(self, rows: Sequence[int]) -> list[Example]:
+        """Return the examples of some rows, in their order.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not len(rows):
+            return []
+        table_rows = [self._table_row(row) for row in rows]
+        records = self._of_examples[table_rows].to_pylist()
+        return [self._example(row, record) for row, record in zip(table_rows, records, strict=True)]
+
     def ids(self) -> list[str]:
         """Return the id of every row."""
         ids = self._column("id")

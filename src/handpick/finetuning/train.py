@@ -14,6 +14,7 @@ from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
+from handpick.data.unwritten import report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
@@ -170,6 +171,8 @@ def open_records(selection: Path, model: str, max_length: int, out: Path) -> Ite
         place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
         quarantine = Quarantine(FinetuneLayout(place).quarantine())
         pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
+        if place == out:
+            report_unwritten({"selection": pool}, renderer, FinetuneLayout(out).unwritten)
         yield _render_records(pool, selection, renderer, max_length, quarantine)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.unwritten import report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
 from handpick.layout import DataLayout, RunLayout
@@ -108,6 +109,7 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
     pool = open_data("pool", settings.pool, settings, bad)
     scorer = open_scorer(Inputs(settings, pool, query, renderer, own or UserObjects()))
     scorer.preflight()
+    _say_unwritten(scorer.inputs, bad)
     return PreparedRun(scorer.inputs, scorer, budget, executor)
 
 
@@ -130,7 +132,14 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     pool = open_data("pool", settings.pool, settings, bad)
     scorer = open_scorer(Inputs(settings, pool, None, renderer))
     scorer.preflight()
+    _say_unwritten(scorer.inputs, bad)
     return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget), executor)
+
+
+def _say_unwritten(inputs: Inputs, layout: DataLayout) -> None:
+    """Say and keep what the records carry and the chat template does not write, where the run renders any."""
+    pools = {"pool": inputs.pool.pool} | ({} if inputs.query is None else {"query": inputs.query.pool})
+    report_unwritten(pools if inputs.renderer is not None else {}, inputs.renderer, layout.unwritten)
 
 
 def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLayout) -> Data:

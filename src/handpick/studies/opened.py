@@ -8,6 +8,7 @@ from typing import Any
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
+from handpick.data.unwritten import report_unwritten
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
 from handpick.evaluation.settings import TaskSettings
@@ -159,3 +160,9 @@ class StudyInputs:
         if limit is not None and recipe.max_length > limit:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
         self.models[name] = Model(name, path, Renderer(load_tokenizer(path)), model_fingerprint(path), recipe)
+        self._report_unwritten(name)
+
+    def _report_unwritten(self, model: str) -> None:
+        """Say and keep what the records carry and the model's chat template does not write."""
+        pools = {"pool": self.pool} | {f"queries of {name}": target.query for name, target in self.targets.items()}
+        report_unwritten(pools, self.models[model].renderer, StudyLayout(self.folder).unwritten_by(model))
