@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +83,7 @@ class _BatchCounts:
 
 def count_records(pool: Pool) -> Counts:
     """Count all records of a pool; a million of ordinary length take some ten seconds."""
-    tallies: dict[str, Counter[str | bool | None]] = {name: Counter() for name in _COUNTED}
+    tallies: dict[str, Counter[Any]] = {name: Counter() for name in _COUNTED}
     shapes: Counter[str] = Counter()
     turns: Counter[tuple[str, str]] = Counter()
     preferences = not_learnt = 0
@@ -132,12 +133,12 @@ def count_records(pool: Pool) -> Counts:
     )
 
 
-def _tally(column: pa.Array) -> dict[str | bool | None, int]:
+def _tally(column: pa.Array) -> dict[Any, int]:
     return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
 
 
-def _named(tally: "Counter[str | bool | None]") -> dict[str, int]:
-    return {str(name): n for name, n in tally.most_common()}
+def _named(tally: "Counter[Any]") -> dict[str, int]:
+    return dict(tally.most_common())
 
 
 def _is_role(turns: TurnColumns, role: str) -> NDArray[np.bool_]:
@@ -183,13 +184,14 @@ def _place_sources(column: pa.Array, place_of: dict[str, int]) -> NDArray[np.int
     """Return the place of each record's source, in the order in which sources first come."""
     coded = pc.dictionary_encode(column)
     places = [place_of.setdefault(name, len(place_of)) for name in coded.dictionary.to_pylist()]
-    return np.array(places, dtype=np.int64)[coded.indices.to_numpy()]
+    place_N: NDArray[np.int64] = np.array(places, dtype=np.int64)[coded.indices.to_numpy()]
+    return place_N
 
 
-def _count_fields(tally: "Counter[str | bool | None]") -> dict[str, int]:
+def _count_fields(tally: "Counter[Any]") -> dict[str, int]:
     fields: Counter[str] = Counter()
     for names, n in tally.items():
-        fields.update(dict.fromkeys(json.loads(str(names)), n))
+        fields.update(dict.fromkeys(json.loads(names), n))
     return dict(fields.most_common())
 
 

@@ -36,8 +36,8 @@ class Side:
     """A pool or a query set: what all its records are, and what a sample of them is.
 
     ``files`` has the records of each file, ``set_aside`` those that cannot be used, by kind, the most common first.
-    ``parsing`` and ``looking`` are the seconds that reading the files took, or opening what was read before, and
-    counting.
+    ``parsing``, ``looking`` and ``sampling`` are the seconds that reading the files took (or opening what was read
+    before), counting all records, and looking at the sample.
     """
 
     files: dict[str, int]
@@ -46,6 +46,7 @@ class Side:
     sample: Sample
     parsing: float
     looking: float
+    sampling: float
 
     @property
     def n_set_aside(self) -> int:
@@ -115,7 +116,7 @@ def _look_at(sources: Sequence[str], settings: LookSettings, renderer: Renderer 
     size = None if settings.all else settings.sample
     sample = look_at_sample(pool, renderer, settings.max_length, size, settings.seed)
     files = {file.name: file.rows for file in pool.files}
-    return Side(files, counts, set_aside, sample, opened - began, counted - opened)
+    return Side(files, counts, set_aside, sample, opened - began, counted - opened, perf_counter() - counted)
 
 
 def _read_set_aside(quarantine: Quarantine) -> dict[str, SetAside]:

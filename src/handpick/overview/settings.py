@@ -49,7 +49,9 @@ class LookSettings(BaseModel):
         if self.model is None and "max_length" in given:
             raise SettingsError("--max-length is for tokens, and none are counted: name a --model, or leave it out")
         if self.all and (unread := [name for name in ("sample", "seed") if name in given]):
-            raise SettingsError(f"--{unread[0]} is for a sample, and --all looks at every record: leave one of them out")
+            raise SettingsError(
+                f"--{unread[0]} is for a sample, and --all looks at every record: leave one of them out"
+            )
         if self.out is not None and (Path(self.out).suffix not in (".html", ".htm") or Path(self.out).is_dir()):
             raise SettingsError(f"--out takes the name of a page, such as look.html, not {self.out!r}")
         return self
