@@ -6,6 +6,7 @@ so that a million plain records are looked at in a moment, and only the others a
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def _rows_to_ask(pool: Pool) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]
 def _read(pool: Pool, rows: list[int]) -> Iterator[tuple[int, Example]]:
     if not rows:
         return
-    with progress("what the template writes", total=len(rows)) as advance:
+    few = len(rows) <= _READ
+    with nullcontext(lambda n: None) if few else progress("what the template writes", total=len(rows)) as advance:
         for start in range(0, len(rows), _READ):
             chunk = rows[start : start + _READ]
             yield from zip(chunk, pool.take(chunk), strict=True)
