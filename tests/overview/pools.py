@@ -20,6 +20,7 @@ def turn(role: str, content: str, extra: str = "", loss: bool = True, no_loss: t
 
 ASKED = [turn("user", "two and two?"), turn("assistant", "four")]
 CALL = turn("assistant", "", '{"tool_calls":[{"function":{"name":"add"}}]}')
+ANSWER = {"role": "assistant", "content": "x"}
 RESULT = turn("tool", "4", '{"name":"add"}')
 KINDS: list[dict[str, Any]] = [
     {"id": "plain", "turns": ASKED, "source": "a"},
