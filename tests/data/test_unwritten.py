@@ -90,13 +90,14 @@ def test_what_the_template_refuses_is_passed_over(every_kind: list[Path], tmp_pa
 
 def test_it_is_said_once_and_kept(every_kind: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pool, path = open_pool(every_kind, tmp_path), tmp_path / "out" / "unwritten.json"
-    report_unwritten({"pool": pool, "query": pool}, Template(), path)
+    found = count_unwritten(pool, Template())
+    report_unwritten({"pool": found, "query": found}, path)
     said = capsys.readouterr().err
     sentence = "1 record of the pool carries reasoning_content; this template does not write it (first: thought)"
     assert said.count(sentence) == 1
     assert said.count("of the query carries reasoning_content") == 1
-    assert read_unwritten(path)["pool"] == count_unwritten(pool, Template())
-    report_unwritten({"pool": pool}, object(), path)  # a template that writes all
+    assert read_unwritten(path) == {"pool": found, "query": found}
+    report_unwritten({"pool": count_unwritten(pool, object())}, path)  # of a template that writes all
     assert not path.exists()
     assert read_unwritten(path) == {}
 
@@ -112,6 +113,4 @@ def test_a_damaged_file_and_one_that_cannot_be_written(every_kind: list[Path], t
     with pytest.raises(StoreError, match=r"unwritten\.json cannot be read .*; remove it, or run again"):
         read_unwritten(damaged)
     with pytest.raises(DataError, match=r"cannot write .*first\.jsonl/unwritten\.json: File exists; choose"):
-        report_unwritten(
-            {"pool": open_pool(every_kind, tmp_path)}, Template(), tmp_path / "first.jsonl" / "unwritten.json"
-        )
+        report_unwritten({"pool": {"tools": Unwritten(1, "a")}}, tmp_path / "first.jsonl" / "unwritten.json")

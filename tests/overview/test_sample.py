@@ -41,7 +41,7 @@ def pool(tmp_path: Path) -> Pool:
 
 @pytest.fixture
 def renderer(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Renderer:
-    """One whose template leaves out whatever is said of tea."""
+    """One that says what its template leaves out, as every renderer does."""
 
     def unwritten(self: Renderer, conversation: Conversation) -> tuple[str, ...]:
         return ("tools",) if conversation.tools else ()

@@ -140,26 +140,19 @@ def sentences(found: Mapping[str, Unwritten], what: str = "") -> list[str]:
     ]
 
 
-def say_unwritten(found: Mapping[str, Unwritten], what: str) -> None:
-    """Say what was counted, a line each."""
-    for sentence in sentences(found, what):
-        log(sentence)
-
-
-def report_unwritten(pools: Mapping[str, Pool], renderer: object, path: Path) -> None:
-    """Count what is not written, say it, and keep it in a file; where all is written no file is left.
+def report_unwritten(found: Mapping[str, Mapping[str, Unwritten]], path: Path) -> None:
+    """Say what was counted, a line each, and keep it in a file; where all is written no file is left.
 
     Args:
-        pools: by what they are: "pool", "query".
-        renderer: whose template writes them.
+        found: what is not written, by whose records they are: "pool", "query".
         path: the file.
 
     Raises:
         DataError: the file cannot be written.
     """
-    found = {what: count_unwritten(pool, renderer) for what, pool in pools.items()}
     for what, counts in found.items():
-        say_unwritten(counts, what)
+        for sentence in sentences(counts, what):
+            log(sentence)
     as_json = {what: {name: asdict(each) for name, each in counts.items()} for what, counts in found.items() if counts}
     try:
         if as_json:

@@ -14,7 +14,7 @@ from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Rendered, Renderer
-from handpick.data.unwritten import report_unwritten
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
@@ -172,7 +172,7 @@ def open_records(selection: Path, model: str, max_length: int, out: Path) -> Ite
         quarantine = Quarantine(FinetuneLayout(place).quarantine())
         pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
         if place == out:
-            report_unwritten({"selection": pool}, renderer, FinetuneLayout(out).unwritten)
+            report_unwritten({"selection": count_unwritten(pool, renderer)}, FinetuneLayout(out).unwritten)
         yield _render_records(pool, selection, renderer, max_length, quarantine)
 
 

@@ -112,7 +112,7 @@ def count_records(pool: Pool) -> Counts:
     is_repeat_N, contents_repeated, most = _find_repeats(content_N)
     return Counts(
         records=len(pool),
-        formats=_named(tallies["format"]),
+        formats=_sort_names(tallies["format"]),
         roles={
             role: RoleCount(*(turns[role, what] for what in RoleCount.__slots__))
             for role in ROLES
@@ -137,7 +137,7 @@ def _tally(column: pa.Array) -> dict[Any, int]:
     return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
 
 
-def _named(tally: "Counter[Any]") -> dict[str, int]:
+def _sort_names(tally: "Counter[Any]") -> dict[str, int]:
     return dict(tally.most_common())
 
 

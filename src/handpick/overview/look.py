@@ -17,7 +17,7 @@ from handpick.errors import DataError
 from handpick.layout import DataLayout
 from handpick.model import load_tokenizer
 from handpick.overview.counts import Counts, count_records
-from handpick.overview.sample import Sample, look_at_sample
+from handpick.overview.sample import SampleFindings, look_at_sample
 from handpick.overview.settings import LookSettings
 
 
@@ -43,7 +43,7 @@ class Side:
     files: dict[str, int]
     counts: Counts
     set_aside: dict[str, SetAside]
-    sample: Sample
+    sample: SampleFindings
     parsing: float
     looking: float
     sampling: float

@@ -56,7 +56,7 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SampleFindings:
     """What was found on ``records`` records; ``whole`` says whether these are all.
 
     ``languages`` are guesses by script and commonest words, the most common first.
@@ -68,7 +68,9 @@ class Sample:
     tokens: TokenCounts | None
 
 
-def look_at_sample(pool: Pool, renderer: Renderer | None, max_length: int, size: int | None, seed: int) -> Sample:
+def look_at_sample(
+    pool: Pool, renderer: Renderer | None, max_length: int, size: int | None, seed: int
+) -> SampleFindings:
     """Look at some records one by one.
 
     Args:
@@ -93,7 +95,7 @@ def look_at_sample(pool: Pool, renderer: Renderer | None, max_length: int, size:
             advance(len(examples))
     shares = {name: share(count, len(rows), whole=whole) for name, count in languages.most_common()}
     counted = None if tokens is None else tokens.counts(pool, rows, whole=whole)
-    return Sample(len(rows), whole, shares, counted)
+    return SampleFindings(len(rows), whole, shares, counted)
 
 
 def _text(example: Example) -> str:

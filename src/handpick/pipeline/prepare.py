@@ -12,7 +12,7 @@ from pathlib import Path
 from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.data.unwritten import report_unwritten
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
 from handpick.layout import DataLayout, RunLayout
@@ -139,7 +139,8 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
 def _say_unwritten(inputs: Inputs, layout: DataLayout) -> None:
     """Say and keep what the records carry and the chat template does not write, where the run renders any."""
     pools = {"pool": inputs.pool.pool} | ({} if inputs.query is None else {"query": inputs.query.pool})
-    report_unwritten(pools if inputs.renderer is not None else {}, inputs.renderer, layout.unwritten)
+    found = {} if inputs.renderer is None else {name: count_unwritten(p, inputs.renderer) for name, p in pools.items()}
+    report_unwritten(found, layout.unwritten)
 
 
 def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLayout) -> Data:

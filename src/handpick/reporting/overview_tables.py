@@ -64,7 +64,7 @@ def tables_of(found: Overview) -> list[OverviewTable]:
     return [table for table in made if table.rows]
 
 
-def estimated(value: Estimate, form: Callable[[float], str] = percent) -> str:
+def format_estimate(value: Estimate, form: Callable[[float], str] = percent) -> str:
     """Return a value with its interval: "96.6% (96.3%–96.9%)"; alone where all was looked at, or one record."""
     if not value.low < value.high:
         return form(value.value)
@@ -134,7 +134,7 @@ def _token_rows(max_length: int) -> list[tuple[str, Callable[[Side], str]]]:
     def of(value: Callable[[TokenCounts], Estimate | None], form: Callable[[float], str]) -> Callable[[Side], str]:
         def cell(side: Side) -> str:
             found = None if side.sample.tokens is None else value(side.sample.tokens)
-            return NONE if found is None else estimated(found, form)
+            return NONE if found is None else format_estimate(found, form)
 
         return cell
 
@@ -169,10 +169,10 @@ def _template(sides: Mapping[str, Side]) -> OverviewTable:
             continue
         for what, (share, each) in tokens.unwritten.items():
             rows.append(
-                [name, f"{what}: not written", estimated(share), each.first, "carried, and left out of the text"]
+                [name, f"{what}: not written", format_estimate(share), each.first, "carried, and left out of the text"]
             )
         for kind, refused in tokens.refused.items():
-            rows.append([name, kind, estimated(refused.share), refused.first, _details(refused.reason)])
+            rows.append([name, kind, format_estimate(refused.share), refused.first, _details(refused.reason)])
     headings = ["of", "what", "records", "the first", "what becomes of it"]
     note = "What the model's chat template does not write, and records that leave nothing to learn from."
     return OverviewTable("template", "What the template loses", note, headings, rows, is_text=frozenset({0, 1, 3, 4}))
@@ -254,7 +254,7 @@ def _languages(sides: Mapping[str, Side]) -> OverviewTable:
     rows = []
     for name in names:
         shares = [side.sample.languages.get(name) for side in sides.values()]
-        rows.append([name, *(NONE if share is None else estimated(share) for share in shares)])
+        rows.append([name, *(NONE if share is None else format_estimate(share) for share in shares)])
     pool = sides["pool"].sample.languages
     bars = [pool[name].value if name in pool else 0.0 for name in names]
     note = (

@@ -8,7 +8,7 @@ from typing import Any
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
-from handpick.data.unwritten import report_unwritten
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
 from handpick.evaluation.settings import TaskSettings
@@ -165,4 +165,6 @@ class StudyInputs:
     def _report_unwritten(self, model: str) -> None:
         """Say and keep what the records carry and the model's chat template does not write."""
         pools = {"pool": self.pool} | {f"queries of {name}": target.query for name, target in self.targets.items()}
-        report_unwritten(pools, self.models[model].renderer, StudyLayout(self.folder).unwritten_by(model))
+        renderer = self.models[model].renderer
+        found = {what: count_unwritten(pool, renderer) for what, pool in pools.items()}
+        report_unwritten(found, StudyLayout(self.folder).unwritten_by(model))
