@@ -92,7 +92,10 @@ def guess(text: str) -> str:
     if len(codes) == 1:
         return codes[0]
     if codes:
-        words = Counter(word for word in _SEPARATOR.split(text.lower()) if len(word) > 1)  # x and a are of formulas
+        split = _SEPARATOR.split(text.lower())
+        words = Counter(
+            word for word in split if len(word) > 1 or not word.isascii()
+        )  # a and o are of formulas and lists
         votes = sorted(((sum(words[word] for word in _WORDS[code]), code) for code in codes), reverse=True)
         if votes[0][0] > max(1, votes[1][0]):
             return votes[0][1]
