@@ -12,6 +12,7 @@ from handpick.overview.sample import TokenCounts
 from handpick.reporting.page import count, percent
 
 NONE = "–"
+_SAID = 200  # characters of a reason; quarantine.jsonl has it whole
 FACTS = "facts"  # the table of what is no list
 
 
@@ -179,8 +180,9 @@ def _template(sides: Mapping[str, Side]) -> OverviewTable:
 
 
 def _details(reason: str) -> str:
-    """Return what stands behind the kind, which has a column of its own."""
-    return reason.partition(": ")[2] or reason
+    """Return the beginning of what stands behind the kind, which has a column of its own."""
+    said = reason.partition(": ")[2] or reason
+    return said if len(said) <= _SAID else f"{said[: _SAID - 1]}…"
 
 
 def _by_name(
