@@ -106,7 +106,6 @@ def test_iterselect_writes_a_run_and_more() -> None:
         (layout.SamplesLayout(FOLDER).rewards("a"), "rewards-a.jsonl"),
         (layout.SamplesLayout(FOLDER).report("a"), "report-a.jsonl"),
         (layout.EvaluationLayout(FOLDER).predictions("a"), "predictions-a.jsonl"),
-        (StudyLayout(FOLDER).unwritten_by("small"), "unwritten-small.json"),
         (StudyLayout(FOLDER).step("training-a"), "steps/training-a"),
     ],
 )

@@ -326,10 +326,6 @@ class EvaluationLayout(DataLayout):
 class StudyLayout(ReportLayout, DataLayout):
     """The folder of a study; a list of records set aside for the pool, and for each target's queries and tests."""
 
-    def unwritten_by(self, model: str) -> Path:
-        """Return what records carry and the chat template of a model of the study does not write."""
-        return self.folder / f"unwritten-{model}.json"
-
     results = InFolder("results.json")  #: The table of cells.
     steps = InFolder("steps")  #: The folder of all steps.
 

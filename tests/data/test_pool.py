@@ -306,9 +306,7 @@ def test_batches_and_some_rows_are_the_rows_of_the_pool(tmp_path: Path, monkeypa
     monkeypatch.setattr(cache, "BATCH_ROWS", 3)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     sources = [None, "", "named"]
-    lines = [
-        {"id": f"{n % 9}", "messages": turns, "source": sources[n % 3]} for n in range(12)
-    ]  # the last three repeat
+    lines = [{"id": f"{n % 9}", "messages": turns, "source": sources[n % 3]} for n in range(12)]  # one of ten
     paths = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
     for path, part in zip(paths, (lines[:10], [{**line, "id": f"x{n}"} for n, line in enumerate(lines)]), strict=True):
         path.write_text("".join(json.dumps(line) + "\n" for line in part))

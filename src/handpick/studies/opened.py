@@ -74,6 +74,7 @@ class StudyInputs:
             self._open_or_note("target", name, self._open_target)
         for name in settings.models:
             self._open_or_note("model", name, self._open_model)
+        self._report_unwritten()
 
     def is_open(self, place: CellKey) -> bool:
         """Return whether a cell's model and target are; if not, the cell has failed."""
@@ -160,11 +161,15 @@ class StudyInputs:
         if limit is not None and recipe.max_length > limit:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
         self.models[name] = Model(name, path, Renderer(load_tokenizer(path)), model_fingerprint(path), recipe)
-        self._report_unwritten(name)
 
-    def _report_unwritten(self, model: str) -> None:
-        """Say and keep what the records carry and the model's chat template does not write."""
+    def _report_unwritten(self) -> None:
+        """Say and keep what the records carry and the models' chat templates do not write."""
         pools = {"pool": self.pool} | {f"queries of {name}": target.query for name, target in self.targets.items()}
-        renderer = self.models[model].renderer
-        found = {what: count_unwritten(pool, renderer) for what, pool in pools.items()}
-        report_unwritten(found, StudyLayout(self.folder).unwritten_by(model))
+        found = {
+            what + (f" under {model.name}'s template" if len(self.models) > 1 else ""): count_unwritten(
+                pool, model.renderer
+            )
+            for model in self.models.values()
+            for what, pool in pools.items()
+        }
+        report_unwritten(found, StudyLayout(self.folder).unwritten)
