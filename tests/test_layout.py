@@ -22,23 +22,25 @@ from handpick.layout import (
 FOLDER = Path("folder")
 
 NAMES = {
-    "DataLayout": "parsed",
-    "OverlapLayout": "clean.jsonl overlap.jsonl parsed",
+    "DataLayout": "parsed unwritten.json",
+    "OverlapLayout": "clean.jsonl overlap.jsonl parsed unwritten.json",
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
     "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl report report.html samples "
-    "selected.jsonl selection.json settings.yaml similarity.json similarity.npy warmup warmup/warmup.json",
+    "selected.jsonl selection.json settings.yaml similarity.json similarity.npy unwritten.json warmup "
+    "warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",
     "WarmupLayout": "warmup.json",
     "CheckpointLayout": "adam_moments.safetensors handpick_checkpoint.json whole",
-    "FinetuneLayout": "parsed train.yaml unfinished unfinished/model",
+    "FinetuneLayout": "parsed train.yaml unfinished unfinished/model unwritten.json",
     "ExportLayout": ".tokenized.part axolotl.yaml chat_template.jinja dataset_info.json llama_factory.yaml "
-    "messages.jsonl model parsed tokenized tokens.jsonl",
+    "messages.jsonl model parsed tokenized tokens.jsonl unwritten.json",
     "VerdictsLayout": "judge-local.jsonl judge.jsonl local",
     "SamplesLayout": "verdicts",
-    "EvaluationLayout": "answers evaluation.json lm_eval.json parsed verdicts verdicts.jsonl versus.json",
-    "StudyLayout": "parsed report report.html results.json steps",
+    "EvaluationLayout": "answers evaluation.json lm_eval.json parsed unwritten.json verdicts verdicts.jsonl "
+    "versus.json",
+    "StudyLayout": "parsed report report.html results.json steps unwritten.json",
     "StepLayout": "distances.json order.json predictions.jsonl step.json",
     "RoundLayout": "batch.json classifier hardness.npy round.json verdicts.jsonl",
     "ClassifierLayout": "classifier.json",

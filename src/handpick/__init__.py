@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from handpick.algorithms import rank
     from handpick.api.evaluate import evaluate
     from handpick.api.iterselect import iterselect
+    from handpick.api.look import look
     from handpick.api.plan import plan
     from handpick.api.select import represent_pool, select
     from handpick.api.study import report, study
@@ -23,6 +24,7 @@ __all__ = [
     "Settings",
     "evaluate",
     "iterselect",
+    "look",
     "plan",
     "rank",
     "report",
@@ -41,6 +43,7 @@ _HOME = {
     "Settings": "handpick.settings",
     "evaluate": "handpick.api.evaluate",
     "iterselect": "handpick.api.iterselect",
+    "look": "handpick.api.look",
     "plan": "handpick.api.plan",
     "rank": "handpick.algorithms",
     "report": "handpick.api.study",

@@ -58,6 +58,7 @@ class DataLayout(Layout):
     """A folder that records are read into: those parsed, and lists of those that were set aside."""
 
     parsed = InFolder("parsed")  #: The cache of parsed records, a ``ParsedLayout``.
+    unwritten = InFolder("unwritten.json")  #: What records carry and the chat template does not write.
 
     def quarantine(self, of: str | None = None) -> Path:
         """Return the list of records set aside; where a folder has several, ``of`` says which."""
@@ -111,6 +112,11 @@ class RunLayout(ReportLayout):
     def quarantine(self, of: str = "pool") -> Path:
         """Return the list of records set aside: of the "pool", or of the "query"."""
         return DataLayout(self.folder).quarantine(None if of == "pool" else of)
+
+    @property
+    def unwritten(self) -> Path:
+        """What records carry and the chat template does not write."""
+        return DataLayout(self.folder).unwritten
 
     features = InFolder("features")  #: The folder of feature stores.
 

@@ -215,7 +215,7 @@ def test_a_run_that_dies_while_parsing_leaves_nothing_that_counts(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "parse_record", interrupted)
+        patch.setattr(cache, "read_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_pool(file)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -300,3 +300,32 @@ def test_memory_does_not_grow_with_the_pool(tmp_path: Path) -> None:
         text=True,
     )
     assert int(measured.stdout) < 150 << 10  # KiB; the file is twice that, its table four times
+
+
+def test_batches_and_some_rows_are_the_rows_of_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BATCH_ROWS", 3)
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    sources = [None, "", "named"]
+    lines = [{"id": f"{n % 9}", "messages": turns, "source": sources[n % 3]} for n in range(12)]  # one of ten
+    paths = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for path, part in zip(paths, (lines[:10], [{**line, "id": f"x{n}"} for n, line in enumerate(lines)]), strict=True):
+        path.write_text("".join(json.dumps(line) + "\n" for line in part))
+    pool = Pool.open(paths, cache=tmp_path / "parsed", quarantine=Quarantine(tmp_path / "quarantine.jsonl"))
+    assert len(pool) == 9 + 12
+
+    batches = list(pool.batches(["id", "source", "format", "fields"]))
+
+    assert all(len(batch) for batch in batches)
+    found = {
+        name: [value for batch in batches for value in batch[name].to_pylist()] for name in batches[0].schema.names
+    }
+    assert found["id"] == pool.ids()
+    assert found["source"] == pool.column("source")
+    assert set(found["source"]) == {"one", "two", "named"}
+    assert set(found["format"]) == {"messages"}
+    assert all({"id", "messages", "messages[].role"} <= set(json.loads(names)) for names in found["fields"])
+    rows = [20, 0, 9, 9]
+    assert pool.take(rows) == [pool[row] for row in rows]
+    assert pool.take([]) == []
+    with pytest.raises(IndexError, match="row 21 of a pool of 21"):
+        pool.take([21])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, JudgeError, SettingsError
 from handpick.iterselecttune.held_out import is_held_out
 from handpick.iterselecttune.run import PreparedIterSelect, run_iterselect
@@ -357,3 +358,19 @@ def test_killed_in_the_middle_of_round_two_it_goes_on_and_asks_nothing_twice(
     assert run.selection.ids == want.selection.ids
     assert run.selection.scores == want.selection.scores
     assert not answered & {asked.prompt for asked in server.asked[before:]}
+
+
+def test_what_the_template_does_not_write_is_said_before_any_work(
+    ask: Ask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Renderer, "unwritten", lambda self, turns: ("system",) if turns[0].role == "system" else (), raising=False
+    )
+    settings = ask()
+    turns = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    with Path(settings.pool[0]).open("a") as lines:
+        lines.write(json.dumps({"id": "told", "messages": turns}) + "\n")
+    PreparedIterSelect(settings)
+    said = "1 record of the pool carries system; this template does not write it (first: told)"
+    assert capsys.readouterr().err.count(said) == 1
+    assert settings.layout.unwritten.exists()

@@ -6,7 +6,7 @@ they are set aside, unless pairs are asked for (``data/unwanted.py``).
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -28,7 +28,13 @@ from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
+
+# what an example is made of; the other columns are for counting
+_OF_EXAMPLES = [
+    "id", "messages", "rejected", "tools", "template_args", "wanted", "source", "category", "subtask", "raw",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Pool:
         from datasets import concatenate_datasets
 
         self._table = concatenate_datasets(list(tables)).with_format("arrow")
+        self._of_examples = self._table.select_columns(_OF_EXAMPLES)
         self._sources = list(sources)
         self._table_ends = list(accumulate(len(table) for table in tables))
 
@@ -174,7 +181,7 @@ class Pool:
             IndexError: there is no such row.
         """
         table_row = self._table_row(row)
-        return self._example(table_row, self._table[table_row : table_row + 1].to_pylist()[0])
+        return self._example(table_row, self._of_examples[table_row : table_row + 1].to_pylist()[0])
 
     def examples(self, start: int, stop: int) -> list[Example]:
         """Return the examples of the rows ``start`` to ``stop``, the latter not included."""
@@ -182,8 +189,20 @@ class Pool:
         if start >= stop:
             return []
         rows = range(start, stop) if self._kept is None else self._kept[start:stop].tolist()
-        records = self._table[rows].to_pylist()
+        records = self._of_examples[rows].to_pylist()
         return [self._example(row, record) for row, record in zip(rows, records, strict=True)]
+
+    def take(self, rows: Sequence[int]) -> list[Example]:
+        """Return the examples of some rows, in their order.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not len(rows):
+            return []
+        table_rows = [self._table_row(row) for row in rows]
+        records = self._of_examples[table_rows].to_pylist()
+        return [self._example(row, record) for row, record in zip(table_rows, records, strict=True)]
 
     def ids(self) -> list[str]:
         """Return the id of every row."""
@@ -201,6 +220,33 @@ class Pool:
             for source, start, end in zip(self._sources, [0, *self._table_ends], self._table_ends, strict=False):
                 values[start:end] = [value or source.stem for value in values[start:end]]
         return self._filter_kept(values)
+
+    def batches(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """Yield the columns of every row as Arrow has them, in order, some thousand rows at a time.
+
+        A record without a source has the name of its file, as in ``column``. ``id`` is as the record has it: what is
+        numbered is not.
+
+        Args:
+            columns: of the parsed table, see ``handpick.data.cache.SCHEMA``.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        start, kept = 0, self._kept
+        for batch in self._table.data.table.select(list(columns)).to_batches():
+            stop = start + len(batch)
+            if "source" in columns and len(batch):  # a batch is of one file
+                named = pc.replace_with_mask(
+                    batch["source"], pc.fill_null(pc.equal(batch["source"], ""), True), self._source_of(start).stem
+                )
+                batch = batch.set_column(batch.schema.get_field_index("source"), "source", named)
+            if kept is not None:
+                first, last = np.searchsorted(kept, [start, stop])
+                batch = batch.take(pa.array(kept[first:last] - start))
+            start = stop
+            if len(batch):
+                yield batch
 
     def raw(self, row: int) -> bytes:
         """Return the record of a row as it came, without the end of its line."""

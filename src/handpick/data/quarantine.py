@@ -33,6 +33,11 @@ class Quarantine:
         """Records set aside so far."""
         return self._kinds.total()
 
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Records set aside so far, by kind, the most common first."""
+        return dict(self._kinds.most_common())
+
     def add(self, *, file: str, line: int | None, id: str | None, reason: str, raw: bytes) -> None:
         """Set a record aside.
 

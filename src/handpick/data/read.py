@@ -195,10 +195,13 @@ def _refuse_constant(name: str) -> None:
     raise DataError(f"malformed JSON: {name} is no JSON value")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one a line, a sixth of its time
+
+
 def _fields_of_line(raw: bytes) -> dict[str, Json]:
     try:
         text = raw.decode("utf-8")
-        value: Json = json.loads(text, parse_constant=_refuse_constant)
+        value: Json = _DECODER.decode(text)
         if SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from torch import nn
 
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
+from handpick.data.unwritten import count_unwritten_of, report_unwritten
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
 from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
@@ -140,6 +141,10 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     opened = open_settings_model(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
+    unwritten = {
+        f"task {name}": count_unwritten_of(task.examples, opened.renderer) for name, task in opened_tasks.items()
+    }
+    report_unwritten(unwritten, layout.unwritten)
     for name, task in opened_tasks.items():
         found[name] = evaluate(
             opened.model,

@@ -16,6 +16,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import TABLE_ALONE, Reading, ReadingSettings, check_columns
 from handpick.data.render import Rendered, Renderer
 from handpick.data.template_args import parse_template_args
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
@@ -217,6 +218,8 @@ def open_records(
         pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine, reading=reading)
         if not folder:  # a run's choices need not have what its pool and queries had
             check_columns(reading, [pool.columns])
+        if place == out:
+            report_unwritten({"selection": count_unwritten(pool, renderer)}, FinetuneLayout(out).unwritten)
         yield _render_records(pool, selection, renderer, max_length, quarantine)
 
 

@@ -35,12 +35,12 @@ class Answering:
 
     def __init__(self, settings: IterSelectSettings) -> None:
         self._settings = settings
-        self._renderer = Renderer(load_tokenizer(settings.model), settings.template_args)
+        self.renderer = Renderer(load_tokenizer(settings.model), settings.template_args)
         self.max_length = reading_length(settings.model, settings.max_length)
         self._room = max_prompt_tokens(self.max_length, settings.max_new_tokens)
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
             **model_fingerprint(settings.model),
-            **tokenizer_fingerprint(self._renderer),
+            **tokenizer_fingerprint(self.renderer),
             "dtype": str(compute_dtype(settings.dtype)),
             "max_new_tokens": settings.max_new_tokens,
             "max_length": self.max_length,
@@ -51,7 +51,7 @@ class Answering:
         if example.messages[-1].role != "assistant" or not has_response(example.messages[-1:]):
             return False
         try:
-            return len(self._renderer.prompt(prompt_of(example))) <= self._room
+            return len(self.renderer.prompt(prompt_of(example))) <= self._room
         except DataError:
             return False
 
@@ -64,10 +64,10 @@ class Answering:
         """
         model = load_base(self._settings.model, compute_dtype(self._settings.dtype)).eval()
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=self._settings.max_new_tokens)
-        prompts = [self._renderer.prompt(prompt_of(example)) for example in examples]
+        prompts = [self.renderer.prompt(prompt_of(example)) for example in examples]
         found = generate_answers(
             model,
-            self._renderer,
+            self.renderer,
             prompts,
             sampling,
             seed=0,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.reading import ReadingSettings
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
@@ -101,6 +102,8 @@ class PreparedIterSelect:
         self._inputs = self._fingerprint()
         self._check_same_run()
         self.expected: ExpectedWork = estimate_work(settings, self.pool, self.judging)
+        unwritten = count_unwritten(self.pool, self.answering.renderer)
+        report_unwritten({"pool": unwritten}, settings.layout.unwritten)
 
     def run(self) -> IterRun:
         """Run everything, from where an earlier run of the same folder stopped.

@@ -13,6 +13,7 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
 from handpick.layout import DataLayout, RunLayout
@@ -113,6 +114,7 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
     check_columns(settings.reading, [each.pool.columns for each in (query, pool) if each is not None])
     scorer = open_scorer(Inputs(settings, pool, query, renderer, own or UserObjects()))
     scorer.preflight()
+    _say_unwritten(scorer.inputs, bad)
     return PreparedRun(scorer.inputs, scorer, budget, executor)
 
 
@@ -136,7 +138,15 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     check_columns(settings.reading, [pool.pool.columns])
     scorer = open_scorer(Inputs(settings, pool, None, renderer))
     scorer.preflight()
+    _say_unwritten(scorer.inputs, bad)
     return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget), executor)
+
+
+def _say_unwritten(inputs: Inputs, layout: DataLayout) -> None:
+    """Say and keep what the records carry and the chat template does not write, where the run renders any."""
+    pools = {"pool": inputs.pool.pool} | ({} if inputs.query is None else {"query": inputs.query.pool})
+    found = {} if inputs.renderer is None else {name: count_unwritten(p, inputs.renderer) for name, p in pools.items()}
+    report_unwritten(found, layout.unwritten)
 
 
 def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLayout) -> Data:

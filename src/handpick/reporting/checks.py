@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from handpick.data.unwritten import sentences
 from handpick.layout import RunLayout
 from handpick.reporting.checks_of_rounds import checks_of_rounds
 from handpick.reporting.iterated import Iterated
@@ -30,6 +31,7 @@ def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRES
         *([] if isinstance(run.made_by, Iterated) else [_check_queries_served(run, limits)]),
         _check_answers(run, limits),
         _check_quarantine(run, limits),
+        *_check_unwritten(run),
         *(checks_of_rounds(run.made_by, limits) if isinstance(run.made_by, Iterated) else []),
     ]
     return sorted(made, key=lambda check: ("warn", "open", "fine").index(check.state))
@@ -52,6 +54,21 @@ def _check_overlap(found: Mapping[str, tuple[str, float]] | None, looked_at: str
         f"The first is {quote(example_id)}: {percent(share)} of the words of {quote(item)} stand in it. What is "
         f"measured on that test will be too good; {without}.",
     )
+
+
+def _check_unwritten(run: RunFolder) -> list[SelectionCheck]:
+    """Warn of what the model never saw, where there is such a thing."""
+    said = [sentence for what, counts in run.unwritten.items() for sentence in sentences(counts, what)]
+    if not said:
+        return []
+    return [
+        SelectionCheck(
+            "Not written by the template",
+            "warn",
+            f"{'. '.join(said)}. The examples were compared, and are trained on, without it: take a model whose chat "
+            "template writes it, or records that do not need it.",
+        )
+    ]
 
 
 def _check_lengths(run: RunFolder, limits: Thresholds) -> SelectionCheck:

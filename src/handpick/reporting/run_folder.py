@@ -19,6 +19,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import reading_of
 from handpick.data.unwanted import Unwanted
+from handpick.data.unwritten import Unwritten, read_unwritten
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
 from handpick.methods import ITERSELECT
@@ -59,7 +60,7 @@ class RunFolder:
     ``made_by`` has the settings of ``handpick select``, or what ``handpick iterselect`` did; the latter has no queries,
     and its picks were picked for hard examples of the pool. ``target_of`` has the name of the target of every query
     where there are several. ``set_aside`` counts the records of pool and queries that could not be used, ``read`` all
-    that there were. ``disk`` has
+    that there were; ``unwritten`` what they carry and the chat template does not write, by pool and query. ``disk`` has
     the bytes of every part of the folder, ``seconds`` what the parts of the last run took and the ``total``,
     ``machine`` what it ran on; both are empty of an older handpick.
     """
@@ -75,6 +76,7 @@ class RunFolder:
     missing: list[str]
     distances: dict[str, dict[str, Any]]
     set_aside: dict[str, int]
+    unwritten: dict[str, dict[str, Unwritten]]
     read: dict[str, int]
     disk: dict[str, int]
     seconds: dict[str, float]
@@ -134,6 +136,7 @@ def open_run(folder: Path) -> RunFolder:
         missing=missing,
         distances=_json(layout.distances),
         set_aside={name: len(own) for name, own in bad.items()},
+        unwritten=read_unwritten(layout.unwritten),
         read={name: len(own) + _count_outside(own, bad[name]) for name, own in pools.items() if own is not None},
         disk=_disk(folder),
         seconds=cost.get("seconds", {}),

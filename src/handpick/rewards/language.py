@@ -78,6 +78,30 @@ def is_in(text: str, language: str) -> bool:
     return votes[language] == max(votes.values())
 
 
+def guess(text: str) -> str:
+    """Return the language that a text seems to be in, as its code, or the script alone where there is no telling.
+
+    Where a script has one language here, the script decides ("ko"); where it has several, their commonest words do, and
+    a text in which none stands twice, or two languages' as often, is "Latin script, undecided". Languages that are not
+    in the list are taken for their nearest relation in it. A text without letters is "no letters".
+    """
+    script = _script(text)
+    if script is None:
+        return "no letters"
+    codes = [code for code, (own, _) in _LANGUAGES.items() if own == script]
+    if len(codes) == 1:
+        return codes[0]
+    if codes:
+        split = _SEPARATOR.split(text.lower())
+        words = Counter(
+            word for word in split if len(word) > 1 or not word.isascii()
+        )  # a and o are of formulas and lists
+        votes = sorted(((sum(words[word] for word in _WORDS[code]), code) for code in codes), reverse=True)
+        if votes[0][0] > max(1, votes[1][0]):
+            return votes[0][1]
+    return f"{script.capitalize()} script, undecided"
+
+
 def _script(text: str) -> str | None:
     """Return what most letters are written in; Japanese, which writes with Chinese characters too, goes by its kana."""
     scripts: Counter[str] = Counter()

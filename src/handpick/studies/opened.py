@@ -9,6 +9,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.render import Renderer
+from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
 from handpick.evaluation.gradable import say_ungradable, ungradable_records
@@ -77,6 +78,7 @@ class StudyInputs:
         check_columns(settings.reading, [self.pool.columns, *opened])
         for name in settings.models:
             self._open_or_note("model", name, self._open_model)
+        self._report_unwritten()
 
     def is_open(self, place: CellKey) -> bool:
         """Return whether a cell's model and target are; if not, the cell has failed."""
@@ -167,3 +169,15 @@ class StudyInputs:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
         renderer = Renderer(load_tokenizer(path), self.settings.template_args)
         self.models[name] = Model(name, path, renderer, model_fingerprint(path), recipe)
+
+    def _report_unwritten(self) -> None:
+        """Say and keep what the records carry and the models' chat templates do not write."""
+        pools = {"pool": self.pool} | {f"queries of {name}": target.query for name, target in self.targets.items()}
+        found = {
+            what + (f" under {model.name}'s template" if len(self.models) > 1 else ""): count_unwritten(
+                pool, model.renderer
+            )
+            for model in self.models.values()
+            for what, pool in pools.items()
+        }
+        report_unwritten(found, StudyLayout(self.folder).unwritten)
