@@ -76,8 +76,9 @@ class Pool:
         are numbered: ``-2``, ``-3``.
 
         Args:
-            sources: paths of files or folders, patterns (``shards/*.jsonl``), ``datasets.Dataset`` objects, Hub names
-                (``org/name`` or ``org/name:split``) or names of ``hold_records``; of the latter the cache is enough.
+            sources: paths of files or folders (``folder:split``), patterns (``shards/*.jsonl``), data sets of
+                ``datasets``, Hub names (``org/name`` or ``org/name:split``) or names of ``hold_records``; of the
+                latter the cache is enough.
             cache: the folder for the parsed tables, one a source, named by the digest of its bytes.
             quarantine: where bad records go, also those found by the call that filled the cache.
 
@@ -87,7 +88,7 @@ class Pool:
         """
         from datasets import Dataset
 
-        if isinstance(sources, str | Path | Dataset):
+        if isinstance(sources, str | Path) or not isinstance(sources, Sequence):
             sources = [sources]
         parsed: list[CachedSource] = []
         for found in [found for s in sources for found in _inputs(s, cache)]:  # what is missing is said first
@@ -98,7 +99,7 @@ class Pool:
         if not any(len(table) for table in tables):
             raise DataError(
                 f"no usable record in {names or 'no file'}; {quarantine.summary()}; what can be read is JSON Lines, "
-                "JSON and Parquet, plain, .gz or .zst"
+                "JSON, CSV, TSV, Parquet and Arrow, plain, .gz or .zst"
             )
         return cls(parsed, tables, quarantine)
 

@@ -1,0 +1,273 @@
+"""JSON that is not a record a line: an array, one object around the records, one lone record, values behind each other.
+
+It is read into memory as text; its records are decoded one at a time.
+"""
+
+import json
+import re
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+from handpick.data.containers.json_lines import BOM, json_line_records
+from handpick.data.containers.record import BadRecord, RawRecord, Records, Say, record_of_json
+from handpick.data.examples import Json
+from handpick.data.formats import parse_record
+from handpick.data.lines import Damaged, read_chunks, read_lines
+from handpick.errors import DataError
+
+SHOWN_CHARACTERS = 1000  # of what stands where the text cannot be read any further, which may be gigabytes
+_SHOWN_FIELDS = 10
+_TRIED = 10  # elements of a list that are looked at to tell whether it holds records
+_SPACE = re.compile(r"[\s\ufeff]*")
+_DECODER = json.JSONDecoder()
+_INSIDE = (b"{", b"[", b",", b":")  # how a line ends behind which a value goes on
+_Elements: TypeAlias = Generator[RawRecord | BadRecord, None, int]
+
+
+def is_json_text(path: Path) -> bool:
+    """Return whether a file is JSON of another form than a record a line, whose first line may be a bad one.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    lines = (line.content.strip() for line in read_lines(path))
+    filled = (line for line in lines if line)
+    first, second = next(filled, b"").removeprefix(BOM).lstrip(), next(filled, None)
+    if not first.startswith((b"[", b"{")):
+        return False
+    if first.startswith(b"["):
+        return second is None or not _is_json(first)
+    if second is None or _is_json(first):  # the line's own record, if it is one, keeps its bytes
+        return second is None and _is_json(first)
+    if _is_object(second) and not first.endswith(_INSIDE):
+        return False
+    return _is_text_of_objects(path)
+
+
+def json_text_records(path: Path, field: str | None, say: Say) -> Records:
+    """Yield the records, good and bad; ``line`` is the line that one begins on.
+
+    Args:
+        path: the file.
+        field: which field of the one object holds the records; None for the only one that can.
+        say: told which it is.
+
+    Raises:
+        DataError: the file cannot be read, several fields could hold the records, or ``field`` holds none.
+    """
+    text = _Text(path)
+    start = text.skip(0)
+    if text.content.startswith("[", start):
+        if field is not None:
+            raise DataError(f"{path} is a list of records and has no field {field!r}")
+        yield from _arrays(text, start)
+        return
+    try:
+        value, end = text.decode(start)
+    except (ValueError, RecursionError) as error:
+        yield from _what_is_left(text, start, error, say)
+        return
+    if (behind := text.skip(end)) < len(text.content):
+        yield record_of_json(text.line(start), value)
+        yield from _objects(text, behind)
+    elif isinstance(value, dict):
+        yield from _of_one_object(text, start, value, field, say)
+
+
+class _Text:
+    """The text of a file, and where its lines are. A byte that is not UTF-8 is a lone surrogate in it."""
+
+    def __init__(self, path: Path) -> None:
+        content, self.damage, self.path = bytearray(), "malformed JSON", path
+        try:
+            for chunk in read_chunks(path):
+                content += chunk
+        except Damaged as error:
+            self.damage = f"damaged file: {error}"
+        # What is not UTF-8 is found when its record is written as JSON.
+        self.content = content.decode("utf-8", errors="surrogateescape")
+        self._line, self._counted = 1, 0
+
+    def skip(self, position: int) -> int:
+        """Return where the space behind a position ends."""
+        match = _SPACE.match(self.content, position)
+        return match.end() if match else position
+
+    def decode(self, position: int) -> tuple[Json, int]:
+        """Return the value that begins here, and where it ends."""
+        return _DECODER.raw_decode(self.content, position)
+
+    def line(self, position: int) -> int:
+        """Return the line of a position, counted from 1."""
+        if position < self._counted:
+            self._line, self._counted = 1, 0
+        self._line += self.content.count("\n", self._counted, position)
+        self._counted = position
+        return self._line
+
+    def bad(self, position: int, reason: str) -> BadRecord:
+        """Return what stands from here on as a bad record."""
+        shown = self.content[position : position + SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape")
+        return BadRecord(self.line(position), shown, f"{self.damage}: {reason}")
+
+
+def _arrays(text: _Text, position: int) -> Records:
+    """Yield the elements of arrays that were put behind each other."""
+    while text.content.startswith("[", position):
+        end = yield from _elements(text, position)
+        position = text.skip(end)
+    if position < len(text.content):
+        yield text.bad(position, "there is text behind the end of the array")
+
+
+def _elements(text: _Text, position: int) -> _Elements:
+    """Yield the elements of the array that begins here; return where it ends."""
+    position += 1
+    while True:
+        start = text.skip(position)
+        if text.content.startswith("]", start):
+            return start + 1
+        try:
+            value, end = text.decode(start)
+        except (ValueError, RecursionError) as error:
+            yield text.bad(start, f"the array cannot be read past here: {error}")
+            return len(text.content)
+        yield record_of_json(text.line(start), value)
+        position = text.skip(end)
+        if text.content.startswith(",", position):
+            position += 1
+
+
+def _objects(text: _Text, position: int) -> Records:
+    """Yield values that stand behind each other, over several lines each."""
+    while position < len(text.content):
+        try:
+            value, end = text.decode(position)
+        except (ValueError, RecursionError) as error:
+            yield text.bad(position, f"the file cannot be read past here: {error}")
+            return
+        yield record_of_json(text.line(position), value)
+        position = text.skip(end)
+
+
+def _fields(text: _Text, position: int) -> Iterator[tuple[str, int]]:
+    """Yield the fields of the object that begins here, and where the value of each does.
+
+    Raises:
+        ValueError: the text ends or is no JSON behind what was yielded last.
+    """
+    position = text.skip(position + 1)
+    while text.content.startswith('"', position):
+        key, end = text.decode(position)
+        start = text.skip(text.skip(end) + 1)  # the colon
+        yield str(key), start
+        position = text.skip(text.decode(start)[1])
+        if text.content.startswith(",", position):
+            position = text.skip(position + 1)
+
+
+def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str | None, say: Say) -> Records:
+    if field is not None and not isinstance(value.get(field), list):
+        lists = [name for name, each in value.items() if isinstance(each, list)]
+        raise DataError(f"{text.path} has no list {field!r}; its lists are {_names(lists) or 'none'}")
+    field = field or _field_of_records(text.path, value)
+    if field is not None:
+        say(f"{text.path} is one JSON object: its records are the list {field!r}")
+        yield from _elements(text, dict(_fields(text, start))[field])
+    elif len(value) > 1 and all(isinstance(each, dict) for each in value.values()) and _holds_records(value.values()):
+        say(f"{text.path} is one JSON object: its records are the values of its {len(value):,} fields")
+        for _, position in _fields(text, start):
+            yield record_of_json(text.line(position), text.decode(position)[0])
+    elif len(value) > _SHOWN_FIELDS and not _is_record(value):
+        yield text.bad(start, f"no known shape: one object, no field of which ({_names(list(value))}) lists records")
+    elif "\n" not in text.content.strip():
+        yield from json_line_records(text.path)
+    else:
+        yield record_of_json(text.line(start), value)
+
+
+def _field_of_records(path: Path, value: dict[str, Json]) -> str | None:
+    """Return the field whose list holds the records; None where the object is a record itself.
+
+    Raises:
+        DataError: several could.
+    """
+    lists = {
+        name: each
+        for name, each in value.items()
+        if isinstance(each, list) and each and all(isinstance(element, dict) for element in each)
+    }
+    could = [name for name, each in lists.items() if _holds_records(each)]
+    if not could and not _is_record(value):
+        could = list(lists)
+    if len(could) > 1:
+        raise DataError(
+            f"{path} is one JSON object, and {len(could)} of its lists could hold the records: {_names(could)}; "
+            f"name one, as {path}:{could[0]}"
+        )
+    return could[0] if could else None
+
+
+def _holds_records(values: Iterable[Json]) -> bool:
+    return any(isinstance(each, dict) and _is_record(each) for each in islice(values, _TRIED))
+
+
+def _is_record(value: dict[str, Json]) -> bool:
+    """Return whether an object has one of the shapes of records, be it a bad one."""
+    try:
+        parse_record(value)
+    except DataError as error:
+        return not str(error).startswith("no known shape")
+    except RecursionError:
+        return True
+    return True
+
+
+def _what_is_left(text: _Text, start: int, error: Exception, say: Say) -> Records:
+    """Yield what can be read of one object that is cut off or damaged: the elements of the list that is."""
+    last: tuple[str, int] | None = None
+    try:
+        for name, position in _fields(text, start):
+            last = name, position
+    except (ValueError, RecursionError):
+        pass
+    if last is None or not text.content.startswith("[", last[1]):
+        yield text.bad(start, f"the object cannot be read: {error}")
+        return
+    say(f"{text.path} is one JSON object, and damaged: its records are the list {last[0]!r}")
+    yield from _elements(text, last[1])
+
+
+def _is_text_of_objects(path: Path) -> bool:
+    """Return whether a file that begins with no whole object is JSON over several lines, and no bad first line."""
+    text = _Text(path)
+    position = text.skip(0)
+    try:
+        while position < len(text.content):
+            position = text.skip(text.decode(position)[1])
+        return True
+    except (ValueError, RecursionError):
+        pass
+    if any(_is_object(line.content) for line in read_lines(path)):
+        return False
+    return bool(re.match(r'\{\s*"(?:[^"\\]|\\.)*"\s*:', text.content[text.skip(0) :][:SHOWN_CHARACTERS]))
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_object(content: bytes) -> bool:
+    content = content.strip()
+    return content.startswith(b"{") and content.endswith(b"}") and _is_json(content)
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_FIELDS:,} more" if len(names) > _SHOWN_FIELDS else ""
+    return ", ".join(names[:_SHOWN_FIELDS]) + more
