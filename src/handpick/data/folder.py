@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _snapshot(folder: Path, say: Say) -> Path:
         revision = names[0]
     if revision not in names:
         raise DataError(f"{folder} has the snapshots {list_names(names)} in {snapshots}; name one of these folders")
-    say(f"{folder}: its snapshot {revision} is read")
+    say(f"its snapshot {revision} is read")
     return snapshots / revision
 
 
@@ -136,7 +137,7 @@ def _choose_config(
         return names[0], choice
     if "default" in configs and not slash:
         others = list_names([name for name in names if name != "default"])
-        say(f"{folder}: its configuration 'default' is read; left out: {others}")
+        say(f"its configuration 'default' is read; left out: {others}")
         return "default", choice
     raise DataError(f"{folder} has several configurations: {list_names(names)}; name one, as {folder}:{names[0]}")
 
@@ -156,7 +157,7 @@ def _files_by_name(folder: Path, choice: str | None, say: Say) -> list[Path]:
     if not (None in split_of.values() and all(map(is_held_out, splits))):
         taken = choose_split(str(folder), splits, None, say, f"name one, as {folder}:{{}}")
     else:
-        say(f"{folder}: left out, by the names of files: {list_names(splits)}")
+        say(f"left out, by the names of files: {list_names(splits)}")
     return [file for file, split in split_of.items() if split in (None, taken)]
 
 
@@ -185,8 +186,12 @@ def _walk(folder: Path, say: Say, seen: Sequence[Path] = ()) -> Iterator[Path]:
             continue
         if entry.is_dir():
             if (entry / _DICT).is_file() or _is_saved(entry):
-                yield from files_of_folder(entry, None, say)
+                yield from files_of_folder(entry, None, partial(_say_of, entry, say))
             else:
                 yield from _walk(entry, say, seen)
         elif entry.is_file() and entry.name.endswith(DATA_SUFFIXES) and not is_metadata(entry):
             yield entry
+
+
+def _say_of(folder: Path, say: Say, text: str) -> None:
+    say(f"{folder.name}: {text}")

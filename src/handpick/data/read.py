@@ -37,12 +37,12 @@ class FileInput:
     """A file of records.
 
     ``field`` is the one that holds them, where the file is one JSON object and the user named it; ``say`` is told what
-    the file does not say by itself.
+    the file does not say by itself, once for all the files of a source.
     """
 
     path: Path
     field: str | None = None
-    say: Say = dataclasses.field(default=log, compare=False, repr=False)
+    say: Say | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class FileInput:
         Raises:
             DataError: the file cannot be read, is damaged, or is of a kind that is no records.
         """
-        return read_records(self.path, self.field, self.say)
+        return read_records(self.path, self.field, self.say or _SayOnce(self.name))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class DatasetInput:
 
     def records(self) -> Records:
         """Yield every row, good and bad."""
-        return self._records(_SayOnce())
+        return self._records(_SayOnce(self.name))
 
     def _records(self, say: Say) -> Records:
         if isinstance(self.dataset, SpooledRows):
@@ -123,16 +123,17 @@ class DatasetInput:
 
 
 class _SayOnce:
-    """Prints a line to the person who is watching, unless it has been printed for this source."""
+    """Prints lines about a source to the person who is watching, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self._source = source
         self._said: set[str] = set()
 
     def __call__(self, text: str) -> None:
-        """Print it."""
+        """Print one, unless it has been printed."""
         if text not in self._said:
             self._said.add(text)
-            log(text)
+            log(f"{self._source}: {text}")
 
 
 def is_pattern(source: str | Path) -> bool:
@@ -168,7 +169,7 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
     """
     if not isinstance(source, str | Path):
         return [DatasetInput(one_table(source))]
-    say = _SayOnce()
+    say = _SayOnce(str(source))
     path, choice = _path_and_choice(source)
     if path.is_file():
         return [FileInput(path, choice, say)]
@@ -199,7 +200,8 @@ def one_table(source: Tables) -> "Dataset | SpooledRows":
 
     if isinstance(source, DatasetDict | IterableDatasetDict):
         where = f"the {type(source).__name__} handed over"
-        name = choose_split(where, [str(key) for key in source], None, log, "hand that split over, as dataset[{!r}]")
+        names = [str(key) for key in source]
+        name = choose_split(where, names, None, _SayOnce(where), "hand one split over, as dataset[{!r}]")
         source = source[name]
     if isinstance(source, IterableDataset):
         log("an IterableDataset is read to its end, once, and its records are kept on disk")

@@ -59,7 +59,7 @@ def choose_split(where: str, names: Sequence[str], choice: str | None, say: Say,
     chosen = "train" if "train" in names else kept[0]
     others = [name for name in names if name != chosen]
     left = f"; left out: {list_names(others)}" if others else ""
-    say(f"{where}: its split {chosen!r} is read{left}")
+    say(f"its split {chosen!r} is read{left}")
     return chosen
 
 

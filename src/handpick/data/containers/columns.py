@@ -40,9 +40,7 @@ def _rows(batches: Iterable[pa.RecordBatch | pa.Table], where: str, say: Say) ->
         features = _features(batch.schema)
         for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
             part = batch.slice(start, ROWS_AT_A_TIME)
-            columns = [
-                _values(part.column(name), part.schema.field(name), features.get(name), where, say) for name in names
-            ]
+            columns = [_values(part.column(name), part.schema.field(name), features.get(name), say) for name in names]
             for i in range(part.num_rows):
                 yield {name: column[i] for name, column in zip(names, columns, strict=True)}
 
@@ -56,7 +54,7 @@ def _features(schema: pa.Schema) -> Mapping[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field, feature: object, where: str, say: Say) -> list[Any]:
+def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field, feature: object, say: Say) -> list[Any]:
     """Return the values of a column in their JSON forms."""
     try:
         values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
@@ -67,7 +65,7 @@ def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field, feature: object
     if what := _what_json_lacks(field.type):
         forms = [json_form(value) for value in values]
         if what != _TIME and forms != values:
-            say(f"{where}: JSON has no word for all of the column {field.name!r} ({field.type}): {what}")
+            say(f"JSON has no word for all of the column {field.name!r} ({field.type}): {what}")
         values = forms
     return values
 
@@ -184,7 +182,10 @@ def _map(pairs: list[tuple[Any, Any]]) -> Any:
 
 
 def _out_of_range(scalar: pa.Scalar) -> Any:
-    """Return a point in time or a duration that Python's own types cannot hold."""
+    """Return a point in time or a duration that Python's own types cannot hold, or whose time zone nobody knows."""
     if pa.types.is_duration(scalar.type):
         return seconds_form(scalar.value * _NANOSECONDS[scalar.type.unit])
-    return scalar.value  # the count since 1970, in the column's unit
+    try:
+        return scalar.cast(pa.timestamp(scalar.type.unit, "UTC")).as_py()
+    except (AttributeError, ValueError, OverflowError, pa.ArrowException):
+        return scalar.value  # the count since 1970, in the column's unit

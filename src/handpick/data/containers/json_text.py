@@ -109,8 +109,11 @@ class _Text:
 
     def bad(self, position: int, reason: str) -> BadRecord:
         """Return what stands from here on as a bad record."""
-        shown = self.content[position : position + SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape")
-        return BadRecord(self.line(position), shown, f"{self.damage}: {reason}")
+        return BadRecord(self.line(position), self.show(position), f"{self.damage}: {reason}")
+
+    def show(self, position: int) -> bytes:
+        """Return the beginning of what stands here."""
+        return self.content[position : position + SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape")
 
 
 def _arrays(text: _Text, position: int) -> Records:
@@ -174,14 +177,15 @@ def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str |
         raise DataError(f"{text.path} has no list {field!r}; its lists are {_names(lists) or 'none'}")
     field = field or _field_of_records(text.path, value)
     if field is not None:
-        say(f"{text.path} is one JSON object: its records are the list {field!r}")
+        say(f"one JSON object, whose records are the list {field!r}")
         yield from _elements(text, dict(_fields(text, start))[field])
     elif len(value) > 1 and all(isinstance(each, dict) for each in value.values()) and _holds_records(value.values()):
-        say(f"{text.path} is one JSON object: its records are the values of its {len(value):,} fields")
+        say(f"one JSON object, whose records are the values of its {len(value):,} fields")
         for _, position in _fields(text, start):
             yield record_of_json(text.line(position), text.decode(position)[0])
     elif len(value) > _SHOWN_FIELDS and not _is_record(value):
-        yield text.bad(start, f"no known shape: one object, no field of which ({_names(list(value))}) lists records")
+        reason = f"no known shape: one object, no field of which ({_names(list(value))}) is a list of records"
+        yield BadRecord(text.line(start), text.show(start), reason)
     elif "\n" not in text.content.strip():
         yield from json_line_records(text.path)
     else:
@@ -194,11 +198,8 @@ def _field_of_records(path: Path, value: dict[str, Json]) -> str | None:
     Raises:
         DataError: several could.
     """
-    lists = {
-        name: each
-        for name, each in value.items()
-        if isinstance(each, list) and each and all(isinstance(element, dict) for element in each)
-    }
+    lists = {name: each for name, each in value.items() if isinstance(each, list)}
+    lists = {name: each for name, each in lists.items() if each and isinstance(each[0], dict)}
     could = [name for name, each in lists.items() if _holds_records(each)]
     if not could and not _is_record(value):
         could = list(lists)
@@ -236,7 +237,7 @@ def _what_is_left(text: _Text, start: int, error: Exception, say: Say) -> Record
     if last is None or not text.content.startswith("[", last[1]):
         yield text.bad(start, f"the object cannot be read: {error}")
         return
-    say(f"{text.path} is one JSON object, and damaged: its records are the list {last[0]!r}")
+    say(f"one JSON object that is damaged, whose records are the list {last[0]!r}")
     yield from _elements(text, last[1])
 
 

@@ -8,7 +8,7 @@ from handpick.data.containers.json_form import json_form
 from handpick.data.examples import Json
 
 Say: TypeAlias = Callable[[str], None]
-"""Where a reader says, in one line, what it did that the file does not say by itself."""
+"""Where a reader says, in one line, what it did that the file does not say by itself. Puts the source's name before."""
 
 
 class RawRecord(NamedTuple):

@@ -89,7 +89,7 @@ def _header(path: Path, lines: _Lines, delimiter: str, say: Say) -> tuple[list[s
     if len(names) == 1:
         for other in _OTHERS:
             if other != delimiter and other in names[0]:
-                say(f"{path}: its columns are set apart by {json.dumps(other)}")
+                say(f"its columns are set apart by {json.dumps(other)}")
                 names, delimiter = _cells(path, text, lines, other), other
                 break
     names = [name.strip() or f"column {i}" for i, name in enumerate(names, start=1)]
