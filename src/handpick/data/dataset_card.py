@@ -1,7 +1,7 @@
 """Which files are which split, as the card (README.md) of a data set on the Hub says in its header."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -10,8 +10,15 @@ from handpick.errors import DataError
 CARD = "README.md"
 
 
-def read_configs(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """Return the files of each split of each configuration, in the order of the card; {} where it says nothing of them.
+class Configs(NamedTuple):
+    """The files of each split of each configuration, in the order of the card, and which configuration is the default."""
+
+    files: dict[str, dict[str, list[Path]]]
+    default: str | None
+
+
+def read_configs(folder: Path) -> Configs:
+    """Read which files are which split; there are no configurations where the card says nothing of files.
 
     A split whose files are not there has an empty list: a snapshot may be a part of the whole.
 
@@ -19,13 +26,15 @@ def read_configs(folder: Path) -> dict[str, dict[str, list[Path]]]:
         DataError: the card's header is no YAML, or names files of elsewhere.
     """
     configs = _header(folder / CARD).get("configs")
-    found: dict[str, dict[str, list[Path]]] = {}
+    found = Configs({}, None)
     for config in configs if isinstance(configs, list) else []:
         if isinstance(config, dict) and config.get("data_files"):
             base = folder / str(config.get("data_dir") or "")
-            name = "default" if config.get("default") is True else str(config.get("config_name", "default"))
+            name = str(config.get("config_name", "default"))
             patterns = _patterns_by_split(config["data_files"])
-            found[name] = {split: _find(base, own, folder) for split, own in patterns.items()}
+            found.files[name] = {split: _find(base, own, folder) for split, own in patterns.items()}
+            if config.get("default") is True or name == "default":
+                found = found._replace(default=name)
     return found
 
 

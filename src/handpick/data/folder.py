@@ -13,7 +13,7 @@ from typing import Any
 
 from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.containers.record import Say
-from handpick.data.dataset_card import read_configs
+from handpick.data.dataset_card import Configs, read_configs
 from handpick.data.splits import choose_split, is_held_out, kind_of_split, list_names
 from handpick.errors import DataError
 
@@ -54,7 +54,8 @@ def files_of_folder(folder: Path, choice: str | None, say: Say) -> list[Path]:
         if choice is not None:
             raise DataError(f"{folder} is one saved data set without splits, and {choice!r} was named")
         return _files_of_saved(folder)
-    if configs := read_configs(folder):
+    configs = read_configs(folder)
+    if configs.files:
         return _files_of_config(folder, configs, choice, say)
     return _files_by_name(folder, choice, say)
 
@@ -107,38 +108,32 @@ def _load_object(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _files_of_config(
-    folder: Path, configs: dict[str, dict[str, list[Path]]], choice: str | None, say: Say
-) -> list[Path]:
+def _files_of_config(folder: Path, configs: Configs, choice: str | None, say: Say) -> list[Path]:
     """Return the files of a split that the data set's card names."""
     config, split = _choose_config(folder, configs, choice, say)
-    splits = configs[config]
-    if not splits:
-        raise DataError(f"the card of {folder} names data files that are not there; fetch the whole data set")
-    where = f"{folder} ({config})" if len(configs) > 1 else str(folder)
-    prefix = f"{folder}:{config}/" if len(configs) > 1 else f"{folder}:"
+    splits, several = configs.files[config], len(configs.files) > 1
+    where = f"{folder} ({config})" if several else str(folder)
+    prefix = f"{folder}:{config}/" if several else f"{folder}:"
     chosen = choose_split(where, list(splits), split, say, f"name one, as {prefix}{{}}")
     if not splits[chosen]:
         raise DataError(f"{where} has no file of its split {chosen!r}; fetch the whole data set")
     return splits[chosen]
 
 
-def _choose_config(
-    folder: Path, configs: dict[str, dict[str, list[Path]]], choice: str | None, say: Say
-) -> tuple[str, str | None]:
+def _choose_config(folder: Path, configs: Configs, choice: str | None, say: Say) -> tuple[str, str | None]:
     """Return the configuration that is meant, and the split if one was named."""
     config, slash, split = (choice or "").partition("/")
-    if slash and config in configs:
+    default, names = configs.default, list(configs.files)
+    if slash and config in names:
         return config, split
-    if not slash and config in configs and config not in configs.get("default", {}):
-        return config, None
-    names = list(configs)
     if len(names) == 1:
-        return names[0], choice
-    if "default" in configs and not slash:
-        others = list_names([name for name in names if name != "default"])
-        say(f"its configuration 'default' is read; left out: {others}")
-        return "default", choice
+        return names[0], None if choice == names[0] and choice not in configs.files[choice] else choice
+    if config in names and config not in configs.files.get(default or "", {}):
+        return config, None
+    if default is not None and not slash:
+        others = list_names([name for name in names if name != default])
+        say(f"its configuration {default!r} is read; left out: {others}")
+        return default, choice
     raise DataError(f"{folder} has several configurations: {list_names(names)}; name one, as {folder}:{names[0]}")
 
 
