@@ -108,9 +108,7 @@ def test_a_dictionary_of_splits_in_python(said: Said) -> None:
             json.dumps(row, separators=(",", ":")).encode() for row in rows("train")
         ]
         assert said()[0] == f"the {type(each).__name__} handed over: its split 'train' is read; left out: test"
-    with pytest.raises(
-        DataError, match=r"no split to train on: it has test; hand one split over, as dataset\['test'\]"
-    ):
+    with pytest.raises(DataError, match=r"it has test; hand one split over, as dataset\['test'\]"):
         open_source(datasets.DatasetDict({"test": table("test")}))
 
 
@@ -231,11 +229,11 @@ def test_a_snapshot(tmp_path: Path, said: Said, configs: str) -> None:
 
 def test_a_card_decides_and_not_the_names(tmp_path: Path, said: Said) -> None:
     configs = "- data_files: {train: [a.parquet, 'sub/**/*.parquet'], held: test.parquet}"
-    folder = snapshot(
-        tmp_path, configs, "a.parquet", "sub/deep/test.parquet", "sub/b.parquet", "test.parquet", "x.parquet"
-    )
+    names = ("a.parquet", "sub/deep/test.parquet", "sub/b.parquet", "test.parquet", "x.parquet")
+    folder = snapshot(tmp_path, configs, *names)
     assert prompts(folder) == ["a", "b", "test"]
     assert said() == [f"{folder}: its split 'train' is read; left out: held"]
+    assert prompts(f"{folder}:default/held") == prompts(f"{folder}:held") == ["test"]
 
 
 @pytest.mark.parametrize("data_files", ["'*.parquet'", "[a.parquet, b.parquet]", "{path: '*.parquet', split: train}",
