@@ -1,5 +1,6 @@
 """A pool or a query set: examples of one or several sources in one memory-mapped table."""
 
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
+from handpick.data.containers import has_no_types
 from handpick.data.examples import Conversation, Example, Message
-from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
+from handpick.data.ids import RepeatedIds, counts, file_id, find_file_ids, id_key, numbered_id, settle_ids
 from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
+from handpick.progress import log
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,6 +55,8 @@ class Pool:
         self._sources = list(sources)
         self._table_ends = list(accumulate(len(table) for table in tables))
 
+        self._labels: dict[int, str] = {}  # of sources whose ids count within them alone
+        self._plain: frozenset[int] = frozenset()  # rows of such a source whose ids stand as they are
         repeated = self._settle_ids()
         self._occurrence = repeated.occurrence
         self._kept: NDArray[np.int64] | None = None  # the table's row of every row of the pool; None where the same
@@ -64,6 +69,7 @@ class Pool:
             DataFile(s.name, s.sha256, end - start) for s, start, end in zip(sources, [0, *ends], ends, strict=False)
         )
         if quarantine is not None:
+            self._tell_labels()
             for row, first in repeated.first_of.items():
                 self._quarantine_row(row, first, quarantine)
 
@@ -72,8 +78,9 @@ class Pool:
         """Read the sources, or what an earlier call left in ``cache``, as one pool.
 
         A record that cannot be used goes to the quarantine, as does one whose explicit id an earlier
-        record of the pool has. A record without an id is named by its content; repetitions of it
-        are numbered: ``-2``, ``-3``.
+        record of the pool has. Where ids of a source are numbers that stand for other records in an earlier source,
+        they count within their file alone, and are written as ``file/id``, which is said. A record without an id is
+        named by its content; repetitions of it are numbered: ``-2``, ``-3``.
 
         Args:
             sources: paths of files or folders (``folder:split``), patterns (``shards/*.jsonl``), data sets of
@@ -148,6 +155,8 @@ class Pool:
     def ids(self) -> list[str]:
         """Return the id of every row."""
         ids = self._column("id")
+        for source, row in ((s, row) for s in self._labels for row in self._rows_of(s)):
+            ids[row] = self._labelled(row, ids[row], source)
         for row, n in self._occurrence.items():
             ids[row] = numbered_id(ids[row], n)
         return self._filter_kept(ids)
@@ -173,7 +182,61 @@ class Pool:
     def _settle_ids(self) -> RepeatedIds:
         columns = self._table.data
         keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
-        return settle_ids(keys_N, explicit_N, lambda row: self._cell("id", row))
+        repeated = settle_ids(keys_N, explicit_N, self._id)
+        found = find_file_ids(repeated.first_of, self._source_index, self._has_number, self._is_same)
+        if not found.sources:
+            return repeated
+        self._plain, self._labels = found.same, {source: self._label(source) for source in sorted(found.sources)}
+        keys_N = keys_N.copy()
+        for row in (row for source in self._labels for row in self._rows_of(source)):
+            keys_N[row] = id_key(self._id(row))
+        return settle_ids(keys_N, explicit_N, self._id)
+
+    def _has_number(self, row: int) -> bool:
+        """Return whether the id of a row of the table is a number; all is text in a file that knows no types."""
+        id = json.loads(self._cell("raw", row)).get("id")
+        return not isinstance(id, str) or (counts(id) and has_no_types(self._source_of(row).name))
+
+    def _is_same(self, row: int, other: int) -> bool:
+        """Return whether two rows of the table say the same."""
+        fields = ("messages", "rejected", "tools", "template_args")
+        return self._cell("raw", row) == self._cell("raw", other) or all(
+            self._cell(field, row) == self._cell(field, other) for field in fields
+        )
+
+    def _label(self, source: int) -> str:
+        """Return what a source is called before its ids: its stem, with more of it if another has the same."""
+        labels = [
+            (s.stem, f"{Path(s.name).parent.name}/{s.stem}", f"{i}/{s.stem}") for i, s in enumerate(self._sources)
+        ]
+        return next(
+            label
+            for place, label in enumerate(labels[source])
+            if [each[place] for each in labels].count(label) == 1 or place == 2
+        )
+
+    def _labelled(self, row: int, id: str, source: int) -> str:
+        """Return the id of a row of a source whose ids count within it alone."""
+        if row in self._plain or not counts(id) or not self._cell("explicit_id", row):
+            return id
+        return file_id(self._labels[source], id)
+
+    def _id(self, table_row: int) -> str:
+        """Return the id of a row of the table, before repetitions are numbered."""
+        id, source = self._cell("id", table_row), self._source_index(table_row)
+        return self._labelled(table_row, id, source) if source in self._labels else id
+
+    def _rows_of(self, source: int) -> range:
+        return range(self._table_ends[source - 1] if source else 0, self._table_ends[source])
+
+    def _tell_labels(self) -> None:
+        if self._labels:
+            source, label = next(iter(self._labels.items()))
+            more = f" and of {len(self._labels) - 1} more" if len(self._labels) > 1 else ""
+            log(
+                f"the ids of {self._sources[source].name}{more} repeat those of other records in earlier files: they "
+                f"count within their file alone, and are written as {file_id(label, 'ID')}"
+            )
 
     def _quarantine_row(self, row: int, first: int, quarantine: Quarantine) -> None:
         file, line = self._table_location(row)
@@ -198,7 +261,10 @@ class Pool:
         return row if self._kept is None else int(self._kept[row])
 
     def _source_of(self, table_row: int) -> CachedSource:
-        return self._sources[bisect_right(self._table_ends, table_row)]
+        return self._sources[self._source_index(table_row)]
+
+    def _source_index(self, table_row: int) -> int:
+        return bisect_right(self._table_ends, table_row)
 
     def _table_location(self, table_row: int) -> tuple[str, int]:
         return self._source_of(table_row).name, self._cell("line", table_row)
@@ -207,13 +273,15 @@ class Pool:
         return values if self._kept is None else [values[row] for row in self._kept.tolist()]
 
     def _example(self, table_row: int, record: dict[str, Any]) -> Example:
-        n = self._occurrence.get(table_row)
+        n, id, source = self._occurrence.get(table_row), record["id"], self._source_index(table_row)
+        if source in self._labels:
+            id = self._labelled(table_row, id, source)
         return Example(
-            id=record["id"] if n is None else numbered_id(record["id"], n),
+            id=id if n is None else numbered_id(id, n),
             messages=_conversation(record, "messages"),
             raw=record["raw"],
             rejected=None if record["rejected"] is None else _conversation(record, "rejected"),
-            source=record["source"] or self._source_of(table_row).stem,
+            source=record["source"] or self._sources[source].stem,
             category=record["category"],
             subtask=record["subtask"],
             wanted=record["wanted"],

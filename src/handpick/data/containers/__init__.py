@@ -97,6 +97,11 @@ def read_records(path: Path, field: str | None, say: Say) -> Records:
     return container.read(path, field, say)
 
 
+def has_no_types(name: str) -> bool:
+    """Return whether all that a file of this name holds is text, numbers too."""
+    return _without_compression(name.lower()).endswith((".csv", ".tsv"))
+
+
 def _without_compression(name: str) -> str:
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
