@@ -180,7 +180,10 @@ def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: P
 def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
     if isinstance(record, BadRecord):
         raise DataError(record.reason)
-    conversations = parse_record(record.fields)
+    try:
+        conversations = parse_record(record.fields)
+    except RecursionError as error:
+        raise DataError("not a conversation: the record is nested too deep") from error
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
     return {

@@ -11,7 +11,7 @@ CARD = "README.md"
 
 
 class Configs(NamedTuple):
-    """The files of each split of each configuration, in the order of the card, and the configuration that is default."""
+    """The files of each split of each configuration, in the order of the card, and which configuration is default."""
 
     files: dict[str, dict[str, list[Path]]]
     default: str | None

@@ -169,6 +169,22 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
     """
     if not isinstance(source, str | Path):
         return [DatasetInput(one_table(source))]
+    found = _find_inputs(source)
+    for each in found:
+        _refuse_name(each.name)
+    return found
+
+
+def _refuse_name(name: str) -> None:
+    """Refuse a name that is no text, since it is written into files of text beside the results."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise DataError(f"the name of the file {shown} is not UTF-8; rename it") from None
+
+
+def _find_inputs(source: str | Path) -> list[FileInput | DatasetInput]:
     say = _SayOnce(str(source))
     path, choice = _path_and_choice(source)
     if path.is_file():
