@@ -156,7 +156,7 @@ class Pool:
         """Return the id of every row."""
         ids = self._column("id")
         for source, row in ((s, row) for s in self._labels for row in self._rows_of(s)):
-            ids[row] = self._labelled(row, ids[row], source)
+            ids[row] = self._label_id(row, ids[row], source)
         for row, n in self._occurrence.items():
             ids[row] = numbered_id(ids[row], n)
         return self._filter_kept(ids)
@@ -215,7 +215,7 @@ class Pool:
             if [each[place] for each in labels].count(label) == 1 or place == 2
         )
 
-    def _labelled(self, row: int, id: str, source: int) -> str:
+    def _label_id(self, row: int, id: str, source: int) -> str:
         """Return the id of a row of a source whose ids count within it alone."""
         if row in self._plain or not counts(id) or not self._cell("explicit_id", row):
             return id
@@ -224,7 +224,7 @@ class Pool:
     def _id(self, table_row: int) -> str:
         """Return the id of a row of the table, before repetitions are numbered."""
         id, source = self._cell("id", table_row), self._source_index(table_row)
-        return self._labelled(table_row, id, source) if source in self._labels else id
+        return self._label_id(table_row, id, source) if source in self._labels else id
 
     def _rows_of(self, source: int) -> range:
         return range(self._table_ends[source - 1] if source else 0, self._table_ends[source])
@@ -275,7 +275,7 @@ class Pool:
     def _example(self, table_row: int, record: dict[str, Any]) -> Example:
         n, id, source = self._occurrence.get(table_row), record["id"], self._source_index(table_row)
         if source in self._labels:
-            id = self._labelled(table_row, id, source)
+            id = self._label_id(table_row, id, source)
         return Example(
             id=id if n is None else numbered_id(id, n),
             messages=_conversation(record, "messages"),

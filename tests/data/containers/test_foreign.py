@@ -45,7 +45,7 @@ def numpy_array() -> bytes:
         (TEXT.encode("utf-16-be"), "text in UTF-16 or UTF-32"),
         (TEXT.encode("utf-32"), "text in UTF-32"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a pointer of Git LFS.*git lfs pull"),
-        (zipped(), "a ZIP archive, which cannot be read; unpack it first"),
+        (zipped(), "a ZIP archive or a file of an office suite, which cannot be read; unpack it first"),
         (tarred(), "a tar archive"),
         (bz2.compress(TEXT.encode()), "compressed with bzip2"),
         (lzma.compress(TEXT.encode()), "compressed with xz"),

@@ -11,7 +11,7 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xff\xfe", "text in UTF-16", _SAVE_AS_UTF8),
     (0, b"\xfe\xff", "text in UTF-16", _SAVE_AS_UTF8),
     (0, b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
-    (0, b"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (0, b"PK\x03\x04", "a ZIP archive or a file of an office suite", _UNPACK),
     (0, b"BZh", "compressed with bzip2", _UNPACK),
     (0, b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "compressed twice", _UNPACK),
