@@ -160,3 +160,17 @@ def test_an_element_nested_too_deep_is_set_aside(tmp_path: Path) -> None:
         assert read(tmp_path / "a.json")  # whether this deep or not, it does not end the run
     (tmp_path / "a.json").write_text('[{"x":' + "[" * 100_000 + "]" * 100_000 + '},\n{"a": 1}]')
     assert reasons(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content", [json.dumps(CHATS[0]), json.dumps(CHATS), json.dumps({"train": CHATS}), json.dumps(CHATS[0], indent=1)]
+)
+def test_damage_behind_all_records_is_said(tmp_path: Path, content: str) -> None:
+    for line_end in ("", "\n"):
+        compressed = bytearray(gzip.compress((content + line_end).encode()))
+        compressed[-6] ^= 1  # in the checksum
+        (tmp_path / "a.json.gz").write_bytes(compressed)
+        *records, last = read(tmp_path / "a.json.gz")
+        assert isinstance(last, BadRecord)
+        assert last.reason.startswith("damaged file: the compressed file is damaged from here on")
+        assert len(records) <= 2

@@ -26,6 +26,47 @@ _INSIDE = (b"{", b"[", b",", b":")  # how a line ends behind which a value goes 
 _Elements: TypeAlias = Generator[RawRecord | BadRecord, None, int]
 
 
+class _Text:
+    """The text of a file, and where its lines are. A byte that is not UTF-8 is a lone surrogate in it."""
+
+    def __init__(self, path: Path) -> None:
+        content, self.is_damaged, self.path = bytearray(), False, path
+        self.what = "malformed JSON"  # what is wrong where the text cannot be read any further
+        try:
+            for chunk in read_chunks(path):
+                content += chunk
+        except Damaged as error:
+            self.what, self.is_damaged = f"damaged file: {error}", True
+        # What is not UTF-8 is found when its record is written as JSON.
+        self.content = content.decode("utf-8", errors="surrogateescape")
+        self._line, self._counted = 1, 0
+
+    def skip(self, position: int) -> int:
+        """Return where the space behind a position ends."""
+        match = _SPACE.match(self.content, position)
+        return match.end() if match else position
+
+    def decode(self, position: int) -> tuple[Json, int]:
+        """Return the value that begins here, and where it ends."""
+        return _DECODER.raw_decode(self.content, position)
+
+    def line(self, position: int) -> int:
+        """Return the line of a position, counted from 1."""
+        if position < self._counted:
+            self._line, self._counted = 1, 0
+        self._line += self.content.count("\n", self._counted, position)
+        self._counted = position
+        return self._line
+
+    def bad(self, position: int, reason: str) -> BadRecord:
+        """Return what stands from here on as a bad record."""
+        return BadRecord(self.line(position), self.show(position), f"{self.what}: {reason}" if reason else self.what)
+
+    def show(self, position: int) -> bytes:
+        """Return the beginning of what stands here."""
+        return self.content[position : position + SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape")
+
+
 def is_json_text(path: Path) -> bool:
     """Return whether a file is JSON of another form than a record a line, whose first line may be a bad one.
 
@@ -58,10 +99,19 @@ def json_text_records(path: Path, field: str | None, say: Say) -> Records:
         DataError: the file cannot be read, several fields could hold the records, or ``field`` holds none.
     """
     text = _Text(path)
+    is_said = False
+    for record in _records(text, field, say):
+        yield record
+        is_said = is_said or (isinstance(record, BadRecord) and record.reason.startswith(text.what))
+    if text.is_damaged and not is_said:  # all that can be read is whole
+        yield text.bad(len(text.content), "")
+
+
+def _records(text: _Text, field: str | None, say: Say) -> Records:
     start = text.skip(0)
     if text.content.startswith("[", start):
         if field is not None:
-            raise DataError(f"{path} is a list of records and has no field {field!r}")
+            raise DataError(f"{text.path} is a list of records and has no field {field!r}")
         yield from _arrays(text, start)
         return
     try:
@@ -74,46 +124,6 @@ def json_text_records(path: Path, field: str | None, say: Say) -> Records:
         yield from _objects(text, behind)
     elif isinstance(value, dict):
         yield from _of_one_object(text, start, value, field, say)
-
-
-class _Text:
-    """The text of a file, and where its lines are. A byte that is not UTF-8 is a lone surrogate in it."""
-
-    def __init__(self, path: Path) -> None:
-        content, self.damage, self.path = bytearray(), "malformed JSON", path
-        try:
-            for chunk in read_chunks(path):
-                content += chunk
-        except Damaged as error:
-            self.damage = f"damaged file: {error}"
-        # What is not UTF-8 is found when its record is written as JSON.
-        self.content = content.decode("utf-8", errors="surrogateescape")
-        self._line, self._counted = 1, 0
-
-    def skip(self, position: int) -> int:
-        """Return where the space behind a position ends."""
-        match = _SPACE.match(self.content, position)
-        return match.end() if match else position
-
-    def decode(self, position: int) -> tuple[Json, int]:
-        """Return the value that begins here, and where it ends."""
-        return _DECODER.raw_decode(self.content, position)
-
-    def line(self, position: int) -> int:
-        """Return the line of a position, counted from 1."""
-        if position < self._counted:
-            self._line, self._counted = 1, 0
-        self._line += self.content.count("\n", self._counted, position)
-        self._counted = position
-        return self._line
-
-    def bad(self, position: int, reason: str) -> BadRecord:
-        """Return what stands from here on as a bad record."""
-        return BadRecord(self.line(position), self.show(position), f"{self.damage}: {reason}")
-
-    def show(self, position: int) -> bytes:
-        """Return the beginning of what stands here."""
-        return self.content[position : position + SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape")
 
 
 def _arrays(text: _Text, position: int) -> Records:
