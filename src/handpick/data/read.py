@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from handpick.data.containers import DATA_SUFFIXES, find_container, read_records
-from handpick.data.containers.columns import ROWS_AT_A_TIME, column_records
+from handpick.data.containers.columns import ROWS_AT_A_TIME, column_records, json_decoders
 from handpick.data.containers.record import BadRecord, RawRecord, Records, Say
 from handpick.data.folder import files_of_folder, is_metadata, is_of_saved_dataset
 from handpick.data.hub import hub_or_cache
@@ -221,8 +221,20 @@ def one_table(source: Tables) -> "Dataset | SpooledRows":
         source = source[name]
     if isinstance(source, IterableDataset):
         log("an IterableDataset is read to its end, once, and its records are kept on disk")
-        return SpooledRows(source.with_format(None))
+        return SpooledRows(_plain_rows(source))
     return source
+
+
+def _plain_rows(source: "IterableDataset") -> Iterable[object]:
+    """Return rows with their media as bytes, which need no library, and what is kept as JSON text decoded."""
+    rows: Iterable[object] = source.with_format(None)
+    if source.features is None:
+        return rows
+    decoders = json_decoders(source.features.arrow_schema)
+    return (
+        row | {name: decode(row[name]) for name, decode in decoders.items() if name in row}
+        for row in source.with_format(None).decode(False)
+    )
 
 
 def _path_and_choice(source: str | Path) -> tuple[Path, str | None]:
@@ -249,5 +261,5 @@ def _load_from_hub(name: str, choice: str) -> "Dataset":
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(
             f"there is no file {name}, and the split {choice!r} of a data set {name} could not be loaded from the "
-            f"Hub: {error}"
+            f"Hub: {error}; another is named as {name}:SPLIT or {name}:CONFIG/SPLIT"
         ) from error

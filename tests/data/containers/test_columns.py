@@ -261,3 +261,12 @@ def test_values_of_numpy_and_pandas() -> None:
     assert type(found["b"]) is bool  # type: ignore[call-overload, index]
     with pytest.raises(TypeError, match=r"a value of type set has no JSON form"):
         json_form([{1}])
+
+
+def test_media_of_what_can_only_be_iterated_stay_bytes() -> None:
+    features = datasets.Features({"prompt": datasets.Value("string"), "img": datasets.Image()})
+    row = {"prompt": "p", "img": {"bytes": b"\x89PNG", "path": None}}
+    dataset = datasets.Dataset.from_list([row], features=features)
+    for each in (dataset, dataset.to_iterable_dataset()):
+        (source,) = open_source(each)
+        assert [record.raw for record in source.records()] == [b'{"prompt":"p","img":{"bytes":"iVBORw==","path":null}}']

@@ -108,7 +108,7 @@ def test_one_lone_record(tmp_path: Path, record: dict[str, Any]) -> None:
 
 def test_an_object_without_records_is_shortly_said(tmp_path: Path) -> None:
     for indent in (None, 1):
-        path = write(tmp_path / "a.json", {f"k{i}": [i] for i in range(5000)}, indent)
+        path = write(tmp_path / "a.json", {f"k{i}": i for i in range(5000)}, indent)
         assert reasons(path) == {
             1: "no known shape: one object, no field of which (k0, k1, k2, k3, k4, k5, k6, k7, k8, k9 and 4,990 more) "
             "is a list of records"
@@ -174,3 +174,37 @@ def test_damage_behind_all_records_is_said(tmp_path: Path, content: str) -> None
         assert isinstance(last, BadRecord)
         assert last.reason.startswith("damaged file: the compressed file is damaged from here on")
         assert len(records) <= 2
+
+
+@pytest.mark.parametrize("orient", ["columns", "split", "list"])
+def test_columns_are_refused_by_what_they_are(tmp_path: Path, orient: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(RECORDS)
+    if orient == "list":
+        (tmp_path / "a.json").write_text(json.dumps(frame.to_dict(orient="list")))
+    else:
+        frame.to_json(tmp_path / "a.json", orient=orient)
+    (reason,) = reasons(tmp_path / "a.json").values()
+    assert reason.startswith("columns and not records: the fields ")
+    assert reason.endswith("; write a record a line (pandas: to_json(orient='records', lines=True))")
+
+
+@pytest.mark.parametrize("orient", ["records", "table", "index"])
+def test_what_pandas_writes_by_rows(tmp_path: Path, orient: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame(RECORDS).to_json(tmp_path / "a.json", orient=orient, force_ascii=False)
+    assert [
+        {key: value for key, value in row.items() if key != "index"} for row in fields(tmp_path / "a.json")
+    ] == RECORDS
+
+
+def test_objects_behind_each_other_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("".join(map(json.dumps, CHATS)))
+    assert fields(tmp_path / "a.json") == CHATS
+
+
+def test_metadata_with_several_lists_do_not_end_the_run(tmp_path: Path) -> None:
+    write(tmp_path / "croissant.json", {"distribution": [{"name": "a"}], "recordSet": [{"name": "b"}], "x": 1}, 1)
+    write(tmp_path / "pool.json", CHATS)
+    assert [len(list(source.records())) for source in open_source(tmp_path)] == [1, 2]
+    assert fields(tmp_path / "croissant.json")[0].keys() == {"distribution", "recordSet", "x"}

@@ -5,7 +5,7 @@ A column of ``datasets``' type ``Json``, or of Arrow's, holds JSON text and is d
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -30,6 +30,13 @@ def column_records(batches: Iterable[pa.RecordBatch | pa.Table], where: str, say
         DataError: two columns have one name.
     """
     return (record_of_json(row, value) for row, value in enumerate(_rows(batches, where, say), start=1))
+
+
+def json_decoders(schema: pa.Schema) -> dict[str, Callable[[Any], Any]]:
+    """Return what decodes the columns that hold JSON text, by their names."""
+    features = _features(schema)
+    found = {field.name: _decoder(field.type, features.get(field.name)) for field in schema}
+    return {name: decode for name, decode in found.items() if decode}
 
 
 def _rows(batches: Iterable[pa.RecordBatch | pa.Table], where: str, say: Say) -> Iterator[dict[str, Any]]:
@@ -57,7 +64,8 @@ def _features(schema: pa.Schema) -> Mapping[str, Any]:
 def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field, feature: object, say: Say) -> list[Any]:
     """Return the values of a column in their JSON forms."""
     try:
-        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+        maps: Literal["strict"] | None = "strict" if "map<" in str(field.type) else None  # slower, where there are none
+        values: list[Any] = column.to_pylist(maps_as_pydicts=maps)
     except (ValueError, OverflowError, KeyError, pa.ArrowException):  # one that Python cannot hold, or not UTF-8
         values = [_value(scalar) for scalar in column]
     if decode := _decoder(field.type, feature):

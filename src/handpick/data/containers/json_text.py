@@ -80,8 +80,10 @@ def is_json_text(path: Path) -> bool:
         return False
     if first.startswith(b"["):
         return second is None or not _is_json(first)
-    if second is None or _is_json(first):  # the line's own record, if it is one, keeps its bytes
-        return second is None and _is_json(first)
+    if second is None:  # the line's own record, if it is one, keeps its bytes
+        return _is_text_of_objects(path)
+    if _is_json(first):
+        return False
     if _is_object(second) and not first.endswith(_INSIDE):
         return False
     return _is_text_of_objects(path)
@@ -193,6 +195,9 @@ def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str |
         say(f"one JSON object, whose records are the values of its {len(value):,} fields")
         for _, position in _fields(text, start):
             yield record_of_json(text.line(position), text.decode(position)[0])
+    elif not _is_good_record(value) and _has_columns(value):
+        reason = f"columns and not records: the fields {_names(list(value))}; write a record a line (pandas: to_json("
+        yield BadRecord(text.line(start), text.show(start), reason + "orient='records', lines=True))")
     elif len(value) > _SHOWN_FIELDS and not _is_record(value):
         reason = f"no known shape: one object, no field of which ({_names(list(value))}) is a list of records"
         yield BadRecord(text.line(start), text.show(start), reason)
@@ -211,7 +216,7 @@ def _field_of_records(path: Path, value: dict[str, Json]) -> str | None:
     lists = {name: each for name, each in value.items() if isinstance(each, list)}
     lists = {name: each for name, each in lists.items() if each and isinstance(each[0], dict)}
     could = [name for name, each in lists.items() if _holds_records(each)]
-    if not could and not _is_record(value):
+    if not could and len(lists) == 1 and not _is_record(value):
         could = list(lists)
     if len(could) > 1:
         raise DataError(
@@ -227,13 +232,30 @@ def _holds_records(values: Iterable[Json]) -> bool:
 
 def _is_record(value: dict[str, Json]) -> bool:
     """Return whether an object has one of the shapes of records, be it a bad one."""
+    return not _what_is_wrong(value).startswith("no known shape")
+
+
+def _is_good_record(value: dict[str, Json]) -> bool:
+    return not _what_is_wrong(value)
+
+
+def _what_is_wrong(value: dict[str, Json]) -> str:
     try:
         parse_record(value)
     except DataError as error:
-        return not str(error).startswith("no known shape")
+        return str(error)
     except RecursionError:
+        return "nested too deep"
+    return ""
+
+
+def _has_columns(value: dict[str, Json]) -> bool:
+    """Return whether the fields of an object are columns: objects with the same keys or lists of one length."""
+    if value.keys() == {"columns", "index", "data"}:
         return True
-    return True
+    keys = [list(each) if isinstance(each, dict) else None for each in value.values()]
+    lengths = [len(each) if isinstance(each, list) else 0 for each in value.values()]
+    return any(all(each and each == sizes[0] for each in sizes) for sizes in (keys, lengths) if len(sizes) > 1)
 
 
 def _what_is_left(text: _Text, start: int, error: Exception, say: Say) -> Records:
@@ -261,7 +283,8 @@ def _is_text_of_objects(path: Path) -> bool:
         return True
     except (ValueError, RecursionError):
         pass
-    if any(_is_object(line.content) for line in read_lines(path)):
+    lines = [line.content for line in read_lines(path) if line.content.strip()]
+    if len(lines) == 1 or any(map(_is_object, lines)):
         return False
     return bool(re.match(r'\{\s*"(?:[^"\\]|\\.)*"\s*:', text.content[text.skip(0) :][:SHOWN_CHARACTERS]))
 
