@@ -125,7 +125,7 @@ def test_folders_without_splits_are_read_whole(tmp_path: Path, said: Said) -> No
     assert prompts(tmp_path) == [
         "attest", "b", "c", "contest-1", "d", "a", "part-00000-of-00002", "part-00001-of-00002", "trainer",
     ]  # fmt: skip
-    assert said() == []
+    assert said() == [f"{tmp_path}: the folders in it are read too: deep"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,10 @@ def test_saved_datasets_inside_a_folder(tmp_path: Path, said: Said) -> None:
     datasets.DatasetDict({"train": table("two"), "test": table("test")}).save_to_disk(tmp_path / "all" / "two")
     lines(tmp_path / "all" / "a.jsonl")
     assert prompts(tmp_path / "all") == ["a", "one", "two"]
-    assert said()[0] == f"{tmp_path / 'all'}: two: its split 'train' is read; left out: test"
+    assert said() == [
+        f"{tmp_path / 'all'}: two: its split 'train' is read; left out: test",
+        f"{tmp_path / 'all'}: the folders in it are read too: one, two",
+    ]
 
 
 CARD = """---

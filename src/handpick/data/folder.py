@@ -139,9 +139,10 @@ def _choose_config(folder: Path, configs: Configs, choice: str | None, say: Say)
 
 def _files_by_name(folder: Path, choice: str | None, say: Say) -> list[Path]:
     """Return files by what their names and folders say of splits; those that say nothing are of every training set."""
-    split_of = {file: _split_by_name(file.relative_to(folder)) for file in sorted(_walk(folder, say))}
+    split_of = {file: _split_by_name(file, folder) for file in sorted(_walk(folder, say))}
     if not split_of:
         raise DataError(f"the folder {folder} holds no data file ({', '.join(DATA_SUFFIXES)})")
+    _tell_folders([file.relative_to(folder).parts for file in split_of], say)
     splits = list(dict.fromkeys(split for split in split_of.values() if split is not None))
     if choice is not None:
         chosen = choose_split(str(folder), splits, choice, say, "")
@@ -156,15 +157,25 @@ def _files_by_name(folder: Path, choice: str | None, say: Say) -> list[Path]:
     return [file for file, split in split_of.items() if split in (None, taken)]
 
 
-def _split_by_name(file: Path) -> str | None:
+def _tell_folders(parts: Sequence[Sequence[str]], say: Say) -> None:
+    """Say that folders are read too, where there are files beside them, which might have been all that was meant."""
+    if any(len(each) == 1 for each in parts) and (folders := sorted({each[0] for each in parts if len(each) > 1})):
+        say(f"the folders in it are read too: {list_names(folders)}")
+
+
+def _split_by_name(path: Path, folder: Path) -> str | None:
     """Return the split that a file is of, None where neither its folders nor its name say any."""
+    if is_of_saved_dataset(path) and (path.parent.parent / _DICT).is_file():  # its split is chosen already
+        path = path.parent
+    file = path.relative_to(folder)
     for part in file.parts[:-1]:
         if kind := kind_of_split(part):
             return part if is_of_saved_dataset(file) else kind
-    name = file.name.partition(".")[0]
+    if path.is_dir():
+        return None
     if (shard := _SHARD.match(file.name)) and kind_of_split(shard[1]):
         return shard[1]
-    return kind_of_split(name)
+    return kind_of_split(file.name.partition(".")[0])
 
 
 def _walk(folder: Path, say: Say, seen: Sequence[Path] = ()) -> Iterator[Path]:

@@ -66,6 +66,16 @@ def test_an_object_with_several_lists_of_records_is_refused_by_their_names(tmp_p
         read(f"{path}:dev")
 
 
+@INDENTS
+def test_an_object_in_an_object_around_the_records(tmp_path: Path, indent: int | None) -> None:
+    path = write(tmp_path / "a.json", {"n": 1, "data": {"info": [{"x": 1}], "train": CHATS}}, indent)
+    assert fields(path) == fields(f"{path}:data.train") == CHATS
+    path = write(tmp_path / "b.json", {"data": {"train": CHATS, "test": CHATS[:1]}}, indent)
+    with pytest.raises(DataError, match=r"could hold the records: data.train, data.test; name one, as .*:data.tr"):
+        read(path)
+    assert fields(f"{path}:data.test") == CHATS[:1]
+
+
 def test_a_field_that_was_named_decides_what_is_parsed(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"train": CHATS, "test": CHATS[:1]})
     one, other = (open_source(f"{path}:{field}")[0] for field in ("train", "test"))

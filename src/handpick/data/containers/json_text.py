@@ -23,6 +23,8 @@ _TRIED = 10  # elements of a list that are looked at to tell whether it holds re
 _SPACE = re.compile(r"[\s\ufeff]*")
 _DECODER = json.JSONDecoder()
 _INSIDE = (b"{", b"[", b",", b":")  # how a line ends behind which a value goes on
+_DEPTH = 3  # of objects in objects that are searched for the list of records
+_Path: TypeAlias = tuple[str, ...]
 _Elements: TypeAlias = Generator[RawRecord | BadRecord, None, int]
 
 
@@ -184,13 +186,12 @@ def _fields(text: _Text, position: int) -> Iterator[tuple[str, int]]:
 
 
 def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str | None, say: Say) -> Records:
-    if field is not None and not isinstance(value.get(field), list):
-        lists = [name for name, each in value.items() if isinstance(each, list)]
-        raise DataError(f"{text.path} has no list {field!r}; its lists are {_names(lists) or 'none'}")
-    field = field or _field_of_records(text.path, value)
-    if field is not None:
-        say(f"one JSON object, whose records are the list {field!r}")
-        yield from _elements(text, dict(_fields(text, start))[field])
+    path = _path_of_records(text.path, value) if field is None else _path_of_field(text.path, value, field)
+    if path is not None:
+        say(f"one JSON object, whose records are the list {'.'.join(path)!r}")
+        for name in path:
+            start = dict(_fields(text, start))[name]
+        yield from _elements(text, start)
     elif len(value) > 1 and all(isinstance(each, dict) for each in value.values()) and _holds_records(value.values()):
         say(f"one JSON object, whose records are the values of its {len(value):,} fields")
         for _, position in _fields(text, start):
@@ -207,21 +208,45 @@ def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str |
         yield record_of_json(text.line(start), value)
 
 
-def _field_of_records(path: Path, value: dict[str, Json]) -> str | None:
-    """Return the field whose list holds the records; None where the object is a record itself.
+def _lists(value: dict[str, Json], depth: int = _DEPTH) -> dict[_Path, list[Json]]:
+    """Return the lists in an object and in the objects in it, by the fields that lead to them."""
+    found: dict[_Path, list[Json]] = {}
+    for name, each in value.items():
+        if isinstance(each, list):
+            found[(name,)] = each
+        elif isinstance(each, dict) and depth > 1:
+            found |= {(name, *path): inner for path, inner in _lists(each, depth - 1).items()}
+    return found
+
+
+def _path_of_field(file: Path, value: dict[str, Json], field: str) -> _Path:
+    """Return the fields that lead to the list that was named.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    names = {".".join(path): path for path in _lists(value)}
+    if field not in names:
+        raise DataError(f"{file} has no list {field!r}; its lists are {_names(list(names)) or 'none'}")
+    return names[field]
+
+
+def _path_of_records(file: Path, value: dict[str, Json]) -> _Path | None:
+    """Return the fields that lead to the list that holds the records; None where the object is a record itself.
 
     Raises:
         DataError: several could.
     """
-    lists = {name: each for name, each in value.items() if isinstance(each, list)}
-    lists = {name: each for name, each in lists.items() if each and isinstance(each[0], dict)}
-    could = [name for name, each in lists.items() if _holds_records(each)]
-    if not could and len(lists) == 1 and not _is_record(value):
-        could = list(lists)
+    lists = {path: each for path, each in _lists(value).items() if each and isinstance(each[0], dict)}
+    near = {path: each for path, each in lists.items() if len(path) == 1}
+    could: list[_Path] = [path for path, each in near.items() if _holds_records(each)]
+    if not could and not _is_record(value):
+        could = [path for path, each in lists.items() if _holds_records(each)] or list(near if len(near) == 1 else ())
     if len(could) > 1:
+        names = [".".join(path) for path in could]
         raise DataError(
-            f"{path} is one JSON object, and {len(could)} of its lists could hold the records: {_names(could)}; "
-            f"name one, as {path}:{could[0]}"
+            f"{file} is one JSON object, and {len(could)} of its lists could hold the records: {_names(names)}; "
+            f"name one, as {file}:{names[0]}"
         )
     return could[0] if could else None
 
