@@ -348,15 +348,6 @@ def test_ids_of_tables_that_count(tmp_path: Path, open_pool: OpenPool) -> None:
     assert open_pool(tmp_path).ids() == ["0", "1", "b/0", "b/1"]
 
 
-def test_a_record_nested_too_deep_is_set_aside(tmp_path: Path, open_pool: OpenPool, set_aside: SetAside) -> None:
-    content: Any = "x"
-    for _ in range(250):
-        content = [{"type": "text", "text": content}]
-    write(tmp_path / "a.jsonl", record("good"), record(content))
-    assert len(open_pool(tmp_path / "a.jsonl")) == 1
-    assert len(set_aside()) == 1
-
-
 def test_a_file_whose_name_is_no_text_is_refused_first(tmp_path: Path, open_pool: OpenPool) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/p\xff.jsonl")
     try:

@@ -180,10 +180,7 @@ def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: P
 def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
     if isinstance(record, BadRecord):
         raise DataError(record.reason)
-    try:
-        conversations = parse_record(record.fields)
-    except RecursionError as error:
-        raise DataError("not a conversation: the record is nested too deep") from error
+    conversations = parse_record(record.fields)
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
     return {

@@ -55,8 +55,6 @@ class Pool:
         self._sources = list(sources)
         self._table_ends = list(accumulate(len(table) for table in tables))
 
-        self._labels: dict[int, str] = {}  # of sources whose ids count within them alone
-        self._plain: frozenset[int] = frozenset()  # rows of such a source whose ids stand as they are
         repeated = self._settle_ids()
         self._occurrence = repeated.occurrence
         self._kept: NDArray[np.int64] | None = None  # the table's row of every row of the pool; None where the same
@@ -141,7 +139,7 @@ class Pool:
             IndexError: there is no such row.
         """
         table_row = self._table_row(row)
-        return self._example(table_row, self._table[table_row : table_row + 1].to_pylist()[0])
+        return self._example(table_row, self._records(range(table_row, table_row + 1))[0])
 
     def examples(self, start: int, stop: int) -> list[Example]:
         """Return the examples of the rows ``start`` to ``stop``, the latter not included."""
@@ -149,8 +147,7 @@ class Pool:
         if start >= stop:
             return []
         rows = range(start, stop) if self._kept is None else self._kept[start:stop].tolist()
-        records = self._table[rows].to_pylist()
-        return [self._example(row, record) for row, record in zip(rows, records, strict=True)]
+        return [self._example(row, record) for row, record in zip(rows, self._records(rows), strict=True)]
 
     def ids(self) -> list[str]:
         """Return the id of every row."""
@@ -180,6 +177,8 @@ class Pool:
         return self._table_location(self._table_row(row))
 
     def _settle_ids(self) -> RepeatedIds:
+        self._labels: dict[int, str] = {}  # of sources whose ids count within them alone
+        self._plain: frozenset[int] = frozenset()  # rows of such a source whose ids stand as they are
         columns = self._table.data
         keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
         repeated = settle_ids(keys_N, explicit_N, self._id)
@@ -225,6 +224,14 @@ class Pool:
         """Return the id of a row of the table, before repetitions are numbered."""
         id, source = self._cell("id", table_row), self._source_index(table_row)
         return self._label_id(table_row, id, source) if source in self._labels else id
+
+    def _records(self, table_rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return rows of the table, with the ids they have in the pool."""
+        records = cast("list[dict[str, Any]]", self._table[table_rows].to_pylist())
+        for row, record in zip(table_rows, records, strict=True):
+            if (source := self._source_index(row)) in self._labels:
+                record["id"] = self._label_id(row, record["id"], source)
+        return records
 
     def _rows_of(self, source: int) -> range:
         return range(self._table_ends[source - 1] if source else 0, self._table_ends[source])
@@ -273,15 +280,13 @@ class Pool:
         return values if self._kept is None else [values[row] for row in self._kept.tolist()]
 
     def _example(self, table_row: int, record: dict[str, Any]) -> Example:
-        n, id, source = self._occurrence.get(table_row), record["id"], self._source_index(table_row)
-        if source in self._labels:
-            id = self._label_id(table_row, id, source)
+        n = self._occurrence.get(table_row)
         return Example(
-            id=id if n is None else numbered_id(id, n),
+            id=record["id"] if n is None else numbered_id(record["id"], n),
             messages=_conversation(record, "messages"),
             raw=record["raw"],
             rejected=None if record["rejected"] is None else _conversation(record, "rejected"),
-            source=record["source"] or self._sources[source].stem,
+            source=record["source"] or self._source_of(table_row).stem,
             category=record["category"],
             subtask=record["subtask"],
             wanted=record["wanted"],
