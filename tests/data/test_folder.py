@@ -10,6 +10,7 @@ import datasets
 import pytest
 
 from handpick.data.pool import Pool
+from handpick.data.quarantine import Quarantine
 from handpick.data.read import FileInput, absolute_source, open_source
 from handpick.errors import DataError
 from tests.data.containers.reading import fields
@@ -165,6 +166,17 @@ def test_a_folder_of_a_test_split_alone_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no split to train on: it has test; name one, as .*:test"):
         open_source(tmp_path)
     assert prompts(f"{tmp_path}:test") == prompts(tmp_path / "test.jsonl") == prompts(f"{tmp_path}/*.jsonl") == ["test"]
+
+
+def test_what_a_run_left_inside_a_folder_is_not_read(tmp_path: Path, said: Said, quarantine: Quarantine) -> None:
+    lines(tmp_path / "a.jsonl")
+    for parsed in ("run/features/parsed", "clean/parsed", "cache"):
+        Pool.open(tmp_path / "a.jsonl", cache=tmp_path / parsed, quarantine=quarantine)
+        lines(tmp_path / parsed.partition("/")[0] / "selected.jsonl")
+    assert prompts(tmp_path) == ["a"]
+    assert said() == [
+        f"{tmp_path}: left out, since it is a run's: the folder {name}" for name in ("cache", "clean", "run")
+    ]
 
 
 def test_saved_datasets_inside_a_folder(tmp_path: Path, said: Said) -> None:

@@ -16,11 +16,13 @@ from handpick.data.containers.record import Say
 from handpick.data.dataset_card import Configs, read_configs
 from handpick.data.splits import choose_split, is_held_out, kind_of_split, list_names
 from handpick.errors import DataError
+from handpick.layout import DataLayout, ParsedLayout, RunLayout
 
 _DICT, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 _METADATA = {_DICT, _INFO, "dataset_infos.json"}
 _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\b")
 _SAVED_SHARD = re.compile(r"data-\d{5}-of-\d{5}\.arrow")
+_PARSED = re.compile(r"[0-9a-f]{16}\.arrow")
 _MAPPED = re.compile(r"cache-\w+\.arrow")  # what Dataset.map leaves beside the data it was made of
 
 
@@ -193,10 +195,18 @@ def _walk(folder: Path, say: Say, seen: Sequence[Path] = ()) -> Iterator[Path]:
         if entry.is_dir():
             if (entry / _DICT).is_file() or _is_saved(entry):
                 yield from files_of_folder(entry, None, partial(_say_of, entry, say))
+            elif _is_of_handpick(entry):
+                say(f"left out, since it is a run's: the folder {entry.name}")
             else:
                 yield from _walk(entry, say, seen)
         elif entry.is_file() and entry.name.endswith(DATA_SUFFIXES) and not is_metadata(entry):
             yield entry
+
+
+def _is_of_handpick(folder: Path) -> bool:
+    """Return whether a run wrote a folder: what it chose and what it parsed are no records of the pool."""
+    places = (folder, DataLayout(folder).parsed, DataLayout(RunLayout(folder).features).parsed)
+    return any(_PARSED.fullmatch(table.name) for place in places for table in ParsedLayout(place).tables())
 
 
 def _say_of(folder: Path, say: Say, text: str) -> None:

@@ -6,6 +6,7 @@ Shapes: N records.
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from handpick.data.examples import Message
 from handpick.data.formats import Conversations, Record
 from handpick.errors import DataError
 
+_OTHERS = 1000  # records that only share their ids, of which a file is believed to have no others
 _WHOLE_NUMBER = re.compile(r"-?\d+")
 
 
@@ -96,14 +98,23 @@ def find_file_ids(
         is_number: whether the id of a row is a number, and no text.
         is_same: whether two rows are the same record.
     """
-    sources, same = set[int](), set[int]()
+    numbers: dict[int, bool] = {}
+    others, same = Counter[int](), dict[int, list[int]]()
     for row, first in first_of.items():
-        if source_of(row) != source_of(first) and is_number(row):
-            if is_same(row, first):
-                same.add(row)
-            else:
-                sources.add(source_of(row))
-    return FileIds(frozenset(sources), frozenset(row for row in same if source_of(row) in sources))
+        source = source_of(row)
+        if source == source_of(first):
+            continue
+        if source not in numbers:  # one column has one type
+            numbers[source] = is_number(row)
+        if not numbers[source]:
+            continue
+        # Where so many stand for other records, and none for the same, that is not looked for any longer.
+        if (others[source] < _OTHERS or source in same) and is_same(row, first):
+            same.setdefault(source, []).append(row)
+        else:
+            others[source] += 1
+    found = frozenset(source for source in others if others[source])
+    return FileIds(found, frozenset(row for source in found for row in same.get(source, ())))
 
 
 def settle_ids(keys_N: NDArray[np.uint64], explicit_N: NDArray[np.bool_], id_of: Callable[[int], str]) -> RepeatedIds:

@@ -152,8 +152,9 @@ class Pool:
     def ids(self) -> list[str]:
         """Return the id of every row."""
         ids = self._column("id")
-        for source, row in ((s, row) for s in self._labels for row in self._rows_of(s)):
-            ids[row] = self._label_id(row, ids[row], source)
+        for source in self._labels:
+            rows = self._rows_of(source)
+            ids[rows.start : rows.stop] = self._labelled_ids(source)
         for row, n in self._occurrence.items():
             ids[row] = numbered_id(ids[row], n)
         return self._filter_kept(ids)
@@ -187,8 +188,9 @@ class Pool:
             return repeated
         self._plain, self._labels = found.same, {source: self._label(source) for source in sorted(found.sources)}
         keys_N = keys_N.copy()
-        for row in (row for source in self._labels for row in self._rows_of(source)):
-            keys_N[row] = id_key(self._id(row))
+        for source in self._labels:
+            rows = self._rows_of(source)
+            keys_N[rows.start : rows.stop] = [id_key(id) for id in self._labelled_ids(source)]
         return settle_ids(keys_N, explicit_N, self._id)
 
     def _has_number(self, row: int) -> bool:
@@ -216,9 +218,17 @@ class Pool:
 
     def _label_id(self, row: int, id: str, source: int) -> str:
         """Return the id of a row of a source whose ids count within it alone."""
-        if row in self._plain or not counts(id) or not self._cell("explicit_id", row):
-            return id
-        return file_id(self._labels[source], id)
+        is_explicit = self._cell("explicit_id", row)
+        return file_id(self._labels[source], id) if is_explicit and counts(id) and row not in self._plain else id
+
+    def _labelled_ids(self, source: int) -> list[str]:
+        """Return the ids of all rows of such a source."""
+        rows, label = self._rows_of(source), self._labels[source]
+        columns = (self._table.data.column(name).slice(rows.start, len(rows)) for name in ("id", "explicit_id"))
+        return [
+            file_id(label, id) if is_explicit and counts(id) and row not in self._plain else id
+            for row, id, is_explicit in zip(rows, *(column.to_pylist() for column in columns), strict=True)
+        ]
 
     def _id(self, table_row: int) -> str:
         """Return the id of a row of the table, before repetitions are numbered."""
