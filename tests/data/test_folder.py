@@ -282,6 +282,17 @@ def test_several_configurations_are_refused_by_their_names(tmp_path: Path, said:
         open_source(f"{folder}:socratic/test")
 
 
+def test_configurations_that_are_folders(tmp_path: Path, said: Said) -> None:
+    configs = "- {config_name: a, data_dir: a}\n- {config_name: b, data_dir: b}"
+    folder = snapshot(tmp_path, configs, "a/train.parquet", "a/test.parquet", "b/more.parquet")
+    with pytest.raises(DataError, match=r"has several configurations: a, b; name one"):
+        open_source(folder)
+    assert prompts(f"{folder}:a") == ["train"]
+    assert said() == [f"{folder}:a: its split 'train' is read; left out: test"]
+    assert prompts(f"{folder}:a/test") == ["test"]
+    assert prompts(f"{folder}:b") == ["more"]
+
+
 def test_a_default_configuration_is_taken_and_said(tmp_path: Path, said: Said) -> None:
     folder = snapshot(
         tmp_path, SEVERAL.replace("config_name: main", "config_name: main\n  default: true"), "main/train.parquet",

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from handpick.data.containers import DATA_SUFFIXES
+from handpick.data.splits import kind_of_split
 from handpick.errors import DataError
 
 CARD = "README.md"
@@ -28,11 +30,15 @@ def read_configs(folder: Path) -> Configs:
     configs = _header(folder / CARD).get("configs")
     found = Configs({}, None)
     for config in configs if isinstance(configs, list) else []:
-        if isinstance(config, dict) and config.get("data_files"):
+        if isinstance(config, dict) and (config.get("data_files") or config.get("data_dir")):
             base = folder / str(config.get("data_dir") or "")
             name = str(config.get("config_name", "default"))
-            patterns = _patterns_by_split(config["data_files"])
-            found.files[name] = {split: _find(base, own, folder) for split, own in patterns.items()}
+            patterns = _patterns_by_split(config["data_files"]) if config.get("data_files") else None
+            found.files[name] = (
+                _by_names(base)
+                if patterns is None
+                else {split: _find(base, own, folder) for split, own in patterns.items()}
+            )
             if config.get("default") is True or name == "default":
                 found = found._replace(default=name)
     return found
@@ -65,6 +71,15 @@ def _patterns_by_split(data_files: Any) -> dict[str, list[str]]:
             found.setdefault(str(entry.get("split", "train")), []).extend(_as_list(entry.get("path")))
         else:
             found.setdefault("train", []).append(str(entry))
+    return found
+
+
+def _by_names(base: Path) -> dict[str, list[Path]]:
+    """Return the files of a configuration that has a folder alone, by what their names say."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(base.rglob("*")):
+        if file.is_file() and file.name.endswith(DATA_SUFFIXES):
+            found.setdefault(kind_of_split(file.name.partition(".")[0]) or "train", []).append(file)
     return found
 
 
