@@ -708,6 +708,21 @@ def test_what_looks_like_nothing_known_ends_no_run(record: dict[str, Any]) -> No
         parse_record(record, Reading(rounds_weights=True))
 
 
+def test_a_pair_says_of_its_answer_whether_it_is_learnt() -> None:
+    pairs = [
+        {"human": "Hi", "assistant": "Made up.", "loss": False},
+        {"human": "Hi", "assistant": "Hello", "name": "b"},
+    ]
+    said = parse_record({"conversations": pairs}).messages
+    assert [(turn.role, turn.loss) for turn in said] == [
+        ("user", True),
+        ("assistant", False),
+        ("user", True),
+        ("assistant", True),
+    ]
+    assert said[3].fields == {"name": "b"}
+
+
 def test_calls_may_be_objects_where_others_have_their_text() -> None:
     turns = [user(), {"from": "function_call", "value": {"name": "set_lamp", "arguments": {"on": True}}}]
     assert [turn.to_json() for turn in parse_record({"conversations": turns}).messages] == [user(), CALLING]
