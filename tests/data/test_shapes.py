@@ -452,8 +452,9 @@ def test_what_is_not_read_is_refused_by_name(record: dict[str, Any], message: st
 
 
 def test_a_prompt_may_stand_alone() -> None:
-    """As sets for rewards have it, whose result is a number."""
-    assert [turn.to_json() for turn in parse_record({"prompt": "Hi", "answer": 42}).messages] == [user()]
+    """As sets for rewards have it, whose result is a number, or several that are right."""
+    for reference in ({"answer": 42}, {"answers": ["a", "b"]}):
+        assert [turn.to_json() for turn in parse_record({"prompt": "Hi", **reference}).messages] == [user()]
 
 
 @pytest.mark.parametrize(
