@@ -116,7 +116,7 @@ def parse_into(
     """
     sha256 = source.sha256()
     cached = _cached(folder, source.name, source.stem, sha256, reading)
-    if is_current(cached.table):
+    if is_current(cached.table) and (cached.columns_path is None or cached.columns_path.exists()):
         return cached
     # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.
     try:

@@ -179,7 +179,10 @@ class Pool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process opens the pool: from its tables, which stay where they are."""
-        sources = [s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute()) for s in self._sources]
+        sources = [
+            s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute(), columns_path=None)
+            for s in self._sources
+        ]
         return Pool.reopen, (sources, self._unwanted)
 
     def __len__(self) -> int:
