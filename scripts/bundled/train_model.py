@@ -23,7 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from handpick.bundled.split import is_unseen, may_train, normalise_messages
 from handpick.data.examples import Message
-from handpick.data.render import TULU_TEMPLATE, Renderer
+from handpick.data.chat_template import TULU_TEMPLATE
+from handpick.data.render import Renderer
 
 SPECIAL = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"]
 MAX_LENGTH = 512

@@ -2,6 +2,7 @@
 
 import json
 import random
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ def training_families() -> list[Family]:
 
 
 def _with_training_template(family: Family) -> PreTrainedTokenizerBase:
-    told = tokenizer(family)
+    told = deepcopy(tokenizer(family))  # which others use
     text = (files("trl") / "chat_templates" / f"{TEMPLATES[family.name]}_training.jinja").read_text(encoding="utf-8")
     told.chat_template = (FIXED_DATE if "strftime_now" in text else "") + text
     told.pad_token = told.eos_token

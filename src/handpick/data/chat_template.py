@@ -20,6 +20,23 @@ from handpick.data.examples import Conversation, Json, Message, Span
 from handpick.errors import DataError, ModelError
 
 TULU_TEMPLATE = (
+    "{% for tool in tools or [] %}{{ ('<|tools|>\n' if loop.first else '') + tool | tojson + '\n' }}{% endfor %}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>\n' }}"
+    "{% if message['reasoning_content'] is string %}"
+    "{{ '<think>\n' + message['reasoning_content'] + '\n</think>\n\n' }}{% endif %}"
+    "{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}{% set call = call['function'] or call %}"
+    "{{ '\n' if message['content'] or not loop.first }}"
+    "{{ '<tool_call>\n{\"name\": ' + call['name'] | tojson + ', \"arguments\": ' }}"
+    "{{ call['arguments'] if call['arguments'] is string else call['arguments'] | tojson }}"
+    "{{ '}\n</tool_call>' }}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+# The form under record rule 1, which writes plain turns alike and nothing else: what was made under it is known by it.
+_TULU_OF_RULE_ONE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>\n' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}"
@@ -87,6 +104,11 @@ class ChatTemplate:
         self.args = dict(args or {})
         self._tokenizer = tokenizer
         self._of_tools = _template_of_tools(tokenizer, self.source)
+
+    @property
+    def identity(self) -> str:
+        """The text that the template is known by: its own, of the Tulu form the one that it had under record rule 1."""
+        return self.source.replace(TULU_TEMPLATE, _TULU_OF_RULE_ONE)
 
     def marks_generation(self, conversation: Conversation) -> bool:
         """Return whether the template itself says what the model generates."""
@@ -253,8 +275,12 @@ def _tulu_template(tokenizer: Any) -> str:
     if tokenizer.eos_token is None:
         raise ModelError("the tokenizer has neither a chat template nor an end-of-sequence token; set its eos_token")
     # Chat templates carry the begin-of-sequence token in their text; keep it where the tokenizer would add it.
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return ("{{ bos_token }}" if adds_bos else "") + TULU_TEMPLATE
+    return ("{{ bos_token }}" if adds_bos(tokenizer) else "") + TULU_TEMPLATE
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Return whether a tokenizer puts its begin-of-sequence token before a text."""
+    return tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def as_conversation(messages: Sequence[Message]) -> Conversation:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from handpick.data.chat_template import ChatTemplate, Form, as_conversation
+from handpick.data.chat_template import ChatTemplate, Form, adds_bos, as_conversation
 from handpick.data.examples import Conversation, Json, Message, Role, Span
 from handpick.data.loss_spans import TurnSpan, TurnSpans
 from handpick.data.name_unwritten import name_unwritten
+from handpick.data.plain_text import has_response, why_unlearnt
 from handpick.errors import DataError, ModelError
 
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
@@ -107,6 +108,11 @@ class Renderer:
         return self._template.source
 
     @property
+    def template_identity(self) -> str:
+        """The text that the template is known by in fingerprints."""
+        return self._template.identity
+
+    @property
     def template_args(self) -> dict[str, Json]:
         """The arguments that the template is given."""
         return self._template.args
@@ -132,7 +138,16 @@ class Renderer:
             DataError: the template refuses the conversation (for instance two user turns in a row).
             ModelError: the template is not valid Jinja.
         """
-        return self._template.write(as_conversation(messages), add_generation_prompt=add_generation_prompt).text
+        conversation = as_conversation(messages)
+        if conversation.document:
+            return self._document(conversation)
+        return self._template.write(conversation, add_generation_prompt=add_generation_prompt).text
+
+    def _document(self, conversation: Conversation) -> str:
+        """Return a text that is no conversation, between the tokens that the tokenizer and TRL's trainer put there."""
+        end = self.tokenizer.eos_token or ""
+        begin = self.tokenizer.bos_token if adds_bos(self.tokenizer) else ""
+        return begin + conversation[0].content.removesuffix(end) + end
 
     def __call__(self, messages: Sequence[Message], max_length: int, *, labelled_from: int = 0) -> Rendered:
         """Render one conversation.
@@ -147,8 +162,8 @@ class Renderer:
             ModelError: the template is not valid Jinja.
         """
         conversation = as_conversation(messages)
-        if not any(is_learnt(message) for message in conversation[labelled_from:]):
-            raise DataError(_why_nothing(conversation[labelled_from:]))
+        if not has_response(conversation[labelled_from:]):
+            raise DataError(why_unlearnt(conversation[labelled_from:]) or "no assistant turn with any text")
         text, spans = self._learnt(conversation, labelled_from)
         encoding = self._backend.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
@@ -212,7 +227,8 @@ class Renderer:
         Raises:
             ModelError: the template is not valid Jinja.
         """
-        return name_unwritten(self._template, self._turn_spans, as_conversation(messages))
+        conversation = as_conversation(messages)
+        return () if conversation.document else name_unwritten(self._template, self._turn_spans, conversation)
 
     @cached_property
     def mask_as_before(self) -> bool:
@@ -237,7 +253,7 @@ class Renderer:
 
     def _learnt(self, conversation: Conversation, labelled_from: int) -> tuple[str, list[Span]]:
         text, turns = self._spans(conversation)
-        learnt = [t for t, message in enumerate(conversation) if t >= labelled_from and is_learnt(message)]
+        learnt = [t for t, message in enumerate(conversation) if t >= labelled_from and has_response([message])]
         if not {span.turn for span in turns if span.has_text}.intersection(learnt):
             raise DataError(f"dropped by the chat template: it does not write turn {learnt[-1] + 1} (assistant)")
         spans: list[Span] = []
@@ -254,6 +270,9 @@ class Renderer:
 
     def _spans(self, conversation: Conversation) -> tuple[str, list[TurnSpan]]:
         """Return what the template writes, and the spans of the assistant's turns in it."""
+        if conversation.document:
+            text = self._document(conversation)
+            return text, [TurnSpan(0, 0, len(text))]
         plain = not conversation.tools and not any(message.extra for message in conversation)
         form = Form() if plain else self._template.form_of(conversation)
         written = self._template.write(conversation, form)
@@ -329,17 +348,6 @@ class Renderer:
             return ""
         found = self._end_of_turn.match(followed, len(text)) if followed.startswith(text) else None
         return found[0] if found else ""
-
-
-def is_learnt(message: Message) -> bool:
-    """Return whether there is something to learn from a turn."""
-    return message.role == "assistant" and message.loss and bool(message.content.strip() or message.extra)
-
-
-def _why_nothing(messages: Sequence[Message]) -> str:
-    if any(m.role == "assistant" and not m.loss for m in messages):
-        return "nothing to learn: the data says of every assistant turn that it is not to be learnt"
-    return "no assistant turn with any text"
 
 
 def _past_space(text: str, position: int) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Conversation, Example
 from handpick.data.pool import Pool
+from handpick.data.render import Renderer
 from handpick.data.turn_columns import BETWEEN_ROLES, TurnColumns
 from handpick.errors import DataError, StoreError
 from handpick.progress import log, progress
@@ -34,11 +35,11 @@ class Unwritten:
     first: str
 
 
-def count_unwritten(pool: Pool, renderer: object, rows: Sequence[int] | None = None) -> dict[str, Unwritten]:
+def count_unwritten(pool: Pool, renderer: Renderer, rows: Sequence[int] | None = None) -> dict[str, Unwritten]:
     """Count what is not written, by its name ("reasoning_content", "tools"), the most common first.
 
     A conversation that the template refuses is passed over: it is set aside, with the reason, where it is rendered. Of
-    conversations that are plain turns of equal roles the first speaks for all.
+    conversations of one structure (roles, fields, where there is a text) the first speaks for all.
 
     Args:
         pool: the records.
@@ -53,17 +54,22 @@ def count_unwritten(pool: Pool, renderer: object, rows: Sequence[int] | None = N
     return _count(((asked[row], example) for row, example in _read(pool, sorted(asked))), renderer)
 
 
-def count_unwritten_of(examples: Iterable[Example], renderer: object) -> dict[str, Unwritten]:
+def count_unwritten_of(examples: Iterable[Example], renderer: Renderer) -> dict[str, Unwritten]:
     """Count as ``count_unwritten`` does, of examples that have been read; every one is asked about."""
     return _count(((1, example) for example in examples), renderer)
 
 
-def _count(weighed: Iterable[tuple[int, Example]], renderer: object) -> dict[str, Unwritten]:
+def _count(weighed: Iterable[tuple[int, Example]], renderer: Renderer) -> dict[str, Unwritten]:
     """Count, where an example may speak for several that are like it."""
     count: dict[str, int] = {}
     first: dict[str, str] = {}
+    known: dict[object, set[str]] = {}
     for weight, example in weighed:
-        for name in _names_in(example, renderer):
+        structure = [_structure(side) for side in (example.messages, example.rejected or ())]
+        names = known.get(key := str(structure))
+        if names is None:
+            names = known[key] = _names_in(example, renderer)
+        for name in names:
             count[name] = count.get(name, 0) + weight
             first.setdefault(name, example.id)
     by_count = sorted(count, key=lambda name: (-count[name], name))
@@ -111,18 +117,20 @@ def _read(pool: Pool, rows: list[int]) -> Iterator[tuple[int, Example]]:
             advance(len(chunk))
 
 
-def _names_in(example: Example, renderer: object) -> set[str]:
+def _structure(side: Conversation | tuple[()]) -> Any:
+    """Return what a template looks at before it writes a text: roles, fields, where there is a text or a thought."""
+    if not isinstance(side, Conversation):
+        return None
+    turns = [
+        (turn.role, bool(turn.content.strip()), "</think>" in turn.content, turn.extra and sorted(turn.fields))
+        for turn in side
+    ]
+    return turns, bool(side.tools), side.template_args
+
+
+def _names_in(example: Example, renderer: Renderer) -> set[str]:
     sides = [side for side in (example.messages, example.rejected) if side is not None]
-    return {name for side in sides for name in _ask(renderer, side)}
-
-
-def _ask(renderer: object, conversation: Conversation) -> Sequence[str]:
-    # a renderer that does not say what it leaves out leaves out nothing that anybody can name
-    unwritten = getattr(renderer, "unwritten", None)
-    try:
-        return () if unwritten is None else unwritten(conversation)
-    except DataError:
-        return ()
+    return {name for side in sides for name in renderer.unwritten(side)}
 
 
 def sentences(found: Mapping[str, Unwritten], what: str = "") -> list[str]:

@@ -302,7 +302,7 @@ def tokenizer_fingerprint(renderer: Renderer) -> Fingerprint:
     """Return what turns a conversation into tokens, and says which of them are learnt."""
     found: Fingerprint = {
         "tokenizer": digest(renderer.tokenizer.backend_tokenizer.to_str()),
-        "template": digest(renderer.template),
+        "template": digest(renderer.template_identity),
     }
     if renderer.template_args:
         found["template_args"] = dict(renderer.template_args)
