@@ -55,7 +55,7 @@ def make_model(folder: Path, *, seed: int = 0, template: str | None = "tulu", pa
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from handpick.data.render import TULU_TEMPLATE
+    from handpick.data.chat_template import TULU_TEMPLATE
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

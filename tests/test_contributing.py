@@ -149,7 +149,7 @@ def found(extended: Path, pool_records: list[dict[str, Any]], query_records: lis
 
     write_jsonl(extended / "pool.jsonl", pool_records[:10])
     write_jsonl(extended / "query.jsonl", query_records[:2])
-    questions = [{"id": f"n{i}", "question": f"What is {i}?", "answer": "A number."} for i in range(4)]
+    questions = [{"id": f"n{i}", "text": f"What is {i}?", "code": "A number."} for i in range(4)]
     write_jsonl(extended / "questions.jsonl", questions)
     np.save(extended / "similarity.npy", similarity_QN())
     environment = os.environ | {"PYTHONPATH": str(extended / "src")}

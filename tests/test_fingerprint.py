@@ -73,3 +73,28 @@ def test_require_same() -> None:
     require_same({"a": 1, "b": 2}, {"b": 2, "a": 1}, what="the store")
     with pytest.raises(FingerprintMismatch, match=r"^the store runs/x does not match: a is 1 there and 2 here; use "):
         require_same({"a": 1}, {"a": 2}, what="the store runs/x")
+
+
+FILE = {"sha256": "a", "rows": 8}
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "rules"),
+    [
+        ({"files": [FILE]}, {"files": [{"sha256": "a", "record_rule": 2, "rows": 9}]}, "record rule 1, now 2"),
+        ({"files": [{"sha256": "a", "record_rule": 2, "rows": 8}]}, {"files": [FILE]}, "record rule 2, now 1"),
+        ({"space": {"template": "t"}}, {"space": {"template": "t", "record_rule": 3}}, "record rule 1, now 3"),
+    ],
+)
+def test_another_reading_of_the_same_is_named(there: Fingerprint, here: Fingerprint, rules: str) -> None:
+    with pytest.raises(FingerprintMismatch) as told:
+        require_same(there, here, what="the store runs/x")
+    assert str(told.value) == (
+        f"the store runs/x was made when handpick read records otherwise ({rules}): make it anew, or choose another "
+        "--out or --store"
+    )
+
+
+def test_what_is_not_the_same_at_all_is_named_before_how_it_is_read() -> None:
+    with pytest.raises(FingerprintMismatch, match=r'files\[0\]\.sha256 is "a" there and "b" here'):
+        require_same({"files": [FILE]}, {"files": [{"sha256": "b", "record_rule": 2, "rows": 8}]}, what="the store")

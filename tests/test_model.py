@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from transformers import LlamaConfig, LlamaForCausalLM, configuration_utils
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, configuration_utils
 
 from handpick.data import hub
 from handpick.errors import ModelError
-from handpick.model import model_fingerprint
+from handpick.model import load_tokenizer, model_fingerprint
 
 
 @pytest.fixture
@@ -65,3 +65,49 @@ def test_another_setting_makes_another_model(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
     assert model_fingerprint(str(folder)) != before
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"tekken.json": "{}"}, "tekken.json (mistral-common)"),
+        ({"tekken.json": "{}", "tokenizer_config.json": "{}"}, "tekken.json (mistral-common)"),
+        ({"tokenizer.model": "x", "tokenizer_config.json": "{}"}, "tokenizer.model (SentencePiece or tiktoken)"),
+        ({"spiece.model": "x"}, "spiece.model (SentencePiece)"),
+    ],
+)
+def test_a_tokenizer_that_is_no_fast_one_is_named(folder: Path, files: dict[str, str], said: str) -> None:
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    with pytest.raises(ModelError) as told:
+        load_tokenizer(str(folder))
+    assert str(told.value) == (
+        f"the tokenizer of {folder} is {said}, which says of no token where it stands in the text: put the model's "
+        "fast tokenizer (tokenizer.json) into the folder, as its copies for transformers have it"
+    )
+
+
+def test_a_tokenizer_that_another_library_reads_is_named_by_its_class(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers gives one where mistral-common is installed: it has no word on being fast."""
+
+    class MistralCommonBackend:
+        pass
+
+    (folder / "tokenizer_config.json").write_text("{}")
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *args, **kwargs: MistralCommonBackend())
+    with pytest.raises(ModelError, match=r"^the tokenizer of .* is MistralCommonBackend, which says of no token where"):
+        load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"version": "1.0", "added_tokens": [], "model": {"type": "Unheard of"}}']
+)
+def test_a_damaged_tokenizer_is_one_sentence(folder: Path, content: str) -> None:
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match=f"^the tokenizer of {folder} cannot be loaded: .+$"):
+        load_tokenizer(str(folder))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="the folder has no tokenizer"):
+        load_tokenizer(str(folder))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import check_columns
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
@@ -108,7 +109,8 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     with tempfile.TemporaryDirectory() as folder:
         layout = DataLayout(Path(folder))
         quarantine = Quarantine(layout.quarantine(), settings.max_quarantined)
-        pool = Pool.open(list(settings.pool), cache=layout.parsed, quarantine=quarantine)
+        pool = Pool.open(list(settings.pool), cache=layout.parsed, quarantine=quarantine, reading=settings.reading)
+        check_columns(settings.reading, [pool.columns])
         looked_at = list(pool.examples(0, min(_LOOKED_AT, len(pool))))
     _, sequences, refused = NextToken(renderer, settings.max_length).prepare(looked_at)
     if len(sequences) < 2:

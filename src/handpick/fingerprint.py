@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -16,6 +17,8 @@ from handpick.errors import DataError, FingerprintMismatch
 
 JSON = JsonValue
 Fingerprint = dict[str, JSON]
+
+RECORD_RULE = "record_rule"  # the rule by which records were read (handpick.data.version); without it, the first
 
 _SHOWN = 60  # characters of a value that an error message has room for
 
@@ -57,7 +60,8 @@ def first_difference(there: Mapping[str, JSON], here: Mapping[str, JSON]) -> str
     Raises:
         TypeError, ValueError: as ``digest``.
     """
-    return _difference(dict(there), dict(here), "")
+    found = _difference(dict(there), dict(here), "")
+    return None if found is None else found.sentence()
 
 
 def require_same(there: Mapping[str, JSON], here: Mapping[str, JSON], *, what: str) -> None:
@@ -71,30 +75,62 @@ def require_same(there: Mapping[str, JSON], here: Mapping[str, JSON], *, what: s
     Raises:
         FingerprintMismatch: they differ; the message names the first difference.
     """
-    difference = first_difference(there, here)
-    if difference is not None:
+    found = _difference(dict(there), dict(here), "")
+    if found is None:
+        return
+    if found.path.rpartition(".")[2] == RECORD_RULE:
+        there_rule, here_rule = (1 if rule == _NOT_SET else rule for rule in (found.there, found.here))
         raise FingerprintMismatch(
-            f"{what} does not match: {difference}; use the same on both sides, or build anew in another folder"
+            f"{what} was made when handpick read records otherwise (record rule {there_rule}, now {here_rule}): make "
+            "it anew, or choose another --out or --store"
         )
+    raise FingerprintMismatch(
+        f"{what} does not match: {found.sentence()}; use the same on both sides, or build anew in another folder"
+    )
 
 
-def _difference(there: JSON, here: JSON, path: str) -> str | None:
+_NOT_SET = "not set"
+
+
+class _Difference(NamedTuple):
+    """Where two fingerprints differ, and what each has there, as JSON."""
+
+    path: str
+    there: str
+    here: str
+
+    def sentence(self) -> str:
+        """Say it, long values (a chat template) cut to a window that begins shortly before they part."""
+        there, here = self.there, self.here
+        if max(len(there), len(here)) > _SHOWN:
+            shorter = min(len(there), len(here))
+            parting = next((i for i in range(shorter) if there[i] != here[i]), shorter)
+            start = max(0, parting - _SHOWN // 2)
+            there, here = _window(there, start), _window(here, start)
+        return f"{self.path} is {there} there and {here} here"
+
+
+def _difference(there: JSON, here: JSON, path: str) -> _Difference | None:
     if _canonical(there) == _canonical(here):
         return None
     if not (
         (isinstance(there, dict) and isinstance(here, dict)) or (isinstance(there, list) and isinstance(here, list))
     ):
-        return _sentence(path, json.dumps(there, ensure_ascii=False), json.dumps(here, ensure_ascii=False))
+        return _Difference(path, _text(there), _text(here))
     entries_there, entries_here = _entries(there), _entries(here)
     for key in entries_here | entries_there:
         at = (path + key).removeprefix(".")
         if key not in entries_there:
-            return _sentence(at, "not set", json.dumps(entries_here[key], ensure_ascii=False))
+            return _Difference(at, _NOT_SET, _text(entries_here[key]))
         if key not in entries_here:
-            return _sentence(at, json.dumps(entries_there[key], ensure_ascii=False), "not set")
+            return _Difference(at, _text(entries_there[key]), _NOT_SET)
         if found := _difference(entries_there[key], entries_here[key], at):
             return found
     return None
+
+
+def _text(value: JSON) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _entries(container: dict[str, JSON] | list[JSON]) -> dict[str, JSON]:
@@ -102,16 +138,6 @@ def _entries(container: dict[str, JSON] | list[JSON]) -> dict[str, JSON]:
     if isinstance(container, dict):
         return {f".{key}": value for key, value in container.items()}
     return {f"[{index}]": value for index, value in enumerate(container)}
-
-
-def _sentence(path: str, there: str, here: str) -> str:
-    """Describe a difference, long values (a chat template) cut to a window that begins shortly before they part."""
-    if max(len(there), len(here)) > _SHOWN:
-        shorter = min(len(there), len(here))
-        parting = next((i for i in range(shorter) if there[i] != here[i]), shorter)
-        start = max(0, parting - _SHOWN // 2)
-        there, here = _window(there, start), _window(here, start)
-    return f"{path} is {there} there and {here} here"
 
 
 def _window(text: str, start: int) -> str:

@@ -29,15 +29,25 @@ class InFolder(property):
 
 
 class ParsedLayout(Layout):
-    """Records as they were parsed, two files a source, named by the digest of the source's bytes."""
+    """Records as they were parsed, a few files a source, named by the digest of the source's bytes.
 
-    def table(self, sha256: str) -> Path:
+    What was read otherwise than by the table of formats alone has the key of that reading in its names too.
+    """
+
+    def table(self, sha256: str, reading: str = "") -> Path:
         """Return where the usable records are."""
-        return self.folder / f"{sha256[:16]}.arrow"
+        return self._path(sha256, reading, "arrow")
 
-    def set_aside(self, sha256: str) -> Path:
+    def set_aside(self, sha256: str, reading: str = "") -> Path:
         """Return where the unusable ones are."""
-        return self.folder / f"{sha256[:16]}.jsonl"
+        return self._path(sha256, reading, "jsonl")
+
+    def columns(self, sha256: str, reading: str) -> Path:
+        """Return where it is said which columns the records have, where a user has named some."""
+        return self._path(sha256, reading, "columns.json")
+
+    def _path(self, sha256: str, reading: str, suffix: str) -> Path:
+        return self.folder / f"{'-'.join(filter(None, (sha256[:16], reading)))}.{suffix}"
 
     def tables(self) -> Iterator[Path]:
         """Yield every table that is there."""

@@ -9,6 +9,7 @@ from handpick.data.examples import Example
 from handpick.data.overlap import HeldOut, Overlap, overlaps
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import TABLE_ALONE, Reading, check_columns
 from handpick.layout import OverlapLayout
 from handpick.progress import log, progress
 from handpick.store.files import atomic_write, write_parts
@@ -21,7 +22,9 @@ class OverlapResult(NamedTuple):
     rows: list[tuple[int, float]]
 
 
-def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold: float) -> list[Overlap]:
+def find_overlaps(
+    pool: Pool, test_sets: Sequence[str], folder: Path, threshold: float, reading: Reading = TABLE_ALONE
+) -> list[Overlap]:
     """Find the examples that repeat an item, in the pool's order; also written to ``overlap.jsonl`` in ``folder``.
 
     Items of one ``example`` (a record under several templates) count as one.
@@ -35,7 +38,7 @@ def find_overlaps(pool: Pool, test_sets: Sequence[str], folder: Path, threshold:
     layout = OverlapLayout(folder)
     quarantine = Quarantine(layout.quarantine("test"), None)
     for test_set in test_sets:  # each by itself: two may number their items alike
-        tests = Pool.open([test_set], cache=layout.parsed, quarantine=quarantine)
+        tests = Pool.open([test_set], cache=layout.parsed, quarantine=quarantine, reading=reading, unwanted="keep")
         own = tests.examples(0, len(tests))
         groups += [(test_set, _group(item, row)) for row, item in enumerate(own)]
         items += own
@@ -64,7 +67,9 @@ def _group(item: Example, row: int) -> Hashable:
     return named if isinstance(named, str | int) else ("row", row)
 
 
-def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, threshold: float) -> OverlapResult:
+def run_overlap(
+    pool: Sequence[str], test_sets: Sequence[str], folder: Path, threshold: float, reading: Reading = TABLE_ALONE
+) -> OverlapResult:
     """Look through a pool by itself: ``overlap.jsonl`` with what repeats an item, ``clean.jsonl`` with the rest.
 
     Raises:
@@ -74,9 +79,10 @@ def run_overlap(pool: Sequence[str], test_sets: Sequence[str], folder: Path, thr
     folder.mkdir(parents=True, exist_ok=True)
     layout = OverlapLayout(folder)
     quarantine = Quarantine(layout.quarantine(), None)
-    opened = Pool.open(list(pool), cache=layout.parsed, quarantine=quarantine)
+    opened = Pool.open(list(pool), cache=layout.parsed, quarantine=quarantine, reading=reading, unwanted="keep")
+    check_columns(reading, [opened.columns])
     quarantine.report()
-    found = find_overlaps(opened, test_sets, folder, threshold)
+    found = find_overlaps(opened, test_sets, folder, threshold, reading)
     repeated = {each.row for each in found}
     write_parts(layout.clean, (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))
     return OverlapResult(opened, [(each.row, each.share) for each in found])

@@ -68,7 +68,8 @@ class ScorerSpec:
 
 
 _OBJECTIVE = frozenset(ObjectiveSettings.model_fields)
-_MODEL = frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
+_TEMPLATE = frozenset({"template_args"})
+_MODEL = _TEMPLATE | frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
 _ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "storage"}
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
 _OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
@@ -125,7 +126,7 @@ SCORERS: dict[str, ScorerSpec] = {
     ),
     "length": ScorerSpec(
         "handpick.scorers.response_length:ResponseLength", "tokens of the response",
-        "Zhao et al., arXiv 2402.04833", "scores", frozenset({"tokenizer"}),
+        "Zhao et al., arXiv 2402.04833", "scores", frozenset({"tokenizer"}), _TEMPLATE, rows=_TEMPLATE,
     ),
     "vectors": ScorerSpec(
         "handpick.scorers.vector_file:Vectors", "row of a file of vectors with ids, made elsewhere", "yours",

@@ -14,7 +14,7 @@ from handpick import bundled
 from handpick.cli import app
 from handpick.fingerprint import file_digest
 from tests.conftest import records, write_jsonl
-from tests.judge.server import KEY, KEY_ENV, Server, running, says
+from tests.judge.server import KEY, KEY_ENV, Response, Server, running, says
 
 MODEL = bundled.model_path()
 
@@ -167,6 +167,7 @@ def test_what_nothing_would_read_is_refused(boolq: Path, prompts: Path, tmp_path
     flags = {
         "--judge-url": "http://localhost:1/v1", "--judge-key-env": "KEY", "--judge-prompt": "p.txt",
         "--judge-workers": 2, "--judge-temperature": "none", "--max-answer-tokens": 9, "--max-judge-calls": 9,
+        "--judge-seed": 1, "--judge-timeout": 9, "--judge-retries": 1,
         "--max-judge-tokens": 9, "--max-judge-cost": 9, "--judge-price-in": 1, "--judge-price-out": 1,
     }  # fmt: skip
     for flag, value in flags.items():
@@ -178,9 +179,8 @@ def test_what_nothing_would_read_is_refused(boolq: Path, prompts: Path, tmp_path
             f"{flag} is for a language model that judges, and there is none here: leave {flag} out"
         )
     local = (*versus[:-1], f"local:{MODEL}")
-    assert complaint(*local, "--judge-workers", 2).startswith(
-        "--judge-workers is for a judge behind a server, and local:"
-    )
+    for flag in ("--judge-workers", "--judge-timeout", "--judge-retries", "--judge-seed"):
+        assert complaint(*local, flag, 2).startswith(f"{flag} is for a judge behind a server, and local:")
 
 
 def test_what_is_for_answers_or_tasks_is_refused_where_there_are_none(boolq: Path, tmp_path: Path) -> None:
@@ -238,19 +238,47 @@ def test_a_judge_is_asked_as_it_was_told_to_be(boolq: Path, server: Server, tmp_
         "--model", MODEL, "--target", f"t={boolq}", "--metric", "judge:m", "--judge-url", server.url,
         "--judge-key-env", KEY_ENV, "--judge-prompt", strict, "--judge-temperature", "none",
         "--max-answer-tokens", 4096, "--judge-workers", 1, "--max-new-tokens", 4, "--out", tmp_path / "out",
+        "--judge-seed", "none", "--judge-timeout", 9.5, "--judge-retries", 0,
     )  # fmt: skip
     assert server.most_at_once == 1
     for asked in server.asked:
         assert "temperature" not in asked.body
+        assert "seed" not in asked.body
         assert asked.body["max_tokens"] == 4096
         assert asked.prompt.startswith("Be strict.")
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())["tasks"]["t"]["task"]["rewards"]
     assert written == {
         "judge:m": {
-            "reward": "judge", "model": "m", "temperature": None, "seed": 0, "max_answer_tokens": 4096,
+            "reward": "judge", "model": "m", "temperature": None, "seed": None, "max_answer_tokens": 4096,
             "prompt": file_digest(strict),
         },
     }  # fmt: skip
+
+
+def test_a_judge_that_gives_no_grade_ends_it_and_what_was_answered_is_kept(
+    boolq: Path, server: Server, tmp_path: Path
+) -> None:
+    start = (
+        "--model", MODEL, "--target", f"t={boolq}", "--metric", "judge:m", "--judge-url", server.url,
+        "--judge-key-env", KEY_ENV, "--max-new-tokens", 4, "--judge-retries", 0, "--out", tmp_path,
+    )  # fmt: skip
+    server.respond = lambda prompt, before: says("7/10") if len(prompt) % 2 else Response(status=500)
+    message = "judge:m has no record left of the 6 of t: judge:m gave no grade"
+    assert complaint(*start) == message
+    kept = [json.loads(line) for line in (tmp_path / "predictions-t.jsonl").read_text().splitlines()]
+    assert all(line["scores"] == {} and line["left_out"] == "judge:m gave no grade" for line in kept)
+    assert len({line["answer"] for line in kept}) > 0
+    assert (tmp_path / "verdicts" / "judge.jsonl").exists()
+    assert not (tmp_path / "evaluation.json").exists()
+    server.respond = lambda prompt, before: says('{"score": 10}', delay=5)
+    assert complaint(*start, "--judge-timeout", 0.2) == message  # what failed is asked again
+    server.released.set()
+    half = good(*start)
+    assert "records of t left out" in half or (tmp_path / "evaluation.json").exists()
+    found = json.loads((tmp_path / "evaluation.json").read_text())["tasks"]["t"]
+    assert found["metrics"]["judge:m"]["value"] == 1  # of those that could be read
+    assert found["records"] + found["left_out"] == 6
+    assert found["left_out"] == sum("7/10" in line for line in (tmp_path / "verdicts" / "judge.jsonl").open()) / 2
 
 
 # --- against another model ---

@@ -56,6 +56,10 @@ def test_a_dry_run_does_nothing(given: list[str], tmp_path: Path) -> None:
         (["--classifier", "/nowhere"], "/nowhere"),
         (["--max-length", "100", "--max-new-tokens", "100"], "leave no room for a prompt in 100"),
         (["--verdict", "coin"], "--verdict"),
+        (
+            ["--judge", "rule:exact-match:last-number"],
+            "(none of the 60 examples that the model can answer can be judged)",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence_before_any_work(
@@ -65,6 +69,18 @@ def test_what_cannot_be_is_one_sentence_before_any_work(
     assert result.exit_code == 2
     assert says in " ".join(result.output.split())
     assert not (tmp_path / "out" / "rounds").exists()
+
+
+def test_what_a_rule_cannot_judge_is_passed_over(given: list[str], tmp_path: Path) -> None:
+    pool = world(20)
+    for record in pool[:15]:
+        record["answer"] = 7
+    write_jsonl(tmp_path / "pool.jsonl", pool)
+    result = runner.invoke(app, [*given, "--judge", "rule:exact-match:last-number", "--budget", "12"])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "5 examples that cannot be judged are passed over; the first: no reference answer" in said
+    assert "12 chosen" in said
 
 
 def test_a_weak_sandbox_is_allowed_by_its_own_flag(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,10 @@ hi, hello, no = ({"role": m.role, "content": m.content} for m in (USER, ASSISTAN
         ({"conversations": [hi, {"role": "model", "content": "Hello"}]}, ASKED),
         ({"instruction": "Hi", "input": "", "output": "Hello"}, ASKED),
         ({"instruction": "Hi", "input": None, "output": "Hello"}, ASKED),
-        ({"instruction": "Hi", "input": "there", "output": "Hello"}, (Message("user", "Hi\n\nthere"), ASSISTANT)),
-        ({"instruction": "Hi", "context": "there", "response": "Hello"}, (Message("user", "Hi\n\nthere"), ASSISTANT)),
+        ({"instruction": "Hi", "input": "there", "output": "Hello"}, (Message("user", "Hi\nthere"), ASSISTANT)),
+        ({"instruction": "Hi", "context": "there", "response": "Hello"}, (Message("user", "Hi\nthere"), ASSISTANT)),
         ({"instruction": "Hi", "context": "", "response": "Hello", "category": "qa"}, ASKED),
-        ({"instruction": "Hi", "input": "there", "response": "Hello"}, (Message("user", "Hi\n\nthere"), ASSISTANT)),
+        ({"instruction": "Hi", "input": "there", "response": "Hello"}, (Message("user", "Hi\nthere"), ASSISTANT)),
         ({"prompt": "Hi", "completion": "Hello<|endoftext|>"}, ASKED),
         ({"prompt": [hi], "completion": [hello]}, ASKED),
         ({"prompt": "Hi", "response": "Hello"}, ASKED),
@@ -96,7 +96,7 @@ def test_fields_that_are_null_in_a_table_of_mixed_shapes_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"question": "Hi", "answer": "Hello"}, r"no known shape: .* question, answer; known are .*Alpaca"),
+        ({"ask": "Hi", "tell": "Hello"}, r"no known shape: .* ask, tell; name its columns .* known are .*Alpaca"),
         ({}, "no known shape: the record has the fields none"),
         ({"instruction": "Hi", "input": ""}, "no known shape"),
         ({"instruction": "Hi", "output": None}, "`output` of a record in the Alpaca shape is null"),
@@ -114,8 +114,14 @@ def test_fields_that_are_null_in_a_table_of_mixed_shapes_do_not_count() -> None:
         ({"prompt": "Hi", "chosen": "Hello", "rejected": None}, "`chosen` and `rejected` beside `prompt`"),
         ({"prompt": "Hi", "completion": None}, "`completion` beside `prompt` is null"),
         ({"prompt": None, "completion": "Hello"}, "`prompt` of a record in the prompt/completion shape is null"),
-        ({"chosen": "Hello", "rejected": "No"}, "`chosen` is text, but does not open with"),
-        ({"chosen": "Oh.\n\nHuman: Hi", "rejected": "No"}, "`chosen` is text, but does not open with"),
+        (
+            {"chosen": "Hello", "rejected": "No"},
+            "preference without a prompt: `chosen` is a text that does not open with a turn",
+        ),
+        (
+            {"chosen": "Oh.\n\nHuman: Hi", "rejected": "No"},
+            "preference without a prompt: `chosen` is a text that does not open with a turn",
+        ),
     ],
 )
 def test_says_what_a_record_lacks(record: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from handpick.data.examples import Message
+from handpick.data.examples import Conversation, Message
 from handpick.data.formats import Conversations
 from handpick.data.ids import content_id, explicit_id, id_key, numbered_id, settle_ids
 from handpick.errors import DataError
@@ -22,13 +22,13 @@ def test_explicit_id() -> None:
 
 
 def test_content_id_depends_on_what_is_said_and_by_whom() -> None:
-    def turns(*contents: str) -> tuple[Message, ...]:
-        return tuple(Message("user", content) for content in contents)
+    def turns(*contents: str) -> Conversation:
+        return Conversation(Message("user", content) for content in contents)
 
     ids = [
         content_id(Conversations(turns("a", "b"))),
         content_id(Conversations(turns("ab"))),
-        content_id(Conversations((Message("assistant", "ab"),))),
+        content_id(Conversations(Conversation([Message("assistant", "ab")]))),
         content_id(Conversations(turns("ab"), turns("c"))),
     ]
     assert len(set(ids)) == 4

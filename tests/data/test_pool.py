@@ -211,7 +211,7 @@ def test_a_run_that_dies_while_parsing_leaves_nothing_that_counts(
 ) -> None:
     file = write(tmp_path / "a.jsonl", record(id=1), record(id=2))
 
-    def interrupted(_: Any) -> None:
+    def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -143,18 +143,56 @@ def test_what_the_template_refuses() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ messages[0].content }}", "dropped by the chat template: a turn of a conversation user → assistant"),
-        ("{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}", "of turn 1 .user."),
-        (
-            "{% for m in messages %}{{ m.content }}{% endfor %}{% if 'Hi' in messages[0].content %}!{% endif %}",
-            "more than",
-        ),
+        ("{{ messages[0].content }}", "dropped by the chat template: it does not write turn 2 .assistant."),
+        ("{{ messages[1].content | length }}", "what becomes of turn 2 .assistant.: the template changes its text"),
         ("{{ messages[0].content + 1 }}", "refused by the chat template: can only concatenate str"),
     ],
 )
 def test_what_cannot_be_followed(template: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Renderer(templates.wrap(BYTE_LEVEL, template, None, "</s>"))(chat("Hi", "Hello"), LONG)
+
+
+def test_a_template_may_change_what_it_writes() -> None:
+    shouting = "{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}"
+    renderer = Renderer(templates.wrap(BYTE_LEVEL, shouting, None, "</s>"))
+    assert labelled(renderer, renderer(chat("Hi", "Hello"), LONG)) == ["HELLO</s>"]
+
+
+QWEN3_LIKE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
+)
+
+
+def test_an_answer_is_drawn_behind_the_text_it_is_trained_behind() -> None:
+    tokenizer = templates.wrap(BYTE_LEVEL, QWEN3_LIKE, None, "</s>")
+    renderer = Renderer(tokenizer)
+    text, spans = renderer.spans(chat("Hi", "Hello"))
+    assert [text[start:end] for start, end in spans] == ["<think>\n\n</think>\n\nHello<|im_end|>"]
+    assert text.startswith(renderer.prompt_text(chat("Hi")) + "Hello")
+    assert renderer.prompt_text(chat("Hi")) == Renderer(tokenizer, {"enable_thinking": False}).prompt_text(chat("Hi"))
+    # who asks for another form gets it
+    thinking = Renderer(tokenizer, {"enable_thinking": True}).prompt_text(chat("Hi"))
+    assert thinking.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("style", ["llama3", "tulu"])
+def test_masks_that_are_as_before(style: str) -> None:
+    assert make(style).mask_as_before
+
+
+@pytest.mark.parametrize("style", ["qwen", "gemma", "mistral"])
+def test_a_template_without_prompts_asks_otherwise_than_before(style: str) -> None:
+    assert not make(style).mask_as_before  # the header of an answer stands in the prompt now; Mistral's space
+
+
+def test_masks_that_are_others_than_before() -> None:
+    assert not Renderer(templates.wrap(BYTE_LEVEL, QWEN3_LIKE, None, "</s>")).mask_as_before
 
 
 def test_template_without_end_of_turn() -> None:

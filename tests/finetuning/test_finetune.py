@@ -350,7 +350,7 @@ def test_it_leaves_the_weights_the_tokenizer_and_where_they_come_from(tiny_model
 
 
 def test_the_tokenizer_has_the_template_that_was_trained_with(tmp_path: Path) -> None:
-    from handpick.data.render import TULU_TEMPLATE
+    from handpick.data.chat_template import TULU_TEMPLATE
     from tests.conftest import make_model
 
     plain = make_model(tmp_path / "plain", template=None)

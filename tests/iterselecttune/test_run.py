@@ -119,6 +119,18 @@ def test_it_stops_after_the_round_in_which_the_accuracy_did_not_rise(ask: Ask) -
     assert len(run.figures) == 4 or not rose[-1]
 
 
+def test_a_run_whose_records_were_read_otherwise_is_refused(ask: Ask, tmp_path: Path) -> None:
+    joined = {"id": "j", "instruction": "give marker", "input": "text", "output": "said so"}
+    pool = str(write_jsonl(tmp_path / "joined.jsonl", [*world(24), joined]))
+    settings = ask(rounds=1, batch=8, pool=pool, judge="rule:rouge-l", hard_below=0.9)
+    run_iterselect(settings)
+    plan = json.loads(settings.layout.plan.read_text())
+    assert plan["inputs"]["pool"][0].pop("record_rule") == 2  # as the first rule's handpick left it
+    settings.layout.plan.write_text(json.dumps(plan))
+    with pytest.raises(FingerprintMismatch, match=r"the run in \S+ was made when handpick read records otherwise"):
+        PreparedIterSelect(settings)
+
+
 def test_what_decides_the_rounds_may_not_change_in_a_folder(ask: Ask) -> None:
     run_iterselect(ask(rounds=1))
     with pytest.raises(FingerprintMismatch, match=r"alpha is 0\.6 there and 0\.2 here"):

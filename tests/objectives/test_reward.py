@@ -22,6 +22,7 @@ from handpick.gradients.projection import NoProjection
 from handpick.model import load_base, load_tokenizer
 from handpick.objectives.protocol import Policy, Row
 from handpick.objectives.reward import PolicyGradient, PromptItem
+from handpick.rewards.exact_match import ExactMatch
 from handpick.sampling.generate import Sample, Sampling
 from handpick.scorers.gradient_encoder import encode_rows
 from handpick.training.settings import LoraSettings
@@ -313,6 +314,72 @@ def test_a_run_that_is_killed_keeps_the_rewards_it_has(
     assert {r["id"] for _, _, r in again.calls} == {each.id for each in items[2:]}
     whole = build(renderer, tmp_path / "whole").rows(items, policy)
     assert [[each.weight for each in row] for row in rows] == [[each.weight for each in row] for row in whole]
+
+
+# -- samples without a score -----------------------------------------------------------------------------------------
+
+THREE = [Sample([1, 2], "x"), Sample([2, 3], "y"), Sample([3, 4], "z")]
+
+
+@pytest.mark.parametrize("kind", ["raw", "centered", "rloo", "group_norm"])
+@pytest.mark.parametrize("variants", [[], ["rejection"], ["topk"], ["worst_case_protect"]])
+def test_a_sample_without_a_score_is_as_if_it_had_not_been_drawn(
+    kind: Advantage, variants: list[Any], tmp_path: Path
+) -> None:
+    of = objective(tmp_path, 3, advantage=kind, variants=variants)
+    asked = replace(ASKED, reference_ids=Rendered([1, 2], [IGNORED, 2], 2))
+    row = of._row(asked, THREE, [1.0, None, 3.0])
+    assert row == of._row(asked, [THREE[0], THREE[2]], [1.0, 3.0])
+    assert [each.sequence.input_ids[-1] for each in row] == [2, 4]
+
+
+def test_a_prompt_whose_samples_have_no_score_has_no_row(tmp_path: Path) -> None:
+    """What nobody has graded is no worst case, which would teach the reference."""
+    asked = replace(ASKED, reference_ids=Rendered([1, 2], [IGNORED, 2], 2))
+    for variants in ([], ["worst_case_protect"], ["rejection", "worst_case_protect"]):
+        assert objective(tmp_path, 3, variants=variants)._row(asked, THREE, [None, None, None]) == []
+    one = objective(tmp_path, 3, advantage="rloo")._row(asked, THREE, [None, 0.7, None])
+    assert one == []  # there is nothing to compare it with
+
+
+def test_without_the_references_score_hard_rejection_keeps_nothing(tmp_path: Path) -> None:
+    of = objective(tmp_path, 3, variants=["hard_rejection"])
+    assert len(of._row(ASKED, THREE, [1.0, None, 3.0, 2.0])) == 1
+    assert of._row(ASKED, THREE, [1.0, 2.0, 3.0, None]) == []
+
+
+def test_what_has_no_score_is_counted(
+    real: tuple[Renderer, Policy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renderer, policy = real
+
+    class Abstains(Counted):
+        may_abstain = True
+
+        def __call__(self, prompts: Any, completions: Any, records: Any) -> Any:
+            return [None if r["id"] == "q1" or i % 3 == 2 else 1.0 + i for i, r in enumerate(records)]
+
+    of = build(renderer, tmp_path, Abstains())
+    rows = of.rows(of.prepare(RECORDS).items, policy)
+    assert [len(row) for row in rows] == [2, 0, 2, 2]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "; 6 of 12 answers have no score and count for nothing; 3 of 4 prompts have a signal; none have q1" in said
+    (report,) = tmp_path.glob("report-*.jsonl")
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [line["scored"] for line in lines] == [2, 0, 2, 2]
+    assert lines[1] == {"id": "q1", "scored": 0, "mean": None, "sd": None, "differ": None, "signal": False}
+    assert lines[0]["mean"] == 1.5
+
+
+def test_a_record_that_the_reward_cannot_score_is_refused_before_anything_is_drawn(
+    real: tuple[Renderer, Policy], tmp_path: Path
+) -> None:
+    of = build(real[0], tmp_path, ExactMatch("last-number"))
+    prepared = of.prepare([record("Two and two?", "It is 4.", "good"), record("And?", "Who knows.", "bad")])
+    assert prepared.ids == ["good"]
+    ((refused, why),) = prepared.refused
+    assert refused.id == "bad"
+    assert why.startswith("no reference answer: exact-match:last-number finds none in 'Who knows.'")
 
 
 def test_an_answer_ends_where_the_template_ends_a_turn(real: tuple[Renderer, Policy], tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from handpick.settings import Settings, parse_settings
 
 # What a run has written since the first release candidate. Other text would be other settings to who compares files.
 WRITTEN = """\
+columns: {}
+turn_weights: refuse
 balanced: false
 max_share: {}
 min_share: {}
@@ -41,11 +43,14 @@ allow_weak_sandbox: false
 judge_url: http://localhost:1/v1
 judge_key_env: OPENAI_API_KEY
 judge_temperature: none
+judge_seed: 0
 max_answer_tokens: 1024
 max_judge_calls: 5
 max_judge_cost: 1.5
 judge_price_in: 1.0
 judge_price_out: 2.0
+judge_timeout: 120.0
+judge_retries: 6
 encoder: sentence-transformers/gtr-t5-base
 dsir_smoothing: 1.0e-08
 gist_dim: 150
@@ -97,7 +102,10 @@ def test_the_text_of_the_defaults() -> None:
     assert [line for line in lines if "judge" in line or "answer" in line] == [
         "judge_key_env: OPENAI_API_KEY",
         "judge_temperature: 0.0",
+        "judge_seed: 0",
         "max_answer_tokens: 1024",
+        "judge_timeout: 120.0",
+        "judge_retries: 6",
     ]
 
 
@@ -108,8 +116,9 @@ def test_what_is_written_is_read_back_the_same() -> None:
 
 def test_flat_settings_are_the_judges_options() -> None:
     options = judge_options(parse_settings(GIVEN))
-    assert options.model_dump(exclude={"workers", "seed", "timeout_s", "retries", "backoff_s"}) == {
+    assert options.model_dump(exclude={"workers", "backoff_s"}) == {
         "url": "http://localhost:1/v1", "key_env": "OPENAI_API_KEY", "prompt": None, "temperature": None,
+        "seed": 0, "timeout_s": 120, "retries": 6,
         "max_answer_tokens": 1024, "max_calls": 5, "max_tokens_total": None, "max_cost": 1.5, "price_in": 1,
         "price_out": 2,
     }  # fmt: skip

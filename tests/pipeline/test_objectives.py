@@ -259,6 +259,47 @@ def test_a_judge_on_a_real_server(
     assert len(selection.ids) == len(again.ids) == 10
 
 
+def test_a_judge_without_a_verdict_gives_no_grade(
+    given: Given,
+    finished: Finished,
+    prompts_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was the middle of the scale, a signal of every prompt, and success."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    out = finished.copy_to(tmp_path / "out")
+    asked = given | DRAWN | {"query": prompts_file, "reward": "judge:m", "judge_key_env": "NOT_SET_ANYWHERE"}
+    asked |= {"samples": 3, "judge_retries": 0, "out": str(out)}
+    with running() as server:
+        server.respond = lambda prompt, _: says("I would rather not say.")
+        with pytest.raises(JudgeError, match=r"^the judge m gave no score to 9 of 9 completions, so there is nothing"):
+            handpick.select(**asked, judge_url=server.url)
+        assert len(list((out / "samples").glob("samples-*.jsonl"))) == 1  # of the first checkpoint; kept
+        assert (out / "samples" / "verdicts" / "judge.jsonl").exists()
+        n = len(server.asked)
+        assert n == 18  # with a reminder each
+        with pytest.raises(JudgeError, match="9 of 9"):
+            handpick.select(**asked, judge_url=server.url, judge_timeout=7)
+        assert len(server.asked) == n  # a judge that may think longer is not asked again
+        server.respond = lambda prompt, _: says("" if "about 1" in prompt else json.dumps({"score": len(prompt) % 9}))
+        capsys.readouterr()
+        selection = handpick.select(**asked, judge_url=server.url, judge_seed=1)
+        assert all(each.body["seed"] == 1 for each in server.asked[n:])
+    assert set(selection.picked_for) <= {"n0", "n2", None}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "answers have no score and count for nothing; 2 of 3 prompts have a signal; none have n1" in said
+    assert "1 of 3 queries have no gradient at any checkpoint and are left out: n1" in said
+
+
+def test_references_that_cannot_be_graded_are_said_before_a_model_is_loaded(
+    given: Given, prompts_file: Path, out: str, no_model: None
+) -> None:
+    with pytest.raises(DataError, match=r"^no query can be used for the reward objective; the first, 'n0': no referen"):
+        handpick.select(**given | DRAWN | {"query": prompts_file, "reward": "exact-match:last-number"}, out=out)
+
+
 def test_code_runs_only_where_it_is_allowed(given: Given, finished: Finished, tmp_path: Path) -> None:
     out = finished.copy_to(tmp_path / "out")
     if why_not("namespaces") and why_not("bwrap"):

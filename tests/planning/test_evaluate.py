@@ -21,7 +21,7 @@ def tests(tmp_path: Path) -> Path:
     records = [
         {
             "id": f"r{i}", "prompt": f"Is {i} more than 3? " + "Think. " * i, "answer": "yes" if i > 3 else "no",
-            "choices": ["yes", "no"],
+            "choices": ["yes", "no"], "tests": ["assert more(4)"],
             "messages": [
                 {"role": "user", "content": f"Is {i} more than 3? " + "Think. " * i},
                 {"role": "assistant", "content": "yes" if i > 3 else "no"},

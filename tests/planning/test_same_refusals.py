@@ -35,6 +35,7 @@ BAD: dict[str, Given] = {
     "a checkpoint that is none": {"checkpoints": ["./nothing"], "warmup": "auto"},
     "an encoder that is none": {"encoder": "./nothing"},
     "a reward that is none": {"reward": "nosuch"},
+    "a reward that can score no query": {"reward": "ifeval"},
     "one beyond the limit": {"max_quarantined": 0, "pool": "BROKEN"},
 }
 

@@ -185,6 +185,16 @@ def test_a_pool_that_changed_is_said(chosen_from: Callable[..., Path], tmp_path:
     assert "have changed since" in " ".join(page(write_selection_report(folder)).all("p", class_="note"))
 
 
+def test_a_pool_that_is_read_otherwise_is_said(chosen_from: Callable[..., Path], tmp_path: Path, page: Read) -> None:
+    pool = [{"instruction": f"word {n}", "input": "text", "output": "answer"} for n in range(6)]
+    folder = chosen_from(pool, [record(7, "word", "b")], budget=3)
+    selection = folder / "selection.json"
+    found = json.loads(selection.read_text())
+    assert found["fingerprints"]["pool"]["files"][0].pop("record_rule") == 2  # as the first rule's handpick left it
+    selection.write_text(json.dumps(found))
+    assert "are read otherwise since" in " ".join(page(write_selection_report(folder)).all("p", class_="note"))
+
+
 def test_no_selection_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no selection in"):
         write_selection_report(tmp_path)

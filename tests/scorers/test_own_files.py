@@ -445,6 +445,17 @@ def test_a_judge_is_not_asked_for_what_has_no_prompt(
     assert len(server.asked) == N_POOL - 2
 
 
+def test_a_judge_without_any_grade_is_one_error(judged: Given, server: Server) -> None:
+    """It was said that no record has a response."""
+    server.respond = lambda prompt, before: says("7/10")
+    Path("prompt.txt").write_text("{prompt} {answer} {low} {high}")
+    short = write_jsonl(Path("short.jsonl"), [{"id": f"r{i}", "prompt": "Hm?", "completion": "Yes."} for i in range(3)])
+    with pytest.raises(
+        JudgeError, match=r"^the judge m gave no score to 3 of 3 completions, so there is nothing to ch"
+    ):
+        handpick.select(**judged | {"pool": str(short), "budget": 2})
+
+
 def test_a_judge_that_reaches_its_cap_goes_on_where_it_stopped(judged: Given, server: Server) -> None:
     Path("prompt.txt").write_text("{prompt}\n{answer}\nGrade from {low} to {high}.")
     server.respond = lambda prompt, before: says('{"score": 5}')

@@ -35,6 +35,7 @@ from handpick.studies import trained
 from handpick.studies.cells import Results
 from handpick.studies.choosing import _content as content
 from handpick.studies.distances import _step_of as step_of
+from handpick.studies.opened import StudyInputs
 from handpick.studies.run import plan_steps, run_study
 from handpick.studies.settings import StudySettings
 from handpick.studies.summary import show_results
@@ -176,6 +177,27 @@ def test_what_cannot_run_fails_with_its_reason_and_the_rest_goes_on(ask: Ask, st
             continue
         assert cell.status == "failed"
     assert sum(cell.status == "done" for cell in results.cells) == 3
+
+
+def test_a_target_that_no_metric_can_grade_is_found_out_before_any_work(
+    ask: Ask, study_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = {"query": str(study_data / "gsm8k-dev.jsonl")}
+    asked = [{"id": f"r{i}", "prompt": "Which?", "answer": f"answer{i}"} for i in range(4)]
+    for name, records in {"none": asked, "some": [*asked, {"id": "ok", "prompt": "Which?", "answer": "B"}]}.items():
+        write_jsonl(tmp_path / f"{name}.jsonl", records)
+    targets = {
+        name: target | {"test": {"files": str(tmp_path / f"{name}.jsonl"), "metrics": "choice"}}
+        for name in ("none", "some")
+    }
+    inputs = StudyInputs(ask(targets=targets))
+    assert set(inputs.targets) == {"some"}
+    assert not any(inputs.is_open(place) for place in inputs.places if place.target == "none")
+    (reason,) = set(inputs.reasons.values())
+    assert "r0 is no choice" in reason
+    assert "(choice can grade none of the 4 records of test-none)" in reason
+    said = " ".join(capsys.readouterr().err.split())
+    assert "choice cannot grade 4 of the 5 records of test-some, which are left out of it; r0: the reference" in said
 
 
 def test_a_training_that_fails_is_a_failed_cell_and_is_tried_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

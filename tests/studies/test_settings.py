@@ -95,3 +95,14 @@ def test_what_is_no_study_is_called_that(tmp_path: Path, text: str) -> None:
         StudySettings.from_yaml(path)
     with pytest.raises(SettingsError, match="cannot be read"):
         StudySettings.from_yaml(tmp_path / "none.yaml")
+
+
+def test_how_records_are_read_is_said_once_for_all() -> None:
+    target = {"query": "q.jsonl", "test": "t.jsonl"}
+    given = {"pool": "p.jsonl", "models": ["m"], "targets": {"a": target}, "methods": ["bm25"], "budgets": [1]}
+    columns = {"prompt": "q", "response": "a"}
+    settings = StudySettings(**given, columns=columns, turn_weights="round")
+    assert settings.method("bm25", {"query": ["q"]}).reading == settings.reading
+    assert settings.targets["a"].test.reading == settings.reading
+    with pytest.raises(SettingsError, match="columns is the study's own"):
+        StudySettings(**given | {"methods": {"bm25": {"columns": columns}}})

@@ -7,7 +7,7 @@ from handpick.api.evaluate import checked_tasks
 from handpick.api.handed_over import merge_settings
 from handpick.api.select import checked_settings
 from handpick.api.study import study_settings
-from handpick.api.train import planned_records
+from handpick.api.train import planned_records, template_args_for
 from handpick.choices import look_up
 from handpick.errors import SettingsError
 from handpick.planning import Plan, plan_evaluate, plan_represent, plan_select, plan_study, plan_train
@@ -46,8 +46,10 @@ def _train(seconds: float, arguments: dict[str, Any]) -> Plan:
     if "selection" not in arguments:
         raise SettingsError("no selection given: name its folder, or a file of records, as selection")
     arguments.pop("out", None)  # where the model goes is nothing to a plan
-    with planned_records(arguments.pop("selection"), arguments.pop("model", None)) as (records, model):
-        return plan_train(records, model, seconds=seconds, **arguments)
+    selection = arguments.pop("selection")
+    told = template_args_for(selection, arguments.pop("template_args", None))
+    with planned_records(selection, arguments.pop("model", None)) as (records, model):
+        return plan_train(records, model, seconds=seconds, template_args=told, **arguments)
 
 
 def _evaluate(seconds: float, arguments: dict[str, Any]) -> Plan:

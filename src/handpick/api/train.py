@@ -30,6 +30,7 @@ def train(
     adapter: Literal["lora", "none"] | None = None,
     lora: Mapping[str, Any] | LoraSettings | None = None,
     max_length: int | None = None,
+    template_args: Mapping[str, Any] | None = None,
     dtype: Dtype | None = None,
     seed: int | None = None,
     **others: Any,
@@ -48,6 +49,7 @@ def train(
         adapter: ``none`` trains all weights.
         lora: the adapter's shape; a mapping replaces the fields that it has.
         max_length: tokens of a conversation that are kept.
+        template_args: what the chat template is told; unless given, what the selection was made with.
         dtype: what the model computes in.
         seed: of the adapter, the order and the dropout.
         others: any other field of ``handpick.training.settings.FinetuneSettings``.
@@ -64,7 +66,10 @@ def train(
         dtype=dtype, seed=seed, **others,
     )  # fmt: skip
     with name_inputs(merge_settings(model=_model_of(selection, model))) as plain:
-        return run_train(_records_file(selection, out), plain.get("model"), out, recipe=recipe, **recipes_own)
+        told = template_args_for(selection, template_args)
+        return run_train(
+            _records_file(selection, out), plain.get("model"), out, recipe=recipe, template_args=told, **recipes_own
+        )
 
 
 @contextmanager
@@ -88,6 +93,17 @@ def _model_of(selection: object, model: Model | None) -> Model | None:
         own: str | None = selection.settings.get("model")
         return own
     return model
+
+
+def template_args_for(selection: object, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return what the chat template is told: as given, else what a selection in memory was made with.
+
+    None leaves it to the selection's folder.
+    """
+    if given is None and isinstance(selection, Selection):
+        made_with: Mapping[str, Any] | None = selection.settings.get("template_args")
+        return made_with
+    return given
 
 
 def _records_file(selection: str | Path | Selection | Records, out: str | Path | None) -> Path:

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from handpick.algorithms import AlgorithmSettings
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
+from handpick.data.reading import ReadingSettings
+from handpick.flag_names import parse_settings as parse_plain
 from handpick.layout import RunLayout
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.representations import SCORERS
@@ -35,9 +37,10 @@ store_app = typer.Typer(help="Look after feature stores.", no_args_is_help=True,
 app.add_typer(store_app, name="store", rich_help_panel=BEFORE)
 
 _REPRESENT_FIRST = [
-    "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "optimizer", "eps_mode", "projection",
-    "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
+    "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "template_args", "optimizer", "eps_mode",
+    "projection", "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
     "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder", "workers",
+    *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
@@ -65,8 +68,9 @@ _OF_CHOICE = {
     *AlgorithmSettings.model_fields,
 }
 _DOCTOR = [
-    "pool", "model", "checkpoints", "max_length", "dtype", "projection", "projection_dim", "projection_nonzeros",
-    "seed", "quantization", "batch_tokens", "gradient_checkpointing", "max_quarantined",
+    "pool", "model", "checkpoints", "max_length", "template_args", "dtype", "projection", "projection_dim",
+    "projection_nonzeros", "seed", "quantization", "batch_tokens", "gradient_checkpointing", "max_quarantined",
+    *ReadingSettings.model_fields,
 ]  # fmt: skip
 # the heading in a command's help, by the class that has the setting; the others stand first
 _HEADINGS: dict[type[BaseModel], str] = {
@@ -80,6 +84,7 @@ _FIRST = ("model", "seed")  # nearly every run names them
 _STYLE = Style(
     headings={name: title for kind, title in _HEADINGS.items() for name in kind.model_fields if name not in _FIRST}
 )
+READING_FLAGS = flags_of(ReadingSettings, style=Style(heading="How records are read", sentences=True))
 SELECT_FLAGS = flags_of(Settings, SELECT, style=_STYLE)
 REPRESENT_FLAGS = flags_of(Settings, REPRESENT, style=_STYLE)
 
@@ -208,11 +213,14 @@ def distance(
 
 
 @app.command(rich_help_panel=LOOK)
+@with_flags(reading=READING_FLAGS)
 def overlap(
     pool: Annotated[list[str], typer.Option(help="File to look through; several.", metavar="FILE")],
     test: Annotated[list[str], typer.Option(help="Test set; several.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Folder for overlap.jsonl and clean.jsonl.")],
     threshold: Annotated[float, typer.Option(help="Part of a test item that must stand in an example.")] = 0.75,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Find examples of a pool that repeat an item of a test set, and write the pool without them.
 
@@ -222,7 +230,8 @@ def overlap(
         from handpick.cli.show import show_overlap
         from handpick.overlap import run_overlap
 
-        show_overlap(run_overlap(pool, test, out, threshold), out)
+        read_by = parse_plain(ReadingSettings, reading).reading
+        show_overlap(run_overlap(pool, test, out, threshold, read_by), out)
 
 
 @app.command(rich_help_panel=BEFORE)

@@ -11,6 +11,7 @@ from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.unused_flags import refuse_unread, refuse_unread_judge
+from handpick.data.reading import ReadingSettings
 from handpick.evaluation.settings import ANSWERS, HOW, JUDGES, EvaluateSettings, TaskSettings
 from handpick.flag_names import parse_settings
 from handpick.layout import EvaluationLayout
@@ -19,7 +20,13 @@ _HARNESS = "lm-evaluation-harness"
 HEADINGS = (HOW, ANSWERS, JUDGES, _HARNESS)
 SENTENCES = Style(sentences=True)
 TASK_FLAGS = flags_of(TaskSettings, style=SENTENCES)
-_OF_PROMPTS = ("example_field", "limit", "max_new_tokens", "stop")  # what holds for --prompts too
+_OF_PROMPTS = (
+    "example_field",
+    "limit",
+    "max_new_tokens",
+    "stop",
+    *ReadingSettings.model_fields,
+)  # what holds for --prompts too
 
 
 @app.command(rich_help_panel=TRAIN)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handpick.cli.app import BEFORE, REPRESENT_FLAGS, SELECT_FLAGS, app
+from handpick.cli.app import BEFORE, READING_FLAGS, REPRESENT_FLAGS, SELECT_FLAGS, app
 from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
 from handpick.cli.flags_from_settings import flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
-from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, overrides_of, parse_recipe
+from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, TemplateArg, overrides_of, parse_recipe
 from handpick.cli.unused_flags import refuse_unread_answers
 from handpick.evaluation.settings import EvaluateSettings
 from handpick.settings import parse_settings
@@ -55,12 +55,14 @@ def represent(settings: dict[str, Any], as_json: _JSON = False, probe: _PROBE = 
 
 
 @plan_app.command()
-@with_flags(settings=RECIPE_FLAGS)
+@with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def train(
     selection: Selection,
     settings: dict[str, Any],
+    reading: dict[str, Any],
     model: Model = None,
     recipe: Recipe = "auto",
+    template_arg: TemplateArg = None,
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
@@ -71,7 +73,7 @@ def train(
     with report_errors():
         from handpick.planning import plan_train
 
-        overrides = overrides_of(settings)
+        overrides = overrides_of(settings, template_arg) | reading
         _show(plan_train(selection, model, recipe=parse_recipe(recipe), seconds=probe, **overrides), as_json=as_json)
 
 

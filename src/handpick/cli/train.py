@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from handpick.cli.app import TRAIN, app
+from handpick.cli.app import READING_FLAGS, TRAIN, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
+from handpick.data.template_args import METAVAR, parse_template_args
 from handpick.training.settings import FinetuneSettings
 
 _SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora"), "lora"]
@@ -27,16 +28,28 @@ Recipe = Annotated[
 ]
 
 
+TemplateArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What the chat template is told, such as enable_thinking=false; several; default: what the selection was "
+        "made with.",
+        metavar=METAVAR,
+    ),
+]
+
+
 @app.command(rich_help_panel=TRAIN)
-@with_flags(settings=RECIPE_FLAGS)
+@with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def train(
     selection: Selection,
     settings: dict[str, Any],
+    reading: dict[str, Any],
     model: Model = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
     ] = None,
     recipe: Recipe = "auto",
+    template_arg: TemplateArg = None,
 ) -> None:
     """Fine-tune a model on a selection. A run that is stopped goes on with the same command.
 
@@ -48,20 +61,24 @@ def train(
         from handpick.finetuning.train import run_train
 
         is_main = _silence_other_processes()
-        folder = run_train(selection, model, out, recipe=parse_recipe(recipe), **overrides_of(settings))
+        folder = run_train(
+            selection, model, out, recipe=parse_recipe(recipe), **overrides_of(settings, template_arg), **reading
+        )
         if is_main:
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
 
 @app.command(rich_help_panel=TRAIN)
-@with_flags(settings=RECIPE_FLAGS)
+@with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def export(
     selection: Selection,
     settings: dict[str, Any],
+    reading: dict[str, Any],
     to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory")],
     out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")],
     model: Model = None,
     recipe: Recipe = "auto",
+    template_arg: TemplateArg = None,
 ) -> None:
     """Write a selection for another trainer, with the config that trains on it with the same template, mask and recipe.
 
@@ -73,12 +90,16 @@ def export(
         from handpick.finetuning.train import run_export
 
         tool = look_up({name: name for name in TOOLS}, to, "export to")
-        config = run_export(selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings))
+        config = run_export(
+            selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings, template_arg), **reading
+        )
         typer.echo(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
 
 
-def overrides_of(settings: dict[str, Any]) -> dict[str, Any]:
+def overrides_of(settings: dict[str, Any], template_arg: list[str] | None = None) -> dict[str, Any]:
     """Return what overrules the recipe, with the names of layers apart."""
+    if template_arg:
+        settings = settings | {"template_args": parse_template_args(template_arg)}
     targets = settings.get("lora", {}).get("targets")
     if targets in (None, "auto", "all-linear"):
         return settings

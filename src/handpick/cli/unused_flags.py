@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import is_likelihood
-from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.flag_names import as_flag, flag_of
 from handpick.judge.settings import JudgeOptions
 
 _OF_TASKS = ("metrics", "choices", "samples", "temperature", "subtask_field", "batch_tokens")
-_OF_ANSWERING = ("example_field", "max_new_tokens", "stop", "allow_code_execution", "allow_weak_sandbox")
+_OF_ANSWERING = (
+    "example_field", "max_new_tokens", "stop", "allow_code_execution", "allow_weak_sandbox",
+    *ReadingSettings.model_fields,
+)  # fmt: skip
 
 
 def refuse_unread(
@@ -41,6 +45,11 @@ def refuse_unread(
             raise SettingsError(f"{flag} is for the tasks of --target, and there is none: leave {flag} out")
         if name in _OF_ANSWERING and not (target or versus):
             raise SettingsError(f"{flag} is for --target and --versus, and there is neither: leave {flag} out")
+    if "template_args" in settings and not (target or versus or of_harness["lm_eval_chat"]):
+        flag = flag_of(EvaluateSettings, "template_args")
+        raise SettingsError(
+            f"{flag} is for the chat template, which --lm-eval uses with --lm-eval-chat: leave {flag} out"
+        )
     for name in [name for name, value in of_harness.items() if value and not lm_eval]:
         raise SettingsError(f"{as_flag(name)} is for --lm-eval, and there is none: leave {as_flag(name)} out")
     if target and not versus:

@@ -2,12 +2,15 @@
 
 It is named by the first 16 hex digits of the SHA-256 of the source's bytes; all 64 are in its metadata.
 Beside ``<digest>.arrow`` stands ``<digest>.jsonl`` with the records that could not be used, so that a
-later run reports them too. What depends on the other files of a pool, the uniqueness of ids, or on
-the name the file goes by, is not in here.
+later run reports them too. What a user wants read otherwise than the table of formats says (``Reading``) is in the
+name too, and in the digest that the pool is known by. What depends on the other files of a pool, the uniqueness of
+ids, or on the name the file goes by, is not in here.
 """
 
+import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,8 @@ from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, escape_bytes
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
+from handpick.data.reading import TABLE_ALONE, Reading
+from handpick.data.version import version_of
 from handpick.errors import DataError
 from handpick.in_memory import PREFIX, is_in_memory
 from handpick.layout import ParsedLayout
@@ -44,6 +49,7 @@ SCHEMA = pa.schema(
         pa.field("rejected", _TURNS),
         pa.field("tools", pa.string()),
         pa.field("template_args", pa.string()),
+        pa.field("document", pa.bool_()),
         pa.field("wanted", pa.bool_()),
         pa.field("format", pa.string()),
         pa.field("fields", pa.string()),
@@ -51,9 +57,10 @@ SCHEMA = pa.schema(
         pa.field("category", pa.string()),
         pa.field("subtask", pa.string()),
         pa.field("raw", pa.binary()),
+        pa.field("record_rule", pa.int8()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
-    metadata={"handpick_parser": "4"},
+    metadata={"handpick_parser": "5"},
 )
 _VERSION, _DIGEST = b"handpick_parser", b"handpick_sha256"
 BATCH_ROWS = 1000
@@ -63,7 +70,8 @@ BATCH_BYTES = 1 << 23
 class CachedSource(NamedTuple):
     """A source that has been parsed: what it is called, and where its records stand now. Holds none of them.
 
-    ``stem`` is the source of records that name none.
+    ``stem`` is the source of records that name none; ``sha256`` the digest of the source's bytes, and of how they are
+    read where the table of formats alone does not say it. ``columns_path`` is None where no columns were named.
     """
 
     name: str
@@ -71,6 +79,14 @@ class CachedSource(NamedTuple):
     sha256: str
     table: Path
     set_aside: Path
+    columns_path: Path | None = None
+
+    def columns(self) -> dict[str, int]:
+        """Return how many records have a column, of every column; none where no columns were named."""
+        if self.columns_path is None:
+            return {}
+        found: dict[str, int] = json.loads(self.columns_path.read_text(encoding="utf-8"))
+        return found
 
     def report(self, quarantine: Quarantine) -> None:
         """Add the records that could not be used to the quarantine.
@@ -81,16 +97,25 @@ class CachedSource(NamedTuple):
         with self.set_aside.open(encoding="utf-8", newline="\n") as entries:
             for entry in map(json.loads, entries):
                 raw = entry.pop("raw").encode("utf-8")
+                del entry["record_rule"]
                 quarantine.add(file=self.name, raw=raw, **entry)
 
+    def rule_of_set_aside(self) -> int:
+        """Return the newest rule by which a record that could not be used is set aside (``handpick.data.version``)."""
+        with self.set_aside.open(encoding="utf-8", newline="\n") as entries:
+            return max((entry["record_rule"] for entry in map(json.loads, entries)), default=1)
 
-def parse_into(folder: Path, source: FileInput | DatasetInput | MemoryInput) -> CachedSource:
-    """Parse a source into ``folder``, unless that has been done before.
+
+def parse_into(
+    folder: Path, source: FileInput | DatasetInput | MemoryInput, reading: Reading = TABLE_ALONE
+) -> CachedSource:
+    """Parse a source into ``folder``, unless that has been done before in the same way.
 
     Raises:
         DataError: the source cannot be read, or the folder cannot be written.
     """
-    cached = _cached(folder, source.name, source.stem, source.sha256())
+    sha256 = source.sha256()
+    cached = _cached(folder, source.name, source.stem, sha256, reading)
     if is_current(cached.table):
         return cached
     # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.
@@ -98,35 +123,41 @@ def parse_into(folder: Path, source: FileInput | DatasetInput | MemoryInput) -> 
         folder.mkdir(parents=True, exist_ok=True)
         # The table is renamed last: where it stands, the other file does too.
         with _atomic_path(cached.table) as table, _atomic_path(cached.set_aside) as set_aside:
-            _write(source, cached.sha256, table, set_aside)
+            columns = _write(source, sha256, table, set_aside, reading)
+            if cached.columns_path is not None:
+                with _atomic_path(cached.columns_path) as path:
+                    path.write_text(json.dumps(columns), encoding="utf-8")
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise DataError(f"cannot write the cache of {source.name} in {folder}: {reason}") from error
     return cached
 
 
-def find_parsed(folder: Path, name: str) -> CachedSource:
+def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> CachedSource:
     """Return what was parsed into ``folder`` of records in memory that nobody holds any more.
 
     Args:
         folder: of the parsed tables.
         name: of the records, which ends in the digest of their content.
+        reading: how they were read.
 
     Raises:
         DataError: the folder has no table of them.
     """
-    table = ParsedLayout(folder).table(name.rpartition("-")[2])
+    table = ParsedLayout(folder).table(name.rpartition("-")[2], reading.key)
     sha256 = _metadata(table).get(_DIGEST) if is_current(table) else None
     if sha256 is None:
         raise DataError(
             f"{name} was handed over in Python, and {folder} does not have it parsed: hand the records over again"
         )
-    return _cached(folder, name, PREFIX.removesuffix(":"), sha256.decode())
+    return _cached(folder, name, PREFIX.removesuffix(":"), sha256.decode(), reading)
 
 
-def _cached(folder: Path, name: str, stem: str, sha256: str) -> CachedSource:
-    layout = ParsedLayout(folder)
-    return CachedSource(name, stem, sha256, layout.table(sha256), layout.set_aside(sha256))
+def _cached(folder: Path, name: str, stem: str, sha256: str, reading: Reading) -> CachedSource:
+    layout, key = ParsedLayout(folder), reading.key
+    columns = layout.columns(sha256, key) if reading.columns else None
+    known_by = hashlib.sha256(f"{sha256}-{key}".encode()).hexdigest() if key else sha256
+    return CachedSource(name, stem, known_by, layout.table(sha256, key), layout.set_aside(sha256, key), columns)
 
 
 def _metadata(table: Path) -> dict[bytes, bytes]:
@@ -157,7 +188,11 @@ def _schema_of(source: FileInput | DatasetInput | MemoryInput, sha256: str) -> p
     return SCHEMA.with_metadata(SCHEMA.metadata | {_DIGEST: sha256})
 
 
-def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: Path, set_aside: Path) -> None:
+def _write(
+    source: FileInput | DatasetInput | MemoryInput, sha256: str, table: Path, set_aside: Path, reading: Reading
+) -> Counter[str]:
+    """Write what was read and what could not be, and return how many records have a column."""
+    columns: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     size = 0
     with (
@@ -166,11 +201,12 @@ def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: P
         set_aside.open("w", encoding="utf-8", newline="\n") as bad,
     ):
         for record in source.records():
+            if reading.columns and isinstance(record, RawRecord):
+                columns.update(name for name, value in record.fields.items() if value is not None)
             try:
-                rows.append(_row(record))
+                rows.append(_row(record, reading))
             except DataError as error:
-                id = _find_id(record)
-                entry = {"line": record.line, "id": id, "reason": str(error), "raw": escape_bytes(record.raw)}
+                entry = _entry(record, str(error))
                 bad.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 continue
             size += len(record.raw)
@@ -178,12 +214,19 @@ def _write(source: FileInput | DatasetInput | MemoryInput, sha256: str, table: P
                 stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
                 rows, size = [], 0
         stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    return columns
 
 
-def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
+def _entry(record: RawRecord | BadRecord, reason: str) -> dict[str, Any]:
+    """Return what is kept of a record that could not be used."""
+    raw, rule = escape_bytes(record.raw), version_of(record, None, None)
+    return {"line": record.line, "id": _find_id(record), "reason": reason, "raw": raw, "record_rule": rule}
+
+
+def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
     if isinstance(record, BadRecord):
         raise DataError(record.reason)
-    format_name, conversations = read_record(record.fields)
+    format_name, conversations = read_record(record.fields, reading)
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
     return {
@@ -195,11 +238,13 @@ def _row(record: RawRecord | BadRecord) -> dict[str, Any]:
         "rejected": None if conversations.rejected is None else _turn_rows(conversations.rejected),
         "tools": conversations.messages.tools,
         "template_args": conversations.messages.template_args,
+        "document": conversations.messages.document,
         "wanted": conversations.wanted,
         "format": format_name,
         "fields": field_names(record.fields),
         **{name: _label(record.fields.get(name)) for name in ("source", "category", "subtask")},
         "raw": record.raw,
+        "record_rule": version_of(record, conversations, own_id),
     }
 
 

@@ -40,21 +40,26 @@ class Conversation(tuple[Message, ...]):
     """Turns, and what a chat template takes beside them. A part of a conversation keeps that.
 
     ``tools`` is a JSON list of the functions that may be called, ``template_args`` a JSON object of the record's own
-    arguments to the template (``chat_template_kwargs``); both are empty where the record has none.
+    arguments to the template (``chat_template_kwargs``); both are empty where the record has none. ``document`` says
+    that it is no conversation but a text, learnt whole and written without a template: its one turn is the
+    assistant's.
     """
 
     tools: str
     template_args: str
+    document: bool
 
-    def __new__(cls, turns: Iterable[Message] = (), tools: str = "", template_args: str = "") -> "Conversation":
+    def __new__(
+        cls, turns: Iterable[Message] = (), tools: str = "", template_args: str = "", document: bool = False
+    ) -> "Conversation":
         """Make one of turns."""
         self = super().__new__(cls, turns)
-        self.tools, self.template_args = tools, template_args
+        self.tools, self.template_args, self.document = tools, template_args, document
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         """Return what pickles."""
-        return tuple(self), self.tools, self.template_args
+        return tuple(self), self.tools, self.template_args, self.document
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Message: ...
@@ -67,7 +72,7 @@ class Conversation(tuple[Message, ...]):
 
     def with_turns(self, turns: Iterable[Message]) -> "Conversation":
         """Return other turns with the same tools and arguments."""
-        return Conversation(turns, self.tools, self.template_args)
+        return Conversation(turns, self.tools, self.template_args, self.document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class Example:
     the whole conversation with the answer that lost, and None for ordinary records. ``raw`` is the
     record as it stood in its file: the very bytes of the line for JSON Lines, compact JSON otherwise.
     ``wanted`` is the label of an answer that was judged by itself (KTO), and None where there is none.
+    ``record_rule`` is the newest rule by which the record is read as it is (``handpick.data.version``).
     """
 
     id: str
@@ -88,3 +94,4 @@ class Example:
     category: str | None = None
     subtask: str | None = None
     wanted: bool | None = None
+    record_rule: int = 1

@@ -1,13 +1,19 @@
-"""A pool or a query set: examples of one or several sources in one memory-mapped table."""
+"""A pool or a query set: examples of one or several sources in one memory-mapped table.
+
+Answers that were judged by themselves (KTO's ``label``) are no examples of what to learn where they are not wanted:
+they are set aside, unless pairs are asked for (``data/unwanted.py``).
+"""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
@@ -16,6 +22,8 @@ from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
 from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
+from handpick.data.reading import TABLE_ALONE, Reading, check_columns
+from handpick.data.unwanted import UNWANTED, JudgedAnswers, Unwanted, pair_answers
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
 
@@ -23,19 +31,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-# what an example is made of; the other columns are for counting
-_OF_EXAMPLES = [
-    "id", "messages", "rejected", "tools", "template_args", "wanted", "source", "category", "subtask", "raw",
-]  # fmt: skip
+_FOR_COUNTING = frozenset({"explicit_id", "id_key", "line", "format", "fields"})  # columns that no example is made of
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A source of a pool: its path or name, the digest of its bytes, and how many good records it gave."""
+    """A source of a pool: its path or name, the digest of its bytes, and how many good records it gave.
+
+    ``record_rule`` is the newest rule by which one of its records is read as it is (``handpick.data.version``).
+    """
 
     name: str
     sha256: str
     rows: int
+    record_rule: int = 1
 
 
 class Pool:
@@ -48,34 +57,58 @@ class Pool:
     files: tuple[DataFile, ...]
     """The sources in the order given. The rows of one are contiguous and in its own order."""
 
+    judged: JudgedAnswers
+    """Answers that were judged by themselves (KTO) and are no records of the pool's own."""
+
     def __init__(
-        self, sources: Sequence[CachedSource], tables: Sequence["Dataset"], quarantine: Quarantine | None
+        self,
+        sources: Sequence[CachedSource],
+        tables: Sequence["Dataset"],
+        quarantine: Quarantine | None,
+        unwanted: Unwanted,
     ) -> None:
         """For ``open`` and ``reopen`` to call: ``tables`` are the opened tables of ``sources``."""
         from datasets import concatenate_datasets
 
         self._table = concatenate_datasets(list(tables)).with_format("arrow")
-        self._of_examples = self._table.select_columns(_OF_EXAMPLES)
+        self._of_examples = self._table.select_columns(
+            [name for name in self._table.column_names if name not in _FOR_COUNTING]
+        )
         self._sources = list(sources)
         self._table_ends = list(accumulate(len(table) for table in tables))
 
+        self._unwanted = unwanted
         repeated = self._settle_ids()
         self._occurrence = repeated.occurrence
+        self.judged = judged = self._find_unwanted(repeated.first_of)
         self._kept: NDArray[np.int64] | None = None  # the table's row of every row of the pool; None where the same
         ends = self._table_ends
-        if repeated.first_of:
-            self._kept = np.delete(np.arange(len(self._table)), list(repeated.first_of))
+        dropped = [*repeated.first_of, *judged.partner.values(), *judged.set_aside]
+        if dropped:
+            self._kept = np.delete(np.arange(len(self._table)), dropped)
             ends = np.searchsorted(self._kept, ends).tolist()
         self._length = ends[-1]
         self.files = tuple(
-            DataFile(s.name, s.sha256, end - start) for s, start, end in zip(sources, [0, *ends], ends, strict=False)
+            DataFile(s.name, s.sha256, end - start, _newest_rule(s, table))
+            for s, table, start, end in zip(sources, tables, [0, *ends], ends, strict=False)
         )
         if quarantine is not None:
             for row, first in repeated.first_of.items():
-                self._quarantine_row(row, first, quarantine)
+                first_file, first_line = self._table_location(first)
+                self._quarantine_row(row, f"id seen before: at line {first_line} of {first_file}", quarantine)
+            for row, reason in judged.set_aside.items():
+                self._quarantine_row(row, reason, quarantine)
 
     @classmethod
-    def open(cls, sources: "Source | Sequence[Source]", *, cache: Path, quarantine: Quarantine) -> "Pool":
+    def open(
+        cls,
+        sources: "Source | Sequence[Source]",
+        *,
+        cache: Path,
+        quarantine: Quarantine,
+        reading: Reading = TABLE_ALONE,
+        unwanted: Unwanted = "aside",
+    ) -> "Pool":
         """Read the sources, or what an earlier call left in ``cache``, as one pool.
 
         A record that cannot be used goes to the quarantine, as does one whose explicit id an earlier
@@ -87,6 +120,9 @@ class Pool:
                 (``org/name`` or ``org/name:split``) or names of ``hold_records``; of the latter the cache is enough.
             cache: the folder for the parsed tables, one a source, named by the digest of its bytes.
             quarantine: where bad records go, also those found by the call that filled the cache.
+            reading: what of the records is to be read otherwise than the table of formats says.
+            unwanted: what becomes of answers that are labelled as not wanted: set aside, kept, or paired with the
+                wanted answers of the same prompt.
 
         Raises:
             DataError: a source is missing or cannot be read, no record is usable, more are bad than the
@@ -97,20 +133,24 @@ class Pool:
         if isinstance(sources, str | Path | Dataset):
             sources = [sources]
         parsed: list[CachedSource] = []
-        for found in [found for s in sources for found in _inputs(s, cache)]:  # what is missing is said first
-            parsed.append(found if isinstance(found, CachedSource) else parse_into(cache, found))
+        for found in [found for s in sources for found in _inputs(s, cache, reading)]:  # what is missing is said first
+            parsed.append(found if isinstance(found, CachedSource) else parse_into(cache, found, reading))
             parsed[-1].report(quarantine)
         names = ", ".join(p.name for p in parsed)
         tables = [Dataset.from_file(str(p.table)) for p in parsed]
         if not any(len(table) for table in tables):
+            check_columns(reading, [p.columns() for p in parsed])  # what was named wrongly is said by its name
             raise DataError(
                 f"no usable record in {names or 'no file'}; {quarantine.summary()}; what can be read is JSON Lines, "
                 "JSON and Parquet, plain, .gz or .zst"
             )
-        return cls(parsed, tables, quarantine)
+        pool = cls(parsed, tables, quarantine, unwanted)
+        if not len(pool):
+            raise DataError(f"no usable record in {names}; {quarantine.summary()}")
+        return pool
 
     @classmethod
-    def reopen(cls, sources: Sequence[CachedSource]) -> "Pool":
+    def reopen(cls, sources: Sequence[CachedSource], unwanted: Unwanted = "aside") -> "Pool":
         """Open what ``open`` has parsed, in any process that sees its files: the same rows, ids and locations.
 
         Raises:
@@ -123,12 +163,12 @@ class Pool:
                 raise DataError(
                     f"the parsed records of {source.name}, {source.table}, are gone: run again from the start"
                 )
-        return cls(sources, [Dataset.from_file(str(source.table)) for source in sources], None)
+        return cls(sources, [Dataset.from_file(str(source.table)) for source in sources], None, unwanted)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process opens the pool: from its tables, which stay where they are."""
         sources = [s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute()) for s in self._sources]
-        return Pool.reopen, (sources,)
+        return Pool.reopen, (sources, self._unwanted)
 
     def __len__(self) -> int:
         return self._length
@@ -211,6 +251,10 @@ class Pool:
         """Return the record of a row as it came, without the end of its line."""
         return cast("bytes", self._cell("raw", self._table_row(row)))
 
+    def record_rule(self, row: int) -> int:
+        """Return the newest rule by which the record of a row is read as it is (``handpick.data.version``)."""
+        return cast("int", self._cell("record_rule", self._table_row(row)))
+
     def location(self, row: int) -> tuple[str, int]:
         """Return the source and the line (or row, counted from 1) that a row came from."""
         return self._table_location(self._table_row(row))
@@ -220,16 +264,31 @@ class Pool:
         keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
         return settle_ids(keys_N, explicit_N, lambda row: self._cell("id", row))
 
-    def _quarantine_row(self, row: int, first: int, quarantine: Quarantine) -> None:
+    def _find_unwanted(self, left_out: Container[int]) -> JudgedAnswers:
+        """Find out what becomes of answers that were judged by themselves."""
+        wanted = self._table.data.column("wanted")
+        if self._unwanted == "keep" or wanted.null_count == len(wanted):
+            return JudgedAnswers()
+        labels = ((row, label) for row, label in enumerate(wanted.to_pylist()) if label is not None)
+        labels = ((row, label) for row, label in labels if row not in left_out)
+        if self._unwanted == "aside":
+            return JudgedAnswers(set_aside={row: UNWANTED for row, label in labels if not label})
+        return pair_answers((row, label, self._messages(row)) for row, label in labels)
+
+    def _quarantine_row(self, row: int, reason: str, quarantine: Quarantine) -> None:
         file, line = self._table_location(row)
-        first_file, first_line = self._table_location(first)
-        quarantine.add(
-            file=file,
-            line=line,
-            id=self._cell("id", row),
-            reason=f"id seen before: at line {first_line} of {first_file}",
-            raw=self._cell("raw", row),
-        )
+        quarantine.add(file=file, line=line, id=self._cell("id", row), reason=reason, raw=self._cell("raw", row))
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """How many records have a column, of every column; empty where a user named none (``Reading``)."""
+        found: Counter[str] = Counter()
+        for source in self._sources:
+            found.update(source.columns())
+        return dict(found)
+
+    def _messages(self, table_row: int) -> Conversation:
+        return _conversation(self._of_examples[table_row : table_row + 1].to_pylist()[0], "messages")
 
     def _column(self, name: str) -> list[Any]:
         return cast("list[Any]", self._table.data.column(name).to_pylist())
@@ -252,24 +311,33 @@ class Pool:
         return values if self._kept is None else [values[row] for row in self._kept.tolist()]
 
     def _example(self, table_row: int, record: dict[str, Any]) -> Example:
-        n = self._occurrence.get(table_row)
+        n, partner = self._occurrence.get(table_row), self.judged.partner.get(table_row)
+        rejected = None if record["rejected"] is None else _conversation(record, "rejected")
         return Example(
             id=record["id"] if n is None else numbered_id(record["id"], n),
             messages=_conversation(record, "messages"),
             raw=record["raw"],
-            rejected=None if record["rejected"] is None else _conversation(record, "rejected"),
+            rejected=rejected if partner is None else self._messages(partner),
             source=record["source"] or self._source_of(table_row).stem,
             category=record["category"],
             subtask=record["subtask"],
             wanted=record["wanted"],
+            record_rule=record["record_rule"],
         )
 
 
-def _inputs(source: Source, cache: Path) -> list[FileInput | DatasetInput | MemoryInput | CachedSource]:
+def _newest_rule(source: CachedSource, table: "Dataset") -> int:
+    rules = pc.max(table.data.column("record_rule")).as_py() if len(table) else 1
+    return max(rules, source.rule_of_set_aside())
+
+
+def _inputs(
+    source: Source, cache: Path, reading: Reading
+) -> list[FileInput | DatasetInput | MemoryInput | CachedSource]:
     """Return what a source names; records in memory that nobody holds any more are found parsed in ``cache``."""
     if not isinstance(source, str) or not is_in_memory(source):
         return [*open_source(source)]
-    return [held_records(source) or find_parsed(cache, source)]
+    return [held_records(source) or find_parsed(cache, source, reading)]
 
 
 def _conversation(record: dict[str, Any], which: Literal["messages", "rejected"]) -> Conversation:
@@ -277,4 +345,4 @@ def _conversation(record: dict[str, Any], which: Literal["messages", "rejected"]
         Message(t["role"], t["content"], t["extra"], t["loss"], tuple((a, b) for a, b in t["no_loss"]))
         for t in record[which]
     )
-    return Conversation(turns, record["tools"], record["template_args"])
+    return Conversation(turns, record["tools"], record["template_args"], record["document"])

@@ -33,19 +33,25 @@ SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class RawRecord(NamedTuple):
-    """A record as its container holds it. ``line`` counts from 1; it is the row where there are no lines."""
+    """A record as its container holds it. ``line`` counts from 1; it is the row where there are no lines.
+
+    ``as_before`` is False where the container was read otherwise, or not at all, by an older rule
+    (``handpick.data.version``).
+    """
 
     line: int
     raw: bytes
     fields: dict[str, Json]
+    as_before: bool = True
 
 
 class BadRecord(NamedTuple):
-    """Something in a record's place that is none, and why."""
+    """Something in a record's place that is none, and why. ``as_before`` is False where an older rule could use it."""
 
     line: int
     raw: bytes
     reason: str
+    as_before: bool = True
 
 
 @dataclass(frozen=True)

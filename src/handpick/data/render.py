@@ -1,49 +1,33 @@
 """From a conversation to token ids and labels: the one place that knows the chat template and the loss mask.
 
-The tokenizer's own chat template is used where it has one, else the Tulu form. The loss stands on
-assistant turns: their content, and the end of turn that follows it, which is the one special token
-right behind the content together with any white space between the two (Llama 2 writes " </s>").
-A token that holds any of that text is labelled, also one that straddles its edge, unless it is a
-special token of the prompt.
+The tokenizer's own chat template is used where it has one, else the Tulu form (``chat_template.py``). The loss stands
+on what the model has to write for an assistant's turn, its end included (``loss_spans.py``), less the turns and their
+parts that the data says are not to be learnt. A token that holds any of that text is labelled, also one that straddles
+its edge, unless it is a special token of the prompt.
 
-Where a turn lies is read from character offsets: the template is rendered once with a marker in place
-of every content, which gives the fixed text between the turns, its scaffold, and the rendered
-conversation is walked along it. A conversation that the template does not write as the scaffold and
-the contents, trimmed or not, is refused rather than given a guessed mask.
+Most conversations are plain turns of text. For those the template's text around the turns, its scaffold, is found once
+for all that have the same roles, and a conversation is walked along it; one that does not fit is looked at by itself.
 
 Text in a message that spells a special token ("<|im_end|>") becomes that token, as in every trainer
 that renders first and tokenizes after: it is masked or labelled with the turn it stands in.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError, TemplateSyntaxError
-
-from handpick.data.examples import Message, Role
+from handpick.data.chat_template import ChatTemplate, Form, as_conversation
+from handpick.data.examples import Conversation, Json, Message, Role, Span
+from handpick.data.loss_spans import TurnSpan, TurnSpans
+from handpick.data.name_unwritten import name_unwritten
 from handpick.errors import DataError, ModelError
 
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
 
-TULU_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>\n' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
-)
-
-# Llama 3's templates write today's date. The same pool must give the same tokens tomorrow, so all get the day
-# that those templates fall back to where there is no clock: a macro that stands before transformers' function.
-_DAY = datetime(2024, 7, 26)
-_DIRECTIVES = "".join(f" | replace('{d}', '{_DAY.strftime(d)}')" for d in ("%A", "%a", "%B", "%b", "%d", "%m", "%Y"))
-FIXED_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{% endmacro %}}"
-
-Span = tuple[int, int]
+_TAG_WITHIN_A_TURN = re.compile(r"</?(?:\w*think\w*|tools?|tool_\w+|arg_\w+|function\w*|parameter\w*)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +48,24 @@ class Rendered:
         return sum(label != IGNORED for label in self.labels[1:])
 
 
+class _Turn(NamedTuple):
+    """A turn of a scaffold: which it is, the text behind its content, and how far its span reaches beyond that.
+
+    ``before`` characters ahead of the content and ``behind`` characters after it are the turn's, both None of a turn
+    that is not the assistant's.
+    """
+
+    turn: int
+    after: str
+    before: int | None
+    behind: int | None
+
+
 class _Scaffold(NamedTuple):
     """The text of a template around the contents of conversations with the same roles."""
 
     start: str
-    turns: list[tuple[int, str]]  # in the order written: the index of a turn, and the text behind its content
+    turns: list[_Turn]  # in the order written
 
 
 class Renderer:
@@ -76,13 +73,15 @@ class Renderer:
 
     Args:
         tokenizer: a fast (Rust-backed) transformers tokenizer.
+        template_args: arguments to its chat template, such as ``{"enable_thinking": False}``; a record's own stand
+            above them.
 
     Raises:
         ModelError: the tokenizer gives no character offsets, or has neither a chat template nor an
             end-of-sequence token to build the Tulu form with.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, template_args: Mapping[str, Json] | None = None) -> None:
         if not tokenizer.is_fast:
             raise ModelError(
                 f"the tokenizer {type(tokenizer).__name__} is a slow one and gives no character offsets; "
@@ -94,13 +93,23 @@ class Renderer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = False
-        self.template = _own_template(tokenizer) or _tulu_template(tokenizer)
-        self._dated_template = (FIXED_DATE if "strftime_now" in self.template else "") + self.template
+        self._template = ChatTemplate(tokenizer, template_args)
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         special.update(tokenizer.all_special_tokens)
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(sorted(special)))
         self._end_of_turn = _end_of_turn(special, tokenizer)
-        self._scaffolds: dict[tuple[Role, ...], _Scaffold] = {}
+        self._turn_spans = TurnSpans(self._template, self._end_of_turn)
+        self._scaffolds: dict[tuple[Role, ...], _Scaffold | None] = {}
+
+    @property
+    def template(self) -> str:
+        """The chat template that is used, as the tokenizer has it."""
+        return self._template.source
+
+    @property
+    def template_args(self) -> dict[str, Json]:
+        """The arguments that the template is given."""
+        return self._template.args
 
     @property
     def end_ids(self) -> list[int]:
@@ -109,9 +118,11 @@ class Renderer:
         They may differ: base models of the Qwen family end texts otherwise than turns.
         """
         found = {self.tokenizer.eos_token_id}
-        for turn, after in self._scaffold(("user", "assistant")).turns:
-            if turn == 1 and (match := self._end_of_turn.match(after)):
-                found.add(self.tokenizer.convert_tokens_to_ids(match[0].strip()))
+        text, spans = self._spans(Conversation([Message("user", "Why?"), Message("assistant", "So.")]))
+        for _, start, end, _ in spans:
+            ends = list(self._end_of_turn.finditer(text, start, end))
+            if ends:
+                found.add(self.tokenizer.convert_tokens_to_ids(ends[-1][0].strip()))
         return sorted(found - {None})
 
     def text(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
@@ -121,19 +132,7 @@ class Renderer:
             DataError: the template refuses the conversation (for instance two user turns in a row).
             ModelError: the template is not valid Jinja.
         """
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [message.to_json() for message in messages],
-                chat_template=self._dated_template,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-            )
-        except TemplateSyntaxError as error:
-            raise ModelError(f"the tokenizer's chat template is not valid Jinja: {error}") from error
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            # What a template raises by itself is a TemplateError; the rest comes out of the Python it calls.
-            raise DataError(f"refused by the chat template: {error}") from error
-        return str(text)
+        return self._template.write(as_conversation(messages), add_generation_prompt=add_generation_prompt).text
 
     def __call__(self, messages: Sequence[Message], max_length: int, *, labelled_from: int = 0) -> Rendered:
         """Render one conversation.
@@ -147,10 +146,10 @@ class Renderer:
             DataError: no response token is left to learn from, or the template cannot be followed.
             ModelError: the template is not valid Jinja.
         """
-        if not any(m.role == "assistant" and m.content.strip() for m in messages[labelled_from:]):
-            raise DataError("no assistant turn with any text")
-        text = self.text(messages)
-        spans = self._loss_spans(messages, text, labelled_from)
+        conversation = as_conversation(messages)
+        if not any(is_learnt(message) for message in conversation[labelled_from:]):
+            raise DataError(_why_nothing(conversation[labelled_from:]))
+        text, spans = self._learnt(conversation, labelled_from)
         encoding = self._backend.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
         labels = _labels(ids, encoding.offsets, spans, self._special_ids)
@@ -168,71 +167,216 @@ class Renderer:
             DataError: the template refuses the conversation.
             ModelError: the template is not valid Jinja.
         """
-        text = self.text(messages, add_generation_prompt=True)
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(self.prompt_text(messages), add_special_tokens=False).ids
         return ids
 
-    def _loss_spans(self, messages: Sequence[Message], text: str, labelled_from: int) -> list[Span]:
-        """Return the spans of ``text`` that carry the loss, in order."""
-        scaffold = self._scaffold(tuple(m.role for m in messages))
-        spans: list[Span] = []
-        position = len(scaffold.start)
-        followed = text.startswith(scaffold.start)
-        for turn, after in scaffold.turns:
-            message = messages[turn]
-            ways = (
-                content for content in _content_variants(message.content) if text.startswith(content + after, position)
-            )
-            content = next(ways, None) if followed else None
-            if content is None:
-                raise DataError(
-                    f"rewritten by the chat template: handpick cannot follow what becomes of turn {turn + 1} "
-                    f"({message.role}), so its loss mask is unknown"
-                )
-            end = position + len(content)
-            if message.role == "assistant" and turn >= labelled_from:
-                end_of_turn = self._end_of_turn.match(after)
-                spans.append((position, end + (end_of_turn.end() if end_of_turn else 0)))
-            position = end + len(after)
-        if position != len(text):
-            raise DataError("rewritten by the chat template: it writes more than handpick can account for")
-        return spans
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """Return a conversation up to where the assistant's answer begins.
 
-    def _scaffold(self, roles: tuple[Role, ...]) -> _Scaffold:
+        That is the text that an answer is trained behind: templates that open a thought in a prompt, or write an empty
+        one in training alone, would else have the model draw answers in another form than it learns them. An argument
+        to the template that the user gave decides instead.
+
+        Raises:
+            DataError: the template refuses the conversation.
+            ModelError: the template is not valid Jinja.
+        """
+        conversation = as_conversation(messages)
+        asked = self._template.write(conversation, add_generation_prompt=True).text
+        if self._template.args or conversation.template_args:
+            return asked
+        answer = "\ue000"  # a private-use character, which stands behind all that the prompt says
+        try:
+            written = self.text(conversation.with_turns([*conversation, Message("assistant", answer)]))
+        except DataError:  # it wants no answer there
+            return asked
+        trained, found, _ = written.rpartition(answer)
+        return trained if found and trained.rstrip() != asked.rstrip() else asked
+
+    def spans(self, messages: Sequence[Message], labelled_from: int = 0) -> tuple[str, list[Span]]:
+        """Return the training text of a conversation, and the spans of characters in it that carry the loss, in order.
+
+        Raises:
+            DataError: the template cannot be followed, or refuses the conversation.
+            ModelError: the template is not valid Jinja.
+        """
+        return self._learnt(as_conversation(messages), labelled_from)
+
+    def unwritten(self, messages: Sequence[Message]) -> tuple[str, ...]:
+        """Name what a conversation carries and the template does not write.
+
+        Returns:
+            Names of fields of turns, "tools", "chat_template_kwargs", "the text of a system turn" and its like, in the
+            alphabet's order; none where all is written, or where the template refuses the conversation.
+
+        Raises:
+            ModelError: the template is not valid Jinja.
+        """
+        return name_unwritten(self._template, self._turn_spans, as_conversation(messages))
+
+    @cached_property
+    def mask_as_before(self) -> bool:
+        """Whether plain turns have the loss mask, and prompts the end, that they had under record rule 1.
+
+        That rule's loss stood on an answer's content, and on the one special token behind it.
+        """
+        question, answer = Message("user", "\ue000"), Message("assistant", "\ue001")
+        shapes = ([question, answer], [question, answer] * 2, [Message("system", "\ue002"), question, answer])
+        for turns in shapes:
+            try:
+                text, spans = self.spans(turns)
+                asked = self.text(turns[:-1], add_generation_prompt=True)
+            except DataError:  # a template without system turns
+                continue
+            places = [match.start() for match in re.finditer(answer.content, text)]
+            ends = [self._end_of_turn.match(text, _past_space(text, place + 1)) for place in places]
+            before = [(place, end.end() if end else place + 1) for place, end in zip(places, ends, strict=True)]
+            if spans != before or self.prompt_text(turns[:-1]) != asked:
+                return False
+        return True
+
+    def _learnt(self, conversation: Conversation, labelled_from: int) -> tuple[str, list[Span]]:
+        text, turns = self._spans(conversation)
+        learnt = [t for t, message in enumerate(conversation) if t >= labelled_from and is_learnt(message)]
+        if not {span.turn for span in turns if span.has_text}.intersection(learnt):
+            raise DataError(f"dropped by the chat template: it does not write turn {learnt[-1] + 1} (assistant)")
+        spans: list[Span] = []
+        for turn, start, end, _ in turns:
+            if turn >= labelled_from and conversation[turn].loss:
+                holes = self._holes(conversation, text, turn) if conversation[turn].no_loss else []
+                spans += _less([(start, end)], holes)
+        if turns and turns[-1].turn == len(conversation) - 1 and turns[-1].end == len(text.rstrip()):
+            end_of_turn = self._unwritten_end(conversation, text, turns[-1])
+            if end_of_turn and spans and spans[-1][1] == turns[-1].end:
+                text = text[: turns[-1].end] + end_of_turn
+                spans[-1] = (spans[-1][0], len(text))
+        return text, spans
+
+    def _spans(self, conversation: Conversation) -> tuple[str, list[TurnSpan]]:
+        """Return what the template writes, and the spans of the assistant's turns in it."""
+        plain = not conversation.tools and not any(message.extra for message in conversation)
+        form = Form() if plain else self._template.form_of(conversation)
+        written = self._template.write(conversation, form)
+        if plain and not written.generated:
+            scaffold = self._scaffold(tuple(message.role for message in conversation))
+            spans = _walk(scaffold, conversation, written.text) if scaffold else None
+            if spans is not None:
+                return written.text, spans
+        return written.text, self._turn_spans.find(conversation, form, written.text, written.generated)
+
+    def _scaffold(self, roles: tuple[Role, ...]) -> _Scaffold | None:
+        """Return the scaffold of conversations with these roles; None where the template has none that is fixed."""
         if roles not in self._scaffolds:
-            marks = [f"\ue000{i}\ue001" for i in range(len(roles))]  # private-use characters: nobody's text
-            text = self.text([Message(role, mark) for role, mark in zip(roles, marks, strict=True)])
-            if any(text.count(mark) != 1 for mark in marks):
-                raise DataError(f"dropped by the chat template: a turn of a conversation {' → '.join(roles)}")
-            # Mistral's templates move the system message into a later turn: take the turns as they are written.
-            start, *rest = re.split("\ue000([0-9]+)\ue001", text)
-            turns = [(int(turn), after) for turn, after in zip(rest[::2], rest[1::2], strict=True)]
-            self._scaffolds[roles] = _Scaffold(start, turns)
+            try:
+                self._scaffolds[roles] = self._find_scaffold(roles)
+            except DataError:
+                self._scaffolds[roles] = None
         return self._scaffolds[roles]
 
+    def _find_scaffold(self, roles: tuple[Role, ...]) -> _Scaffold | None:
+        marks = [f"\ue000{i}\ue001" for i in range(len(roles))]  # private-use characters: nobody's text
+        conversation = Conversation(Message(role, mark) for role, mark in zip(roles, marks, strict=True))
+        text = self.text(conversation)
+        if any(text.count(mark) != 1 for mark in marks):
+            return None
+        spans = {s.turn: s for s in self._turn_spans.find(conversation, Form(), text, ())}
+        # Mistral's templates move the system message into a later turn: take the turns as they are written.
+        start, *rest = re.split("\ue000([0-9]+)\ue001", text)
+        turns = []
+        for index, after in zip(map(int, rest[::2]), rest[1::2], strict=True):
+            begin = text.index(marks[index])
+            span = spans.get(index)
+            reach = (None, None) if span is None else (begin - span.start, span.end - begin - len(marks[index]))
+            turns.append(_Turn(index, after, *reach))
+        return _Scaffold(start, turns)
 
-def _own_template(tokenizer: Any) -> str | None:
-    if not tokenizer.chat_template:
+    def _holes(self, conversation: Conversation, text: str, turn: int) -> list[Span]:
+        """Return the spans of a rendered turn that the data says are not to be learnt."""
+        form = self._template.form_of(conversation)
+        placed = self._turn_spans.write(conversation, form, [turn], ask=False, text=text)
+        pieces = [p for p in placed.places if p.slot.field == "content"]
+        if placed.text != text:
+            raise DataError(
+                f"rewritten by the chat template: which part of turn {turn + 1} is not to be learnt cannot be followed"
+            )
+        holes = []
+        for start, end in conversation[turn].no_loss:
+            inside = [p for p in pieces if start <= p.slot.start < end]
+            behind = [p.start for p in pieces if p.slot.start >= end]
+            if inside:
+                holes.append((inside[0].start, min(behind, default=inside[-1].end)))
+        return holes
+
+    def _unwritten_end(self, conversation: Conversation, text: str, last: TurnSpan) -> str:
+        """Return the token that ends an answer where the template writes none behind a conversation's last one.
+
+        It is what the template writes behind an answer before the next question (GLM: ``<|user|>``, with which that
+        question opens), appended as TRL does.
+        """
+        if conversation[-1].fields.get("tool_calls"):
+            return self._opening_of_result(conversation, text[: last.end])
+        end = self._turn_spans.habits.unwritten_end
+        there = self._template.marks_generation(conversation) or text[last.start : last.end].endswith(end)
+        return "" if there else end
+
+    def _opening_of_result(self, conversation: Conversation, text: str) -> str:
+        """Return the special token that ends a call, of a template that writes none: a result opens with it."""
+        if self._turn_spans.habits.ending:
+            return ""
+        try:
+            followed = self.text(conversation.with_turns([*conversation, Message("tool", "\ue001")]))
+        except DataError:
+            return ""
+        found = self._end_of_turn.match(followed, len(text)) if followed.startswith(text) else None
+        return found[0] if found else ""
+
+
+def is_learnt(message: Message) -> bool:
+    """Return whether there is something to learn from a turn."""
+    return message.role == "assistant" and message.loss and bool(message.content.strip() or message.extra)
+
+
+def _why_nothing(messages: Sequence[Message]) -> str:
+    if any(m.role == "assistant" and not m.loss for m in messages):
+        return "nothing to learn: the data says of every assistant turn that it is not to be learnt"
+    return "no assistant turn with any text"
+
+
+def _past_space(text: str, position: int) -> int:
+    return len(text) - len(text[position:].lstrip())
+
+
+def _walk(scaffold: _Scaffold, conversation: Conversation, text: str) -> list[TurnSpan] | None:
+    """Return the spans of a conversation that is written along a scaffold; None where it is not."""
+    if not text.startswith(scaffold.start):
         return None
-    try:
-        return str(tokenizer.get_chat_template())
-    except ValueError as error:  # several templates and none of them the default one
-        raise ModelError(f"the tokenizer's chat template cannot be used: {error}") from error
+    position = len(scaffold.start)
+    spans = []
+    for index, after, before, behind in scaffold.turns:
+        ways = (c for c in _content_variants(conversation[index].content) if text.startswith(c + after, position))
+        content = next(ways, None)
+        if content is None:
+            return None
+        end = position + len(content)
+        if before is not None and behind is not None:
+            spans.append(TurnSpan(index, position - before, end + behind))
+        position = end + len(after)
+    return spans if position == len(text) else None
 
 
-def _tulu_template(tokenizer: Any) -> str:
-    if tokenizer.eos_token is None:
-        raise ModelError("the tokenizer has neither a chat template nor an end-of-sequence token; set its eos_token")
-    # Chat templates carry the begin-of-sequence token in their text; keep it where the tokenizer would add it.
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return ("{{ bos_token }}" if adds_bos else "") + TULU_TEMPLATE
+def _less(spans: list[Span], holes: list[Span]) -> list[Span]:
+    """Return spans without the holes in them."""
+    for begin, end in holes:
+        spans = [part for s, e in spans for part in ((s, min(e, begin)), (max(s, end), e)) if part[0] < part[1]]
+    return spans
 
 
 def _end_of_turn(special: set[str], tokenizer: Any) -> re.Pattern[str]:
-    """Match white space and one special token. A begin-of-sequence token ends nothing."""
+    """Match one special token. A begin-of-sequence token ends nothing, and no tag of a thought or a call does."""
     begin = {tokenizer.bos_token} - {tokenizer.eos_token}
-    longest_first = sorted(special - begin, key=len, reverse=True)
-    return re.compile(rf"\s*(?:{'|'.join(map(re.escape, longest_first))})" if longest_first else "")
+    ends = {token for token in special - begin if not _TAG_WITHIN_A_TURN.fullmatch(token)}
+    longest_first = sorted(ends, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) if longest_first else r"(?!)")
 
 
 def _content_variants(content: str) -> Iterator[str]:

@@ -64,7 +64,8 @@ def render_with_choice(renderer: Renderer, example: Example, choice: str, max_le
         DataError: it does not fit into ``max_length``, or cannot be rendered.
     """
     prompt = prompt_of(example)
-    rendered = renderer([*prompt, Message("assistant", choice)], max_length, labelled_from=len(prompt))
+    answered = prompt.with_turns([*prompt, Message("assistant", choice)])
+    rendered = renderer(answered, max_length, labelled_from=len(prompt))
     if rendered.full_length > max_length:
         raise DataError(
             f"too long: with the choice {choice[:40]!r} the record has {rendered.full_length} tokens, more than "

@@ -18,6 +18,7 @@ from handpick.errors import DataError, ModelError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, pass_at_k_sampling, prompts_of
 from handpick.evaluation.choice import choices_of, render_with_choice, right_choices
 from handpick.evaluation.estimate import Estimate, macro_mean, mean
+from handpick.evaluation.gradable import gradable_rows, say_ungradable, ungradable_records
 from handpick.evaluation.likelihood import log_likelihood
 from handpick.evaluation.metrics import answers_per_prompt, is_likelihood
 from handpick.evaluation.pass_at_k import pass_at_k
@@ -90,6 +91,7 @@ class RecordScores:
     samples: dict[int, list[str]] = field(default_factory=dict)
     picked: dict[str, dict[int, str]] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)  # and why
+    ungradable: dict[str, dict[int, str]] = field(default_factory=dict)  # by metric, and why; among the refused
 
 
 def rewards_of(
@@ -154,9 +156,9 @@ def evaluate(
 
     Raises:
         SettingsError: a metric cannot be had, or is not allowed.
-        DataError: a record's reference cannot be compared with, or a metric has no record left.
+        DataError: a metric can grade no record, which is found out before any work, or has none left.
         ModelError: the model has no decoder apart from its head, or a likelihood is no number.
-        JudgeError: as ``JudgeReward.grades``.
+        JudgeError: as ``JudgeReward``.
         StoreError: the predictions cannot be written.
     """
     metrics, layout = task.settings.metrics, None if predictions is None else EvaluationLayout(predictions.parent)
@@ -167,7 +169,11 @@ def evaluate(
         judge=judge,
         cache=None if layout is None else layout.verdicts,
     )
-    scores = RecordScores()
+    scores = RecordScores(ungradable=ungradable_records(task, judge))
+    for metric, rows in scores.ungradable.items():
+        scores.refused |= {row: f"{metric}: {why}" for row, why in rows.items() if row not in scores.refused}
+    if not quiet:
+        say_ungradable(task, scores.ungradable)
     tokens = batch_tokens or BATCH_TOKENS[device().type]
     if "loss" in metrics:
         _measure_loss(scores, model, renderer, task, max_length, tokens, quiet)
@@ -177,6 +183,8 @@ def evaluate(
     if _greedy_metrics(task) or task.settings.answers_drawn:
         prompts, refused = prompts_of(task, renderer, max_length)
         scores.refused |= refused
+        answering = [metric for metric in metrics if not is_likelihood(metric)]
+        prompts = {row: prompts[row] for row in gradable_rows(scores.ungradable, answering, list(prompts))}
         folder = None if layout is None else layout.answers
         ask = _asking(model, renderer, prompts, seed=task.settings.seed, folder=folder, identity=identity, quiet=quiet)
         _score_answers(scores, ask, rewards, task, quiet)
@@ -235,9 +243,11 @@ def _score_answers(scores: RecordScores, ask: Ask, rewards: Mapping[str, Reward]
 
 def _say_left_out(scores: RecordScores, task: Task) -> None:
     """Say how many records were left out, if any, and why the first was."""
-    if scores.refused:
-        row, why = next(iter(scores.refused.items()))
-        log(f"{len(scores.refused):,} of {len(task):,} records of {task.name} left out; {task.examples[row].id}: {why}")
+    known = {row for rows in scores.ungradable.values() for row in rows}  # said before any work
+    refused = {row: why for row, why in scores.refused.items() if row not in known}
+    if refused:
+        row, why = next(iter(refused.items()))
+        log(f"{len(refused):,} of {len(task):,} records of {task.name} left out; {task.examples[row].id}: {why}")
 
 
 def summarise_scores(scores: RecordScores, task: Task) -> Evaluation:
@@ -305,7 +315,8 @@ def _measure_choices(
 ) -> None:
     sequences: list[Rendered] = []
     asked: list[tuple[int, list[str], set[int], int]] = []  # row, its choices, the right ones, its first sequence
-    for row, (record, example) in enumerate(zip(task.records, task.examples, strict=True)):
+    for row in gradable_rows(scores.ungradable, metrics, range(len(task))):
+        record, example = task.records[row], task.examples[row]
         choices = choices_of(record, task.settings.choices)
         right = right_choices(record, example, choices)
         try:
@@ -341,10 +352,10 @@ def _log_likelihood(
 def _measure_greedy(
     scores: RecordScores, metrics: Sequence[str], rewards: Mapping[str, Reward], task: Task, quiet: bool
 ) -> None:
-    rows = list(scores.answers)
     for metric in metrics:
+        rows = gradable_rows(scores.ungradable, [metric], list(scores.answers))
         if metric == "ifeval":
-            _measure_ifeval(scores, task)
+            _measure_ifeval(scores, task, rows)
             continue
         texts = [scores.answers[row] for row in rows]
         if metric.startswith("judge:"):
@@ -359,19 +370,21 @@ def _measure_greedy(
 def _measure_pass_at_k(
     scores: RecordScores, metrics: Mapping[str, int], rewards: Mapping[str, Reward], task: Task, quiet: bool
 ) -> None:
-    flat = [(row, text) for row, texts in scores.samples.items() for text in texts]
+    rows = gradable_rows(scores.ungradable, list(metrics), list(scores.samples))
+    samples = {row: scores.samples[row] for row in rows}
+    flat = [(row, text) for row, texts in samples.items() for text in texts]
     reward = rewards[next(iter(metrics))]
     shares = iter(_score_texts(reward, task, [row for row, _ in flat], [text for _, text in flat], quiet))
-    passed = {row: sum(next(shares) == 1 for _ in texts) for row, texts in scores.samples.items()}
+    passed = {row: sum(next(shares) == 1 for _ in texts) for row, texts in samples.items()}
     for metric, k in metrics.items():
-        scores.values[metric] = {row: pass_at_k(len(scores.samples[row]), n, k) for row, n in passed.items()}
+        scores.values[metric] = {row: pass_at_k(len(samples[row]), n, k) for row, n in passed.items()}
 
 
 def _grade_answers(
     scores: RecordScores, metric: str, judge: Any, task: Task, rows: Sequence[int], texts: Sequence[str]
 ) -> None:
     """Let a judge look at all at once, with its own bar; a record that it gives no grade is left out."""
-    grades = judge.grades(prompts_in_json(task, rows), texts, [task.records[row] for row in rows])
+    grades = judge(prompts_in_json(task, rows), texts, [task.records[row] for row in rows])
     for row, grade in zip(rows, grades, strict=True):
         if grade is None:
             scores.refused[row] = f"{metric} gave no grade"
@@ -397,10 +410,11 @@ def _score_texts(reward: Reward, task: Task, rows: Sequence[int], texts: Sequenc
     return found
 
 
-def _measure_ifeval(scores: RecordScores, task: Task) -> None:
+def _measure_ifeval(scores: RecordScores, task: Task, rows: Sequence[int]) -> None:
+    answers = {row: scores.answers[row] for row in rows}
     for accuracy in ACCURACIES:
         level, _, how = accuracy.partition("-")
-        followed = {row: follows(text, task.records[row], loose=how == "loose") for row, text in scores.answers.items()}
+        followed = {row: follows(text, task.records[row], loose=how == "loose") for row, text in answers.items()}
         name = f"ifeval:{accuracy}"
         scores.values[name] = {
             row: float(all(each)) if level == "prompt" else sum(each) / len(each) for row, each in followed.items()

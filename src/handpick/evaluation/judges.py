@@ -29,7 +29,19 @@ from handpick.sampling.generate import Sampling
 
 LOCAL = "local:"
 _FLAGS_OF_A_SERVER = {
-    flag_of(JudgeOptions, name) for name in ("url", "key_env", "workers", "price_in", "price_out", "max_cost")
+    flag_of(JudgeOptions, name)
+    for name in (
+        "url",
+        "key_env",
+        "workers",
+        "seed",
+        "timeout_s",
+        "retries",
+        "backoff_s",
+        "price_in",
+        "price_out",
+        "max_cost",
+    )
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
 from torch import nn
 
 from handpick.choices import Dtype
@@ -13,13 +14,15 @@ from handpick.data.render import Renderer
 from handpick.data.unwritten import count_unwritten_of, report_unwritten
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
-from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json
+from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
+from handpick.evaluation.gradable import Check, reference_check, refused_rows, say_ungradable, ungradable_records
 from handpick.evaluation.harness import harness_results
 from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
-from handpick.evaluation.task import Task, open_task
+from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
 from handpick.finetuning.finetune import load_finetuned
+from handpick.finetuning.record import read_record
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
 from handpick.layout import EvaluationLayout
@@ -56,7 +59,14 @@ class OpenedModel:
     identity: Fingerprint
 
 
-def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | None) -> OpenedModel:
+def open_model(
+    name: str,
+    *,
+    base: str | None,
+    dtype: Dtype,
+    max_length: int | None,
+    template_args: Mapping[str, JsonValue] | None = None,
+) -> OpenedModel:
     """Load a base model, a fine-tuned one, or an adapter on its base.
 
     An adapter's tokenizer is the one in its folder, else its base's.
@@ -80,8 +90,16 @@ def open_model(name: str, *, base: str | None, dtype: Dtype, max_length: int | N
         own = {"model": model_fingerprint(name)}
         tokenizer = load_tokenizer(name)
     length = reading_length(base, max_length)
-    renderer = Renderer(tokenizer)
-    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(tokenizer, renderer.template)})
+    renderer = Renderer(tokenizer, template_args)
+    _compare_with_training(folder, renderer)
+    return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(renderer)})
+
+
+def _compare_with_training(folder: Path, renderer: Renderer) -> None:
+    """Say where a model that was trained here was told something else by the template than it is now."""
+    told = ((read_record(folder) if folder.is_dir() else None) or {}).get("template_args", {})
+    if told != renderer.template_args:
+        log(f"{folder} was trained with the template's arguments {told}, and is read with {renderer.template_args}")
 
 
 def reading_length(model: str, max_length: int | None) -> int:
@@ -109,9 +127,18 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         HandpickError: as ``evaluate``, ``open_task`` and ``open_model``.
     """
     folder, layout = settings.folder, EvaluationLayout(settings.folder)
-    opened_tasks = {name: open_task(task, folder, name) for name, task in tasks.items()}
+    opened_tasks = open_tasks(tasks, folder)
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
-    opened = _open(settings, settings.model)
+    for task in opened_tasks.values():  # before a model is loaded, and before the first of several tasks is measured
+        rewards_of(
+            task.settings.metrics,
+            allow_code_execution=settings.allow_code_execution,
+            allow_weak_sandbox=settings.allow_weak_sandbox,
+            judge=settings.judge,
+            cache=layout.verdicts,
+        )
+        ungradable_records(task, settings.judge)
+    opened = open_settings_model(settings, settings.model)
     written = _read_written(folder, opened.identity, settings)
     found: dict[str, Evaluation] = {}
     unwritten = {
@@ -152,13 +179,19 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
     """
     layout = EvaluationLayout(settings.folder)
-    task = open_task(prompts, settings.folder, "versus")
-    decide = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
-    a, b = (_likeliest_answers(settings, model, task, layout.answers) for model in (settings.model, versus))
+    task = open_tasks({"versus": prompts}, settings.folder)["versus"]
+    decide, check = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
+    ungradable = {} if check is None else refused_rows(task, judge, lambda row: check(task.records[row]))
+    if ungradable:
+        say_ungradable(task, {judge: ungradable})
+    asked = [row for row in range(len(task)) if row not in ungradable]
+    a, b = (_likeliest_answers(settings, model, task, asked, layout.answers) for model in (settings.model, versus))
     both = [row for row in a.texts if row in b.texts]
-    if left_out := len(task) - len(both):
+    left_out = len(task) - len(both)
+    if left_out > len(ungradable):
         row, reason = next(iter((a.refused | b.refused).items()))
-        log(f"{left_out:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
+        n = left_out - len(ungradable)
+        log(f"{n:,} of {len(task):,} prompts are left out; {task.examples[row].id}: {reason}")
     verdicts = decide(task, both, [a.texts[row] for row in both], [b.texts[row] for row in both])
     lines = [
         {
@@ -198,10 +231,14 @@ class _Answers:
     identity: Fingerprint
 
 
-def _likeliest_answers(settings: EvaluateSettings, model: str, task: Task, folder: Path) -> _Answers:
-    """Return a model's answers to a task's prompts; the model is let go of before this returns."""
-    opened = _open(settings, model)
+def _likeliest_answers(
+    settings: EvaluateSettings, model: str, task: Task, rows: Sequence[int], folder: Path
+) -> _Answers:
+    """Return a model's answers to some of a task's prompts; the model is let go of before this returns."""
+    opened = open_settings_model(settings, model)
     prompts, refused = prompts_of(task, opened.renderer, opened.max_length)
+    prompts = {row: prompts[row] for row in rows if row in prompts}
+    refused = {row: refused[row] for row in rows if row in refused}
     found = generate_answers(
         opened.model,
         opened.renderer,
@@ -223,7 +260,7 @@ def run_harness(
     Raises:
         HandpickError: as ``harness_results`` and ``open_model``.
     """
-    opened = _open(settings, settings.model)
+    opened = open_settings_model(settings, settings.model)
     found = harness_results(
         opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
     )
@@ -238,8 +275,11 @@ def run_harness(
 Decide = Callable[[Task, Sequence[int], Sequence[str], Sequence[str]], list[Verdict]]
 
 
-def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Decide:
-    """Return what compares two answers: a rule where ``judge`` is a reward's text, else a language model."""
+def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> tuple[Decide, Check | None]:
+    """Return what compares two answers: a rule where ``judge`` is a reward's text, else a language model.
+
+    With it comes what finds out of a record, without answers, whether they can be compared.
+    """
     if is_rule(judge):
         reward = find_reward(
             judge,
@@ -253,7 +293,7 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Dec
             records, ids = [task.records[row] for row in rows], [task.examples[row].id for row in rows]
             return judge_by_rule(reward, prompts_in_json(task, rows), a, b, records, ids)
 
-        return rule
+        return rule, reference_check(judge, settings.judge)
     asked = find_judge(judge, settings.judge, verdicts, dtype=settings.dtype)
     wants_reference = pairwise_template(asked.settings.prompt).wants_reference
 
@@ -261,13 +301,16 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> Dec
         references = [reference_answers(task.records[row])[0] for row in rows] if wants_reference else None
         return compare(asked, prompts_in_json(task, rows), a, b, references=references)
 
-    return ask
+    return ask, reference_answers if wants_reference else None
 
 
-def _open(settings: EvaluateSettings, model: str) -> OpenedModel:
+def open_settings_model(settings: EvaluateSettings, model: str) -> OpenedModel:
+    """Open a model as the settings say, as ``open_model``."""
     is_adapter = (Path(model) / ADAPTER_CONFIG).exists()
     base = settings.base if is_adapter or model == settings.model else None
-    return open_model(model, base=base, dtype=settings.dtype, max_length=settings.max_length)
+    return open_model(
+        model, base=base, dtype=settings.dtype, max_length=settings.max_length, template_args=settings.template_args
+    )
 
 
 def _base_of(adapter: Path) -> str:

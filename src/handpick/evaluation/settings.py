@@ -7,6 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from handpick.choices import Dtype
+from handpick.data.reading import ReadingSettings
+from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import answers_per_prompt, check_metric
 from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
@@ -23,7 +25,7 @@ def _as_list(value: Any) -> Any:
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
 
 
-class TaskSettings(BaseModel):
+class TaskSettings(ReadingSettings):
     """What is measured on which records."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -91,6 +93,7 @@ class EvaluateSettings(BaseModel):
     max_length: Annotated[int | None, Flag(heading=HOW)] = Field(
         None, ge=2, description="tokens of a conversation (default: 2048, or what it can read)"
     )
+    template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR, HOW)] = Field({}, description=DESCRIPTION)
     batch_tokens: Annotated[int | None, Flag(heading=HOW)] = Field(
         None, ge=1, description="padded tokens of a batch, at most"
     )

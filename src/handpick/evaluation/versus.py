@@ -13,9 +13,8 @@ from typing import Any
 from handpick.errors import DataError
 from handpick.evaluation.estimate import Estimate, mean
 from handpick.judge.verdicts import Verdict, tally
-from handpick.rewards import Reward, score
-from handpick.rewards.judge import JudgeReward
-from handpick.rewards.protocol import Prompt, Record
+from handpick.rewards import Reward
+from handpick.rewards.protocol import Prompt, Record, score_or_none
 
 _POINTS = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
@@ -77,21 +76,15 @@ def judge_by_rule(
 ) -> list[Verdict]:
     """Let the answer with the higher score win; scores that are the same but for rounding tie.
 
-    A judge that grades may give an answer no grade, and then that prompt has no verdict: the score that training would
-    put in its place is made of other prompts' grades.
+    A judge that grades may give an answer no grade, and then that prompt has no verdict.
 
     Raises:
         SettingsError, DataError: as ``handpick.rewards.score``.
-        JudgeError: as ``JudgeReward.grades``.
+        JudgeError: as ``JudgeReward``.
     """
-
-    def scores(answers: Sequence[str]) -> Sequence[float | None]:
-        if isinstance(reward, JudgeReward):
-            return reward.grades(prompts, answers, records)
-        return score(reward, prompts, answers, records, ids)
-
+    scores_a, scores_b = (score_or_none(reward, prompts, answers, records, ids) for answers in (answers_a, answers_b))
     verdicts = []
-    for a, b in zip(scores(answers_a), scores(answers_b), strict=True):
+    for a, b in zip(scores_a, scores_b, strict=True):
         if a is None or b is None:
             verdicts.append(Verdict(None, None))
         elif math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12):

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from handpick.data.examples import Example
+from handpick.data.examples import Conversation, Example
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import SettingsError, StoreError
 from handpick.finetuning.rows import no_progress_bars
@@ -68,13 +68,20 @@ def write_export(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        records = ({"messages": [turn.to_json() for turn in e.messages]} for e in examples)
+        records = (_as_messages(e.messages) for e in examples)
         layout = ExportLayout(out.resolve())
         _write(layout.messages, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         _write(layout.template, renderer.template)
         return _WRITERS[to](layout, sequences, settings, model)
     except OSError as error:
         raise StoreError(f"cannot write {out}: {error.strerror or error}; make room or choose another place") from error
+
+
+def _as_messages(conversation: Conversation) -> dict[str, Any]:
+    """Return a conversation in TRL's and axolotl's form, with what a template and a mask read besides the turns."""
+    turns = [turn.to_json() | ({} if turn.loss else {"train": False}) for turn in conversation]
+    beside = {"tools": conversation.tools, "chat_template_kwargs": conversation.template_args}
+    return {"messages": turns, **{name: json.loads(value) for name, value in beside.items() if value}}
 
 
 def _axolotl(layout: ExportLayout, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:

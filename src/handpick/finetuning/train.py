@@ -13,11 +13,14 @@ from pydantic import ValidationError
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import TABLE_ALONE, Reading, ReadingSettings, check_columns
 from handpick.data.render import Rendered, Renderer
+from handpick.data.template_args import parse_template_args
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
+from handpick.flag_names import parse_settings
 from handpick.layout import FinetuneLayout, RunLayout
 from handpick.model import compute_dtype, device, load_tokenizer, padding_id, parameter_count, position_limit
 from handpick.objectives.next_token import NextToken
@@ -35,6 +38,7 @@ def run_train(
     out: str | Path | None = None,
     *,
     recipe: Recipe = "auto",
+    template_args: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
     """Fine-tune a model on chosen records.
@@ -44,8 +48,10 @@ def run_train(
         model: the base model's folder or Hub name; by default the one that the selection was made with.
         out: the folder of the new model; by default ``model`` in the selection's folder.
         recipe: ``tis``, ``small`` (for models under 100 M parameters), or ``auto``: by the model's size.
+        template_args: what the chat template is told; by default what the selection was made with.
         settings: fields of ``handpick.training.settings.FinetuneSettings`` that replace the recipe's; of ``lora``, a
-            mapping replaces the fields that it has.
+            mapping replaces the fields that it has. Also ``columns`` and ``turn_weights``, which say how records are
+            read; a selection's folder says it itself.
 
     Returns:
         ``out``, with the adapter or the whole model, its tokenizer, and ``train.yaml``.
@@ -55,14 +61,17 @@ def run_train(
     """
     chosen = Path(selection)
     model, out = model_of(chosen, model), _output_folder(chosen, out)
-    used = recipe_for(model, recipe, settings)
-    with open_records(chosen, model, used.max_length, out) as data:
+    reading, own = reading_for(chosen, settings)
+    used = recipe_for(model, recipe, own)
+    told = template_args_of(chosen, template_args)
+    with open_records(chosen, model, used.max_length, out, reading, told) as data:
         steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
         log(
             f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
             f"computed in {str(compute_dtype(used.dtype)).removeprefix('torch.')} on {device()}"
         )
         about = {"selection": str(chosen.resolve()), "base_model": model, "left_out": data.n_left_out}
+        about |= {"template_args": told} if told else {}
         return finetune(model, data.sequences, used, out, pad_id=padding_id(data.renderer.tokenizer), about=about)
 
 
@@ -73,12 +82,13 @@ def run_export(
     model: str | None = None,
     *,
     recipe: Recipe = "auto",
+    template_args: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
     """Write chosen records as another tool reads them, and the config that trains on them with the same recipe.
 
     Args:
-        selection, model, recipe, settings: as ``run_train``.
+        selection, model, recipe, template_args, settings: as ``run_train``.
         to: ``axolotl`` or ``llama-factory``.
         out: the folder to write to.
 
@@ -90,9 +100,24 @@ def run_export(
     """
     chosen = Path(selection)
     model = model_of(chosen, model)
-    used = recipe_for(model, recipe, settings)
-    with open_records(chosen, model, used.max_length, Path(out)) as data:
+    reading, own = reading_for(chosen, settings)
+    used = recipe_for(model, recipe, own)
+    told = template_args_of(chosen, template_args)
+    with open_records(chosen, model, used.max_length, Path(out), reading, told) as data:
         return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
+
+
+def reading_for(selection: Path, settings: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
+    """Return how records are read, by the selection's own settings and the user's, and the settings that are left.
+
+    Raises:
+        SettingsError: a column's role is unknown, or a value is wrong.
+    """
+    names = ReadingSettings.model_fields
+    made_with = Selection.open(selection).settings if selection.is_dir() else {}
+    said = {name: each for given in (made_with, settings) for name, each in given.items() if name in names}
+    left = {name: each for name, each in settings.items() if name not in names}
+    return parse_settings(ReadingSettings, said).reading, left
 
 
 def recipe_for(model: str, recipe: Recipe, settings: Mapping[str, Any]) -> FinetuneSettings:
@@ -137,6 +162,18 @@ def model_of(selection: Path, model: str | None) -> str:
     return str(Path(found).resolve()) if Path(found).exists() else found
 
 
+def template_args_of(selection: Path, template_args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the chat template is told: as given, else as the selection was made with.
+
+    Raises:
+        SettingsError: a name is none, or a value has no JSON form.
+    """
+    if template_args is not None:
+        return parse_template_args(dict(template_args))
+    made_with = Selection.open(selection).settings if selection.is_dir() else {}
+    return dict(made_with.get("template_args") or {})
+
+
 def _output_folder(selection: Path, out: str | Path | None) -> Path:
     if out is None and not selection.is_dir():
         raise SettingsError("no folder for the trained model given: name one with --out")
@@ -154,13 +191,21 @@ class _Data:
 
 
 @contextmanager
-def open_records(selection: Path, model: str, max_length: int, out: Path) -> Iterator[_Data]:
+def open_records(
+    selection: Path,
+    model: str,
+    max_length: int,
+    out: Path,
+    reading: Reading = TABLE_ALONE,
+    template_args: Mapping[str, Any] | None = None,
+) -> Iterator[_Data]:
     """Open the records of a selection, parsed for as long as it is open."""
-    if selection.is_dir():
+    folder = selection.is_dir()
+    if folder:
         if not len(Selection.open(selection)):
             raise DataError(f"the selection in {selection} is empty: there is nothing to train on")
         selection = RunLayout(selection).records
-    renderer = Renderer(load_tokenizer(model))
+    renderer = Renderer(load_tokenizer(model), template_args)
     limit = position_limit(model)
     if limit is not None and max_length > limit:
         raise SettingsError(
@@ -170,7 +215,9 @@ def open_records(selection: Path, model: str, max_length: int, out: Path) -> Ite
         # of several processes that train together, the first alone says what it could not use
         place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
         quarantine = Quarantine(FinetuneLayout(place).quarantine())
-        pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine)
+        pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine, reading=reading)
+        if not folder:  # a run's choices need not have what its pool and queries had
+            check_columns(reading, [pool.columns])
         if place == out:
             report_unwritten({"selection": count_unwritten(pool, renderer)}, FinetuneLayout(out).unwritten)
         yield _render_records(pool, selection, renderer, max_length, quarantine)

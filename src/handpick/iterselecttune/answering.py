@@ -35,12 +35,12 @@ class Answering:
 
     def __init__(self, settings: IterSelectSettings) -> None:
         self._settings = settings
-        self.renderer = Renderer(load_tokenizer(settings.model))
+        self.renderer = Renderer(load_tokenizer(settings.model), settings.template_args)
         self.max_length = reading_length(settings.model, settings.max_length)
         self._room = max_prompt_tokens(self.max_length, settings.max_new_tokens)
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest
             **model_fingerprint(settings.model),
-            **tokenizer_fingerprint(self.renderer.tokenizer, self.renderer.template),
+            **tokenizer_fingerprint(self.renderer),
             "dtype": str(compute_dtype(settings.dtype)),
             "max_new_tokens": settings.max_new_tokens,
             "max_length": self.max_length,

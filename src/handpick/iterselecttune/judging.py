@@ -4,7 +4,7 @@ A tie is easy, and so is a pair whose winner changes with the order; an example 
 easy. Source: IterSelectTune (arXiv 2410.13464); verdicts in both orders as in its evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from handpick.iterselecttune.settings import RULE, IterSelectSettings
 from handpick.judge import JudgeSettings, Usage, compare, pairwise_template, pointwise_template, rate
 from handpick.judge.answers import estimate_tokens
 from handpick.layout import VerdictsLayout
-from handpick.rewards import find_reward, reward_fingerprint, score
+from handpick.rewards import check_record, find_reward, reward_fingerprint, score
 from handpick.rewards.protocol import Reward
 
 _SIDES = {"a": "answer", "b": "reference", "tie": "tie", None: None}  # what a comparison's two answers are here
@@ -62,6 +62,9 @@ class Judging(Protocol):
 
     def cost(self, usage: Usage) -> float | None:
         """Return the money it costs; None without prices."""
+
+    def check(self, record: Mapping[str, Any]) -> None:
+        """Raise DataError where no answer to a record could be judged."""
 
     def tokens_in(self, prompt: str, reference: str) -> int:
         """Estimate how many tokens it takes to ask, where the base model's answer is as long as may be."""
@@ -111,6 +114,10 @@ class RuleJudging:
 
     def cost(self, usage: Usage) -> float | None:
         return None
+
+    def check(self, record: Mapping[str, Any]) -> None:
+        """Raise DataError where the rule can score no answer: there is no reference, or none that it reads."""
+        check_record(self._reward, record)
 
     def tokens_in(self, prompt: str, reference: str) -> int:
         return 0
@@ -166,6 +173,9 @@ class ModelJudging:
 
     def fingerprint(self) -> Fingerprint:
         return {**self._judge.fingerprint(), "verdict": "pairwise" if self._pairwise else "pointwise"}
+
+    def check(self, record: Mapping[str, Any]) -> None:
+        """Refuse nothing: a judge is shown the example's own answer."""
 
     def tokens_in(self, prompt: str, reference: str) -> int:
         if self._pairwise:

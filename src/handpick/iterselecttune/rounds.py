@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.examples import Example
+from handpick.data.own_record import record_of
 from handpick.data.plain_text import conversation
 from handpick.errors import JudgeError, StoreError
 from handpick.evaluation.task import prompt_of
@@ -278,7 +279,7 @@ def _question(example: Example, answer: str) -> Question:
         [turn.to_json() for turn in prompt_of(example)],
         example.messages[-1].content,
         answer,
-        json.loads(example.raw),
+        record_of(example),
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from handpick.budget import Budget
 from handpick.data.pool import Pool
+from handpick.data.reading import ReadingSettings
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, StoreError
 from handpick.executors import executor_for, rows_of
@@ -170,15 +171,26 @@ class PreparedIterSelect:
 
     def _iterate_askable(self, order_N: NDArray[np.int64], pool_row_N: NDArray[np.int64]) -> Iterator[int]:
         n = min(self.settings.n_diverse, len(order_N))
-        found = 0
+        found, refused, first = 0, 0, ""
         with progress("the diverse subset", total=n) as advance:
             for row in order_N.tolist():
                 if found == n:
-                    return
-                if self.answering.can_answer(self.pool[int(pool_row_N[row])]):
-                    found += 1
-                    advance(1)
-                    yield row
+                    break
+                example = self.pool[int(pool_row_N[row])]
+                if not self.answering.can_answer(example):
+                    continue
+                try:
+                    self.judging.check(json.loads(example.raw))
+                except DataError as error:
+                    refused, first = refused + 1, first or str(error)
+                    continue
+                found += 1
+                advance(1)
+                yield row
+        if refused and not found:
+            raise DataError(f"{first} (none of the {refused:,} examples that the model can answer can be judged)")
+        if refused:
+            log(f"{refused:,} examples that cannot be judged are passed over; the first: {first}")
 
     def _picks(self, outcome: RoundsOutcome, subset: Subset, store: FeatureStore, embeddings_ND: Any) -> list[IterPick]:
         """Return what was judged hard, in the order in which it was taken; then what is most like it; then the easy."""
@@ -300,6 +312,9 @@ def _embedding_settings(settings: IterSelectSettings) -> Settings:
     given: dict[str, Any] = {"method": "embed", "pool": settings.pool, "out": settings.out, "store": settings.store}
     if settings.store is None or "encoder" in settings.model_fields_set:
         given["encoder"] = settings.encoder
+    given |= {
+        name: getattr(settings, name) for name in ReadingSettings.model_fields if name in settings.model_fields_set
+    }
     if settings.max_quarantined is not None:
         given["max_quarantined"] = settings.max_quarantined
     return resume_from_store(Settings(**given))

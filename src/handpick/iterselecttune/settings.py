@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import ConfigDict, Field, field_serializer
 
 from handpick.budget import Budget
 from handpick.choices import Dtype
+from handpick.data.reading import ReadingSettings
+from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.errors import SettingsError
 from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
@@ -22,7 +24,7 @@ RULE = "rule:"
 JUDGE, ROUNDS, ANSWERS, CLASSIFIER = "The judge", "Rounds", "Answers of the base model", "Embeddings and classifier"
 
 
-class IterSelectSettings(BaseModel):
+class IterSelectSettings(ReadingSettings):
     """What ``handpick iterselect`` takes.
 
     α, 100 clusters and three rounds are the paper's (arXiv 2410.13464); 1,500 judged a round, the size of the diverse
@@ -73,6 +75,7 @@ class IterSelectSettings(BaseModel):
     max_length: Annotated[int | None, Flag(heading=ANSWERS)] = Field(
         None, ge=8, description="tokens of prompt and answer (default: 2048, or what fits)"
     )
+    template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR, ANSWERS)] = Field({}, description=DESCRIPTION)
     dtype: Annotated[Dtype, Flag(heading=ANSWERS)] = Field("auto", description="what models compute in")
 
     encoder: Annotated[str, Flag(heading=CLASSIFIER)] = Field(

@@ -50,6 +50,11 @@ class Judge:
         self._connection = Connection(settings)
 
     @property
+    def path(self) -> Path:
+        """The file with the answers."""
+        return self._journal.path
+
+    @property
     def used(self) -> Usage:
         """Calls and tokens, by all that is recorded in the file, as of the last ``ask`` or ``estimate``."""
         return self._journal.used

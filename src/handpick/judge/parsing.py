@@ -6,6 +6,7 @@ from typing import Any, Literal
 Side = Literal["a", "b", "tie"]
 
 _SIDES: dict[str, Side] = {"a": "a", "b": "b", "tie": "tie"}
+_THINKING, _THOUGHT = "<think>", "</think>"
 _decoder = json.JSONDecoder()
 
 
@@ -14,7 +15,7 @@ def read_score(text: str, low: float, high: float) -> float | None:
     score = _last_field(text, "score")
     if isinstance(score, str):
         try:
-            score = float(score)
+            score = float(score) if "_" not in score else None  # Python's own way to write 10: 1_0
         except ValueError:
             return None
     if isinstance(score, bool) or not isinstance(score, int | float):
@@ -31,8 +32,14 @@ def read_side(text: str) -> Side | None:
 def _last_field(text: str, field: str) -> Any:
     """Return the field of the last object that has it: judges think aloud before they decide. None where none has it.
 
-    An object within one that has the field is passed over.
+    An object within one that has the field is passed over. What stands in ``<think>`` is no decision, and a thought
+    that was cut off has none behind it.
     """
+    _, closed, after_it = text.rpartition(_THOUGHT)
+    if closed:
+        text = after_it
+    elif text.lstrip().startswith(_THINKING):
+        return None
     value = None
     start = text.find("{")
     while start >= 0:

@@ -44,7 +44,9 @@ class JudgeOptions(BaseModel):
         BeforeValidator(_none_as_word),
         Flag("judge_temperature", f"N|{_NONE}"),
     ] = Field(0, description="its temperature; none leaves it out, for models that take none")
-    seed: Annotated[int | None, NO_FLAG] = Field(0, description="null leaves it out, for servers that take none")
+    seed: Annotated[int | None, BeforeValidator(_none_as_word), Flag("judge_seed", f"N|{_NONE}")] = Field(
+        0, description="seed that it is sent; none leaves it out, for servers that take none"
+    )
     max_answer_tokens: int = Field(1024, ge=1, description="tokens of a judge's answer, at most, reasoning included")
     max_calls: Annotated[int | None, Flag("max_judge_calls")] = Field(None, ge=1, description="requests, at most")
     max_tokens_total: Annotated[int | None, Flag("max_judge_tokens")] = Field(
@@ -59,10 +61,12 @@ class JudgeOptions(BaseModel):
     price_out: Annotated[float | None, Flag("judge_price_out")] = Field(
         None, ge=0, allow_inf_nan=False, description="of a million tokens of answers"
     )
-    timeout_s: Annotated[float, NO_FLAG] = Field(
-        120, gt=0, allow_inf_nan=False, description="seconds without a byte from the server"
+    timeout_s: Annotated[float, Flag("judge_timeout", "SECONDS")] = Field(
+        120, gt=0, allow_inf_nan=False, description="seconds without a byte from the server before it is asked again"
     )
-    retries: Annotated[int, NO_FLAG] = Field(6, ge=0, description="of a request that fails in a way that may pass")
+    retries: Annotated[int, Flag("judge_retries")] = Field(
+        6, ge=0, description="how often a request that fails in a way that may pass is sent again"
+    )
     backoff_s: Annotated[float, NO_FLAG] = Field(
         1,
         ge=0,

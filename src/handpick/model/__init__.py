@@ -20,14 +20,22 @@ from torch import nn
 from handpick.allocator import give_back_freed_memory
 from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
+from handpick.data.render import Renderer
+from handpick.data.version import RECORD_VERSION
 from handpick.errors import ModelError
-from handpick.fingerprint import Fingerprint, digest, file_digest
+from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
 from handpick.model.in_memory import config_digest, held_model
 
 # transformers' names
 MODEL_CONFIG = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 _TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json")
+_FOREIGN_TOKENIZERS = {  # files that a folder may have in place of a tokenizer.json, and whose they are
+    "tekken.json": "mistral-common",
+    "tokenizer.model": "SentencePiece or tiktoken",
+    "spiece.model": "SentencePiece",
+    "tiktoken.model": "tiktoken",
+}
 
 
 def device() -> torch.device:
@@ -80,16 +88,41 @@ def load_tokenizer(name: str) -> Any:
     """Load the tokenizer of a model folder or a Hub name; of a model in memory, a copy.
 
     Raises:
-        ModelError: there is none, or it needs code of its own.
+        ModelError: there is none, it needs code of its own, or none but another library can read it.
     """
     from transformers import AutoTokenizer
 
     if (held := held_model(name)) is not None:
         return deepcopy(held.tokenizer)
-    if Path(name).is_dir() and not any((Path(name) / f).exists() for f in _TOKENIZER_FILES):
+    foreign = _foreign_tokenizer(Path(name))
+    if Path(name).is_dir() and foreign is None and not any((Path(name) / f).exists() for f in _TOKENIZER_FILES):
         raise _explain(name, ModelError("the folder has no tokenizer"))
-    with _loading(name):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    try:
+        with _loading(name, "tokenizer of"):
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # the tokenizers of Rust raise what has no kind
+        if foreign is not None and (Path(name) / MODEL_CONFIG).exists():
+            raise _no_fast_tokenizer(name, foreign) from error
+        if isinstance(error, ModelError):
+            raise
+        raise _explain(name, error, "tokenizer of") from error
+    if not hasattr(tokenizer, "is_fast"):  # another library's, which transformers hands over where it is installed
+        raise _no_fast_tokenizer(name, foreign or type(tokenizer).__name__)
+    return tokenizer
+
+
+def _foreign_tokenizer(folder: Path) -> str | None:
+    """Return the file of a folder's tokenizer where it has no tokenizer.json, and whose it is; None where it has."""
+    if (folder / TOKENIZER_FILE).exists():
+        return None
+    return next((f"{file} ({whose})" for file, whose in _FOREIGN_TOKENIZERS.items() if (folder / file).exists()), None)
+
+
+def _no_fast_tokenizer(name: str, tokenizer: str) -> ModelError:
+    return ModelError(
+        f"the tokenizer of {name} is {tokenizer}, which says of no token where it stands in the text: put the model's "
+        f"fast tokenizer ({TOKENIZER_FILE}) into the folder, as its copies for transformers have it"
+    )
 
 
 def padding_id(tokenizer: Any) -> int:
@@ -265,6 +298,17 @@ def hub_commit(name: str) -> str:
     return str(commit)
 
 
-def tokenizer_fingerprint(tokenizer: Any, template: str) -> Fingerprint:
-    """Return what turns a conversation into tokens."""
-    return {"tokenizer": digest(tokenizer.backend_tokenizer.to_str()), "template": digest(template)}
+def tokenizer_fingerprint(renderer: Renderer) -> Fingerprint:
+    """Return what turns a conversation into tokens, and says which of them are learnt."""
+    found: Fingerprint = {
+        "tokenizer": digest(renderer.tokenizer.backend_tokenizer.to_str()),
+        "template": digest(renderer.template),
+    }
+    if renderer.template_args:
+        found["template_args"] = dict(renderer.template_args)
+    return found | template_rule(renderer)
+
+
+def template_rule(renderer: Renderer) -> Fingerprint:
+    """Return the rule by which a template is followed; nothing where plain conversations become what they always did."""
+    return {} if renderer.mask_as_before else {RECORD_RULE: RECORD_VERSION}

@@ -1,5 +1,6 @@
 """The judge's options as settings of ``select``: flat, each by the name of its flag."""
 
+from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,14 +19,21 @@ JUDGE_FIELDS = {
     if (flat := option_name(name, field)) and name not in _LEFT_OUT
 }
 
+# what may be "none", and is a number by default
+_WITH_A_WORD: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "temperature": (Temperature | Literal["none"], float),
+    "seed": (int | Literal["none"], int),
+}
+
 
 def _flat_field(name: str) -> tuple[Any, FieldInfo]:
     flat = copy(JudgeOptions.model_fields[name])
     flat.description = f"reward judge: {flat.description}"
-    if name != "temperature":
+    if name not in _WITH_A_WORD:
         return flat.annotation, flat
-    flat.metadata, flat.default = [], float(flat.default)
-    return Temperature | Literal["none"], flat
+    kind, number = _WITH_A_WORD[name]
+    flat.metadata, flat.default = [], number(flat.default)
+    return kind, flat
 
 
 if TYPE_CHECKING:  # the fields are made below; by name they are read here alone

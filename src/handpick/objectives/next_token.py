@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from handpick.data.examples import Example
+from handpick.data.plain_text import why_unlearnt
 from handpick.data.render import Rendered, Renderer
+from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence, prepare_each
 
@@ -32,7 +34,12 @@ class NextToken:
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """Prepare a sequence per record; refused is one that leaves no response to learn from."""
-        return prepare_each(examples, lambda example: self._renderer(example.messages, self._max_length))
+        return prepare_each(examples, self._render)
+
+    def _render(self, example: Example) -> Rendered:
+        if reason := why_unlearnt(example.messages):
+            raise DataError(reason)
+        return self._renderer(example.messages, self._max_length)
 
     def rows(self, items: Sequence[Rendered], policy: Policy) -> list[Row]:
         return [mean_loss(sequence) for sequence in items]

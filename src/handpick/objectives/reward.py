@@ -3,6 +3,10 @@
 Of each prompt K answers are drawn from the model at the checkpoint and scored. A row is the gradient of
 −(1/K) Σ_k A_k log π(y_k | prompt), with the tokens as they were drawn. No reference answer is needed where the reward
 needs none.
+
+A reward may give a sample no score (a judge). The formula is the mean over draws of A ∇ log π, so it is taken over the
+samples that have a score, K of them, baseline included: as long as a score is not missing because of what it would have
+been, the mean has the same expectation. A prompt none of whose samples has one says nothing, and has no row.
 """
 
 import json
@@ -17,15 +21,16 @@ import numpy as np
 
 from handpick.choices import Advantage, Variant
 from handpick.data.examples import Example
+from handpick.data.own_record import record_of
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError, JudgeError, SettingsError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import SamplesLayout
 from handpick.objectives.advantage import advantages, select_samples
 from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence, prepare_each
 from handpick.objectives.samples import KeyedJournal, from_json, to_json
 from handpick.progress import log, progress
-from handpick.rewards import Reward, score
+from handpick.rewards import Reward, check_record, score_or_none
 from handpick.rewards.judge import JudgeReward
 from handpick.rewards.reference import reference_answers
 from handpick.sampling.generate import Sample, Sampling, decode_answer, end_ids, sample
@@ -46,6 +51,7 @@ class PromptItem:
     half: list[int]  # the tokens of the answer that stand in the prompt already (`guidance`)
     reference: str | None
     reference_ids: Rendered | None
+    record_rule: int = 1
 
 
 class PolicyGradient:
@@ -121,10 +127,14 @@ class PolicyGradient:
             "sampling": self._sampling.fingerprint(),
             "ends": list(self._ends),
             **({"sampler": "vllm"} if self._vllm else {}),
+            **({"without a score": "left out"} if isinstance(self._reward, JudgeReward) else {}),  # once it was made up
         }
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """Prepare a prompt per record: all before its last assistant turn; refused is one too long to be answered."""
+        """Prepare a prompt per record: all before its last assistant turn.
+
+        Refused is one too long to be answered, and one whose answers the reward could not score.
+        """
         return prepare_each(examples, self._make_prompt)
 
     def _make_prompt(self, example: Example) -> PromptItem:
@@ -134,7 +144,8 @@ class PolicyGradient:
             raise DataError("no prompt: the record begins with its answer")
         ids = self._renderer.prompt(before)
         self._check_room(ids)
-        record = json.loads(example.raw)
+        record = record_of(example)
+        check_record(self._reward, record)
         reference, rendered, half = None, None, list[int]()
         if answered and example.messages[-1].content.strip():
             reference = example.messages[-1].content
@@ -146,7 +157,8 @@ class PolicyGradient:
                 raise DataError("no reference answer, half of which the variant guidance would give away")
             ids, half = self._guide_prompt(rendered)
             self._check_room(ids)
-        return PromptItem(example.id, ids, [m.to_json() for m in before], record, half, reference, rendered)
+        turns = [message.to_json() for message in before]
+        return PromptItem(example.id, ids, turns, record, half, reference, rendered, example.record_rule)
 
     def _check_room(self, ids: list[int]) -> None:
         if len(ids) > self._room:
@@ -170,13 +182,17 @@ class PolicyGradient:
         self._report(items, rewards, rows)
         return rows
 
-    def _row(self, asked: PromptItem, samples: list[Sample], scored: list[float]) -> Row:
-        """Return the samples that are kept, each with what it counts.
+    def _row(self, asked: PromptItem, samples: list[Sample], scored: list[float | None]) -> Row:
+        """Return the samples that are kept, each with what it counts; none of those without a score.
 
-        The reference answer's score comes last, if there.
+        The reference answer's score comes last, if there. Where it should be and is not, nobody knows which samples
+        ``hard_rejection`` keeps, and there is no row.
         """
-        reward_K = np.array(scored[: len(samples)])
+        graded = [(each, value) for each, value in zip(samples, scored, strict=False) if value is not None]
         reference = scored[-1] if len(scored) > len(samples) else None
+        if not graded or (reference is None and len(scored) > len(samples)):
+            return []
+        samples, reward_K = [each for each, _ in graded], np.array([value for _, value in graded])
         kept = select_samples(reward_K, self._variants, reference)
         advantage_K = advantages(reward_K[kept], self._advantage) if kept else reward_K[:0]
         row = [
@@ -231,18 +247,24 @@ class PolicyGradient:
                     advance(len(group.prompts))
         return [from_json(journal[key]) for key in keys]
 
-    def _rewards(self, items: Sequence[PromptItem], samples: list[list[Sample]]) -> list[list[float]]:
-        """Compute the rewards of each prompt's samples, then of its reference answer where the variants need it."""
+    def _rewards(self, items: Sequence[PromptItem], samples: list[list[Sample]]) -> list[list[float | None]]:
+        """Compute the rewards of each prompt's samples, then of its reference answer where the variants need it.
+
+        Raises:
+            JudgeError: as ``JudgeReward``, or it gave no score at all.
+        """
         texts = [[self._text(asked, drawn) for drawn in each] for asked, each in zip(items, samples, strict=True)]
         if "hard_rejection" in self._variants:
             for asked, each in zip(items, texts, strict=True):
                 each += [asked.reference] if asked.reference is not None else []
+        if isinstance(self._reward, JudgeReward):  # asks many at a time, and keeps every verdict itself
+            return self._grades(self._reward, items, texts)
         journal = KeyedJournal(self._layout.rewards(digest(self._identity)))
-        keys = [digest([asked.record, each]) for asked, each in zip(items, texts, strict=True)]
+        # a reward may look at the prompt too, which is another where the record is read by another rule
+        rules = [[asked.record_rule] if asked.record_rule > 1 else [] for asked in items]
+        keys = [digest([asked.record, each, *rule]) for asked, each, rule in zip(items, texts, rules, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in journal]
-        if isinstance(self._reward, JudgeReward):  # asks many at a time, keeps every verdict itself, has its own bar
-            journal.add((keys[i], of) for i, of in self._score_texts(new, items, texts))
-        elif new:
+        if new:
             at_once = max(1, _SCORED_AT_ONCE // self._sampling.samples)  # a run that is killed loses little
             with progress("rewards", total=len(new)) as advance:
                 for start in range(0, len(new), at_once):
@@ -251,13 +273,24 @@ class PolicyGradient:
                     advance(len(piece))
         return [journal[key] for key in keys]
 
+    def _grades(
+        self, judge: JudgeReward, items: Sequence[PromptItem], texts: Sequence[list[str]]
+    ) -> list[list[float | None]]:
+        grades = [each for _, each in self._score_texts(range(len(items)), items, texts)]
+        if judge.missing == judge.scored:
+            raise JudgeError(
+                f"{judge.lack}, so there is nothing to choose by; the answers are kept in {self._layout.folder}: "
+                f"{judge.advice}"
+            )
+        return grades
+
     def _score_texts(
         self, members: Sequence[int], items: Sequence[PromptItem], texts: Sequence[list[str]]
-    ) -> Iterator[tuple[int, list[float]]]:
+    ) -> Iterator[tuple[int, list[float | None]]]:
         """Yield the rewards of some prompts' texts."""
         flat = [(i, text) for i in members for text in texts[i]]
         scores = iter(
-            score(
+            score_or_none(
                 self._reward,
                 [items[i].messages for i, _ in flat],
                 [text for _, text in flat],
@@ -274,31 +307,40 @@ class PolicyGradient:
             return drawn.text
         return decode_answer([*asked.half, *drawn.ids], self._ends, self._sampling.stop, self._renderer.tokenizer)
 
-    def _report(self, items: Sequence[PromptItem], rewards: list[list[float]], rows: list[Row]) -> None:
-        """Write mean, spread and how many differ, of every prompt, to a file.
+    def _report(self, items: Sequence[PromptItem], rewards: list[list[float | None]], rows: list[Row]) -> None:
+        """Write mean, spread and how many differ, of every prompt's samples that have a score, to a file.
 
         Log what the run makes of it in a line.
         """
         n = self._sampling.samples
-        report = [
-            {
-                "id": asked.id,
-                "mean": float(np.mean(each[:n])),
-                "sd": float(np.std(each[:n])),
-                "differ": 1 - Counter(each[:n]).most_common(1)[0][1] / n,
-                "signal": bool(row),
-            }
+        report: list[dict[str, Any]] = [
+            {"id": asked.id, **_spread([value for value in each[:n] if value is not None]), "signal": bool(row)}
             for asked, each, row in zip(items, rewards, rows, strict=True)
         ]
         path = self._layout.report(digest([report, self.fingerprint()]))
         atomic_write(path, "".join(json.dumps(line) + "\n" for line in report).encode())
         silent = [line["id"] for line in report if not line["signal"]]
         named = f"; none have {', '.join(map(str, silent[:3]))}{', …' if len(silent) > 3 else ''}" if silent else ""
-        mean, spread = (np.mean([line[name] for line in report]) for name in ("mean", "sd"))
-        log(
-            f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt; {len(items) - len(silent)} of "
-            f"{len(items)} prompts have a signal{named} ({path})"
-        )
+        scored = [line for line in report if line["mean"] is not None]
+        figures = "no reward"
+        if scored:
+            mean, spread = (np.mean([line[name] for line in scored]) for name in ("mean", "sd"))
+            figures = f"reward {mean:.3f} on average, spread {spread:.3f} within a prompt"
+        missing = sum(n - line["scored"] for line in report)
+        lacking = f"; {missing} of {n * len(items)} answers have no score and count for nothing" if missing else ""
+        log(f"{figures}{lacking}; {len(items) - len(silent)} of {len(items)} prompts have a signal{named} ({path})")
+
+
+def _spread(scores: Sequence[float]) -> dict[str, float | None]:
+    """Return the figures of a prompt by those of its samples that have a score; None where none has."""
+    if not scores:
+        return {"scored": 0, "mean": None, "sd": None, "differ": None}
+    return {
+        "scored": len(scores),
+        "mean": float(np.mean(scores)),
+        "sd": float(np.std(scores)),
+        "differ": 1 - Counter(scores).most_common(1)[0][1] / len(scores),
+    }
 
 
 def _render_answer(prompt: list[int], answer: list[int]) -> Rendered:

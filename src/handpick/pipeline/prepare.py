@@ -12,6 +12,7 @@ from pathlib import Path
 from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import check_columns
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
@@ -84,7 +85,10 @@ def prepare_plan(settings: Settings, scratch: Path) -> PreparedRun:
     prepared = open_run(settings, None, DataLayout(scratch))
     for test_set in settings.exclude_overlap:
         Pool.open(
-            [test_set], cache=parsed_records(settings), quarantine=Quarantine(DataLayout(scratch).quarantine("test"))
+            [test_set],
+            cache=parsed_records(settings),
+            quarantine=Quarantine(DataLayout(scratch).quarantine("test")),
+            reading=settings.reading,
         )
     check_constraints(settings, prepared.inputs.pool.pool, set())
     return prepared
@@ -107,6 +111,7 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
     if query is not None:
         check_queries(settings, query.pool)
     pool = open_data("pool", settings.pool, settings, bad)
+    check_columns(settings.reading, [each.pool.columns for each in (query, pool) if each is not None])
     scorer = open_scorer(Inputs(settings, pool, query, renderer, own or UserObjects()))
     scorer.preflight()
     _say_unwritten(scorer.inputs, bad)
@@ -130,6 +135,7 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     executor = executor_for(settings.workers)
     renderer = open_renderer(settings) if spec.needs & {"model", "tokenizer"} else None
     pool = open_data("pool", settings.pool, settings, bad)
+    check_columns(settings.reading, [pool.pool.columns])
     scorer = open_scorer(Inputs(settings, pool, None, renderer))
     scorer.preflight()
     _say_unwritten(scorer.inputs, bad)
@@ -153,7 +159,16 @@ def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLa
     if not sources:
         raise not_given(name)
     quarantine = Quarantine(bad.quarantine(None if name == "pool" else name), settings.max_quarantined)
-    return Data(Pool.open(list(sources), cache=parsed_records(settings), quarantine=quarantine), quarantine)
+    opened = Pool.open(
+        list(sources),
+        cache=parsed_records(settings),
+        quarantine=quarantine,
+        reading=settings.reading,
+        unwanted=settings.unwanted_queries if name == "query" else "aside",
+    )
+    for sentence in opened.judged.sentences():
+        log(f"{name}: {sentence}")
+    return Data(opened, quarantine)
 
 
 def check_queries(settings: Settings, query: Pool) -> None:
@@ -190,7 +205,13 @@ def _ids_of(target: str, files: list[str], settings: Settings) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:  # bad records stand in the quarantine of all queries together
         quarantine = Quarantine(DataLayout(Path(folder)).quarantine())
         try:
-            return Pool.open(files, cache=parsed_records(settings), quarantine=quarantine).ids()
+            return Pool.open(
+                files,
+                cache=parsed_records(settings),
+                quarantine=quarantine,
+                reading=settings.reading,
+                unwanted=settings.unwanted_queries,
+            ).ids()
         except DataError as error:
             raise DataError(
                 f"no query of the target {target!r} can be used: no record of {', '.join(files)} can be read; mend "
@@ -212,7 +233,7 @@ def _check_balanced(settings: Settings, query: Pool) -> None:
 
 def _find_overlapping_rows(settings: Settings, pool: Pool) -> set[int]:
     """Find the rows that repeat an item of the test sets; each is written to overlap.jsonl with the item."""
-    found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold)
+    found = find_overlaps(pool, settings.exclude_overlap, settings.folder, settings.overlap_threshold, settings.reading)
     rows = {each.row for each in found}
     log(
         f"{len(rows):,} examples repeat an item of the test sets and are left out: {RunLayout(settings.folder).overlap}"

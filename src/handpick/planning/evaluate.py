@@ -6,9 +6,10 @@ from handpick.costs import probe
 from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.costs.flops import shape_of
 from handpick.costs.machine import machine_notes, resident_bytes
-from handpick.evaluation.run import open_model
+from handpick.evaluation.gradable import say_ungradable, ungradable_records
+from handpick.evaluation.run import open_settings_model
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
-from handpick.evaluation.task import open_task
+from handpick.evaluation.task import open_tasks
 from handpick.model import compute_dtype
 from handpick.planning.evaluation_costs import EvaluationProbe, evaluation_stage, passes_of, predicted_bytes
 
@@ -28,9 +29,10 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
         HandpickError: what the run itself would raise before it starts.
     """
     began = probe.clock()
-    opened = {name: open_task(task, settings.folder, name) for name, task in tasks.items()}
+    opened = open_tasks(tasks, settings.folder)
     for task in opened.values():
         task.fingerprint()  # a metric that cannot be had is said
+        say_ungradable(task, ungradable_records(task))
     read = StageCost(
         "read and parse",
         sum(map(len, opened.values())),
@@ -40,7 +42,7 @@ def plan_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings],
         note=f"{len(opened)} tasks; done by this plan in {probe.clock() - began:.1f} s",
     )
     began = probe.clock()
-    model = open_model(settings.model, base=settings.base, dtype=settings.dtype, max_length=settings.max_length)
+    model = open_settings_model(settings, settings.model)
     load_seconds = probe.clock() - began
     parts = {name: passes_of(task, model.renderer, model.max_length) for name, task in opened.items()}
     every = [part for own in parts.values() for part in own]

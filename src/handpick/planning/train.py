@@ -1,6 +1,7 @@
 """``plan_train``: what fine-tuning on a selection will take."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,31 @@ from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.costs.disk import adapter_bytes
 from handpick.costs.machine import machine_notes, resident_bytes
 from handpick.costs.training import check_plannable, micro_batches, probe_training, training_stage, weight_bytes
-from handpick.finetuning.train import Recipe, model_of, open_records, recipe_for
+from handpick.finetuning.train import (
+    Recipe,
+    model_of,
+    open_records,
+    reading_for,
+    recipe_for,
+    template_args_of,
+)
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.training.warmup import new_adapter
 
 
 def plan_train(
-    selection: str | Path, model: str | None = None, *, recipe: Recipe = "auto", seconds: float = 10.0, **settings: Any
+    selection: str | Path,
+    model: str | None = None,
+    *,
+    recipe: Recipe = "auto",
+    seconds: float = 10.0,
+    template_args: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Plan:
     """Plan what ``handpick train`` will take: some of its micro-batches and an optimizer step are computed.
 
     Args:
-        selection, model, recipe, settings: as ``handpick.finetuning.train.run_train``.
+        selection, model, recipe, template_args, settings: as ``handpick.finetuning.train.run_train``.
         seconds: to compute for, about.
 
     Raises:
@@ -29,10 +43,14 @@ def plan_train(
     """
     chosen = Path(selection)
     model = model_of(chosen, model)
-    used = recipe_for(model, recipe, settings)
+    reading, own = reading_for(chosen, settings)
+    used = recipe_for(model, recipe, own)
     check_plannable(used)
-    began = probe.clock()
-    with tempfile.TemporaryDirectory() as scratch, open_records(chosen, model, used.max_length, Path(scratch)) as data:
+    began, told = probe.clock(), template_args_of(chosen, template_args)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_records(chosen, model, used.max_length, Path(scratch), reading, told) as data,
+    ):
         sequences, pad_id = data.sequences, padding_id(data.renderer.tokenizer)
     read = StageCost(
         "read and parse", len(sequences), memory=resident_bytes(), seconds=Amount.exactly(probe.clock() - began)

@@ -10,6 +10,7 @@ from typing import Any
 from handpick.data.examples import Message
 from handpick.data.formats import parse_record
 from handpick.data.read import FileInput
+from handpick.data.reading import reading_of
 from handpick.errors import DataError, StoreError
 from handpick.reporting.iterated import HOW, TakenPick
 from handpick.selection import Selection
@@ -39,10 +40,11 @@ def parse_picks(selection: Selection) -> list[ReportedPick]:
         StoreError: a record cannot be read: the folder is damaged.
     """
     found = []
+    reading = reading_of(selection.settings)
     for choice, example_id in enumerate(selection.ids):
         try:
             record = json.loads(selection.record(choice))
-            messages = parse_record(record).messages
+            messages = parse_record(record, reading).messages
         except (ValueError, TypeError, DataError) as error:
             raise StoreError(
                 f"line {choice + 1} of selected.jsonl cannot be read as a record ({error}); select again"

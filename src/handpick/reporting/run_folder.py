@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from handpick.data.examples import Message
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import reading_of
+from handpick.data.unwanted import Unwanted
 from handpick.data.unwritten import Unwritten, read_unwritten
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
@@ -115,7 +117,9 @@ def open_run(folder: Path) -> RunFolder:
         made_by = read_run_settings(selection, folder)
         pool = _open_pool("pool", made_by.pool, _records_folder(folder, made_by), selection, missing)
         sources = made_by.query or [file for files in made_by.target.values() for file in files]
-        query = _open_pool("query", sources, _records_folder(folder, made_by), selection, missing) if sources else None
+        if sources:
+            parsed = _records_folder(folder, made_by)
+            query = _open_pool("query", sources, parsed, selection, missing, made_by.unwanted_queries)
         labels = target_labels(made_by, query) if query is not None and len(made_by.target) > 1 else []
     query_ids = query.ids() if query is not None else []
     bad = {name: _read_quarantine(layout.quarantine(name)) for name in ("pool", "query")}
@@ -148,7 +152,14 @@ def _records_folder(folder: Path, made_by: Settings | Iterated) -> Path:
     return StoreLayout(pool_store_path(made_by)).parsed
 
 
-def _open_pool(name: str, sources: Sequence[str], cache: Path, selection: Selection, missing: list[str]) -> Pool | None:
+def _open_pool(
+    name: str,
+    sources: Sequence[str],
+    cache: Path,
+    selection: Selection,
+    missing: list[str],
+    unwanted: Unwanted = "aside",
+) -> Pool | None:
     """Open the pool or the queries as the selection had them.
 
     None, with a reason in ``missing``, where they are gone.
@@ -156,13 +167,21 @@ def _open_pool(name: str, sources: Sequence[str], cache: Path, selection: Select
     with tempfile.TemporaryDirectory() as scratch:  # the run's own lists of bad records stay as they are
         try:
             quarantine = Quarantine(DataLayout(Path(scratch)).quarantine(), None)
-            pool = Pool.open(list(sources), cache=cache, quarantine=quarantine)
+            pool = Pool.open(
+                list(sources),
+                cache=cache,
+                quarantine=quarantine,
+                reading=reading_of(selection.settings),
+                unwanted=unwanted,
+            )
         except DataError as error:
             missing.append(f"The {name} could not be read: {error}.")
             return None
     there = selection.fingerprints.get(name, {}).get("files")
     if there is not None and there != json.loads(json.dumps(contents_of(pool.files))):
-        missing.append(f"The {name}'s files ({', '.join(sources)}) have changed since the selection was made.")
+        changed = [file["sha256"] for file in there] != [file.sha256 for file in pool.files]
+        how = "have changed" if changed else "are read otherwise"
+        missing.append(f"The {name}'s files ({', '.join(sources)}) {how} since the selection was made.")
         return None
     return pool
 
@@ -262,8 +281,9 @@ def _compare_with_tests(run: RunFolder, tests: Sequence[str]) -> dict[str, tuple
     with tempfile.TemporaryDirectory() as scratch:
         layout = OverlapLayout(Path(scratch))
         unread = Quarantine(layout.quarantine(), None)
-        chosen = Pool.open([RunLayout(run.path).records], cache=layout.parsed, quarantine=unread)
-        found = find_overlaps(chosen, tests, layout.folder, constraints.overlap_threshold)
+        reading = reading_of(run.selection.settings)
+        chosen = Pool.open([RunLayout(run.path).records], cache=layout.parsed, quarantine=unread, reading=reading)
+        found = find_overlaps(chosen, tests, layout.folder, constraints.overlap_threshold, reading)
         lines = [json.loads(line) for line in layout.overlap.read_bytes().splitlines()]
         place = [chosen.location(each.row)[1] - 1 for each in found]  # read alone, records may have other ids
     return {

@@ -18,7 +18,7 @@ from handpick.rewards.callable import UserReward, load_callable, wrap
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
 from handpick.rewards.ifeval import IFEval
-from handpick.rewards.protocol import Reward, check_record, score
+from handpick.rewards.protocol import Reward, check_record, score, score_or_none
 from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_reward",
     "reward_fingerprint",
     "score",
+    "score_or_none",
     "user_reward_fingerprint",
     "wrap",
 ]
@@ -144,8 +145,8 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
     """Return what a reward is, for telling whether scores may be reused: never a path, but what stands there.
 
     Of a user's function it is the SHA-256 of the file that it stands in, not what that file imports; of a reward
-    model, its configuration and weights; of a judge, its model and what else decides a verdict; of any other reward,
-    the text itself.
+    model, its configuration and weights, and the rule by which its template is followed; of a judge, its model and
+    what else decides a verdict; of any other reward, the text itself.
 
     Args:
         spec: as ``find_reward`` has it.
@@ -161,9 +162,12 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
     name, _, argument = spec.partition(":")
     _entry(name)
     if name == "model":
-        from handpick.model import model_fingerprint
+        from handpick.data.render import Renderer
+        from handpick.model import load_tokenizer, model_fingerprint, template_rule
 
-        return {"reward": name, "model": model_fingerprint(argument)}
+        found: Fingerprint = {"reward": name, "model": model_fingerprint(argument)}
+        tokenizer = load_tokenizer(argument)
+        return found | (template_rule(Renderer(tokenizer)) if tokenizer.chat_template else {})
     if name == "judge":
         return {"reward": name, **JudgeOptions.from_values(judge or {}).for_model(argument).fingerprint()}
     return {"reward": spec}

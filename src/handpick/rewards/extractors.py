@@ -9,6 +9,15 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import NamedTuple, TypeAlias
 
+from handpick.rewards.choice_letters import (
+    OPENING,
+    bracketed_labels,
+    is_denied,
+    leading_label,
+    plain_forms,
+    stated_letters,
+)
+
 Answer: TypeAlias = str | Decimal
 
 # "1,234.50", "-$5", ".5"; a minus behind a letter, a digit or a bracket is a hyphen or a subtraction.
@@ -18,20 +27,18 @@ _NUMBER = re.compile(
 )
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
-# "The answer is", "Answer:", "the correct option would be": what stands before an answer that is stated as such, and
-# the brackets, quotes and mark-up that it may stand in.
-_OPENING = r"""(?:[\s("'“‘*_`$\[]|\\(?:boxed|text|textbf|mathrm)\{)*+"""
+# "The answer is", "Answer:", "the correct option would be": what stands before an answer that is stated as such.
 _STATED = (
     r"(?i:\b(?:answer|correct\s+(?:option|choice|one))[\s*_]*+"
     r"(?:[:=]|(?:is|was|would\s+be|should\s+be|must\s+be)\b)[\s:*_]*+(?:the\s+)?(?:(?:option|choice|letter)\s+)?)"
-    + _OPENING
+    + OPENING
 )
 
 # A capital that stands alone; a small letter only where nothing but a closing mark or the line's end follows.
 _LETTER = r"(?:(?!I\s+[a-z])(?P<capital>[A-Z])(?![\w'’-])|(?P<small>[a-z])(?=[)\]}.*_`\"']*\s*$|\s*[)\]]))"
 _STATED_LETTER = re.compile(_STATED + _LETTER, re.MULTILINE)
-_LEADING_LETTER = re.compile(r"\A" + _OPENING + r"(?P<letter>[A-Za-z])(?=[):\]}*]|\.(?!\w)|\s*$)", re.MULTILINE)
-_BRACKETED_LETTER = re.compile(r"(?<!\w)\((?P<letter>[A-Za-z])\)")
+_LEADING_LETTER = re.compile(r"\A" + OPENING + r"(?P<letter>[A-Za-z])(?=[):\]}*]|\.(?!\w)|\s*$)", re.MULTILINE)
+_BRACKETED_LETTER = re.compile(r"(?<![^\W\u0900-\uFFFF])\((?P<letter>[A-Za-z])\)")
 # "A dog" and "I think" are no choices.
 _LONE_CAPITAL = re.compile(r"(?<![\w'’.-])(?![AI]\s+[a-z])(?P<letter>[A-Z])(?![\w'’-]|\.\w)")
 
@@ -103,19 +110,33 @@ def choice_letter(text: str) -> str | None:
 def marked_letter(text: str) -> str | None:
     """Return a letter that is clearly a choice, as a capital.
 
-    Looked for in this order: the last one stated ("the answer is (D)"), one that the text begins with ("D.", "d) ...",
-    "D"), the last in round brackets.
+    Looked for in this order: the last one stated ("the answer is (D)", "答案是D"), one that the text begins with ("D.",
+    "d) ...", "D"), the last in round brackets. What is denied is none ("not (D)").
     """
-    if stated := _last(_STATED_LETTER, text):
-        return (stated["capital"] or stated["small"]).upper()
-    found = _LEADING_LETTER.match(text) or _last(_BRACKETED_LETTER, text)
-    return found["letter"].upper() if found else None
+    text = plain_forms(text)
+    stated = [(found.end(), found["capital"] or found["small"]) for found in _STATED_LETTER.finditer(text)]
+    if stated := [*stated, *stated_letters(text)]:
+        return max(stated)[1].upper()
+    if (leading := _LEADING_LETTER.match(text)) and not is_denied(text, leading):
+        return leading["letter"].upper()
+    bracketed = [
+        (found.end(), found["letter"].upper())
+        for found in _BRACKETED_LETTER.finditer(text)
+        if not is_denied(text, found)
+    ]
+    return leading_label(text) or max([*bracketed, *bracketed_labels(text)], default=(0, None))[1]
 
 
 def lone_letter(text: str) -> str | None:
-    """Return the only capital that stands alone in a text, if there is just one."""
-    alone = {match["letter"] for match in _LONE_CAPITAL.finditer(text)}
-    return alone.pop() if len(alone) == 1 else None
+    """Return the only capital that stands alone in a text and is not denied, if there is just one."""
+    text = plain_forms(text)
+    alone: set[str] = set()
+    for found in _LONE_CAPITAL.finditer(text):
+        if found["letter"] not in alone and not is_denied(text, found):
+            alone.add(found["letter"])
+            if len(alone) > 1:
+                return None
+    return alone.pop() if alone else None
 
 
 def truth(text: str) -> str | None:

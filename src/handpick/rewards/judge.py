@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 from handpick.errors import JudgeError
 from handpick.judge import SCALE, Judge, JudgeSettings, pointwise_template, rate
@@ -16,11 +15,10 @@ _AT_LEAST = 10  # of them, so that a small batch does not decide
 
 
 class JudgeReward:
-    """Scores from 0 to 1, asked of a judge for one completion at a time.
+    """Scores from 0 to 1, asked of a judge for one completion at a time; None where it gives none when asked again too.
 
-    Where the judge gives no score even when asked again, a completion takes the mean of the others to the same prompt,
-    which makes it neither better nor worse than they are; where they have none either, that of all in the call, and
-    at last the middle of the scale. It does not take the lowest score: that would teach from what is not known.
+    What is not known is no score: neither the lowest, nor the middle of the scale, nor what the others got. Whoever
+    asks has to do without it.
 
     Args:
         settings: the judge's; a prompt file may have ``{reference}``, for which the records must have answers.
@@ -31,6 +29,8 @@ class JudgeReward:
         SettingsError: the prompt file cannot be read, or lacks a placeholder.
     """
 
+    may_abstain = True
+
     def __init__(self, settings: JudgeSettings, cache: str | os.PathLike[str]) -> None:
         self.name = f"judge:{settings.model}"
         self._template = pointwise_template(settings.prompt)
@@ -38,16 +38,12 @@ class JudgeReward:
         self.scored = 0
         self.missing = 0
 
-    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record]) -> list[float]:
-        """Return one score per completion.
+    def check(self, record: Record) -> None:
+        """Raise DataError where the prompt file has ``{reference}`` and the record no reference answer."""
+        if self._template.wants_reference:
+            reference_answers(record)
 
-        Raises:
-            JudgeError, DataError: as ``grades``.
-        """
-        scores = self.grades(prompts, completions, records)
-        return _fill_missing(scores, [tuple((turn["role"], turn["content"]) for turn in prompt) for prompt in prompts])
-
-    def grades(
+    def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record]
     ) -> list[float | None]:
         """Return one score per completion; None where the judge gave none.
@@ -65,21 +61,20 @@ class JudgeReward:
         self.scored += len(scores)
         self.missing += scores.count(None)
         if self.missing >= _AT_LEAST and self.missing > _MISSING * self.scored:
-            raise JudgeError(
-                f"the judge {self._judge.settings.model} gave no score to {self.missing:,} of {self.scored:,} "
-                "completions; look into its answers, and change the prompt, max_answer_tokens or the model"
-            )
+            raise JudgeError(f"{self.lack}; {self.advice}")
         return scores
 
+    @property
+    def lack(self) -> str:
+        """How many completions of this run have no score, as a sentence."""
+        return (
+            f"the judge {self._judge.settings.model} gave no score to {self.missing:,} of {self.scored:,} completions"
+        )
 
-def _fill_missing(scores: Sequence[float | None], prompts: Sequence[object]) -> list[float]:
-    by_prompt: dict[object, list[float]] = {}
-    for score, prompt in zip(scores, prompts, strict=True):
-        if score is not None:
-            by_prompt.setdefault(prompt, []).append(score)
-    given = [score for score in scores if score is not None]
-    middle = fmean(given) if given else 0.5
-    return [
-        (fmean(by_prompt[prompt]) if prompt in by_prompt else middle) if score is None else score
-        for score, prompt in zip(scores, prompts, strict=True)
-    ]
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return (
+            f"look into its answers, which are kept in {self._judge.path}, and change the prompt, max_answer_tokens or "
+            "the model; what got no answer in time is asked again (--judge-timeout, --judge-retries)"
+        )

@@ -26,7 +26,8 @@ class Reward(Protocol):
         records: the record of the query that each completion answers, as it stood in its file.
 
     Returns:
-        One number per completion, in the same order; higher is better.
+        One number per completion, in the same order; higher is better. A reward with a true attribute ``may_abstain``
+        may give None instead: no score, which is not a low one.
     """
 
     def __call__(
@@ -68,6 +69,42 @@ def score(
         SettingsError: the reward raised something, or did not return one finite number per completion.
         HandpickError: what a reward of handpick's own has to say.
     """
+    name = reward_name(reward)
+    return [
+        _finite(value, name, id_)
+        for value, id_ in zip(_call(reward, prompts, completions, records, ids), ids, strict=True)
+    ]
+
+
+def score_or_none(
+    reward: Reward,
+    prompts: Sequence[Prompt],
+    completions: Sequence[str],
+    records: Sequence[Record],
+    ids: Sequence[str],
+) -> list[float | None]:
+    """Do as ``score``, but where a reward may abstain (a judge) and does, there is None and no number.
+
+    Raises:
+        SettingsError, HandpickError: as ``score``.
+    """
+    if not getattr(reward, "may_abstain", False):
+        return [*score(reward, prompts, completions, records, ids)]
+    name = reward_name(reward)
+    return [
+        None if value is None else _finite(value, name, id_)
+        for value, id_ in zip(_call(reward, prompts, completions, records, ids), ids, strict=True)
+    ]
+
+
+def _call(
+    reward: Reward,
+    prompts: Sequence[Prompt],
+    completions: Sequence[str],
+    records: Sequence[Record],
+    ids: Sequence[str],
+) -> list[Any]:
+    """Return what a reward gives, one value a completion, not yet looked at."""
     if not completions:
         return []
     name = reward_name(reward)
@@ -89,7 +126,7 @@ def score(
             f"the reward {name} returned {len(scores)} scores for {len(completions)} completions, the first of them "
             f"of the record {ids[0]}; it must return one number a completion"
         )
-    return [_finite(value, name, id_) for value, id_ in zip(scores, ids, strict=True)]
+    return scores
 
 
 def reward_name(reward: object) -> str:

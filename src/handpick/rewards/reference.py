@@ -33,10 +33,14 @@ def reference_answers(record: Record) -> list[str]:
         answers = answers.get("text")
     if not isinstance(answers, list | tuple):
         answers = [answers]
-    found = [_text(answer, "answers", record) for answer in answers if answer not in (None, "")]
-    if not found and record.get("answer") not in (None, ""):
+    found = [_text(answer, "answers", record) for answer in answers if not _is_blank(answer)]
+    if not found and not _is_blank(record.get("answer")):
         found = [_text(record["answer"], "answer", record)]
     return found or [_last_turn(record)]
+
+
+def _is_blank(answer: Any) -> bool:
+    return answer is None or (isinstance(answer, str) and not answer.strip())
 
 
 def _text(answer: Any, field: str, record: Record) -> str:

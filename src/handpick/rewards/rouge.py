@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 from handpick.data.unspaced import separate_characters
-from handpick.errors import SettingsError
+from handpick.errors import DataError, SettingsError
 from handpick.rewards.protocol import Prompt, Record
-from handpick.rewards.reference import reference_answers
+from handpick.rewards.reference import record_name, reference_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,13 @@ class RougeL:
         _scorer()
 
     def check(self, record: Record) -> None:
-        """Raise DataError where there is no reference."""
-        reference_answers(record)
+        """Raise DataError where there is no reference, or none with a word."""
+        references = reference_answers(record)
+        if not any(_Words().tokenize(reference) for reference in references):
+            raise DataError(
+                f"no reference answer: there is no word in {references[0][:60]!r}, the reference of "
+                f"{record_name(record)}; mend the record, or take exact-match"
+            )
 
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /

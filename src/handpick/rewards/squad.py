@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from handpick.data.unspaced import UNSPACED_LANGUAGES, separate_characters
+from handpick.errors import DataError
 from handpick.rewards.protocol import Prompt, Record
-from handpick.rewards.reference import reference_answers
+from handpick.rewards.reference import record_name, reference_answers
 
 _ARTICLES: dict[str, re.Pattern[str]] = {
     "en": re.compile(r"\b(?:a|an|the)\b"),
@@ -98,8 +99,8 @@ class SquadF1:
     language: str | None = None
 
     def check(self, record: Record) -> None:
-        """Raise DataError where there is no reference."""
-        reference_answers(record)
+        """Raise DataError where there is no reference, or none with a word that counts."""
+        _check(record, self.language)
 
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
@@ -119,8 +120,8 @@ class SquadEM:
     language: str | None = None
 
     def check(self, record: Record) -> None:
-        """Raise DataError where there is no reference."""
-        reference_answers(record)
+        """Raise DataError where there is no reference, or none with a word that counts."""
+        _check(record, self.language)
 
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[str], records: Sequence[Record], /
@@ -181,9 +182,21 @@ def _best(
     records: Sequence[Record],
     language: str | None,
 ) -> list[float]:
-    given = None if language is None else language_code(language)
     scores = []
     for completion, record in zip(completions, records, strict=True):
-        spoken = given or record_language(record)
+        spoken = _language_of(record, language)
         scores.append(max(scorer(completion, reference, spoken) for reference in reference_answers(record)))
     return scores
+
+
+def _language_of(record: Record, language: str | None) -> str | None:
+    return record_language(record) if language is None else language_code(language)
+
+
+def _check(record: Record, language: str | None) -> None:
+    references, spoken = reference_answers(record), _language_of(record, language)
+    if not any(words(reference, spoken) for reference in references):
+        raise DataError(
+            f"no reference answer: no word of {references[0][:60]!r}, the reference of {record_name(record)}, counts, "
+            "as articles and punctuation do not; mend the record, or take exact-match"
+        )

@@ -111,7 +111,7 @@ def _record(
     return quantized | {
         "warmup": warmup.model_dump(mode="json"),
         "model": model,
-        **tokenizer_fingerprint(renderer.tokenizer, renderer.template),
+        **tokenizer_fingerprint(renderer),
         "seed": settings.seed,
         "max_length": settings.max_length,
         "dtype": str(compute_dtype(settings.dtype)),

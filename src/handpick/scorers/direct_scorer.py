@@ -14,12 +14,11 @@ from handpick.algorithms import Similarity
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import Extent, StageKind, Work
 from handpick.costs.probe import Probing
-from handpick.data.plain_text import contents, has_response
+from handpick.data.plain_text import contents, has_response, no_response
 from handpick.data.pool import Pool
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.finished_run import FinishedRun, InMemory, Reopened
-from handpick.scorers.row_scorer import NO_RESPONSE
 from handpick.scorers.scorer import Scorer
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
@@ -82,7 +81,7 @@ class DirectScorer(Scorer):
                 if has_response(example.messages):
                     rows.append(row)
                 else:
-                    self.set_aside(row, NO_RESPONSE)
+                    self.set_aside(row, no_response(example.messages))
         return rows
 
     def set_aside(self, row: int, reason: str) -> None:

@@ -41,7 +41,7 @@ from handpick.scorers.query_objective import query_objective
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Floats, Storage, row_norms, unit_rows
-from handpick.store.manifest import read_manifest
+from handpick.store.manifest import contents_of, read_manifest
 from handpick.store.memory import available_bytes
 
 
@@ -98,7 +98,7 @@ class GradientStores:
             if not ids:
                 name = self.objectives.query.fingerprint().get("objective")
                 raise DataError(
-                    f"no query can be used for the {name} objective: the first, {refused[0][0].id!r}, has "
+                    f"no query can be used for the {name} objective; the first, {refused[0][0].id!r}: "
                     f"{refused[0][1]}" + ("; prompts alone are for --method nice" if name == "next-token" else "")
                 )
 
@@ -251,7 +251,7 @@ class Objectives:
         self._renderer = renderer
         self.model = model
         self.own = own
-        tokenizer = tokenizer_fingerprint(renderer.tokenizer, renderer.template)
+        tokenizer = tokenizer_fingerprint(renderer)
         self.space = space_fingerprint(settings, model, tokenizer)
         self.pool: Objective = NextToken(renderer, settings.max_length)
 
@@ -377,6 +377,8 @@ def _require_same_files(there: Manifest, pool: Pool, what: str) -> None:
             f"{what} does not match: {problem}; name the same files first, in the same order, or build anew in "
             "another folder"
         )
+    same = pool.files[: len(there.files)]
+    require_same({"files": contents_of(there.files)}, {"files": contents_of(same)}, what=what)
 
 
 def _drop_key(fingerprint: Fingerprint, key: str) -> Fingerprint:

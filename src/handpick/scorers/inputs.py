@@ -86,7 +86,7 @@ def open_renderer(settings: Settings) -> Renderer:
         SettingsError: no model is given.
         ModelError: it is none, or its tokenizer cannot be used.
     """
-    return Renderer(load_tokenizer(model_name(settings)))
+    return Renderer(load_tokenizer(model_name(settings)), settings.template_args)
 
 
 def check_max_length(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handpick.costs.cost import Extent, StageCost, StageKind, Work
 from handpick.costs.probe import Probing
-from handpick.errors import DataError
+from handpick.errors import DataError, JudgeError
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout, SamplesLayout
 from handpick.objectives.judge_fields import judge_options
@@ -46,13 +46,19 @@ class Judged(DirectScorer):
         return {"kind": "judge", **reward_fingerprint(f"judge:{self.model}", judge=judge_options(self.settings))}
 
     def usable_rows(self) -> list[int]:
-        """Return the rows that have a grade; asks for what was not asked for before, and sets the others aside."""
+        """Return the rows that have a grade; asks for what was not asked for before, and sets the others aside.
+
+        Raises:
+            JudgeError: as ``JudgeReward``, or no row has a grade.
+        """
         answered = super().usable_rows()
         with progress("grades", total=len(answered)) as advance:
             for start in range(0, len(answered), READ_TOGETHER):
                 rows = answered[start : start + READ_TOGETHER]
                 self._grade(rows)
                 advance(len(rows))
+        if self.reward.scored and not self._grades:
+            raise JudgeError(f"{self.reward.lack}, so there is nothing to choose by; {self.reward.advice}")
         return [row for row in answered if row in self._grades]
 
     @cached_property
@@ -68,7 +74,7 @@ class Judged(DirectScorer):
             except DataError as error:
                 self.set_aside(row, str(error))
         answers = list(asked.values())
-        grades = self.reward.grades(
+        grades = self.reward(
             [each.prompt for each in answers], [each.text for each in answers], [each.record for each in answers]
         )
         for row, grade in zip(asked, grades, strict=True):

@@ -56,7 +56,7 @@ class Reader:
             ModelError: there is no such model.
         """
         quantized: Fingerprint = {} if self._quantization == "none" else {"quantization": self._quantization}
-        tokenizer = tokenizer_fingerprint(self.renderer.tokenizer, self.renderer.template)
+        tokenizer = tokenizer_fingerprint(self.renderer)
         return {"model": model_fingerprint(self.model_name), **quantized, **tokenizer}
 
     @property

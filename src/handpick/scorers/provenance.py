@@ -19,7 +19,7 @@ from handpick.store.manifest import read_manifest
 _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representation: there was one
 
 # what decides the rows of a store that another run may start from, but for the checkpoints
-_KEPT = frozenset({"model", "seed", "pool", "shard_rows"}).union(
+_KEPT = frozenset({"model", "seed", "pool", "shard_rows", "columns", "turn_weights"}).union(
     *(spec.rows for spec in SCORERS.values() if spec.has_pool_features)
 ) - {"warmup"}
 
@@ -114,6 +114,8 @@ def write_provenance(folder: Path, settings: Settings, **found: Any) -> None:
         if settings.model is not None:
             kept["model"] = _absolute(settings.model)
         kept["encoder"] = _absolute(settings.encoder)
+        if not settings.template_args:  # as a store has it that was made before there were any
+            del kept["template_args"]
     atomic_write(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
 
 

@@ -37,7 +37,7 @@ class ResponseLength(RowEncoder):
     def space(self) -> Fingerprint:
         return {
             "representation": "length",
-            **tokenizer_fingerprint(self._renderer.tokenizer, self._renderer.template),
+            **tokenizer_fingerprint(self._renderer),
         }
 
     def build(self) -> Fingerprint:

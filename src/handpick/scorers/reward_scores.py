@@ -1,6 +1,5 @@
 """The reward of an example's own last answer, by any of the rewards that answers of a model are scored with."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.examples import Example
+from handpick.data.own_record import record_of
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
@@ -38,7 +38,7 @@ def own_answer(example: Example) -> OwnAnswer:
     if places[-1] == 0:
         raise DataError("no prompt: the record begins with its answer")
     prompt = [message.to_json() for message in example.messages[: places[-1]]]
-    return OwnAnswer(example.id, prompt, example.messages[places[-1]].content, json.loads(example.raw))
+    return OwnAnswer(example.id, prompt, example.messages[places[-1]].content, record_of(example))
 
 
 class Rewarded(RowEncoder):

@@ -19,7 +19,7 @@ from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
 from handpick.costs.flops import Shape
 from handpick.data.examples import Example
-from handpick.data.plain_text import has_response
+from handpick.data.plain_text import has_response, no_response
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.executors import Advance, Executor, Preparer, fill_store, rows_of
@@ -39,8 +39,6 @@ from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Floats, Storage
 from handpick.store.manifest import contents_of, read_manifest
-
-NO_RESPONSE = "no response to learn from"
 
 
 class RowEncoder(ABC):
@@ -164,7 +162,7 @@ class Trainable:
     def prepare(self, examples: Sequence[Example]) -> Prepared:
         """Return what the other prepared, with its refusals and those without a response."""
         prepared = self._prepares.prepare([each for each in examples if has_response(each.messages)])
-        refused = [(each, NO_RESPONSE) for each in examples if not has_response(each.messages)]
+        refused = [(each, no_response(each.messages)) for each in examples if not has_response(each.messages)]
         return prepared._replace(refused=[*prepared.refused, *refused])
 
 

@@ -15,7 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
+from handpick.data.reading import ReadingSettings
+from handpick.data.unwanted import Unwanted
 from handpick.errors import SettingsError
+from handpick.flag_names import flag_of
 from handpick.methods import find_method
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
@@ -84,7 +87,9 @@ class Constraints(BaseModel):
     )
 
 
-class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints):
+class Settings(
+    GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints, ReadingSettings
+):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
     pool: Paths = Field(
@@ -178,7 +183,7 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
         of_scorers = frozenset[str]().union(*(spec.reads for spec in SCORERS.values()))
         unread = {name for name in of_scorers if name not in self.scorer.reads or idle.get(name)}
         if Budget.parse(self.budget).kind == "tokens":
-            unread.discard("max_length")  # the tokens that count are those within it
+            unread -= {"max_length", "template_args"}  # the tokens that count are those within it, so told
         return [name for name in type(self).model_fields if name in unread & self.changed]
 
     @property
@@ -249,6 +254,12 @@ class Settings(GradientSettings, RepresentationSettings, ObjectiveSettings, Algo
     def sources(self) -> list[str]:
         """The files of all queries, whatever target they are of."""
         return self.query or [file for files in self.target.values() for file in files]
+
+    @property
+    def unwanted_queries(self) -> Unwanted:
+        """What becomes of queries that are labelled as not wanted: preferences make pairs of them."""
+        objective = self.objective or find_method(self.method).objective
+        return "pair" if self.scorer.has_objective and objective == "preference" else "aside"
 
     @property
     def splits_budget(self) -> bool:
@@ -334,7 +345,7 @@ def describe_errors(error: ValidationError, where: str, fields: Mapping[str, Ite
     # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
     first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
     path = [str(part) for part in first["loc"] if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))]  # no types
-    name = f"--{path[0].replace('_', '-')}" if where == "--" else ".".join(path)
+    name = flag_of(Settings, path[0]) if where == "--" else ".".join(path)
     before = f"{where}: " if where not in ("", "--") else ""
     if first["type"] == "extra_forbidden":
         known = fields.get(path[0], fields[""]) if len(path) > 1 else fields[""]

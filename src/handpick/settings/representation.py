@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
+from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.flag_names import Flag
 from handpick.representations import SCORERS, find_scorer
 
@@ -44,6 +45,7 @@ class GradientSettings(BaseModel):
     model: str | None = Field(None, description="base model: a folder, or a name on the Hub")
     seed: int = Field(0, ge=0, description="of the warmup, the projection and random choices")
     max_length: int = Field(2048, ge=2, description="tokens of an example that are kept")
+    template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR)] = Field({}, description=DESCRIPTION)
     eps_mode: EpsMode = Field("less", description="where Adam's epsilon stands: as in LESS's code, or as in AdamW")
     projection: ProjectionKind = Field("sparse", description="none keeps the raw gradient")
     projection_dim: int = Field(8192, gt=0, description="features an example")

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from handpick.errors import StoreError
-from handpick.fingerprint import JSON, Fingerprint, require_same
+from handpick.fingerprint import JSON, RECORD_RULE, Fingerprint, require_same
 from handpick.layout import StoreLayout
 from handpick.store.codec import Storage
 from handpick.store.files import atomic_write
@@ -33,6 +40,9 @@ class FileFacts(Protocol):
     @property
     def rows(self) -> int: ...
 
+    @property
+    def record_rule(self) -> int: ...
+
 
 class Checkpoint(_Part):
     """One checkpoint of the warmup and what its similarity weighs."""
@@ -42,16 +52,25 @@ class Checkpoint(_Part):
 
 
 class ManifestFile(_Part):
-    """One file of the pool. What it holds makes it the same file, not where it lies: ``name`` may change."""
+    """One file of the pool. What it holds makes it the same file, not where it lies: ``name`` may change.
+
+    ``record_rule`` is that of ``handpick.data.version``, and is written where it is not the first.
+    """
 
     name: str
     sha256: str
     rows: int = Field(ge=0)
+    record_rule: int = Field(1, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_the_first_rule(self, write: SerializerFunctionWrapHandler) -> dict[str, JSON]:
+        written: dict[str, JSON] = write(self)
+        return written if self.record_rule > 1 else {k: v for k, v in written.items() if k != RECORD_RULE}
 
     @classmethod
     def of(cls, files: Iterable["FileFacts"]) -> list["ManifestFile"]:
         """Return the files of a pool, as a manifest holds them."""
-        return [cls(name=file.name, sha256=file.sha256, rows=file.rows) for file in files]
+        return [cls(name=file.name, sha256=file.sha256, rows=file.rows, record_rule=file.record_rule) for file in files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +179,8 @@ def extend_manifest(there: Manifest, here: Manifest, folder: Path) -> Manifest:
 
 
 def contents_of(files: Iterable["FileFacts"]) -> list[JSON]:
-    """Return what makes files the same files, wherever they lie: the bytes of each and its records, in order."""
-    return [{"sha256": file.sha256, "rows": file.rows} for file in files]
+    """Return what makes files the same files, wherever they lie: the bytes of each, how they are read, its records."""
+    return [
+        {"sha256": file.sha256, **({RECORD_RULE: file.record_rule} if file.record_rule > 1 else {}), "rows": file.rows}
+        for file in files
+    ]

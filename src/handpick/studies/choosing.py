@@ -18,16 +18,17 @@ from typing import Any
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
-from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
-from handpick.model import compute_dtype, load_tokenizer, tokenizer_fingerprint
+from handpick.model import compute_dtype, tokenizer_fingerprint
+from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.pipeline import run_select
 from handpick.rewards import reward_fingerprint
 from handpick.scorers.checkpoints import find_checkpoints
 from handpick.scorers.gradient_encoder import adapter_fingerprint
+from handpick.scorers.inputs import open_renderer
 from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
@@ -42,6 +43,7 @@ from handpick.studies.steps import Steps, finish_step, step_name
 _OF_MACHINE = frozenset({"model", "dtype", "gradient_checkpointing", "batch_tokens"})
 _OF_CHOICE = frozenset({*Constraints.model_fields, *AlgorithmSettings.model_fields, "seed"})
 _NAMED_APART = frozenset({"reward", "checkpoints", "optimizer", "score_only"})  # by what they hold, or as features
+_PATIENCE = frozenset(JUDGE_FIELDS[name] for name in ("timeout_s", "retries"))  # with a judge; changes no verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Chooser:
             made_of |= self._features(settings, model)
             if "warmup" in scorer.needs and "checkpoints" not in made_of and not settings.store:
                 warmup = made_of["warmup"] = self._warmup(settings, model)
-        of_choice = _OF_CHOICE | (scorer.reads - scorer.rows - _NAMED_APART)
+        of_choice = _OF_CHOICE | (scorer.reads - scorer.rows - _NAMED_APART - _PATIENCE)
         choice: dict[str, Any] = {
             "features": made_of,
             "representation": _content_of(settings.used_representation),
@@ -219,8 +221,7 @@ class Chooser:
         folder = self._steps.path(name)
         made = self._steps.read_record(name)
         if made is None:
-            model = str(choice.settings.model)
-            renderer = Renderer(load_tokenizer(model))
+            renderer = open_renderer(choice.settings)
             alone = choice.settings.model_copy(update={"out": str(folder)})
             paths, _ = find_checkpoints(alone, self._pool, renderer, choice.warmup["model"])
             made = {"checkpoints": [str(path.relative_to(folder)) for path in paths]}
@@ -269,7 +270,7 @@ def _model_read(settings: Settings, model: Model) -> dict[str, Any]:
     """Return a model, how it is given its conversations, and what it computes in on this machine."""
     return {
         "model": model.fingerprint,
-        "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+        "tokenizer": tokenizer_fingerprint(model.renderer),
         "dtype": str(compute_dtype(settings.dtype)),
     }
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import check_columns
 from handpick.data.render import Renderer
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
+from handpick.evaluation.gradable import say_ungradable, ungradable_records
 from handpick.evaluation.settings import TaskSettings
 from handpick.evaluation.task import Task, open_task
 from handpick.finetuning.train import recipe_for
@@ -72,6 +74,8 @@ class StudyInputs:
         self._unopened: dict[tuple[str, str], str] = {}  # models and targets: ("model", name)
         for name in settings.targets:
             self._open_or_note("target", name, self._open_target)
+        opened = [each for target in self.targets.values() for each in (target.query.columns, target.test.columns)]
+        check_columns(settings.reading, [self.pool.columns, *opened])
         for name in settings.models:
             self._open_or_note("model", name, self._open_model)
         self._report_unwritten()
@@ -98,7 +102,7 @@ class StudyInputs:
             inputs: dict[str, Any] = {
                 "pool": contents_of(self.pool.files),
                 "max_length": opened.recipe.max_length,
-                "tokenizer": tokenizer_fingerprint(opened.renderer.tokenizer, opened.renderer.template),
+                "tokenizer": tokenizer_fingerprint(opened.renderer),
             }
             name = step_name("usable", inputs)
             made = self.steps.read_record(name)
@@ -125,7 +129,7 @@ class StudyInputs:
     def _pool(self, name: str, sources: list[str]) -> Pool:
         layout = StudyLayout(self.folder)
         quarantine = Quarantine(layout.quarantine(name))
-        pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine)
+        pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine, reading=self.settings.reading)
         quarantine.report()
         return pool
 
@@ -142,10 +146,13 @@ class StudyInputs:
         test = open_task(own.test, self.folder, f"test-{name}")
         # what is not there or not allowed is said before anything is trained
         rewards_of(own.test.metrics, allow_code_execution=self.settings.allow_code_execution)
+        say_ungradable(test, ungradable_records(test))
         dev = None
         if any(example.messages[-1].role == "assistant" for example in query.examples(0, len(query))):
             dev = open_task(
-                TaskSettings(files=own.query, metrics=["loss"], subtask_field=None), self.folder, f"dev-{name}"
+                TaskSettings(files=own.query, metrics=["loss"], subtask_field=None, **self.settings.how_read),
+                self.folder,
+                f"dev-{name}",
             )
         else:
             log(f"the queries of {name} have no answers, so there is no loss on them")
@@ -160,7 +167,8 @@ class StudyInputs:
         limit = position_limit(path)
         if limit is not None and recipe.max_length > limit:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
-        self.models[name] = Model(name, path, Renderer(load_tokenizer(path)), model_fingerprint(path), recipe)
+        renderer = Renderer(load_tokenizer(path), self.settings.template_args)
+        self.models[name] = Model(name, path, renderer, model_fingerprint(path), recipe)
 
     def _report_unwritten(self) -> None:
         """Say and keep what the records carry and the models' chat templates do not write."""

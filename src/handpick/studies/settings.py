@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from handpick.budget import Budget
+from handpick.data.reading import ReadingSettings
+from handpick.data.template_args import TemplateArgs
 from handpick.errors import SettingsError
 from handpick.evaluation.settings import TaskSettings
 from handpick.finetuning.train import Recipe, replace_settings
@@ -15,7 +17,10 @@ from handpick.settings import Paths, Settings, describe_errors, parse_settings, 
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
 from handpick.training.settings import FinetuneSettings
 
-_OF_THE_STUDY = ("pool", "query", "target", "model", "budget", "target_weight", "split")
+_OF_THE_STUDY = (
+    *("pool", "query", "target", "model", "budget", "target_weight", "split", "template_args"),
+    *ReadingSettings.model_fields,
+)
 
 
 def _models(value: Any) -> dict[str, str]:
@@ -68,7 +73,7 @@ class QuantileSettings(BaseModel):
     each: int = Field(500, ge=1, description="examples that are trained on, the first of a slice")
 
 
-class StudySettings(BaseModel):
+class StudySettings(ReadingSettings):
     """What ``handpick study`` reads. Relative paths are relative to the working folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,6 +95,7 @@ class StudySettings(BaseModel):
     train: dict[str, Any] = Field({}, description="settings that replace the recipe's")
     tests: dict[str, Any] = Field({}, description="settings of every target's test, where it has none of its own")
     max_length: int | None = Field(None, ge=8, description="tokens of a conversation, in every step")
+    template_args: TemplateArgs = Field({}, description="what the chat template is told, in every step")
     keep: Literal["models", "results"] = Field(
         "models", description="results: a fine-tuned model is removed once it is measured"
     )
@@ -99,17 +105,18 @@ class StudySettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _apply_tests(cls, value: Any) -> Any:
-        """Put what ``tests`` says at every target that does not say it."""
-        if not isinstance(value, dict) or not isinstance(value.get("tests"), dict):
+        """Put what ``tests`` says, and how records are read, at every target that does not say it."""
+        if not isinstance(value, dict) or not isinstance(value.get("tests", {}), dict):
             return value
         targets = value.get("targets")
         if not isinstance(targets, dict):
             return value
+        every = {name: value[name] for name in ReadingSettings.model_fields if name in value} | value.get("tests", {})
         filled = {}
         for name, target in targets.items():
             if isinstance(target, dict) and "test" in target and not isinstance(target["test"], TaskSettings):
                 own = target["test"] if isinstance(target["test"], dict) else {"files": target["test"]}
-                target = target | {"test": value["tests"] | own}
+                target = target | {"test": every | own}
             filled[name] = target
         return value | {"targets": filled}
 
@@ -167,6 +174,11 @@ class StudySettings(BaseModel):
         return Path(self.out) if self.out is not None else Path("runs") / self.name
 
     @property
+    def how_read(self) -> dict[str, Any]:
+        """How records are read, as settings of what reads them; empty where it was not said."""
+        return {name: getattr(self, name) for name in ReadingSettings.model_fields if name in self.model_fields_set}
+
+    @property
     def chosen_by(self) -> list[str]:
         """The methods that choose, baselines that do so included."""
         return list(dict.fromkeys([*self.methods, *(b for b in self.baselines if b in (RANDOM, LONGEST))]))
@@ -194,7 +206,9 @@ class StudySettings(BaseModel):
         own.setdefault("method", name if name in METHODS else "less-rr")
         if self.max_length is not None:
             own.setdefault("max_length", self.max_length)
-        return parse_settings({"pool": self.pool} | own | given, where=f"methods: {name}")
+        if self.template_args:
+            own["template_args"] = self.template_args
+        return parse_settings({"pool": self.pool} | self.how_read | own | given, where=f"methods: {name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "StudySettings":

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import nn
 
 from handpick.choices import Dtype
@@ -52,6 +53,7 @@ class Job:
     measurings: Sequence[Measuring]
     max_length: int
     dtype: Dtype
+    template_args: Mapping[str, JsonValue] = field(default_factory=dict)
     allow_code_execution: bool = False
 
 
@@ -81,7 +83,7 @@ def _run_job(job: Job) -> dict[str, str | None]:
         model = _model(job)
     except Exception as error:  # whatever it is, the other cells go on
         return dict.fromkeys((each.name for each in job.measurings), reason_of(error))
-    renderer = Renderer(load_tokenizer(job.model))
+    renderer = Renderer(load_tokenizer(job.model), job.template_args)
     found: dict[str, str | None] = {}
     for each in job.measurings:
         try:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from handpick.data.pool import Pool
 from handpick.errors import HandpickError
 from handpick.evaluation.task import Task
 from handpick.fingerprint import Fingerprint, digest
@@ -22,7 +23,7 @@ class Trainings:
     def __init__(self, opened: StudyInputs, chosen: CellSelections) -> None:
         self._opened = opened
         self._chosen = chosen
-        self._raw_digest = cache(lambda row: digest(opened.pool.raw(row).decode("utf-8", "backslashreplace")))
+        self._record_digest = cache(lambda row: record_digest(opened.pool, row))
         self._digests: dict[object, str] = {}
         self._task_fingerprints: dict[str, Fingerprint] = {}
         self._inputs_of: dict[str, dict[str, Any]] = {}  # by the name that is their hash
@@ -46,7 +47,7 @@ class Trainings:
         model = self._opened.models[place.model]
         what: dict[str, Any] = {
             "model": model.fingerprint,
-            "tokenizer": tokenizer_fingerprint(model.renderer.tokenizer, model.renderer.template),
+            "tokenizer": tokenizer_fingerprint(model.renderer),
         }
         if place.method == ZERO_SHOT:
             return what | {"max_length": model.recipe.max_length, "dtype": str(compute_dtype(model.recipe.dtype))}
@@ -65,7 +66,7 @@ class Trainings:
         key = self._chosen.subset(place)
         if key not in self._digests:
             rows = [self._opened.row_of[example_id] for example_id in ids]
-            self._digests[key] = digest([self._raw_digest(row) for row in rows])
+            self._digests[key] = digest([self._record_digest(row) for row in rows])
         return self._digests[key]
 
     def evaluations(self, place: CellKey, name: str) -> dict[str, str]:
@@ -147,5 +148,12 @@ class Trainings:
             measurings=list(measurings.values()),
             max_length=model.recipe.max_length,
             dtype=model.recipe.dtype,
+            template_args=self._opened.settings.template_args,
             allow_code_execution=self._opened.settings.allow_code_execution,
         )
+
+
+def record_digest(pool: Pool, row: int) -> str:
+    """Return the digest of a record, and of how it is read where that is not by the first rule."""
+    raw, rule = pool.raw(row).decode("utf-8", "backslashreplace"), pool.record_rule(row)
+    return digest([raw, rule] if rule > 1 else raw)

@@ -1,0 +1,181 @@
+"""Shapes whose fields are a question and its answer, under whatever names."""
+
+from collections.abc import Callable
+
+from handpick.data.examples import Conversation, Json, Message, Role
+from handpick.data.formats.record import Conversations, Format, Record, is_blank, is_null, parse_json
+from handpick.data.formats.text import text_of
+from handpick.data.formats.turns import are_turns, one_turn, turns_of
+from handpick.data.reading import Reading
+from handpick.errors import DataError
+
+# ms-swift's names, in its order
+QUERY_FIELDS = ("query", "prompt", "input", "instruction", "question", "problem")
+ANSWER_FIELDS = (
+    "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion",
+    "content",
+)  # fmt: skip
+
+
+def side(value: Json, field: str, role: Role, reading: Reading) -> Conversation:
+    """Read a field that is a text (said by ``role``), one turn, or turns, which may stand as JSON text.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(value, str):
+        listed = _listed_turns(value, field)
+        return Conversation([Message(role, value)]) if listed is None else turns_of(listed, field, reading)
+    if isinstance(value, dict):
+        return one_turn(value, field, reading)
+    return turns_of(value, field, reading)
+
+
+def _listed_turns(text: str, field: str) -> Json:
+    """Return the turns that stand as JSON text in a column, as CSV files have them; None where a text is a text."""
+    if not text.lstrip().startswith("[{") or not text.rstrip().endswith("}]"):
+        return None
+    try:
+        value: Json = parse_json(text, f"`{field}`", "not a conversation")
+    except DataError:
+        return None
+    return value if are_turns(value) else None
+
+
+def whole(prompt: Conversation, answer: Conversation) -> Conversation:
+    """Return the conversation of a prompt and its answer, which may be the whole conversation over again."""
+    if answer[0].role not in ("system", "developer", "user"):
+        return Conversation((*prompt, *answer))
+    told = prompt[:1] if prompt and prompt[0].role == "system" and answer[0].role != "system" else ()
+    return Conversation((*told, *answer))
+
+
+def question(record: Record, field: str, context: str | None) -> str:
+    """Return a question, and below it, after one line break as the trainers have it, what it is asked about.
+
+    Raises:
+        DataError: either is no text.
+    """
+    parts = [text_of(record[field], f"`{field}`")]
+    if context is not None and not is_null(record.get(context)):
+        parts.append(text_of(record[context], f"`{context}`"))
+    return "\n".join(part for part in parts if part)
+
+
+def answer_of(value: Json, field: str) -> str:
+    """Return an answer; of several that are right, the first.
+
+    Raises:
+        DataError: it is no text.
+    """
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        value = value[0]
+    return text_of(value, f"`{field}`")
+
+
+def columns(name: str, asked: str, answered: str, context: str | None = None) -> Format:
+    """Make the format of two columns, whose question may be turns and have a context and a history.
+
+    Args:
+        name: of the format.
+        asked: the question's column.
+        answered: the answer's.
+        context: the column of what the question is asked about, if any.
+    """
+
+    def parse(record: Record, reading: Reading) -> Conversations:
+        if context is None and not isinstance(record[asked], str):
+            prompt = side(record[asked], asked, "user", reading)
+        else:
+            prompt = Conversation([Message("user", question(record, asked, context))])
+        answer = Conversation([Message("assistant", answer_of(record[answered], answered))])
+        return Conversations(Conversation((*history_of(record, reading), *prompt, *answer)))
+
+    return Format(name, (asked, answered), parse)
+
+
+def history_of(record: Record, reading: Reading) -> Conversation:
+    """Read earlier turns: pairs of a prompt and its answer, or turns.
+
+    Raises:
+        DataError: they are something else.
+    """
+    pairs = record.get("history")
+    if isinstance(pairs, str) and pairs.strip():
+        pairs = parse_json(pairs, "`history`", "not a conversation")
+    if is_blank(pairs):
+        return Conversation()
+    if are_turns(pairs):
+        return turns_of(pairs, "history", reading)
+    turns: list[Message] = []
+    for i, pair in enumerate(pairs if isinstance(pairs, list) else [pairs], start=1):
+        said = list(pair.values()) if isinstance(pair, dict) else pair
+        if not isinstance(said, list) or len(said) != 2:
+            raise DataError("not a conversation: `history` is no list of pairs of a prompt and its answer")
+        prompt, answer = (text_of(each, f"`history`, pair {i},") for each in said)
+        turns += [Message("user", prompt), Message("assistant", answer)]
+    return Conversation(turns)
+
+
+def prompt_and(answered: str) -> Callable[[Record, Reading], Conversations]:
+    """Make a reader of a prompt and its answer, each of which may be a text or turns."""
+
+    def parse(record: Record, reading: Reading) -> Conversations:
+        prompt = side(record["prompt"], "prompt", "user", reading)
+        value = record[answered]
+        if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+            value = value[0]
+        answer = side(value, answered, "assistant", reading)
+        if isinstance(value, str) and len(answer) == 1:  # of OpenAI's first fine-tuning service each answer ends so
+            answer = Conversation([Message("assistant", answer[0].content.removesuffix("<|endoftext|>"))])
+        return Conversations(Conversation((*history_of(record, reading), *whole(prompt, answer))))
+
+    return parse
+
+
+def completion_alone(record: Record, reading: Reading) -> Conversations:
+    """Read a conversation that stands where TRL has the completion."""
+    return Conversations(turns_of(record["completion"], "completion", reading))
+
+
+def is_conversation(record: Record) -> bool:
+    """Return whether a completion is the whole conversation."""
+    value = record["completion"]
+    return are_turns(value) and is_null(record.get("prompt"))
+
+
+def prompt_only(record: Record, reading: Reading) -> Conversations:
+    """Read a prompt that waits for its answer.
+
+    Raises:
+        DataError: half of another shape is there, whose other half is missing.
+    """
+    answers = [field for field in ("completion", "response", "generation", "chosen", "rejected") if field in record]
+    if answers:
+        raise DataError(f"missing text: `{'` and `'.join(answers)}` beside `prompt` is null or not all there")
+    return Conversations(side(record["prompt"], "prompt", "user", reading))
+
+
+def _answer_field(record: Record) -> str | None:
+    """Return the first field with an answer in it: a text, or a list of texts."""
+
+    def is_answer(value: Json) -> bool:
+        several = value if isinstance(value, list) else [value]
+        return bool(several) and all(isinstance(each, str) and each for each in several)
+
+    return next((field for field in ANSWER_FIELDS if is_answer(record.get(field))), None)
+
+
+def _query_field(record: Record) -> str | None:
+    return next((field for field in QUERY_FIELDS if not is_blank(record.get(field))), None)
+
+
+def has_query_and_answer(record: Record) -> bool:
+    """Return whether any of ms-swift's names of a question and any of an answer are there."""
+    return _query_field(record) is not None and _answer_field(record) is not None
+
+
+def query_and_answer(record: Record, reading: Reading) -> Conversations:
+    """Read the first of ms-swift's names of a question with the first of its names of an answer."""
+    asked, answered = _query_field(record), _answer_field(record)
+    return columns("", str(asked), str(answered)).parse(record, reading)

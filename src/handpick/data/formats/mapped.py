@@ -1,0 +1,84 @@
+"""Records of a user's own columns: ``--columns prompt=question,response=answer``."""
+
+from handpick.data.examples import Conversation, Json, Message
+from handpick.data.formats.beside import with_label, with_rejected, with_system_prompt, with_tools
+from handpick.data.formats.columns import answer_of, history_of, question, side, whole
+from handpick.data.formats.preferences import preference_after
+from handpick.data.formats.record import Conversations, Record, is_blank, is_null
+from handpick.data.formats.text import text_of
+from handpick.data.formats.turns import are_turns, turns_of
+from handpick.data.reading import ColumnRole, Reading
+from handpick.errors import DataError
+
+_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools")
+
+
+def is_mapped(record: Record, reading: Reading) -> bool:
+    """Return whether a record has any of the columns that hold what is said: others are read by the table."""
+    return any(not is_null(record.get(column)) for role, column in reading.columns if role not in _OPTIONAL)
+
+
+def read_mapped(record: Record, reading: Reading) -> Conversations:
+    """Read a record by the mapping, and by nothing else but fields that mean the same in every shape.
+
+    Raises:
+        DataError: a column is missing, or is not what its role takes.
+    """
+    for role, column in reading.columns:
+        if role not in _OPTIONAL and is_null(record.get(column)):
+            raise DataError(f"missing text: the {role}'s column `{column}` is null or missing")
+    text = reading.column("text")
+    if text is not None:
+        return _document(record, text)
+    said = with_rejected(record, _conversations(record, reading), reading)
+    system = reading.column("system")
+    said = with_system_prompt(record, said, (system,)) if system else with_system_prompt(record, said)
+    own = {role: record.get(column) for role, column in reading.columns}
+    return with_tools({**record, **_as_field("tools", own)}, _with_own_label(record, said, own))
+
+
+def _as_field(name: ColumnRole, own: dict[str, Json]) -> dict[str, Json]:
+    return {name: own[name]} if name in own else {}
+
+
+def _with_own_label(record: Record, said: Conversations, own: dict[str, Json]) -> Conversations:
+    """Add the label, whose values may be numbers and words: the user says that it is one."""
+    if is_null(own.get("label")):
+        return said if "label" in own else with_label(record, said)
+    found = with_label({"kto_tag": own["label"]}, said)
+    if found.wanted is None and said.messages[-1].role == "assistant":
+        raise DataError(f"no label: {own['label']!r} is neither true nor false")
+    return found
+
+
+def _document(record: Record, column: str) -> Conversations:
+    text = Message("assistant", text_of(record[column], f"`{column}`"))
+    return Conversations(Conversation([text], document=True))
+
+
+def _conversations(record: Record, reading: Reading) -> Conversations:
+    prompt = _prompt(record, reading)
+    chosen, rejected = reading.column("chosen"), reading.column("rejected")
+    if chosen and rejected:
+        return preference_after(prompt, record[chosen], record[rejected], reading)
+    answered = reading.column("response")
+    if answered is None:
+        return Conversations(prompt)
+    value = record[answered]
+    if isinstance(value, dict) or are_turns(value):
+        return Conversations(Conversation(whole(prompt, side(value, answered, "assistant", reading))))
+    return Conversations(Conversation((*prompt, Message("assistant", answer_of(value, answered)))))
+
+
+def _prompt(record: Record, reading: Reading) -> Conversation:
+    listed = reading.column("messages")
+    if listed is not None:
+        return turns_of(record[listed], listed, reading)
+    asked, context = reading.column("prompt"), reading.column("context")
+    if asked is None:
+        return Conversation()
+    if isinstance(record[asked], str) and context is not None and not is_blank(record.get(context)):
+        prompt = Conversation([Message("user", question(record, asked, context))])
+    else:
+        prompt = side(record[asked], asked, "user", reading)
+    return Conversation((*history_of(record, reading), *prompt))

@@ -1,0 +1,70 @@
+"""What a conversation carries and its template does not write."""
+
+from collections import defaultdict
+
+from handpick.data.chat_template import ChatTemplate, Form, without_field
+from handpick.data.examples import Conversation
+from handpick.data.loss_spans import TurnSpans
+from handpick.data.marks import Placed
+from handpick.errors import DataError
+
+_IDENTIFIERS = {
+    "id",
+    "tool_call_id",
+    "tool_use_id",
+}  # they say what belongs together, which the order of turns does too
+
+
+def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conversation) -> tuple[str, ...]:
+    """Name what a conversation carries and the template does not write, in the alphabet's order.
+
+    Returns:
+        Names of fields of turns, "tools", "chat_template_kwargs", "text of a system turn" and its like; none where all
+        is written, or where the template refuses the conversation.
+
+    Raises:
+        ModelError: the template is not valid Jinja.
+    """
+    try:
+        form = template.form_of(conversation)
+        text = template.write(conversation, form).text
+        placed = spans.write(conversation, form, range(-1, len(conversation)), ask=False, text=text)
+    except DataError:
+        return ()
+    # A template that rewrites some text may do so because of a mark; of which it leaves out nothing is said then.
+    names = _names(conversation, placed) if placed.text == text else set()
+    for field in {field for message in conversation for field in message.fields} - _IDENTIFIERS:
+        if _writes(template, without_field(conversation, field), form) == text:
+            names = {name for name in names if not name.startswith(f"{field} ")} | {field}
+    without_args = Conversation(conversation, conversation.tools)
+    if conversation.template_args and _writes(template, without_args, form) == text:
+        names.add("chat_template_kwargs")
+    return tuple(sorted(names))
+
+
+def _writes(template: ChatTemplate, conversation: Conversation, form: Form) -> str | None:
+    try:
+        return template.write(conversation, form).text
+    except DataError:  # it misses what is not there any more
+        return None
+
+
+def _names(conversation: Conversation, placed: Placed) -> set[str]:
+    """Name the fields that are left out of one turn or more."""
+    written, left_out = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+    for place in placed.places:
+        written[_field(conversation, place.slot.turn, place.slot.field)].add(place.slot.turn)
+    for slot in placed.left_out:
+        left_out[_field(conversation, slot.turn, slot.field)].add(slot.turn)
+    names = set()
+    for field, turns in left_out.items():
+        if not written[field]:
+            names.add(field)
+        elif field != "tools":  # a template that writes of a tool what it needs has written it
+            some = turns - written[field]
+            names.add(f"{field} of some turns" if some else f"part of {field}")
+    return names
+
+
+def _field(conversation: Conversation, turn: int, field: str) -> str:
+    return f"text of {conversation[turn].role} turns" if field == "content" else field
