@@ -219,7 +219,7 @@ def test_settings_and_what_is_given_beside_them(pool: list[dict[str, Any]]) -> N
         ({"pool": {"id": "x"}}, r"^pool should be .*, not dict$"),
         ({"pool": [1, 2]}, r"^pool should be .*, not list$"),
         ({"pool": iter([])}, r"^pool should be .*, not list_iterator$"),
-        ({"pool": datasets.DatasetDict()}, r" or a datasets.Dataset, not DatasetDict$"),
+        ({"pool": 3.5}, r" or a datasets.Dataset, not float$"),
         ({"pool": "p", "model": torch.nn.Linear(1, 1)}, r"^model should be .* or \(module, tokenizer\), not Linear$"),
         ({"pool": "p", "budgets": 3}, r"^there is no setting 'budgets' \(did you mean 'budget'\?\)"),
     ],
@@ -227,6 +227,19 @@ def test_settings_and_what_is_given_beside_them(pool: list[dict[str, Any]]) -> N
 def test_what_cannot_be_handed_over(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         handpick.select(method="random", **given)
+
+
+def test_splits_and_what_can_only_be_iterated(pool: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    table = datasets.Dataset.from_list(pool)
+    splits = datasets.DatasetDict({"train": table, "test": table.select([0])})
+    wanted = handpick.select(table, method="random", budget=3, out="table").ids
+    capsys.readouterr()
+    assert handpick.select(splits, method="random", budget=3, out="splits").ids == wanted
+    assert "the DatasetDict handed over: its split 'train' is read; left out: test\n" in capsys.readouterr().err
+    assert handpick.select(table.to_iterable_dataset(), method="random", budget=3, out="iterated").ids == wanted
+    assert "an IterableDataset is read to its end, once" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"the DatasetDict handed over has no split to train on: it has test"):
+        handpick.select(datasets.DatasetDict({"test": table}), method="random", budget=3, out="none")
 
 
 def test_a_model_in_memory_that_cannot_be_used(pool: list[dict[str, Any]], in_memory: tuple[Any, Any]) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from handpick.progress import collect_timings, progress
+from handpick.progress import collect_timings, log, progress
 
 
 def test_seconds_go_by_what_had_a_bar_and_the_whole() -> None:
@@ -26,3 +26,8 @@ def test_clocks_may_stand_inside_each_other_and_stop_on_an_error() -> None:
             pass
     assert list(inner) == ["total"]
     assert list(outer) == ["after", "total"]
+
+
+def test_a_line_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    log("folder:train: its split [red]a[/red] :a:")
+    assert capsys.readouterr().err == "folder:train: its split [red]a[/red] :a:\n"

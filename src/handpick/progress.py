@@ -61,7 +61,7 @@ def log(text: str) -> None:
     if _sinks:
         _sinks[-1](text)
     else:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, markup=False, emoji=False, soft_wrap=True)  # a path may end in :train:
 
 
 @contextmanager

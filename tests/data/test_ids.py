@@ -54,3 +54,9 @@ def test_equal_digests_of_different_ids_are_no_repetition() -> None:
     names = ["a", "b", "a"]
     settled = settle_ids(np.zeros(3, dtype=np.uint64), np.ones(3, dtype=bool), names.__getitem__)
     assert settled.first_of == {2: 0}
+
+
+def test_a_whole_number_that_pandas_made_a_float_is_one() -> None:
+    assert [explicit_id({"id": id}) for id in (12.0, -3.0, 1e3)] == ["12", "-3", "1000"]
+    with pytest.raises(DataError, match=r"unusable id: `id` is a float"):
+        explicit_id({"id": float("nan")})

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -329,3 +330,59 @@ def test_batches_and_some_rows_are_the_rows_of_the_pool(tmp_path: Path, monkeypa
     assert pool.take([]) == []
     with pytest.raises(IndexError, match="row 21 of a pool of 21"):
         pool.take([21])
+
+
+def test_ids_that_count_within_their_file_take_no_record_away(
+    tmp_path: Path, open_pool: OpenPool, quarantine: Quarantine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.jsonl", *[record(f"{name}{i}", id=i) for i in range(3)], record("same", id=3))
+    pool = open_pool(*(tmp_path / f"{name}.jsonl" for name in "abc"))
+    assert pool.ids() == ["0", "1", "2", "3", "b/0", "b/1", "b/2", "c/0", "c/1", "c/2"]
+    assert [example.id for example in pool.examples(0, 99)] == pool.column("id") == pool.ids()
+    assert [pool[row].messages[0].content for row in (0, 4, 9)] == ["a0", "b0", "c2"]
+    assert quarantine.summary().startswith("2 records set aside (2 id seen before)")  # the same record, the same id
+    assert capsys.readouterr().err.splitlines() == [
+        f"the ids of {tmp_path / 'b.jsonl'} and of 1 more repeat those of other records in earlier files: they count "
+        "within their file alone, and are written as b/ID"
+    ]
+    again = pickle.loads(pickle.dumps(pool))
+    assert (again.ids(), again.raw(4)) == (pool.ids(), pool.raw(4))
+    assert capsys.readouterr().err == ""
+
+
+def test_ids_that_count_on_over_files_or_name_the_same_records_stay(
+    tmp_path: Path, open_pool: OpenPool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.jsonl", record("x", id=0), record("y", id=1))
+    write(tmp_path / "b.jsonl", record("z", id=2))
+    (tmp_path / "c.json").write_text(json.dumps([record("y", id=1), record("u", id=4)]))
+    assert open_pool(*(tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.json"))).ids() == ["0", "1", "2", "4"]
+    assert capsys.readouterr().err == ""
+
+
+def test_files_of_one_name_whose_ids_count(tmp_path: Path, open_pool: OpenPool) -> None:
+    for name in ("x", "y", "z/y"):
+        (tmp_path / name).mkdir(parents=True)
+        write(tmp_path / name / "a.jsonl", record(name, id=1), record("without"), record("text", id=f"t-{name}"))
+    pool = open_pool(tmp_path)
+    ids = pool.ids()
+    assert [id for id in ids if id.endswith("1")] == ["1", "1/a/1", "2/a/1"]
+    assert len(set(ids)) == len(pool) == 9
+
+
+def test_ids_of_tables_that_count(tmp_path: Path, open_pool: OpenPool) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"id,prompt,completion\n0,{name},c\n1,{name}{name},d\n")
+    assert open_pool(tmp_path).ids() == ["0", "1", "b/0", "b/1"]
+
+
+def test_a_file_whose_name_is_no_text_is_refused_first(tmp_path: Path, open_pool: OpenPool) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/p\xff.jsonl")
+    try:
+        write(Path(name), record("a"))
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    for source in (name, tmp_path, f"{tmp_path}/*.jsonl"):
+        with pytest.raises(DataError, match=r"the name of the file .*p\\xff.jsonl is not UTF-8; rename it"):
+            open_pool(source)

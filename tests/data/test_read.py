@@ -112,15 +112,6 @@ def test_parquet(tmp_path: Path) -> None:
     assert [r.line for r in records] == [1, 2, 3]
 
 
-def test_parquet_sets_aside_what_json_cannot_say(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": [1.0, float("nan")]}), tmp_path / "a.parquet")
-    assert [type(r) for r in read(tmp_path / "a.parquet")] == [RawRecord, BadRecord]
-    pq.write_table(pa.table({"a": [b"\x00"]}), tmp_path / "b.parquet")
-    (record,) = read(tmp_path / "b.parquet")
-    assert isinstance(record, BadRecord)
-    assert "type bytes" in record.reason
-
-
 def test_damaged_parquet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.parquet cannot be read as Parquet"):
         read(tmp_path / "a.parquet", b"PAR1 and no more")
@@ -211,7 +202,15 @@ def test_an_empty_file_holds_no_records(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("pool.jsonl", "pool"), ("a.v2.jsonl.gz", "a.v2"), ("b.json.zst", "b"), ("c.parquet", "c"), ("d", "d")],
+    [
+        ("pool.jsonl", "pool"),
+        ("a.v2.jsonl.gz", "a.v2"),
+        ("b.json.zst", "b"),
+        ("c.parquet", "c"),
+        ("d", "d"),
+        ("e.csv.gz", "e"),
+        ("f.arrow", "f"),
+    ],
 )
 def test_stem_of_a_file(name: str, stem: str) -> None:
     assert FileInput(Path("x") / name).stem == stem

@@ -452,8 +452,9 @@ def test_what_is_not_read_is_refused_by_name(record: dict[str, Any], message: st
 
 
 def test_a_prompt_may_stand_alone() -> None:
-    """As sets for rewards have it, whose result is a number."""
-    assert [turn.to_json() for turn in parse_record({"prompt": "Hi", "answer": 42}).messages] == [user()]
+    """As sets for rewards have it, whose result is a number, or several that are right."""
+    for reference in ({"answer": 42}, {"answers": ["a", "b"]}):
+        assert [turn.to_json() for turn in parse_record({"prompt": "Hi", **reference}).messages] == [user()]
 
 
 @pytest.mark.parametrize(
@@ -706,6 +707,21 @@ def test_what_was_read_is_written_back_byte_for_byte(tmp_path: Path, open_pool: 
 def test_what_looks_like_nothing_known_ends_no_run(record: dict[str, Any]) -> None:
     with pytest.raises(DataError):
         parse_record(record, Reading(rounds_weights=True))
+
+
+def test_a_pair_says_of_its_answer_whether_it_is_learnt() -> None:
+    pairs = [
+        {"human": "Hi", "assistant": "Made up.", "loss": False},
+        {"human": "Hi", "assistant": "Hello", "name": "b"},
+    ]
+    said = parse_record({"conversations": pairs}).messages
+    assert [(turn.role, turn.loss) for turn in said] == [
+        ("user", True),
+        ("assistant", False),
+        ("user", True),
+        ("assistant", True),
+    ]
+    assert said[3].fields == {"name": "b"}
 
 
 def test_calls_may_be_objects_where_others_have_their_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from handpick import bundled
 from handpick.data.examples import Conversation, Message
-from handpick.data.formats import Conversations, parse_record
+from handpick.data.formats import Conversations, read_record
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import BadRecord, RawRecord
@@ -103,12 +103,12 @@ def test_what_either_rule_sets_aside_changes_nothing(tmp_path: Path) -> None:
 def test_what_only_the_new_rule_sets_aside_makes_the_file_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(record: Any, reading: Any) -> Conversations:
+    def refuse(record: Any, reading: Any) -> tuple[str, Conversations]:
         if "image" in record:
             raise DataError("an image")
-        return parse_record(record, reading)
+        return read_record(record, reading)
 
-    monkeypatch.setattr("handpick.data.cache.parse_record", refuse)
+    monkeypatch.setattr("handpick.data.cache.read_record", refuse)
     pool = open_pool(tmp_path, [PLAIN, PLAIN | {"id": "b", "image": "cat.png"}])
     assert (len(pool), pool.record_rule(0), pool.files[0].record_rule) == (1, 1, RECORD_VERSION)
     assert pickle.loads(pickle.dumps(pool)).files == pool.files

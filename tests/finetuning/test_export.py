@@ -9,10 +9,10 @@ import yaml
 from datasets import load_dataset, load_from_disk
 from transformers import AutoTokenizer
 
-from handpick.data.examples import Example, Message
+from handpick.data.examples import Conversation, Example, Message
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import SettingsError, StoreError
-from handpick.finetuning.export import Tool, write_export
+from handpick.finetuning.export import Tool, _as_messages, write_export
 from handpick.training.settings import FinetuneSettings, LoraSettings
 
 TURNS = [
@@ -22,9 +22,11 @@ TURNS = [
     ("assistant", "None."),
 ]
 EXAMPLES = [
-    Example("a", (Message("user", "2 + 2?"), Message("assistant", "4")), b"{}"),
-    Example("b", tuple(Message(role, content) for role, content in TURNS), b"{}"),  # type: ignore[arg-type]
-    Example("c", (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")), b"{}"),
+    Example("a", Conversation((Message("user", "2 + 2?"), Message("assistant", "4"))), b"{}"),
+    Example("b", Conversation(Message(role, content) for role, content in TURNS), b"{}"),  # type: ignore[arg-type]
+    Example(
+        "c", Conversation((Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"))), b"{}"
+    ),
 ]
 SETTINGS = FinetuneSettings(batch=12, micro_batch=5, seed=3)
 
@@ -134,3 +136,21 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         write_export("axolotl", tmp_path / "file", EXAMPLES, sequences, renderer, SETTINGS, str(tiny_model))
+
+
+def test_messages_say_what_a_template_and_a_mask_read_besides_the_turns() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = (Message("user", "Hi"), Message("assistant", "Made up.", loss=False), Message("assistant", "Hello"))
+    said = Conversation(
+        (*turns, Message("assistant", "", json.dumps({"tool_calls": [call]}))), '[{"name":"f"}]', '{"a":1}'
+    )
+    assert _as_messages(said) == {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Made up.", "train": False},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ],
+        "tools": [{"name": "f"}],
+        "chat_template_kwargs": {"a": 1},
+    }

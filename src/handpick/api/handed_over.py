@@ -3,22 +3,22 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel
 
 from handpick.data.memory import hold_records
+from handpick.data.read import Tables
 from handpick.errors import SettingsError
 from handpick.model.in_memory import hold_model
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Union, since what stands in quotes is no operand of |: datasets and transformers are slow to import.
 Files: TypeAlias = str | Path | Sequence[str | Path]
-Records: TypeAlias = Union[Files, Sequence[Mapping[str, Any]], "Dataset", Sequence[Union[str, Path, "Dataset"]]]
-"""Files, folders, patterns or Hub names; or what is in memory: a list of mappings, or a ``datasets.Dataset``."""
+Records: TypeAlias = Files | Sequence[Mapping[str, Any]] | Tables | Sequence[str | Path | Tables]
+"""Files, folders, patterns or Hub names; or what is in memory: a list of mappings, or a data set of ``datasets``, of
+which a dictionary of splits gives its training split, and an iterable one is read to its end."""
 Model: TypeAlias = str | Path | tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 """A folder or a Hub name; or a transformers causal language model in memory and its fast tokenizer."""
 
@@ -67,6 +67,7 @@ def name_sources(value: Any, what: str, held: list[object]) -> list[str]:
 
     Raises:
         SettingsError: it is nothing that records can be read from.
+        DataError: it is a dictionary of splits without one for training, or with several.
     """
     if isinstance(value, str | Path):
         return [str(value)]
@@ -82,9 +83,9 @@ def name_sources(value: Any, what: str, held: list[object]) -> list[str]:
 
 
 def _is_dataset(value: object, *others: type) -> bool:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-    return isinstance(value, (Dataset, *others))
+    return isinstance(value, (Dataset, DatasetDict, IterableDataset, IterableDatasetDict, *others))
 
 
 def _name_model(value: Any, what: str, held: list[object]) -> str:

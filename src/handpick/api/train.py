@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from handpick.api.handed_over import Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
-from handpick.data.memory import MemoryInput
+from handpick.data.memory import hold_records
 from handpick.data.read import BadRecord
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.train import Recipe, run_train
@@ -128,7 +128,7 @@ def _records_file(selection: str | Path | Selection | Records, out: str | Path |
 
 def _lines(records: Any) -> list[bytes]:
     lines = []
-    for record in MemoryInput(records).records():
+    for record in hold_records(records, "records").records():
         if isinstance(record, BadRecord):
             raise DataError(f"record {record.line} cannot be trained on: {record.reason}; mend it, or leave it out")
         lines.append(record.raw)

@@ -60,7 +60,7 @@ SCHEMA = pa.schema(
         pa.field("record_rule", pa.int8()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
-    metadata={"handpick_parser": "5"},
+    metadata={"handpick_parser": "6"},
 )
 _VERSION, _DIGEST = b"handpick_parser", b"handpick_sha256"
 BATCH_ROWS = 1000
@@ -116,7 +116,7 @@ def parse_into(
     """
     sha256 = source.sha256()
     cached = _cached(folder, source.name, source.stem, sha256, reading)
-    if is_current(cached.table):
+    if is_current(cached.table) and (cached.columns_path is None or cached.columns_path.exists()):
         return cached
     # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.
     try:

@@ -5,7 +5,9 @@ Shapes: N records.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from handpick.data.examples import Message
 from handpick.data.formats import Conversations, Record
 from handpick.errors import DataError
+
+_OTHERS = 1000  # records that only share their ids, of which a file is believed to have no others
+_WHOLE_NUMBER = re.compile(r"-?\d+")
 
 
 class RepeatedIds(NamedTuple):
@@ -32,6 +37,8 @@ def explicit_id(record: Record) -> str | None:
     id = record.get("id")
     if id is None or id == "":
         return None
+    if isinstance(id, float) and id.is_integer():  # pandas makes floats of a column with a gap
+        id = int(id)
     if isinstance(id, bool) or not isinstance(id, str | int):
         raise DataError(f"unusable id: `id` is a {type(id).__name__}, not text or a whole number")
     return str(id)
@@ -58,6 +65,56 @@ def id_key(id: str) -> int:
 def numbered_id(id: str, n: int) -> str:
     """Return the id of the ``n``-th record with the same content."""
     return f"{id}-{n}"
+
+
+def counts(id: str) -> bool:
+    """Return whether an id is made of digits, as one is that counts records."""
+    return _WHOLE_NUMBER.fullmatch(id) is not None
+
+
+def file_id(label: str, id: str) -> str:
+    """Return the id, in a pool, of a record whose own id counts within its file alone."""
+    return f"{label}/{id}"
+
+
+class FileIds(NamedTuple):
+    """Ids that count within their file alone, and are no identity in a pool of several."""
+
+    sources: frozenset[int]  # whose ids that count repeat an earlier source's for other records
+    same: frozenset[int]  # rows of these that do repeat the record that has the id
+
+
+def find_file_ids(
+    first_of: Mapping[int, int],
+    source_of: Callable[[int], int],
+    is_number: Callable[[int], bool],
+    is_same: Callable[[int, int], bool],
+) -> FileIds:
+    """Find the sources whose ids only count: one of their numbers is an earlier source's, for another record.
+
+    Args:
+        first_of: rows that repeat an explicit id, and the first row with it.
+        source_of: the source of a row.
+        is_number: whether the id of a row is a number, and no text.
+        is_same: whether two rows are the same record.
+    """
+    numbers: dict[int, bool] = {}
+    others, same = Counter[int](), dict[int, list[int]]()
+    for row, first in first_of.items():
+        source = source_of(row)
+        if source == source_of(first):
+            continue
+        if source not in numbers:  # one column has one type
+            numbers[source] = is_number(row)
+        if not numbers[source]:
+            continue
+        # Where so many stand for other records, and none for the same, that is not looked for any longer.
+        if (others[source] < _OTHERS or source in same) and is_same(row, first):
+            same.setdefault(source, []).append(row)
+        else:
+            others[source] += 1
+    found = frozenset(source for source in others if others[source])
+    return FileIds(found, frozenset(row for source in found for row in same.get(source, ())))
 
 
 def settle_ids(keys_N: NDArray[np.uint64], explicit_N: NDArray[np.bool_], id_of: Callable[[int], str]) -> RepeatedIds:

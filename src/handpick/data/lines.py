@@ -81,6 +81,20 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def is_compressed(path: Path) -> bool:
+    """Return whether a file is gzip or zstd, by its first bytes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    return magic.startswith(GZIP_MAGIC) or magic == ZSTD_MAGIC
+
+
 def _decompress(
     file: BinaryIO, new_decompressor: Callable[[], _Decompressor], error_type: type[Exception]
 ) -> Iterator[bytes]:

@@ -2,28 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from handpick.data.examples import Json
-from handpick.data.read import BadRecord, DatasetInput, RawRecord, record_of_value
+from handpick.data.containers.record import RawRecord, Records, record_of_python
+from handpick.data.read import DatasetInput, Tables, one_table
+from handpick.data.spool import SpooledRows
 from handpick.in_memory import PREFIX, find_held, hold, memory_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Rows: TypeAlias = "Sequence[Mapping[str, Any]] | Dataset"
+Rows: TypeAlias = "Sequence[Mapping[str, Any]] | Dataset | SpooledRows"
 
 
 @dataclass(frozen=True)
 class MemoryInput:
     """Records in memory: a list of mappings, or a ``datasets.Dataset``. ``what`` says what they are, for the name.
 
-    Each is read as the line of JSON that it would be in a file: ``raw`` is that line, a tuple is a list, and a point in
-    time its text. An element that is no mapping with string keys, or has no JSON form, is a bad record, as a bad line
-    of a file is. Rows count from 1.
+    Each is read as the line of JSON that it would be in a file: ``raw`` is that line, a tuple is a list, a point in
+    time its text, and NaN null. An element that is no mapping with string keys, or has no JSON form, is a bad record,
+    as a bad line of a file is. Rows count from 1.
     """
 
     rows: Rows
@@ -32,6 +33,8 @@ class MemoryInput:
     @cached_property
     def digest(self) -> str:
         """The SHA-256 of the records as compact JSON, one a line, 64 hex digits."""
+        if not isinstance(self.rows, Sequence):
+            return DatasetInput(self.rows).sha256()
         content = hashlib.sha256()
         for record in self._read_records():
             content.update(record.raw + b"\n")
@@ -51,35 +54,29 @@ class MemoryInput:
         """Return ``digest``."""
         return self.digest
 
-    def records(self) -> Iterator[RawRecord | BadRecord]:
+    def records(self) -> Records:
         """Return every row, good and bad; equal lines of JSON have equal fields, whatever they were made of."""
         for record in self._read_records():
             yield record._replace(fields=json.loads(record.raw)) if isinstance(record, RawRecord) else record
 
-    def _read_records(self) -> Iterator[RawRecord | BadRecord]:
+    def _read_records(self) -> Records:
         if isinstance(self.rows, Sequence):
-            return (_record(row, value) for row, value in enumerate(self.rows, start=1))
+            return (record_of_python(row, value) for row, value in enumerate(self.rows, start=1))
         return DatasetInput(self.rows).records()
 
 
-def _record(row: int, value: object) -> RawRecord | BadRecord:
-    if not isinstance(value, Mapping):
-        return record_of_value(row, value)
-    fields: dict[str, Json] = dict(value)
-    foreign = [key for key in fields if not isinstance(key, str)]
-    if not foreign:
-        return record_of_value(row, fields)
-    return BadRecord(row, repr(fields).encode(), f"a field's name is no text: {foreign[0]!r}")
-
-
-def hold_records(rows: Rows, what: str) -> MemoryInput:
+def hold_records(rows: "Sequence[Mapping[str, Any]] | Tables", what: str) -> MemoryInput:
     """Make records known to ``Pool.open`` by their name, for as long as the caller keeps what this returns.
 
     Args:
-        rows: a list of mappings, or a ``datasets.Dataset``. What changes in the list later is not seen.
+        rows: a list of mappings, or a data set of ``datasets``. What changes in the list later is not seen; of a
+            dictionary of splits the training split is taken, and what can only be iterated is read to its end.
         what: what they are: "pool", "query".
+
+    Raises:
+        DataError: a dictionary holds no split for training, or several.
     """
-    return hold(MemoryInput(list(rows) if isinstance(rows, Sequence) else rows, what))
+    return hold(MemoryInput(list(rows) if isinstance(rows, Sequence) else one_table(rows), what))
 
 
 def held_records(name: str) -> MemoryInput | None:

@@ -4,6 +4,7 @@ Answers that were judged by themselves (KTO's ``label``) are no examples of what
 they are set aside, unless pairs are asked for (``data/unwanted.py``).
 """
 
+import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
@@ -17,21 +18,28 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
+from handpick.data.containers import has_no_types
 from handpick.data.examples import Conversation, Example, Message
-from handpick.data.ids import RepeatedIds, numbered_id, settle_ids
+from handpick.data.ids import RepeatedIds, counts, file_id, find_file_ids, id_key, numbered_id, settle_ids
 from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
 from handpick.data.reading import TABLE_ALONE, Reading, check_columns
 from handpick.data.unwanted import UNWANTED, JudgedAnswers, Unwanted, pair_answers
+from handpick.data.version import RECORD_VERSION
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
+from handpick.progress import log
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-_FOR_COUNTING = frozenset({"explicit_id", "id_key", "line", "format", "fields"})  # columns that no example is made of
+# what an example is made of; the other columns are for counting
+_OF_EXAMPLES = [
+    "id", "explicit_id", "messages", "rejected", "tools", "template_args", "document", "wanted", "source", "category",
+    "subtask", "raw", "record_rule",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,7 @@ class Pool:
         from datasets import concatenate_datasets
 
         self._table = concatenate_datasets(list(tables)).with_format("arrow")
-        self._of_examples = self._table.select_columns(
-            [name for name in self._table.column_names if name not in _FOR_COUNTING]
-        )
+        self._of_examples = self._table.select_columns(_OF_EXAMPLES)
         self._sources = list(sources)
         self._table_ends = list(accumulate(len(table) for table in tables))
 
@@ -88,11 +94,15 @@ class Pool:
             self._kept = np.delete(np.arange(len(self._table)), dropped)
             ends = np.searchsorted(self._kept, ends).tolist()
         self._length = ends[-1]
+        rules = [_newest_rule(s, table) for s, table in zip(sources, tables, strict=True)]
+        for source in self._labels:  # whose ids are others than they were
+            rules[source] = RECORD_VERSION
         self.files = tuple(
-            DataFile(s.name, s.sha256, end - start, _newest_rule(s, table))
-            for s, table, start, end in zip(sources, tables, [0, *ends], ends, strict=False)
+            DataFile(s.name, s.sha256, end - start, rule)
+            for s, rule, start, end in zip(sources, rules, [0, *ends], ends, strict=False)
         )
         if quarantine is not None:
+            self._tell_labels()
             for row, first in repeated.first_of.items():
                 first_file, first_line = self._table_location(first)
                 self._quarantine_row(row, f"id seen before: at line {first_line} of {first_file}", quarantine)
@@ -112,12 +122,14 @@ class Pool:
         """Read the sources, or what an earlier call left in ``cache``, as one pool.
 
         A record that cannot be used goes to the quarantine, as does one whose explicit id an earlier
-        record of the pool has. A record without an id is named by its content; repetitions of it
-        are numbered: ``-2``, ``-3``.
+        record of the pool has. Where ids of a source are numbers that stand for other records in an earlier source,
+        they count within their file alone, and are written as ``file/id``, which is said. A record without an id is
+        named by its content; repetitions of it are numbered: ``-2``, ``-3``.
 
         Args:
-            sources: paths of files or folders, patterns (``shards/*.jsonl``), ``datasets.Dataset`` objects, Hub names
-                (``org/name`` or ``org/name:split``) or names of ``hold_records``; of the latter the cache is enough.
+            sources: paths of files or folders (``folder:split``), patterns (``shards/*.jsonl``), data sets of
+                ``datasets``, Hub names (``org/name`` or ``org/name:split``) or names of ``hold_records``; of the
+                latter the cache is enough.
             cache: the folder for the parsed tables, one a source, named by the digest of its bytes.
             quarantine: where bad records go, also those found by the call that filled the cache.
             reading: what of the records is to be read otherwise than the table of formats says.
@@ -130,7 +142,7 @@ class Pool:
         """
         from datasets import Dataset
 
-        if isinstance(sources, str | Path | Dataset):
+        if isinstance(sources, str | Path) or not isinstance(sources, Sequence):
             sources = [sources]
         parsed: list[CachedSource] = []
         for found in [found for s in sources for found in _inputs(s, cache, reading)]:  # what is missing is said first
@@ -142,7 +154,7 @@ class Pool:
             check_columns(reading, [p.columns() for p in parsed])  # what was named wrongly is said by its name
             raise DataError(
                 f"no usable record in {names or 'no file'}; {quarantine.summary()}; what can be read is JSON Lines, "
-                "JSON and Parquet, plain, .gz or .zst"
+                "JSON, CSV, TSV, Parquet and Arrow, plain, .gz or .zst"
             )
         pool = cls(parsed, tables, quarantine, unwanted)
         if not len(pool):
@@ -167,7 +179,10 @@ class Pool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process opens the pool: from its tables, which stay where they are."""
-        sources = [s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute()) for s in self._sources]
+        sources = [
+            s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute(), columns_path=None)
+            for s in self._sources
+        ]
         return Pool.reopen, (sources, self._unwanted)
 
     def __len__(self) -> int:
@@ -180,7 +195,7 @@ class Pool:
             IndexError: there is no such row.
         """
         table_row = self._table_row(row)
-        return self._example(table_row, self._of_examples[table_row : table_row + 1].to_pylist()[0])
+        return self._example(table_row, self._records(range(table_row, table_row + 1))[0])
 
     def examples(self, start: int, stop: int) -> list[Example]:
         """Return the examples of the rows ``start`` to ``stop``, the latter not included."""
@@ -188,8 +203,7 @@ class Pool:
         if start >= stop:
             return []
         rows = range(start, stop) if self._kept is None else self._kept[start:stop].tolist()
-        records = self._of_examples[rows].to_pylist()
-        return [self._example(row, record) for row, record in zip(rows, records, strict=True)]
+        return [self._example(row, record) for row, record in zip(rows, self._records(rows), strict=True)]
 
     def take(self, rows: Sequence[int]) -> list[Example]:
         """Return the examples of some rows, in their order.
@@ -200,12 +214,15 @@ class Pool:
         if not len(rows):
             return []
         table_rows = [self._table_row(row) for row in rows]
-        records = self._of_examples[table_rows].to_pylist()
+        records = self._records(table_rows)
         return [self._example(row, record) for row, record in zip(table_rows, records, strict=True)]
 
     def ids(self) -> list[str]:
         """Return the id of every row."""
         ids = self._column("id")
+        for source in self._labels:
+            rows = self._rows_of(source)
+            ids[rows.start : rows.stop] = self._labelled_ids(source)
         for row, n in self._occurrence.items():
             ids[row] = numbered_id(ids[row], n)
         return self._filter_kept(ids)
@@ -260,9 +277,82 @@ class Pool:
         return self._table_location(self._table_row(row))
 
     def _settle_ids(self) -> RepeatedIds:
+        self._labels: dict[int, str] = {}  # of sources whose ids count within them alone
+        self._plain: frozenset[int] = frozenset()  # rows of such a source whose ids stand as they are
         columns = self._table.data
         keys_N, explicit_N = columns.column("id_key").to_numpy(), columns.column("explicit_id").to_numpy()
-        return settle_ids(keys_N, explicit_N, lambda row: self._cell("id", row))
+        repeated = settle_ids(keys_N, explicit_N, self._id)
+        found = find_file_ids(repeated.first_of, self._source_index, self._has_number, self._is_same)
+        if not found.sources:
+            return repeated
+        self._plain, self._labels = found.same, {source: self._label(source) for source in sorted(found.sources)}
+        keys_N = keys_N.copy()
+        for source in self._labels:
+            rows = self._rows_of(source)
+            keys_N[rows.start : rows.stop] = [id_key(id) for id in self._labelled_ids(source)]
+        return settle_ids(keys_N, explicit_N, self._id)
+
+    def _has_number(self, row: int) -> bool:
+        """Return whether the id of a row of the table is a number; all is text in a file that knows no types."""
+        id = json.loads(self._cell("raw", row)).get("id")
+        return not isinstance(id, str) or (counts(id) and has_no_types(self._source_of(row).name))
+
+    def _is_same(self, row: int, other: int) -> bool:
+        """Return whether two rows of the table say the same."""
+        fields = ("messages", "rejected", "tools", "template_args")
+        return self._cell("raw", row) == self._cell("raw", other) or all(
+            self._cell(field, row) == self._cell(field, other) for field in fields
+        )
+
+    def _label(self, source: int) -> str:
+        """Return what a source is called before its ids: its stem, with more of it if another has the same."""
+        labels = [
+            (s.stem, f"{Path(s.name).parent.name}/{s.stem}", f"{i}/{s.stem}") for i, s in enumerate(self._sources)
+        ]
+        return next(
+            label
+            for place, label in enumerate(labels[source])
+            if [each[place] for each in labels].count(label) == 1 or place == 2
+        )
+
+    def _label_id(self, row: int, id: str, source: int) -> str:
+        """Return the id of a row of a source whose ids count within it alone."""
+        is_explicit = self._cell("explicit_id", row)
+        return file_id(self._labels[source], id) if is_explicit and counts(id) and row not in self._plain else id
+
+    def _labelled_ids(self, source: int) -> list[str]:
+        """Return the ids of all rows of such a source."""
+        rows, label = self._rows_of(source), self._labels[source]
+        columns = (self._table.data.column(name).slice(rows.start, len(rows)) for name in ("id", "explicit_id"))
+        return [
+            file_id(label, id) if is_explicit and counts(id) and row not in self._plain else id
+            for row, id, is_explicit in zip(rows, *(column.to_pylist() for column in columns), strict=True)
+        ]
+
+    def _id(self, table_row: int) -> str:
+        """Return the id of a row of the table, before repetitions are numbered."""
+        id, source = self._cell("id", table_row), self._source_index(table_row)
+        return self._label_id(table_row, id, source) if source in self._labels else id
+
+    def _records(self, table_rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return rows of the table, with the ids they have in the pool."""
+        records = cast("list[dict[str, Any]]", self._of_examples[table_rows].to_pylist())
+        for row, record in zip(table_rows, records, strict=True):
+            if (source := self._source_index(row)) in self._labels:
+                record["id"] = self._label_id(row, record["id"], source)
+        return records
+
+    def _rows_of(self, source: int) -> range:
+        return range(self._table_ends[source - 1] if source else 0, self._table_ends[source])
+
+    def _tell_labels(self) -> None:
+        if self._labels:
+            source, label = next(iter(self._labels.items()))
+            more = f" and of {len(self._labels) - 1} more" if len(self._labels) > 1 else ""
+            log(
+                f"the ids of {self._sources[source].name}{more} repeat those of other records in earlier files: they "
+                f"count within their file alone, and are written as {file_id(label, 'ID')}"
+            )
 
     def _find_unwanted(self, left_out: Container[int]) -> JudgedAnswers:
         """Find out what becomes of answers that were judged by themselves."""
@@ -302,7 +392,10 @@ class Pool:
         return row if self._kept is None else int(self._kept[row])
 
     def _source_of(self, table_row: int) -> CachedSource:
-        return self._sources[bisect_right(self._table_ends, table_row)]
+        return self._sources[self._source_index(table_row)]
+
+    def _source_index(self, table_row: int) -> int:
+        return bisect_right(self._table_ends, table_row)
 
     def _table_location(self, table_row: int) -> tuple[str, int]:
         return self._source_of(table_row).name, self._cell("line", table_row)

@@ -1,110 +1,103 @@
-"""From a source to its raw records: JSON Lines, a JSON array, Parquet, a ``datasets.Dataset``, a Hub data set.
+"""From a source to its raw records: files, folders, patterns, what ``datasets`` holds, names on the Hub."""
 
-What a file is, is decided by its content, not by its name. All but JSON arrays are streamed.
-"""
-
+import dataclasses
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
-from handpick.data.examples import Json
+from handpick.data.containers import DATA_SUFFIXES, find_container, read_records
+from handpick.data.containers.columns import ROWS_AT_A_TIME, column_records, json_decoders
+from handpick.data.containers.record import BadRecord, RawRecord, Records, Say
+from handpick.data.folder import files_of_folder, is_metadata, is_of_saved_dataset
 from handpick.data.hub import hub_or_cache
-from handpick.data.lines import Damaged, read_chunks, read_lines
+from handpick.data.splits import choose_split, kind_of_split
+from handpick.data.spool import SpooledRows
 from handpick.errors import DataError
+from handpick.progress import log
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-Source: TypeAlias = "str | Path | Dataset"
+__all__ = ["BadRecord", "DatasetInput", "FileInput", "RawRecord", "Source", "absolute_source", "open_source"]
 
-BOM = b"\xef\xbb\xbf"
-PARQUET_MAGIC = b"PAR1"
-ROWS_AT_A_TIME = 1000
-SHOWN_CHARACTERS = 1000  # of what stands where an array cannot be read any further, which may be gigabytes
-DATA_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".gz", ".zst")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+# Union, since what stands in quotes is no operand of |: datasets is slow to import.
+Tables: TypeAlias = Union["Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict"]
+Source: TypeAlias = str | Path | Tables
 
-
-class RawRecord(NamedTuple):
-    """A record as its container holds it. ``line`` counts from 1; it is the row where there are no lines.
-
-    ``as_before`` is False where the container was read otherwise, or not at all, by an older rule
-    (``handpick.data.version``).
-    """
-
-    line: int
-    raw: bytes
-    fields: dict[str, Json]
-    as_before: bool = True
-
-
-class BadRecord(NamedTuple):
-    """Something in a record's place that is none, and why. ``as_before`` is False where an older rule could use it."""
-
-    line: int
-    raw: bytes
-    reason: str
-    as_before: bool = True
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class FileInput:
-    """A file of records."""
+    """A file of records.
+
+    ``field`` is the one that holds them, where the file is one JSON object and the user named it; ``say`` is told what
+    the file does not say by itself, once for all the files of a source.
+    """
 
     path: Path
+    field: str | None = None
+    say: Say | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
-        """The path as the user gave it."""
-        return str(self.path)
+        """The path as the user gave it, and the field that was chosen."""
+        return str(self.path) if self.field is None else f"{self.path}:{self.field}"
 
     @property
     def stem(self) -> str:
-        """The file's name without the suffixes of containers and compression."""
-        name = self.path.name
+        """The file's name without the suffixes of containers and compression, and without a chosen split.
+
+        Of a data set that ``datasets`` saved it is the folder's, since its files have none of their own.
+        """
+        path = self.path
+        if is_of_saved_dataset(path):
+            path = path.parent.parent if kind_of_split(path.parent.name) else path.parent
+        name = path.name
+        if not name.endswith(DATA_SUFFIXES) and ":" in name:
+            name = name.rpartition(":")[0]
         while name.endswith(DATA_SUFFIXES):
             name = name.rpartition(".")[0]
         return name
 
     def sha256(self) -> str:
-        """Return the digest of the file's bytes.
+        """Return the digest of the file's bytes, and of what else decides its records: a name, a chosen field.
 
         Raises:
             DataError: the file cannot be read.
         """
         try:
             with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror}") from error
+        container = find_container(self.path)
+        decided_by = [container.name] * container.named + [self.field] * (self.field is not None)
+        if not decided_by:
+            return digest
+        return hashlib.sha256("\n".join([digest, *map(str, decided_by)]).encode()).hexdigest()
 
-    def records(self) -> Iterator[RawRecord | BadRecord]:
+    def records(self) -> Records:
         """Yield every record, good and bad. ``raw`` is the line's own bytes for JSON Lines, compact JSON otherwise.
 
         Blank lines are passed over, and a byte-order mark is no part of the record behind it.
 
         Raises:
-            DataError: the file cannot be read, or is damaged Parquet.
+            DataError: the file cannot be read, is damaged, or is of a kind that is no records.
         """
-        if _is_parquet(self.path):
-            return _parquet_records(self.path)
-        if _is_one_array(self.path):
-            return _array_records(self.path)
-        return _line_records(self.path)
+        return read_records(self.path, self.field, self.say or _SayOnce(self.name))
 
 
 @dataclass(frozen=True)
 class DatasetInput:
-    """A data set of the ``datasets`` library."""
+    """A data set of the ``datasets`` library, or what was read of one that can be read only once."""
 
-    dataset: "Dataset"
+    dataset: "Dataset | SpooledRows"
     name: str = "dataset"
 
     @property
@@ -115,14 +108,32 @@ class DatasetInput:
     def sha256(self) -> str:
         """Return the digest of the rows as compact JSON, one a line."""
         digest = hashlib.sha256()
-        for record in self.records():
+        for record in self._records(lambda text: None):
             digest.update(record.raw + b"\n")
         return digest.hexdigest()
 
-    def records(self) -> Iterator[RawRecord | BadRecord]:
+    def records(self) -> Records:
         """Yield every row, good and bad."""
-        tables = self.dataset.with_format("arrow").iter(ROWS_AT_A_TIME)
-        return _row_records(table.to_pylist() for table in tables)
+        return self._records(_SayOnce(self.name))
+
+    def _records(self, say: Say) -> Records:
+        if isinstance(self.dataset, SpooledRows):
+            return self.dataset.records()
+        return column_records(self.dataset.with_format("arrow").iter(ROWS_AT_A_TIME), self.name, say)
+
+
+class _SayOnce:
+    """Prints lines about a source to the person who is watching, each once."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        """Print one, unless it has been printed."""
+        if text not in self._said:
+            self._said.add(text)
+            log(f"{self._source}: {text}")
 
 
 def is_pattern(source: str | Path) -> bool:
@@ -133,193 +144,122 @@ def is_pattern(source: str | Path) -> bool:
     return has_magic(str(source)) and not _exists_on_hub(str(source).partition(":")[0])
 
 
-def _exists_on_hub(name: str) -> bool:
-    return HUB_NAME.fullmatch(name) is not None and not name.endswith(DATA_SUFFIXES)
+def absolute_source(name: str) -> str:
+    """Return a source as another folder would name it: a path that is there, or a pattern of paths, made absolute.
+
+    A name on the Hub stays as it is.
+    """
+    if Path(name).exists() or is_pattern(name):
+        return str(Path(name).resolve())
+    path, choice = _path_and_choice(name)
+    return f"{path.resolve()}:{choice}" if path.exists() else name
 
 
 def open_source(source: Source) -> list[FileInput | DatasetInput]:
-    """Find what a source names: a ``Dataset``, a file, the data files of a folder or of a pattern such as
-    ``shards/*.jsonl``, in the order of their names, or else a data set of the Hub as ``org/name[:split]``.
+    """Find what a source names: a file, the data files of a folder or of a pattern such as ``shards/*.jsonl`` in the
+    order of their names, a data set of ``datasets``, or else a data set of the Hub as ``org/name[:split]``.
+
+    Of a folder or a ``DatasetDict`` with splits the training split is taken, which is said; ``folder:split`` takes
+    another, as ``folder:config/split`` does where there are several configurations, and ``file.json:field`` where one
+    object has several lists of records.
 
     Raises:
-        DataError: there is no such file or data set, or the Hub cannot be reached.
+        DataError: there is no such file or data set, it is not clear which split is meant, or the Hub cannot be
+            reached.
     """
     if not isinstance(source, str | Path):
-        return [DatasetInput(source)]
-    path = Path(source)
+        return [DatasetInput(one_table(source))]
+    found = _find_inputs(source)
+    for each in found:
+        _refuse_name(each.name)
+    return found
+
+
+def _refuse_name(name: str) -> None:
+    """Refuse a name that is no text, since it is written into files of text beside the results."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise DataError(f"the name of the file {shown} is not UTF-8; rename it") from None
+
+
+def _find_inputs(source: str | Path) -> list[FileInput | DatasetInput]:
+    say = _SayOnce(str(source))
+    path, choice = _path_and_choice(source)
     if path.is_file():
-        return [FileInput(path)]
+        return [FileInput(path, choice, say)]
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(DATA_SUFFIXES))
-        if not files:
-            raise DataError(f"the folder {path} holds no data file ({', '.join(DATA_SUFFIXES)})")
-        return [FileInput(file) for file in files]
+        return [FileInput(file, say=say) for file in files_of_folder(path, choice, say)]
     if is_pattern(source):
-        files = sorted(Path(file) for file in glob(str(path)) if Path(file).is_file())
+        found = sorted(Path(file) for file in glob(str(source)) if Path(file).is_file())
+        files = [file for file in found if not is_metadata(file)]
         if not files:
-            raise DataError(f"no file is of the pattern {path}")
-        return [FileInput(file) for file in files]
+            raise DataError(f"no file is of the pattern {source}")
+        return [FileInput(file, say=say) for file in files]
     name, _, split = str(source).partition(":")
     if isinstance(source, str) and _exists_on_hub(name):
         return [DatasetInput(_load_from_hub(name, split or "train"), source)]
-    raise DataError(f"there is no file {path}")
+    raise DataError(f"there is no file {source}")
 
 
-def _load_from_hub(name: str, split: str) -> "Dataset":
+def one_table(source: Tables) -> "Dataset | SpooledRows":
+    """Return the data set that is meant by one of ``datasets``' types.
+
+    Of a dictionary of splits the training split is taken, which is said; what can only be iterated is read to its end,
+    once, and kept on disk for as long as this process runs or what this returns is kept.
+
+    Raises:
+        DataError: a dictionary holds no split for training, or several.
+    """
+    from datasets import DatasetDict, IterableDataset, IterableDatasetDict
+
+    if isinstance(source, DatasetDict | IterableDatasetDict):
+        where = f"the {type(source).__name__} handed over"
+        names = [str(key) for key in source]
+        name = choose_split(where, names, None, _SayOnce(where), "hand one split over, as dataset[{!r}]")
+        source = source[name]
+    if isinstance(source, IterableDataset):
+        log("an IterableDataset is read to its end, once, and its records are kept on disk")
+        return SpooledRows(_plain_rows(source))
+    return source
+
+
+def _plain_rows(source: "IterableDataset") -> Iterable[object]:
+    """Return rows with their media as bytes, which need no library, and what is kept as JSON text decoded."""
+    rows: Iterable[object] = source.with_format(None)
+    if source.features is None:
+        return rows
+    decoders = json_decoders(source.features.arrow_schema)
+    return (
+        row | {name: decode(row[name]) for name, decode in decoders.items() if name in row}
+        for row in source.with_format(None).decode(False)
+    )
+
+
+def _path_and_choice(source: str | Path) -> tuple[Path, str | None]:
+    """Return a path, and what stands behind its colon if nothing has the whole for its name."""
+    head, colon, choice = str(source).rpartition(":")
+    if colon and choice and not Path(source).exists() and Path(head).exists():
+        return Path(head), choice
+    return Path(source), None
+
+
+def _exists_on_hub(name: str) -> bool:
+    return _HUB_NAME.fullmatch(name) is not None and not name.endswith(DATA_SUFFIXES)
+
+
+def _load_from_hub(name: str, choice: str) -> "Dataset":
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
+    config, _, split = choice.rpartition("/")
+    load: Callable[..., Dataset] = partial(load_dataset, name, config) if config else partial(load_dataset, name)
     try:
         with hub_or_cache():
-            return load_dataset(name, split=split)
+            return load(split=split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(
-            f"there is no file {name}, and the split {split!r} of a data set {name} could not be loaded from the "
-            f"Hub: {error}"
+            f"there is no file {name}, and the split {choice!r} of a data set {name} could not be loaded from the "
+            f"Hub: {error}; another is named as {name}:SPLIT or {name}:CONFIG/SPLIT"
         ) from error
-
-
-def _line_records(path: Path) -> Iterator[RawRecord | BadRecord]:
-    for line in read_lines(path):
-        raw = line.content.removeprefix(BOM)
-        if line.damage is not None:
-            yield BadRecord(line.number, raw, f"damaged file: {line.damage}")
-        elif raw.strip():
-            try:
-                yield RawRecord(line.number, raw, _fields_of_line(raw))
-            except DataError as error:
-                yield BadRecord(line.number, raw, str(error))
-
-
-def _refuse_constant(name: str) -> None:
-    raise DataError(f"malformed JSON: {name} is no JSON value")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one a line, a sixth of its time
-
-
-def _fields_of_line(raw: bytes) -> dict[str, Json]:
-    try:
-        text = raw.decode("utf-8")
-        value: Json = _DECODER.decode(text)
-        if SURROGATE_ESCAPE.search(text):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: byte {error.start + 1} of the line is 0x{raw[error.start]:02x}") from error
-    except UnicodeEncodeError as error:
-        raise DataError("not text: a string holds half of a surrogate pair") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"malformed JSON: {error.msg} at column {error.colno}") from error
-    except (ValueError, RecursionError) as error:  # a number of too many digits, brackets nested too deep
-        raise DataError(f"malformed JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"not an object: the line holds a {type(value).__name__}")
-    return value
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        return next(read_chunks(path), b"").startswith(PARQUET_MAGIC)
-    except Damaged:
-        return False
-
-
-def _is_one_array(path: Path) -> bool:
-    """Return whether the file is one JSON array, which JSON Lines may look like when its first line is a bad one."""
-    lines = (line.content for line in read_lines(path) if line.content.strip())
-    first = next(lines, b"").removeprefix(BOM).lstrip()
-    if not first.startswith(b"["):
-        return False
-    try:
-        json.loads(first)
-    except (ValueError, RecursionError):
-        return True
-    return next(lines, None) is None
-
-
-def _array_records(path: Path) -> Iterator[RawRecord | BadRecord]:
-    """Yield the elements of an array, decoded one at a time; ``line`` is the line an element begins on."""
-    content, damage = bytearray(), "malformed JSON"
-    try:
-        for chunk in read_chunks(path):
-            content += chunk
-    except Damaged as error:
-        damage = f"damaged file: {error}"
-    # A byte that is not UTF-8 becomes a lone surrogate, which is found when its record is written as JSON.
-    text = content.decode("utf-8", errors="surrogateescape")
-    decoder, space = json.JSONDecoder(), re.compile(r"[\s\ufeff]*")
-
-    def skip(position: int) -> int:
-        match = space.match(text, position)
-        return match.end() if match else position
-
-    def bad(reason: str, rest: str) -> BadRecord:
-        return BadRecord(line, rest[:SHOWN_CHARACTERS].encode("utf-8", errors="surrogateescape"), reason)
-
-    position = text.index("[") + 1
-    line, counted = 1, 0
-    while True:
-        start = skip(position)
-        line, counted = line + text.count("\n", counted, start), start
-        if text.startswith("]", start):
-            position = skip(start + 1)
-            if text.startswith("[", position):  # files that were put behind each other
-                position += 1
-                continue
-            if position < len(text):
-                yield bad(f"{damage}: there is text behind the end of the array", text[position:])
-            return
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError) as error:
-            yield bad(f"{damage}: the array cannot be read past here: {error}", text[start:])
-            return
-        yield record_of_value(line, value)
-        position = skip(end)
-        if text.startswith(",", position):
-            position += 1
-
-
-def _parquet_records(path: Path) -> Iterator[RawRecord | BadRecord]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from _row_records(batch.to_pylist() for batch in file.iter_batches(ROWS_AT_A_TIME))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-
-
-def _row_records(batches: Iterable[list[dict[str, Json]]]) -> Iterator[RawRecord | BadRecord]:
-    rows = (row for batch in batches for row in batch)
-    return (record_of_value(i, row) for i, row in enumerate(rows, start=1))
-
-
-def record_of_value(line: int, value: Any) -> RawRecord | BadRecord:
-    """Return a value as a record, whose ``raw`` is compact JSON; what is no object, or has no JSON form, is bad.
-
-    Args:
-        line: where it stands, counted from 1.
-        value: as JSON, Parquet or Python has it.
-    """
-
-    def bad(reason: str) -> BadRecord:
-        return BadRecord(line, json.dumps(value, default=str).encode(), reason)
-
-    if not isinstance(value, dict):
-        return bad(f"not an object: the element is a {type(value).__name__}")
-    try:
-        raw = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_timestamp)
-        return RawRecord(line, raw.encode("utf-8"), value)
-    except UnicodeEncodeError:
-        return bad("not text: a string holds bytes that are not UTF-8, or half of a surrogate pair")
-    except (ValueError, TypeError) as error:
-        return bad(f"malformed JSON: {error}")
-
-
-def _timestamp(value: object) -> str:
-    """Format points in time, which JSON has no type for, as ISO 8601."""
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")

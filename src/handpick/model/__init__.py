@@ -310,5 +310,5 @@ def tokenizer_fingerprint(renderer: Renderer) -> Fingerprint:
 
 
 def template_rule(renderer: Renderer) -> Fingerprint:
-    """Return the rule by which a template is followed; nothing where plain conversations become what they always did."""
+    """Return the rule by which a template is followed; nothing where plain conversations become what they did."""
     return {} if renderer.mask_as_before else {RECORD_RULE: RECORD_VERSION}

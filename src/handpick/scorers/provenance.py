@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from handpick.data.read import is_pattern
+from handpick.data.read import absolute_source
 from handpick.errors import SettingsError, StoreError
 from handpick.layout import RunLayout, StoreLayout
 from handpick.representations import SCORERS
@@ -102,7 +102,7 @@ def write_provenance(folder: Path, settings: Settings, **found: Any) -> None:
 
     Where ``store`` names one that says it already, only its pool's new files are added.
     """
-    pool = [_absolute(source) for source in settings.pool]
+    pool = [absolute_source(source) for source in settings.pool]
     if settings.store is not None and StoreLayout(folder).provenance.exists():
         kept = _read_provenance(folder)
         if len(pool) <= len(kept["pool"]):  # the same files; the folder may be one that others may only read
@@ -126,5 +126,5 @@ def _absolute_representation(settings: Settings) -> str:
 
 
 def _absolute(name: str) -> str:
-    """Make a path that is there, or a pattern of paths, absolute; a name on the Hub stays as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() or is_pattern(name) else name
+    """Make a path that is there absolute; a name on the Hub stays as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -156,26 +156,33 @@ def prompt_only(record: Record, reading: Reading) -> Conversations:
     return Conversations(side(record["prompt"], "prompt", "user", reading))
 
 
-def _answer_field(record: Record) -> str | None:
-    """Return the first field with an answer in it: a text, or a list of texts."""
+def _query_and_answer_fields(record: Record) -> tuple[str, str] | None:
+    """Return the first field with a question in it, and the first with an answer: a text, or a list of texts."""
 
-    def is_answer(value: Json) -> bool:
+    def is_answer(field: str) -> bool:
+        value = record.get(field)
         several = value if isinstance(value, list) else [value]
         return bool(several) and all(isinstance(each, str) and each for each in several)
 
-    return next((field for field in ANSWER_FIELDS if is_answer(record.get(field))), None)
-
-
-def _query_field(record: Record) -> str | None:
-    return next((field for field in QUERY_FIELDS if not is_blank(record.get(field))), None)
+    asked = next((field for field in QUERY_FIELDS if not is_blank(record.get(field))), None)
+    # beside a prompt, `answers` are what a reward compares with: what is answered is another's to say
+    references = ("answers",) if asked == "prompt" else ()
+    answered = next((field for field in ANSWER_FIELDS if field not in references and is_answer(field)), None)
+    return None if asked is None or answered is None else (asked, answered)
 
 
 def has_query_and_answer(record: Record) -> bool:
     """Return whether any of ms-swift's names of a question and any of an answer are there."""
-    return _query_field(record) is not None and _answer_field(record) is not None
+    return _query_and_answer_fields(record) is not None
 
 
 def query_and_answer(record: Record, reading: Reading) -> Conversations:
-    """Read the first of ms-swift's names of a question with the first of its names of an answer."""
-    asked, answered = _query_field(record), _answer_field(record)
-    return columns("", str(asked), str(answered)).parse(record, reading)
+    """Read the first of ms-swift's names of a question with the first of its names of an answer.
+
+    Raises:
+        DataError: either is no text.
+    """
+    found = _query_and_answer_fields(record)
+    if found is None:
+        raise DataError("missing text: there is no question, or no answer")
+    return columns("", *found).parse(record, reading)

@@ -8,7 +8,7 @@ from handpick.data.formats.loss import DETAIL, WEIGHTS, is_learnt, untrained_spa
 from handpick.data.formats.media import refuse_media_columns
 from handpick.data.formats.record import is_blank, is_null, parse_json, to_json, without_nulls
 from handpick.data.formats.roles import CALLING, ROLES, role_name
-from handpick.data.formats.text import Text, content_of
+from handpick.data.formats.text import Text, content_of, text_of
 from handpick.data.formats.tool_calls import calls_in_text, legacy_call, openai_calls
 from handpick.data.reading import Reading
 from handpick.errors import DataError
@@ -55,49 +55,53 @@ def are_turns(value: Json) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(turn, dict) and not is_null(_first_of(_ROLE_FIELDS, turn)) for turn in value)
+        and all(isinstance(turn, dict) and not is_null(turn.get(_role_field(turn))) for turn in value)
     )
-
-
-def _first_of(fields: tuple[str, ...], turn: dict[str, Json]) -> Json:
-    return next((turn[field] for field in fields if not is_null(turn.get(field))), None)
 
 
 def _speakers(turn: Json, where: str) -> list[tuple[dict[str, Json], str]]:
     """Return a turn with the name of its content's field; a pair of a question and its answer as two turns."""
     if not isinstance(turn, dict):
         raise DataError(f"not a turn: {where} is {type(turn).__name__}, not an object with a role and a content")
-    content = next((field for field in _CONTENT_FIELDS if not is_null(turn.get(field))), None)
-    if content is not None or any(field in turn for field in _ROLE_FIELDS):
-        # of a turn without a text the field is that of its fellow: `from` goes with `value`
-        return [(turn, content or ("value" if is_null(turn.get("role")) and "from" in turn else "content"))]
-    found = [[each for each in sides if not is_null(turn.get(each))] for sides in (("system",), _ASKING, _ANSWERING)]
-    pair = [(_speaker_turn(side[0], turn[side[0]]), "content") for side in found if side]
-    return pair or [(turn, "content")]
+    if not any(field in turn for field in (*_ROLE_FIELDS, *_CONTENT_FIELDS)):
+        sides = [
+            [each for each in names if not is_null(turn.get(each))] for names in (("system",), _ASKING, _ANSWERING)
+        ]
+        if pair := [side[0] for side in sides if side]:
+            return [(each, "content") for each in _turns_of_pair(turn, pair)]
+    return [(turn, _content_field(turn))]
 
 
-def _speaker_turn(speaker: str, said: Json) -> dict[str, Json]:
-    return {"role": speaker, "content": said}
+def _turns_of_pair(turn: dict[str, Json], speakers: list[str]) -> list[dict[str, Json]]:
+    """Return a turn for each speaker of a pair; what else the pair says is said of the last, the answer."""
+    turns: list[dict[str, Json]] = [{"role": speaker, "content": turn[speaker]} for speaker in speakers]
+    beside = {name: value for name, value in turn.items() if name not in speakers}
+    return [*turns[:-1], turns[-1] | beside]
+
+
+def _role_field(turn: dict[str, Json]) -> str:
+    return "from" if is_null(turn.get("role")) and "from" in turn else "role"
+
+
+def _content_field(turn: dict[str, Json]) -> str:
+    """Return the name of a turn's content; of a turn without one that of its fellow: ``from`` goes with ``value``."""
+    found = next((field for field in _CONTENT_FIELDS if not is_null(turn.get(field))), None)
+    return found or ("value" if _role_field(turn) == "from" else "content")
 
 
 def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Message, bool]:
     """Return a turn, and whether it is one of calls alone (ms-swift's and LLaMA-Factory's), which are joined."""
-    role_field = next((field for field in _ROLE_FIELDS if not is_null(turn.get(field))), "role")
-    if is_null(turn.get("role")) and "from" in turn:
-        role_field = "from"
+    role_field = _role_field(turn)
     name = role_name(turn.get(role_field), role_field, where)
     if turn.keys() in _PLAIN and name in ROLES and isinstance(content := turn.get("content", turn.get("value")), str):
         return Message(ROLES[name], content), False
-    content_field = next((field for field in _CONTENT_FIELDS if not is_null(turn.get(field))), None)
     refuse_media_columns(turn, where)
+    content_field = _content_field(turn)
     extra = _extra(turn, {role_field, content_field}, where, reading)
-    if name in CALLING and content_field and _are_calls(turn[content_field]):
-        turn = {**turn, content_field: to_json(turn[content_field])}
-    text = _content(turn, content_field or ("value" if role_field == "from" else "content"), extra, where, reading)
     if name in CALLING:
-        said = calls_in_text(text.text, where)
-        extra["tool_calls"] = said.calls
-        text = Text(said.content)
+        text = _calls_of(turn.get(content_field), extra, f"`{content_field}` of {where}", where)
+    else:
+        text = _content(turn.get(content_field), f"`{content_field}` of {where}", extra, reading)
     learnt = is_learnt(turn, WEIGHTS, where, reading)
     spans = text.no_loss
     if not is_null(turn.get(DETAIL)):
@@ -114,13 +118,19 @@ def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Messa
     return Message(role, text.text, to_json(extra) if extra else "", learnt, spans), name in CALLING
 
 
-def _are_calls(value: Json) -> bool:
-    """Return whether the text of a turn of calls is an object already, or a list of them."""
+def _calls_of(value: Json, extra: dict[str, Json], field: str, where: str) -> Text:
+    """Put the calls that are a turn's text into its fields, and return the text before them.
+
+    Where text should be there may be the object already, or a list of them.
+    """
     several = value if isinstance(value, list) else [value]
-    return all(isinstance(each, dict) and ("name" in each or "function" in each) for each in several)
+    are_calls = all(isinstance(each, dict) and ("name" in each or "function" in each) for each in several)
+    said = calls_in_text(to_json(value) if are_calls else text_of(value, field), where)
+    extra["tool_calls"] = said.calls
+    return Text(said.content)
 
 
-def _extra(turn: dict[str, Json], own: set[str | None], where: str, reading: Reading) -> dict[str, Json]:
+def _extra(turn: dict[str, Json], own: set[str], where: str, reading: Reading) -> dict[str, Json]:
     """Return what a turn carries beside role and content, as chat templates read it."""
     extra: dict[str, Json] = {}
     for name, value in turn.items():
@@ -142,10 +152,10 @@ def _extra(turn: dict[str, Json], own: set[str | None], where: str, reading: Rea
     return extra
 
 
-def _content(turn: dict[str, Json], field: str, extra: dict[str, Json], where: str, reading: Reading) -> Text:
-    if is_null(turn.get(field)) and any(not is_blank(extra.get(name)) for name in _CARRIED):
+def _content(value: Json, field: str, extra: dict[str, Json], reading: Reading) -> Text:
+    if is_null(value) and any(not is_blank(extra.get(name)) for name in _CARRIED):
         return Text("")
-    return content_of(turn.get(field), f"`{field}` of {where}", reading)
+    return content_of(value, field, reading)
 
 
 def _join_calls(before: Message, calls: Message) -> Message:

@@ -1,0 +1,53 @@
+"""JSON Lines: a record a line, whose very bytes are kept."""
+
+import json
+import re
+from pathlib import Path
+
+from handpick.data.containers.record import BadRecord, RawRecord, Records
+from handpick.data.examples import Json
+from handpick.data.lines import read_lines
+from handpick.errors import DataError
+
+BOM = b"\xef\xbb\xbf"
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def json_line_records(path: Path) -> Records:
+    """Yield every line's record, good and bad. Blank lines are passed over; a byte-order mark is no part of a record.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    for line in read_lines(path):
+        raw = line.content.removeprefix(BOM)
+        if line.damage is not None:
+            yield BadRecord(line.number, raw, f"damaged file: {line.damage}")
+        elif raw.strip():
+            try:
+                yield RawRecord(line.number, raw, _fields_of_line(raw))
+            except DataError as error:
+                yield BadRecord(line.number, raw, str(error))
+
+
+def _refuse_constant(name: str) -> None:
+    raise DataError(f"malformed JSON: {name} is no JSON value")
+
+
+def _fields_of_line(raw: bytes) -> dict[str, Json]:
+    try:
+        text = raw.decode("utf-8")
+        value: Json = json.loads(text, parse_constant=_refuse_constant)
+        if _SURROGATE_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: byte {error.start + 1} of the line is 0x{raw[error.start]:02x}") from error
+    except UnicodeEncodeError as error:
+        raise DataError("not text: a string holds half of a surrogate pair") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"malformed JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, brackets nested too deep
+        raise DataError(f"malformed JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"not an object: the line holds a {type(value).__name__}")
+    return value
