@@ -11,6 +11,7 @@ from handpick.data.examples import Conversation, Message
 from handpick.data.formats import Conversations, read_record
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import Reading
 from tests.conftest import write_jsonl
 
 
@@ -49,9 +50,9 @@ def _conversation(turns: list[dict[str, Any]], record: Mapping[str, Any]) -> Con
     return Conversation(messages, record.get("tools") or "", record.get("template_args") or "")
 
 
-def _read(record: Mapping[str, Any]) -> tuple[str, Conversations]:
+def _read(record: Mapping[str, Any], reading: Reading) -> tuple[str, Conversations]:
     if "turns" not in record:
-        return read_record(record)
+        return read_record(record, reading)
     rejected = record.get("rejected")
     said = Conversations(
         _conversation(record["turns"], record),
@@ -80,4 +81,6 @@ def every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def open_pool(sources: list[Path], folder: Path) -> Pool:
-    return Pool.open(list(sources), cache=folder / "parsed", quarantine=Quarantine(folder / "quarantine.jsonl"))
+    """With the answers that are labelled as unwanted, which a run sets aside."""
+    quarantine = Quarantine(folder / "quarantine.jsonl")
+    return Pool.open(list(sources), cache=folder / "parsed", quarantine=quarantine, unwanted="keep")

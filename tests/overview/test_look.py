@@ -166,6 +166,16 @@ def test_what_is_wrong_is_said(given: list[object], said: str) -> None:
     assert said in re.sub(r"\s+", " ", shown.stderr)
 
 
+def test_records_are_read_as_runs_read_them(tmp_path: Path) -> None:
+    rows = [{"frage": f"wie {n}?", "antwort": "so", "label": n != 3} for n in range(5)]
+    path = write_jsonl(tmp_path / "own.jsonl", rows)
+    found = handpick.look(path, columns={"prompt": "frage", "response": "antwort", "label": "label"})
+    assert found.pool.counts.records == 4
+    assert found.pool.n_set_aside == 1  # the answer that is not wanted
+    with pytest.raises(DataError, match="no record has the column 'nowhere'"):
+        handpick.look(path, columns={"prompt": "frage", "response": "nowhere"})
+
+
 def test_where_no_record_can_be_used_the_reasons_are_said(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "bad.jsonl", [{"nothing": 1}, {"messages": []}, {"nothing": 2}])
     with pytest.raises(

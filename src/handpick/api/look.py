@@ -20,6 +20,7 @@ def look(
     seed: int | None = None,
     cache: str | Path | None = None,
     out: str | Path | None = None,
+    **others: Any,
 ) -> Overview:
     """Show what is in a pool: how it was read, what is in it, what would be set aside and lost, and why.
 
@@ -33,6 +34,8 @@ def look(
         seed: of the sample.
         cache: the folder of parsed records, to use and to keep; without one files are parsed anew each time.
         out: an HTML file to write, for a browser.
+        others: any other field of ``handpick.overview.settings.LookSettings``: ``columns``, ``turn_weights``,
+            ``template_args``.
 
     Returns:
         What was counted over all records (``pool.counts``), set aside (``pool.set_aside``) and found on the sample
@@ -43,7 +46,7 @@ def look(
     """
     values: dict[str, Any] = merge_settings(
         pool=pool, query=query, model=model, max_length=max_length, all=all or None, sample=sample, seed=seed,
-        cache=None if cache is None else str(cache), out=None if out is None else str(out),
+        cache=None if cache is None else str(cache), out=None if out is None else str(out), **others,
     )  # fmt: skip
     with name_inputs(values) as plain:
         found = run_look(LookSettings.from_values(plain))

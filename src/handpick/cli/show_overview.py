@@ -8,7 +8,7 @@ from handpick.overview.look import Overview
 from handpick.reporting.overview_tables import OverviewTable, how_sampled, tables_of
 
 _ROWS = 12  # of a table
-_NAME = 44  # characters of a name
+_NAME = 50  # characters of a name
 console = Console(highlight=False)
 
 

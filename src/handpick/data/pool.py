@@ -378,7 +378,7 @@ class Pool:
         return dict(found)
 
     def _messages(self, table_row: int) -> Conversation:
-        return _conversation(self._table[table_row : table_row + 1].to_pylist()[0], "messages")
+        return _conversation(self._of_examples[table_row : table_row + 1].to_pylist()[0], "messages")
 
     def _column(self, name: str) -> list[Any]:
         return cast("list[Any]", self._table.data.column(name).to_pylist())

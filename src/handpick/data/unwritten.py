@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Conversation, Example
 from handpick.data.pool import Pool
-from handpick.data.render import Renderer
 from handpick.data.turn_columns import BETWEEN_ROLES, TurnColumns
 from handpick.errors import DataError, StoreError
 from handpick.progress import log, progress
@@ -35,7 +34,15 @@ class Unwritten:
     first: str
 
 
-def count_unwritten(pool: Pool, renderer: Renderer, rows: Sequence[int] | None = None) -> dict[str, Unwritten]:
+class NamesUnwritten(Protocol):
+    """What says which parts of a conversation it does not write, as ``handpick.data.render.Renderer`` does."""
+
+    def unwritten(self, conversation: Conversation) -> tuple[str, ...]:
+        """Return their names; a DataError where the conversation is refused."""
+        ...
+
+
+def count_unwritten(pool: Pool, renderer: NamesUnwritten, rows: Sequence[int] | None = None) -> dict[str, Unwritten]:
     """Count what is not written, by its name ("reasoning_content", "tools"), the most common first.
 
     A conversation that the template refuses is passed over: it is set aside, with the reason, where it is rendered. Of
@@ -54,12 +61,12 @@ def count_unwritten(pool: Pool, renderer: Renderer, rows: Sequence[int] | None =
     return _count(((asked[row], example) for row, example in _read(pool, sorted(asked))), renderer)
 
 
-def count_unwritten_of(examples: Iterable[Example], renderer: Renderer) -> dict[str, Unwritten]:
+def count_unwritten_of(examples: Iterable[Example], renderer: NamesUnwritten) -> dict[str, Unwritten]:
     """Count as ``count_unwritten`` does, of examples that have been read; every one is asked about."""
     return _count(((1, example) for example in examples), renderer)
 
 
-def _count(weighed: Iterable[tuple[int, Example]], renderer: Renderer) -> dict[str, Unwritten]:
+def _count(weighed: Iterable[tuple[int, Example]], renderer: NamesUnwritten) -> dict[str, Unwritten]:
     """Count, where an example may speak for several that are like it."""
     count: dict[str, int] = {}
     first: dict[str, str] = {}
@@ -128,9 +135,16 @@ def _structure(side: Conversation | tuple[()]) -> Any:
     return turns, bool(side.tools), side.template_args
 
 
-def _names_in(example: Example, renderer: Renderer) -> set[str]:
+def _names_in(example: Example, renderer: NamesUnwritten) -> set[str]:
     sides = [side for side in (example.messages, example.rejected) if side is not None]
-    return {name for side in sides for name in renderer.unwritten(side)}
+    return {name for side in sides for name in _ask(renderer, side)}
+
+
+def _ask(renderer: NamesUnwritten, conversation: Conversation) -> Sequence[str]:
+    try:
+        return renderer.unwritten(conversation)
+    except DataError:
+        return ()
 
 
 def sentences(found: Mapping[str, Unwritten], what: str = "") -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
+from handpick.data.reading import check_columns
 from handpick.data.render import Renderer
 from handpick.errors import DataError
 from handpick.layout import DataLayout
@@ -79,12 +80,13 @@ def run_look(settings: LookSettings) -> Overview:
         ModelError: the tokenizer cannot be used.
         DataError: a source cannot be read, or has no usable record.
     """
-    renderer = None if settings.model is None else Renderer(load_tokenizer(settings.model))
+    renderer = None if settings.model is None else Renderer(load_tokenizer(settings.model), settings.template_args)
     with _parsed_records(settings.cache) as cache:
         pool = _look_at(settings.pool, settings, renderer, cache)
-        if not settings.query:
-            return Overview(settings, pool)
-        query = _look_at(settings.query, settings, renderer, cache)
+        query = _look_at(settings.query, settings, renderer, cache) if settings.query else None
+    check_columns(settings.reading, [side.counts.fields for side in (pool, query) if side is not None])
+    if query is None:
+        return Overview(settings, pool)
     shared = np.isin(query.counts.content_N, pool.counts.content_N)
     return Overview(settings, pool, query, int(shared.sum()))
 
@@ -104,9 +106,10 @@ def _look_at(sources: Sequence[str], settings: LookSettings, renderer: Renderer 
     with TemporaryDirectory(prefix="handpick-") as scratch:
         quarantine = Quarantine(DataLayout(Path(scratch)).quarantine())
         try:
-            pool = Pool.open(list(sources), cache=cache, quarantine=quarantine)
+            pool = Pool.open(list(sources), cache=cache, quarantine=quarantine, reading=settings.reading)
         except DataError as error:
-            if quarantine.count:
+            # the list that the pool's own sentence points to is gone in a moment
+            if quarantine.count and str(error).startswith("no usable record"):
                 raise _nothing_usable(sources, _read_set_aside(quarantine)) from error
             raise
         set_aside = _read_set_aside(quarantine)

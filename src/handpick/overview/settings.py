@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from handpick.data.reading import ReadingSettings
+from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.errors import SettingsError
 from handpick.flag_names import Flag, parse_settings
 from handpick.settings import Paths
@@ -13,7 +15,7 @@ from handpick.settings import Paths
 SAMPLE = 20_000  # a share is then known within 0.7 percentage points
 
 
-class LookSettings(BaseModel):
+class LookSettings(ReadingSettings):
     """What is looked at, and how closely."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,6 +26,7 @@ class LookSettings(BaseModel):
         None, description="counts its tokens, and says what its chat template does not write; the tokenizer will do"
     )
     max_length: int = Field(2048, ge=2, description="tokens of an example that training keeps")
+    template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR)] = Field({}, description=DESCRIPTION)
     all: bool = Field(False, description="look at every record for languages, tokens and template, not at a sample")
     sample: int = Field(SAMPLE, ge=1, description="records to look at for these")
     seed: int = Field(0, ge=0, description="of the sample")
@@ -48,6 +51,8 @@ class LookSettings(BaseModel):
         given = self.model_fields_set
         if self.model is None and "max_length" in given:
             raise SettingsError("--max-length is for tokens, and none are counted: name a --model, or leave it out")
+        if self.model is None and self.template_args:
+            raise SettingsError("--template-arg is for a model's chat template: name a --model, or leave it out")
         if self.all and (unread := [name for name in ("sample", "seed") if name in given]):
             raise SettingsError(
                 f"--{unread[0]} is for a sample, and --all looks at every record: leave one of them out"
