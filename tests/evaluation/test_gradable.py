@@ -97,7 +97,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("there was work")
 
     for module in (run_module, planning_module):
-        monkeypatch.setattr(module, "open_model", fail)
+        monkeypatch.setattr(module, "open_settings_model", fail)
     monkeypatch.setattr(evaluate_module, "generate_answers", fail)
 
 

@@ -57,6 +57,7 @@ gist_dim: 150
 whitening_damping: 10.0
 seed: 0
 max_length: 2048
+template_args: {}
 eps_mode: less
 projection: sparse
 projection_dim: 8192

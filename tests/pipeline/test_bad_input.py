@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_is_refused(side: str, untrained: Given, out: s
 
 def test_queries_without_answers_are_refused(given: Given, tmp_path: Path, out: str, no_model: None) -> None:
     query = write_jsonl(tmp_path / "prompts.jsonl", [{"id": "q1", "prompt": "Why?"}, {"prompt": "How?"}])
-    with pytest.raises(DataError, match=r"no query can be used .* the first, 'q1', .* --method nice"):
+    with pytest.raises(DataError, match=r"no query can be used .* the first, 'q1': .* --method nice"):
         handpick.select(**given | {"query": query}, out=out)
 
 
