@@ -33,9 +33,10 @@ FOLDERS = {
     "unfinished",
 }  # fmt: skip
 LAYOUT = "layout.py"  # the module that knows the names of files and folders
-FOREIGN = {  # files of a model's folder, as transformers, peft and sentence-transformers name them
+FOREIGN = {  # names that others gave: of a model's files, of what `datasets` saves, of Arrow's type of JSON
     "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "modules.json", "trainer_state.json",
-    "adapter_config.json", "adapter_model.safetensors",
+    "adapter_config.json", "adapter_model.safetensors", "tekken.json", "dataset_dict.json", "dataset_info.json",
+    "dataset_infos.json", "state.json", "arrow.json",
 }  # fmt: skip
 PUBLISHED = "published.py"  # reads a paper's files, by the paper's names
 NAMING = {"glob", "rglob", "with_name", "joinpath", "Path", "fnmatch"}  # calls whose text names files

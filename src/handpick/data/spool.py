@@ -21,7 +21,7 @@ class SpooledRows:
 
     def __init__(self, rows: Iterable[object]) -> None:
         self._folder = TemporaryDirectory(prefix="handpick-")
-        self._file = Path(self._folder.name) / "rows.jsonl"
+        self._file = Path(self._folder.name) / "rows"
         try:
             with self._file.open("w", encoding="utf-8", newline="\n") as out:
                 for row, value in enumerate(rows, start=1):
