@@ -435,6 +435,8 @@ def _additions(old: bytes, new: bytes) -> tuple[bytes, bytes]:
 _SECONDS = r"\b\d[\d.,]* (s|min|h)\b"
 _TIME = r"time, last run</dt><dd>.*?</dd>"  # which names a part of the run only where it took 0.05 s
 _SIZE = r"\d[\d.,]* (bytes|kB|MB)"
+_NEW_SETTINGS = "columns|turn_weights|template_args|judge_timeout|judge_retries|judge_seed"
+
 RULES = [
     Rule(
         "a line of bitsandbytes", "it is kept off the screen now", "stderr",
@@ -462,6 +464,12 @@ RULES = [
         "a plan's notes", "seconds and load are measured", "stdout",
         _pattern(rf"{_SECONDS}|, load [\d.]+ on \d+ cores"), "plan *",
     ),
+    Rule(
+        "parsed records", "a table keeps more of a record than it did", "*/parsed/*.arrow",
+        _pattern(r"(?s).*"),
+    ),
+    Rule("new settings", "they stand in every file of settings", "*.yaml", _pattern(rf"^({_NEW_SETTINGS}):.*\n")),
+    Rule("new settings of selections", "they stand in each", "*/selection.json", _keys(*_NEW_SETTINGS.split("|"))),
     Rule("version", "handpick's own version", "*/selection.json", _keys("handpick_version")),
     Rule("new methods", "there may be more to choose from", "stdout", _additions, "methods"),
     Rule("new choices", "there may be more to choose from", "stdout", _additions, "help: *"),
