@@ -99,7 +99,7 @@ def _facts(found: Overview) -> OverviewTable:
         ("set aside", lambda s: count(s.n_set_aside)),
         ("turns", lambda s: count(sum(role.turns for role in s.counts.roles.values()))),
         ("characters", lambda s: count(int(s.counts.characters_N.sum()))),
-        ("characters a record: median", lambda s: count(round(float(np.median(s.counts.characters_N))))),
+        ("characters per record: median", lambda s: count(round(float(np.median(s.counts.characters_N))))),
         ("– 90% are at most", lambda s: count(round(float(np.quantile(s.counts.characters_N, 0.9))))),
         ("– the longest", lambda s: count(int(s.counts.characters_N.max()))),
         ("characters of the answers: median", lambda s: count(round(float(np.median(s.counts.answer_characters_N))))),
@@ -140,7 +140,7 @@ def _token_rows(max_length: int) -> list[tuple[str, Callable[[Side], str]]]:
         return cell
 
     return [
-        ("tokens a record, mean", of(lambda t: t.tokens, _one_decimal)),
+        ("tokens per record, mean", of(lambda t: t.tokens, _one_decimal)),
         ("– that have a loss", of(lambda t: t.loss_tokens, _one_decimal)),
         (f"longer than {max_length:,} tokens, so cut", of(lambda t: t.cut, percent)),
         ("end without an answer", of(lambda t: t.prompts, percent)),
@@ -243,7 +243,7 @@ def _roles(sides: Mapping[str, Side]) -> OverviewTable:
             a_turn = NONE if own is None else count(round(own.characters / own.turns))
             row += [count(0 if own is None else own.turns), percent(n / side.counts.records), a_turn]
         rows.append(row)
-    headings = [heading for side in sides for heading in (f"turns ({side})", "in records", "characters a turn")]
+    headings = [heading for side in sides for heading in (f"turns ({side})", "in records", "characters per turn")]
     counts = {name: {role: each.records for role, each in side.counts.roles.items()} for name, side in sides.items()}
     return OverviewTable(
         "roles", "Roles", "As handpick reads them: human is user.", ["role", *headings], rows,
