@@ -61,6 +61,8 @@ def are_turns(value: Json) -> bool:
 
 def _speakers(turn: Json, where: str) -> list[tuple[dict[str, Json], str]]:
     """Return a turn with the name of its content's field; a pair of a question and its answer as two turns."""
+    if isinstance(turn, str) and turn.lstrip().startswith("{"):  # a list of JSON texts
+        turn = parse_json(turn, where, "not a turn")
     if not isinstance(turn, dict):
         raise DataError(f"not a turn: {where} is {type(turn).__name__}, not an object with a role and a content")
     if not any(field in turn for field in (*_ROLE_FIELDS, *_CONTENT_FIELDS)):
