@@ -20,6 +20,9 @@ from handpick.errors import DataError
 _LOST = ("rejected_response", "rejected")
 _SYSTEM = ("system", "system_prompt")
 _TEMPLATE_ARGS = "chat_template_kwargs"
+# most records have none of these, and nothing more is looked for in them
+_OF_TOOLS = frozenset({"tools", "functions", _TEMPLATE_ARGS})
+_OF_REJECTED = frozenset({*_LOST, "rejected_messages"})
 
 
 def with_tools(record: Record, said: Conversations) -> Conversations:
@@ -30,6 +33,8 @@ def with_tools(record: Record, said: Conversations) -> Conversations:
     Raises:
         DataError: either is not to be understood.
     """
+    if record.keys().isdisjoint(_OF_TOOLS):
+        return said
     tools = tools_of(record.get("tools"), "tools")
     functions = record.get("functions")
     if not tools and isinstance(functions, list) and functions and all(isinstance(each, dict) for each in functions):
@@ -86,7 +91,7 @@ def with_rejected(record: Record, said: Conversations, reading: Reading) -> Conv
     Raises:
         DataError: it is not to be understood.
     """
-    if said.rejected is not None:
+    if said.rejected is not None or record.keys().isdisjoint(_OF_REJECTED):
         return said
     if not is_blank(record.get("rejected_messages")):
         whole = turns_of(record["rejected_messages"], "rejected_messages", reading)
@@ -119,7 +124,8 @@ def with_label(record: Record, said: Conversations) -> Conversations:
     Raises:
         DataError: there is a ``kto_tag``, and it is no truth value.
     """
-    if said.rejected is not None or said.messages[-1].role != "assistant":
+    no_label = "label" not in record and "kto_tag" not in record
+    if no_label or said.rejected is not None or said.messages[-1].role != "assistant":
         return said
     label, tag = record.get("label"), record.get("kto_tag")
     if not is_blank(tag):

@@ -71,6 +71,8 @@ def find_format(record: Record) -> Format:
     # Tables give every row every column, so a null field is a field of some other row's shape. Only if
     # nothing fits otherwise does it count, so that the message can name it.
     for fmt in FORMATS:
+        if fmt.fields and fmt.fields[0] not in record:
+            continue
         if all(_is_there(record, field) for field in fmt.fields) and fmt.fits(record):
             return fmt
     for fmt in FORMATS:
