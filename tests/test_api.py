@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -218,7 +220,9 @@ def test_settings_and_what_is_given_beside_them(pool: list[dict[str, Any]]) -> N
         ({"pool": []}, r"^pool should be a file, a list of files, .* not an empty list$"),
         ({"pool": {"id": "x"}}, r"^pool should be .*, not dict$"),
         ({"pool": [1, 2]}, r"^pool should be .*, not list$"),
-        ({"pool": iter([])}, r"^pool should be .*, not list_iterator$"),
+        ({"pool": iter([])}, r"^pool should be .*, not list_iterator; hand over a list of what it gives$"),
+        ({"pool": pd.DataFrame({"a": [1]})}, r", not DataFrame; hand over its to_dict\('records'\)$"),
+        ({"pool": pa.table({"a": [1]})}, r", not Table; hand over its to_pylist\(\)$"),
         ({"pool": 3.5}, r" or a datasets.Dataset, not float$"),
         ({"pool": "p", "model": torch.nn.Linear(1, 1)}, r"^model should be .* or \(module, tokenizer\), not Linear$"),
         ({"pool": "p", "budgets": 3}, r"^there is no setting 'budgets' \(did you mean 'budget'\?\)"),

@@ -273,6 +273,7 @@ class ExportLayout(DataLayout):
     """The folder of an export for another trainer."""
 
     messages = InFolder("messages.jsonl")  #: The examples as messages.
+    sharegpt = InFolder("sharegpt.jsonl")  #: The examples as LLaMA-Factory reads conversations.
     tokens = InFolder("tokens.jsonl")  #: The examples as axolotl reads tokens.
     tokenized = InFolder("tokenized")  #: The examples as LLaMA-Factory reads tokens: a saved data set.
     tokenized_part = InFolder(".tokenized.part")  #: Where that data set is written before it is renamed.

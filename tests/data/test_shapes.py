@@ -111,6 +111,50 @@ READ: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     ),
     ("vLLM reasoning", {"messages": [user(), bot(None, reasoning="t")]}, [user(), bot("", reasoning="t")]),
     ("messages as JSON text", {"messages": json.dumps(ASKED)}, ASKED),
+    ("a list of turns as JSON text each", {"messages": [json.dumps(turn) for turn in ASKED]}, ASKED),
+    (
+        "a list of calls as JSON text",
+        {"messages": [user(), bot(None, tool_calls=[json.dumps(call())])]},
+        [user(), CALLING],
+    ),
+    ("null among calls", {"messages": [user(), bot(tool_calls=[None])]}, ASKED),
+    (
+        "a call whose arguments are null",
+        {"messages": [user(), bot("", tool_calls=[{"function": {"name": "f", "arguments": None}}])]},
+        [user(), bot("", tool_calls=[{"function": {"name": "f", "arguments": {}}}])],
+    ),
+    (
+        "a bare call without arguments",
+        {"messages": [user(), bot("", tool_calls=[{"name": "f"}])]},
+        [user(), bot("", tool_calls=[{"name": "f", "arguments": {}}])],
+    ),
+    ("Nemotron, turns as JSON text", {"input": json.dumps([user()]), "output": "Hello"}, ASKED),
+    (
+        "Nemotron, an answer of turns",
+        {"input": "Hi", "output": [bot(reasoning_content="t")]},
+        [user(), bot(reasoning_content="t")],
+    ),
+    (
+        "an answer that is a turn",
+        {"question": "Hi", "response": bot(reasoning_content="t")},
+        [user(), bot(reasoning_content="t")],
+    ),
+    (
+        "an instruction, an input and a target",
+        {"instruction": "Say:", "input": "Hi", "target": "Hello"},
+        [user("Say:\nHi"), bot()],
+    ),
+    (
+        "an instruction, an input and an answer",
+        {"instruction": "Say:", "input": "Hi", "answer": "Hello"},
+        [user("Say:\nHi"), bot()],
+    ),
+    (
+        "an instruction, a context and an output",
+        {"instruction": "Say:", "context": "Hi", "output": "Hello"},
+        [user("Say:\nHi"), bot()],
+    ),
+    ("a prompt with its context in it", {"prompt": "Hi", "context": "H", "response": "Hello"}, ASKED),
     ("messages as Python text", {"messages": repr(ASKED)}, ASKED),
     ("ShareGPT", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, ASKED),
     (
@@ -354,6 +398,16 @@ PREFERENCES: list[tuple[str, dict[str, Any]]] = [
     ("distilabel orca", {"system": "", "input": "Hi", "chosen": "Hello", "rejected": "No", "order": ["a"]}),
     ("query", {"query": "Hi", "chosen": "Hello", "rejected": "No"}),
     ("HH-RLHF", {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}),
+    (
+        "OpenAI",
+        {
+            "input": {"messages": [user()], "tools": []},
+            "preferred_output": [bot()],
+            "non_preferred_output": [bot("No")],
+        },
+    ),
+    ("OpenAI, turns alone", {"input": [user()], "preferred_output": [bot()], "non_preferred_output": [bot("No")]}),
+    ("rejected alone", {"instruction": "Hi", "output": "Hello", "rejected": "No"}),
     ("ms-swift", {"messages": ASKED, "rejected_response": "No"}),
     ("ms-swift, a turn", {"messages": ASKED, "rejected_response": [bot("No")]}),
     ("ms-swift, whole", {"messages": ASKED, "rejected_messages": PREFERRED}),
@@ -425,7 +479,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "malformed tool call: .* not an object with a name",
     ),
     ({"messages": [user(), bot(None, tool_calls="set_lamp()")]}, "malformed tool call: `tool_calls` of turn 2"),
-    ({"messages": [user(), bot(None, tool_calls=["f"])]}, "malformed tool call: .* no list of objects"),
+    ({"messages": [user(), bot(None, tool_calls=["f"])]}, "malformed tool call: `tool_calls` of turn 2 .* no JSON"),
+    ({"messages": [user(), bot(None, tool_calls=[3])]}, "malformed tool call: .* no list of objects"),
+    ({"messages": [user(), bot(None, tool_calls=[{}])]}, "malformed tool call: .* one of them is empty"),
+    ({"messages": ASKED, "kto_tag": "good"}, "no label: `kto_tag` is 'good', neither true nor false"),
+    ({"messages": [user(), bot(weight="0.3")]}, "turn weight: `weight` of turn 2 of `messages` is '0.3'"),
+    (
+        {"question": "Why?", "context": "It rained.", "answer": "So."},
+        "unread part of a question: `context` .* beside `question`.*--columns prompt=…,context=…",
+    ),
+    ({"instruction": "Be brief.", "problem": "Why?", "solution": "So."}, "unread part of a question: `instruction`"),
+    ({"prompt": "Why?", "context": "It rained.", "response": "So."}, "unread part of a question: `context`"),
     ({"messages": ASKED, "tools": "set_lamp"}, "tools: `tools` is text, but no JSON"),
     ({"messages": ASKED, "tools": [3]}, "tools: `tools` holds int"),
     ({"messages": ASKED, "chat_template_kwargs": [1]}, "template arguments: `chat_template_kwargs` is list"),
@@ -602,7 +666,14 @@ def test_train_detail_leaves_out_what_no_stretch_trains(content: str, stretches:
         ({"messages": ASKED, "label": None}, None),
         ({"messages": ASKED, "label": 0}, None),  # the class of something
         ({"messages": ASKED, "label": 0.0}, None),
-        ({"messages": ASKED, "label": "false"}, None),
+        ({"messages": ASKED, "label": "false"}, False),  # a CSV file's
+        ({"conversations": ASKED, "label": "TRUE"}, True),
+        ({"messages": ASKED, "label": "0"}, None),
+        ({"prompt": "Hi", "completion": "Hello", "label": 0}, False),  # a data frame's
+        ({"completion": ASKED, "label": 1.0}, True),
+        ({"prompt": "Hi", "completion": "Hello", "label": 2}, None),
+        ({"messages": ASKED, "kto_tag": "0.0"}, False),
+        ({"messages": ASKED, "kto_tag": ""}, None),
         ({"question": "Is it?", "answer": "no", "label": "False"}, None),
         ({"messages": ASKED, "label": [False]}, None),
         ({"messages": [user()], "label": False}, None),
@@ -653,7 +724,7 @@ def test_a_users_own_columns_of_preferences_labels_and_tools() -> None:
         True,
         None,
     ]
-    with pytest.raises(DataError, match="no label: 5 is neither"):
+    with pytest.raises(DataError, match="no label: `good` is 5, neither"):
         parse_record({"q": "Hi", "a": "Hello", "good": 5}, labelled)
     with pytest.raises(DataError, match="missing text: the response's column `a` is null or missing"):
         parse_record({"q": "Hi", "a": None}, mapping(prompt="q", response="a"))

@@ -10,6 +10,7 @@ from datasets import load_dataset, load_from_disk
 from transformers import AutoTokenizer
 
 from handpick.data.examples import Conversation, Example, Message
+from handpick.data.formats import parse_record
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import SettingsError, StoreError
 from handpick.finetuning.export import Tool, _as_messages, write_export
@@ -97,7 +98,7 @@ def test_llama_factory_is_given_the_renderers_tokens_and_the_recipe(
     assert tokens_of(load_from_disk(config["tokenized_path"])["train"]) == [(s.input_ids, s.labels) for s in sequences]
     described = json.loads((Path(config["dataset_dir"]) / "dataset_info.json").read_text())[config["dataset"]]
     assert (Path(config["dataset_dir"]) / described["file_name"]).is_file()
-    record = json.loads((folder / "messages.jsonl").read_text().splitlines()[0])
+    record = json.loads((folder / described["file_name"]).read_text().splitlines()[0])
     turn, tags = record[described["columns"]["messages"]][0], described["tags"]
     assert (turn[tags["role_tag"]], turn[tags["content_tag"]]) == (tags["user_tag"], "2 + 2?")
     assert config["model_name_or_path"] == str(tiny_model)
@@ -154,3 +155,38 @@ def test_messages_say_what_a_template_and_a_mask_read_besides_the_turns() -> Non
         "tools": [{"name": "f"}],
         "chat_template_kwargs": {"a": 1},
     }
+
+
+@pytest.mark.parametrize(
+    ("no_loss", "detail"),
+    [
+        (((0, 2),), [(0, 1, False), (2, 6, True)]),
+        (((2, 4), (6, 7)), [(0, 1, True), (2, 3, False), (4, 5, True), (6, 6, False)]),
+        (((3, 7),), [(0, 2, True), (3, 6, False)]),
+    ],
+)
+def test_partly_learnt_turns_say_so_as_axolotl_reads_it(
+    no_loss: tuple[tuple[int, int], ...], detail: list[tuple[int, int, bool]]
+) -> None:
+    (turn,) = _as_messages(Conversation([Message("assistant", "abcdefg", no_loss=no_loss)]))["messages"]
+    names = ("begin_offset", "end_offset", "train")
+    assert turn["train_detail"] == [dict(zip(names, each, strict=True)) for each in detail]
+    assert parse_record({"messages": [turn]}).messages[0].no_loss == no_loss, "it comes back as it was"
+
+
+def test_what_llama_factorys_form_cannot_say_is_counted(
+    tiny_model: Path, renderer: Renderer, sequences: list[Rendered], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlearnt = [
+        Message("user", "1"),
+        Message("assistant", "2", loss=False),
+        Message("user", "3"),
+        Message("assistant", "4"),
+    ]
+    examples = [Example("a", Conversation(unlearnt), b"{}"), *EXAMPLES[:1]]
+    write_export("llama-factory", tmp_path, examples, sequences[:2], renderer, SETTINGS, str(tiny_model))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 record left out of sharegpt.jsonl" in said
+    assert "1 turns or parts that are not learnt" in said
+    assert len((tmp_path / "sharegpt.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "messages.jsonl").read_text().splitlines()) == 2

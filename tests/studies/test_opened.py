@@ -36,3 +36,23 @@ def test_what_a_models_template_does_not_write_is_said_once_a_model(
     said = capsys.readouterr().err
     assert all(said.count(SAID.format(f" under {name}'s template")) == 1 for name in ("a/b", "c"))
     assert set(read_unwritten(kept)) == {"pool under a/b's template", "pool under c's template"}
+
+
+@pytest.mark.parametrize(
+    ("methods", "queries"),
+    [(["rose"], ["good"]), (["bm25"], ["good", "alone"]), (["rose", "bm25"], ["good", "alone"])],
+)
+def test_kto_queries_are_pairs_where_every_method_makes_pairs(
+    methods: list[str], queries: list[str], ask: Ask, study_data: Path, tmp_path: Path
+) -> None:
+    kto = [("good", "Hi", "Hello", True), ("bad", "Hi", "Go away.", False), ("alone", "Bye", "Bye", True)]
+    path = tmp_path / "kto.jsonl"
+    path.write_text(
+        "\n".join(
+            json.dumps({"id": id, "prompt": asked, "completion": said, "label": wanted})
+            for id, asked, said, wanted in kto
+        )
+    )
+    target = {"query": str(path), "test": str(study_data / "gsm8k-test.jsonl")}
+    opened = StudyInputs(ask(methods=methods, targets={"kto": target}))
+    assert opened.targets["kto"].query.ids() == queries

@@ -24,6 +24,13 @@ Model: TypeAlias = str | Path | tuple["PreTrainedModel", "PreTrainedTokenizerBas
 
 _SOURCES = ("pool", "query", "exclude_overlap")
 _MODELS = ("model", "base")
+# how what has a method becomes a list of records: tables of Arrow and Polars, data frames of pandas, what is drawn once
+_AS_RECORDS = {
+    "to_pylist": "hand over its to_pylist()",
+    "to_dicts": "hand over its to_dicts()",
+    "to_dict": "hand over its to_dict('records')",
+    "__next__": "hand over a list of what it gives",
+}
 
 
 def merge_settings(settings: BaseModel | None = None, /, **values: object) -> dict[str, Any]:
@@ -76,9 +83,11 @@ def name_sources(value: Any, what: str, held: list[object]) -> list[str]:
         return [records.name]
     if isinstance(value, list | tuple) and value and all(_is_dataset(each, str, Path) for each in value):
         return [name for each in value for name in name_sources(each, what, held)]
-    found = "an empty list" if value in ([], ()) else type(value).__name__
+    found = "an empty list" if isinstance(value, list | tuple) and not value else type(value).__name__
+    advice = next((f"; {how}" for name, how in _AS_RECORDS.items() if hasattr(value, name)), "")
     raise SettingsError(
         f"{what} should be a file, a list of files, a list of records (dictionaries) or a datasets.Dataset, not {found}"
+        f"{advice}"
     )
 
 

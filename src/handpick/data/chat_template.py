@@ -112,7 +112,7 @@ class ChatTemplate:
 
     def marks_generation(self, conversation: Conversation) -> bool:
         """Return whether the template itself says what the model generates."""
-        return _GENERATION.search(self._source_for(conversation)) is not None
+        return _GENERATION.search(self.source_for(conversation)) is not None
 
     def form_of(self, conversation: Conversation) -> Form:
         """Return the first form that the template writes a conversation in.
@@ -154,7 +154,7 @@ class ChatTemplate:
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        source = self._source_for(conversation)
+        source = self.source_for(conversation)
         form = form or self.form_of(conversation)
         try:
             written: Any = render_jinja_template(
@@ -173,7 +173,8 @@ class ChatTemplate:
         texts, generated = written
         return Written(str(texts[0]), tuple(generated[0]) if generated else ())
 
-    def _source_for(self, conversation: Conversation) -> str:
+    def source_for(self, conversation: Conversation) -> str:
+        """Return the text of the template that writes a conversation: some have another for one with tools."""
         return self._of_tools if conversation.tools else self.source
 
     def _turns(self, conversation: Conversation, form: Form, mark: Mark, source: str) -> list[dict[str, Json]]:

@@ -21,10 +21,11 @@ def field_names(record: Mapping[str, Json]) -> str:
         if isinstance(value, dict):
             names.update((f"{name}.{key}", None) for key, inner in value.items() if inner is not None)
         elif isinstance(value, list):
-            inside = (each for each in value if isinstance(each, dict))
-            names.update(
-                (f"{name}[].{key}", None) for each in inside for key, inner in each.items() if inner is not None
-            )
+            inside: dict[str, None] = {}
+            for each in value:
+                if isinstance(each, dict):
+                    inside.update([(key, None) for key, inner in each.items() if inner is not None])
+            names.update((f"{name}[].{key}", None) for key in inside)
     return _as_json(tuple(names))
 
 

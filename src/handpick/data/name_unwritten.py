@@ -1,5 +1,11 @@
-"""What a conversation carries and its template does not write."""
+"""What a conversation carries and its template does not write.
 
+Turns carry much that nobody means for a model: who asked, when, in which language. So of their fields those count that
+models are known to read, or that say of a turn how it is learnt in words that handpick does not know, and those that
+the template itself speaks of.
+"""
+
+import re
 from collections import defaultdict
 
 from handpick.data.chat_template import ChatTemplate, Form, without_field
@@ -14,6 +20,14 @@ _IDENTIFIERS = {
     "tool_use_id",
 }  # they say what belongs together, which the order of turns does too
 
+# what some model's template writes of a turn, under all the names that records have for it
+_READ_BY_MODELS = {
+    *("tool_calls", "function_call", "function_calls", "functions", "tools", "tool_plan", "tool_responses", "is_error"),
+    *("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "name", "refusal", "documents", "citations"),
+}
+# what may say that a turn is not to be learnt, and is in no loader's documents
+_OF_THE_LOSS = {"training", "trainable", "mask", "masked", "loss_mask"}
+
 
 def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conversation) -> tuple[str, ...]:
     """Name what a conversation carries and the template does not write, in the alphabet's order.
@@ -25,6 +39,7 @@ def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conve
     Raises:
         ModelError: the template is not valid Jinja.
     """
+    conversation = _without_metadata(template, conversation)
     try:
         form = template.form_of(conversation)
         text = template.write(conversation, form).text
@@ -40,6 +55,21 @@ def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conve
     if conversation.template_args and _writes(template, without_args, form) == text:
         names.add("chat_template_kwargs")
     return tuple(sorted(names))
+
+
+def _without_metadata(template: ChatTemplate, conversation: Conversation) -> Conversation:
+    """Return a conversation without the fields of its turns that neither models nor its template know of."""
+    names = {name for message in conversation if message.extra for name in message.fields}
+    unknown = (name for name in names - _READ_BY_MODELS - _OF_THE_LOSS - _IDENTIFIERS)
+    for name in sorted(name for name in unknown if not _speaks_of(template, conversation, name)):
+        conversation = without_field(conversation, name)
+    return conversation
+
+
+def _speaks_of(template: ChatTemplate, conversation: Conversation, name: str) -> bool:
+    """Return whether a template looks a field up by its name."""
+    source = template.source_for(conversation)
+    return re.search(rf"""\.\s*{re.escape(name)}\b|['"]{re.escape(name)}['"]""", source) is not None
 
 
 def _writes(template: ChatTemplate, conversation: Conversation, form: Form) -> str | None:

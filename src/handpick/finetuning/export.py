@@ -6,6 +6,7 @@ records as messages stand beside, for people and for other settings of those too
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,10 +15,13 @@ import yaml
 
 from handpick.data.examples import Conversation, Example
 from handpick.data.render import Rendered, Renderer
-from handpick.errors import SettingsError, StoreError
+from handpick.errors import DataError, SettingsError, StoreError
 from handpick.finetuning.rows import no_progress_bars
+from handpick.finetuning.sharegpt import sharegpt_record
+from handpick.finetuning.turn_marks import marks_of
 from handpick.layout import ExportLayout
 from handpick.model import load_config
+from handpick.progress import log
 from handpick.store.files import open_atomically
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 
@@ -27,13 +31,14 @@ TOOLS: tuple[Tool, ...] = get_args(Tool)
 _DATASET = "handpick"  # what LLaMA-Factory calls the examples
 _SHAREGPT = {
     "formatting": "sharegpt",
-    "columns": {"messages": "messages"},
+    "columns": {"messages": "conversations", "system": "system", "tools": "tools"},
     "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "observation_tag": "tool",
+        "role_tag": "from",
+        "content_tag": "value",
+        "user_tag": "human",
+        "assistant_tag": "gpt",
+        "observation_tag": "observation",
+        "function_tag": "function_call",
         "system_tag": "system",
     },
 }
@@ -72,6 +77,8 @@ def write_export(
         layout = ExportLayout(out.resolve())
         _write(layout.messages, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         _write(layout.template, renderer.template)
+        if to == "llama-factory":
+            _write_sharegpt(layout, examples)
         return _WRITERS[to](layout, sequences, settings, model)
     except OSError as error:
         raise StoreError(f"cannot write {out}: {error.strerror or error}; make room or choose another place") from error
@@ -79,9 +86,28 @@ def write_export(
 
 def _as_messages(conversation: Conversation) -> dict[str, Any]:
     """Return a conversation in TRL's and axolotl's form, with what a template and a mask read besides the turns."""
-    turns = [turn.to_json() | ({} if turn.loss else {"train": False}) for turn in conversation]
+    turns = [turn.to_json() | marks_of(turn) for turn in conversation]
     beside = {"tools": conversation.tools, "chat_template_kwargs": conversation.template_args}
     return {"messages": turns, **{name: json.loads(value) for name, value in beside.items() if value}}
+
+
+def _write_sharegpt(layout: ExportLayout, examples: Sequence[Example]) -> None:
+    """Write the records in LLaMA-Factory's own form; say which could not be, and why."""
+    lines: list[str] = []
+    left_out: Counter[str] = Counter()
+    for example in examples:
+        try:
+            lines.append(json.dumps(sharegpt_record(example.messages), ensure_ascii=False) + "\n")
+        except DataError as error:
+            left_out[str(error)] += 1
+    _write(layout.sharegpt, "".join(lines))
+    if left_out:
+        why = ", ".join(f"{n:,} {reason}" for reason, n in left_out.most_common())
+        n = left_out.total()
+        log(
+            f"{n:,} record{'s' if n != 1 else ''} left out of {layout.sharegpt.name}: LLaMA-Factory's own form has no "
+            f"words for them ({why}); {layout.tokenized.name} holds all"
+        )
 
 
 def _axolotl(layout: ExportLayout, sequences: Sequence[Rendered], settings: FinetuneSettings, model: str) -> Path:
@@ -94,8 +120,8 @@ def _axolotl(layout: ExportLayout, sequences: Sequence[Rendered], settings: Fine
         f"# axolotl train {layout.axolotl}\n"
         f"# {tokens} holds tokens and labels as handpick rendered them: the same template and loss mask as the "
         "selection's\n"
-        f"# gradients saw. To let axolotl render {messages} instead: path: {messages}, type: chat_template. "
-        "Its mask is its own.\n",
+        f"# gradients saw. To let axolotl render {messages} instead: path: {messages}, type: chat_template,\n"
+        "# message_field_training: train, message_field_training_detail: train_detail. Its mask is its own.\n",
     )
 
 
@@ -138,9 +164,9 @@ def _llama_factory(layout: ExportLayout, sequences: Sequence[Rendered], settings
     if settings.packing:
         raise SettingsError("LLaMA-Factory packs nothing but what it renders itself: leave --packing out")
     _save_tokenized(layout, sequences)
-    described = {_DATASET: {"file_name": layout.messages.name, **_SHAREGPT}}
+    described = {_DATASET: {"file_name": layout.sharegpt.name, **_SHAREGPT}}
     _write(layout.dataset_info, json.dumps(described, indent=2) + "\n")
-    tokens, messages = layout.tokenized.name, layout.messages.name
+    tokens, messages = layout.tokenized.name, layout.sharegpt.name
     return _write_config(
         layout.llama_factory,
         _llama_factory_config(layout, settings, model),

@@ -9,6 +9,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.render import Renderer
+from handpick.data.unwanted import Unwanted
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import HandpickError, SettingsError
 from handpick.evaluation.evaluate import rewards_of
@@ -126,10 +127,18 @@ class StudyInputs:
                 advance(len(examples))
         return refused
 
-    def _pool(self, name: str, sources: list[str]) -> Pool:
+    def _pool(self, name: str, sources: list[str], unwanted: Unwanted = "aside") -> Pool:
         layout = StudyLayout(self.folder)
         quarantine = Quarantine(layout.quarantine(name))
-        pool = Pool.open(list(sources), cache=layout.parsed, quarantine=quarantine, reading=self.settings.reading)
+        pool = Pool.open(
+            list(sources),
+            cache=layout.parsed,
+            quarantine=quarantine,
+            reading=self.settings.reading,
+            unwanted=unwanted,
+        )
+        for sentence in pool.judged.sentences():
+            log(f"{name}: {sentence}")
         quarantine.report()
         return pool
 
@@ -142,7 +151,7 @@ class StudyInputs:
 
     def _open_target(self, name: str) -> None:
         own = self.settings.targets[name]
-        query = self._pool(f"query-{name}", own.query)
+        query = self._pool(f"query-{name}", own.query, self.settings.unwanted_queries)
         test = open_task(own.test, self.folder, f"test-{name}")
         # what is not there or not allowed is said before anything is trained
         rewards_of(own.test.metrics, allow_code_execution=self.settings.allow_code_execution)

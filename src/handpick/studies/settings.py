@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from handpick.budget import Budget
 from handpick.data.reading import ReadingSettings
 from handpick.data.template_args import TemplateArgs
+from handpick.data.unwanted import Unwanted
 from handpick.errors import SettingsError
 from handpick.evaluation.settings import TaskSettings
 from handpick.finetuning.train import Recipe, replace_settings
@@ -187,6 +188,13 @@ class StudySettings(ReadingSettings):
         """Return the folder of the selection that a method is, where it was made elsewhere."""
         found: str | None = self.methods.get(name, {}).get("selection")
         return found
+
+    @property
+    def unwanted_queries(self) -> Unwanted:
+        """What becomes of queries that are labelled as not wanted: pairs, where no method reads them otherwise."""
+        made_here = (self.method(name, {"query": ["…"]}) for name in self.chosen_by if self.selection_of(name) is None)
+        found = {settings.unwanted_queries for settings in made_here if "query" in settings.scorer.needs}
+        return "pair" if found == {"pair"} else "aside"
 
     def method(self, name: str, given: dict[str, Any]) -> Settings:
         """Return a method's settings for one model and target.

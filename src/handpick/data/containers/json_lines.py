@@ -1,4 +1,4 @@
-"""JSON Lines: a record a line, whose very bytes are kept."""
+"""JSON Lines: a record a line, whose very bytes are kept. NaN and infinity, which Python writes, are read as null."""
 
 import json
 import re
@@ -19,25 +19,25 @@ def json_line_records(path: Path) -> Records:
     Raises:
         DataError: the file cannot be read.
     """
+    not_finite: list[str] = []  # what of a line stands for no number: NaN, Infinity, -Infinity
+    decoder = json.JSONDecoder(parse_constant=not_finite.append)
     for line in read_lines(path):
         raw = line.content.removeprefix(BOM)
         if line.damage is not None:
             yield BadRecord(line.number, raw, f"damaged file: {line.damage}")
         elif raw.strip():
+            not_finite.clear()
             try:
-                yield RawRecord(line.number, raw, _fields_of_line(raw))
+                fields = _fields_of_line(raw, decoder)
+                yield RawRecord(line.number, raw, fields, as_before=not not_finite)
             except DataError as error:
                 yield BadRecord(line.number, raw, str(error))
 
 
-def _refuse_constant(name: str) -> None:
-    raise DataError(f"malformed JSON: {name} is no JSON value")
-
-
-def _fields_of_line(raw: bytes) -> dict[str, Json]:
+def _fields_of_line(raw: bytes, decoder: json.JSONDecoder) -> dict[str, Json]:
     try:
         text = raw.decode("utf-8")
-        value: Json = json.loads(text, parse_constant=_refuse_constant)
+        value: Json = decoder.decode(text)
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:

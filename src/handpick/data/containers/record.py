@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from handpick.data.containers.json_form import json_form
 from handpick.data.examples import Json
@@ -45,8 +45,13 @@ def record_of_json(line: int, value: Json) -> RawRecord | BadRecord:
     if not isinstance(value, dict):
         return BadRecord(line, _show(value), f"not an object: the element is a {type(value).__name__}")
     try:
-        raw = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return RawRecord(line, raw.encode("utf-8"), value)
+        try:
+            return RawRecord(line, _compact(value), value)
+        except UnicodeEncodeError:
+            raise
+        except ValueError:  # NaN and infinity, which Python writes
+            finite: Any = json_form(value)
+            return RawRecord(line, _compact(finite), finite, as_before=False)
     except UnicodeEncodeError:
         reason = "not text: a string holds bytes that are not UTF-8, or half of a surrogate pair"
     except RecursionError:
@@ -54,6 +59,10 @@ def record_of_json(line: int, value: Json) -> RawRecord | BadRecord:
     except (ValueError, TypeError) as error:
         reason = f"malformed JSON: {error}"
     return BadRecord(line, _show(value), reason)
+
+
+def _compact(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
 
 
 def record_of_python(line: int, value: object) -> RawRecord | BadRecord:

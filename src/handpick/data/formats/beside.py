@@ -1,15 +1,28 @@
 """What stands beside the conversation of a record: tools, arguments of the template, a system prompt, a label."""
 
 from handpick.data.examples import Conversation, Json, Message
-from handpick.data.formats.record import Conversations, Record, is_blank, is_null, parse_json, to_json, without_nulls
+from handpick.data.formats.record import (
+    Conversations,
+    Record,
+    is_blank,
+    is_null,
+    parse_json,
+    to_json,
+    truth_of,
+    without_nulls,
+)
 from handpick.data.formats.text import text_of
 from handpick.data.formats.tool_calls import tools_of
 from handpick.data.formats.turns import are_turns, turns_of
 from handpick.data.reading import Reading
 from handpick.errors import DataError
 
+_LOST = ("rejected_response", "rejected")
 _SYSTEM = ("system", "system_prompt")
 _TEMPLATE_ARGS = "chat_template_kwargs"
+# most records have none of these, and nothing more is looked for in them
+_OF_TOOLS = frozenset({"tools", "functions", _TEMPLATE_ARGS})
+_OF_REJECTED = frozenset({*_LOST, "rejected_messages"})
 
 
 def with_tools(record: Record, said: Conversations) -> Conversations:
@@ -20,6 +33,8 @@ def with_tools(record: Record, said: Conversations) -> Conversations:
     Raises:
         DataError: either is not to be understood.
     """
+    if record.keys().isdisjoint(_OF_TOOLS):
+        return said
     tools = tools_of(record.get("tools"), "tools")
     functions = record.get("functions")
     if not tools and isinstance(functions, list) and functions and all(isinstance(each, dict) for each in functions):
@@ -70,20 +85,20 @@ def with_system_prompt(record: Record, said: Conversations, fields: tuple[str, .
 def with_rejected(record: Record, said: Conversations, reading: Reading) -> Conversations:
     """Add the answer that lost, as ms-swift has it beside the conversation with the one that won.
 
-    ``rejected_response`` is a text, a turn or turns, in place of the last answer; ``rejected_messages`` is the whole
-    conversation over again.
+    ``rejected_response``, or a ``rejected`` that no ``chosen`` stands beside, is a text, a turn or turns, in place of
+    the last answer; ``rejected_messages`` is the whole conversation over again.
 
     Raises:
         DataError: it is not to be understood.
     """
-    if said.rejected is not None:
+    if said.rejected is not None or record.keys().isdisjoint(_OF_REJECTED):
         return said
     if not is_blank(record.get("rejected_messages")):
         whole = turns_of(record["rejected_messages"], "rejected_messages", reading)
         return said._replace(rejected=said.messages.with_turns(whole))
-    field = "rejected_response"
-    value = record.get(field)
-    if is_blank(value):
+    field = next((each for each in _LOST if isinstance(record.get(each), str | list | dict)), None)
+    value = record[field] if field else None
+    if field is None or is_blank(value) or (field == "rejected" and not is_null(record.get("chosen"))):
         return said
     if isinstance(value, dict) or are_turns(value):
         turns = turns_of([value] if isinstance(value, dict) else value, field, reading)
@@ -104,20 +119,32 @@ def with_label(record: Record, said: Conversations) -> Conversations:
 
     A ``label`` is KTO's where it is a truth value; a number or a word is the class of something else. Data frames and
     CSV files write truth values as numbers and words too: those of ``kto_tag`` are read, whose name says what it is,
-    and of ``label`` the words beside TRL's ``prompt`` and ``completion``.
+    those of ``label`` beside TRL's ``completion``, and the words beside turns.
+
+    Raises:
+        DataError: there is a ``kto_tag``, and it is no truth value.
     """
-    if said.rejected is not None or said.messages[-1].role != "assistant":
+    no_label = "label" not in record and "kto_tag" not in record
+    if no_label or said.rejected is not None or said.messages[-1].role != "assistant":
         return said
     label, tag = record.get("label"), record.get("kto_tag")
-    if not is_null(tag):
-        return said._replace(wanted=_truth(tag))
-    of_trl = not is_null(record.get("prompt")) and not is_null(record.get("completion"))
-    if isinstance(label, bool) or (of_trl and isinstance(label, str)):
-        return said._replace(wanted=_truth(label))
+    if not is_blank(tag):
+        return said._replace(wanted=label_of(tag, "kto_tag"))
+    of_trl = not is_null(record.get("completion"))
+    of_turns = any(not is_null(record.get(field)) for field in ("messages", "conversations", "conversation"))
+    is_word = isinstance(label, str) and label.strip().lower() in ("true", "false")
+    if isinstance(label, bool) or of_trl or (of_turns and is_word):
+        return said._replace(wanted=truth_of(label))
     return said
 
 
-def _truth(value: Json) -> bool | None:
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower())
-    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
+def label_of(value: Json, field: str) -> bool:
+    """Return the label that a field holds, which says of itself that it is one.
+
+    Raises:
+        DataError: it is no truth value.
+    """
+    truth = truth_of(value)
+    if truth is None:
+        raise DataError(f"no label: `{field}` is {value!r}, neither true nor false")
+    return truth

@@ -11,6 +11,7 @@ from handpick.errors import DataError
 
 # ms-swift's names, in its order
 QUERY_FIELDS = ("query", "prompt", "input", "instruction", "question", "problem")
+_PARTS_OF_A_QUESTION = ("instruction", "context")
 ANSWER_FIELDS = (
     "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion",
     "content",
@@ -73,6 +74,49 @@ def answer_of(value: Json, field: str) -> str:
     return text_of(value, f"`{field}`")
 
 
+def answer_side(value: Json, field: str, reading: Reading) -> Conversation:
+    """Read an answer: a text, of several that are right the first, one turn, or turns.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(value, dict) and are_turns([value]):
+        return one_turn(value, field, reading)
+    if are_turns(value) or (isinstance(value, str) and _listed_turns(value, field) is not None):
+        return side(value, field, "assistant", reading)
+    return Conversation([Message("assistant", answer_of(value, field))])
+
+
+def _instruction_of(record: Record, asked: str, context: str | None) -> tuple[str, str | None]:
+    """Return the field of the question and of what stands below it.
+
+    An `input` beside an `instruction` is what that is asked about, whatever the answer is called; an instruction may
+    have its `context` where others have the input.
+    """
+    if asked == "input" and not is_blank(record.get("instruction")):
+        return "instruction", "input"
+    if asked == "instruction" and (context is None or is_blank(record.get(context))):
+        texts = (name for name in ("input", "context") if isinstance(record.get(name), str))
+        return asked, next((name for name in texts if not is_blank(record[name])), context)
+    return asked, context
+
+
+def _refuse_unread(record: Record, asked: str) -> None:
+    """Refuse a record with a part of its question in a column that its shape does not read.
+
+    Raises:
+        DataError: there is one.
+    """
+    for name in (each for each in _PARTS_OF_A_QUESTION if each != asked):
+        part, value = record.get(name), record[asked]
+        if isinstance(part, str) and part.strip() and not (isinstance(value, str) and part.strip() in value):
+            raise DataError(
+                f"unread part of a question: `{name}` stands beside `{asked}`, and which comes first is unknown; name "
+                f"both with --columns prompt=…,context=…,response=…, or leave `{name}` out with "
+                f"--columns prompt={asked},response=…"
+            )
+
+
 def columns(name: str, asked: str, answered: str, context: str | None = None) -> Format:
     """Make the format of two columns, whose question may be turns and have a context and a history.
 
@@ -84,12 +128,14 @@ def columns(name: str, asked: str, answered: str, context: str | None = None) ->
     """
 
     def parse(record: Record, reading: Reading) -> Conversations:
-        if context is None and not isinstance(record[asked], str):
+        field, beside = _instruction_of(record, asked, context)
+        if beside is None:
+            _refuse_unread(record, asked)
             prompt = side(record[asked], asked, "user", reading)
         else:
-            prompt = Conversation([Message("user", question(record, asked, context))])
-        answer = Conversation([Message("assistant", answer_of(record[answered], answered))])
-        return Conversations(Conversation((*history_of(record, reading), *prompt, *answer)))
+            prompt = Conversation([Message("user", question(record, field, beside))])
+        answer = answer_side(record[answered], answered, reading)
+        return Conversations(Conversation((*history_of(record, reading), *whole(prompt, answer))))
 
     return Format(name, (asked, answered), parse)
 
@@ -121,6 +167,7 @@ def prompt_and(answered: str) -> Callable[[Record, Reading], Conversations]:
     """Make a reader of a prompt and its answer, each of which may be a text or turns."""
 
     def parse(record: Record, reading: Reading) -> Conversations:
+        _refuse_unread(record, "prompt")
         prompt = side(record["prompt"], "prompt", "user", reading)
         value = record[answered]
         if isinstance(value, list) and value and all(isinstance(each, str) for each in value):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from handpick.data.examples import Json, Span
-from handpick.data.formats.record import is_null, parse_json
+from handpick.data.formats.record import is_null, parse_json, truth_of
 from handpick.data.reading import Reading
 from handpick.errors import DataError
 
@@ -24,12 +24,22 @@ def is_learnt(fields: dict[str, Json], names: Sequence[str], where: str, reading
 
 
 def _weight(value: Json, field: str, reading: Reading) -> bool:
-    if value in (0, 1) and isinstance(value, bool | int | float):
-        return bool(value)
-    if isinstance(value, int | float) and 0 <= value < float("inf") and reading.rounds_weights:
-        return value >= 0.5
+    learnt = truth_of(value)
+    if learnt is not None:
+        return learnt
+    number = _number(value)
+    if number is not None and 0 <= number < float("inf") and reading.rounds_weights:
+        return number >= 0.5
     advice = "a turn is learnt or it is not: give 0 or 1, or --turn-weights round"
     raise DataError(f"turn weight: {field} is {value!r}; {advice}")
+
+
+def _number(value: Json) -> float | None:
+    """Return a number, which CSV files write as text."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else None
+    except ValueError:
+        return None
 
 
 def untrained_spans(value: Json, content: str, where: str) -> tuple[Span, ...]:
@@ -56,10 +66,10 @@ def untrained_spans(value: Json, content: str, where: str) -> tuple[Span, ...]:
 
 def _stretch(detail: Json, field: str) -> tuple[int, int, bool]:
     said = detail if isinstance(detail, dict) else {}
-    begin, end, train = said.get("begin_offset"), said.get("end_offset"), said.get("train")
-    if not _is_offset(begin) or not _is_offset(end) or train not in (0, 1):
+    begin, end, train = said.get("begin_offset"), said.get("end_offset"), truth_of(said.get("train"))
+    if not _is_offset(begin) or not _is_offset(end) or train is None:
         raise DataError(f"turn weight: {field} holds {detail!r}; it takes begin_offset, end_offset and train")
-    return int(begin), int(end), bool(train)
+    return int(begin), int(end), train
 
 
 def _is_offset(value: Json) -> TypeGuard[float]:

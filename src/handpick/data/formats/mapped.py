@@ -1,7 +1,7 @@
 """Records of a user's own columns: ``--columns prompt=question,response=answer``."""
 
 from handpick.data.examples import Conversation, Json, Message
-from handpick.data.formats.beside import with_label, with_rejected, with_system_prompt, with_tools
+from handpick.data.formats.beside import label_of, with_label, with_rejected, with_system_prompt, with_tools
 from handpick.data.formats.columns import answer_of, history_of, question, side, whole
 from handpick.data.formats.preferences import preference_after
 from handpick.data.formats.record import Conversations, Record, is_blank, is_null
@@ -34,21 +34,21 @@ def read_mapped(record: Record, reading: Reading) -> Conversations:
     system = reading.column("system")
     said = with_system_prompt(record, said, (system,)) if system else with_system_prompt(record, said)
     own = {role: record.get(column) for role, column in reading.columns}
-    return with_tools({**record, **_as_field("tools", own)}, _with_own_label(record, said, own))
+    said = _with_own_label(record, said, reading.column("label"))
+    return with_tools({**record, **_as_field("tools", own)}, said)
 
 
 def _as_field(name: ColumnRole, own: dict[str, Json]) -> dict[str, Json]:
     return {name: own[name]} if name in own else {}
 
 
-def _with_own_label(record: Record, said: Conversations, own: dict[str, Json]) -> Conversations:
+def _with_own_label(record: Record, said: Conversations, column: str | None) -> Conversations:
     """Add the label, whose values may be numbers and words: the user says that it is one."""
-    if is_null(own.get("label")):
-        return said if "label" in own else with_label(record, said)
-    found = with_label({"kto_tag": own["label"]}, said)
-    if found.wanted is None and said.messages[-1].role == "assistant":
-        raise DataError(f"no label: {own['label']!r} is neither true nor false")
-    return found
+    if column is None:
+        return with_label(record, said)
+    if is_null(record.get(column)) or said.rejected is not None or said.messages[-1].role != "assistant":
+        return said
+    return said._replace(wanted=label_of(record[column], column))
 
 
 def _document(record: Record, column: str) -> Conversations:

@@ -3,6 +3,7 @@
 import re
 
 from handpick.data.examples import Conversation, Json, Message, Role
+from handpick.data.formats.beside import with_tools
 from handpick.data.formats.columns import history_of, question, side, whole
 from handpick.data.formats.record import Conversations, Record, is_blank
 from handpick.data.formats.turns import turns_of
@@ -21,6 +22,7 @@ _PROMPTS: tuple[tuple[str, str | None], ...] = (
     ("problem", None),
     ("input", None),
 )
+OPENAI_OUTPUTS = ("preferred_output", "non_preferred_output")
 _OPENING = ("system", "developer", "user")
 
 
@@ -39,6 +41,19 @@ def preference(record: Record, reading: Reading) -> Conversations:
     if found is None:
         return Conversations(_without_prompt(record, "chosen", reading), _without_prompt(record, "rejected", reading))
     return preference_after(prompt_of(record, *found, reading), record["chosen"], record["rejected"], reading)
+
+
+def openai_preference(record: Record, reading: Reading) -> Conversations:
+    """Read OpenAI's pairs: what was asked stands in ``input``, with its tools, and each output is turns.
+
+    Raises:
+        DataError: something is not to be understood.
+    """
+    asked = record["input"]
+    given = asked if isinstance(asked, dict) and "messages" in asked else {"messages": asked}
+    prompt = side(given["messages"], "input", "user", reading)
+    won, lost = (side(record[name], name, "assistant", reading) for name in OPENAI_OUTPUTS)
+    return with_tools(given, Conversations(whole(prompt, won), whole(prompt, lost)))
 
 
 def prompt_of(record: Record, field: str, beside: str | None, reading: Reading) -> Conversation:

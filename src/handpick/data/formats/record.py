@@ -12,6 +12,8 @@ from handpick.errors import DataError
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
+_TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
 Record: TypeAlias = Mapping[str, Json]
 
 
@@ -38,6 +40,13 @@ class Format(NamedTuple):
 def is_null(value: Json) -> bool:
     """Return whether a value stands for nothing: null, or the NaN that data frames fill in."""
     return value is None or (isinstance(value, float) and value != value)
+
+
+def truth_of(value: Json) -> bool | None:
+    """Return the truth value that a bool, a 0 or 1 or, as CSV files have it, the word of one stands for; else None."""
+    if isinstance(value, str):
+        return _TRUTHS.get(value.strip().lower())
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 def is_blank(value: Json) -> bool:

@@ -18,7 +18,7 @@ from handpick.data.formats.columns import (
 )
 from handpick.data.formats.mapped import is_mapped, read_mapped
 from handpick.data.formats.media import refuse_media_columns
-from handpick.data.formats.preferences import are_answers, preference
+from handpick.data.formats.preferences import OPENAI_OUTPUTS, are_answers, openai_preference, preference
 from handpick.data.formats.record import Conversations, Format, Record, is_null
 from handpick.data.formats.turns import turns_of
 from handpick.data.reading import TABLE_ALONE, Reading
@@ -71,6 +71,8 @@ def find_format(record: Record) -> Format:
     # Tables give every row every column, so a null field is a field of some other row's shape. Only if
     # nothing fits otherwise does it count, so that the message can name it.
     for fmt in FORMATS:
+        if fmt.fields and fmt.fields[0] not in record:
+            continue
         if all(_is_there(record, field) for field in fmt.fields) and fmt.fits(record):
             return fmt
     for fmt in FORMATS:
@@ -120,6 +122,7 @@ def _turns(field: str) -> Callable[[Record, Reading], Conversations]:
 # columns, which may be metadata of it; of two columns that may be the answer, what was said above the bare result.
 FORMATS: tuple[Format, ...] = (
     Format("preference", ("chosen", "rejected"), preference, are_answers),
+    Format("OpenAI preference", ("input", *OPENAI_OUTPUTS), openai_preference),
     Format("messages", ("messages",), _turns("messages")),
     Format("ShareGPT", ("conversations",), _turns("conversations")),
     Format("WildChat or LMSYS", ("conversation",), _turns("conversation")),

@@ -55,10 +55,23 @@ def openai_calls(value: Json, where: str) -> list[Json]:
         value = parse_json(value, f"`tool_calls` of {where}", "malformed tool call")
     if is_blank(value):
         return []
-    calls = value if isinstance(value, list) else [value]
-    if not all(isinstance(call, dict) for call in calls):
-        raise DataError(f"malformed tool call: `tool_calls` of {where} is no list of objects")
-    return [without_nulls(call) for call in calls]
+    listed = value if isinstance(value, list) else [value]
+    return [_openai_call(call, f"`tool_calls` of {where}") for call in listed if not is_null(call)]
+
+
+def _openai_call(value: Json, field: str) -> Json:
+    """Return one call; arguments that are null or missing are none."""
+    if isinstance(value, str):  # a list of JSON texts
+        value = parse_json(value, field, "malformed tool call")
+    call = without_nulls(value)
+    if not isinstance(call, dict) or not call:
+        raise DataError(f"malformed tool call: {field} is no list of objects, or one of them is empty")
+    function = call.get("function")
+    if "function" not in call and isinstance(call.get("name"), str):
+        return call if "parameters" in call else call | {"arguments": call.get("arguments", {})}
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        return call
+    return call | {"function": {**function, "arguments": function.get("arguments", {})}}
 
 
 def legacy_call(value: Json, where: str) -> list[Json]:

@@ -15,7 +15,6 @@ from handpick.errors import DataError
 
 _ROLE_FIELDS, _CONTENT_FIELDS = ("role", "from"), ("content", "value")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-_PLAIN = ({"role", "content"}, {"from", "value"})  # most turns of most files: nothing is to be looked for in them
 # beside these a turn may be without a text
 _CARRIED = ("tool_calls", "function_call", "function_calls", "functions", *_REASONING)
 # ms-swift's pairs: a turn of two speakers, named by their fields
@@ -35,6 +34,9 @@ def turns_of(value: Json, field: str, reading: Reading) -> Conversation:
     names: dict[str, str] = {}
     turns: list[Message] = []
     for i, raw in enumerate(value, start=1):
+        if (plain := _plain_turn(raw)) is not None:
+            turns.append(plain)
+            continue
         where = f"turn {i} of `{field}`"
         for turn in (each for said in _speakers(raw, where) for each in split_blocks(*said, names, where)):
             message, calls_alone = _message(turn, where, reading)
@@ -43,6 +45,16 @@ def turns_of(value: Json, field: str, reading: Reading) -> Conversation:
             else:
                 turns.append(message)
     return Conversation(turns)
+
+
+def _plain_turn(turn: Json) -> Message | None:
+    """Return a turn that is a role and a text, as most turns of most files are; None for any other."""
+    if not isinstance(turn, dict) or len(turn) != 2:
+        return None
+    role, content = (turn.get("role"), turn.get("content")) if "role" in turn else (turn.get("from"), turn.get("value"))
+    if isinstance(role, str) and isinstance(content, str) and role in ROLES:
+        return Message(ROLES[role], content)
+    return None
 
 
 def one_turn(value: dict[str, Json], field: str, reading: Reading) -> Conversation:
@@ -61,6 +73,8 @@ def are_turns(value: Json) -> bool:
 
 def _speakers(turn: Json, where: str) -> list[tuple[dict[str, Json], str]]:
     """Return a turn with the name of its content's field; a pair of a question and its answer as two turns."""
+    if isinstance(turn, str) and turn.lstrip().startswith("{"):  # a list of JSON texts
+        turn = parse_json(turn, where, "not a turn")
     if not isinstance(turn, dict):
         raise DataError(f"not a turn: {where} is {type(turn).__name__}, not an object with a role and a content")
     if not any(field in turn for field in (*_ROLE_FIELDS, *_CONTENT_FIELDS)):
@@ -93,8 +107,6 @@ def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Messa
     """Return a turn, and whether it is one of calls alone (ms-swift's and LLaMA-Factory's), which are joined."""
     role_field = _role_field(turn)
     name = role_name(turn.get(role_field), role_field, where)
-    if turn.keys() in _PLAIN and name in ROLES and isinstance(content := turn.get("content", turn.get("value")), str):
-        return Message(ROLES[name], content), False
     refuse_media_columns(turn, where)
     content_field = _content_field(turn)
     extra = _extra(turn, {role_field, content_field}, where, reading)
