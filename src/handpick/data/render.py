@@ -266,7 +266,7 @@ class Renderer:
             if end_of_turn and spans and spans[-1][1] == turns[-1].end:
                 text = text[: turns[-1].end] + end_of_turn
                 spans[-1] = (spans[-1][0], len(text))
-        return text, spans
+        return text, [span for span in spans if span[0] < span[1]]
 
     def _spans(self, conversation: Conversation) -> tuple[str, list[TurnSpan]]:
         """Return what the template writes, and the spans of the assistant's turns in it."""
