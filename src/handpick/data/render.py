@@ -124,8 +124,11 @@ class Renderer:
         They may differ: base models of the Qwen family end texts otherwise than turns.
         """
         found = {self.tokenizer.eos_token_id}
-        text, spans = self._spans(Conversation([Message("user", "Why?"), Message("assistant", "So.")]))
-        for _, start, end, _ in spans:
+        try:
+            text, spans = self.spans([Message("user", "Why?"), Message("assistant", "So.")])
+        except DataError:  # a template for conversations with tools alone
+            spans = []
+        for start, end in spans:
             ends = list(self._end_of_turn.finditer(text, start, end))
             if ends:
                 found.add(self.tokenizer.convert_tokens_to_ids(ends[-1][0].strip()))
@@ -190,7 +193,7 @@ class Renderer:
 
         That is the text that an answer is trained behind: templates that open a thought in a prompt, or write an empty
         one in training alone, would else have the model draw answers in another form than it learns them. An argument
-        to the template that the user gave decides instead.
+        that the template knows decides instead, as long as an answer is trained behind that prompt too.
 
         Raises:
             DataError: the template refuses the conversation.
@@ -198,15 +201,21 @@ class Renderer:
         """
         conversation = as_conversation(messages)
         asked = self._template.write(conversation, add_generation_prompt=True).text
-        if self._template.args or conversation.template_args:
+        trained = self._text_ahead_of_answer(conversation)
+        if trained is None:
             return asked
+        is_meant = self._template.knows_arguments(conversation) and trained.startswith(asked.rstrip())
+        return asked if is_meant or trained.rstrip() == asked.rstrip() else trained
+
+    def _text_ahead_of_answer(self, conversation: Conversation) -> str | None:
+        """Return what the training text has ahead of one more answer; None where the template wants none there."""
         answer = "\ue000"  # a private-use character, which stands behind all that the prompt says
         try:
-            written = self.text(conversation.with_turns([*conversation, Message("assistant", answer)]))
-        except DataError:  # it wants no answer there
-            return asked
-        trained, found, _ = written.rpartition(answer)
-        return trained if found and trained.rstrip() != asked.rstrip() else asked
+            text = self.text(conversation.with_turns([*conversation, Message("assistant", answer)]))
+        except DataError:
+            return None
+        ahead, found, _ = text.rpartition(answer)
+        return ahead if found else None
 
     def spans(self, messages: Sequence[Message], labelled_from: int = 0) -> tuple[str, list[Span]]:
         """Return the training text of a conversation, and the spans of characters in it that carry the loss, in order.
