@@ -18,7 +18,7 @@ from handpick.data.examples import Conversation, Span
 # Where an assistant's thought begins and ends, as models write it in their text.
 _THOUGHT_TAG = re.compile(r"(</?(?:\w+:)?think(?:ing)?>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>)")
 _LEADING = re.compile(r"(?:\s+|<[^<>\s]{1,40}>)*")
-_TRAILING_TAG = re.compile(r"<[^<>\s]{1,40}>\Z")
+_TAG = re.compile(r"<[^<>\s]{1,40}>")
 # Two planes of characters for private use: nobody's text, but for a few that a text may have and that are no marks then.
 _PRIVATE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
 # A template that writes a value as JSON or Python has it may write the character's escape.
@@ -116,20 +116,31 @@ class Marks:
         message = self._conversation[turn] if turn >= 0 else None
         if message is None or message.role != "assistant" or field != "content":
             return _inner(text, 0, len(text))
-        tags = [match.span() for match in _THOUGHT_TAG.finditer(text)]
+        tags = {match.span() for match in _THOUGHT_TAG.finditer(text)}
         cuts = sorted({0, len(text), *(at for span in [*tags, *message.no_loss] for at in span if at <= len(text))})
         parts = [part for part in pairwise(cuts) if part not in tags]
         return [piece for start, end in parts for piece in _inner(text, start, end)]
 
 
 def _inner(text: str, start: int, end: int) -> list[Span]:
-    """Return the part of a text that is no white space or tag at its edges, if there is any."""
+    """Return the part of a text that is no white space or tag at its edges, if there is any; all of it if it is tags."""
     leading = _LEADING.match(text, start, end)
     first = leading.end() if leading else start
-    rest = text[first:end].rstrip()
-    while tag := _TRAILING_TAG.search(rest):
-        rest = rest[: tag.start()].rstrip()
-    return [(first, first + len(rest))] if rest else []
+    last = _before_space(text, first, end)
+    while (tag := text.rfind("<", first, last)) >= 0 and _TAG.fullmatch(text, tag, last):
+        last = _before_space(text, first, tag)
+    if first < last:
+        return [(first, last)]
+    said = text[start:end].strip()
+    first = text.find(said, start)
+    return [(first, first + len(said))] if said else []
+
+
+def _before_space(text: str, start: int, end: int) -> int:
+    """Return where the white space at the end of a part of a text begins."""
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return end
 
 
 def _character(sign: str) -> str:

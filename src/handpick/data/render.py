@@ -13,6 +13,7 @@ that renders first and tokenizes after: it is masked or labelled with the turn i
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -269,7 +270,7 @@ class Renderer:
         for turn, start, end, _ in turns:
             if turn >= labelled_from and conversation[turn].loss:
                 holes = self._holes(conversation, text, turn) if conversation[turn].no_loss else []
-                spans += _less([(start, end)], holes)
+                spans += _less(start, end, holes)
         if turns and turns[-1].turn == len(conversation) - 1 and turns[-1].end == len(text.rstrip()):
             end_of_turn = self._unwritten_end(conversation, text, turns[-1])
             if end_of_turn and spans and spans[-1][1] == turns[-1].end:
@@ -327,12 +328,13 @@ class Renderer:
             raise DataError(
                 f"rewritten by the chat template: which part of turn {turn + 1} is not to be learnt cannot be followed"
             )
+        pieces.sort(key=lambda piece: piece.slot.start)
+        starts = [piece.slot.start for piece in pieces]
         holes = []
         for start, end in conversation[turn].no_loss:
-            inside = [p for p in pieces if start <= p.slot.start < end]
-            behind = [p.start for p in pieces if p.slot.start >= end]
-            if inside:
-                holes.append((inside[0].start, min(behind, default=inside[-1].end)))
+            first, behind = bisect_left(starts, start), bisect_left(starts, end)
+            if first < behind:
+                holes.append((pieces[first].start, (pieces[behind].start if behind < len(pieces) else pieces[-1].end)))
         return holes
 
     def _unwritten_end(self, conversation: Conversation, text: str, last: TurnSpan) -> str:
@@ -381,11 +383,10 @@ def _walk(scaffold: _Scaffold, conversation: Conversation, text: str) -> list[Tu
     return spans if position == len(text) else None
 
 
-def _less(spans: list[Span], holes: list[Span]) -> list[Span]:
-    """Return spans without the holes in them."""
-    for begin, end in holes:
-        spans = [part for s, e in spans for part in ((s, min(e, begin)), (max(s, end), e)) if part[0] < part[1]]
-    return spans
+def _less(start: int, end: int, holes: list[Span]) -> list[Span]:
+    """Return a span without the holes in it, which are in order."""
+    edges = [start, *(min(max(edge, start), end) for hole in holes for edge in hole), end]
+    return [(s, e) for s, e in zip(edges[::2], edges[1::2], strict=True) if s < e]
 
 
 def _end_of_turn(special: set[str], tokenizer: Any) -> re.Pattern[str]:
