@@ -64,7 +64,8 @@ EXCHANGE = (user("Hi"), answer("Hello"), user("Why?"), answer("So."))
 def test_a_mark_that_the_template_escapes(written: str) -> None:
     template = (
         f"{{% for m in messages %}}{ASKING}{{% else %}}{{{{ '<|assistant|>' + m.content }}}}"
-        f"{{% for c in m.tool_calls or [] %}}{{{{ {written} }}}}{{% endfor %}}{{{{ '<|end|>' }}}}{{% endif %}}{{% endfor %}}"
+        f"{{% for c in m.tool_calls or [] %}}{{{{ {written} }}}}{{% endfor %}}{{{{ '<|end|>' }}}}"
+        "{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     )
     (found,) = learnt(Renderer(wrap(template)), user("Hi"), call({"city": {"name": "Zürich"}}))

@@ -2,13 +2,17 @@
 
 import re
 from functools import cached_property
-from os.path import commonprefix
 
 from handpick.data.chat_template import ChatTemplate, Form
 from handpick.data.examples import Conversation, Message
 from handpick.errors import DataError
 
 _QUESTION, _ANSWER = "\ue000", "\ue001"  # private-use characters: nobody's text
+
+
+def common_start(a: str, b: str) -> str:
+    """Return what two texts begin with both."""
+    return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
 
 
 class Habits:
@@ -26,7 +30,7 @@ class Habits:
     @cached_property
     def header(self) -> str:
         """What it adds to a question to ask for an answer, in place of what ends a conversation with the question."""
-        shared = commonprefix([self._alone, self._asked])
+        shared = common_start(self._alone, self._asked)
         if shared == self._alone:
             return self._asked[len(shared) :]
         ends = [shared.find(_QUESTION) + 1, *(match.end() for match in self._special.finditer(shared))]
@@ -53,7 +57,7 @@ class Habits:
         alone, answered = self._alone.rstrip(), self._answered.partition(_ANSWER)[2].rstrip()
         if not self._asked.startswith(alone) or self._before_next_question.startswith(answered):
             return ""
-        shared = commonprefix([alone.partition(_QUESTION)[2][::-1], answered[::-1]])[::-1]
+        shared = common_start(alone.partition(_QUESTION)[2][::-1], answered[::-1])[::-1]
         end_of_turn = self._special.search(shared)
         rest = shared[end_of_turn.end() :] if end_of_turn else ""
         return rest if self._special.search(rest) else ""

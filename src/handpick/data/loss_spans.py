@@ -10,12 +10,11 @@ the texts (``marks.py``): its header is how the template ends a prompt, its end 
 
 import re
 from collections.abc import Collection
-from os.path import commonprefix
 from typing import NamedTuple
 
 from handpick.data.chat_template import ChatTemplate, Form
 from handpick.data.examples import Conversation, Span
-from handpick.data.habits import Habits
+from handpick.data.habits import Habits, common_start
 from handpick.data.marks import Marks, Place, Placed
 from handpick.errors import DataError
 
@@ -124,8 +123,7 @@ class TurnSpans:
         if not self.special.search(ending):
             return len(between[: first.start()].rstrip()) if first else 0
         # A conversation's last turn may end otherwise than those before (gpt-oss, Phi-3).
-        common = next((i for i, (a, b) in enumerate(zip(between, ending, strict=False)) if a != b), len(between))
-        whole = [match.end() for match in self.special.finditer(ending) if match.end() <= common]
+        whole = [match.end() for match in self.special.finditer(common_start(between, ending))]
         return whole[-1] if whole else first.end() if first else 0
 
     def ended_by_next(self, text: str, end: int, ending: str) -> int:
@@ -251,7 +249,7 @@ class _Search:
             ahead: what the conversation writes there, up to the turn's own text.
         """
         special = self._spans.special
-        shared = commonprefix([header, ahead])
+        shared = common_start(header, ahead)
         if ends := [match.end() for match in special.finditer(shared)]:
             # Command A opens a response in its prompts and writes calls in another block; Apriel opens a thought there.
             end = _past_space(shared, ends[-1])

@@ -19,7 +19,7 @@ from handpick.data.examples import Conversation, Span
 _THOUGHT_TAG = re.compile(r"(</?(?:\w+:)?think(?:ing)?>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>)")
 _LEADING = re.compile(r"(?:\s+|<[^<>\s]{1,40}>)*")
 _TAG = re.compile(r"<[^<>\s]{1,40}>")
-# Two planes of characters for private use: nobody's text, but for a few that a text may have and that are no marks then.
+# Two planes of characters for private use: nobody's text, but for a few that a text may have, which are no marks then.
 _PRIVATE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
 # A template that writes a value as JSON or Python has it may write the character's escape.
 _SIGN = re.compile(r"[\U000F0000-\U0010FFFD]|\\U00(?:0f|10)[0-9a-f]{4}|\\udb[89a-f][0-9a-f]\\ud[c-f][0-9a-f]{2}")
@@ -123,7 +123,7 @@ class Marks:
 
 
 def _inner(text: str, start: int, end: int) -> list[Span]:
-    """Return the part of a text that is no white space or tag at its edges, if there is any; all of it if it is tags."""
+    """Return the part of a text that is no white space or tag at its edges; all of a text that is tags alone."""
     leading = _LEADING.match(text, start, end)
     first = leading.end() if leading else start
     last = _before_space(text, first, end)
