@@ -12,9 +12,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import Environment, TemplateError, TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 
 from handpick.data.examples import Conversation, Json, Message, Span
 from handpick.errors import DataError, ModelError
@@ -50,7 +52,8 @@ _DAY = datetime(2024, 7, 26)
 _DIRECTIVES = "".join(f" | replace('{d}', '{_DAY.strftime(d)}')" for d in ("%A", "%a", "%B", "%b", "%d", "%m", "%Y"))
 FIXED_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{% endmacro %}}"
 
-_GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+_GENERATION = re.compile(r"\{%[-+]?\s*(?:end)?generation\s*[-+]?%\}")
+_JINJA = Environment(extensions=["jinja2.ext.loopcontrols"])  # to read templates with; transformers runs them
 
 # What the turn of a tool is called by templates that do not know "tool", the commonest first.
 _NAMES_OF_TOOL = ("ipython", "environment", "observation", "function")
@@ -113,6 +116,11 @@ class ChatTemplate:
     def marks_generation(self, conversation: Conversation) -> bool:
         """Return whether the template itself says what the model generates."""
         return _GENERATION.search(self.source_for(conversation)) is not None
+
+    def knows_arguments(self, conversation: Conversation) -> bool:
+        """Return whether the run or the record gives the template an argument that it has a name for."""
+        given = self.args.keys() | _own_args(conversation).keys()
+        return bool(given) and not given.isdisjoint(_variables(self._source_for(conversation)))
 
     def form_of(self, conversation: Conversation) -> Form:
         """Return the first form that the template writes a conversation in.
@@ -204,6 +212,16 @@ def without_field(conversation: Conversation, field: str) -> Conversation:
 
 def _dump(fields: Mapping[str, Json]) -> str:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) if fields else ""
+
+
+@cache
+def _variables(source: str) -> frozenset[str]:
+    """Return the names that a template wants to be told."""
+    unmarked = _GENERATION.sub("", source)  # a statement of transformers' own
+    try:
+        return frozenset(find_undeclared_variables(_JINJA.parse(unmarked)))
+    except TemplateSyntaxError as error:
+        raise ModelError(f"the tokenizer's chat template is not valid Jinja: {error}") from error
 
 
 def _own_args(conversation: Conversation) -> dict[str, Json]:

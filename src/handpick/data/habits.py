@@ -10,6 +10,11 @@ from handpick.errors import DataError
 _QUESTION, _ANSWER = "\ue000", "\ue001"  # private-use characters: nobody's text
 
 
+def common_start(a: str, b: str) -> str:
+    """Return what two texts begin with both."""
+    return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+
+
 class Habits:
     """Texts that a template writes around plain turns; each is empty where it writes none, or refuses such turns.
 
@@ -24,8 +29,12 @@ class Habits:
 
     @cached_property
     def header(self) -> str:
-        """What it adds to a question to ask for an answer."""
-        return self._asked.removeprefix(self._alone)
+        """What it adds to a question to ask for an answer, in place of what ends a conversation with the question."""
+        shared = common_start(self._alone, self._asked)
+        if shared == self._alone:
+            return self._asked[len(shared) :]
+        ends = [shared.find(_QUESTION) + 1, *(match.end() for match in self._special.finditer(shared))]
+        return self._asked[max(ends) :]
 
     @cached_property
     def implied_header(self) -> str:
@@ -45,12 +54,11 @@ class Habits:
     @cached_property
     def trailing_prompt(self) -> str:
         """What ends every conversation, of a template that asks for an answer where none is wanted (Command R7B)."""
-        alone, answered = self._alone.partition(_QUESTION)[2].rstrip(), self._answered.partition(_ANSWER)[2].rstrip()
-        same = next(
-            (i for i, (a, b) in enumerate(zip(alone[::-1], answered[::-1], strict=False)) if a != b), len(alone)
-        )
-        shared = alone[len(alone) - same :]
-        end_of_turn = self._special.search(shared) if self._asked == self._alone else None
+        alone, answered = self._alone.rstrip(), self._answered.partition(_ANSWER)[2].rstrip()
+        if not self._asked.startswith(alone) or self._before_next_question.startswith(answered):
+            return ""
+        shared = common_start(alone.partition(_QUESTION)[2][::-1], answered[::-1])[::-1]
+        end_of_turn = self._special.search(shared)
         rest = shared[end_of_turn.end() :] if end_of_turn else ""
         return rest if self._special.search(rest) else ""
 
@@ -58,11 +66,16 @@ class Habits:
     def unwritten_end(self) -> str:
         """The special token that ends an answer, of a template that writes none at the end of a conversation.
 
-        It stands behind an answer that a question follows: GLM's is ``<|user|>``, with which the question opens.
+        It stands behind an answer that a question follows: GLM's is ``<|user|>``, with which the question opens. White
+        space in front of it is the end's (Apriel 1.6).
         """
-        followed = self._write("user", "assistant", "user").partition(_ANSWER)[2].partition(_QUESTION)[0]
+        followed = self._before_next_question
         found = None if self.ending else self._special.search(followed)
-        return found[0].strip() if found else ""
+        return followed[: found.end()].rstrip() if found and not followed[: found.start()].strip() else ""
+
+    @cached_property
+    def _before_next_question(self) -> str:
+        return self._write("user", "assistant", "user").partition(_ANSWER)[2].partition(_QUESTION)[0]
 
     @cached_property
     def _alone(self) -> str:

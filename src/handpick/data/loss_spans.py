@@ -14,21 +14,23 @@ from typing import NamedTuple
 
 from handpick.data.chat_template import ChatTemplate, Form
 from handpick.data.examples import Conversation, Span
-from handpick.data.habits import Habits
+from handpick.data.habits import Habits, common_start
 from handpick.data.marks import Marks, Place, Placed
 from handpick.errors import DataError
 
 # What some templates write ahead of an answer for the model and is learnt with it, as TRL's training templates have it:
 # the opening of a thought, and the headers of DeepSeek V3, gpt-oss and Muse.
 _THOUGHT = (
-    r"(?:<think>|<thinking>|<seed:think>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought)\s*"
-    r"(?:(?:</think>|</thinking>|</seed:think>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*)?"
+    r"(?:<(?:\w+:)?think(?:ing)?>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought)\s*"
+    r"(?:(?:</(?:\w+:)?think(?:ing)?>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>)\s*)?"
 )
 _LEARNT_AHEAD = re.compile(rf"{_THOUGHT}\Z")
 _SCAFFOLD_OF_THOUGHT = re.compile(rf"{_THOUGHT}|</think>")
 _LEARNT_HEADER = re.compile(r"(?:<｜tool▁outputs▁end｜>|<｜Assistant｜>|<\|start\|>assistant)\Z")
 # What a template writes behind a call for the one who answers it.
 _NOT_LEARNT_BEHIND = re.compile(r"<\|tool_response>\Z")
+
+_SPACE = re.compile(r"\s*")
 
 
 class TurnSpan(NamedTuple):
@@ -50,7 +52,7 @@ class TurnSpans:
 
     def __init__(self, template: ChatTemplate, special: re.Pattern[str]) -> None:
         self._template = template
-        self._special = special
+        self.special = special
         self.habits = Habits(template, special)
 
     def find(self, conversation: Conversation, form: Form, text: str, generated: tuple[Span, ...]) -> list[TurnSpan]:
@@ -117,18 +119,17 @@ class TurnSpans:
         """
         if between.startswith(ending):
             return len(ending)
-        if not self._special.search(ending):
-            return 0
+        first = self.special.search(between)
+        if not self.special.search(ending):
+            return len(between[: first.start()].rstrip()) if first else 0
         # A conversation's last turn may end otherwise than those before (gpt-oss, Phi-3).
-        common = next((i for i, (a, b) in enumerate(zip(between, ending, strict=False)) if a != b), len(between))
-        whole = [match.end() for match in self._special.finditer(ending) if match.end() <= common]
-        first = self._special.search(between)
+        whole = [match.end() for match in self.special.finditer(common_start(between, ending))]
         return whole[-1] if whole else first.end() if first else 0
 
     def ended_by_next(self, text: str, end: int, ending: str) -> int:
         """Return where a turn ends to which the template writes no end: behind the token that opens the next (GLM)."""
-        opening = self._special.match(text, end)
-        return opening.end() if opening and not self._special.search(ending) else end
+        opening = self.special.match(text, _past_space(text, end))
+        return opening.end() if opening and not self.special.search(ending) else end
 
 
 class _Search:
@@ -220,19 +221,42 @@ class _Search:
                     return base + (len(way) if again < 0 else again + len(usual))
             if first is not None and header.startswith(ahead):  # a turn that goes on has no header (Apertus)
                 return first
+        usual = usual.lstrip()
         at = find(usual)
-        if usual.strip() and at >= 0:
+        if usual and at >= 0:
             return base + at + len(usual)
         if first is None:
             return None
         if before is not None and self._goes_on(before.slot.turn, turn):
             return base
-        if not usual.strip():  # a template without headers (Mistral)
+        begun = self._shared_header(turn, before, self._header(asked or ""), ahead)
+        if begun is not None:
+            return base + begun
+        if not usual:  # a template without headers (Mistral)
             return first
         raise DataError(
             f"rewritten by the chat template: where turn {turn + 1} (assistant) begins is unknown, since its prompt "
             "ends otherwise than the conversation goes on"
         )
+
+    def _shared_header(self, turn: int, before: Place | None, header: str, ahead: str) -> int | None:
+        """Return where a turn begins that goes on otherwise than the prompt that asks for it; None if that is unknown.
+
+        Args:
+            turn: which it is.
+            before: the last piece ahead of it.
+            header: what the prompt writes behind that piece.
+            ahead: what the conversation writes there, up to the turn's own text.
+        """
+        special = self._spans.special
+        shared = common_start(header, ahead)
+        if ends := [match.end() for match in special.finditer(shared)]:
+            # Command A opens a response in its prompts and writes calls in another block; Apriel opens a thought there.
+            end = _past_space(shared, ends[-1])
+            return end if end == len(shared) or special.match(header, end) else None
+        # A call of Apertus's, or of DeepSeek V3's behind its first, has no header.
+        written = self._beginning(turn, before, ask=False)
+        return len(written) if written is not None and ahead.startswith(written) else None
 
     def _goes_on(self, earlier: int, turn: int) -> bool:
         """Return whether an answer goes on where another ends, as two of them do under Gemma 4."""
@@ -261,6 +285,11 @@ class _Search:
         if not written or not header or not written.startswith(header):
             return ""
         return written[len(header) :].rstrip().removesuffix(self._spans.habits.trailing_prompt)
+
+
+def _past_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def _blocks(placed: Placed, generated: tuple[Span, ...], answers: list[int]) -> list[TurnSpan]:

@@ -16,10 +16,13 @@ from typing import NamedTuple
 from handpick.data.examples import Conversation, Span
 
 # Where an assistant's thought begins and ends, as models write it in their text.
-_THOUGHT_TAG = re.compile(r"(</?think>|</?thinking>|</?seed:think>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>)")
+_THOUGHT_TAG = re.compile(r"(</?(?:\w+:)?think(?:ing)?>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>)")
 _LEADING = re.compile(r"(?:\s+|<[^<>\s]{1,40}>)*")
-_TRAILING_TAG = re.compile(r"<[^<>\s]{1,40}>\Z")
-_PLANES = (0xF0000, 0x100000)  # private use, 65,000 characters each: nobody's text
+_TAG = re.compile(r"<[^<>\s]{1,40}>")
+# Two planes of characters for private use: nobody's text, but for a few that a text may have, which are no marks then.
+_PRIVATE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
+# A template that writes a value as JSON or Python has it may write the character's escape.
+_SIGN = re.compile(r"[\U000F0000-\U0010FFFD]|\\U00(?:0f|10)[0-9a-f]{4}|\\udb[89a-f][0-9a-f]\\ud[c-f][0-9a-f]{2}")
 
 
 class Slot(NamedTuple):
@@ -55,77 +58,96 @@ class Marks:
 
     Args:
         conversation: whose texts they are.
-        text: what the template writes, which has none of the characters in it.
+        text: what the template writes without marks; a character that it has marks nothing.
         turns: which turns get marks; -1 stands for the tools.
     """
 
     def __init__(self, conversation: Conversation, text: str, turns: Collection[int]) -> None:
-        self._plane = next((p for p in _PLANES if not _in_plane(p).search(text)), _PLANES[0])
+        taken = {_character(match[0]) for match in _SIGN.finditer(text)}
+        self._free = (chr(code) for code in _PRIVATE if chr(code) not in taken)
         self._conversation = conversation
         self._turns = turns
-        self.slots: list[Slot] = []
+        self._slots: list[Slot] = []
+        self._starting: dict[str, int] = {}  # from a character to the slot that it opens
+        self._ending: dict[str, int] = {}
         self._counts = Counter[tuple[int, str]]()
 
     def __call__(self, text: str, turn: int, field: str) -> str:
         """Return a text with marks."""
         if turn not in self._turns:
             return text
-        pieces = self._pieces(text, turn, field)
-        if len(self.slots) + len(pieces) > 0x7FFE:  # a plane is full: the rest of a very long conversation has none
-            return text
         parts, position = [], 0
-        for start, end in pieces:
-            number = 2 * len(self.slots)
-            self.slots.append(Slot(turn, field, self._counts[turn, field], start))
+        for start, end in self._pieces(text, turn, field):
+            opening, closing = next(self._free, ""), next(self._free, "")
+            if not closing:  # all are used up: the rest of a very long conversation has none
+                break
+            self._starting[opening] = self._ending[closing] = len(self._slots)
+            self._slots.append(Slot(turn, field, self._counts[turn, field], start))
             self._counts[turn, field] += 1
-            parts += [text[position:start], self._sign(number), text[start:end], self._sign(number + 1)]
+            parts += [text[position:start], opening, text[start:end], closing]
             position = end
         return "".join([*parts, text[position:]])
 
     def read(self, marked: str) -> Placed:
         """Find the marks in what a template wrote."""
         starts: dict[int, int] = {}
-        places: list[Place] = []
-        seen = set[int]()
+        places: dict[int, Place] = {}
         kept: list[str] = []
         position = written = 0
-        for match in _in_plane(self._plane).finditer(marked):
+        for match in _SIGN.finditer(marked):
+            character = _character(match[0])
+            opened, closed = self._starting.get(character), self._ending.get(character)
+            if opened is None and closed is None:  # the text's own
+                continue
             kept.append(marked[position : match.start()])
             written += match.start() - position
             position = match.end()
-            slot, is_end = divmod(ord(match[0]) - self._plane, 2)
-            if not is_end and slot not in seen:
-                starts[slot] = written
             # What is written again (gpt-oss has the name of a call in its result's header) counts where it is first.
-            if is_end and slot in starts and slot not in seen:
-                places.append(Place(self.slots[slot], starts[slot], written))
-                seen.add(slot)
+            if opened is not None and opened not in places:
+                starts[opened] = written
+            elif closed is not None and closed in starts and closed not in places:
+                places[closed] = Place(self._slots[closed], starts[closed], written)
         text = "".join([*kept, marked[position:]])
-        return Placed(text, sorted(places, key=lambda p: p[1:]), [s for i, s in enumerate(self.slots) if i not in seen])
-
-    def _sign(self, number: int) -> str:
-        return chr(self._plane + number)
+        left_out = [slot for i, slot in enumerate(self._slots) if i not in places]
+        return Placed(text, sorted(places.values(), key=lambda place: place[1:]), left_out)
 
     def _pieces(self, text: str, turn: int, field: str) -> list[Span]:
         """Return where the pieces of a text begin and end."""
         message = self._conversation[turn] if turn >= 0 else None
         if message is None or message.role != "assistant" or field != "content":
             return _inner(text, 0, len(text))
-        tags = [match.span() for match in _THOUGHT_TAG.finditer(text)]
+        tags = {match.span() for match in _THOUGHT_TAG.finditer(text)}
         cuts = sorted({0, len(text), *(at for span in [*tags, *message.no_loss] for at in span if at <= len(text))})
         parts = [part for part in pairwise(cuts) if part not in tags]
         return [piece for start, end in parts for piece in _inner(text, start, end)]
 
 
 def _inner(text: str, start: int, end: int) -> list[Span]:
-    """Return the part of a text that is no white space or tag at its edges, if there is any."""
+    """Return the part of a text that is no white space or tag at its edges; all of a text that is tags alone."""
     leading = _LEADING.match(text, start, end)
     first = leading.end() if leading else start
-    rest = text[first:end].rstrip()
-    while tag := _TRAILING_TAG.search(rest):
-        rest = rest[: tag.start()].rstrip()
-    return [(first, first + len(rest))] if rest else []
+    last = _before_space(text, first, end)
+    while (tag := text.rfind("<", first, last)) >= 0 and _TAG.fullmatch(text, tag, last):
+        last = _before_space(text, first, tag)
+    if first < last:
+        return [(first, last)]
+    said = text[start:end].strip()
+    first = text.find(said, start)
+    return [(first, first + len(said))] if said else []
 
 
-def _in_plane(plane: int) -> re.Pattern[str]:
-    return re.compile(f"[{chr(plane)}-{chr(plane + 0xFFFD)}]")
+def _before_space(text: str, start: int, end: int) -> int:
+    """Return where the white space at the end of a part of a text begins."""
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _character(sign: str) -> str:
+    """Return the character that a sign is, or is the escape of."""
+    if len(sign) == 1:
+        return sign
+    if sign.startswith("\\U"):
+        return chr(int(sign[2:], 16))
+    high, low = int(sign[2:6], 16), int(sign[8:], 16)
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))

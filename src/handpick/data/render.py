@@ -13,6 +13,7 @@ that renders first and tokenizes after: it is masked or labelled with the turn i
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -124,8 +125,11 @@ class Renderer:
         They may differ: base models of the Qwen family end texts otherwise than turns.
         """
         found = {self.tokenizer.eos_token_id}
-        text, spans = self._spans(Conversation([Message("user", "Why?"), Message("assistant", "So.")]))
-        for _, start, end, _ in spans:
+        try:
+            text, spans = self.spans([Message("user", "Why?"), Message("assistant", "So.")])
+        except DataError:  # a template for conversations with tools alone
+            spans = []
+        for start, end in spans:
             ends = list(self._end_of_turn.finditer(text, start, end))
             if ends:
                 found.add(self.tokenizer.convert_tokens_to_ids(ends[-1][0].strip()))
@@ -190,7 +194,7 @@ class Renderer:
 
         That is the text that an answer is trained behind: templates that open a thought in a prompt, or write an empty
         one in training alone, would else have the model draw answers in another form than it learns them. An argument
-        to the template that the user gave decides instead.
+        that the template knows decides instead, as long as an answer is trained behind that prompt too.
 
         Raises:
             DataError: the template refuses the conversation.
@@ -198,15 +202,21 @@ class Renderer:
         """
         conversation = as_conversation(messages)
         asked = self._template.write(conversation, add_generation_prompt=True).text
-        if self._template.args or conversation.template_args:
+        trained = self._text_ahead_of_answer(conversation)
+        if trained is None:
             return asked
+        is_meant = self._template.knows_arguments(conversation) and trained.startswith(asked.rstrip())
+        return asked if is_meant or trained.rstrip() == asked.rstrip() else trained
+
+    def _text_ahead_of_answer(self, conversation: Conversation) -> str | None:
+        """Return what the training text has ahead of one more answer; None where the template wants none there."""
         answer = "\ue000"  # a private-use character, which stands behind all that the prompt says
         try:
-            written = self.text(conversation.with_turns([*conversation, Message("assistant", answer)]))
-        except DataError:  # it wants no answer there
-            return asked
-        trained, found, _ = written.rpartition(answer)
-        return trained if found and trained.rstrip() != asked.rstrip() else asked
+            text = self.text(conversation.with_turns([*conversation, Message("assistant", answer)]))
+        except DataError:
+            return None
+        ahead, found, _ = text.rpartition(answer)
+        return ahead if found else None
 
     def spans(self, messages: Sequence[Message], labelled_from: int = 0) -> tuple[str, list[Span]]:
         """Return the training text of a conversation, and the spans of characters in it that carry the loss, in order.
@@ -260,13 +270,13 @@ class Renderer:
         for turn, start, end, _ in turns:
             if turn >= labelled_from and conversation[turn].loss:
                 holes = self._holes(conversation, text, turn) if conversation[turn].no_loss else []
-                spans += _less([(start, end)], holes)
+                spans += _less(start, end, holes)
         if turns and turns[-1].turn == len(conversation) - 1 and turns[-1].end == len(text.rstrip()):
             end_of_turn = self._unwritten_end(conversation, text, turns[-1])
             if end_of_turn and spans and spans[-1][1] == turns[-1].end:
                 text = text[: turns[-1].end] + end_of_turn
                 spans[-1] = (spans[-1][0], len(text))
-        return text, spans
+        return text, [span for span in spans if span[0] < span[1]]
 
     def _spans(self, conversation: Conversation) -> tuple[str, list[TurnSpan]]:
         """Return what the template writes, and the spans of the assistant's turns in it."""
@@ -318,12 +328,13 @@ class Renderer:
             raise DataError(
                 f"rewritten by the chat template: which part of turn {turn + 1} is not to be learnt cannot be followed"
             )
+        pieces.sort(key=lambda piece: piece.slot.start)
+        starts = [piece.slot.start for piece in pieces]
         holes = []
         for start, end in conversation[turn].no_loss:
-            inside = [p for p in pieces if start <= p.slot.start < end]
-            behind = [p.start for p in pieces if p.slot.start >= end]
-            if inside:
-                holes.append((inside[0].start, min(behind, default=inside[-1].end)))
+            first, behind = bisect_left(starts, start), bisect_left(starts, end)
+            if first < behind:
+                holes.append((pieces[first].start, (pieces[behind].start if behind < len(pieces) else pieces[-1].end)))
         return holes
 
     def _unwritten_end(self, conversation: Conversation, text: str, last: TurnSpan) -> str:
@@ -372,11 +383,10 @@ def _walk(scaffold: _Scaffold, conversation: Conversation, text: str) -> list[Tu
     return spans if position == len(text) else None
 
 
-def _less(spans: list[Span], holes: list[Span]) -> list[Span]:
-    """Return spans without the holes in them."""
-    for begin, end in holes:
-        spans = [part for s, e in spans for part in ((s, min(e, begin)), (max(s, end), e)) if part[0] < part[1]]
-    return spans
+def _less(start: int, end: int, holes: list[Span]) -> list[Span]:
+    """Return a span without the holes in it, which are in order."""
+    edges = [start, *(min(max(edge, start), end) for hole in holes for edge in hole), end]
+    return [(s, e) for s, e in zip(edges[::2], edges[1::2], strict=True) if s < e]
 
 
 def _end_of_turn(special: set[str], tokenizer: Any) -> re.Pattern[str]:
