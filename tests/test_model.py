@@ -1,6 +1,7 @@
 """What a model is: its bytes or its commit, and neither where it lies nor what reads it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,12 @@ import torch
 from huggingface_hub import constants
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, configuration_utils
 
+from handpick.bundled import model_path
 from handpick.data import hub
-from handpick.errors import ModelError
-from handpick.model import load_tokenizer, model_fingerprint
+from handpick.data.examples import Message
+from handpick.errors import DataError, ModelError
+from handpick.model import load_renderer, load_tokenizer, model_fingerprint
+from handpick.progress import forward_lines
 
 
 @pytest.fixture
@@ -111,3 +115,37 @@ def test_a_damaged_tokenizer_is_one_sentence(folder: Path, content: str) -> None
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="the folder has no tokenizer"):
         load_tokenizer(str(folder))
+
+
+@pytest.fixture
+def widened(tmp_path: Path) -> Path:
+    """The shipped model, whose tokenizer has a token that its embedding has no row for."""
+    folder = tmp_path / "widened"
+    shutil.copytree(model_path(), folder)
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|note|>"]})
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_token_beyond_the_embedding_is_said_and_its_records_are_refused(widened: Path) -> None:
+    said: list[str] = []
+    with forward_lines(said.append):
+        renderer = load_renderer(str(widened))
+    assert len(said) == 1
+    assert "1 of the tokenizer's tokens, among them '<|note|>', are beyond the" in said[0]
+    plain, marked = ([Message("user", "Hi"), Message("assistant", text)] for text in ("Hello", "<|note|> Hello"))
+    assert renderer(plain, 100).input_ids
+    with pytest.raises(DataError, match=r"token without an embedding: '<\|note\|>' is number \d+, and the model"):
+        renderer(marked, 100)
+    with pytest.raises(DataError, match="token without an embedding"):
+        renderer.prompt(marked)
+    with pytest.raises(DataError, match="token without an embedding"):
+        renderer.token_ids(renderer.text(marked))
+
+
+def test_nothing_is_said_of_a_tokenizer_that_fits() -> None:
+    said: list[str] = []
+    with forward_lines(said.append):
+        load_renderer(str(model_path()), {"enable_thinking": False})
+    assert not said

@@ -77,19 +77,23 @@ class Renderer:
         tokenizer: a fast (Rust-backed) transformers tokenizer.
         template_args: arguments to its chat template, such as ``{"enable_thinking": False}``; a record's own stand
             above them.
+        n_embeddings: rows of the model's embedding; a conversation with a token beyond them is refused. None: unknown.
 
     Raises:
         ModelError: the tokenizer gives no character offsets, or has neither a chat template nor an
             end-of-sequence token to build the Tulu form with.
     """
 
-    def __init__(self, tokenizer: Any, template_args: Mapping[str, Json] | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, template_args: Mapping[str, Json] | None = None, n_embeddings: int | None = None
+    ) -> None:
         if not tokenizer.is_fast:
             raise ModelError(
                 f"the tokenizer {type(tokenizer).__name__} is a slow one and gives no character offsets; "
                 "use the fast version of it (tokenizer.json)"
             )
         self.tokenizer = tokenizer
+        self._n_embeddings = n_embeddings
         # Straight to Rust, which halves the time; on a copy, whose truncation and padding nobody else sets.
         self._backend = deepcopy(tokenizer.backend_tokenizer)
         self._backend.no_truncation()
@@ -169,7 +173,7 @@ class Renderer:
         if not has_response(conversation[labelled_from:]):
             raise DataError(why_unlearnt(conversation[labelled_from:]) or "no assistant turn with any text")
         text, spans = self._learnt(conversation, labelled_from)
-        encoding = self._backend.encode(text, add_special_tokens=False)
+        encoding = self._encode(text)
         ids: list[int] = encoding.ids
         labels = _labels(ids, encoding.offsets, spans, self._special_ids)
         rendered = Rendered(ids[:max_length], labels[:max_length], len(ids))
@@ -186,8 +190,26 @@ class Renderer:
             DataError: the template refuses the conversation.
             ModelError: the template is not valid Jinja.
         """
-        ids: list[int] = self._backend.encode(self.prompt_text(messages), add_special_tokens=False).ids
+        return self.token_ids(self.prompt_text(messages))
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a rendered text.
+
+        Raises:
+            DataError: the model has no embedding for one of them.
+        """
+        ids: list[int] = self._encode(text).ids
         return ids
+
+    def _encode(self, text: str) -> Any:
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        if self._n_embeddings is not None and max(encoding.ids, default=0) >= self._n_embeddings:
+            beyond = max(encoding.ids)
+            raise DataError(
+                f"token without an embedding: {self.tokenizer.convert_ids_to_tokens(beyond)!r} is number {beyond}, and "
+                f"the model's embedding has {self._n_embeddings} rows: resize it, or use the tokenizer it was made with"
+            )
+        return encoding
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return a conversation up to where the assistant's answer begins.

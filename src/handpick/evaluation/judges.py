@@ -6,7 +6,6 @@ from typing import cast
 
 from handpick.choices import Dtype
 from handpick.data.examples import Message, Role
-from handpick.data.render import Renderer
 from handpick.errors import JudgeError, SettingsError
 from handpick.evaluation.answers import generate_answers
 from handpick.fingerprint import Fingerprint, digest
@@ -20,7 +19,7 @@ from handpick.model import (
     compute_dtype,
     free_memory,
     load_base,
-    load_tokenizer,
+    load_renderer,
     model_fingerprint,
     position_limit,
 )
@@ -95,7 +94,7 @@ class LocalJudge:
         self._dtype = compute_dtype(dtype)
         self._until_cap = until_cap
         self._layout = VerdictsLayout(folder)
-        self._renderer = Renderer(load_tokenizer(settings.model))
+        self._renderer = load_renderer(settings.model)
         self._room = (position_limit(settings.model) or 1 << 30) - settings.max_answer_tokens
         if self._room < 1:
             raise SettingsError(

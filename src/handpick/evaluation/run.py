@@ -90,7 +90,8 @@ def open_model(
         own = {"model": model_fingerprint(name)}
         tokenizer = load_tokenizer(name)
     length = reading_length(base, max_length)
-    renderer = Renderer(tokenizer, template_args)
+    n_embeddings = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    renderer = Renderer(tokenizer, template_args, n_embeddings)
     _compare_with_training(folder, renderer)
     return OpenedModel(model, renderer, length, {**own, **tokenizer_fingerprint(renderer)})
 

@@ -22,7 +22,7 @@ from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
 from handpick.flag_names import parse_settings
 from handpick.layout import FinetuneLayout, RunLayout
-from handpick.model import compute_dtype, device, load_tokenizer, padding_id, parameter_count, position_limit
+from handpick.model import compute_dtype, device, load_renderer, padding_id, parameter_count, position_limit
 from handpick.objectives.next_token import NextToken
 from handpick.progress import log
 from handpick.selection import Selection
@@ -205,7 +205,7 @@ def open_records(
         if not len(Selection.open(selection)):
             raise DataError(f"the selection in {selection} is empty: there is nothing to train on")
         selection = RunLayout(selection).records
-    renderer = Renderer(load_tokenizer(model), template_args)
+    renderer = load_renderer(model, template_args)
     limit = position_limit(model)
     if limit is not None and max_length > limit:
         raise SettingsError(

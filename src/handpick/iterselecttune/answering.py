@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
-from handpick.data.render import Renderer
 from handpick.errors import DataError
 from handpick.evaluation.answers import generate_answers, max_prompt_tokens
 from handpick.evaluation.run import reading_length
@@ -15,7 +14,7 @@ from handpick.model import (
     compute_dtype,
     free_memory,
     load_base,
-    load_tokenizer,
+    load_renderer,
     model_fingerprint,
     tokenizer_fingerprint,
 )
@@ -35,7 +34,7 @@ class Answering:
 
     def __init__(self, settings: IterSelectSettings) -> None:
         self._settings = settings
-        self.renderer = Renderer(load_tokenizer(settings.model), settings.template_args)
+        self.renderer = load_renderer(settings.model, settings.template_args)
         self.max_length = reading_length(settings.model, settings.max_length)
         self._room = max_prompt_tokens(self.max_length, settings.max_new_tokens)
         self.fingerprint: Fingerprint = {  # what decides an answer; a large model takes a while to digest

@@ -6,7 +6,7 @@ model, and nothing is unpickled.
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from importlib.util import find_spec
@@ -25,6 +25,7 @@ from handpick.data.version import RECORD_VERSION
 from handpick.errors import ModelError
 from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
 from handpick.model.in_memory import config_digest, held_model
+from handpick.progress import log
 
 # transformers' names
 MODEL_CONFIG = "config.json"
@@ -123,6 +124,28 @@ def _no_fast_tokenizer(name: str, tokenizer: str) -> ModelError:
         f"the tokenizer of {name} is {tokenizer}, which says of no token where it stands in the text: put the model's "
         f"fast tokenizer ({TOKENIZER_FILE}) into the folder, as its copies for transformers have it"
     )
+
+
+def load_renderer(name: str, template_args: Mapping[str, Any] | None = None) -> Renderer:
+    """Return what turns conversations into the tokens of a model; says which of them the model has no embedding for.
+
+    Args:
+        name: a model folder, a Hub name, or one of a model in memory.
+        template_args: arguments to the chat template.
+
+    Raises:
+        ModelError: as ``load_tokenizer`` and ``load_config``, or the tokenizer cannot be used.
+    """
+    tokenizer = load_tokenizer(name)
+    n_embeddings: int | None = getattr(load_config(name).get_text_config(), "vocab_size", None)
+    added = tokenizer.get_added_vocab()
+    beyond = [token for token, id in added.items() if n_embeddings is not None and id >= n_embeddings]
+    if beyond:
+        log(
+            f"{len(beyond)} of the tokenizer's tokens, among them {beyond[0]!r}, are beyond the {n_embeddings:,} rows "
+            f"of the embedding of {name}: records that hold one are set aside; resize the embedding if they were learnt"
+        )
+    return Renderer(tokenizer, template_args, n_embeddings)
 
 
 def padding_id(tokenizer: Any) -> int:

@@ -16,7 +16,7 @@ from handpick.data.reading import check_columns
 from handpick.data.render import Renderer
 from handpick.errors import DataError
 from handpick.layout import DataLayout
-from handpick.model import load_tokenizer
+from handpick.model import load_renderer
 from handpick.overview.counts import Counts, count_records
 from handpick.overview.sample import SampleFindings, look_at_sample
 from handpick.overview.settings import LookSettings
@@ -80,7 +80,7 @@ def run_look(settings: LookSettings) -> Overview:
         ModelError: the tokenizer cannot be used.
         DataError: a source cannot be read, or has no usable record.
     """
-    renderer = None if settings.model is None else Renderer(load_tokenizer(settings.model), settings.template_args)
+    renderer = None if settings.model is None else load_renderer(settings.model, settings.template_args)
     with _parsed_records(settings.cache) as cache:
         pool = _look_at(settings.pool, settings, renderer, cache)
         query = _look_at(settings.query, settings, renderer, cache) if settings.query else None

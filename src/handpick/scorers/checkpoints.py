@@ -10,7 +10,15 @@ from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.layout import RunLayout, WarmupLayout
-from handpick.model import compute_dtype, load_base, padding_id, parameter_count, tokenizer_fingerprint
+from handpick.model import (
+    TOKENIZER_FILE,
+    compute_dtype,
+    load_base,
+    load_tokenizer,
+    padding_id,
+    parameter_count,
+    tokenizer_fingerprint,
+)
 from handpick.objectives.next_token import NextToken
 from handpick.progress import log
 from handpick.scorers.gradient_encoder import adapter_fingerprint
@@ -38,6 +46,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
         check_checkpoint(path)
         if optimizer == "adam":
             moments_file(path)
+        compare_tokenizers(path, settings, renderer)
     if settings.checkpoints:
         return
     warmup, _ = warmup_of(settings)
@@ -51,6 +60,20 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
         here["files"] = here["files"][: len(there["files"])]
         there.pop("checkpoints", None)  # what came of it, not what it depends on
         require_same(there, here, what=f"the warmup in {record.parent}")
+
+
+def compare_tokenizers(checkpoint: Path, settings: Settings, renderer: Renderer) -> None:
+    """Say where a trainer has saved another tokenizer or chat template beside a checkpoint than the base model has."""
+    if not (checkpoint / TOKENIZER_FILE).exists():
+        return
+    own, used = tokenizer_fingerprint(Renderer(load_tokenizer(str(checkpoint)))), tokenizer_fingerprint(renderer)
+    others = {"template": "chat template", "tokenizer": "tokenizer"}
+    differing = [word for key, word in others.items() if own[key] != used[key]]
+    if differing:
+        log(
+            f"{checkpoint} was saved with another {' and '.join(differing)} than {settings.model} has, and the model's "
+            "is used: if the checkpoint was trained with its own, put that into the model's folder"
+        )
 
 
 def needs_training(settings: Settings) -> bool:

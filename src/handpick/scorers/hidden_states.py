@@ -76,8 +76,7 @@ class HiddenStates(ReadEncoder):
         if not any(message.content.strip() for message in example.messages):
             raise DataError("no turn with any text")
         renderer = self.reader.renderer
-        text = renderer.text(example.messages)
-        all_ids: list[int] = renderer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        all_ids = renderer.token_ids(renderer.text(example.messages))
         ids = all_ids[: self.reader.max_length]
         return Rendered(ids, [IGNORED] * len(ids), len(all_ids))
 

@@ -7,7 +7,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
-from handpick.model import load_tokenizer, position_limit
+from handpick.model import load_renderer, position_limit
 from handpick.objectives.protocol import Objective
 from handpick.rewards import UserReward
 from handpick.settings import Settings, not_given
@@ -86,7 +86,7 @@ def open_renderer(settings: Settings) -> Renderer:
         SettingsError: no model is given.
         ModelError: it is none, or its tokenizer cannot be used.
     """
-    return Renderer(load_tokenizer(model_name(settings)), settings.template_args)
+    return load_renderer(model_name(settings), settings.template_args)
 
 
 def check_max_length(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from handpick.evaluation.task import Task, open_task
 from handpick.finetuning.train import recipe_for
 from handpick.fingerprint import Fingerprint
 from handpick.layout import StudyLayout
-from handpick.model import load_tokenizer, model_fingerprint, position_limit, tokenizer_fingerprint
+from handpick.model import load_renderer, model_fingerprint, position_limit, tokenizer_fingerprint
 from handpick.objectives.next_token import NextToken
 from handpick.progress import log, progress
 from handpick.store.manifest import contents_of
@@ -176,7 +176,7 @@ class StudyInputs:
         limit = position_limit(path)
         if limit is not None and recipe.max_length > limit:
             raise SettingsError(f"it reads {limit} tokens at most, and max_length is {recipe.max_length}: give less")
-        renderer = Renderer(load_tokenizer(path), self.settings.template_args)
+        renderer = load_renderer(path, self.settings.template_args)
         self.models[name] = Model(name, path, renderer, model_fingerprint(path), recipe)
 
     def _report_unwritten(self) -> None:

@@ -23,7 +23,7 @@ from handpick.evaluation.task import Task
 from handpick.finetuning.finetune import finetune, load_finetuned
 from handpick.finetuning.record import read_record
 from handpick.layout import FinetuneLayout, StepLayout
-from handpick.model import compute_dtype, free_memory, load_base, load_tokenizer, padding_id
+from handpick.model import compute_dtype, free_memory, load_base, load_renderer, load_tokenizer, padding_id
 from handpick.studies.steps import finish_step, read_step
 from handpick.training.settings import FinetuneSettings
 
@@ -83,7 +83,7 @@ def _run_job(job: Job) -> dict[str, str | None]:
         model = _model(job)
     except Exception as error:  # whatever it is, the other cells go on
         return dict.fromkeys((each.name for each in job.measurings), reason_of(error))
-    renderer = Renderer(load_tokenizer(job.model), job.template_args)
+    renderer = load_renderer(job.model, job.template_args)
     found: dict[str, str | None] = {}
     for each in job.measurings:
         try:
