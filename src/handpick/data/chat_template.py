@@ -120,7 +120,7 @@ class ChatTemplate:
     def knows_arguments(self, conversation: Conversation) -> bool:
         """Return whether the run or the record gives the template an argument that it has a name for."""
         given = self.args.keys() | _own_args(conversation).keys()
-        return bool(given) and not given.isdisjoint(_variables(self._source_for(conversation)))
+        return bool(given) and not given.isdisjoint(_variables(self.source_for(conversation)))
 
     def form_of(self, conversation: Conversation) -> Form:
         """Return the first form that the template writes a conversation in.
