@@ -174,7 +174,9 @@ class _Search:
         text = self._placed.text
         following = self._following(last, turn)
         end = last + self._spans.closing(text[last : following.start if following else None], ending)
-        if following is not None and self._role(following.slot.turn) != "assistant":
+        unwritten = self._spans.habits.unwritten_end
+        is_ended = bool(unwritten) and text.startswith(unwritten, end)
+        if following is not None and (is_ended or self._role(following.slot.turn) != "assistant"):
             end = self._spans.ended_by_next(text, end, ending)
         learnt = _LEARNT_HEADER.search(text, 0, start)
         if learnt and not _SCAFFOLD_OF_THOUGHT.match(text, start):
@@ -213,12 +215,15 @@ class _Search:
         ahead = self._placed.text[base : following.start if following else first]
         find = ahead.rfind if first is not None else ahead.find  # of a turn without text the next one's header is near
         usual = self._header(self._spans.habits.header)
+        begun = self._begun_header(usual.lstrip(), ahead) if first is not None else None
         if asked is not None:
             header = self._header(asked)
             for way in (header, header.rstrip()):  # a template may trim what it ends a prompt with
                 if ahead.startswith(way):
                     again = find(usual, len(way)) if usual.strip() and first is not None else -1
-                    return base + (len(way) if again < 0 else again + len(usual))
+                    if again >= 0:
+                        return base + again + len(usual)
+                    return base + (len(way) if way.strip() or begun is None else begun)
             if first is not None and header.startswith(ahead):  # a turn that goes on has no header (Apertus)
                 return first
         usual = usual.lstrip()
@@ -227,17 +232,29 @@ class _Search:
             return base + at + len(usual)
         if first is None:
             return None
-        if before is not None and self._goes_on(before.slot.turn, turn):
-            return base
-        begun = self._shared_header(turn, before, self._header(asked or ""), ahead)
         if begun is not None:
             return base + begun
+        if before is not None and self._goes_on(before.slot.turn, turn):
+            return base
+        shared = self._shared_header(turn, before, self._header(asked or ""), ahead)
+        if shared is not None:
+            return base + shared
         if not usual:  # a template without headers (Mistral)
             return first
         raise DataError(
             f"rewritten by the chat template: where turn {turn + 1} (assistant) begins is unknown, since its prompt "
             "ends otherwise than the conversation goes on"
         )
+
+    def _begun_header(self, usual: str, ahead: str) -> int | None:
+        """Return where a header ends that lacks what a prompt says behind its last special token (Apriel's thoughts)."""
+        ends = [match.end() for match in self._spans.special.finditer(usual)]
+        at = ahead.rfind(usual[: ends[-1]]) if ends else -1
+        if at < 0:
+            return None
+        behind = common_start(ahead[at + ends[-1] :], usual[ends[-1] :])
+        whole_words = behind.rstrip() if ahead.endswith(behind) else behind.rpartition("\n")[0]
+        return at + ends[-1] + _past_space(behind, len(whole_words))
 
     def _shared_header(self, turn: int, before: Place | None, header: str, ahead: str) -> int | None:
         """Return where a turn begins that goes on otherwise than the prompt that asks for it; None if that is unknown.
