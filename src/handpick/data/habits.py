@@ -58,7 +58,7 @@ class Habits:
 
     @cached_property
     def trailing_prompt(self) -> str:
-        """What ends every conversation, of a template that asks for an answer where none is wanted (Command R7B, R+)."""
+        """What ends every conversation, of a template that asks for an answer where none is wanted (Command R7B)."""
         alone, answered = self._alone.rstrip(), self._answered.partition(_ANSWER)[2].rstrip()
         if not self._asked.startswith(alone) or self._before_next_question.startswith(answered):
             return ""

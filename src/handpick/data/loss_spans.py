@@ -247,7 +247,7 @@ class _Search:
         )
 
     def _begun_header(self, usual: str, ahead: str) -> int | None:
-        """Return where a header ends that lacks what a prompt says behind its last special token (Apriel's thoughts)."""
+        """Return where a header ends that lacks what a prompt says behind its last special token (Apriel's)."""
         ends = [match.end() for match in self._spans.special.finditer(usual)]
         at = ahead.rfind(usual[: ends[-1]]) if ends else -1
         if at < 0:
