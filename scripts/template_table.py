@@ -1,4 +1,4 @@
-"""Print the tables of chat templates as Markdown: ``python scripts/template_table.py [--learnt]``.
+"""Print the tables of chat templates as Markdown: ``python scripts/template_table.py [--learnt | --prompts]``.
 
 A cell says what the renderer makes of the shape under the family's template, held to what ``tests/data/chat_templates``
 has written down by hand: right, refused (the template raises, or leaves the answer out), or wrong. Templates that are
@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from tests.data.chat_shapes import ALL_SHAPES, KINDS, MORE_CALLS, SHAPES  # noqa: E402
 from tests.data.chat_templates.families import Family  # noqa: E402
 from tests.data.chat_templates.oracle import expected, unwritten  # noqa: E402
-from tests.data.template_table import cell, here, kind_mark  # noqa: E402
+from tests.data.template_table import Prompt, cell, here, kind_mark, prompt, row  # noqa: E402
 
 THOUGHTS = "reasoning_content"
 FIELDS = {"tools": "tools", "tool_calls": "calls", THOUGHTS: "thoughts"}
@@ -24,10 +24,15 @@ def main() -> None:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--learnt", action="store_true", help="what each template lets be learnt, whatever renders it")
+    parser.add_argument(
+        "--prompts", action="store_true", help="prompts that differ from what answers are trained behind"
+    )
     parser.add_argument("--why", action="store_true", help="say below the table what is wrong in each wrong cell")
     flags = parser.parse_args()
     if flags.learnt:
         print_learnt()
+    elif flags.prompts:
+        print_prompts()
     else:
         print_outcomes(flags.why)
 
@@ -38,8 +43,8 @@ def print_outcomes(why: bool) -> None:
     rows = {family: [kind_mark(family, kind) for kind in KINDS] for family in families}
     print("| family |", " | ".join(KINDS), "|")
     print("|---|" + "---|" * len(KINDS))
-    for family, marks in rows.items():
-        print(f"| {family.label} |", " | ".join(marks), "|")
+    for family in families:
+        print(row(family))
     cells = [mark for marks in rows.values() for mark in marks]
     print(f"\n{len(families)} templates, {len(cells)} cells:", end=" ")
     print(", ".join(f"{cells.count(mark)} {mark}" for mark in ("right", "refused", "wrong")) + ".")
@@ -55,6 +60,41 @@ def print_learnt() -> None:
     print("|---|---|---|---|")
     for family in here():
         print(f"| {family.label} | {learnt_plainly(family)} | {raised(family)} | {never_written(family)} |")
+
+
+def print_prompts() -> None:
+    """Print the templates whose own generation prompt is another text than the one their answers are trained behind."""
+    prompts = {family: (prompt(family, "plain"), prompt(family, "tool results")) for family in here()}
+    print(
+        "| family | its generation prompt | answers are trained behind, and handpick asks with | behind a result too |"
+    )
+    print("|---|---|---|---|")
+    for family, (plain, result) in prompts.items():
+        shown = plain if differs(plain) else result
+        if shown and differs(shown):
+            both = "" if result is None else "yes" if differs(plain) and differs(result) else "no" if plain else "alone"
+            print(f"| {family.label} | {code(shown.asked)} | {code(shown.trained)} | {both} |")
+    for when, differing in (("by itself", differs), ("as handpick asks", is_given_otherwise)):
+        counts = [sum(map(differing, column)) for column in zip(*prompts.values(), strict=True)]
+        print(
+            f"\n{when}: {counts[0]} of {len(prompts)} differ for a question, {counts[1]} behind a tool's result", end=""
+        )
+    print()
+
+
+def differs(asked: Prompt | None) -> bool:
+    """Return whether a template's own generation prompt is not what its answers are trained behind."""
+    return asked is not None and asked.asked != asked.trained
+
+
+def is_given_otherwise(asked: Prompt | None) -> bool:
+    """Return whether handpick's prompt is not what answers are trained behind."""
+    return asked is not None and asked.given != asked.trained
+
+
+def code(text: str) -> str:
+    """Return a text as Markdown's code in a table."""
+    return f"`{repr(text)[1:-1]}`".replace("|", "\\|") if text else ""
 
 
 def learnt_plainly(family: Family) -> str:

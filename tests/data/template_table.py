@@ -1,12 +1,14 @@
 """The table of families and conversation shapes: right, refused as the template is, or wrong."""
 
 from dataclasses import dataclass
+from functools import cache
 
+from handpick.data.render import Renderer
 from handpick.errors import HandpickError
 from tests.data.chat_shapes import ALL_SHAPES, KINDS
 from tests.data.chat_templates.families import FAMILIES, Family
 from tests.data.chat_templates.oracle import NoTemplate, expected, template_text
-from tests.data.learnt import learnt_spans
+from tests.data.learnt import conversation, learnt_spans, tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,19 @@ class Cell:
         return "refused" if self.refused else "right"
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """What stands between the last word of a question and its answer, white space at its end aside.
+
+    ``asked`` is the template's own generation prompt, ``given`` the prompt that handpick gives, and ``trained`` what
+    the training text has there.
+    """
+
+    asked: str
+    given: str
+    trained: str
+
+
 def here() -> list[Family]:
     """Return the families whose template is on this machine."""
     found = []
@@ -36,6 +51,7 @@ def here() -> list[Family]:
     return found
 
 
+@cache
 def cell(family: Family, shape: str) -> Cell:
     """Return what the renderer makes of a shape under a family's template, held to what was written by hand."""
     wanted = expected(family, ALL_SHAPES[shape])
@@ -53,3 +69,23 @@ def kind_mark(family: Family, kind: str) -> str:
     """Return the mark of a kind of conversation: the worst of its shapes'."""
     marks = {cell(family, shape).mark for shape in KINDS[kind]}
     return next(mark for mark in ("wrong", "refused", "right") if mark in marks)
+
+
+def row(family: Family) -> str:
+    """Return a family's line of the table."""
+    return f"| {family.label} | {' | '.join(kind_mark(family, kind) for kind in KINDS)} |"
+
+
+def prompt(family: Family, shape: str) -> Prompt | None:
+    """Return how a shape's last answer is asked for; None where the template refuses the shape."""
+    told = conversation(ALL_SHAPES[shape])
+    word = "tallest?" if shape == "plain" else "overcast"
+    renderer = Renderer(tokenizer(family))
+    try:
+        text, _ = renderer.spans(told)
+        asked = renderer.text(told[:-1], add_generation_prompt=True)
+        given = renderer.prompt_text(told[:-1])
+    except HandpickError:
+        return None
+    trained = text.rpartition(told[-1].content)[0]
+    return Prompt(*(part.rpartition(word)[2].rstrip() for part in (asked, given, trained)))

@@ -1,5 +1,7 @@
 """The loss mask on real templates, held to what was written down by hand; the templates prove the writing."""
 
+from pathlib import Path
+
 import pytest
 
 from handpick.data.render import Renderer
@@ -7,7 +9,7 @@ from tests.data.chat_shapes import ALL_SHAPES, KINDS, SHAPES
 from tests.data.chat_templates.families import FAMILIES, TRL, Family
 from tests.data.chat_templates.oracle import FOLDER, expected, marked_template, render, unwritten
 from tests.data.learnt import unwritten_fields
-from tests.data.template_table import cell, here, kind_mark
+from tests.data.template_table import cell, here, kind_mark, prompt, row
 
 BY_NAME = {family.name: family for family in FAMILIES}
 ALWAYS_WRITTEN = ("plain", "several turns", "tools", "tool results", "earlier thinking")
@@ -132,6 +134,36 @@ def test_at_least_six_cells_of_seven_are_right() -> None:
     marks = {(family.name, kind): kind_mark(family, kind) for family in HERE for kind in KINDS}
     wrong = [place for place, mark in marks.items() if mark == "wrong"]
     assert len(wrong) * 7 <= len(marks), wrong
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "templates.md").read_text(encoding="utf-8")
+
+
+@needs_spans
+@every_family
+def test_the_table_in_the_docs(family: Family) -> None:
+    assert row(family) in DOCS
+
+
+def test_the_totals_in_the_docs() -> None:
+    table = DOCS.partition("<!-- table -->")[2].partition("<!-- /table -->")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    marks = [mark for line in rows for mark in line.strip("| ").split(" | ")[1:]]
+    totals = ", ".join(f"{marks.count(mark)} {mark}" for mark in ("right", "refused", "wrong"))
+    assert f"{len(rows)} templates, {len(marks)} cells: {totals}." in DOCS
+    assert [line.split(" | ")[0].strip("| ") for line in rows] == [family.label for family in FAMILIES]
+
+
+@every_family
+@pytest.mark.parametrize("shape", ["plain", "tool results"])
+def test_an_answer_is_asked_for_with_what_it_is_trained_behind(family: Family, shape: str) -> None:
+    found = prompt(family, shape)
+    if found is None:
+        assert cell(family, shape).refused
+    else:
+        assert found.given == found.trained
+        told = f"| {family.label} | `" in DOCS.partition("## Prompts")[2].partition("## A tok")[0]
+        assert told or found.asked == found.trained
 
 
 @needs_unwritten

@@ -230,3 +230,17 @@ def test_labelled_tokens_are_the_learnt_text(
     expected = "".join(text[start:end] for start, end in spans)
     # A header is a token of its own, so that no token straddles the edges; "▁" is a space to a metaspace tokenizer.
     assert decoded.replace(" ", "").replace("▁", "") == expected.replace(" ", "").replace("▁", "")
+
+
+def test_a_prompt_that_says_more_than_a_header() -> None:
+    template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>assistant\n' + m.content }}"
+        "{% if not loop.last %}{{ '\n<|end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt and messages[-1].role != 'assistant' %}"
+        "{{ '<|assistant|>assistant\nLet me think.\n' }}{% endif %}"
+    )
+    renderer = Renderer(wrap(template))
+    assert learnt(renderer, user("Hi"), answer("Less"), answer("Hello", name="Ada")) == [
+        "Less\n<|end|>",
+        "Hello\n<|end|>",
+    ]

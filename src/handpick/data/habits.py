@@ -9,6 +9,11 @@ from handpick.errors import DataError
 
 _QUESTION, _ANSWER = "\ue000", "\ue001"  # private-use characters: nobody's text
 
+_A_TOOL = (
+    '[{"type": "function", "function": {"name": "f", "description": "",'
+    ' "parameters": {"type": "object", "properties": {}, "required": []}}}]'
+)
+
 
 def common_start(a: str, b: str) -> str:
     """Return what two texts begin with both."""
@@ -91,7 +96,11 @@ class Habits:
 
     def _write(self, *roles: str, ask: bool = False) -> str:
         turns = (Message("user", _QUESTION) if role == "user" else Message("assistant", _ANSWER) for role in roles)
-        try:
-            return self._template.write(Conversation(turns), Form(), add_generation_prompt=ask).text
-        except DataError:
-            return ""
+        conversation = Conversation(turns)
+        for tools in ("", _A_TOOL):  # a template may be for conversations with tools alone (Hermes, Command R+)
+            try:
+                some = Conversation(conversation, tools)
+                return self._template.write(some, Form(), add_generation_prompt=ask).text
+            except DataError:
+                continue
+        return ""

@@ -174,7 +174,9 @@ class _Search:
         text = self._placed.text
         following = self._following(last, turn)
         end = last + self._spans.closing(text[last : following.start if following else None], ending)
-        if following is not None and self._role(following.slot.turn) != "assistant":
+        unwritten = self._spans.habits.unwritten_end
+        is_ended = bool(unwritten) and text.startswith(unwritten, end)
+        if following is not None and (is_ended or self._role(following.slot.turn) != "assistant"):
             end = self._spans.ended_by_next(text, end, ending)
         learnt = _LEARNT_HEADER.search(text, 0, start)
         if learnt and not _SCAFFOLD_OF_THOUGHT.match(text, start):
@@ -211,33 +213,59 @@ class _Search:
         base = before.end if before else 0
         following = self._following(base, turn) if first is None else None
         ahead = self._placed.text[base : following.start if following else first]
-        find = ahead.rfind if first is not None else ahead.find  # of a turn without text the next one's header is near
         usual = self._header(self._spans.habits.header)
         if asked is not None:
-            header = self._header(asked)
-            for way in (header, header.rstrip()):  # a template may trim what it ends a prompt with
-                if ahead.startswith(way):
-                    again = find(usual, len(way)) if usual.strip() and first is not None else -1
-                    return base + (len(way) if again < 0 else again + len(usual))
-            if first is not None and header.startswith(ahead):  # a turn that goes on has no header (Apertus)
-                return first
+            at = self._asked_header(self._header(asked), usual, ahead, has_text=first is not None)
+            if at is not None:
+                return base + at
         usual = usual.lstrip()
-        at = find(usual)
+        at = ahead.rfind(usual) if first is not None else ahead.find(usual)  # without text the next one's is near
         if usual and at >= 0:
             return base + at + len(usual)
         if first is None:
             return None
+        if (begun := self._begun_header(usual, ahead)) is not None:
+            return base + begun
         if before is not None and self._goes_on(before.slot.turn, turn):
             return base
-        begun = self._shared_header(turn, before, self._header(asked or ""), ahead)
-        if begun is not None:
-            return base + begun
+        shared = self._shared_header(turn, before, self._header(asked or ""), ahead)
+        if shared is not None:
+            return base + shared
         if not usual:  # a template without headers (Mistral)
             return first
         raise DataError(
             f"rewritten by the chat template: where turn {turn + 1} (assistant) begins is unknown, since its prompt "
             "ends otherwise than the conversation goes on"
         )
+
+    def _asked_header(self, header: str, usual: str, ahead: str, *, has_text: bool) -> int | None:
+        """Return where a header ends that is as a prompt has it which asks for this very turn; None if it is not.
+
+        Args:
+            header: what that prompt writes behind the turn before.
+            usual: the header of other turns, which may stand behind it once more.
+            ahead: what the conversation writes there, up to the turn's own text.
+            has_text: whether the turn has any that is written.
+        """
+        for way in (header, header.rstrip()):  # a template may trim what it ends a prompt with
+            if ahead.startswith(way):
+                again = ahead.rfind(usual, len(way)) if usual.strip() and has_text else -1
+                if again >= 0:
+                    return again + len(usual)
+                begun = self._begun_header(usual.lstrip(), ahead) if has_text and not way.strip() else None
+                return len(way) if begun is None else begun
+        # A turn that goes on has no header (Apertus).
+        return len(ahead) if has_text and header.startswith(ahead) else None
+
+    def _begun_header(self, usual: str, ahead: str) -> int | None:
+        """Return where a header ends that lacks what a prompt says behind its last special token (Apriel's)."""
+        ends = [match.end() for match in self._spans.special.finditer(usual)]
+        at = ahead.rfind(usual[: ends[-1]]) if ends else -1
+        if at < 0:
+            return None
+        behind = common_start(ahead[at + ends[-1] :], usual[ends[-1] :])
+        whole_words = behind.rstrip() if ahead.endswith(behind) else behind.rpartition("\n")[0]
+        return at + ends[-1] + _past_space(behind, len(whole_words))
 
     def _shared_header(self, turn: int, before: Place | None, header: str, ahead: str) -> int | None:
         """Return where a turn begins that goes on otherwise than the prompt that asks for it; None if that is unknown.
