@@ -490,6 +490,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"instruction": "Be brief.", "problem": "Why?", "solution": "So."}, "unread part of a question: `instruction`"),
     ({"prompt": "Why?", "context": "It rained.", "response": "So."}, "unread part of a question: `context`"),
+    (
+        {"question": "Why?", "context": "It rained.", "chosen": "So.", "rejected": "No."},
+        "unread part of a question: `context` stands beside `question`",
+    ),
     ({"messages": ASKED, "tools": "set_lamp"}, "tools: `tools` is text, but no JSON"),
     ({"messages": ASKED, "tools": [3]}, "tools: `tools` holds int"),
     ({"messages": ASKED, "chat_template_kwargs": [1]}, "template arguments: `chat_template_kwargs` is list"),

@@ -89,6 +89,15 @@ def test_no_unwanted_answer_is_chosen(form: str, query: Path, tmp_path: Path) ->
     assert [json.loads(line)["line"] for line in lines] == [1, 3, 5, 7, 9, 11]
 
 
+def test_pairs_in_a_pool_are_said(query: Path, tmp_path: Path) -> None:
+    pair = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
+    pool = write_jsonl(tmp_path / "pool.jsonl", [pair, {"query": "Hi", "response": "Hey", "rejected_response": "No"}])
+    said = handpick_command(
+        "select", "--pool", pool, "--query", query, "--method", "random", "--budget", 1, "--out", tmp_path / "o"
+    )
+    assert "pool: 2 records are pairs of a preferred and a rejected answer, of which the preferred one is read" in said
+
+
 def test_rose_pairs_the_answers_of_a_prompt(
     given: Given, finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

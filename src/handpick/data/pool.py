@@ -377,6 +377,12 @@ class Pool:
             found.update(source.columns())
         return dict(found)
 
+    @property
+    def pairs(self) -> int:
+        """How many records came as a preferred and a rejected answer."""
+        is_pair_N = pc.is_valid(self._table.data.column("rejected")).to_numpy()
+        return int(is_pair_N.sum() if self._kept is None else is_pair_N[self._kept].sum())
+
     def _messages(self, table_row: int) -> Conversation:
         return _conversation(self._of_examples[table_row : table_row + 1].to_pylist()[0], "messages")
 

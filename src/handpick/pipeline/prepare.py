@@ -159,15 +159,22 @@ def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLa
     if not sources:
         raise not_given(name)
     quarantine = Quarantine(bad.quarantine(None if name == "pool" else name), settings.max_quarantined)
+    unwanted = settings.unwanted_queries if name == "query" else "aside"
     opened = Pool.open(
         list(sources),
         cache=parsed_records(settings),
         quarantine=quarantine,
         reading=settings.reading,
-        unwanted=settings.unwanted_queries if name == "query" else "aside",
+        unwanted=unwanted,
     )
     for sentence in opened.judged.sentences():
         log(f"{name}: {sentence}")
+    if opened.pairs and unwanted != "pair":
+        n = opened.pairs
+        log(
+            f"{name}: {n:,} record{'s are pairs' if n != 1 else ' is a pair'} of a preferred and a rejected answer, of "
+            "which the preferred one is read"
+        )
     return Data(opened, quarantine)
 
 

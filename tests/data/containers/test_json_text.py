@@ -103,6 +103,8 @@ def test_records_by_their_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     "record",
     [
+        {"system": [{"text": "s"}], "messages": TURNS},  # Bedrock's: a text is a record too, elsewhere
+        {"messages": TURNS, "tools": [{"name": "f", "prompt": "p", "completion": "c"}]},
         CHATS[0],
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "tools": [{"name": "f"}]},
         {"prompt": [{"role": "user", "content": "q"}], "chosen": TURNS, "rejected": []},

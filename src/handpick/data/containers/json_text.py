@@ -239,6 +239,8 @@ def _path_of_records(file: Path, value: dict[str, Json]) -> _Path | None:
     """
     lists = {path: each for path, each in _lists(value).items() if each and isinstance(each[0], dict)}
     near = {path: each for path, each in lists.items() if len(path) == 1}
+    if _is_answered(value):  # a list in it may look like records: Bedrock's system prompt is a list of texts
+        return None
     could: list[_Path] = [path for path, each in near.items() if _holds_records(each)]
     if not could and not _is_record(value):
         could = [path for path, each in lists.items() if _holds_records(each)] or list(near if len(near) == 1 else ())
@@ -262,6 +264,14 @@ def _is_record(value: dict[str, Json]) -> bool:
 
 def _is_good_record(value: dict[str, Json]) -> bool:
     return not _what_is_wrong(value)
+
+
+def _is_answered(value: dict[str, Json]) -> bool:
+    """Return whether an object is a record that can be used, with an answer in it."""
+    try:
+        return any(turn.role == "assistant" for turn in parse_record(value).messages)
+    except (DataError, RecursionError):
+        return False
 
 
 def _what_is_wrong(value: dict[str, Json]) -> str:

@@ -101,7 +101,7 @@ def _instruction_of(record: Record, asked: str, context: str | None) -> tuple[st
     return asked, context
 
 
-def _refuse_unread(record: Record, asked: str) -> None:
+def refuse_unread(record: Record, asked: str) -> None:
     """Refuse a record with a part of its question in a column that its shape does not read.
 
     Raises:
@@ -130,7 +130,7 @@ def columns(name: str, asked: str, answered: str, context: str | None = None) ->
     def parse(record: Record, reading: Reading) -> Conversations:
         field, beside = _instruction_of(record, asked, context)
         if beside is None:
-            _refuse_unread(record, asked)
+            refuse_unread(record, asked)
             prompt = side(record[asked], asked, "user", reading)
         else:
             prompt = Conversation([Message("user", question(record, field, beside))])
@@ -167,7 +167,7 @@ def prompt_and(answered: str) -> Callable[[Record, Reading], Conversations]:
     """Make a reader of a prompt and its answer, each of which may be a text or turns."""
 
     def parse(record: Record, reading: Reading) -> Conversations:
-        _refuse_unread(record, "prompt")
+        refuse_unread(record, "prompt")
         prompt = side(record["prompt"], "prompt", "user", reading)
         value = record[answered]
         if isinstance(value, list) and value and all(isinstance(each, str) for each in value):

@@ -4,7 +4,7 @@ import re
 
 from handpick.data.examples import Conversation, Json, Message, Role
 from handpick.data.formats.beside import with_tools
-from handpick.data.formats.columns import history_of, question, side, whole
+from handpick.data.formats.columns import history_of, question, refuse_unread, side, whole
 from handpick.data.formats.record import Conversations, Record, is_blank
 from handpick.data.formats.turns import turns_of
 from handpick.data.reading import Reading
@@ -60,6 +60,8 @@ def prompt_of(record: Record, field: str, beside: str | None, reading: Reading) 
     """Return what was said before either answer."""
     value = record[field]
     turns_here = field in ("messages", "conversations", "conversation")
+    if beside is None and not turns_here:
+        refuse_unread(record, field)
     if isinstance(value, str) and not turns_here:
         text = question(record, field, beside)
         asked = side(text, field, "user", reading)
