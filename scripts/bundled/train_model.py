@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from handpick.bundled.split import is_unseen, may_train, normalise_messages
-from handpick.data.examples import Message
 from handpick.data.chat_template import TULU_TEMPLATE
+from handpick.data.examples import Message
 from handpick.data.render import Renderer
 
 SPECIAL = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"]
