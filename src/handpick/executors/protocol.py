@@ -84,6 +84,10 @@ class Watcher(Protocol):
 class Executor(Protocol):
     """Who does the work of a job. Entered, it keeps for the next job what it started, until it is left."""
 
+    @property
+    def threads(self) -> int | None:
+        """The threads of each process; None: as many as torch is set to here."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
