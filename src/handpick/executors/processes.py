@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -33,17 +33,13 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, the line to it, and the shards that it has in hand.
-
-    It is neither busy nor free while it starts.
-    """
+    """A process, the line to it, and the shards that it has in hand."""
 
     process: SpawnProcess
     connection: Connection
     tasks: list[ShardTask] = field(default_factory=list)
     computing: ShardTask | None = None
-    is_free: bool = False
-    is_busy: bool = False
+    state: Literal["starting", "free", "busy"] = "starting"
     has_asked: bool = False
 
 
@@ -70,11 +66,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         self._is_entered = True
-        try:
-            self.start(self._n_workers)
-        except BaseException:
-            self.__exit__()
-            raise
+        self.start(self._n_workers)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -87,14 +79,14 @@ class Processes:
         Raises:
             WorkerError: workers died over the same shard again and again, or could not start.
         """
-        succeeded = False
         try:
             self.start(min(self._n_workers, len(tasks)))
             _Run(self, job, tasks, watcher).run()
-            succeeded = True
-        finally:
-            if not (succeeded and self._is_entered):  # the others are still at work on what failed
-                self.end()
+        except BaseException:
+            self.end()  # the others are still at work on what failed
+            raise
+        if not self._is_entered:
+            self.end()
 
     def start(self, n: int) -> None:
         """Start workers until there are so many."""
@@ -132,13 +124,13 @@ class _Run:
         self._said: set[str] = set()
 
     def run(self) -> None:
-        for worker in [each for each in self._pool.workers if each.is_free][: len(self._waiting)]:
+        for worker in [each for each in self._pool.workers if each.state == "free"][: len(self._waiting)]:
             self._employ(worker)
-        while self._waiting or any(worker.is_busy for worker in self._pool.workers):
+        while self._waiting or any(worker.state == "busy" for worker in self._pool.workers):
             self._serve()
 
     def _employ(self, worker: _Worker) -> None:
-        worker.is_free, worker.is_busy, worker.has_asked, worker.computing = False, True, False, None
+        worker.state, worker.has_asked, worker.computing = "busy", False, None
         self._send(worker, self._job)
 
     def _serve(self) -> None:
@@ -155,7 +147,7 @@ class _Run:
 
     def _hear(self, worker: _Worker, kind: str, content: Any) -> None:
         if kind == FREE:
-            worker.is_free, worker.is_busy = True, False
+            worker.state = "free"
             if self._waiting:
                 self._employ(worker)
         elif kind == READY:
@@ -228,13 +220,11 @@ def _worker_surroundings(threads: int) -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
-    has_masks = hasattr(signal, "pthread_sigmask")  # Windows has none
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else set()
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if has_masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

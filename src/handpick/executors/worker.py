@@ -15,15 +15,8 @@ from multiprocessing.connection import Connection
 from handpick.errors import HandpickError, WorkerError
 from handpick.executors.protocol import FillJob, ShardTask
 
-FREE, READY, PREPARED, ADVANCE, FINISHED, FAILED, SAID = (
-    "free",
-    "ready",
-    "prepared",
-    "advance",
-    "finished",
-    "failed",
-    "said",
-)
+FREE, READY = "free", "ready"  # for a job, for a shard
+PREPARED, ADVANCE, FINISHED, FAILED, SAID = "prepared", "advance", "finished", "failed", "said"
 
 _OFTEN = 0.2  # seconds between two reports of progress
 
@@ -62,6 +55,7 @@ def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
     """
     line = WorkerLine(connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to act on
+    from handpick.model import free_memory
     from handpick.progress import forward_lines
 
     try:
@@ -72,6 +66,7 @@ def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
                     import_module(name)
             while True:
                 _compute(line, line.wait_for_job())
+                free_memory()  # before the next encoder is loaded
     except (BrokenPipeError, EOFError, ConnectionResetError):
         return  # the parent is gone, and all that was written stays
     except HandpickError as error:
