@@ -1,5 +1,7 @@
 """What a bar took is kept by who wants to know it."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -31,3 +33,11 @@ def test_clocks_may_stand_inside_each_other_and_stop_on_an_error() -> None:
 def test_a_line_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     log("folder:train: its split [red]a[/red] :a:")
     assert capsys.readouterr().err == "folder:train: its split [red]a[/red] :a:\n"
+
+
+@pytest.mark.parametrize("first", ["", "import datasets; "])
+def test_datasets_shows_no_bars_and_is_not_loaded_for_that(first: str) -> None:
+    after = "print('datasets' in sys.modules); import datasets; print(datasets.utils.are_progress_bars_disabled())"
+    code = f"import sys; {first}from handpick.progress import quiet_libraries; quiet_libraries(); {after}"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said.split() == [str(bool(first)), "True"]

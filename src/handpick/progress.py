@@ -77,12 +77,15 @@ def forward_lines(sink: Callable[[str], None]) -> Iterator[None]:
 def quiet_libraries() -> None:
     """Let transformers tell errors alone, and show no bars but ours."""
     import logging
+    import os
+    import sys
 
-    import datasets
     import transformers
 
     # on a CPU with bfloat16 it says at every start, quantization or not, that a kernel of the Hub's is not installed
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when datasets loads, which most never do
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()

@@ -12,6 +12,7 @@ import pytest
 import handpick
 from handpick.distance import Distances, Products
 from handpick.errors import DataError, SettingsError, StoreError
+from handpick.executors import Executor
 from handpick.overlap import run_overlap
 from handpick.pipeline import distances as module
 from handpick.pipeline import run_distance, run_similarity
@@ -134,8 +135,8 @@ def test_a_subset_is_read_some_rows_at_a_time_and_never_squared_in_memory(
         made = own_ready(*args)
         stages = made.run_stages
 
-        def run_stages() -> Any:
-            problem = stages()
+        def run_stages(executor: Executor) -> Any:
+            problem = stages(executor)
             candidates = problem.features.candidates
 
             def reading(columns_C: Any) -> Any:

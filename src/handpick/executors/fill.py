@@ -39,8 +39,10 @@ def fill_store(
     tasks = [ShardTask(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
     if not tasks:
         return
-    if executor is None or len(tasks) == 1:
+    if executor is None:
         executor = ThisProcess()
+    elif len(tasks) == 1:  # with a worker's threads: the same bytes, and the workers may be loading on the other cores
+        executor = ThisProcess(executor.threads)
     elif spec.not_portable is not None and not isinstance(executor, ThisProcess):
         log(f"{what}: in this process alone, since {spec.not_portable}")
         executor = ThisProcess()

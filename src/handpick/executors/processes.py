@@ -1,25 +1,28 @@
-"""Several processes of this machine: each loads the encoder once and takes whole shards, until none is left.
+"""Several processes of this machine: each loads an encoder once and takes whole shards, until none is left.
 
-Workers are started anew (``spawn``), so that nothing of this process is theirs but the job's description, and each has
-its share of this process's threads. A worker asks for a shard when it has room for one; what a worker that died had in
-hand is given out again. The parent writes no shard and computes none.
+Workers are started anew (``spawn``), so that nothing of this process is theirs but what they are sent, and each has its
+share of this process's threads. They start when the executor is entered, and import while this process still reads and
+parses; they stay from one store to the next, and end when it is left. A worker that is free is sent the description of
+what is filled, and asks for a shard when it has room for one; what a worker that died had in hand is given out again.
+The parent writes no shard and computes none.
 """
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 
 from handpick.errors import SettingsError, WorkerError
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
-from handpick.executors.worker import ADVANCE, FAILED, FINISHED, PREPARED, READY, SAID, work
+from handpick.executors.worker import ADVANCE, FAILED, FINISHED, FREE, PREPARED, READY, SAID, work
 from handpick.model import device
 from handpick.progress import log
 
@@ -36,25 +39,39 @@ class _Worker:
     connection: Connection
     tasks: list[ShardTask] = field(default_factory=list)
     computing: ShardTask | None = None
+    state: Literal["starting", "free", "busy"] = "starting"
     has_asked: bool = False
 
 
 class Processes:
-    """The executor that shares shards out.
+    """The executor that shares shards out. What is run while it is entered is run by the same workers.
 
     Args:
         workers: how many processes.
         threads: of each; by default this process's, divided among them.
+        imports: modules that a worker loads before it is asked for anything.
 
     Raises:
         SettingsError: a GPU computes here, which several processes would take memory from at once.
     """
 
-    def __init__(self, workers: int, threads: int | None = None) -> None:
+    def __init__(self, workers: int, threads: int | None = None, imports: Sequence[str] = ()) -> None:
         if workers > 1 and device().type != "cpu":
             raise SettingsError(f"--workers shares a CPU out, and here {device()} computes: leave --workers out")
         self._n_workers = workers
         self.threads = threads or max(1, torch.get_num_threads() // workers)
+        self._imports = tuple(imports)
+        self._is_entered = False
+        self.workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        self._is_entered = True
+        self.start(self._n_workers)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_entered = False
+        self.end()
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
@@ -62,45 +79,63 @@ class Processes:
         Raises:
             WorkerError: workers died over the same shard again and again, or could not start.
         """
-        _Run(job, tasks, watcher, min(self._n_workers, len(tasks)), self.threads).run()
+        try:
+            self.start(min(self._n_workers, len(tasks)))
+            _Run(self, job, tasks, watcher).run()
+        except BaseException:
+            self.end()  # the others are still at work on what failed
+            raise
+        if not self._is_entered:
+            self.end()
+
+    def start(self, n: int) -> None:
+        """Start workers until there are so many."""
+        context = multiprocessing.get_context("spawn")
+        while len(self.workers) < n:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, self.threads, self._imports), daemon=True)
+            with _worker_surroundings(self.threads):
+                process.start()
+            theirs.close()  # so that the end of the process is the end of the line
+            self.workers.append(_Worker(process, ours))
+
+    def end(self) -> None:
+        """End all workers."""
+        for worker in self.workers:
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join(_GOODBYE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+        self.workers.clear()
 
 
 class _Run:
     """One job's shards: those to be given out, and who has the others."""
 
-    def __init__(
-        self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher, n_workers: int, threads: int
-    ) -> None:
+    def __init__(self, pool: Processes, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
+        self._pool = pool
         self._job = job
         self._waiting = deque(tasks)
         self._watcher = watcher
-        self._n_workers = n_workers
-        self._threads = threads
-        self._workers: list[_Worker] = []
         self._deaths: dict[ShardTask | None, int] = {}
         self._said: set[str] = set()
 
     def run(self) -> None:
-        try:
-            for _ in range(self._n_workers):
-                self._start()
-            while self._workers:
-                self._serve()
-        finally:
-            self._end()
+        for worker in [each for each in self._pool.workers if each.state == "free"][: len(self._waiting)]:
+            self._employ(worker)
+        while self._waiting or any(worker.state == "busy" for worker in self._pool.workers):
+            self._serve()
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self._job, self._threads), daemon=True)
-        with _threads_in_environment(self._threads):
-            process.start()
-        theirs.close()  # so that the end of the process is the end of the line
-        self._workers.append(_Worker(process, ours))
+    def _employ(self, worker: _Worker) -> None:
+        worker.state, worker.has_asked, worker.computing = "busy", False, None
+        self._send(worker, self._job)
 
     def _serve(self) -> None:
         """Wait until some worker says something, or dies."""
-        by_line = {worker.connection: worker for worker in self._workers}
+        by_line = {worker.connection: worker for worker in self._pool.workers}
         for line in wait(list(by_line)):
             worker = by_line[line]  # type: ignore[index]
             try:
@@ -111,7 +146,11 @@ class _Run:
                 self._hear(worker, kind, content)
 
     def _hear(self, worker: _Worker, kind: str, content: Any) -> None:
-        if kind == READY:
+        if kind == FREE:
+            worker.state = "free"
+            if self._waiting:
+                self._employ(worker)
+        elif kind == READY:
             worker.has_asked = True
             self._deaths.pop(None, None)  # workers can start
             task = self._waiting.popleft() if self._waiting else None
@@ -131,45 +170,31 @@ class _Run:
             self._said.add(content)
             log(content)
 
-    def _send(self, worker: _Worker, task: ShardTask | None) -> None:
+    def _send(self, worker: _Worker, content: FillJob | ShardTask | None) -> None:
         try:
-            worker.connection.send(task)
+            worker.connection.send(content)
         except OSError:  # it has died meanwhile: the line's end is read next
             return
 
     def _bury(self, worker: _Worker) -> None:
         """Take back what a worker had in hand, and start another if there is work left."""
-        self._workers.remove(worker)
+        self._pool.workers.remove(worker)
         worker.process.join()
         worker.connection.close()
-        lost = self._unwritten(worker.tasks)
-        if worker.process.exitcode == 0 and not lost:
-            return
         cause = worker.computing
         if cause is not None or not worker.has_asked:
             self._deaths[cause] = self._deaths.get(cause, 0) + 1
             if self._deaths[cause] == _TRIES:
                 raise WorkerError(_death_notice(worker.process.exitcode, cause))
-        self._waiting.extendleft(reversed(lost))
+        self._waiting.extendleft(reversed(self._unwritten(worker.tasks)))
         if self._waiting:
             log(f"a worker ended ({_cause(worker.process.exitcode)}); another takes its shards")
-            self._start()
+            self._pool.start(len(self._pool.workers) + 1)
 
     def _unwritten(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
         """Return those of the tasks whose shard did not get written before the end."""
         missing = {t: set(self._job.store.missing(t)) for t in {task.checkpoint for task in tasks}}
         return [task for task in tasks if task.shard in missing[task.checkpoint]]
-
-    def _end(self) -> None:
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(_GOODBYE)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.connection.close()
-        self._workers.clear()
 
 
 def _cause(exit_code: int | None) -> str:
@@ -189,13 +214,17 @@ def _death_notice(exit_code: int | None, task: ShardTask | None) -> str:
 
 
 @contextmanager
-def _threads_in_environment(threads: int) -> Iterator[None]:
-    """Let the libraries of a process that is started now find its number of threads when they load."""
+def _worker_surroundings(threads: int) -> Iterator[None]:
+    """Let a process that is started now find its number of threads when libraries load, and hear of no interrupt, which
+    is the parent's to act on.
+    """
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -5,7 +5,7 @@ Shapes: B examples of a shard, D features.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,15 @@ class Watcher(Protocol):
 
 
 class Executor(Protocol):
-    """Who does the work of a job."""
+    """Who does the work of a job. Entered, it keeps for the next job what it started, until it is left."""
+
+    @property
+    def threads(self) -> int | None:
+        """The threads of each process; None: as many as torch is set to here."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard; whichever is written counts, whatever happens to the others.

@@ -2,17 +2,38 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
+
+import torch
 
 from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher
 from handpick.objectives.protocol import Prepared
 
 
 class ThisProcess:
-    """The executor that needs nothing else."""
+    """The executor that needs nothing else.
+
+    Args:
+        threads: to compute with; by default as many as torch is set to.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""
-        run_tasks(job, job.spec.load(), tasks, watcher)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            run_tasks(job, job.spec.load(), tasks, watcher)
+        finally:
+            torch.set_num_threads(before)
 
 
 def run_tasks(

@@ -1,18 +1,22 @@
-"""What a worker does: load the encoder, then ask for shards, compute and write them, and say how it goes.
+"""What a worker does: take a job, load its encoder, then ask for shards, compute and write them; and so with the next.
 
-It says ``(kind, content)``; asked for a shard it is sent a ``ShardTask``, or None when there is none left.
+It says ``(kind, content)``. When it is free it is sent a ``FillJob``, as soon as there is one; asking for a shard it is
+sent a ``ShardTask``, or None when there is none left.
 """
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 
 from handpick.errors import HandpickError, WorkerError
 from handpick.executors.protocol import FillJob, ShardTask
 
-READY, PREPARED, ADVANCE, FINISHED, FAILED, SAID = "ready", "prepared", "advance", "finished", "failed", "said"
+FREE, READY = "free", "ready"  # for a job, for a shard
+PREPARED, ADVANCE, FINISHED, FAILED, SAID = "prepared", "advance", "finished", "failed", "said"
 
 _OFTEN = 0.2  # seconds between two reports of progress
 
@@ -34,16 +38,35 @@ class WorkerLine:
         task: ShardTask | None = self._connection.recv()
         return task
 
+    def wait_for_job(self) -> FillJob:
+        """Say that the last job is done, and wait for another."""
+        self.say(FREE)
+        job: FillJob = self._connection.recv()
+        return job
 
-def work(connection: Connection, job: FillJob, threads: int) -> None:
-    """Compute shards until there are none left, or nobody listens any more."""
+
+def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
+    """Do one job after the other, until nobody listens any more.
+
+    Args:
+        connection: to the parent.
+        threads: to compute with.
+        imports: modules that the jobs will need.
+    """
     line = WorkerLine(connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to act on
+    from handpick.model import free_memory
     from handpick.progress import forward_lines
 
     try:
         with forward_lines(lambda text: line.say(SAID, text)):
-            _compute(line, job, threads)
+            _set_up(threads)
+            for name in imports:
+                with suppress(ImportError):  # whoever needs it says what is to be installed
+                    import_module(name)
+            while True:
+                _compute(line, line.wait_for_job())
+                free_memory()  # before the next encoder is loaded
     except (BrokenPipeError, EOFError, ConnectionResetError):
         return  # the parent is gone, and all that was written stays
     except HandpickError as error:
@@ -52,19 +75,23 @@ def work(connection: Connection, job: FillJob, threads: int) -> None:
         line.say(FAILED, WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
-def _compute(line: WorkerLine, job: FillJob, threads: int) -> None:
+def _set_up(threads: int) -> None:
     import warnings
 
     import torch
 
     from handpick.allocator import keep_freed_memory
-    from handpick.executors.this_process import run_tasks
     from handpick.progress import quiet_libraries
 
     warnings.simplefilter("ignore")
     keep_freed_memory()
     quiet_libraries()
     torch.set_num_threads(threads)
+
+
+def _compute(line: WorkerLine, job: FillJob) -> None:
+    from handpick.executors.this_process import run_tasks
+
     told = _Told(line)
     run_tasks(job, job.spec.load(), _tasks(line), told, lambda task: line.say(FINISHED, task))
     told.flush()

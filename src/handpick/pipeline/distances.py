@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from handpick.distance import Distances, Products, distances
 from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.layout import RunLayout
-from handpick.pipeline.prepare import prepare_run
+from handpick.pipeline.prepare import executor_of, prepare_run
 from handpick.progress import log
 from handpick.random_streams import generator
 from handpick.scorers.provenance import read_run_settings
@@ -63,8 +63,9 @@ def run_to_features(settings: Settings) -> tuple[ScoringProblem, FeatureSpace, d
         SettingsError: the representation has no features.
         HandpickError: as ``prepare_run`` and the stages.
     """
-    prepared = prepare_run(settings)
-    problem = prepared.run_stages()
+    with executor_of(settings) as executor:
+        prepared = prepare_run(settings)
+        problem = prepared.run_stages(executor)
     if problem.features is None:
         raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
     ids = prepared.inputs.pool.pool.ids()

@@ -34,19 +34,34 @@ class PreparedRun:
     inputs: Inputs
     scorer: Scorer
     budget: Budget
-    executor: Executor
     left_out: frozenset[int] = frozenset()
 
-    def run_stages(self) -> ScoringProblem:
+    def run_stages(self, executor: Executor) -> ScoringProblem:
         """Compute what is missing, and return what to choose by.
+
+        Args:
+            executor: who makes features.
 
         Raises:
             HandpickError: as the stages.
         """
         for stage in self.scorer.stages():
-            stage.run(self.executor)
+            stage.run(executor)
         problem = self.scorer.problem()
         return problem.drop_rows(self.left_out) if self.left_out else problem
+
+
+def executor_of(settings: Settings) -> Executor:
+    """Return who makes a run's features. Entered before the run is prepared, its workers load meanwhile.
+
+    Raises:
+        SettingsError: as ``executor_for``.
+    """
+    spec = settings.scorer
+    imports = [spec.load.partition(":")[0]]
+    if "model" in spec.needs:
+        imports += ["transformers.modeling_utils", *(["peft"] if "warmup" in spec.needs else [])]
+    return executor_for(settings.workers, imports)
 
 
 def prepare_run(settings: Settings, own: UserObjects | None = None, exclude_ids: Collection[str] = ()) -> PreparedRun:
@@ -69,7 +84,7 @@ def prepare_run(settings: Settings, own: UserObjects | None = None, exclude_ids:
     check_constraints(settings, pool, left_out)
     if settings.unused_settings:
         log(f"with these settings nothing looks at {', '.join(settings.unused_settings)}")
-    return PreparedRun(prepared.inputs, prepared.scorer, prepared.budget, prepared.executor, frozenset(left_out))
+    return PreparedRun(prepared.inputs, prepared.scorer, prepared.budget, frozenset(left_out))
 
 
 def prepare_plan(settings: Settings, scratch: Path) -> PreparedRun:
@@ -97,7 +112,7 @@ def prepare_plan(settings: Settings, scratch: Path) -> PreparedRun:
 def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> PreparedRun:
     """Open a selection's data, model and scorer; ``bad`` is where records that cannot be used are listed."""
     needs = settings.scorer.needs
-    executor = executor_for(settings.workers)
+    executor_of(settings)  # refuses what it cannot do
     budget = Budget.parse(settings.budget)
     if budget.kind == "tokens" and settings.model is None:
         raise SettingsError("a budget in tokens is counted with the model's tokenizer: name one with --model")
@@ -115,7 +130,7 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
     scorer = open_scorer(Inputs(settings, pool, query, renderer, own or UserObjects()))
     scorer.preflight()
     _say_unwritten(scorer.inputs, bad)
-    return PreparedRun(scorer.inputs, scorer, budget, executor)
+    return PreparedRun(scorer.inputs, scorer, budget)
 
 
 def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
@@ -132,14 +147,14 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
         raise SettingsError("score_only is for a selection: `represent` is there to keep the features")
     if not settings.pool:
         raise not_given("pool")
-    executor = executor_for(settings.workers)
+    executor_of(settings)  # refuses what it cannot do
     renderer = open_renderer(settings) if spec.needs & {"model", "tokenizer"} else None
     pool = open_data("pool", settings.pool, settings, bad)
     check_columns(settings.reading, [pool.pool.columns])
     scorer = open_scorer(Inputs(settings, pool, None, renderer))
     scorer.preflight()
     _say_unwritten(scorer.inputs, bad)
-    return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget), executor)
+    return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget))
 
 
 def _say_unwritten(inputs: Inputs, layout: DataLayout) -> None:

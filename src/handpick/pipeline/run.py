@@ -17,7 +17,7 @@ from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.pipeline.distances import distances_of_selection
-from handpick.pipeline.prepare import open_pool_run, prepare_run
+from handpick.pipeline.prepare import executor_of, open_pool_run, prepare_run
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
 from handpick.scorers.provenance import resume_from_store
@@ -50,10 +50,11 @@ def run_represent(settings: Settings) -> FeatureStore:
     Raises:
         HandpickError: as ``represent_pool``.
     """
-    prepared = open_pool_run(settings, DataLayout(settings.folder))
-    for stage in prepared.scorer.stages():
-        stage.run(prepared.executor)
-    store = prepared.scorer.pool_features()
+    with executor_of(settings) as executor:
+        prepared = open_pool_run(settings, DataLayout(settings.folder))
+        for stage in prepared.scorer.stages():
+            stage.run(executor)
+        store = prepared.scorer.pool_features()
     _write_settings(settings)
     return store
 
@@ -80,8 +81,9 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
 def _choose(
     settings: Settings, own: UserObjects | None, exclude_ids: Collection[str]
 ) -> tuple[Run, ScoringProblem, NDArray[np.int64]]:
-    prepared = prepare_run(settings, own, exclude_ids)
-    inputs, problem = prepared.inputs, prepared.run_stages()
+    with executor_of(settings) as executor:
+        prepared = prepare_run(settings, own, exclude_ids)
+        inputs, problem = prepared.inputs, prepared.run_stages(executor)
     pool, query = inputs.pool.pool, None if inputs.query is None else inputs.query.pool
     picks, passed = apply_constraints(settings, problem, prepared.budget, inputs)
     if str(passed) != "none":
@@ -113,8 +115,9 @@ def run_similarity(settings: Settings) -> Path:
     settings = resume_from_store(settings)
     if settings.scorer.output == "nothing":
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
-    prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
-    problem, layout = prepared.run_stages(), RunLayout(settings.folder)
+    with executor_of(settings) as executor:
+        prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
+        problem, layout = prepared.run_stages(executor), RunLayout(settings.folder)
     layout.folder.mkdir(parents=True, exist_ok=True)
     write_similarity(problem.similarity, layout.similarity)
     ids = prepared.inputs.pool.pool.ids()

@@ -232,7 +232,7 @@ class GradientStores:
 
     def drop_encoder(self) -> None:
         """Give back what the model held, where workers load it for themselves."""
-        self._encoder = None
+        self.__dict__.pop("encoder", None)
         free_memory()
 
 
