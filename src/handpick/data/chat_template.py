@@ -115,7 +115,7 @@ class ChatTemplate:
 
     def marks_generation(self, conversation: Conversation) -> bool:
         """Return whether the template itself says what the model generates."""
-        return _GENERATION.search(self.source_for(conversation)) is not None
+        return _marks_generation(self.source_for(conversation))
 
     def knows_arguments(self, conversation: Conversation) -> bool:
         """Return whether the run or the record gives the template an argument that it has a name for."""
@@ -126,16 +126,21 @@ class ChatTemplate:
         """Return the first form that the template writes a conversation in.
 
         Raises:
+            DataError, ModelError: as ``write_first``.
+        """
+        return self.write_first(conversation)[0] if any(message.extra for message in conversation) else Form()
+
+    def write_first(self, conversation: Conversation) -> tuple[Form, Written]:
+        """Return the first form that the template writes a conversation in, and what it writes.
+
+        Raises:
             DataError: it writes none of them; the sentence is of the first.
             ModelError: the template is not valid Jinja.
         """
-        if not any(message.extra for message in conversation):
-            return Form()
         refusals = []
-        for form in _FORMS:
+        for form in _FORMS if any(message.extra for message in conversation) else _FORMS[:1]:
             try:
-                self.write(conversation, form)
-                return form
+                return form, self.write(conversation, form)
             except DataError as error:
                 refusals.append(error)
         raise refusals[0]
@@ -169,7 +174,7 @@ class ChatTemplate:
                 conversations=[self._turns(conversation, form, mark, source)],
                 tools=_tools(conversation, mark),
                 chat_template=(FIXED_DATE if "strftime_now" in source else "") + source,
-                return_assistant_tokens_mask=_GENERATION.search(source) is not None,
+                return_assistant_tokens_mask=_marks_generation(source),
                 add_generation_prompt=add_generation_prompt,
                 **self._tokenizer.special_tokens_map | self.args | _own_args(conversation),
             )
@@ -212,6 +217,11 @@ def without_field(conversation: Conversation, field: str) -> Conversation:
 
 def _dump(fields: Mapping[str, Json]) -> str:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) if fields else ""
+
+
+@cache
+def _marks_generation(source: str) -> bool:
+    return _GENERATION.search(source) is not None
 
 
 @cache

@@ -128,7 +128,7 @@ class TurnSpans:
 
     def ended_by_next(self, text: str, end: int, ending: str) -> int:
         """Return where a turn ends to which the template writes no end: behind the token that opens the next (GLM)."""
-        opening = self.special.match(text, _past_space(text, end))
+        opening = self.special.match(text, past_space(text, end))
         return opening.end() if opening and not self.special.search(ending) else end
 
 
@@ -265,7 +265,7 @@ class _Search:
             return None
         behind = common_start(ahead[at + ends[-1] :], usual[ends[-1] :])
         whole_words = behind.rstrip() if ahead.endswith(behind) else behind.rpartition("\n")[0]
-        return at + ends[-1] + _past_space(behind, len(whole_words))
+        return at + ends[-1] + past_space(behind, len(whole_words))
 
     def _shared_header(self, turn: int, before: Place | None, header: str, ahead: str) -> int | None:
         """Return where a turn begins that goes on otherwise than the prompt that asks for it; None if that is unknown.
@@ -280,7 +280,7 @@ class _Search:
         shared = common_start(header, ahead)
         if ends := [match.end() for match in special.finditer(shared)]:
             # Command A opens a response in its prompts and writes calls in another block; Apriel opens a thought there.
-            end = _past_space(shared, ends[-1])
+            end = past_space(shared, ends[-1])
             return end if end == len(shared) or special.match(header, end) else None
         # A call of Apertus's, or of DeepSeek V3's behind its first, has no header.
         written = self._beginning(turn, before, ask=False)
@@ -315,7 +315,8 @@ class _Search:
         return written[len(header) :].rstrip().removesuffix(self._spans.habits.trailing_prompt)
 
 
-def _past_space(text: str, position: int) -> int:
+def past_space(text: str, position: int) -> int:
+    """Return where the white space at a position of a text ends."""
     found = _SPACE.match(text, position)
     return found.end() if found else position
 

@@ -14,11 +14,8 @@ from handpick.data.loss_spans import TurnSpans
 from handpick.data.marks import Placed
 from handpick.errors import DataError
 
-_IDENTIFIERS = {
-    "id",
-    "tool_call_id",
-    "tool_use_id",
-}  # they say what belongs together, which the order of turns does too
+# They say what belongs together, which the order of turns does too.
+_IDENTIFIERS = {"id", "tool_call_id", "tool_use_id"}
 
 # what some model's template writes of a turn, under all the names that records have for it
 _READ_BY_MODELS = {
@@ -41,8 +38,7 @@ def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conve
     """
     conversation = _without_metadata(template, conversation)
     try:
-        form = template.form_of(conversation)
-        text = template.write(conversation, form).text
+        form, (text, _) = template.write_first(conversation)
         placed = spans.write(conversation, form, range(-1, len(conversation)), ask=False, text=text)
     except DataError:
         return ()
@@ -60,7 +56,7 @@ def name_unwritten(template: ChatTemplate, spans: TurnSpans, conversation: Conve
 def _without_metadata(template: ChatTemplate, conversation: Conversation) -> Conversation:
     """Return a conversation without the fields of its turns that neither models nor its template know of."""
     names = {name for message in conversation if message.extra for name in message.fields}
-    unknown = (name for name in names - _READ_BY_MODELS - _OF_THE_LOSS - _IDENTIFIERS)
+    unknown = names - _READ_BY_MODELS - _OF_THE_LOSS - _IDENTIFIERS
     for name in sorted(name for name in unknown if not _speaks_of(template, conversation, name)):
         conversation = without_field(conversation, name)
     return conversation

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -32,7 +33,6 @@ from handpick.in_memory import is_in_memory
 from handpick.progress import log
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
 
 # what an example is made of; the other columns are for counting
@@ -194,16 +194,14 @@ class Pool:
         Raises:
             IndexError: there is no such row.
         """
-        table_row = self._table_row(row)
-        return self._example(table_row, self._records(range(table_row, table_row + 1))[0])
+        return self.take([row])[0]
 
     def examples(self, start: int, stop: int) -> list[Example]:
         """Return the examples of the rows ``start`` to ``stop``, the latter not included."""
         start, stop, _ = slice(start, stop).indices(len(self))
         if start >= stop:
             return []
-        rows = range(start, stop) if self._kept is None else self._kept[start:stop].tolist()
-        return [self._example(row, record) for row, record in zip(rows, self._records(rows), strict=True)]
+        return self._examples_at(range(start, stop) if self._kept is None else self._kept[start:stop].tolist())
 
     def take(self, rows: Sequence[int]) -> list[Example]:
         """Return the examples of some rows, in their order.
@@ -213,7 +211,10 @@ class Pool:
         """
         if not len(rows):
             return []
-        table_rows = [self._table_row(row) for row in rows]
+        return self._examples_at([self._table_row(row) for row in rows])
+
+    def _examples_at(self, table_rows: Sequence[int]) -> list[Example]:
+        """Return the examples of rows of the table."""
         records = self._records(table_rows)
         return [self._example(row, record) for row, record in zip(table_rows, records, strict=True)]
 
@@ -237,7 +238,7 @@ class Pool:
                 values[start:end] = [value or source.stem for value in values[start:end]]
         return self._filter_kept(values)
 
-    def batches(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield the columns of every row as Arrow has them, in order, some thousand rows at a time.
 
         A record without a source has the name of its file, as in ``column``. ``id`` is as the record has it: what is
@@ -246,9 +247,6 @@ class Pool:
         Args:
             columns: of the parsed table, see ``handpick.data.cache.SCHEMA``.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         start, kept = 0, self._kept
         for batch in self._table.data.table.select(list(columns)).to_batches():
             stop = start + len(batch)
@@ -315,31 +313,32 @@ class Pool:
             if [each[place] for each in labels].count(label) == 1 or place == 2
         )
 
-    def _label_id(self, row: int, id: str, source: int) -> str:
+    def _label_id(self, row: int, id: str, source: int, *, is_explicit: bool) -> str:
         """Return the id of a row of a source whose ids count within it alone."""
-        is_explicit = self._cell("explicit_id", row)
         return file_id(self._labels[source], id) if is_explicit and counts(id) and row not in self._plain else id
 
     def _labelled_ids(self, source: int) -> list[str]:
         """Return the ids of all rows of such a source."""
-        rows, label = self._rows_of(source), self._labels[source]
+        rows = self._rows_of(source)
         columns = (self._table.data.column(name).slice(rows.start, len(rows)) for name in ("id", "explicit_id"))
         return [
-            file_id(label, id) if is_explicit and counts(id) and row not in self._plain else id
+            self._label_id(row, id, source, is_explicit=is_explicit)
             for row, id, is_explicit in zip(rows, *(column.to_pylist() for column in columns), strict=True)
         ]
 
     def _id(self, table_row: int) -> str:
         """Return the id of a row of the table, before repetitions are numbered."""
         id, source = self._cell("id", table_row), self._source_index(table_row)
-        return self._label_id(table_row, id, source) if source in self._labels else id
+        if source not in self._labels:
+            return cast("str", id)
+        return self._label_id(table_row, id, source, is_explicit=self._cell("explicit_id", table_row))
 
     def _records(self, table_rows: Sequence[int]) -> list[dict[str, Any]]:
         """Return rows of the table, with the ids they have in the pool."""
         records = cast("list[dict[str, Any]]", self._of_examples[table_rows].to_pylist())
-        for row, record in zip(table_rows, records, strict=True):
+        for row, record in zip(table_rows, records, strict=True) if self._labels else ():
             if (source := self._source_index(row)) in self._labels:
-                record["id"] = self._label_id(row, record["id"], source)
+                record["id"] = self._label_id(row, record["id"], source, is_explicit=record["explicit_id"])
         return records
 
     def _rows_of(self, source: int) -> range:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from handpick.data.chat_template import ChatTemplate, Form, adds_bos, as_conversation
 from handpick.data.examples import Conversation, Json, Message, Role, Span
-from handpick.data.loss_spans import TurnSpan, TurnSpans
+from handpick.data.loss_spans import TurnSpan, TurnSpans, past_space
 from handpick.data.name_unwritten import name_unwritten
 from handpick.data.plain_text import has_response, why_unlearnt
 from handpick.errors import DataError, ModelError
@@ -277,7 +277,7 @@ class Renderer:
             except DataError:  # a template without system turns
                 continue
             places = [match.start() for match in re.finditer(answer.content, text)]
-            ends = [self._end_of_turn.match(text, _past_space(text, place + 1)) for place in places]
+            ends = [self._end_of_turn.match(text, past_space(text, place + 1)) for place in places]
             before = [(place, end.end() if end else place + 1) for place, end in zip(places, ends, strict=True)]
             if spans != before or self.prompt_text(turns[:-1]) != asked:
                 return False
@@ -306,8 +306,7 @@ class Renderer:
             text = self._document(conversation)
             return text, [TurnSpan(0, 0, len(text))]
         plain = not conversation.tools and not any(message.extra for message in conversation)
-        form = Form() if plain else self._template.form_of(conversation)
-        written = self._template.write(conversation, form)
+        form, written = self._template.write_first(conversation)
         if plain and not written.generated:
             scaffold = self._scaffold(tuple(message.role for message in conversation))
             spans = _walk(scaffold, conversation, written.text) if scaffold else None
@@ -381,10 +380,6 @@ class Renderer:
             return ""
         found = self._end_of_turn.match(followed, len(text)) if followed.startswith(text) else None
         return found[0] if found else ""
-
-
-def _past_space(text: str, position: int) -> int:
-    return len(text) - len(text[position:].lstrip())
 
 
 def _walk(scaffold: _Scaffold, conversation: Conversation, text: str) -> list[TurnSpan] | None:

@@ -184,8 +184,7 @@ def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLa
     )
     for sentence in opened.judged.sentences():
         log(f"{name}: {sentence}")
-    if opened.pairs and unwanted != "pair":
-        n = opened.pairs
+    if unwanted != "pair" and (n := opened.pairs):
         log(
             f"{name}: {n:,} record{'s are pairs' if n != 1 else ' is a pair'} of a preferred and a rejected answer, of "
             "which the preferred one is read"
