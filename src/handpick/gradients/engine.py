@@ -81,6 +81,12 @@ class GradientEngine:
         self._takes_positions = takes_positions(self._causal)
 
     @property
+    def alone(self) -> str | None:
+        """Say why each sequence is computed alone, whatever the batch; None where a batch is computed at once."""
+        layer = self.experts.alone
+        return None if layer is None else f"one example at a time, for experts that are not known ({layer})"
+
+    @property
     def hidden_size(self) -> int:
         """H."""
         return int(self._causal.config.get_text_config().hidden_size)
@@ -119,7 +125,7 @@ class GradientEngine:
         Raises:
             ModelError: as ``capture``.
         """
-        if self.experts.alone and len(batch.input_ids_BT) > 1:
+        if self.alone and len(batch.input_ids_BT) > 1:
             alone = [self.features(*one, project, precondition) for one in _each(batch, weight_B)]
             return torch.cat(alone)
         device = next(self.model.parameters()).device
