@@ -150,10 +150,16 @@ def test_in_part_trainable_and_gradients_that_the_caller_holds() -> None:
     assert all(bool((grad == 1).all()) for grad in held.values())
 
 
+@pytest.mark.parametrize("n_adapted", [1, 2])
 @pytest.mark.parametrize("name", ["qwen3-moe", "gpt-oss", "llama4"])
-def test_float64(name: str) -> None:
+def test_float64(name: str, n_adapted: int) -> None:
     """PyTorch's product of runs takes no float64; routers and rotations are float32 in the model's own code."""
-    model = experts_model(name, dtype=torch.float64, config={"experts_implementation": "eager"})
+    model = experts_model(
+        name,
+        dtype=torch.float64,
+        config={"experts_implementation": "eager"},
+        target_parameters=EXPERTS[name][2][:n_adapted],
+    )
     sequences = random_sequences(4, VOCAB, seed=5)
     assert GradientEngine(model).experts.fused
     assert relative_error(engine_rows(model, sequences), flat(autograd_rows(model, sequences))) <= 1e-6
@@ -368,3 +374,16 @@ def test_an_adapter_that_was_never_trained() -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad = "lora_B" in name
     assert relative_error(engine_rows(model, sequences), flat(autograd_rows(model, sequences))) <= 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["qwen3-moe", "gpt-oss", "llama4"])
+def test_on_a_gpu(name: str, dtype: torch.dtype) -> None:
+    sequences = random_sequences(6, VOCAB, seed=14)
+    want = engine_rows(experts_model(name, dtype=dtype), sequences)
+    model = experts_model(name, dtype=dtype).cuda()
+    assert GradientEngine(model).experts.fused
+    got = engine_rows(model, sequences, batch_tokens=1000).cpu()
+    assert torch.cosine_similarity(got, want, dim=1).min() > (0.9999 if dtype == torch.float32 else 0.97)

@@ -365,22 +365,16 @@ def by_run(x_SU: Tensor, weight_EUV: Tensor, ends_E: Tensor) -> Tensor:
     """Multiply each run of rows by a matrix of its own, (S, V)."""
     if _takes_runs(x_SU, weight_EUV):
         return nn.functional.grouped_mm(x_SU, weight_EUV, offs=ends_E)
-    out_SV = x_SU.new_empty(len(x_SU), weight_EUV.shape[2])
-    for weight_UV, rows in zip(weight_EUV, _slices(ends_E), strict=True):
-        if rows.stop > rows.start:
-            torch.mm(x_SU[rows], weight_UV, out=out_SV[rows])
-    return out_SV
+    return torch.cat([x_SU[rows] @ weight_UV for weight_UV, rows in zip(weight_EUV, _slices(ends_E), strict=True)])
 
 
 def products_by_run(u_SU: Tensor, v_SV: Tensor, ends_G: Tensor) -> Tensor:
     """Compute uᵀv of each run of rows, (G, U, V); zero where a run has none."""
-    if _takes_runs(u_SU.T, v_SV):
-        return nn.functional.grouped_mm(u_SU.T, v_SV, offs=ends_G)
-    out_GUV = u_SU.new_zeros(len(ends_G), u_SU.shape[1], v_SV.shape[1])
-    for out_UV, rows in zip(out_GUV, _slices(ends_G), strict=True):
-        if rows.stop > rows.start:
-            torch.mm(u_SU[rows].T, v_SV[rows], out=out_UV)
-    return out_GUV
+    if not _takes_runs(u_SU.T, v_SV):
+        return torch.stack([u_SU[rows].T @ v_SV[rows] for rows in _slices(ends_G)])
+    out_GUV = nn.functional.grouped_mm(u_SU.T, v_SV, offs=ends_G)
+    is_empty_G = ends_G.diff(prepend=ends_G.new_zeros(1)) == 0
+    return out_GUV.masked_fill_(is_empty_G[:, None, None], 0)  # no document promises it
 
 
 def _slices(ends: Tensor) -> Iterator[slice]:
