@@ -106,6 +106,15 @@ def map_tensors(path: Path) -> Tensors:
         raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 
+def finite_rows(path: Path) -> npt.NDArray[np.bool_]:
+    """Return which rows of a shard are finite, (B,): those whose norm is.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    return np.isfinite(map_tensors(path)["norms"])
+
+
 def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any]:
     begin, end = entry["data_offsets"]
     flat: npt.NDArray[Any] = data[begin:end].view(_DTYPES[entry["dtype"]])
