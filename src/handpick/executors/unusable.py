@@ -108,7 +108,7 @@ def refuse_queries(manifest: Manifest, not_finite: dict[str, list[int]], n_queri
     named = ", ".join(map(repr, ids[:3])) + (", …" if len(ids) > 3 else "")
     subject = f"the query {named} has" if len(ids) == 1 else f"{len(ids)} of {n_queries} queries ({named}) have"
     raise DataError(
-        f"{subject} a {_kind(manifest)} row that is not finite{_where(manifest, checkpoints)}, so a choice would not be "
+        f"{subject} a {_kind(manifest)} row that is not finite{_where(manifest, checkpoints)}, and no choice would be "
         f"for all queries: take {'it' if len(ids) == 1 else 'them'} out, or {_remedy(manifest)}"
     )
 

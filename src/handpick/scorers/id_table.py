@@ -83,7 +83,7 @@ class IdTable:
         return values
 
     @cached_property
-    def finite_R(self) -> NDArray[np.bool_]:  # noqa: N802 (names carry shapes)
+    def finite_R(self) -> NDArray[np.bool_]:
         """Which rows are finite in float32."""
         finite_R = np.empty(len(self.values), dtype=np.bool_)
         for start in range(0, len(finite_R), _CHECKED_TOGETHER):
