@@ -84,6 +84,8 @@ def test_rows_and_reports_are_those_of_the_pool_without_these_records(
     assert store.ids == other.ids
     for t in range(2):
         np.testing.assert_array_equal(store.array(t, normalized=False), other.array(t, normalized=False))
+    versions = [FeatureStore.open(each).manifest.schema_version for each in (store.path, other.path)]
+    assert versions == [2, 1]  # what an older handpick would misread it refuses
     assert rows_of(store, pool).tolist() == [row for row in range(N) if row not in bad]
 
     quarantine = Quarantine(tmp_path / "bad.jsonl")

@@ -116,6 +116,7 @@ def test_merged_stores_leave_the_same_out(tmp_path: Path) -> None:
     assert both.ids == a.ids + b.ids
     assert both.not_finite() == {"row 3 ü": [0], "row 4 ü": [1]}
     assert both.verify() == []
+    assert FeatureStore.open(both.path).manifest.schema_version == 2
 
 
 def test_an_id_that_was_left_out_may_not_come_again(tmp_path: Path) -> None:

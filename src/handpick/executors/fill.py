@@ -44,7 +44,7 @@ def fill_store(
     """
     tasks = [ShardTask(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
     if not tasks:
-        refuse_dead_checkpoints(store)
+        _finish(store)
         return
     if executor is None:
         executor = ThisProcess()
@@ -60,6 +60,12 @@ def fill_store(
             executor.run(FillJob(store, pool, spec), tasks, _Watching(advance, store, quarantine))
         except _TooManyUnusable as stop:
             report_unusable(store, pool, spec.load(), stop.quarantine)  # raises, with the reasons
+    _finish(store)
+
+
+def _finish(store: FeatureStore) -> None:
+    """Look at a store that is whole; also where the run before was killed before it could."""
+    store.close_to_older()
     refuse_dead_checkpoints(store)
 
 

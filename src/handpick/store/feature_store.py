@@ -18,7 +18,7 @@ from handpick.errors import StoreError
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats, encode, row_norms
-from handpick.store.manifest import Manifest, Shard, extend_manifest, read_manifest, write_manifest
+from handpick.store.manifest import SCHEMA_VERSION, Manifest, Shard, extend_manifest, read_manifest, write_manifest
 from handpick.store.memory import available_bytes
 from handpick.store.repeats import repeated_ids
 from handpick.store.rows import Rows
@@ -138,6 +138,16 @@ class FeatureStore:
                     f"{path} would hold other ids than {sidecar}; set the same records aside at every checkpoint, "
                     "or build the store anew"
                 )
+
+    def close_to_older(self) -> None:
+        """Write down that a newer handpick is needed, where some rows are not finite: one before would read zeros.
+
+        Raises:
+            StoreError: the file system refuses, or a shard is damaged.
+        """
+        if self.manifest.schema_version < SCHEMA_VERSION and self.rows().leaves_some_out:
+            self.manifest = self.manifest.model_copy(update={"schema_version": SCHEMA_VERSION})
+            write_manifest(self.path, self.manifest)
 
     def finite(self, checkpoint: int, shard: Shard) -> npt.NDArray[np.bool_]:
         """Return which rows of a written shard are finite at a checkpoint, bool, one for every id that was written.

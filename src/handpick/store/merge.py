@@ -47,6 +47,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
                 source, target = shard_path(origin, checkpoint, old), shard_path(merged.path, checkpoint, new)
                 link_or_copy(source, target)
                 atomic_copy(sidecar_of(source), sidecar_of(target))
+    merged.close_to_older()
     return merged
 
 

@@ -49,6 +49,11 @@ class Rows:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    @property
+    def leaves_some_out(self) -> bool:
+        """Whether some of the rows stored are not finite somewhere."""
+        return any(kept is not None for kept in self._kept)
+
     @cached_property
     def ids(self) -> list[str]:
         """Ids of all rows, in order."""
