@@ -110,7 +110,8 @@ def test_a_run_that_is_stopped_at_any_shard_goes_on_to_the_same_bytes(
 ) -> None:
     spec = counting(pool, *BROKEN)
     fill_store(store_of(pool, tmp_path / "whole"), pool, spec, "rows")
-    own, written = FeatureStore.write_shard, []
+    own = FeatureStore.write_shard
+    written: list[Any] = []
 
     def write(store: FeatureStore, *args: Any) -> None:
         if len(written) == at:
@@ -147,7 +148,9 @@ def all_at(pool: Pool, checkpoint: int) -> Counting:
 def test_a_checkpoint_without_a_finite_row_is_refused_again_and_again(pool: Pool, tmp_path: Path) -> None:
     store, sentence = store_of(pool, tmp_path / "store"), "none of 14 gradient rows is finite in float16 at the "
     for _ in range(2):
-        with pytest.raises(ModelError, match=f"^{sentence}checkpoint b: give --dtype float32, in another --out folder"):
+        with pytest.raises(
+            ModelError, match=f"^{sentence}checkpoint b .the first: '{pool[0].id}'.: give --dtype float32, in "
+        ):
             fill_store(store, pool, all_at(pool, 1), "rows")
     assert not store.missing(1)
     assert len(store) == 0
@@ -158,7 +161,7 @@ def test_a_checkpoint_without_a_finite_row_is_refused_again_and_again(pool: Pool
     [("float32", "a weight is broken, so name another model or checkpoint"), (None, "mend what they come from")],
 )
 def test_the_remedy_is_one_that_helps(dtype: str | None, remedy: str, pool: Pool, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"checkpoint a: {remedy}$"):
+    with pytest.raises(ModelError, match=f"checkpoint a .the first: '.*'.: {remedy}$"):
         fill_store(store_of(pool, tmp_path / "store", dtype), pool, all_at(pool, 0), "rows")
 
 

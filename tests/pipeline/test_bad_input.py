@@ -235,7 +235,7 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(untrained: Given, damag
 @pytest.mark.parametrize("method", ["gradient-rr", "gist", "rds+"])
 @pytest.mark.parametrize(("dtype", "remedy"), [("float32", "a weight is broken"), ("bfloat16", "give --dtype float32")])
 def test_a_broken_weight_is_refused_before_the_pool_is_read(
-    method: str, dtype: str, remedy: str, untrained: Given, damaged: Path, out: str
+    method: str, dtype: str, remedy: str, untrained: Given, damaged: Path, query_records: list[dict[str, Any]], out: str
 ) -> None:
     weights = load_file(damaged / "model.safetensors")
     weights[UP_PROJ][0, 0] = float("nan")
@@ -245,9 +245,20 @@ def test_a_broken_weight_is_refused_before_the_pool_is_read(
         del values["warmup"]
     kind = "rds[+]" if method == "rds+" else "gradient"
     for _ in range(2):
-        with pytest.raises(ModelError, match=f"none of 4 {kind} rows is finite in {dtype}: {remedy}"):
+        first = f".the first: '{query_records[0]['id']}'."
+        with pytest.raises(ModelError, match=f"none of 4 {kind} rows is finite in {dtype} {first}: {remedy}"):
             handpick.select(**values, out=out)
         assert not list(Path(out, "features").glob("pool*"))
+
+
+def test_a_warmup_of_a_broken_weight_is_refused(given: Given, damaged: Path, out: str) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    weights[UP_PROJ][0, 0] = float("nan")
+    save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match="none of the first 3 steps of training had a finite gradient: give --dtype flo"
+    ):
+        handpick.select(**given | {"model": str(damaged)}, out=out)
 
 
 @pytest.mark.parametrize("lacks", [{"pad": False}, {"template": None}], ids=["pad token", "chat template"])

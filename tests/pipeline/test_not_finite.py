@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 import handpick
+from handpick.choices import Optimizer
 from handpick.errors import DataError
 from handpick.scorers.gradient_encoder import GradientEncoder
 from tests.conftest import write_jsonl
@@ -23,7 +24,7 @@ from tests.conftest import write_jsonl
 Given = dict[str, Any]
 
 MARK, BAD = "ÿ", (1, 17, 18, 39)
-QUICK = {
+QUICK: dict[str, Given] = {
     "gradient-rr": {"method": "gradient-rr"},
     "whitened": {"method": "gradient-rr", "representation": "whitened"},
     "score-only": {"method": "gradient-rr", "score_only": True},
@@ -64,7 +65,7 @@ def values(untrained: Given, poisoned: str) -> Given:
 
 
 def of(name: str, values: Given) -> Given:
-    asked = {key: value for key, value in values.items() if key != "method"} | QUICK[name]
+    asked: Given = {key: value for key, value in values.items() if key != "method"} | QUICK[name]
     if name in ("rds+", "perplexity", "ifd"):
         del asked["warmup"]
     if name in ("perplexity", "ifd"):
@@ -98,7 +99,7 @@ def test_two_checkpoints_leave_out_what_either_has_not(
     """The rows of the second shard's first record at one checkpoint, and of the second's at the other: Adam's too."""
     own = GradientEncoder.encode
 
-    def encode(encoder: GradientEncoder, checkpoint: int, optimizer: str, *args: Any) -> Any:
+    def encode(encoder: GradientEncoder, checkpoint: int, optimizer: Optimizer, *args: Any) -> Any:
         rows_BK = own(encoder, checkpoint, optimizer, *args)
         if optimizer == "adam":
             rows_BK[checkpoint, 3] = np.inf

@@ -9,7 +9,13 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, ShardTask
 from handpick.executors.this_process import ThisProcess
-from handpick.executors.unusable import dead_checkpoint, finite_of_shards, refuse_dead_checkpoints, report_unusable
+from handpick.executors.unusable import (
+    dead_checkpoint,
+    finite_of_shards,
+    first_id,
+    refuse_dead_checkpoints,
+    report_unusable,
+)
 from handpick.progress import log, progress
 from handpick.store import FeatureStore, Shard
 
@@ -130,4 +136,5 @@ class _Watching:
         elif checkpoint not in self._alive:
             self._dead[checkpoint] += len(finite_B)
             if self._dead[checkpoint] >= _ENOUGH:
-                raise dead_checkpoint(self._store.manifest, checkpoint, self._dead[checkpoint])
+                first = first_id(self._store, checkpoint)
+                raise dead_checkpoint(self._store.manifest, checkpoint, self._dead[checkpoint], first)

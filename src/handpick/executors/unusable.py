@@ -71,7 +71,7 @@ def refuse_dead_checkpoints(store: FeatureStore) -> None:
             n_rows += len(finite_B)
         else:
             if n_rows:
-                raise dead_checkpoint(store.manifest, checkpoint, n_rows)
+                raise dead_checkpoint(store.manifest, checkpoint, n_rows, first_id(store, checkpoint))
 
 
 def finite_of_shards(store: FeatureStore, checkpoint: int) -> Iterator[NDArray[np.bool_]]:
@@ -80,10 +80,18 @@ def finite_of_shards(store: FeatureStore, checkpoint: int) -> Iterator[NDArray[n
     return (store.finite(checkpoint, shard) for shard in store.shards() if shard not in missing)
 
 
-def dead_checkpoint(manifest: Manifest, checkpoint: int, n_rows: int) -> ModelError:
-    """Return what to say where none of so many rows at a checkpoint is finite."""
+def first_id(store: FeatureStore, checkpoint: int) -> str:
+    """Return the id of the first row that is written at a checkpoint."""
+    missing = set(store.missing(checkpoint))
+    written = (shard for shard in store.shards() if shard not in missing)
+    return next(ids[0] for shard in written if (ids := store.ids_of(checkpoint, shard)))
+
+
+def dead_checkpoint(manifest: Manifest, checkpoint: int, n_rows: int, first: str) -> ModelError:
+    """Return what to say where none of so many rows at a checkpoint is finite; ``first`` is the id of one."""
     return ModelError(
-        f"none of {n_rows:,} {_kind(manifest)} rows is finite{_where(manifest, [checkpoint])}: {_remedy(manifest)}"
+        f"none of {n_rows:,} {_kind(manifest)} rows is finite{_where(manifest, [checkpoint])} (the first: {first!r}): "
+        f"{_remedy(manifest)}"
     )
 
 
@@ -101,10 +109,10 @@ def refuse_queries(manifest: Manifest, not_finite: dict[str, list[int]], n_queri
     """
     if not not_finite:
         return
+    ids = list(not_finite)
     checkpoints = sorted({t for each in not_finite.values() for t in each})
     if len(not_finite) == n_queries:
-        raise dead_checkpoint(manifest, checkpoints[0], n_queries)
-    ids = list(not_finite)
+        raise dead_checkpoint(manifest, checkpoints[0], n_queries, ids[0])
     named = ", ".join(map(repr, ids[:3])) + (", …" if len(ids) > 3 else "")
     subject = f"the query {named} has" if len(ids) == 1 else f"{len(ids)} of {n_queries} queries ({named}) have"
     raise DataError(
