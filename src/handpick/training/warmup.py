@@ -20,7 +20,7 @@ from handpick.data.render import Rendered
 from handpick.errors import ModelError
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
-from handpick.progress import progress
+from handpick.progress import log, progress
 from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 from handpick.training.trainer_arguments import trainer_arguments
@@ -167,10 +167,12 @@ def train(
             args=arguments,
             train_dataset=list(sequences),
             data_collator=lambda rows: _inputs(rows, pad_id),
-            callbacks=[_recorder(out, advance)],
+            callbacks=[recorder := _recorder(out, advance)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last)
+    if recorder.left_out:
+        log(f"{what}: {recorder.left_out} of {steps} steps had a gradient that is not finite, and were left out")
     checkpoints = sorted(CheckpointsLayout(out).checkpoints(), key=step_of)
     _remove_pickles(checkpoints)
     return checkpoints
@@ -228,11 +230,16 @@ def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def _recorder(out: Path, advance: Any) -> Any:
-    """Make a Trainer callback that writes Adam's state and the epoch's mean learning rate beside each checkpoint."""
+    """Make a Trainer callback that writes Adam's state and the epoch's mean learning rate beside each checkpoint.
+
+    A step whose gradient is not finite, as one example of its batch can make it, is left out: no weight would be finite
+    behind it.
+    """
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):
         rates: list[float]
+        left_out = 0
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.rates = []
@@ -240,10 +247,25 @@ def _recorder(out: Path, advance: Any) -> Any:
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.rates.append(float(kwargs["optimizer"].param_groups[0]["lr"]))
 
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if args.fp16:  # whose scaler leaves such steps out itself
+                return
+            parameters = [parameter for parameter in kwargs["model"].parameters() if parameter.grad is not None]
+            norms = [torch.linalg.vector_norm(parameter.grad) for parameter in parameters]
+            if norms and not bool(torch.stack(norms).isfinite().all()):
+                self.left_out += 1
+                for parameter in parameters:
+                    parameter.grad = None  # which the optimizer passes over, with its state
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             advance(1)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not any("exp_avg" in each for each in kwargs["optimizer"].state.values()):
+                raise ModelError(
+                    f"none of the first {state.global_step} steps of training had a finite gradient: give --dtype "
+                    "float32, in another --out folder; if that does not help, a weight of the model is broken"
+                )
             folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
