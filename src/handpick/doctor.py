@@ -170,11 +170,8 @@ def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> T
     labels_T = torch.tensor(sequence.labels, device=device())
     nn.functional.cross_entropy(logits_TV[:-1].float(), labels_T[1:], ignore_index=IGNORED).backward()
     gradients = {canonical_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad}
-    flat = []
-    for layer in engine.layers:
-        grad = gradients[layer.name]  # None: an expert that no token came to
-        flat.append((torch.zeros_like(layer.module.weight) if grad is None else grad).flatten())
-    row_D = torch.cat(flat).cpu()
+    flat = [gradients[layer.name] for layer in engine.layers]
+    row_D = torch.cat([grad.flatten() for grad in flat if grad is not None]).cpu()
     model.zero_grad()
     return row_D
 
