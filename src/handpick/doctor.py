@@ -72,7 +72,10 @@ def examine(settings: Settings) -> Iterator[Check]:
     lengths_seen = {len(sequence.input_ids) for sequence in sequences}
     sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
-    yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
+    alone = f"; {engine.alone}" if engine.alone else ""
+    yield Check(
+        "adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
+    )
 
     raw = NoProjection(engine.n_coordinates)
     together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE)
@@ -167,8 +170,11 @@ def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> T
     labels_T = torch.tensor(sequence.labels, device=device())
     nn.functional.cross_entropy(logits_TV[:-1].float(), labels_T[1:], ignore_index=IGNORED).backward()
     gradients = {canonical_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad}
-    flat = [gradients[layer.name] for layer in engine.layers]
-    row_D = torch.cat([grad.flatten() for grad in flat if grad is not None]).cpu()
+    flat = []
+    for layer in engine.layers:
+        grad = gradients[layer.name]  # None: an expert that no token came to
+        flat.append((torch.zeros_like(layer.module.weight) if grad is None else grad).flatten())
+    row_D = torch.cat(flat).cpu()
     model.zero_grad()
     return row_D
 
