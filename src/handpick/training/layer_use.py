@@ -1,0 +1,312 @@
+"""What a model makes of each of its layers when it reads a text, found by letting it read one.
+
+An adapter stands where a text passes: a layer that no text reaches has no gradient, and one whose class does something
+of its own with its weight is not the layer that the adapter changes. Names tell neither.
+
+Legend: B examples, T positions, I inputs, O outputs of a layer, V vocabulary.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from handpick.errors import ModelError
+from handpick.gradients.forward import decoder_of
+
+Role = Literal["plain", "expert", "router"]
+
+_B, _T = 2, 11  # sequences that are read, and their tokens: a prime, which no width of a model is by chance
+_MIXED = "examples of a batch cannot be told apart in their input"
+_OF_BITSANDBYTES = ("Linear4bit", "Linear8bitLt")  # linear layers whose weight is stored in few bits
+
+
+@dataclass(slots=True)
+class LayerUse:
+    """One layer that peft has an adapter for, and what speaks against one.
+
+    Args:
+        name: its whole path.
+        module: the layer.
+        role: what it is for, in a mixture of experts.
+        untrainable: why an adapter on it would not train, or be another than it says; None where it would.
+        inexact: why the gradient of one example could not be told from those of its batch; None where it can.
+    """
+
+    name: str
+    module: nn.Module
+    role: Role = "plain"
+    untrainable: str | None = None
+    inexact: str | None = None
+    calls: int = 0
+    reached: bool = False
+
+    @property
+    def leaf(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def is_linear(self) -> bool:
+        return is_linear(self.module)
+
+    @property
+    def size(self) -> int:
+        """How many weights it has, however few bits they are stored in."""
+        module: Any = self.module
+        if isinstance(module, nn.Linear):
+            return module.in_features * module.out_features
+        return int(module.weight.numel())
+
+
+@dataclass(frozen=True, slots=True)
+class FusedExperts:
+    """The weights of all experts of a block in single parameters, (experts, ·, ·) each."""
+
+    name: str
+    module: nn.Module
+    parameters: list[str] = field(default_factory=list)  # whole paths
+
+    @property
+    def size(self) -> int:
+        return sum(int(self.module.get_parameter(each.rpartition(".")[2]).numel()) for each in self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a text makes of a model: of layers, of fused experts; and how many weights it passes."""
+
+    layers: list[LayerUse]
+    experts: list[FusedExperts]
+    n_weights: int
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Return whether peft's "all-linear" would take a layer, were it not the head."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def look_at_layers(base: nn.Module) -> Use:
+    """Let a frozen model read two short sequences, in evaluation and in training, and say what became of each layer.
+
+    The loss is that of the first sequence, so that a layer whose rows are not one example's shows itself: a gradient
+    comes to where the other's should be. Random numbers and the model's mode are as before.
+
+    Raises:
+        ModelError: the model cannot read a text.
+    """
+    layers = _adaptable_layers(base)
+    decoder = decoder_of(base)
+    below_head = set(base.modules() if decoder is None else decoder.modules())
+    experts = _fused_experts(base)
+    _assign_roles(base, layers, experts)
+    passed: set[nn.Module] = set()
+    for training in (False, True):
+        for layer in layers:
+            layer.calls, layer.reached = 0, False
+        _read(base, layers, passed, training=training)
+        for layer in layers:
+            layer.untrainable = layer.untrainable or _why_unused(layer)
+    head = base.get_output_embeddings()  # type: ignore[operator]
+    takes = _PeftOnModel(base)
+    for layer in layers:
+        if layer.untrainable is None and layer.is_linear and not takes.layer(layer.leaf):
+            layer.untrainable = "peft has no adapter for a layer of this name in this kind of model"
+        if layer.module is head or layer.module not in below_head:
+            layer.inexact = "part of the language-model head"
+        elif not layer.is_linear:
+            layer.inexact = "no linear layer"
+    n_weights = sum(_n_weights(module) for module in passed if module is not head)
+    return Use(layers, [each for each in experts if each.module in passed], n_weights)
+
+
+def takes_all_linear(base: nn.Module) -> bool:
+    """Return whether peft's "all-linear" is, on this kind of model, all linear layers and nothing else."""
+    return _PeftOnModel(base).all_linear()
+
+
+def _adaptable_layers(base: nn.Module) -> list[LayerUse]:
+    kinds = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return [
+        LayerUse(name, module)
+        for name, module in base.named_modules()
+        if is_linear(module) or isinstance(module, kinds)
+    ]
+
+
+def _fused_experts(base: nn.Module) -> list[FusedExperts]:
+    """Return modules that hold the weights of several experts as one parameter of three dimensions."""
+    found = []
+    for path, module in base.named_modules():
+        if "expert" not in type(module).__name__.lower():
+            continue
+        stacked = [f"{path}.{name}" for name, weight in module.named_parameters(recurse=False) if weight.ndim == 3]
+        if stacked:
+            found.append(FusedExperts(path, module, stacked))
+    return found
+
+
+def _assign_roles(base: nn.Module, layers: Sequence[LayerUse], experts: Sequence[FusedExperts]) -> None:
+    """Find experts that are layers, and what shares tokens out among experts: a layer with an output for each."""
+    places = {each.name: base.get_parameter(each.parameters[0]).shape[0] for each in experts}
+    for path, module in base.named_modules():
+        if isinstance(module, nn.ModuleList) and path.rpartition(".")[2] == "experts":
+            places[path] = len(module)
+    for layer in layers:
+        for path, n_experts in places.items():
+            block = path.rpartition(".")[0]
+            outputs = getattr(layer.module, "out_features", None)
+            if outputs == n_experts and layer.name.startswith(f"{block}."):
+                layer.role = "router"
+            elif layer.name.startswith(f"{path}."):
+                layer.role = "expert"
+
+
+def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], *, training: bool) -> None:
+    """Let the model read, and note of each layer how it was called and whether a gradient came back."""
+    weights = base.get_input_embeddings().weight  # type: ignore[operator]
+    devices = [weights.device] if weights.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        _mode(base, training=training),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+        ExitStack() as hooks,
+    ):
+        warnings.simplefilter("ignore")
+        ids_BT = torch.tensor(_ordinary_tokens(base.config)).to(weights.device).reshape(_B, _T)
+        for layer in layers:
+            hooks.callback(layer.module.register_forward_hook(_note(layer), with_kwargs=True).remove)
+        for module in base.modules():
+            hooks.callback(module.register_forward_pre_hook(lambda module, _inputs: passed.add(module)).remove)
+        try:
+            logits_BTV = base(input_ids=ids_BT, use_cache=False).logits
+            loss = nn.functional.cross_entropy(logits_BTV[0, :-1].float(), ids_BT[0, 1:])
+            if loss.requires_grad:
+                loss.backward()
+        except Exception as error:  # whatever a model's own code raises
+            raise ModelError(f"{type(base).__name__} cannot read text by itself: {error}") from error
+
+
+def _ordinary_tokens(config: Any) -> list[int]:
+    """Return B · T different tokens that the model's configuration gives no part of their own, such as an image's."""
+    parts: set[int] = set()
+
+    def collect(values: dict[Any, Any]) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                collect(value)
+            elif "token" in str(key):
+                parts.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int))
+
+    collect(config.to_dict())
+    ordinary = [token for token in range(int(config.get_text_config().vocab_size)) if token not in parts]
+    step = max(1, len(ordinary) // (_B * _T))
+    return (ordinary[::step] * (_B * _T))[: _B * _T]
+
+
+def _note(layer: LayerUse) -> Callable[..., Any]:
+    """Return a hook that keeps what a call of a layer shows, and lets its output have a gradient."""
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+        layer.calls += 1
+        if not isinstance(output, Tensor):
+            layer.untrainable = f"a {type(module).__name__} is no plain linear layer"
+            return None
+        is_flat = False
+        if layer.is_linear:
+            x = inputs[0] if len(inputs) == 1 and not named else None
+            if not isinstance(x, Tensor) or not _is_faithful(module, x, output):
+                layer.untrainable = f"a {type(module).__name__} is no plain linear layer"
+                return None
+            is_flat = x.ndim == 2 and len(x) == _B * _T
+            if not is_flat and (x.ndim < 3 or len(x) != _B):
+                layer.inexact = _MIXED
+        traced = output if output.requires_grad else output.detach().requires_grad_() * 1
+
+        def receive(dy: Tensor) -> None:
+            layer.reached = True
+            of_first = _T if is_flat else 1
+            if layer.inexact is None and bool((dy[of_first:] != 0).any()):
+                layer.inexact = _MIXED
+
+        traced.register_hook(receive)
+        return traced
+
+    return hook
+
+
+def _is_faithful(module: Any, x: Tensor, output: Tensor) -> bool:
+    """Return whether a layer's output is that of the plain linear layer which peft adds its adapter to."""
+    n_outputs = int(getattr(module, "out_features", None) or module.nf)  # the latter a Conv1D's
+    if output.shape != (*x.shape[:-1], n_outputs):
+        return False
+    is_plain = type(module) is nn.Linear or not isinstance(module, nn.Linear)
+    if is_plain or type(module).__name__ in _OF_BITSANDBYTES or not module.weight.is_floating_point():
+        return True
+    with torch.no_grad():
+        plain = nn.functional.linear(x, module.weight, module.bias)
+    return torch.allclose(plain, output, rtol=1e-2, atol=1e-2 * float(plain.abs().max()))
+
+
+def _why_unused(layer: LayerUse) -> str | None:
+    if layer.calls == 0:
+        return "not used by a text"
+    return None if layer.reached else "no gradient reaches them"
+
+
+def _n_weights(module: nn.Module) -> int:
+    """Count the weights that are a module's own."""
+    if is_linear(module):
+        return LayerUse("", module).size
+    return sum(weight.numel() for weight in module.parameters(recurse=False))
+
+
+@contextmanager
+def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run in one mode while open; afterwards each module is in its own again."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in before.items():
+            module.training = was
+
+
+class _PeftOnModel:
+    """What peft does with names on this kind of model, asked of peft itself on a stand-in of one layer."""
+
+    def __init__(self, base: nn.Module) -> None:
+        self.config = base.config
+        self.known: dict[str, bool] = {}
+
+    def layer(self, leaf: str) -> bool:
+        """Return whether a linear layer of this name gets an adapter of its own."""
+        if leaf not in self.known:
+            self.known[leaf] = self._adapts([leaf], leaf)
+        return self.known[leaf]
+
+    def all_linear(self) -> bool:
+        return self._adapts("all-linear", "linear")
+
+    def _adapts(self, targets: list[str] | str, leaf: str) -> bool:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        stand_in = nn.Module()
+        stand_in.config = self.config
+        stand_in.block = nn.Module()
+        stand_in.block.add_module(leaf, nn.Linear(1, 1))
+        config = LoraConfig(r=1, target_modules=targets)
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            try:
+                inject_adapter_in_model(config, stand_in)
+            except ValueError:
+                return False
+        return not config.target_parameters and hasattr(getattr(stand_in.block, leaf), "lora_A")

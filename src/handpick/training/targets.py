@@ -1,0 +1,173 @@
+"""Which layers of a model carry the adapter: those that a text passes and whose gradient is exact, or those named.
+
+Llama has q, k, v and o by default. Of every other model ``auto`` is peft's "all-linear" where all of that works, and
+else the linear layers of the text part by their full names, without experts and what shares tokens out among them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from handpick.errors import ModelError
+from handpick.training.layer_use import LayerUse, Use, look_at_layers, takes_all_linear
+from handpick.training.settings import LoraTargets
+
+EXPERTS = "experts"  # the word for the weights of fused experts
+_LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj"]
+_SHOWN = 8  # names in a line
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterTargets:
+    """What peft is told: layers, layers to keep out although a name's end fits them, bare parameters.
+
+    ``said`` is a line for whoever watches; None where there is nothing to say.
+    """
+
+    modules: list[str] | str
+    parameters: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
+    said: str | None = None
+
+
+def choose_targets(base: nn.Module, targets: LoraTargets, *, per_example: bool = True) -> AdapterTargets:
+    """Choose the layers of a frozen model that an adapter stands on.
+
+    Args:
+        base: the model, without an adapter.
+        targets: ``auto``, ``all-linear``, or names: whole components at the end of a layer's path, or ``experts``.
+        per_example: whether gradients of single examples are to be taken, which not every layer has.
+
+    Raises:
+        ModelError: a name is no layer's, or only that of layers that an adapter would be useless on; the message
+            says why. Or the model cannot read a text.
+    """
+    if targets == "auto" and base.config.model_type == "llama":  # type: ignore[union-attr]
+        return AdapterTargets(list(_LLAMA))
+    use = look_at_layers(base)
+    against = {layer.name: reason for layer in use.layers if (reason := _reason(layer, per_example))}
+    if isinstance(targets, str):
+        return _all_that_work(base, use, against, is_default=targets == "auto")
+    return _named(base, use, against, list(dict.fromkeys(targets)))
+
+
+def _reason(layer: LayerUse, per_example: bool) -> str | None:
+    return layer.untrainable or (layer.inexact if per_example else None)
+
+
+def _all_that_work(base: nn.Module, use: Use, against: dict[str, str], *, is_default: bool) -> AdapterTargets:
+    """Choose peft's "all-linear" where nothing speaks against it, else those linear layers that are well."""
+    head = base.get_output_embeddings()  # type: ignore[operator]
+    linear = [layer for layer in use.layers if layer.is_linear and layer.module is not head]
+    for layer in linear:
+        if layer.role == "expert":
+            against[layer.name] = "routed experts"
+        elif layer.role == "router":
+            against.setdefault(layer.name, "routers")
+    chosen = [layer for layer in linear if layer.name not in against]
+    if not chosen:
+        raise ModelError(
+            f"no layer of {type(base).__name__} can carry an adapter: {_left_out(linear, against) or 'it has none'}"
+        )
+    out = [layer for layer in linear if layer.name in against]
+    if not out and not use.experts and takes_all_linear(base):
+        return AdapterTargets("all-linear", said=None if is_default else _said(use, chosen, out, against))
+    return _by_name(base, chosen, [layer.leaf for layer in chosen], [], _said(use, chosen, out, against))
+
+
+def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str]) -> AdapterTargets:
+    """Choose the layers that a name is the end of, and of these the ones that nothing speaks against."""
+    layer_names = [name for name in names if name != EXPERTS]
+    named = {name: [layer for layer in use.layers if _ends_with(layer.name, name)] for name in layer_names}
+    if none := [name for name in layer_names if not named[name]]:
+        hint = f"; its experts' weights are named {EXPERTS}" if use.experts and EXPERTS not in names else ""
+        raise ModelError(f"the adapter does not fit this model: it has no layer {', '.join(none)}{hint}")
+    for name, layers in named.items():
+        if all(layer.name in against for layer in layers):
+            why = _listed(dict.fromkeys(against[layer.name] for layer in layers), " and ")
+            raise ModelError(f"the adapter cannot stand on {name}: {why}")
+    parameters = _experts_of(base, use) if EXPERTS in names else []
+    matched = {layer.name: layer for layers in named.values() for layer in layers}
+    chosen = [layer for layer in matched.values() if layer.name not in against]
+    out = [layer for layer in matched.values() if layer.name in against]
+    said = _said(use, chosen, out, against, with_experts=bool(parameters))
+    return _by_name(base, chosen, layer_names, parameters, said)
+
+
+def _by_name(
+    base: nn.Module, chosen: Sequence[LayerUse], ends: Sequence[str], parameters: list[str], said: str
+) -> AdapterTargets:
+    """Name layers by the ends of their paths where no other layer has them, else by their whole paths."""
+    wanted = {layer.name for layer in chosen}
+    ends = list(dict.fromkeys(ends))
+    if not _caught(base, ends, wanted):
+        return AdapterTargets(ends, parameters, said=said)
+    paths = [layer.name for layer in chosen]
+    return AdapterTargets(paths, parameters, _caught(base, paths, wanted), said)
+
+
+def _experts_of(base: nn.Module, use: Use) -> list[str]:
+    """Return the fused experts' weights by names that end alike.
+
+    Raises:
+        ModelError: the model has none.
+    """
+    if not use.experts:
+        raise ModelError(f"{type(base).__name__} has no fused experts to adapt: leave {EXPERTS} out of the targets")
+    paths = [parameter for each in use.experts for parameter in each.parameters]
+    short = list(dict.fromkeys(".".join(path.split(".")[-2:]) for path in paths))
+    every = [name for name, _ in base.named_parameters()]
+    caught = [path for path in every if any(_ends_with(path, name) for name in short)]
+    return short if set(caught) == set(paths) else paths
+
+
+def _ends_with(path: str, name: str) -> bool:
+    return path == name or path.endswith(f".{name}")
+
+
+def _caught(base: nn.Module, names: Sequence[str], wanted: set[str]) -> list[str]:
+    """Return modules that peft would take for these names although they are not wanted."""
+    ends = tuple(f".{name}" for name in names)
+    exact = set(names)
+    return [path for path, _ in base.named_modules() if path not in wanted and (path in exact or path.endswith(ends))]
+
+
+def _said(
+    use: Use,
+    chosen: Sequence[LayerUse],
+    out: Sequence[LayerUse],
+    against: dict[str, str],
+    *,
+    with_experts: bool = False,
+) -> str:
+    """Make the line that says what carries the adapter, how much of the model that is, and what is left out."""
+    adapted = sum(layer.size for layer in chosen)
+    kinds = list(dict.fromkeys(layer.leaf for layer in chosen))
+    if with_experts:
+        adapted += sum(each.size for each in use.experts)
+        kinds.append("the experts")
+    n = len(chosen) + (sum(len(each.parameters) for each in use.experts) if with_experts else 0)
+    share = f"{n} layers, {adapted / use.n_weights:.0%} of the weights that a text passes"
+    left_out = _left_out(out, against)
+    if use.experts and not with_experts:
+        of_experts = sum(each.size for each in use.experts) / use.n_weights
+        fused = f"the fused experts ({of_experts:.0%} of the weights; --lora-targets {EXPERTS})"
+        left_out = f"{fused}; {left_out}" if left_out else fused
+    return f"LoRA on {_listed(kinds)} ({share})" + (f"; left out: {left_out}" if left_out else "")
+
+
+def _left_out(layers: Iterable[LayerUse], against: dict[str, str]) -> str:
+    """Say which layers are left out, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for layer in layers:
+        by_reason.setdefault(against[layer.name], []).append(layer.leaf)
+    return "; ".join(
+        f"{_listed(dict.fromkeys(leaves))} ({len(leaves)}: {reason})" for reason, leaves in by_reason.items()
+    )
+
+
+def _listed(words: Iterable[str], separator: str = ", ") -> str:
+    words = list(words)
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return separator.join(words[:_SHOWN]) + more
