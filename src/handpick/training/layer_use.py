@@ -9,18 +9,23 @@ Legend: B examples, T positions, I inputs, O outputs of a layer, V vocabulary.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
 from handpick.gradients.forward import decoder_of
+from handpick.gradients.per_example import rows_by_example
 
 Role = Literal["plain", "expert", "router"]
 
 _B, _T = 2, 11  # sequences that are read, and their tokens: a prime, which no width of a model is by chance
+# reasons
+UNUSED = "not used by a text"
+NO_GRADIENT = "no gradient reaches them"
+OF_HEAD = "part of the language-model head"
 _MIXED = "examples of a batch cannot be told apart in their input"
 _OF_BITSANDBYTES = ("Linear4bit", "Linear8bitLt")  # linear layers whose weight is stored in few bits
 
@@ -64,15 +69,24 @@ class LayerUse:
 
 @dataclass(frozen=True, slots=True)
 class FusedExperts:
-    """The weights of all experts of a block in single parameters, (experts, ·, ·) each."""
+    """The weights of all experts of a block in single parameters.
+
+    ``parameters`` are the paths of those of shape (experts, ·, ·), which peft tells apart by expert.
+    """
 
     name: str
     module: nn.Module
-    parameters: list[str] = field(default_factory=list)  # whole paths
+    parameters: list[str]
 
     @property
     def size(self) -> int:
-        return sum(int(self.module.get_parameter(each.rpartition(".")[2]).numel()) for each in self.parameters)
+        return sum(weight.numel() for weight in self.module.parameters(recurse=False) if weight.ndim > 1)
+
+    @property
+    def n_experts(self) -> int | None:
+        stacked = [weight for weight in self.module.parameters(recurse=False) if weight.ndim == 3]
+        named = [value for name, value in vars(self.module).items() if "num_experts" in name]
+        return len(stacked[0]) if stacked else next((n for n in named if isinstance(n, int)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +129,10 @@ def look_at_layers(base: nn.Module) -> Use:
     head = base.get_output_embeddings()  # type: ignore[operator]
     takes = _PeftOnModel(base)
     for layer in layers:
-        if layer.untrainable is None and layer.is_linear and not takes.layer(layer.leaf):
-            layer.untrainable = "peft has no adapter for a layer of this name in this kind of model"
+        if layer.untrainable is None and layer.is_linear:
+            layer.untrainable = takes.why_not(layer.leaf)
         if layer.module is head or layer.module not in below_head:
-            layer.inexact = "part of the language-model head"
+            layer.inexact = OF_HEAD
         elif not layer.is_linear:
             layer.inexact = "no linear layer"
     n_weights = sum(_n_weights(module) for module in passed if module is not head)
@@ -140,31 +154,36 @@ def _adaptable_layers(base: nn.Module) -> list[LayerUse]:
 
 
 def _fused_experts(base: nn.Module) -> list[FusedExperts]:
-    """Return modules that hold the weights of several experts as one parameter of three dimensions."""
     found = []
     for path, module in base.named_modules():
-        if "expert" not in type(module).__name__.lower():
-            continue
-        stacked = [f"{path}.{name}" for name, weight in module.named_parameters(recurse=False) if weight.ndim == 3]
-        if stacked:
-            found.append(FusedExperts(path, module, stacked))
+        own = dict(module.named_parameters(recurse=False))
+        if "expert" in type(module).__name__.lower() and any(weight.ndim > 1 for weight in own.values()):
+            if is_linear(module):  # one expert's layer, or what weighs a shared expert
+                continue
+            found.append(FusedExperts(path, module, [f"{path}.{name}" for name, w in own.items() if w.ndim == 3]))
     return found
 
 
 def _assign_roles(base: nn.Module, layers: Sequence[LayerUse], experts: Sequence[FusedExperts]) -> None:
     """Find experts that are layers, and what shares tokens out among experts: a layer with an output for each."""
-    places = {each.name: base.get_parameter(each.parameters[0]).shape[0] for each in experts}
+    places: dict[str, int | None] = {each.name: each.n_experts for each in experts}
     for path, module in base.named_modules():
         if isinstance(module, nn.ModuleList) and path.rpartition(".")[2] == "experts":
             places[path] = len(module)
     for layer in layers:
         for path, n_experts in places.items():
-            block = path.rpartition(".")[0]
             outputs = getattr(layer.module, "out_features", None)
-            if outputs == n_experts and layer.name.startswith(f"{block}."):
+            if outputs == n_experts and layer.name.startswith(f"{_block_of(path)}."):
                 layer.role = "router"
             elif layer.name.startswith(f"{path}."):
                 layer.role = "expert"
+
+
+def _block_of(path: str) -> str:
+    """Return the module that experts and their router share: what holds the outermost place called experts."""
+    parts = path.split(".")
+    outermost = next((i for i, part in enumerate(parts) if "expert" in part), len(parts) - 1)
+    return ".".join(parts[:outermost])
 
 
 def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], *, training: bool) -> None:
@@ -190,7 +209,7 @@ def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], *
             if loss.requires_grad:
                 loss.backward()
         except Exception as error:  # whatever a model's own code raises
-            raise ModelError(f"{type(base).__name__} cannot read text by itself: {error}") from error
+            raise ModelError(f"{type(base).__name__} cannot read text by itself: {first_line(error)}") from error
 
 
 def _ordinary_tokens(config: Any) -> list[int]:
@@ -218,21 +237,22 @@ def _note(layer: LayerUse) -> Callable[..., Any]:
         if not isinstance(output, Tensor):
             layer.untrainable = f"a {type(module).__name__} is no plain linear layer"
             return None
-        is_flat = False
+        n_of_first = 1  # rows of the output that are the first example's
         if layer.is_linear:
             x = inputs[0] if len(inputs) == 1 and not named else None
             if not isinstance(x, Tensor) or not _is_faithful(module, x, output):
                 layer.untrainable = f"a {type(module).__name__} is no plain linear layer"
                 return None
-            is_flat = x.ndim == 2 and len(x) == _B * _T
-            if not is_flat and (x.ndim < 3 or len(x) != _B):
+            if rows_by_example(x, _B, _T) is None:
                 layer.inexact = _MIXED
+            n_of_first = len(x) // _B
+        if not torch.is_grad_enabled():
+            return None
         traced = output if output.requires_grad else output.detach().requires_grad_() * 1
 
         def receive(dy: Tensor) -> None:
             layer.reached = True
-            of_first = _T if is_flat else 1
-            if layer.inexact is None and bool((dy[of_first:] != 0).any()):
+            if layer.inexact is None and bool((dy[n_of_first:] != 0).any()):
                 layer.inexact = _MIXED
 
         traced.register_hook(receive)
@@ -256,8 +276,8 @@ def _is_faithful(module: Any, x: Tensor, output: Tensor) -> bool:
 
 def _why_unused(layer: LayerUse) -> str | None:
     if layer.calls == 0:
-        return "not used by a text"
-    return None if layer.reached else "no gradient reaches them"
+        return UNUSED
+    return None if layer.reached else NO_GRADIENT
 
 
 def _n_weights(module: nn.Module) -> int:
@@ -286,11 +306,13 @@ class _PeftOnModel:
         self.config = base.config
         self.known: dict[str, bool] = {}
 
-    def layer(self, leaf: str) -> bool:
-        """Return whether a linear layer of this name gets an adapter of its own."""
+    def why_not(self, leaf: str) -> str | None:
+        """Return why a linear layer of this name would get no adapter of its own; None where it would."""
         if leaf not in self.known:
             self.known[leaf] = self._adapts([leaf], leaf)
-        return self.known[leaf]
+        if self.known[leaf]:
+            return None
+        return f"peft {'refuses' if self.all_linear() else 'takes for experts'} what is called so in this kind of model"
 
     def all_linear(self) -> bool:
         return self._adapts("all-linear", "linear")

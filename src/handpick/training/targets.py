@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from handpick.errors import ModelError
-from handpick.training.layer_use import LayerUse, Use, look_at_layers, takes_all_linear
+from handpick.training.layer_use import (
+    NO_GRADIENT,
+    OF_HEAD,
+    UNUSED,
+    LayerUse,
+    Use,
+    look_at_layers,
+    takes_all_linear,
+)
 from handpick.training.settings import LoraTargets
 
 EXPERTS = "experts"  # the word for the weights of fused experts
@@ -68,12 +76,13 @@ def _all_that_work(base: nn.Module, use: Use, against: dict[str, str], *, is_def
     chosen = [layer for layer in linear if layer.name not in against]
     if not chosen:
         raise ModelError(
-            f"no layer of {type(base).__name__} can carry an adapter: {_left_out(linear, against) or 'it has none'}"
+            f"no layer of {type(base).__name__} can carry an adapter: {_left_out(linear, [], against) or 'it has none'}"
         )
     out = [layer for layer in linear if layer.name in against]
-    if not out and not use.experts and takes_all_linear(base):
-        return AdapterTargets("all-linear", said=None if is_default else _said(use, chosen, out, against))
-    return _by_name(base, chosen, [layer.leaf for layer in chosen], [], _said(use, chosen, out, against))
+    if not out and takes_all_linear(base):
+        is_said = use.experts or not is_default
+        return AdapterTargets("all-linear", said=_said(use, chosen, out, against) if is_said else None)
+    return _by_name(base, chosen, [_last(layer.name) for layer in chosen], [], _said(use, chosen, out, against))
 
 
 def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str]) -> AdapterTargets:
@@ -143,13 +152,13 @@ def _said(
 ) -> str:
     """Make the line that says what carries the adapter, how much of the model that is, and what is left out."""
     adapted = sum(layer.size for layer in chosen)
-    kinds = list(dict.fromkeys(layer.leaf for layer in chosen))
+    kinds = list(dict.fromkeys(_last(layer.name) for layer in chosen))
     if with_experts:
         adapted += sum(each.size for each in use.experts)
         kinds.append("the experts")
     n = len(chosen) + (sum(len(each.parameters) for each in use.experts) if with_experts else 0)
     share = f"{n} layers, {adapted / use.n_weights:.0%} of the weights that a text passes"
-    left_out = _left_out(out, against)
+    left_out = _left_out(out, chosen, against)
     if use.experts and not with_experts:
         of_experts = sum(each.size for each in use.experts) / use.n_weights
         fused = f"the fused experts ({of_experts:.0%} of the weights; --lora-targets {EXPERTS})"
@@ -157,14 +166,32 @@ def _said(
     return f"LoRA on {_listed(kinds)} ({share})" + (f"; left out: {left_out}" if left_out else "")
 
 
-def _left_out(layers: Iterable[LayerUse], against: dict[str, str]) -> str:
-    """Say which layers are left out, by reason."""
+def _left_out(layers: Iterable[LayerUse], chosen: Sequence[LayerUse], against: dict[str, str]) -> str:
+    """Say which layers are left out, by reason: each by the largest part of the model that has no adapter."""
+    with_adapter = {prefix for layer in chosen for prefix in _prefixes(layer.name)}
+    leaves = {layer.leaf for layer in chosen}
     by_reason: dict[str, list[str]] = {}
     for layer in layers:
-        by_reason.setdefault(against[layer.name], []).append(layer.leaf)
+        part = next(prefix for prefix in _prefixes(layer.name) if prefix not in with_adapter)
+        is_apart = layer.untrainable in (UNUSED, NO_GRADIENT) or layer.inexact == OF_HEAD or layer.leaf in leaves
+        by_reason.setdefault(against[layer.name], []).append(_last(part if is_apart else layer.name))
     return "; ".join(
-        f"{_listed(dict.fromkeys(leaves))} ({len(leaves)}: {reason})" for reason, leaves in by_reason.items()
+        f"{_listed(dict.fromkeys(parts))} ({len(parts)} layer{'s'[: len(parts) != 1]}: {reason})"
+        for reason, parts in by_reason.items()
     )
+
+
+def _prefixes(path: str) -> list[str]:
+    """Return the modules that a path leads through, the outermost first, and the path itself."""
+    parts = path.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _last(path: str) -> str:
+    """Return the last part of a path; of one in a list, the list's name too."""
+    parts = path.split(".")
+    named = max((i for i, part in enumerate(parts) if not part.isdigit()), default=0)
+    return ".".join(parts[named:])
 
 
 def _listed(words: Iterable[str], separator: str = ", ") -> str:

@@ -18,9 +18,10 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
+from handpick.gradients.engine import GradientEngine
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
-from handpick.progress import log, progress
+from handpick.progress import log_once, progress
 from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 from handpick.training.targets import choose_targets
@@ -49,10 +50,10 @@ def new_adapter(
 
     targets = choose_targets(base, lora.targets, per_example=per_example)
     if targets.said is not None:
-        log(targets.said)
+        log_once(targets.said)
     dropout = lora.dropout
     if targets.parameters and dropout:
-        log(f"the adapter has no dropout, {dropout} of it were set: peft has none for the weights of experts")
+        log_once(f"the adapter has no dropout where {dropout} is set: peft has none for the weights of experts")
         dropout = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -157,6 +158,9 @@ def train(
         quantization: of the frozen base.
         gradient_checkpointing: make activations again in the backward pass; the same weights, slower, in less memory.
         what: the word beside the progress bar.
+
+    Raises:
+        ModelError: as ``new_adapter``, or gradients cannot be taken at the adapter.
     """
     from transformers import PrinterCallback, Trainer
     from transformers.trainer_utils import get_last_checkpoint
@@ -169,6 +173,7 @@ def train(
     _remove_half_written(out)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
+    GradientEngine(model, recompute=gradient_checkpointing)  # what it refuses, it refuses before anything is trained
     steps = -(-len(sequences) // settings.batch) * settings.epochs
     arguments = _arguments(out, settings, steps, seed, precision, gradient_checkpointing=gradient_checkpointing)
     last = get_last_checkpoint(str(out))
