@@ -16,9 +16,9 @@ from handpick.errors import ModelError
 from handpick.progress import forward_lines
 from handpick.training import warmup
 from handpick.training.checkpoint import trainable_parameters
-from handpick.training.layer_use import look_at_layers
+from handpick.training.layer_use import LayerUse, look_at_layers
 from handpick.training.settings import LoraSettings, WarmupSettings
-from handpick.training.targets import AdapterTargets, choose_targets
+from handpick.training.targets import AdapterTargets, by_name, choose_targets
 from handpick.training.warmup import new_adapter, train
 from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
 from tests.gradients.test_per_example import engine_rows
@@ -29,7 +29,10 @@ MOE = LLAMA_LIKE | {
     "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 1,
     "mlp_only_layers": [], "attn_implementation": "eager",
 }  # fmt: skip
-MLA = {"q_lora_rank": 16, "kv_lora_rank": 12, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
+MLA = {
+    "q_lora_rank": 16, "kv_lora_rank": 12, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "head_dim": 4,
+    "num_key_value_heads": 4,
+}  # fmt: skip
 MAMBA = {
     "vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 16,
     "expand": 2, "n_groups": 1, "chunk_size": 8,
@@ -95,6 +98,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         COMMON | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
                   "max_position_embeddings": 128, "is_decoder": True},
     ),
+    "jetmoe": (
+        "jetmoe",
+        LLAMA_LIKE | {"kv_channels": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "num_attention_heads": 4},
+    ),
     "xlnet": ("xlnet", COMMON | {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}),
 }  # fmt: skip
 
@@ -137,11 +144,10 @@ def test_where_all_linear_layers_work_the_adapter_is_byte_for_byte_what_peft_mak
     name: str, tmp_path: Path
 ) -> None:
     def as_peft_has_it() -> nn.Module:
+        base = tiny(name)
         torch.manual_seed(3)
-        config = LoraConfig(
-            task_type="CAUSAL_LM", r=2, lora_alpha=4, lora_dropout=0.1, target_modules="all-linear"
-        )
-        return get_peft_model(tiny(name), config)
+        config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, lora_dropout=0.1, target_modules="all-linear")
+        return get_peft_model(base, config)
 
     lora = LoraSettings(rank=2, alpha=4, dropout=0.1)
     made: dict[str, nn.Module] = {"peft": as_peft_has_it()}
@@ -167,7 +173,9 @@ SOME_WORK: dict[str, tuple[set[str], list[str]]] = {
     "qwen3_moe": (set(ATTENTION), ["the fused experts", "--lora-targets experts"]),
     "mixtral": (set(ATTENTION), ["the fused experts"]),
     "gpt_oss": (set(ATTENTION), ["the fused experts"]),
-    "qwen2_moe": ({*ATTENTION, "shared_expert_gate"}, ["gate_proj, up_proj, down_proj (6 layers: peft takes for exp"]),
+    "qwen2_moe": (
+        {*ATTENTION, "shared_expert_gate", "gate_proj", "up_proj", "down_proj"}, ["left out: the fused experts"]
+    ),
     "qwen3_5_moe_text": (
         {*ATTENTION, "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj", "shared_expert_gate",
          "gate_proj", "up_proj", "down_proj"},
@@ -175,7 +183,7 @@ SOME_WORK: dict[str, tuple[set[str], list[str]]] = {
     ),
     "deepseek_v3": (
         {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"},
-        ["gate_proj, up_proj, down_proj (6 layers: peft takes for experts"],
+        ["gate_proj, up_proj, down_proj (6 layers: peft takes these names for experts' in a model of this type)"],
     ),
     "minicpm3": (
         {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, []
@@ -193,9 +201,9 @@ SOME_WORK: dict[str, tuple[set[str], list[str]]] = {
     ),
     "jamba": (
         {*ATTENTION, "in_proj", "x_proj", "out_proj", "gate_proj", "up_proj", "down_proj"},
-        ["dt_proj (1 layer: not used by a text)", "router (1 layer: routers)", "the fused experts"],
+        ["dt_proj (1 layer: not used by a text)", "the fused experts"],
     ),
-    "mamba2": ({"in_proj"}, ["out_proj (2 layers: peft refuses what is called so in this kind of model)"]),
+    "mamba2": ({"in_proj"}, ["out_proj (2 layers: peft refuses these names in a model of this type)"]),
     "falcon_h1": ({*ATTENTION, "in_proj", "gate_proj", "up_proj", "down_proj"}, ["out_proj (2 layers: peft refuses"]),
     "opt": ({"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}, []),
     "roberta": ({"query", "key", "value", "dense"}, ["lm_head (1 layer: part of the language-model head)"]),
@@ -229,3 +237,156 @@ def test_elsewhere_the_layers_that_work_carry_it_every_one_trains_and_every_row_
     sequences = random_sequences(4, 90, seed=2)
     want = flat(autograd_rows(made[0], sequences))
     assert relative_error(engine_rows(made[0], sequences, batch_tokens=10_000), want) <= 1e-4
+
+
+def test_routers_are_left_out_where_they_are_layers() -> None:
+    targets = choose_targets(tiny("jetmoe"), "auto")
+    assert "router" not in "".join(targets.modules)
+    assert "layer (4 layers: routers)" in str(targets.said)
+
+
+def test_a_look_leaves_no_trace() -> None:
+    model = tiny("gemma3")
+    model.train()
+    model.get_submodule("model.vision_tower").eval()
+    modes = [module.training for module in model.modules()]
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    random = torch.get_rng_state()
+    look_at_layers(model, per_example=True)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    assert not any(weight.requires_grad or weight.grad is not None for weight in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "modules"),
+    [
+        ("llama", ["q_proj", "v_proj"], ["q_proj", "v_proj"]),
+        ("qwen3", ["self_attn.q_proj"], ["self_attn.q_proj"]),
+        ("qwen3", ["model.layers.1.mlp.up_proj"], ["model.layers.1.mlp.up_proj"]),
+        ("qwen3_moe", ATTENTION, ATTENTION),
+        ("gemma3", ["language_model.layers.0.mlp.up_proj"], ["language_model.layers.0.mlp.up_proj"]),
+        ("gemma3", ["q_proj"], [f"model.language_model.layers.{i}.self_attn.q_proj" for i in (0, 1)]),
+        ("gemma3", ["layers.0.self_attn.q_proj"], ["model.language_model.layers.0.self_attn.q_proj"]),
+    ],
+)
+def test_names_are_whole_components_at_the_end_of_a_path_in_the_text_part(
+    name: str, targets: list[str], modules: list[str]
+) -> None:
+    base = tiny(name)
+    text = [
+        path
+        for path, module in base.named_modules()
+        if isinstance(module, nn.Linear) and "vision" not in path and any(f".{path}".endswith(f".{t}") for t in targets)
+    ]
+    chosen = choose_targets(base, targets)
+    assert (chosen.modules, chosen.parameters, chosen.excluded) == (modules, [], [])
+    assert str(chosen.said).startswith("LoRA on ")
+    assert adapted(new_adapter(base, LoraSettings(rank=2, targets=targets), 0, in_float32=True)) == sorted(text) != []
+
+
+def test_a_tower_whose_paths_end_as_those_of_the_text_part_is_kept_out() -> None:
+    class Towered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.text = nn.ModuleDict({"q": nn.Linear(2, 2)})
+            self.tower = nn.ModuleDict({"text": nn.ModuleDict({"q": nn.Linear(2, 2)})})
+
+    base = Towered()
+    chosen = by_name(base, [LayerUse("text.q", base.text["q"])], ["q"], [], "")
+    assert (chosen.modules, chosen.excluded) == (["text.q"], ["tower.text.q"])
+    config = LoraConfig(r=2, target_modules=chosen.modules, exclude_modules=chosen.excluded)
+    assert adapted(get_peft_model(base, config)) == ["text.q"]
+
+
+REFUSED: dict[str, tuple[str, list[str], str]] = {
+    "no such layer": ("llama", ["q_proj", "porj", "v_porj"], "it has no layer porj, v_porj"),
+    "the end of a component": ("llama", ["proj"], "it has no layer proj"),
+    "fused experts by a layer's name": ("gpt_oss", ["gate_up_proj"], "no layer gate_up_proj; its experts' weights are"),
+    "a tower": ("gemma3", ["q_proj", "layers.0.mlp.fc1"], "layers.0.mlp.fc1: not used by a text"),
+    "a layer whose weight is used without it": ("jamba", ["dt_proj"], "dt_proj: not used by a text"),
+    "a layer that training passes by": ("gemma3n_text", ["correction_coefs"], "correction_coefs: not used by a text"),
+    "a router of its own class": ("llama4_text", ["router"], "router: a Llama4Router is no plain linear layer"),
+    "what peft refuses": ("mamba2", ["out_proj"], "out_proj: peft refuses these names in a model of this type"),
+    "what peft takes for experts": ("deepseek_v3", ["shared_experts.up_proj"], "peft takes these names for experts'"),
+    "the head": ("llama", ["lm_head"], "lm_head: part of the language-model head"),
+    "an embedding": ("llama", ["embed_tokens"], "embed_tokens: no linear layer"),
+    "no experts": ("llama", ["experts", "q_proj"], "LlamaForCausalLM has no fused experts to adapt"),
+    "time before examples": ("xlnet", ["layer_1"], "XLNetLMHeadModel cannot read text by itself"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_an_adapter_would_be_useless_on_is_refused_by_name(what: str) -> None:
+    name, targets, said = REFUSED[what]
+    with pytest.raises(ModelError) as refused:
+        choose_targets(tiny(name), targets)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_of_a_name_that_fits_both_the_layers_that_work_are_taken_and_the_others_said() -> None:
+    chosen = choose_targets(tiny("deepseek_v3"), ["gate_proj", "o_proj"])
+    assert leaves(chosen) == ["o_proj"]
+
+
+def test_fine_tuning_takes_layers_that_have_no_gradient_of_a_single_example() -> None:
+    targets = choose_targets(tiny("xlnet"), ["layer_1"], per_example=False)
+    assert targets.modules == ["layer_1"]
+    assert choose_targets(tiny("llama"), ["embed_tokens", "lm_head"], per_example=False).modules == [
+        "embed_tokens", "lm_head",
+    ]  # fmt: skip
+
+
+def test_experts_are_bare_parameters_and_go_without_dropout() -> None:
+    base = tiny("qwen3_moe")
+    chosen = choose_targets(base, ["experts", "q_proj"])
+    assert (chosen.modules, chosen.parameters) == (["q_proj"], ["experts.gate_up_proj", "experts.down_proj"])
+    made: list[Any] = []
+    lora = LoraSettings(rank=2, dropout=0.1, targets=["experts", "q_proj"])
+    said = lines_of(lambda: made.append(new_adapter(base, lora, 0, in_float32=True)))
+    assert [line.split(":")[0] for line in said[1:]] == ["the adapter has no dropout where 0.1 is set"]
+    config = made[0].peft_config["default"]
+    assert (config.lora_dropout, config.rank_pattern) == (0.0, {})
+    assert {weight.split(".")[-3] for weight in trainable_parameters(made[0])} >= {"q_proj"}
+    wrappers = [module for module in made[0].modules() if type(module).__name__ == "ParamWrapper"]
+    assert sorted(wrapper.parameter_name for wrapper in wrappers) == ["down_proj", "down_proj", *["gate_up_proj"] * 2]
+
+
+@pytest.mark.parametrize("word", ["experts", "all-linear"])
+def test_what_is_asked_for_is_always_said(word: str) -> None:
+    targets = choose_targets(tiny("mixtral"), [word] if word == "experts" else "all-linear")
+    assert str(targets.said).startswith("LoRA on ")
+    assert ("left out" in str(targets.said)) == (word == "all-linear")
+    assert str(choose_targets(tiny("llama"), "all-linear").said).endswith("of the weights that a text passes)")
+
+
+def test_names_come_with_commas_and_none_is_refused() -> None:
+    assert LoraSettings.model_validate({"targets": " experts, q_proj "}).targets == ["experts", "q_proj"]
+    assert LoraSettings.model_validate({"targets": "all-linear"}).targets == "all-linear"
+    assert LoraSettings.model_validate({"targets": ["v_proj"]}).targets == ["v_proj"]
+    for empty in ("", " , ", []):
+        with pytest.raises(ValidationError, match="should be auto, all-linear or names of layers"):
+            LoraSettings.model_validate({"targets": empty})
+
+
+@pytest.mark.parametrize("targets", [["lm_head"], ["porj"], ["experts"]])
+def test_what_will_be_refused_is_refused_before_the_warmup(
+    targets: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.Trainer.train", None)
+    settings = WarmupSettings(lora=LoraSettings(rank=2, targets=targets))
+    with pytest.raises(ModelError):
+        train(str(tiny_model), random_sequences(4, 300), settings, out=tmp_path, seed=0, pad_id=1)
+
+
+def test_the_engine_is_asked_before_the_warmup(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.Trainer.train", None)
+    everything = AdapterTargets(["lm_head"])
+    monkeypatch.setattr(warmup, "choose_targets", lambda *_args, **_named: everything)
+    with pytest.raises(ModelError, match="or the adapter stands on it"):
+        train(str(tiny_model), random_sequences(4, 300), WarmupSettings(), out=tmp_path, seed=0, pad_id=1)

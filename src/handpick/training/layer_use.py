@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -105,11 +106,16 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
-def look_at_layers(base: nn.Module) -> Use:
+def look_at_layers(base: nn.Module, *, per_example: bool) -> Use:
     """Let a frozen model read two short sequences, in evaluation and in training, and say what became of each layer.
 
-    The loss is that of the first sequence, so that a layer whose rows are not one example's shows itself: a gradient
-    comes to where the other's should be. Random numbers and the model's mode are as before.
+    In evaluation the loss is that of the first sequence, so that a layer whose rows are not one example's shows itself:
+    a gradient comes to where the other's should be. In training it is the model's own, as the trainer has it. Random
+    numbers and the model's mode are as before.
+
+    Args:
+        base: the model.
+        per_example: whether it is the warmup's trainer that will train it.
 
     Raises:
         ModelError: the model cannot read a text.
@@ -120,10 +126,11 @@ def look_at_layers(base: nn.Module) -> Use:
     experts = _fused_experts(base)
     _assign_roles(base, layers, experts)
     passed: set[nn.Module] = set()
-    for training in (False, True):
+    mask = torch.bool if per_example else torch.int64
+    for loss in (_loss_of_first, partial(_own_loss, mask=mask)):
         for layer in layers:
             layer.calls, layer.reached = 0, False
-        _read(base, layers, passed, training=training)
+        _read(base, layers, passed, loss)
         for layer in layers:
             layer.untrainable = layer.untrainable or _why_unused(layer)
     head = base.get_output_embeddings()  # type: ignore[operator]
@@ -186,30 +193,42 @@ def _block_of(path: str) -> str:
     return ".".join(parts[:outermost])
 
 
-def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], *, training: bool) -> None:
+def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], loss: Callable[..., Tensor]) -> None:
     """Let the model read, and note of each layer how it was called and whether a gradient came back."""
-    weights = base.get_input_embeddings().weight  # type: ignore[operator]
-    devices = [weights.device] if weights.device.type == "cuda" else []
+    place = next(base.parameters()).device
     with (
-        torch.random.fork_rng(devices=devices),
-        _mode(base, training=training),
+        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+        _mode_as_now(base),
         torch.enable_grad(),
         warnings.catch_warnings(),
         ExitStack() as hooks,
     ):
         warnings.simplefilter("ignore")
-        ids_BT = torch.tensor(_ordinary_tokens(base.config)).to(weights.device).reshape(_B, _T)
+        ids_BT = torch.tensor(_ordinary_tokens(base.config)).reshape(_B, _T).to(place)
+        check_rows = loss is _loss_of_first
         for layer in layers:
-            hooks.callback(layer.module.register_forward_hook(_note(layer), with_kwargs=True).remove)
+            hooks.callback(layer.module.register_forward_hook(_note(layer, check_rows), with_kwargs=True).remove)
         for module in base.modules():
             hooks.callback(module.register_forward_pre_hook(lambda module, _inputs: passed.add(module)).remove)
         try:
-            logits_BTV = base(input_ids=ids_BT, use_cache=False).logits
-            loss = nn.functional.cross_entropy(logits_BTV[0, :-1].float(), ids_BT[0, 1:])
-            if loss.requires_grad:
-                loss.backward()
+            total = loss(base, ids_BT)
+            if total.requires_grad:
+                total.backward()
         except Exception as error:  # whatever a model's own code raises
             raise ModelError(f"{type(base).__name__} cannot read text by itself: {first_line(error)}") from error
+
+
+def _loss_of_first(model: nn.Module, ids_BT: Tensor) -> Tensor:
+    """Compute what the first sequence's tokens cost, in evaluation."""
+    logits_BTV = model.eval()(input_ids=ids_BT, use_cache=False).logits
+    return nn.functional.cross_entropy(logits_BTV[0, :-1].float(), ids_BT[0, 1:])
+
+
+def _own_loss(model: nn.Module, ids_BT: Tensor, mask: torch.dtype) -> Tensor:
+    """Compute the model's own loss, in training."""
+    mask_BT = torch.ones_like(ids_BT, dtype=mask)
+    loss: Tensor = model.train()(input_ids=ids_BT, attention_mask=mask_BT, labels=ids_BT, use_cache=False).loss
+    return loss
 
 
 def _ordinary_tokens(config: Any) -> list[int]:
@@ -229,8 +248,11 @@ def _ordinary_tokens(config: Any) -> list[int]:
     return (ordinary[::step] * (_B * _T))[: _B * _T]
 
 
-def _note(layer: LayerUse) -> Callable[..., Any]:
-    """Return a hook that keeps what a call of a layer shows, and lets its output have a gradient."""
+def _note(layer: LayerUse, check_rows: bool) -> Callable[..., Any]:
+    """Return a hook that keeps what a call of a layer shows, and lets its output have a gradient.
+
+    With ``check_rows`` the loss depends on the first sequence alone.
+    """
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         layer.calls += 1
@@ -252,7 +274,7 @@ def _note(layer: LayerUse) -> Callable[..., Any]:
 
         def receive(dy: Tensor) -> None:
             layer.reached = True
-            if layer.inexact is None and bool((dy[n_of_first:] != 0).any()):
+            if check_rows and layer.inexact is None and bool((dy[n_of_first:] != 0).any()):
                 layer.inexact = _MIXED
 
         traced.register_hook(receive)
@@ -288,10 +310,9 @@ def _n_weights(module: nn.Module) -> int:
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Run in one mode while open; afterwards each module is in its own again."""
+def _mode_as_now(model: nn.Module) -> Iterator[None]:
+    """Put each module back, afterwards, into training or evaluation as it was."""
     before = {module: module.training for module in model.modules()}
-    model.train(training)
     try:
         yield
     finally:
@@ -312,7 +333,8 @@ class _PeftOnModel:
             self.known[leaf] = self._adapts([leaf], leaf)
         if self.known[leaf]:
             return None
-        return f"peft {'refuses' if self.all_linear() else 'takes for experts'} what is called so in this kind of model"
+        does = "refuses these names" if self.all_linear() else "takes these names for experts'"
+        return f"peft {does} in a model of this type"
 
     def all_linear(self) -> bool:
         return self._adapts("all-linear", "linear")
@@ -320,13 +342,13 @@ class _PeftOnModel:
     def _adapts(self, targets: list[str] | str, leaf: str) -> bool:
         from peft import LoraConfig, inject_adapter_in_model
 
-        stand_in = nn.Module()
-        stand_in.config = self.config
-        stand_in.block = nn.Module()
-        stand_in.block.add_module(leaf, nn.Linear(1, 1))
         config = LoraConfig(r=1, target_modules=targets)
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
+            stand_in = nn.Module()
+            stand_in.config = self.config
+            stand_in.block = nn.Module()
+            stand_in.block.add_module(leaf, nn.Linear(1, 1))
             try:
                 inject_adapter_in_model(config, stand_in)
             except ValueError:

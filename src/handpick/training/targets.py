@@ -53,7 +53,7 @@ def choose_targets(base: nn.Module, targets: LoraTargets, *, per_example: bool =
     """
     if targets == "auto" and base.config.model_type == "llama":  # type: ignore[union-attr]
         return AdapterTargets(list(_LLAMA))
-    use = look_at_layers(base)
+    use = look_at_layers(base, per_example=per_example)
     against = {layer.name: reason for layer in use.layers if (reason := _reason(layer, per_example))}
     if isinstance(targets, str):
         return _all_that_work(base, use, against, is_default=targets == "auto")
@@ -82,7 +82,7 @@ def _all_that_work(base: nn.Module, use: Use, against: dict[str, str], *, is_def
     if not out and takes_all_linear(base):
         is_said = use.experts or not is_default
         return AdapterTargets("all-linear", said=_said(use, chosen, out, against) if is_said else None)
-    return _by_name(base, chosen, [_last(layer.name) for layer in chosen], [], _said(use, chosen, out, against))
+    return by_name(base, chosen, [_last(layer.name) for layer in chosen], [], _said(use, chosen, out, against))
 
 
 def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str]) -> AdapterTargets:
@@ -101,10 +101,10 @@ def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str])
     chosen = [layer for layer in matched.values() if layer.name not in against]
     out = [layer for layer in matched.values() if layer.name in against]
     said = _said(use, chosen, out, against, with_experts=bool(parameters))
-    return _by_name(base, chosen, layer_names, parameters, said)
+    return by_name(base, chosen, layer_names, parameters, said)
 
 
-def _by_name(
+def by_name(
     base: nn.Module, chosen: Sequence[LayerUse], ends: Sequence[str], parameters: list[str], said: str
 ) -> AdapterTargets:
     """Name layers by the ends of their paths where no other layer has them, else by their whole paths."""
