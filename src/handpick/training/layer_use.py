@@ -98,6 +98,18 @@ class Use:
     experts: list[FusedExperts]
     n_weights: int
 
+    @property
+    def listed_experts(self) -> list[LayerUse]:
+        """Linear layers of experts that are modules of their own."""
+        return [layer for layer in self.layers if layer.role == "expert" and layer.is_linear]
+
+    @property
+    def share_of_experts(self) -> float:
+        """What part of all weights is experts'."""
+        return (
+            sum(each.size for each in self.experts) + sum(each.size for each in self.listed_experts)
+        ) / self.n_weights
+
 
 def is_linear(module: nn.Module) -> bool:
     """Return whether peft's "all-linear" would take a layer, were it not the head."""
@@ -138,7 +150,9 @@ def look_at_layers(base: nn.Module, *, per_example: bool) -> Use:
     for layer in layers:
         if layer.untrainable is None and layer.is_linear:
             layer.untrainable = takes.why_not(layer.leaf)
-        if layer.module is head or layer.module not in below_head:
+        if layer.role == "expert":
+            layer.inexact = None  # the engine takes examples alone
+        elif layer.module is head or layer.module not in below_head:
             layer.inexact = OF_HEAD
         elif not layer.is_linear:
             layer.inexact = "no linear layer"
@@ -175,15 +189,14 @@ def _assign_roles(base: nn.Module, layers: Sequence[LayerUse], experts: Sequence
     """Find experts that are layers, and what shares tokens out among experts: a layer with an output for each."""
     places: dict[str, int | None] = {each.name: each.n_experts for each in experts}
     for path, module in base.named_modules():
-        if isinstance(module, nn.ModuleList) and path.rpartition(".")[2] == "experts":
+        if isinstance(module, nn.ModuleList | nn.ModuleDict) and "expert" in path.rpartition(".")[2]:
             places[path] = len(module)
     for layer in layers:
         for path, n_experts in places.items():
-            outputs = getattr(layer.module, "out_features", None)
-            if outputs == n_experts and layer.name.startswith(f"{_block_of(path)}."):
-                layer.role = "router"
-            elif layer.name.startswith(f"{path}."):
+            if layer.name.startswith(f"{path}."):
                 layer.role = "expert"
+            elif layer.name.startswith(f"{_block_of(path)}.") and _n_outputs(layer.module) == n_experts:
+                layer.role = "router"
 
 
 def _block_of(path: str) -> str:
@@ -274,7 +287,7 @@ def _note(layer: LayerUse, check_rows: bool) -> Callable[..., Any]:
 
         def receive(dy: Tensor) -> None:
             layer.reached = True
-            if check_rows and layer.inexact is None and bool((dy[n_of_first:] != 0).any()):
+            if check_rows and not dy.is_meta and layer.inexact is None and bool((dy[n_of_first:] != 0).any()):
                 layer.inexact = _MIXED
 
         traced.register_hook(receive)
@@ -285,8 +298,7 @@ def _note(layer: LayerUse, check_rows: bool) -> Callable[..., Any]:
 
 def _is_faithful(module: Any, x: Tensor, output: Tensor) -> bool:
     """Return whether a layer's output is that of the plain linear layer which peft adds its adapter to."""
-    n_outputs = int(getattr(module, "out_features", None) or module.nf)  # the latter a Conv1D's
-    if output.shape != (*x.shape[:-1], n_outputs):
+    if output.shape != (*x.shape[:-1], _n_outputs(module)):
         return False
     is_plain = type(module) is nn.Linear or not isinstance(module, nn.Linear)
     if is_plain or type(module).__name__ in _OF_BITSANDBYTES or not module.weight.is_floating_point():
@@ -296,7 +308,14 @@ def _is_faithful(module: Any, x: Tensor, output: Tensor) -> bool:
     return torch.allclose(plain, output, rtol=1e-2, atol=1e-2 * float(plain.abs().max()))
 
 
+def _n_outputs(module: Any) -> int | None:
+    """Return O of a linear layer; a Conv1D has it as ``nf``."""
+    return getattr(module, "out_features", None) or getattr(module, "nf", None)
+
+
 def _why_unused(layer: LayerUse) -> str | None:
+    if layer.role == "expert" and not layer.reached:
+        return None  # so short a text is not sent to all of them
     if layer.calls == 0:
         return UNUSED
     return None if layer.reached else NO_GRADIENT
@@ -333,7 +352,7 @@ class _PeftOnModel:
             self.known[leaf] = self._adapts([leaf], leaf)
         if self.known[leaf]:
             return None
-        does = "refuses these names" if self.all_linear() else "takes these names for experts'"
+        does = "refuses such names" if self.all_linear() else "takes such names for experts'"
         return f"peft {does} in a model of this type"
 
     def all_linear(self) -> bool:

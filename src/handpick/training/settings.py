@@ -20,6 +20,8 @@ def _names(value: Any) -> Any:
 
 
 LoraTargets = Annotated[list[str] | Literal["auto", "all-linear"], BeforeValidator(_names)]
+LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # what ``auto`` is there
+EXPERTS = "experts"  # the name that stands for the weights of experts
 TARGETS_METAVAR = "auto|all-linear|NAMES"
 
 

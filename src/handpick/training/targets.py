@@ -19,10 +19,8 @@ from handpick.training.layer_use import (
     look_at_layers,
     takes_all_linear,
 )
-from handpick.training.settings import LoraTargets
+from handpick.training.settings import EXPERTS, LLAMA_TARGETS, LoraTargets
 
-EXPERTS = "experts"  # the word for the weights of fused experts
-_LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj"]
 _SHOWN = 8  # names in a line
 
 
@@ -52,7 +50,7 @@ def choose_targets(base: nn.Module, targets: LoraTargets, *, per_example: bool =
             says why. Or the model cannot read a text.
     """
     if targets == "auto" and base.config.model_type == "llama":  # type: ignore[union-attr]
-        return AdapterTargets(list(_LLAMA))
+        return AdapterTargets(list(LLAMA_TARGETS))
     use = look_at_layers(base, per_example=per_example)
     against = {layer.name: reason for layer in use.layers if (reason := _reason(layer, per_example))}
     if isinstance(targets, str):
@@ -87,21 +85,21 @@ def _all_that_work(base: nn.Module, use: Use, against: dict[str, str], *, is_def
 
 def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str]) -> AdapterTargets:
     """Choose the layers that a name is the end of, and of these the ones that nothing speaks against."""
-    layer_names = [name for name in names if name != EXPERTS]
-    named = {name: [layer for layer in use.layers if _ends_with(layer.name, name)] for name in layer_names}
-    if none := [name for name in layer_names if not named[name]]:
+    parameters, listed = _experts_of(base, use) if EXPERTS in names else ([], [])
+    ends = [name for name in names if name != EXPERTS]
+    named = {name: [layer for layer in use.layers if _ends_with(layer.name, name)] for name in ends}
+    if none := [name for name in ends if not named[name]]:
         hint = f"; its experts' weights are named {EXPERTS}" if use.experts and EXPERTS not in names else ""
         raise ModelError(f"the adapter does not fit this model: it has no layer {', '.join(none)}{hint}")
     for name, layers in named.items():
         if all(layer.name in against for layer in layers):
             why = _listed(dict.fromkeys(against[layer.name] for layer in layers), " and ")
             raise ModelError(f"the adapter cannot stand on {name}: {why}")
-    parameters = _experts_of(base, use) if EXPERTS in names else []
-    matched = {layer.name: layer for layers in named.values() for layer in layers}
+    matched = {layer.name: layer for layers in [*named.values(), listed] for layer in layers}
     chosen = [layer for layer in matched.values() if layer.name not in against]
     out = [layer for layer in matched.values() if layer.name in against]
-    said = _said(use, chosen, out, against, with_experts=bool(parameters))
-    return by_name(base, chosen, layer_names, parameters, said)
+    said = _said(use, chosen, out, against, is_on_experts=bool(parameters))
+    return by_name(base, chosen, [*ends, *(layer.leaf for layer in listed)], parameters, said)
 
 
 def by_name(
@@ -116,19 +114,20 @@ def by_name(
     return AdapterTargets(paths, parameters, _caught(base, paths, wanted), said)
 
 
-def _experts_of(base: nn.Module, use: Use) -> list[str]:
-    """Return the fused experts' weights by names that end alike.
+def _experts_of(base: nn.Module, use: Use) -> tuple[list[str], list[LayerUse]]:
+    """Return the weights of fused experts, by names that end alike, and the layers of others.
 
     Raises:
         ModelError: the model has none.
     """
-    if not use.experts:
-        raise ModelError(f"{type(base).__name__} has no fused experts to adapt: leave {EXPERTS} out of the targets")
     paths = [parameter for each in use.experts for parameter in each.parameters]
+    if not paths and not use.listed_experts:
+        known = "no experts that peft could adapt" if use.experts else "no experts"
+        raise ModelError(f"{type(base).__name__} has {known}: leave {EXPERTS} out of the adapter's layers")
     short = list(dict.fromkeys(".".join(path.split(".")[-2:]) for path in paths))
     every = [name for name, _ in base.named_parameters()]
     caught = [path for path in every if any(_ends_with(path, name) for name in short)]
-    return short if set(caught) == set(paths) else paths
+    return (short if set(caught) == set(paths) else paths), use.listed_experts
 
 
 def _ends_with(path: str, name: str) -> bool:
@@ -148,21 +147,20 @@ def _said(
     out: Sequence[LayerUse],
     against: dict[str, str],
     *,
-    with_experts: bool = False,
+    is_on_experts: bool = False,
 ) -> str:
     """Make the line that says what carries the adapter, how much of the model that is, and what is left out."""
-    adapted = sum(layer.size for layer in chosen)
+    n, size = len(chosen), sum(layer.size for layer in chosen)
     kinds = list(dict.fromkeys(_last(layer.name) for layer in chosen))
-    if with_experts:
-        adapted += sum(each.size for each in use.experts)
-        kinds.append("the experts")
-    n = len(chosen) + (sum(len(each.parameters) for each in use.experts) if with_experts else 0)
-    share = f"{n} layers, {adapted / use.n_weights:.0%} of the weights that a text passes"
+    if is_on_experts:
+        fused = [each for each in use.experts if each.parameters]
+        n, size = n + sum(len(each.parameters) for each in fused), size + sum(each.size for each in fused)
+        kinds.append("the experts' weights")
     left_out = _left_out(out, chosen, against)
-    if use.experts and not with_experts:
-        of_experts = sum(each.size for each in use.experts) / use.n_weights
-        fused = f"the fused experts ({of_experts:.0%} of the weights; --lora-targets {EXPERTS})"
-        left_out = f"{fused}; {left_out}" if left_out else fused
+    if use.experts and not is_on_experts:
+        experts = f"the experts ({use.share_of_experts:.0%} of the weights; --lora-targets {EXPERTS} has them)"
+        left_out = f"{experts}; {left_out}" if left_out else experts
+    share = f"{n} layers, {size / use.n_weights:.0%} of the weights that a text passes"
     return f"LoRA on {_listed(kinds)} ({share})" + (f"; left out: {left_out}" if left_out else "")
 
 
