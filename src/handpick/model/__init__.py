@@ -25,6 +25,8 @@ from handpick.data.version import RECORD_VERSION
 from handpick.errors import ModelError
 from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
 from handpick.model.in_memory import config_digest, held_model
+from handpick.model.kind import text_class
+from handpick.model.positions import position_tables
 from handpick.progress import log
 
 # transformers' names
@@ -168,7 +170,7 @@ def load_config(name: str) -> Any:
 
 
 def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none") -> nn.Module:
-    """Load the causal language model of a folder or a Hub name, frozen, on ``device()``.
+    """Load the causal language model of a folder or a Hub name, frozen, on ``device()``; a multimodal one whole.
 
     Of a model in memory it is a copy, so that its weights are there twice: the user's own is never touched.
 
@@ -181,8 +183,6 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
         ModelError: there is none, it needs code of its own, its weights are not safetensors or not all there, or
             it is to be quantized and bitsandbytes is not installed or the model is one in memory.
     """
-    from transformers import AutoModelForCausalLM
-
     if (held := held_model(name)) is not None:
         if quantization != "none":
             raise ModelError(
@@ -191,7 +191,7 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
             )
         return held.copy_module(dtype).to(device())
     quantized = {} if quantization == "none" else _quantization_arguments(quantization, dtype)
-    model = load_weights(AutoModelForCausalLM, name, dtype, **quantized)
+    model = load_weights(text_class(name, load_config(name)), name, dtype, **quantized)
     model.requires_grad_(False)
     for module in model.modules():
         # A CPU with AVX512-BF16 has a kernel without a backward pass: one look at a loss repacks the weights for it,
@@ -249,14 +249,13 @@ def _is_no_cast(record: logging.LogRecord) -> bool:
 
 def _empty_model(name: str) -> nn.Module:
     """Return a model to look at: of one in memory, itself."""
-    from transformers import AutoModelForCausalLM
-
     if (held := held_model(name)) is not None:
         own: nn.Module = held.module
         return own
     config = load_config(name)
+    kind = text_class(name, config)
     with _loading(name), torch.device("meta"):
-        model: nn.Module = AutoModelForCausalLM.from_config(config)
+        model: nn.Module = kind.from_config(config)
     return model
 
 
@@ -276,13 +275,9 @@ def parameter_count(name: str) -> int:
 def position_limit(name: str) -> int | None:
     """Return the most tokens that a model with a table of positions (GPT-2, OPT) can read.
 
-    None where there is no table.
+    None where its text part has no table.
     """
-    model = _empty_model(name)
-    for place, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and ("position" in place or place.endswith("wpe")):
-            return int(model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
-    return None
+    return min(position_tables(_empty_model(name)), default=None)
 
 
 def model_fingerprint(name: str) -> Fingerprint:
