@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from handpick.fingerprint import Fingerprint, digest
 from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
+from handpick.sampling.cache import cache_bytes
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.
@@ -107,10 +108,10 @@ def sample(
     """
     device = next(model.parameters()).device
     most = rows or ROWS[device.type]
-    a_token = _cache_bytes_per_token(model)
+    cache = cache_bytes(model)
 
     def fits(length: int) -> int:
-        return max(1, min(most, _CACHE[device.type] // (a_token * (length + sampling.max_new_tokens))))
+        return max(1, min(most, _CACHE[device.type] // cache.of(length + sampling.max_new_tokens)))
 
     for members in groups([len(prompt) for prompt in prompts], sampling.samples, fits):
         if skip(members):
@@ -179,14 +180,6 @@ def _draw(
         causal.generation_config = own_config
     answers = [cut_sample(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
     return [answers[i : i + n] for i in range(0, len(answers), n)]
-
-
-def _cache_bytes_per_token(model: nn.Module) -> int:
-    """Return the bytes of the keys and values of one token, in all layers."""
-    config = causal_of(model).config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * width * next(model.parameters()).itemsize)
 
 
 def _prefill(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
