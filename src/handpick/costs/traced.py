@@ -100,7 +100,8 @@ def _share(decoder: nn.Module, name: str, module: nn.Module, weight: Tensor, cal
         return own.rows / _TOKENS
     if weight.ndim == 3:
         return own.rows * own.experts / (_TOKENS * weight.shape[0])
-    return float(own.n)
+    # one call a layer, on every row; or one an expert, on the rows that chose it, of a weight that holds all of them
+    return min(1.0, own.rows / (_TOKENS * own.n)) if own.n > 1 and own.rows else float(own.n)
 
 
 class _Attention(TorchDispatchMode):

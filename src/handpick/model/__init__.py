@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from handpick.allocator import give_back_freed_memory
@@ -22,12 +21,16 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.data.render import Renderer
 from handpick.data.version import RECORD_VERSION
-from handpick.errors import ModelError
+from handpick.errors import HandpickError, ModelError
 from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
+from handpick.model.check import check_reading
 from handpick.model.in_memory import config_digest, held_model
 from handpick.model.kind import text_class
+from handpick.model.mixing import describe, forget_lengths, mixing_of
 from handpick.model.positions import position_tables
 from handpick.progress import log
+
+_said: set[str] = set()  # models of which is known how they read lengths
 
 # transformers' names
 MODEL_CONFIG = "config.json"
@@ -83,7 +86,9 @@ def _loading(name: str, what: str = "model") -> Iterator[None]:
     try:
         with hub_or_cache() if not Path(name).exists() else nullcontext():
             yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except HandpickError:
+        raise
+    except Exception as error:  # of any kind: reading a foreign model is transformers' own affair
         raise _explain(name, error, what) from error
 
 
@@ -189,7 +194,10 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
                 f"a model that was handed over in Python is not quantized: leave --quantization {quantization} out, or "
                 "save the model and name its folder"
             )
-        return held.copy_module(dtype).to(device())
+        copy = held.copy_module(dtype).to(device())
+        forget_lengths(copy)
+        _check(copy, name)
+        return copy
     quantized = {} if quantization == "none" else _quantization_arguments(quantization, dtype)
     model = load_weights(text_class(name, load_config(name)), name, dtype, **quantized)
     model.requires_grad_(False)
@@ -198,7 +206,17 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
         # and gradients are others from then on, without a word (bitsandbytes 0.50.2).
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-    return model if quantized else model.to(device())
+    model = model if quantized else model.to(device())
+    _check(model, name, quantization)
+    return model
+
+
+def _check(model: Any, name: str, how: str = "") -> None:
+    """Refuse a model that does not read each sequence of a batch by itself; say where lengths do not mix."""
+    check_reading(model, name, how)
+    if (limits := describe(mixing_of(model.config))) and name not in _said:
+        _said.add(name)
+        log(f"{name}: {limits}")
 
 
 def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", **given: Any) -> nn.Module:
@@ -223,6 +241,7 @@ def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", 
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would draw them at random
         raise ModelError(f"the weights of {name} lack {len(missing)} of the model's, among them {missing[0]}")
+    forget_lengths(model)
     return model
 
 

@@ -58,17 +58,24 @@ class Group(NamedTuple):
     samples: list[list[Sample]]
 
 
-def groups(lengths: Sequence[int], samples: int, fits: Callable[[int], int]) -> list[list[int]]:
+def groups(
+    lengths: Sequence[int],
+    samples: int,
+    fits: Callable[[int], int],
+    together: Callable[[int, int], bool] = lambda shorter, longer: True,
+) -> list[list[int]]:
     """Group prompts of like length, as many as may be answered together, and at least one.
 
     Args:
         lengths: of the prompts.
         samples: answers each.
         fits: how many sequences of a prompt of that length, with their answers, may be generated at a time.
+        together: says of two lengths whether prompts of them may be answered together.
     """
     found: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if found and (len(found[-1]) + 1) * samples <= fits(lengths[i]):
+        room = bool(found) and (len(found[-1]) + 1) * samples <= fits(lengths[i])
+        if room and together(lengths[found[-1][0]], lengths[i]):
             found[-1].append(i)
         else:
             found.append([i])

@@ -21,7 +21,8 @@ from handpick.gradients.adam import AdamPreconditioner
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import Projection, RademacherProjection, projection
-from handpick.model import compute_dtype, device, load_base, padding_id
+from handpick.model import compute_dtype, device, load_base, load_config, padding_id
+from handpick.model.mixing import mixing_of
 from handpick.objectives.next_token import mean_loss
 from handpick.scorers.gist_subspace import BasisProjection
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
@@ -101,11 +102,11 @@ def probe_engine(
 
 def batches_of(settings: Settings, pool_sample: PoolSample) -> list[list[Rendered]]:
     """Return the batches as the run makes them, a shard at a time."""
-    limit = tokens_per_batch(settings)
+    limit, mixing = tokens_per_batch(settings), mixing_of(load_config(str(settings.model)))
     return [
         [shard[i] for i in members]
         for shard in pool_sample.shards
-        for members in token_batches([len(s.input_ids) for s in shard], limit)
+        for members in token_batches([len(s.input_ids) for s in shard], limit, mixing)
     ]
 
 

@@ -1,0 +1,132 @@
+"""A check at load: what a model makes of a sequence is the same alone and in a batch, or the model is refused by name.
+
+Everything here rests on it. Batches are filled up behind their sequences and no mask is given, since a causal model
+never looks there. An encoder that was loaded as a language model does look, half of an encoder–decoder may, and a model
+that reads a prefix in both directions; nothing in their outputs says so.
+
+Legend: B sequences, T positions, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handpick.errors import HandpickError, ModelError
+from handpick.model.mixing import mixing_of
+from handpick.model.positions import position_tables
+from handpick.model.tokens import plain_tokens
+
+_LONGER = 21  # tokens of the longer of the two sequences; three of them are read at a time
+_EXACT = 1e-4  # relative error in float32, where another shape of a batch moves logits by 1e-6
+_ALIKE = 1e-3  # one less the cosine in 16 bits
+_ROUNDED = 0.05  # as much as rounding may make of it: in 16 bits it sends some tokens to other experts
+_NOISE = 4  # times the distance that a neighbour of the same length makes
+
+_passed: set[tuple[str, torch.dtype, str]] = set()
+
+
+def check_reading(model: nn.Module, name: str, how: str = "") -> None:
+    """Refuse a model whose logits depend on what stands behind a sequence or beside it; once a process.
+
+    Args:
+        model: a causal language model without an adapter, in evaluation mode.
+        name: of the model, for messages.
+        how: what else tells two models of one name and type apart.
+
+    Raises:
+        ModelError: they do, or it cannot read text by itself; the message says which, and what to do.
+    """
+    key = (name, next(model.parameters()).dtype, how)
+    if key in _passed:
+        return
+    found = refusal(model)
+    if found is not None:
+        raise ModelError(f"{name} ({type(model).__name__}) {found}")
+    _passed.add(key)
+
+
+def refusal(model: Any) -> str | None:
+    """Return why a model cannot be used, as the end of a sentence that begins with it; None where it can.
+
+    Two short passes tell.
+    """
+    length, longest = try_lengths(model)
+    ids_T = plain_tokens(model, 2 * longest)
+    own_T, other_T = ids_T[:length], ids_T[length : length + longest]
+    behind_T = ids_T[longest : longest + longest - length]
+    filled_T = torch.full_like(behind_T, _filling(model))
+    batch_BT = torch.stack([torch.cat([own_T, behind_T]), torch.cat([own_T, filled_T]), other_T])
+    try:
+        alone_TV = _logits(model, own_T[None])[0]
+        together_BTV = _logits(model, batch_BT)[:2, :length]
+    except Exception as error:  # it is transformers' own, and may be of any kind
+        return cannot_read(model, error)
+    far = [distance(each_TV, alone_TV) for each_TV in together_BTV]
+    if max(far) <= allowed(alone_TV.dtype):
+        return None
+    neighbours_BTV = _logits(model, torch.stack([own_T, other_T[:length]]))
+    if max(far) <= allowed(alone_TV.dtype, distance(neighbours_BTV[0], alone_TV)):
+        return None
+    return _looks_ahead(model, max(far))
+
+
+def try_lengths(model: Any) -> tuple[int, int]:
+    """Return two lengths to try a model with, which it may read together: neither is beyond what it can."""
+    mixing = mixing_of(model.config)
+    limits = [limit for limit in (*position_tables(model), mixing.switch, mixing.alone) if limit is not None]
+    longest = max(2, min([_LONGER, *limits]))
+    return max(1, longest * 4 // 7), longest
+
+
+def distance(got: Tensor, want: Tensor) -> float:
+    """Return how far logits are from others, their common height at each position left out.
+
+    In float32 the relative error, in 16 bits one less the cosine.
+    """
+    exact = want.dtype in (torch.float32, torch.float64)
+    got, want = ((each.double() - each.double().mean(dim=-1, keepdim=True)).flatten() for each in (got, want))
+    if exact:
+        return float((got - want).norm() / want.norm())
+    return 1 - float(nn.functional.cosine_similarity(got, want, dim=0))
+
+
+def allowed(dtype: torch.dtype, noise: float = 0.0) -> float:
+    """Return the distance that is none, where a neighbour that is nothing but rounding makes ``noise``."""
+    if dtype in (torch.float32, torch.float64):
+        return _EXACT
+    return max(_ALIKE, min(_NOISE * noise, _ROUNDED))
+
+
+def cannot_read(model: Any, error: Exception) -> str:
+    """Return the end of a sentence on a model that fails where it is given nothing but text."""
+    if isinstance(error, HandpickError):
+        raise error
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    dtype = next(model.parameters()).dtype
+    other = "" if dtype == torch.float32 else f"; it computes in {str(dtype).removeprefix('torch.')}: try --dtype float32"
+    return f"cannot read text by itself: {type(error).__name__}: {first_line}{other}"
+
+
+def _looks_ahead(model: Any, far: float) -> str:
+    remedy = "name a causal language model"
+    if getattr(model.config.get_text_config(), "is_decoder", None) is False:
+        remedy = 'say "is_decoder": true in its config.json if it was trained as a decoder, else ' + remedy
+    return (
+        f"is no causal language model: what stands behind a sequence, or beside it in a batch, changes its logits by "
+        f"{far:.0%}, so that losses, gradients and answers would be those of a batch and not of an example; {remedy}"
+    )
+
+
+def _filling(model: Any) -> int:
+    """Return the token that fills batches up where the configuration names one."""
+    text = model.config.get_text_config()
+    named = (getattr(text, name, None) for name in ("pad_token_id", "eos_token_id"))
+    return next((i for i in named if isinstance(i, int) and i >= 0), 0)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, ids_BT: Tensor) -> Tensor:
+    device = next(model.parameters()).device
+    logits_BTV: Tensor = model(input_ids=ids_BT.to(device), use_cache=False).logits
+    return logits_BTV
