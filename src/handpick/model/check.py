@@ -7,21 +7,23 @@ that reads a prefix in both directions; nothing in their outputs says so.
 Legend: B sequences, T positions, V vocabulary.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from handpick.errors import HandpickError, ModelError
+from handpick.errors import HandpickError, ModelError, first_line
 from handpick.model.mixing import mixing_of
 from handpick.model.positions import position_tables
 from handpick.model.tokens import plain_tokens
 
 _LONGER = 21  # tokens of the longer of the two sequences; three of them are read at a time
-_EXACT = 1e-4  # relative error in float32, where another shape of a batch moves logits by 1e-6
-_ALIKE = 1e-3  # one less the cosine in 16 bits
-_ROUNDED = 0.05  # as much as rounding may make of it: in 16 bits it sends some tokens to other experts
-_NOISE = 4  # times the distance that a neighbour of the same length makes
+_EXACT = 1e-4  # relative error of logits in float32, where a batch of another shape moves them by 1e-6
+_ALIKE = 0.045  # the same in 16 bits, a cosine of .999: another shape moves logits by up to 0.015
+_UNMOVED = 0.005  # the same where the shape is the same: nothing moves but for what is added up in no fixed order
+_ROUNDED = 0.3  # as much as rounding may make of either: in 16 bits it sends some tokens to other experts
+_NOISE = 4  # times the distance that another neighbour makes, or copies beside a sequence
 
 _passed: set[tuple[str, torch.dtype, str]] = set()
 
@@ -49,12 +51,12 @@ def check_reading(model: nn.Module, name: str, how: str = "") -> None:
 def refusal(model: Any) -> str | None:
     """Return why a model cannot be used, as the end of a sentence that begins with it; None where it can.
 
-    Two short passes tell.
+    Two short passes tell, in 16 bits two more where they differ.
     """
     length, longest = try_lengths(model)
-    ids_T = plain_tokens(model, 2 * longest)
-    own_T, other_T = ids_T[:length], ids_T[length : length + longest]
-    behind_T = ids_T[longest : longest + longest - length]
+    ids_T = plain_tokens(model, 3 * longest)
+    own_T, other_T, third_T = ids_T[:length], ids_T[longest : 2 * longest], ids_T[2 * longest :]
+    behind_T = ids_T[length:longest]
     filled_T = torch.full_like(behind_T, _filling(model))
     batch_BT = torch.stack([torch.cat([own_T, behind_T]), torch.cat([own_T, filled_T]), other_T])
     try:
@@ -62,13 +64,18 @@ def refusal(model: Any) -> str | None:
         together_BTV = _logits(model, batch_BT)[:2, :length]
     except Exception as error:  # it is transformers' own, and may be of any kind
         return cannot_read(model, error)
-    far = [distance(each_TV, alone_TV) for each_TV in together_BTV]
-    if max(far) <= allowed(alone_TV.dtype):
-        return None
-    neighbours_BTV = _logits(model, torch.stack([own_T, other_T[:length]]))
-    if max(far) <= allowed(alone_TV.dtype, distance(neighbours_BTV[0], alone_TV)):
-        return None
-    return _looks_ahead(model, max(far))
+    moved, far = distance(together_BTV[0], together_BTV[1]), max(distance(each, alone_TV) for each in together_BTV)
+    if is_exact(model):
+        found = max(moved, far) > _EXACT
+    else:
+        found = moved > _UNMOVED or far > _ALIKE
+        if found:
+            batch_BT[2] = third_T
+            beside = distance(_logits(model, batch_BT)[0, :length], together_BTV[0])
+            shaped = distance(_logits(model, own_T.expand(3, -1))[0], alone_TV)
+            noise = min(_ROUNDED, _NOISE * max(beside, shaped))
+            found = moved > max(noise, _UNMOVED) or far > max(noise, _ALIKE)
+    return _looks_ahead(model, max(moved, far)) if found else None
 
 
 def try_lengths(model: Any) -> tuple[int, int]:
@@ -80,32 +87,23 @@ def try_lengths(model: Any) -> tuple[int, int]:
 
 
 def distance(got: Tensor, want: Tensor) -> float:
-    """Return how far logits are from others, their common height at each position left out.
-
-    In float32 the relative error, in 16 bits one less the cosine.
-    """
-    exact = want.dtype in (torch.float32, torch.float64)
-    got, want = ((each.double() - each.double().mean(dim=-1, keepdim=True)).flatten() for each in (got, want))
-    if exact:
-        return float((got - want).norm() / want.norm())
-    return 1 - float(nn.functional.cosine_similarity(got, want, dim=0))
+    """Return the relative error of logits, their common height at each position left out; nothing where none is finite."""
+    got, want = (each.double() - each.double().mean(dim=-1, keepdim=True) for each in (got, want))
+    error = float((got - want).norm() / want.norm())
+    return 0.0 if math.isnan(error) else error
 
 
-def allowed(dtype: torch.dtype, noise: float = 0.0) -> float:
-    """Return the distance that is none, where a neighbour that is nothing but rounding makes ``noise``."""
-    if dtype in (torch.float32, torch.float64):
-        return _EXACT
-    return max(_ALIKE, min(_NOISE * noise, _ROUNDED))
+def is_exact(model: nn.Module) -> bool:
+    """Return whether a model computes in no less than float32."""
+    return all(p.dtype not in (torch.bfloat16, torch.float16) for p in model.parameters())
 
 
 def cannot_read(model: Any, error: Exception) -> str:
     """Return the end of a sentence on a model that fails where it is given nothing but text."""
     if isinstance(error, HandpickError):
         raise error
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    dtype = next(model.parameters()).dtype
-    other = "" if dtype == torch.float32 else f"; it computes in {str(dtype).removeprefix('torch.')}: try --dtype float32"
-    return f"cannot read text by itself: {type(error).__name__}: {first_line}{other}"
+    other = "" if is_exact(model) else "; it computes in 16 bits: try --dtype float32"
+    return f"cannot read text by itself: {first_line(error)}{other}"
 
 
 def _looks_ahead(model: Any, far: float) -> str:
@@ -114,7 +112,7 @@ def _looks_ahead(model: Any, far: float) -> str:
         remedy = 'say "is_decoder": true in its config.json if it was trained as a decoder, else ' + remedy
     return (
         f"is no causal language model: what stands behind a sequence, or beside it in a batch, changes its logits by "
-        f"{far:.0%}, so that losses, gradients and answers would be those of a batch and not of an example; {remedy}"
+        f"{100 * far:.2g}%, so that losses, gradients and answers would be those of a batch and not of an example; {remedy}"
     )
 
 
