@@ -7,7 +7,6 @@ that reads a prefix in both directions; nothing in their outputs says so.
 Legend: B sequences, T positions, V vocabulary.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -20,10 +19,11 @@ from handpick.model.tokens import plain_tokens
 
 _LONGER = 21  # tokens of the longer of the two sequences; three of them are read at a time
 _EXACT = 1e-4  # relative error of logits in float32, where a batch of another shape moves them by 1e-6
-_ALIKE = 0.045  # the same in 16 bits, a cosine of .999: another shape moves logits by up to 0.015
-_UNMOVED = 0.005  # the same where the shape is the same: nothing moves but for what is added up in no fixed order
-_ROUNDED = 0.3  # as much as rounding may make of either: in 16 bits it sends some tokens to other experts
-_NOISE = 4  # times the distance that another neighbour makes, or copies beside a sequence
+# In 16 bits. Where the shape is the same, nothing moves but by what is added up in no fixed order: no more than a few
+# times what another neighbour makes of it.
+_UNMOVED, _TIMES, _AT_MOST = 0.005, 4, 0.3
+# Another shape rounds otherwise, by up to 0.015, and sends some tokens to other experts: the median position tells.
+_ALIKE = 0.045  # a cosine of .999
 
 _passed: set[tuple[str, torch.dtype, str]] = set()
 
@@ -51,7 +51,7 @@ def check_reading(model: nn.Module, name: str, how: str = "") -> None:
 def refusal(model: Any) -> str | None:
     """Return why a model cannot be used, as the end of a sentence that begins with it; None where it can.
 
-    Two short passes tell, in 16 bits two more where they differ.
+    Two short passes tell, in 16 bits a third where they differ.
     """
     length, longest = try_lengths(model)
     ids_T = plain_tokens(model, 3 * longest)
@@ -64,17 +64,18 @@ def refusal(model: Any) -> str | None:
         together_BTV = _logits(model, batch_BT)[:2, :length]
     except Exception as error:  # it is transformers' own, and may be of any kind
         return cannot_read(model, error)
-    moved, far = distance(together_BTV[0], together_BTV[1]), max(distance(each, alone_TV) for each in together_BTV)
+    moved = float(errors(together_BTV[0], together_BTV[1]).max())
+    far_BT = torch.stack([errors(each_TV, alone_TV) for each_TV in together_BTV])
     if is_exact(model):
+        far = float(far_BT.max())
         found = max(moved, far) > _EXACT
     else:
-        found = moved > _UNMOVED or far > _ALIKE
-        if found:
+        far = float(far_BT.median(dim=1).values.max())
+        if moved > _UNMOVED:
             batch_BT[2] = third_T
-            beside = distance(_logits(model, batch_BT)[0, :length], together_BTV[0])
-            shaped = distance(_logits(model, own_T.expand(3, -1))[0], alone_TV)
-            noise = min(_ROUNDED, _NOISE * max(beside, shaped))
-            found = moved > max(noise, _UNMOVED) or far > max(noise, _ALIKE)
+            beside = float(errors(_logits(model, batch_BT)[0, :length], together_BTV[0]).max())
+            moved = 0.0 if moved < min(_AT_MOST, _TIMES * beside) else moved
+        found = moved > _UNMOVED or far > _ALIKE
     return _looks_ahead(model, max(moved, far)) if found else None
 
 
@@ -86,11 +87,13 @@ def try_lengths(model: Any) -> tuple[int, int]:
     return max(1, longest * 4 // 7), longest
 
 
-def distance(got: Tensor, want: Tensor) -> float:
-    """Return the relative error of logits, their common height at each position left out; nothing where none is finite."""
-    got, want = (each.double() - each.double().mean(dim=-1, keepdim=True) for each in (got, want))
-    error = float((got - want).norm() / want.norm())
-    return 0.0 if math.isnan(error) else error
+def errors(got_TV: Tensor, want_TV: Tensor) -> Tensor:
+    """Return the relative error of logits at each position, (T,), float64.
+
+    The height that all logits of a position have in common is left out; what is not finite has no error.
+    """
+    got_TV, want_TV = (each.double() - each.double().mean(dim=-1, keepdim=True) for each in (got_TV, want_TV))
+    return ((got_TV - want_TV).norm(dim=-1) / want_TV.norm(dim=-1)).nan_to_num(0.0, 0.0, 0.0)
 
 
 def is_exact(model: nn.Module) -> bool:
