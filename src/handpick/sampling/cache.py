@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ class CacheBytes(NamedTuple):
         return max(1, self.sequence + self.token * length)
 
 
-@torch.no_grad()
+_MEASURED: "WeakKeyDictionary[nn.Module, CacheBytes | None]" = WeakKeyDictionary()  # once for each model
+
+
 def cache_bytes(model: nn.Module) -> CacheBytes | None:
     """Return the bytes of what a causal language model remembers: keys and values, states of layers without them.
 
@@ -31,7 +34,14 @@ def cache_bytes(model: nn.Module) -> CacheBytes | None:
     attention that is longer than they are is taken for none.
     """
     causal = causal_of(model)
-    device = next(model.parameters()).device
+    if causal not in _MEASURED:
+        _MEASURED[causal] = _measure(causal)
+    return _MEASURED[causal]
+
+
+@torch.no_grad()
+def _measure(causal: Any) -> CacheBytes | None:
+    device = next(causal.parameters()).device
     ids_T = plain_tokens(causal, _MORE).to(device)
     try:
         with eval_mode(causal):
