@@ -18,6 +18,7 @@ from handpick.costs.training import size_of, weight_bytes
 from handpick.data.batching import token_batches
 from handpick.data.render import Rendered
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import Projection, RademacherProjection, projection
@@ -70,6 +71,7 @@ def probe_engine(
         load_base(str(settings.model), compute_dtype(settings.dtype), settings.quantization), checkpoints
     )
     engine = GradientEngine(model, recompute=settings.gradient_checkpointing)
+    check_rows(engine)
     project, dense = _projection(inputs, engine)
     precondition = None
     if gradients.optimizer == "adam":

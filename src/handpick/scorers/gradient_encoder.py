@@ -20,6 +20,7 @@ from handpick.choices import Optimizer
 from handpick.data.batching import collate, token_batches
 from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.forward import causal_of
 from handpick.gradients.projection import Projection, projection
@@ -153,6 +154,7 @@ class GradientEncoder:
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(model_name(settings), dtype, settings.quantization), self.checkpoints)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
+        check_rows(self._engine)
         self._projection: Projection = projection(
             settings.projection,
             self._engine.n_coordinates,
