@@ -94,7 +94,7 @@ _OTHERS: tuple[tuple[str, Callable[[State, Mapping[str, Any]], Any]], ...] = (
     ("AdEMAMix, which has two first moments", lambda s, g: "betas" in g and (len(g["betas"]) == 3 or g.get("alpha"))),
     ("Muon, which keeps no second moment", lambda s, g: "ns_steps" in g),
     ("SGD, which keeps no second moment", lambda s, g: "dampening" in g),
-    ("Lion, which keeps no second moment", lambda s, g: s.keys() - {"step"} == {"exp_avg"}),
+    ("Lion, which keeps no second moment", lambda s, g: s.keys() - {"step"} == {"exp_avg"} and "eps" not in g),
     ("an optimizer of one moment (Lion, SGD, RMSprop, Adagrad)", lambda s, g: "state1" in s and "state2" not in s),
     ("LAMB", lambda s, g: "unorm_vec" in s),
     ("Adagrad, which keeps no first moment", lambda s, g: "sum" in s),
@@ -125,13 +125,12 @@ def adam_of(saved: SavedOptimizer) -> Callable[[State], tuple[Tensor, Tensor]]:
                 raise ModelError(f"{saved.file} is the state of {name}, not of Adam; {WAY_OUT}")
     if not states:
         raise ModelError(f"{saved.file} holds no parameter's state, as before the first step; {WAY_OUT}")
-    adams = {next((adam for adam in _ADAMS if adam.is_of(state, settings[0])), None) for state in states}
-    (adam,) = adams if len(adams) == 1 else (None,)
-    if adam is None:
-        kept = sorted(set().union(*states))
+    adam = next((adam for adam in _ADAMS if adam.is_of(states[0], settings[0])), None)
+    odd = next((state for state in states if adam is None or not adam.is_of(state, settings[0])), None)
+    if adam is None or odd is not None:
+        kept = ", ".join(sorted(map(str, odd or [])))
         raise ModelError(
-            f"{saved.file} is not the state of an Adam that handpick knows: it keeps {', '.join(map(str, kept))}; "
-            f"{WAY_OUT}"
+            f"{saved.file} is not the state of an Adam that handpick knows: it keeps {kept or 'nothing'}; {WAY_OUT}"
         )
     return adam.read
 
