@@ -94,9 +94,7 @@ class Run:
     second: dict[str, Tensor]
 
 
-def trained(
-    model: nn.Module, out: Path, optimizer: torch.optim.Optimizer | None = None, **arguments: Any
-) -> Run:
+def trained(model: nn.Module, out: Path, optimizer: torch.optim.Optimizer | None = None, **arguments: Any) -> Run:
     """Train as people do, for two epochs of four steps; the last checkpoint and what was in memory."""
     given: dict[str, Any] = {
         "per_device_train_batch_size": 2, "num_train_epochs": 2, "learning_rate": 1e-2, "weight_decay": 0.1,
@@ -139,7 +137,9 @@ def live_moments(state: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
         return one.float(), two.float()
     if not {"exp_avg", "exp_avg_sq"} <= state.keys():
         return None
-    one, two = (each.dequantize() if hasattr(each, "codes") else each for each in (state["exp_avg"], state["exp_avg_sq"]))
+    one, two = (
+        each.dequantize() if hasattr(each, "codes") else each for each in (state["exp_avg"], state["exp_avg_sq"])
+    )
     return one.float().clone(), two.float().clone()
 
 
@@ -184,7 +184,7 @@ def rows_error(run: Run) -> float:
     whole = projection("none", engine.n_coordinates, 1, 0, 1)
     got_ND = engine.features(batch, mean_weights(batch), whole)
     for name, parameter in run.model.named_parameters():
-        parameter.requires_grad_(".lora_" in name)
+        parameter.requires_grad_(".lora_" in name and ".default." in name)
     live = autograd_rows(run.model, sequences)
     want_ND = flat({layer.name: live[layer.name] for layer in engine.layers})
     return relative_error(got_ND, want_ND)
@@ -251,7 +251,10 @@ def of_torch(kind: str, **settings: Any) -> Callable[[nn.Module], torch.optim.Op
     def make(model: nn.Module) -> torch.optim.Optimizer:
         made: torch.optim.Optimizer = getattr(torch.optim, kind)(
             [
-                {"params": [weight for _, weight in weights_of(model)], "weight_decay": settings.get("weight_decay", 0.0)},
+                {
+                    "params": [weight for _, weight in weights_of(model)],
+                    "weight_decay": settings.get("weight_decay", 0.0),
+                },
                 {"params": [], "weight_decay": 0.0},
             ],
             **{"lr": 1e-2} | settings,

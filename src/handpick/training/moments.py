@@ -15,7 +15,7 @@ from handpick.errors import ModelError
 from handpick.gradients.adam import AdamMoments
 from handpick.training.optimizer_state import FourBit, SavedOptimizer, Shapes, State, keys_by_name
 
-WAY_OUT = "train with AdamW, or choose --optimizer sgd"
+_WAY_OUT = "train with AdamW, or choose --optimizer sgd"
 _BITSANDBYTES = "__bnb_optimizer_quant_state__"  # where bitsandbytes keeps what has not its parameter's shape
 
 
@@ -117,20 +117,20 @@ def adam_of(saved: SavedOptimizer) -> Callable[[State], tuple[Tensor, Tensor]]:
         if any(isinstance(value, FourBit) or type(value).__name__ == "OptimState4bit" for value in state.values()):
             raise ModelError(
                 f"{saved.file} is the state of an Adam that keeps its moments in 4 bits, too coarse to be taken for "
-                f"moments; {WAY_OUT}"
+                f"moments; {_WAY_OUT}"
             )
         for group in settings:
             name = next((name for name, tells in _OTHERS if tells(state, group)), None)
             if name is not None:
-                raise ModelError(f"{saved.file} is the state of {name}, not of Adam; {WAY_OUT}")
+                raise ModelError(f"{saved.file} is the state of {name}, and AdamW's moments are needed; {_WAY_OUT}")
     if not states:
-        raise ModelError(f"{saved.file} holds no parameter's state, as before the first step; {WAY_OUT}")
+        raise ModelError(f"{saved.file} holds no parameter's state, as before the first step; {_WAY_OUT}")
     adam = next((adam for adam in _ADAMS if adam.is_of(states[0], settings[0])), None)
     odd = next((state for state in states if adam is None or not adam.is_of(state, settings[0])), None)
     if adam is None or odd is not None:
         kept = ", ".join(sorted(map(str, odd or [])))
         raise ModelError(
-            f"{saved.file} is not the state of an Adam that handpick knows: it keeps {kept or 'nothing'}; {WAY_OUT}"
+            f"{saved.file} is not the state of an Adam that handpick knows: it keeps {kept or 'nothing'}; {_WAY_OUT}"
         )
     return adam.read
 

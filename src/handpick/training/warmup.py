@@ -93,15 +93,15 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
         check_adapter(model, path)
     others = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and ".lora_" not in name:
+        if parameter.requires_grad and (".lora_" not in name or name.endswith(".bias")):
             parameter.requires_grad = False
             others.append(name)
         elif not trained and ".lora_A." in name:
             parameter.requires_grad = False
     if others:
         log(
-            f"{checkpoints[0]} trained {len(others)} weights besides its LoRA matrices, such as {others[0]}: they are "
-            "used as they were trained, and rows are gradients of the LoRA matrices alone"
+            f"{checkpoints[0]} trained more than its LoRA matrices, such as {others[0]} ({len(others)} in all): it is "
+            "used as it was trained, and rows are gradients of the LoRA matrices alone"
         )
     return model
 
