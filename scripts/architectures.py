@@ -1,9 +1,9 @@
 """Every causal architecture of transformers through the engine and the commands.
 
 ``python scripts/architectures.py OUT [NAMES…] [--models FOLDER]`` makes a tiny model of each (``tiny_architectures``),
-holds the rows of handpick's default adapter to an oracle and runs the commands on the folder (``try_architecture``), each
-model in a process of its own with a limit of processor time. What was found of a model stands in OUT/NAME.json and is
-not looked for again; OUT/architectures.md has the table.
+holds what handpick computes on it to an oracle, and runs the commands on its folder (``try_architecture``): each model
+in a process of its own with a limit of processor time. What was found of it stands in OUT/NAME.json and is not looked
+for again; OUT/architectures.md has the table.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import re
 import resource
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def attempt(name: str, models: Path, tokenizer: Any) -> Record:
 
 
 def state(record: Record) -> str:
-    """Return in a word what became of a model's rows: exact, refused, WRONG, TRACEBACK, unchecked, not built, stopped."""
+    """Return in a word what became of a model's rows: exact, WRONG, refused, TRACEBACK, or why there are none."""
     for word in ("not built", "stopped"):
         if word in record:
             return word
@@ -164,8 +164,8 @@ def page(found: dict[str, Record]) -> Iterable[str]:
 
 def summary(found: dict[str, Record]) -> Iterable[str]:
     """Return the totals of some models."""
-    states = [state(record) for record in found.values()]
-    yield f"Of {len(found)}: " + ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(sorted(states))) + "."
+    states = Counter(state(record) for record in found.values())
+    yield f"Of {len(found)}: {', '.join(f'{n} {each}' for each, n in states.most_common())}."
     silently = [f"{name} ({', '.join(what)})" for name, record in found.items() if (what := wrong(record))]
     yield f"Silently wrong: {len(silently)}{': ' if silently else ''}{', '.join(silently)}."
     ends = [name for name, record in found.items() if broken(record)]
@@ -197,7 +197,7 @@ def _number(each: Record | None) -> str:
 
 
 def causes(found: dict[str, Record]) -> Iterable[str]:
-    """Return the sentences that stand for more than ``exact`` or ``ok``, of which models they are and where they end."""
+    """Return the sentences of what is neither exact nor ok, with the models and the places that end in them."""
     whose: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, record in found.items():
         if state(record) in ("not built", "stopped", "unchecked"):

@@ -2,7 +2,7 @@
 
 A configuration is the defaults of its class with every size that has a known name made small, and of its layers the
 first of each kind. What a class needs beyond that stands in ``EXCEPTIONS``. ``TYPE@NAME`` is a variant of a type,
-``vlm:TYPE`` a multimodal checkpoint and ``s2s:TYPE`` one of an encoder and a decoder, saved whole as they are published.
+``vlm:TYPE`` a multimodal checkpoint and ``s2s:TYPE`` one of an encoder and a decoder, saved whole as is published.
 """
 
 import gzip
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 N_TOKENS = 512  # of the tokenizer
 N_EMBEDDINGS = 544  # the rest stands for images, sounds and what else an architecture names
@@ -24,57 +23,47 @@ END, PAD, BEGIN = 0, 1, 4
 
 Values = dict[str, Any]
 
-# name of a field → its value; a field that is None by default stays None
+# names of fields, and what they are at most; the first line that a name is in counts
 SIZES: list[tuple[str, int]] = [
-    (r"hidden_size|d_model|n_embd|emb_dim|embedding_dim|embedding_size|dim_model_base|word_embed_proj_dim", HIDDEN),
-    (r"(text|projection|mm_embed|audio_embed|projector_input|projector_output|adapter_out)_dim|out_hidden_size", HIDDEN),
-    (r"(in|out)put_embedding_size|lru_width|hidden_size_global|output_dim|embed_dim|mm_hidden_size", HIDDEN),
-    (r"moe_intermediate_size|shared_experts?_intermediate_size|expert_ffn_hidden_size|moe_latent_size", 32),
-    (r"(\w+_)?intermediate_size(_mlp)?|(de|en)coder_ffn_dim|ffn_dim|n_inner|d_inner|dim_ff|dff|ffn_hidden_size|mlp_dim", 96),
-    (r"feed_forward_size|mlp_hidden_size", 96),
+    (r"hidden_size|hidden_size_global|d_model|dim_model_base|n_embd|emb_dim|embed_dim|embedding_dim", HIDDEN),
+    (r"embedding_size|word_embed_proj_dim|(in|out)put_embedding_size|out_hidden_size|lru_width", HIDDEN),
+    (r"(projection|mm_embed|audio_embed|projector_input|projector_output|adapter_out)_dim", HIDDEN),
+    (r"moe_intermediate_size|shared_experts?_intermediate_size|expert_ffn_hidden_size", 32),
+    (r"(\w+_)?intermediate_size(_mlp)?|ffn_hidden_size|feed_forward_size|mlp_dim", 96),
+    (r"ffn_dim|(de|en)coder_ffn_dim|d_inner|dim_ff|dff|d_ff", 96),
     (r"num_hidden_layers|n_layers?|num_layers|(num_)?(de|en)coder_layers|depth|num_blocks", 2),
-    (r"num_attention_heads|n_heads?|num_heads|(num_)?(de|en)coder_attention_heads|encoder_attention_heads", HEADS),
-    (r"swa_num_attention_heads|attention_heads", HEADS),
-    (r"(\w+_)?num_(\w+_)?key_value_heads|kv_n_heads|num_kv_heads", KEY_VALUE_HEADS),
+    (r"(\w+_)?attention_heads|n_heads?|num_heads|linear_num_(key_|value_)?heads", HEADS),
+    (r"(\w+_)?num_key_value_heads|num_kv_heads", KEY_VALUE_HEADS),
     (r"qk_rope_head_dim|rotary_dim", 8),
     (r"qk_head_dim", 24),
-    (r"(\w+_)?head_dim|kv_channels|d_head|d_kv|attention_head_size", HEAD_DIM),
+    (r"(\w+_)?head_dim|kv_channels|d_head|d_kv|attention_head_size|mamba_(d_head|headdim)", HEAD_DIM),
     (r"(q|o)_lora_rank", 32),
-    (r"(kv_lora|adapter|laurel|time_step|dt)_rank|router_hidden_size|\w+_lora_rank", 16),
-    (r"(n|num|moe_num)_(routed_|local_)?experts", 8),
-    (r"n_shared_experts|num_shared_experts|moe_num_shared_experts", 1),
-    (r"zero_expert_num|n_group|num_expert_group", 2),
-    (r"topk_group", 1),
-    (r"num_experts_per_tok(en)?|moe_topk|moe_top_k|top_k_experts|moe_k|num_selected_experts", 2),
-    (r"linear_num_(key_|value_)?heads|linear_heads", 4),
-    (r"linear_(\w+_)?head_dim", HEAD_DIM),
+    (r"(kv_lora|adapter|laurel|time_step)_rank|router_hidden_size", 16),
+    (r"(n|num|moe_num)_(routed_|local_)?experts|mamba_(n|num)_heads", 8),
+    (r"(n|num|moe_num)_shared_experts|topk_group", 1),
+    (r"num_experts_per_tok(en)?|moe_topk|moe_k|zero_expert_num|n_group|num_expert_group", 2),
     (r"index_n_heads", 8),  # with two, their scores tie at zero, and what is chosen hangs on the padding
-    (r"index_topk", 1024),
     (r"(\w+_)?vocab_size|vocab_size_per_layer_input", N_EMBEDDINGS),
-    (r"hidden_size_per_layer_input", 16),
-    (r"sliding_window(_size)?|attention_chunk_size|local_attention|attention_window_size|window_size", 16),
-    (r"max_position_embeddings|n_positions|max_seq_len|max_target_positions|seq_length|context_length", N_POSITIONS),
-    (r"max_source_positions|model_max_length|max_sequence_length|max_context_len", N_POSITIONS),
+    (r"sliding_window(_size)?|(attention_)?window_size|attention_chunk_size|local_attention", 16),
+    (r"max_position_embeddings|n_positions|max_seq_len|max_source_positions|model_max_length|index_topk", N_POSITIONS),
     (r"num_position_embeddings|position_embedding_size|mm_posemb_size", 64),
     (r"image_size|crop_size", 32),
-    (r"patch_size|vision_patch_size", 8),
-    (r"(mamba_|ssm_)?(d_state|state_size)", 16),
-    (r"mamba_(n|num)_heads", 8),
-    (r"mamba_(d_head|head_dim|headdim)", HEAD_DIM),
-    (r"n_mamba_heads|mamba_n_groups|mamba_ngroups|n_groups", 2),
-    (r"(mamba_)?chunk_size|block_multiple_of", 16),
-    (r"num_mel_bins", 16),
+    (r"patch_size", 8),
+    (r"(mamba_)?d_state|(ssm_)?state_size|(mamba_)?chunk_size|block_multiple_of|num_mel_bins", 16),
+    (r"hidden_size_per_layer_input", 16),
+    (r"n_mamba_heads|n_groups", 2),
 ]  # fmt: skip
 TOKENS = {"eos_token_id": END, "pad_token_id": PAD, "bos_token_id": BEGIN, "decoder_start_token_id": BEGIN}
 
 # model type → what its class needs beyond that, or shows its kinds of layers by; a key of a part of it is PART.KEY
 FULL, LINEAR, SLIDING = "full_attention", "linear_attention", "sliding_attention"
 SECTIONS = "rope_parameters.mrope_section"  # of a rotary embedding for images: half a head in all
+ROPE = {"rope_type": "default", "rope_theta": 1e4}
 MIXED = {"num_hidden_layers": 2, "layer_types": [LINEAR, FULL]}
 EXCEPTIONS: dict[str, Values] = {
     "bamba": {"attn_layer_indices": [1]},
     "blt": {"encoder_hash_byte_group_vocab": 64, "encoder_hash_byte_group_size": [3, 4]},
-    "cohere_compass_text": {"rope_parameters": {FULL: {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}}},
+    "cohere_compass_text": {"rope_parameters": {FULL: ROPE | {"mrope_section": [2, 3, 3]}}},
     "dbrx": {"attn_config.rope_theta": 1e4, "attn_config.kv_n_heads": KEY_VALUE_HEADS, "attn_config.clip_qkv": 8},
     "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
     "deepseek_v3": {"first_k_dense_replace": 1},
@@ -83,6 +72,7 @@ EXCEPTIONS: dict[str, Values] = {
     "dots3_note_vision_encoder": {"adapter_in_dim": HIDDEN},
     "dots3_note_text": {"head_dim": 24},
     "falcon_h1": {"mamba_d_ssm": 128, "mamba_d_head": HEAD_DIM},
+    "gemma3n_vision": {"architecture": "mobilenetv3_small_050"},  # by timm's name
     "gemma3n_text": {
         "num_hidden_layers": 4, "layer_types": [SLIDING, FULL] * 2, "num_kv_shared_layers": 2,
         "intermediate_size": [96] * 4, "activation_sparsity_pattern": [0.95, 0.0, 0.0, 0.0],
@@ -147,7 +137,7 @@ VARIANTS: dict[str, Values] = {
     "gemma4_text@moe": {"enable_moe_block": True, **_GEMMA_EXPERTS},
     "gpt_neox@seq": {"use_parallel_residual": False},
     "granitemoehybrid@dense": {"num_local_experts": 0, "num_experts_per_tok": 0},
-    "llama@dynamic": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}, _LIMIT: 40},
+    "llama@dynamic": {"rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 4.0}, _LIMIT: 40},
     "llama@llama3": {
         "rope_parameters": {
             "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -192,6 +182,8 @@ def small(name: str, value: Any) -> Any:
         return None if value is None else TOKENS[name]
     if isinstance(value, bool) or not isinstance(value, int):
         return value
+    if name == "vocab_size":
+        return N_EMBEDDINGS  # also where it is 256, of bytes
     for pattern, size in SIZES:
         if re.fullmatch(pattern, name):
             return min(value, size) if value else value
@@ -218,7 +210,7 @@ def of_each_layer(values: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
 
 
 def shrink(values: Mapping[str, Any]) -> Values:
-    """Return a configuration's values made small, its parts' too; of its layers the first of each kind, at least two."""
+    """Return a configuration's values made small, its parts' too; of its layers the first of each kind, two or more."""
     lists = of_each_layer(values)
     kinds = list(zip(*(map(str, each) for each in lists.values()), strict=True))
     layers = sorted(kinds.index(kind) for kind in dict.fromkeys(kinds))
@@ -266,7 +258,8 @@ def make_config(name: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[type_of(name)]
-    default = kind(**{part: {} for part in PARTS.get(type_of(name), ())})
+    parts: Values = {part: {} for part in PARTS.get(type_of(name), ())}
+    default = kind(**parts)
     values = change(shrink(default.to_dict()), VARIANTS.get(name, {}))
     for transient in ("transformers_version", "model_type", "architectures"):
         values.pop(transient, None)
@@ -282,18 +275,19 @@ def model_class(name: str) -> Any:
     return transformers.AutoModelForSeq2SeqLM if name.startswith("s2s:") else transformers.AutoModelForCausalLM
 
 
-def make_model(name: str, seed: int = 0) -> nn.Module:
+def make_model(name: str, seed: int = 0) -> Any:
     """Return the tiny model of a name, in evaluation mode, float32.
 
     Its matrices are larger than at the start of a training, since a model whose attention is uniform and whose logits
     are all alike would hide much.
     """
     torch.manual_seed(seed)
-    model: nn.Module = model_class(name).from_config(make_config(name), dtype=torch.float32)
+    model: Any = model_class(name).from_config(make_config(name), dtype=torch.float32)
     for parameter_name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and "norm" not in parameter_name:
             parameter.data.mul_(4)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def make_tokenizer() -> Any:

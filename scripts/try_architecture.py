@@ -165,7 +165,9 @@ class Oracle:
         """Compute the gradient of a sequence's mean loss, (D,)."""
         leaves = list(self._leaves.values())
         found = torch.autograd.grad(self._loss(sequence, "mean"), leaves, allow_unused=True)
-        return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(leaves, found)])
+        return torch.cat(
+            [(leaf * 0 if grad is None else grad).flatten().detach() for leaf, grad in zip(leaves, found, strict=True)]
+        )
 
     def log_likelihood(self, sequence: Rendered) -> float:
         """Compute the log-likelihood of a sequence's labelled tokens."""
@@ -206,9 +208,9 @@ def outcome(work: Callable[[], Any]) -> Record:
 
 
 def last_line(error: BaseException) -> str:
-    """Return what an exception says, and the last line of handpick that it came through."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if "/handpick/" in f.filename or "/scripts/" in f.filename]
-    where = f" ({Path(own[-1].filename).parent.name}/{Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    """Return what an exception says, and the last line here that it came through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    where = f" ({'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno})" if frames else ""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first[:200]}{where}"
 
@@ -216,8 +218,8 @@ def last_line(error: BaseException) -> str:
 def try_engine(name: str, folder: Path) -> Record:
     """Hold what handpick computes on a model to the oracle: rows; losses, states and answers of the model itself.
 
-    Rows, by default targets, are held in one batch and each alone; the others in one batch. What is found is the largest
-    relative error; of answers the share that is another.
+    Rows, by default targets, are held in one batch and each alone; the others in one batch. What is found is the
+    largest relative error; of answers the share that is another.
     """
     with tempfile.TemporaryDirectory() as scratch:
         adapter = Path(scratch)
