@@ -17,22 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from handpick import bundled
-from handpick.data.batching import collate
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import HandpickError
-from handpick.gradients.likelihood import log_likelihoods
-from handpick.model import load_base, load_tokenizer, padding_id
+from handpick.evaluation.likelihood import log_likelihood
+from handpick.model import load_base, load_renderer, load_tokenizer, padding_id
 from handpick.objectives.next_token import NextToken
 from handpick.sampling.generate import Sampling, sample
 from handpick.scorers.gradient_encoder import GradientEncoder
-from handpick.scorers.hidden_states import weighted_states
+from handpick.scorers.hidden_states import HiddenStates
+from handpick.scorers.model_reader import Reader
 from handpick.settings.representation import GradientSettings
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
-from scripts.tiny_architectures import N_TOKENS, model_class
+from scripts.tiny_architectures import END, N_TOKENS, model_class
 
 EXACT = 1e-4  # relative error of a row in float32
 LENGTHS = (7, 19, 33, 48, 61, 75)
+TOGETHER = 1024  # tokens of a batch that holds them all, padded
 TOWERS = ("vision", "visual", "audio", "image", "sam_model", "patch")
 
 Record = dict[str, Any]
@@ -231,7 +232,7 @@ def try_engine(name: str, folder: Path) -> Record:
 
 def rows(name: str, folder: Path, adapter: Path) -> Record:
     """Return the errors of gradient rows, in one batch and each alone."""
-    encoder, together_ND = encoded(str(folder), adapter, sum(LENGTHS) * 10)
+    encoder, together_ND = encoded(str(folder), adapter, TOGETHER)
     _, alone_ND = encoded(str(folder), adapter, 1)
     oracle = Oracle(name, folder, encoder._model)
     want_ND = torch.stack([oracle.row(sequence) for sequence in sequences()])
@@ -239,11 +240,15 @@ def rows(name: str, folder: Path, adapter: Path) -> Record:
 
 
 def try_model(name: str, folder: Path) -> Record:
-    """Return the errors of losses, of hidden states and of greedy answers, of a batch without an adapter."""
+    """Return the errors of losses, of hidden states and of greedy answers, in batches, without an adapter."""
     held: dict[str, Any] = {}
 
     def load() -> None:
-        held["model"] = load_base(str(folder), torch.float32)
+        held["readers"] = [
+            Reader(str(folder), load_renderer(str(folder)), max(LENGTHS), "float32", "none", batch_tokens)
+            for batch_tokens in (TOGETHER, 1)
+        ]
+        held["model"] = held["readers"][0].model
         held["oracle"] = Oracle(name, folder)
 
     loaded = outcome(load)
@@ -252,18 +257,18 @@ def try_model(name: str, folder: Path) -> Record:
     model, oracle = held["model"], held["oracle"]
     tokenizer = load_tokenizer(str(folder))
     pad_id = padding_id(tokenizer)
-    batch = collate(sequences(), pad_id)
 
     def losses() -> float:
         want_N = torch.tensor([oracle.log_likelihood(sequence) for sequence in sequences()], dtype=torch.float64)
-        return float(((log_likelihoods(model, batch) - want_N) / want_N).abs().max())
+        got_N = torch.from_numpy(log_likelihood(model, sequences(), pad_id=pad_id, batch_tokens=TOGETHER).sum_S)
+        return float(((got_N - want_N) / want_N).abs().max())
 
     def states() -> float:
-        singles = [weighted_states(model, collate([sequence], pad_id)) for sequence in sequences()]
-        return worst(weighted_states(model, batch), torch.cat(singles))
+        together_NH, alone_NH = (HiddenStates(reader).encode(sequences()) for reader in held["readers"])
+        return worst(torch.from_numpy(together_NH), torch.from_numpy(alone_NH))
 
     def answers() -> float:
-        prompts, ends = [sequence.input_ids[:-5] for sequence in sequences()], [0]
+        prompts, ends = [sequence.input_ids[:-5] for sequence in sequences()], [END]
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=3)
         got: dict[int, list[int]] = {}
         for group in sample(model, tokenizer, prompts, sampling, seed=0, pad_id=pad_id, ends=ends):
