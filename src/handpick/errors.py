@@ -9,6 +9,12 @@ class HandpickError(Exception):
     """Base of every error a user can cause and can mend."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library says, its kind where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
+
+
 class DataError(HandpickError):
     """A pool, a query set or a record cannot be used."""
 

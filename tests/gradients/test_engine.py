@@ -127,7 +127,7 @@ def test_nothing_waits_for_the_device(kind: ProjectionKind) -> None:
 def test_a_head_inside_the_decoder_is_refused() -> None:
     model = lora_model("llama")
     base = model.get_base_model()  # type: ignore[operator]
-    base.base_model_prefix = "nowhere"
+    base.model.head = base.lm_head
     with pytest.raises(ModelError, match="no decoder apart"):
         engine.GradientEngine(model)
 

@@ -1,6 +1,7 @@
 """Batched per-example gradients against a loop of plain autograd."""
 
 import random
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -25,9 +26,10 @@ def engine_rows(
     batch_tokens: int = 64,
     side: Literal["right", "left"] = "right",
     shuffle: int | None = None,
+    recompute: bool = False,
 ) -> Tensor:
     """Raw gradients (N, D) in the order of ``sequences``, whatever the batching."""
-    engine = GradientEngine(model)
+    engine = GradientEngine(model, recompute=recompute)
     project = NoProjection(engine.n_coordinates)
     order = list(range(len(sequences)))
     if shuffle is not None:
@@ -136,10 +138,74 @@ def with_adapter(name: str, **lora: object) -> nn.Module:
 
 
 def shared_layer() -> nn.Module:
+    """One layer in two places of the model."""
     model = lora_model("llama")
     layers = model.get_base_model().model.layers  # type: ignore[operator]
     layers[1].self_attn.q_proj = layers[0].self_attn.q_proj
     return model
+
+
+def shared_weight() -> nn.Module:
+    """Two layers with one weight."""
+    model = lora_model("llama")
+    layers = model.get_base_model().model.layers  # type: ignore[operator]
+    layers[1].self_attn.q_proj.lora_A.default.weight = layers[0].self_attn.q_proj.lora_A.default.weight
+    return model
+
+
+class RunsTwice(nn.Module):
+    """Calls a layer twice, once on half of what it is given."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        first: Tensor = self.layer(x)
+        again: Tensor = self.layer(0.5 * x)
+        return first - again.tanh()
+
+
+def runs_twice() -> nn.Module:
+    model = lora_model("llama")
+    attention = model.get_base_model().model.layers[0].self_attn  # type: ignore[operator]
+    attention.q_proj = RunsTwice(attention.q_proj)
+    return model
+
+
+class Reshaped(nn.Module):
+    """Gives a layer its input in another shape."""
+
+    def __init__(self, layer: nn.Module, shape: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.shape = layer, shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(self.shape(x))
+        back = out if out.shape[0] == len(x) or out.ndim < 3 else out.transpose(0, 1)
+        return back.reshape(*x.shape[:-1], out.shape[-1])
+
+
+def reshaped(shape: Callable[[Tensor], Tensor]) -> nn.Module:
+    model = lora_model("llama")
+    attention = model.get_base_model().model.layers[0].self_attn  # type: ignore[operator]
+    attention.v_proj = Reshaped(attention.v_proj, shape)
+    return model
+
+
+def heads(x: Tensor) -> Tensor:
+    """(B, 1, T, I), as multi-head latent attention has it."""
+    return x[:, None]
+
+
+def flattened(x: Tensor) -> Tensor:
+    """(B·T, I), as a shared expert or OPT's fc1 has it."""
+    return x.flatten(0, 1)
+
+
+def time_first(x: Tensor) -> Tensor:
+    """(T, B, I), as XLNet has it."""
+    return x.transpose(0, 1)
 
 
 def two_adapters() -> nn.Module:
@@ -159,7 +225,7 @@ REFUSED = {
         "experts",
     ),
     "router": (lambda: lora_model("mixtral", everywhere=True), r"mlp\.gate"),
-    "shared": (shared_layer, "shared"),
+    "shared": (shared_weight, "shared with"),
     "two adapters": (two_adapters, "second adapter"),
     "nothing": (lambda: base_model("llama").requires_grad_(False), "no trainable"),
 }
@@ -172,13 +238,43 @@ def test_what_cannot_be_exact_is_refused_by_name(what: str) -> None:
         trainable_layers(build())
 
 
-def test_a_layer_that_runs_twice_is_refused_by_name() -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("build", [shared_layer, runs_twice], ids=lambda build: build.__name__)
+def test_the_gradient_of_a_layer_that_runs_twice_is_the_sum(build: Callable[[], nn.Module], recompute: bool) -> None:
+    model, sequences = build(), random_sequences(7, VOCAB, seed=2)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences, recompute=recompute), want) <= 1e-5
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 1000])
+@pytest.mark.parametrize("shape", [heads, flattened], ids=lambda shape: shape.__name__)
+def test_inputs_of_other_shapes(shape: Callable[[Tensor], Tensor], batch_tokens: int) -> None:
+    model, sequences = reshaped(shape), random_sequences(7, VOCAB, seed=2)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences, batch_tokens=batch_tokens), want) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "shape", [time_first, lambda x: x.flatten(0, 1)[int(x.shape[1] > 1) :]], ids=["time first", "some tokens"]
+)
+def test_examples_that_cannot_be_told_apart_are_refused_by_name(shape: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.v_proj.*cannot be told apart.*--batch-tokens 1"):
+        engine_rows(reshaped(shape), random_sequences(4, VOCAB), batch_tokens=1000)
+
+
+def test_of_one_example_alone_all_rows_are_its_own() -> None:
+    model, sequences = reshaped(time_first), random_sequences(5, VOCAB, seed=4)
+    want = flat(autograd_rows(model, sequences))
+    assert relative_error(engine_rows(model, sequences, batch_tokens=1), want) <= 1e-5
+
+
+def test_an_adapter_in_the_head_is_refused_by_name() -> None:
     model = lora_model("llama")
-    attention = model.get_base_model().model.layers[0].self_attn  # type: ignore[operator]
-    inner = attention.q_proj.forward
-    attention.q_proj.forward = lambda x: inner(x) + inner(x)
-    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj.*more than once"):
-        engine_rows(model, random_sequences(2, VOCAB))
+    causal = model.get_base_model()  # type: ignore[operator]
+    causal.dense = causal.model.layers[1].self_attn.q_proj
+    causal.model.layers[1].self_attn.q_proj = causal.dense.base_layer
+    with pytest.raises(ModelError, match=r"dense\.lora_A.*stands in the language-model head"):
+        GradientEngine(model)
 
 
 def test_a_layer_that_never_runs_is_refused_by_name() -> None:

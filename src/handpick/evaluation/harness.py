@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError, SettingsError, first_line
 
 
 def harness_results(
@@ -64,7 +64,7 @@ def harness_results(
             model=lm, tasks=list(tasks), task_manager=manager, limit=limit, apply_chat_template=chat, log_samples=False
         )
     except (OSError, ConnectionError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise DataError(f"lm-evaluation-harness cannot run {', '.join(tasks)}: {first}") from error
     results = {**found["results"], **found.get("groups", {})}
     return {task: _numbers(each) for task, each in results.items()}

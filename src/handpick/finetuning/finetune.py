@@ -23,7 +23,7 @@ from torch import nn
 
 from handpick.choices import Dtype
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, ModelError, SettingsError
+from handpick.errors import DataError, ModelError, SettingsError, first_line
 from handpick.finetuning.record import is_finished, read_record, write_record
 from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
@@ -136,7 +136,7 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
     try:
         model = PeftModel.from_pretrained(load_base(base, compute_dtype(dtype)), str(folder))
     except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"the adapter {folder} does not fit {base}: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"the adapter {folder} does not fit {base}: {first_line(error)}") from error
     model.requires_grad_(False)
     return model.eval()
 

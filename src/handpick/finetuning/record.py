@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import FinetuneLayout
 from handpick.model import MODEL_CONFIG
@@ -26,7 +26,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path} cannot be read ({str(error).splitlines()[0]}); remove {folder}") from error
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); remove {folder}") from error
     if not isinstance(found, dict) or not isinstance(found.get("made_from"), dict):
         raise ModelError(f"{path} is no record of a fine-tuning; remove it, or give another --out")
     return found

@@ -63,6 +63,9 @@ class GradientEngine:
         decoder = decoder_of(self._causal)
         if decoder is None or any(module is head for module in decoder.modules()):
             raise ModelError(f"{type(self._causal).__name__} has no decoder apart from its language-model head")
+        inside = set(decoder.modules())
+        if outside := [layer.name for layer in self.layers if layer.module not in inside]:
+            raise ModelError(f"{outside[0]} stands in the language-model head: leave it out of the adapter")
         self._decoder = decoder
         self.blocks = blocks_of(decoder, self.layers)
         self.recompute = recompute
@@ -113,7 +116,7 @@ class GradientEngine:
             ModelError: as ``capture``.
         """
         device = next(self.model.parameters()).device
-        n = len(batch.input_ids_BT)
+        n, n_positions = batch.input_ids_BT.shape
         sums: list[Tensor] = []
 
         def receive(layer: Layer, grad_BOI: Tensor) -> None:
@@ -134,10 +137,11 @@ class GradientEngine:
         weight_M = weight_B[at_M.row].to(device, non_blocking=True)
         with (
             fast_exact_float32(),
-            capture(self.model, self.layers, n, receive),
+            capture(self.model, self.layers, (n, n_positions), receive) as forward_is_done,
             recompute_in_backward(self.blocks if self.recompute else []),
         ):
             hidden_BTH, output = self._decode(inputs)
+            forward_is_done()
             hidden_MH = hidden_BTH.flatten(0, 1).index_select(0, at_M.position)
             hidden_MH.backward(self._head_gradient(output, hidden_MH.detach(), at_M.target, weight_M))
         return project.finish(sums[0])

@@ -41,21 +41,24 @@ def trainable_layers(model: nn.Module) -> list[Layer]:
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     found: dict[str, nn.Linear] = {}
-    owner: dict[int, str] = {}
+    owner: dict[int, tuple[str, nn.Module]] = {}
     for full_name, parameter in model.named_parameters(remove_duplicate=False):
         if not parameter.requires_grad:
             continue
         module_name, _, attribute = full_name.rpartition(".")
         module = modules[module_name]
+        first_name, first_module = owner.get(id(parameter), (full_name, module))
+        if first_name != full_name and first_module is module:
+            continue  # one layer in several places: its gradient is the sum over its runs, under the first name
         reason = _unsupported(modules, module_name, attribute)
-        if reason is None and id(parameter) in owner:
-            reason = f"its weight is shared with {owner[id(parameter)]}"
+        if reason is None and first_name != full_name:
+            reason = f"its weight is shared with {first_name}"
         if reason is None and canonical_name(full_name) in found:
             reason = "a second adapter stands on the same layer, and which of the two is meant is not known"
         if reason is not None:
             raise ModelError(f"no exact per-example gradient for {full_name}: {reason}; leave it out of the adapter")
         assert isinstance(module, nn.Linear)  # _unsupported refuses everything else
-        owner[id(parameter)] = full_name
+        owner[id(parameter)] = full_name, module
         found[canonical_name(full_name)] = module
     if not found:
         raise ModelError("the model has no trainable LoRA layer; is the adapter loaded, and loaded as trainable?")

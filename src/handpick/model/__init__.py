@@ -22,7 +22,7 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.data.render import Renderer
 from handpick.data.version import RECORD_VERSION
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
 from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
 from handpick.model.in_memory import config_digest, held_model
 from handpick.progress import log
@@ -71,8 +71,7 @@ def _explain(name: str, error: Exception, what: str = "model") -> ModelError:
         return ModelError(
             f"there is no folder {name}, and no model of that name in the local cache; the Hub cannot be reached"
         )
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(f"the {what} {name} cannot be loaded: {first_line}")
+    return ModelError(f"the {what} {name} cannot be loaded: {first_line(error)}")
 
 
 @contextmanager
