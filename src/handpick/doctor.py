@@ -72,7 +72,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     lengths_seen = {len(sequence.input_ids) for sequence in sequences}
     sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
-    yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
+    yield Check("adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what})", "")
 
     raw = NoProjection(engine.n_coordinates)
     together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE)

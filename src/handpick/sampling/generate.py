@@ -237,6 +237,13 @@ def cut_sample(ids: list[int], ends: Collection[int], stop: Sequence[str], token
     return Sample(ids[:n], decode_answer(ids[:n], ends, stop, tokenizer))
 
 
+def is_cut_off(ids: list[int], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> bool:
+    """Return whether an answer has as many tokens as it may have, and did not end with the last of them."""
+    if len(ids) < sampling.max_new_tokens or ids[-1] in ends:
+        return False
+    return not (sampling.stop and _ends_in(ids, sampling.stop, tokenizer))
+
+
 def decode_answer(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:
     """Decode the text of an answer, without the token or the text that ended it."""
     kept = list(ids[:-1]) if ids and ids[-1] in ends else list(ids)
