@@ -5,7 +5,7 @@ kept for the same prompts alone: prompts that are answered together draw from on
 prompt's answers are others, and what was run before in the folder must not decide which of them count.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import AnswersLayout
 from handpick.model import padding_id
 from handpick.objectives.samples import KeyedJournal, from_json, to_json
-from handpick.progress import log, progress
-from handpick.sampling.generate import Sample, Sampling, end_ids, is_cut_off, sample
+from handpick.progress import progress
+from handpick.sampling.generate import Sampling, end_ids, sample, say_cut_off
 
 
 def greedy_sampling(task: Task) -> Sampling:
@@ -139,18 +139,8 @@ def generate_answers(
                 kept.update(new) if isinstance(kept, dict) else kept.add(new)
     found = [from_json(kept[key]) for key in keys]
     if not quiet:
-        _say_cut_off([answer for each in found for answer in each], sampling, ends, renderer.tokenizer)
+        say_cut_off([answer for each in found for answer in each], sampling, ends, renderer.tokenizer)
     return [[answer.text for answer in each] for each in found]
-
-
-def _say_cut_off(answers: Sequence[Sample], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> None:
-    """Say how many answers had no room to end, which scores as if the model had nothing more to say."""
-    n = sum(is_cut_off(answer.ids, sampling, ends, tokenizer) for answer in answers)
-    if n:
-        log(
-            f"{n:,} of {len(answers):,} answers were cut off at {sampling.max_new_tokens} tokens, the most that an "
-            "answer may have"
-        )
 
 
 def weights_digest(model: nn.Module) -> Fingerprint:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from handpick.fingerprint import Fingerprint, digest
 from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
+from handpick.progress import log
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.
@@ -242,6 +243,16 @@ def is_cut_off(ids: list[int], sampling: Sampling, ends: Collection[int], tokeni
     if len(ids) < sampling.max_new_tokens or ids[-1] in ends:
         return False
     return not (sampling.stop and _ends_in(ids, sampling.stop, tokenizer))
+
+
+def say_cut_off(answers: Sequence[Sample], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> None:
+    """Say how many answers had no room to end; whoever scores them takes them as they stand."""
+    n = sum(is_cut_off(answer.ids, sampling, ends, tokenizer) for answer in answers)
+    if n:
+        log(
+            f"{n:,} of {len(answers):,} answers were cut off at {sampling.max_new_tokens} tokens, the most that an "
+            "answer may have"
+        )
 
 
 def decode_answer(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:
