@@ -214,7 +214,7 @@ def main() -> None:
     models = json.loads(out.read_text()) if out.exists() else {}
     about = {"weights": args.weights, "model": f"{n_weights:,.0f}M parameters, {own}", "made_with": _machine(opened)}
     there = models.get(name, {"targets": {}})
-    models[name] = {**about, "missing": {}, "targets": there["targets"]}
+    models[name] = {**about, "missing": there.get("missing", {}), "targets": there["targets"]}
     for target in args.targets:
         tests = DATA / "targets" / target / "test.jsonl.gz"
         if not tests.exists():
