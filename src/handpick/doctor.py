@@ -14,6 +14,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from handpick.costs.probe import Size
+from handpick.costs.training import training_bytes
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
@@ -30,11 +32,12 @@ from handpick.model import compute_dtype, device, has_bfloat16, load_base, paddi
 from handpick.model.mixing import describe, mixing_of
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.sampling.decode import answers_padded
-from handpick.scorers.checkpoints import new_lora
+from handpick.scorers.checkpoints import new_lora, warmup_of
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import check_max_length, open_renderer
 from handpick.settings import Settings, not_given
 from handpick.store.memory import available_bytes
+from handpick.training.settings import micro_batch_of
 from handpick.training.warmup import load_trainable, new_adapter
 
 _LOOKED_AT = 200  # records of the pool
@@ -78,7 +81,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
     alone = f"; {engine.alone}" if engine.alone else ""
     yield Check(
-        "adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
+        "adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
     )
 
     raw = NoProjection(engine.n_coordinates)
@@ -236,22 +239,31 @@ def _projection(settings: Settings, exact_ND: Tensor, projected_NK: Tensor) -> C
 
 
 def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection, settings: Settings) -> Check:
-    """Check the largest batch that may come: full of sequences of a length seen, or of the longest there can be."""
+    """Check the largest batch that may come: full of sequences of a length seen, or of the longest there can be.
+
+    A warmup's batch is of the longest seen: its trainer keeps all logits, so that of 2,048 tokens few models would fit.
+    """
     took = footprint(engine, project, adam=True)
 
     def rows(length: int) -> int:
         return min(settings.shard_rows, max(1, tokens_per_batch(settings) // length))
 
     most = max(took.peak(rows(length), length) for length in lengths_seen | {settings.max_length})
+    warmup = None if settings.checkpoints else warmup_of(settings)[0]
+    training = 0
+    if warmup is not None:
+        micro = micro_batch_of(warmup.batch, warmup.micro_batch)
+        training = training_bytes(engine, took.saved, [Size(micro, max(lengths_seen))])
     if device().type == "cpu":  # whose allocator keeps freed blocks of other sizes (docs/gradients.md, growth)
-        most *= 2
+        most, training = 2 * most, 2 * training
     free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else available_bytes()
-    return Check(
-        "memory",
-        most <= free,
-        f"{most / 2**30:.2f} GiB at most for a batch, beside the model, with Adam; {free / 2**30:.1f} GiB are free",
-        "--gradient-checkpointing, or a smaller --batch-tokens or --max-length",
-    )
+    too_little = "--gradient-checkpointing, or a smaller --batch-tokens or --max-length"
+    said = f"{most / 2**30:.2f} GiB at most for a batch, beside the model, with Adam"
+    if warmup is not None:
+        said += f"; {training / 2**30:.2f} GiB for the warmup's, of the longest of these records"
+        if most <= free:
+            too_little = "a smaller --max-length, or in the settings of `handpick run` warmup: {micro_batch: 1}"
+    return Check("memory", max(most, training) <= free, f"{said}; {free / 2**30:.1f} GiB are free", too_little)
 
 
 def _speed(

@@ -18,6 +18,7 @@ from handpick.gradients.forward import causal_of
 from handpick.model.mixing import mixing_of
 from handpick.sampling.cache import CacheBytes, cache_bytes
 from handpick.sampling.decode import answers_padded, decode
+from handpick.progress import log
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.
@@ -204,6 +205,23 @@ def cut_sample(ids: list[int], ends: Collection[int], stop: Sequence[str], token
     if stop:
         n = next((k for k in range(1, n + 1) if _ends_in(ids[:k], stop, tokenizer)), n)
     return Sample(ids[:n], decode_answer(ids[:n], ends, stop, tokenizer))
+
+
+def is_cut_off(ids: list[int], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> bool:
+    """Return whether an answer has as many tokens as it may have, and did not end with the last of them."""
+    if len(ids) < sampling.max_new_tokens or ids[-1] in ends:
+        return False
+    return not (sampling.stop and _ends_in(ids, sampling.stop, tokenizer))
+
+
+def say_cut_off(answers: Sequence[Sample], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> None:
+    """Say how many answers had no room to end; whoever scores them takes them as they stand."""
+    n = sum(is_cut_off(answer.ids, sampling, ends, tokenizer) for answer in answers)
+    if n:
+        log(
+            f"{n:,} of {len(answers):,} answers were cut off at {sampling.max_new_tokens} tokens, the most that an "
+            "answer may have"
+        )
 
 
 def decode_answer(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:
