@@ -31,7 +31,7 @@ from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
-from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint
+from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint, load_adapter
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.trainer_arguments import trainer_arguments
@@ -258,7 +258,7 @@ def _make_trainable(model: str, settings: FinetuneSettings) -> nn.Module:
     if settings.adapter == "none":
         return load_base(model, torch.float32).requires_grad_(True)
     base = load_base(model, compute_dtype(settings.dtype), settings.quantization)
-    return new_adapter(base, settings.lora, settings.seed, in_float32=True)
+    return new_adapter(base, settings.lora, settings.seed, in_float32=True, per_example=False)
 
 
 def _check_loss(trainer: "SFTTrainer", rows: "Dataset", lengths: Sequence[int]) -> None:

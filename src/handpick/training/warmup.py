@@ -6,6 +6,7 @@ ours are the choice of examples, the state by parameter name, and the order insi
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,33 +19,43 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
+from handpick.gradients.engine import GradientEngine
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
-from handpick.progress import log, progress
-from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
+from handpick.progress import log, log_once, progress
+from handpick.training.checkpoint import check_adapter, check_checkpoint, load_adapter, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
+from handpick.training.targets import choose_targets
 from handpick.training.trainer_arguments import trainer_arguments
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool) -> nn.Module:
+def new_adapter(
+    base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool, per_example: bool = True
+) -> nn.Module:
     """Make a model with a fresh LoRA adapter, the same for the same seed.
 
+    Args:
+        base: the frozen model.
+        lora: the adapter's shape, and which layers it stands on.
+        seed: draws it.
+        in_float32: whether it is kept in float32, else in the model's own precision.
+        per_example: whether gradients of single examples are to be taken: layers that have none are left out.
+
     Raises:
-        ModelError: the model has none of the layers that the adapter names.
+        ModelError: as ``choose_targets``.
     """
     from peft import LoraConfig, get_peft_model
 
-    targets: Any = lora.targets
-    if targets == "auto":
-        is_llama = base.config.model_type == "llama"  # type: ignore[union-attr]
-        targets = ["q_proj", "k_proj", "v_proj", "o_proj"] if is_llama else "all-linear"
-    if not isinstance(targets, str):
-        layers = [f".{name}" for name, _ in base.named_modules()]
-        if unknown := [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]:
-            raise ModelError(f"the adapter does not fit this model: it has no layer {', '.join(unknown)}")
+    targets = choose_targets(base, lora.targets, per_example=per_example)
+    if targets.said is not None:
+        log_once(targets.said)
+    dropout = lora.dropout
+    if targets.parameters and dropout:
+        log_once(f"the adapter has no dropout where {dropout} is set: peft has none for the weights of experts")
+        dropout = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -54,8 +65,10 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
                     task_type="CAUSAL_LM",
                     r=lora.rank,
                     lora_alpha=lora.alpha,  # type: ignore[arg-type]
-                    lora_dropout=lora.dropout,
-                    target_modules=targets,
+                    lora_dropout=dropout,
+                    target_modules=targets.modules,
+                    target_parameters=targets.parameters or None,
+                    exclude_modules=targets.excluded or None,
                 ),
                 autocast_adapter_dtype=in_float32,
             )
@@ -66,10 +79,12 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
 def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
     """Load a base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
 
-    Where every B of all of them is zero, as in an adapter that was never trained, A has no gradient and is left out.
+    A and B alone are trainable. What else a checkpoint trained (whole layers, rows of tokens, biases) has its trained
+    weights and takes part in the forward pass, and no gradient is taken at it; that is said. Where every B of all
+    checkpoints is zero, as in an adapter that was never trained, A has no gradient and is left out.
 
     Raises:
-        ModelError: the adapter does not fit the model, or a file is missing or damaged.
+        ModelError: an adapter does not fit the model or the first one, or a file is missing or damaged.
     """
     from peft import PeftModel
 
@@ -77,13 +92,29 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
         check_checkpoint(path)
     trained = any(was_trained(path) for path in checkpoints)
     try:
-        model = PeftModel.from_pretrained(base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {error}") from error
-    if not trained:
-        for name, parameter in model.named_parameters():
-            if ".lora_A." in name:
-                parameter.requires_grad = False
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
+            model: nn.Module = PeftModel.from_pretrained(
+                base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False
+            )
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {reason}") from error
+    load_adapter(model, checkpoints[0])
+    for path in checkpoints[1:]:
+        check_adapter(model, path)
+    others = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and (".lora_" not in name or name.endswith(".bias")):
+            parameter.requires_grad = False
+            others.append(name)
+        elif not trained and ".lora_A." in name:
+            parameter.requires_grad = False
+    if others:
+        log(
+            f"{checkpoints[0]} trained more than its LoRA matrices, such as {others[0]} ({len(others)} in all): it is "
+            "used as it was trained, and rows are gradients of the LoRA matrices alone"
+        )
     return model
 
 
@@ -146,6 +177,9 @@ def train(
         quantization: of the frozen base.
         gradient_checkpointing: make activations again in the backward pass; the same weights, slower, in less memory.
         what: the word beside the progress bar.
+
+    Raises:
+        ModelError: as ``new_adapter``, or gradients cannot be taken at the adapter.
     """
     from transformers import PrinterCallback, Trainer
     from transformers.trainer_utils import get_last_checkpoint
@@ -158,6 +192,7 @@ def train(
     _remove_half_written(out)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
+    GradientEngine(model, recompute=gradient_checkpointing)  # what it refuses, it refuses before anything is trained
     steps = -(-len(sequences) // settings.batch) * settings.epochs
     arguments = _arguments(out, settings, steps, seed, precision, gradient_checkpointing=gradient_checkpointing)
     last = get_last_checkpoint(str(out))
