@@ -92,13 +92,17 @@ class _FirstRow:
     def __init__(self, want_D: Tensor) -> None:
         self._want_D = want_D
         self._error = self._got = self._want = self._product = 0.0
+        self._is_first, self._has_begun = True, False
 
     def begin(self, n_examples: int, like: Tensor) -> Tensor:
         """Return nothing to add to."""
+        self._is_first, self._has_begun = not self._has_begun, True  # the engine may take each sequence alone
         return like.new_empty((n_examples, 0))
 
     def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
         """Compare some coordinates."""
+        if not self._is_first:
+            return
         got_P = rows_BP[0].double()
         want_P = self._want_D[offset : offset + len(got_P)].double()
         self._error += float((got_P - want_P).square().sum())
