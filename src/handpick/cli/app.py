@@ -254,9 +254,12 @@ def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature st
         problems = store.verify()
         for problem in problems:
             typer.echo(problem)
-        typer.echo(f"{len(problems)} problems" if problems else f"{len(store):,} examples, all as they were written")
         if problems:
+            typer.echo(f"{len(problems)} problems")
             raise typer.Exit(1)
+        left_out = len(store.not_finite())
+        also = f"; {left_out:,} rows that are not finite are left out" if left_out else ""
+        typer.echo(f"{len(store):,} examples, all as they were written{also}")
 
 
 @store_app.command()
