@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from handpick import doctor
 from handpick.cli import app
+from handpick.costs.probe import Size
 from handpick.doctor import Check, examine
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
@@ -142,3 +143,29 @@ def test_the_largest_batch_is_as_full_as_it_may_be(settings: Settings, monkeypat
     assert (5000 // settings.max_length, settings.max_length) in asked
     assert len({length for _, length in asked}) > 8
     assert all(5000 // length == n for n, length in asked)
+
+
+def test_a_warmup_that_does_not_fit_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its batch is of four, of the longest record that was looked at, with all of their logits."""
+    asked: list[list[Size]] = []
+
+    def huge(engine: Any, saved: Any, sizes: list[Size]) -> int:
+        asked.append(sizes)
+        return 1 << 60
+
+    monkeypatch.setattr(doctor, "training_bytes", huge)
+    found = checks(settings)
+    check = found["memory"]
+    assert not check.passed
+    assert "GiB for the warmup's, of the longest of these records" in check.found
+    assert check.advice.endswith("warmup: {micro_batch: 1}")
+    ((size,),) = asked
+    assert size.sequences == 4
+    assert size.longest > 20
+    fresh = new_adapter(load_base(str(settings.model), torch.float32), LoraSettings(rank=2), 0, in_float32=True)
+    fresh.save_pretrained(tmp_path / "fresh")  # type: ignore[operator]
+    without = checks(settings.model_copy(update={"checkpoints": [str(tmp_path / "fresh")]}))["memory"]
+    assert without.passed
+    assert "warmup" not in without.found

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import handpick.sampling.generate as generate
 from handpick import bundled
 from handpick.model import load_base
-from handpick.sampling.generate import Group, Sample, Sampling, cut_sample, end_ids, groups, sample
+from handpick.sampling.generate import Group, Sample, Sampling, cut_sample, end_ids, groups, is_cut_off, sample
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
 
 
@@ -158,6 +158,16 @@ def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
     assert tokenizer.decode(stopped.ids).endswith("two")
     assert stopped.ids == ids[: len(stopped.ids)]
     assert cut_sample([end, 5], [end], (), tokenizer) == Sample([end], "")
+
+
+def test_an_answer_that_ended_with_its_last_token_was_not_cut_off(tokenizer: Any) -> None:
+    ids = tokenizer("one two", add_special_tokens=False)["input_ids"]
+    end, room = tokenizer.eos_token_id, Sampling(max_new_tokens=len(ids))
+    assert is_cut_off(ids, room, [end], tokenizer)
+    assert not is_cut_off([*ids[:-1], end], room, [end], tokenizer)
+    assert not is_cut_off(ids, Sampling(max_new_tokens=len(ids) + 1), [end], tokenizer)
+    assert not is_cut_off(ids, Sampling(max_new_tokens=len(ids), stop=("two",)), [end], tokenizer)
+    assert is_cut_off(ids, Sampling(max_new_tokens=len(ids), stop=("one two three",)), [end], tokenizer)
 
 
 @pytest.mark.parametrize("word", ["e", "\n\n", "<|user|>"])
