@@ -19,16 +19,19 @@ from handpick.costs.training import training_bytes
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
-from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import DataError, ModelError, SettingsError
+from handpick.gradients.check import autograd_row
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.forward import causal_of
 from handpick.gradients.kernels import takes_onednn
-from handpick.gradients.layers import canonical_name
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
+from handpick.model.mixing import describe, mixing_of
 from handpick.objectives.next_token import NextToken, mean_loss
+from handpick.sampling.decode import answers_padded
 from handpick.scorers.checkpoints import new_lora, warmup_of
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import check_max_length, open_renderer
@@ -70,16 +73,20 @@ def examine(settings: Settings) -> Iterator[Check]:
     pad_id = padding_id(renderer.tokenizer)
 
     exact = _with_adapter(model, settings, torch.float32)
+    yield _reading(exact)
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
     lengths_seen = {len(sequence.input_ids) for sequence in sequences}
     sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
-    yield Check("adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what})", "")
+    alone = f"; {engine.alone}" if engine.alone else ""
+    yield Check(
+        "adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
+    )
 
     raw = NoProjection(engine.n_coordinates)
     together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE)
-    autograd_ND = torch.stack([_autograd(exact, sequence, engine) for sequence in sequences])
+    autograd_ND = torch.stack([autograd_row(engine, sequence).cpu() for sequence in sequences])
     yield _gradient(together_ND, autograd_ND)
     yield _padding(together_ND, _rows(engine, sequences, pad_id, raw, batch_tokens=1), sequences)
 
@@ -131,6 +138,21 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     )
 
 
+def _reading(model: nn.Module) -> Check:
+    """Say what loading has shown, which refuses a model else, and what is tried before answers are drawn."""
+    limits = describe(mixing_of(causal_of(model).config))
+    try:
+        answers = (
+            "padding before a prompt leaves its answer as it is"
+            if answers_padded(model)
+            else "answers are drawn for prompts of one length at a time, since padding before a prompt changes them"
+        )
+    except ModelError as error:
+        answers = str(error)
+    found = f"a sequence alone, padded and in company has the same logits; {answers}"
+    return Check("reading", True, found + (f"; {limits}" if limits else ""), "")
+
+
 def _choose_sequences(sequences: list[Rendered], n: int) -> list[Rendered]:
     """Choose the first ``n``; where these have one length, the shortest of another takes the second's place, to pad."""
     chosen = sequences[:n]
@@ -159,21 +181,6 @@ def _rows(
     """Compute features (N, K) on the CPU, in the order of ``sequences``."""
     rows = [mean_loss(sequence) for sequence in sequences]
     return torch.from_numpy(encode_rows(engine, rows, pad_id, project, batch_tokens))
-
-
-def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> Tensor:
-    """Compute the gradient of one example's mean loss, (D,), as anybody would write it."""
-    model.eval()
-    model.zero_grad()
-    ids_1T = torch.tensor([sequence.input_ids], device=device())
-    logits_TV = model(input_ids=ids_1T, use_cache=False).logits[0]
-    labels_T = torch.tensor(sequence.labels, device=device())
-    nn.functional.cross_entropy(logits_TV[:-1].float(), labels_T[1:], ignore_index=IGNORED).backward()
-    gradients = {canonical_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad}
-    flat = [gradients[layer.name] for layer in engine.layers]
-    row_D = torch.cat([grad.flatten() for grad in flat if grad is not None]).cpu()
-    model.zero_grad()
-    return row_D
 
 
 def _relative_error(got_ND: Tensor, want_ND: Tensor) -> float:

@@ -258,7 +258,7 @@ def _make_trainable(model: str, settings: FinetuneSettings) -> nn.Module:
     if settings.adapter == "none":
         return load_base(model, torch.float32).requires_grad_(True)
     base = load_base(model, compute_dtype(settings.dtype), settings.quantization)
-    return new_adapter(base, settings.lora, settings.seed, in_float32=True)
+    return new_adapter(base, settings.lora, settings.seed, in_float32=True, per_example=False)
 
 
 def _check_loss(trainer: "SFTTrainer", rows: "Dataset", lengths: Sequence[int]) -> None:

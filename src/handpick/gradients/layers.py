@@ -79,8 +79,6 @@ def _unsupported(modules: dict[str, nn.Module], module_name: str, attribute: str
     if variants:
         names = ", ".join(sorted({type(variant).__name__ for variant in variants.values()}))
         return f"it is a LoRA variant ({names}, such as DoRA), whose gradient is not that of its A and B alone"
-    if type(adapted).__name__ == "ParamWrapper":
-        return "the adapter targets a bare parameter (such as the fused experts of an MoE)"
     if "lora_embedding" in module_name or attribute.startswith("lora_embedding"):
         return "LoRA on an embedding is not supported"
     if type(module) is not nn.Linear:

@@ -22,7 +22,9 @@ from handpick.data.render import Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.forward import causal_of
 from handpick.gradients.likelihood import log_likelihoods
+from handpick.model.mixing import mixing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class Policy:
     def log_likelihoods(self, sequences: Sequence[Rendered]) -> NDArray[np.float64]:
         """Compute log π of each sequence's labelled tokens, summed, (S,)."""
         each_S = np.empty(len(sequences))
-        for members in token_batches([len(s.input_ids) for s in sequences], self._batch_tokens):
+        mixing = mixing_of(causal_of(self.model).config)
+        for members in token_batches([len(s.input_ids) for s in sequences], self._batch_tokens, mixing):
             batch = collate([sequences[i] for i in members], self.pad_id)
             each_S[members] = log_likelihoods(self.model, batch).numpy()
         return each_S

@@ -228,7 +228,8 @@ class PolicyGradient:
         keys = [digest(ids) for ids in prompts]
         missing = not all(key in journal for key in keys)
         if missing and self._vllm is not None:
-            rank = max(min(layer.module.weight.shape) for layer in policy.engine.layers)
+            lora: Any = policy.model.peft_config["default"]  # type: ignore[index]
+            rank = max([lora.r, *lora.rank_pattern.values()])
             drawn_by_prompt = self._vllm.sample(
                 policy.tokenizer, prompts, self._sampling, adapter=policy.here, rank=rank, seed=self._seed, ends=ends
             )

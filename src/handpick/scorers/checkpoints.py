@@ -117,9 +117,14 @@ def warmup_of(settings: Settings) -> tuple[WarmupSettings | None, str]:
         return settings.warmup, "own"
     if settings.warmup == "none":
         return None, "none"
-    if settings.warmup == "small" or (settings.warmup == "auto" and _is_small(settings)):
-        return SMALL, "small"
-    return WarmupSettings(), "less"
+    is_small = settings.warmup == "small" or (settings.warmup == "auto" and _is_small(settings))
+    preset, name = (SMALL, "small") if is_small else (WarmupSettings(), "less")
+    return preset.model_copy(update={"lora": _on_targets(preset.lora, settings)}), name
+
+
+def _on_targets(lora: LoraSettings, settings: Settings) -> LoraSettings:
+    """Return an adapter's shape, on the layers that the settings name where they do."""
+    return lora if settings.lora_targets is None else lora.model_copy(update={"targets": settings.lora_targets})
 
 
 def _is_small(settings: Settings) -> bool:
@@ -172,7 +177,7 @@ def _train(
 
 def new_lora(settings: Settings) -> LoraSettings:
     """Return the shape of an adapter that no warmup has trained: the preset's for the model's size."""
-    return SMALL.lora if _is_small(settings) else WarmupSettings().lora
+    return _on_targets(SMALL.lora if _is_small(settings) else WarmupSettings().lora, settings)
 
 
 def _fresh_from(settings: Settings, model: Fingerprint) -> Fingerprint:

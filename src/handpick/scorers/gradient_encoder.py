@@ -20,9 +20,12 @@ from handpick.choices import Optimizer
 from handpick.data.batching import collate, token_batches
 from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.forward import causal_of
 from handpick.gradients.projection import Projection, projection
 from handpick.model import compute_dtype, device, load_base, padding_id
+from handpick.model.mixing import mixing_of
 from handpick.objectives.protocol import Objective, Policy, Row
 from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
@@ -97,7 +100,8 @@ def encode_rows(
     weighted = [each for row in rows for each in row]
     row_S = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     coming: _FeaturesInTransfer | None = None
-    for members in token_batches([len(each.sequence.input_ids) for each in weighted], batch_tokens):
+    mixing = mixing_of(causal_of(engine.model).config)
+    for members in token_batches([len(each.sequence.input_ids) for each in weighted], batch_tokens, mixing):
         batch = collate([weighted[i].sequence for i in members], pad_id)
         weight_B = torch.tensor([weighted[i].weight for i in members], dtype=torch.float64)
         last, coming = (
@@ -150,6 +154,7 @@ class GradientEncoder:
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(model_name(settings), dtype, settings.quantization), self.checkpoints)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
+        check_rows(self._engine)
         self._projection: Projection = projection(
             settings.projection,
             self._engine.n_coordinates,
