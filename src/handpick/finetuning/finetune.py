@@ -31,7 +31,7 @@ from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
-from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint
+from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint, load_adapter
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.trainer_arguments import trainer_arguments

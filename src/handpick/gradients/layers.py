@@ -85,6 +85,4 @@ def _unsupported(modules: dict[str, nn.Module], module_name: str, attribute: str
         return f"it belongs to a {type(module).__name__}, not to a linear layer of a LoRA adapter"
     if attribute != "weight":
         return f"a trainable {attribute} is not supported"
-    if module.bias is not None:
-        return "a LoRA layer with a bias is not supported"
     return None

@@ -19,7 +19,7 @@ from torch import nn
 from handpick.data.batching import collate, token_batches
 from handpick.data.examples import Example
 from handpick.data.render import Rendered
-from handpick.errors import DataError
+from handpick.errors import DataError, ModelError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.forward import causal_of
@@ -124,8 +124,19 @@ class Policy:
 
     @contextmanager
     def as_reference(self, checkpoint: Path | None) -> Iterator[None]:
-        """Make the model the reference while open: another checkpoint, or the base model (None)."""
+        """Make the model the reference while open: another checkpoint, or the base model (None).
+
+        Raises:
+            ModelError: the adapter changed the base model itself, which is then not to be had by switching it off.
+        """
         if checkpoint is None:
+            config: Any = self.model.peft_config["default"]  # type: ignore[index]
+            if config.init_lora_weights in ("pissa", "olora") or config.bias != "none":
+                raise ModelError(
+                    f"{self.here}: the adapter (init_lora_weights={config.init_lora_weights!r}, bias={config.bias!r}) "
+                    "changed the base model's own weights, so it cannot be switched off for a reference: name one with "
+                    "--reference"
+                )
             trainable = [p for p in self.model.parameters() if p.requires_grad]
             try:
                 with self.model.disable_adapter():  # type: ignore[operator]

@@ -27,7 +27,7 @@ from handpick.settings import Settings
 from handpick.store import Checkpoint
 from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of
-from handpick.training.checkpoint import check_checkpoint, moments_file
+from handpick.training.checkpoint import check_checkpoint, check_moments
 from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
@@ -38,14 +38,14 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
     """Find out, before any training, what would stop ``find_checkpoints`` later.
 
     Raises:
-        ModelError: a named checkpoint is none, or lacks the optimizer state that is needed.
+        ModelError: a named checkpoint is none, or lacks the optimizer state that is needed, or has another optimizer's.
         SettingsError: the settings contradict each other.
         FingerprintMismatch: the output folder holds the warmup of other settings, model, chat template or pool.
     """
     for path in map(Path, settings.checkpoints):
         check_checkpoint(path)
         if optimizer == "adam":
-            moments_file(path)
+            check_moments(path)
         compare_tokenizers(path, settings, renderer)
     if settings.checkpoints:
         return

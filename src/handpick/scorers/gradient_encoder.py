@@ -29,7 +29,7 @@ from handpick.model.mixing import mixing_of
 from handpick.objectives.protocol import Objective, Policy, Row
 from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
-from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
+from handpick.training.checkpoint import ADAPTER_FILE, check_moments, load_adapter, load_moments, moments_file
 from handpick.training.warmup import load_trainable
 
 
@@ -141,18 +141,29 @@ class GradientEncoder:
         settings: the model, the projection, and how batches are made.
         checkpoints: adapter folders, all of one shape.
         tokenizer: the model's.
+        optimizer: what the pool's rows go through; where it is Adam, its moments are looked for at every checkpoint
+            before any row is made.
 
     Raises:
         ModelError: the model or a checkpoint cannot be used, or has a layer whose gradient would not be exact.
     """
 
-    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], tokenizer: Any) -> None:
+    def __init__(
+        self,
+        settings: GradientSettings,
+        checkpoints: Sequence[Path],
+        tokenizer: Any,
+        optimizer: Optimizer = "sgd",
+    ) -> None:
         self.settings = settings
         self.checkpoints = list(checkpoints)
         self._tokenizer = tokenizer
         self._pad_id = padding_id(tokenizer)
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(model_name(settings), dtype, settings.quantization), self.checkpoints)
+        if optimizer == "adam":
+            for path in self.checkpoints:
+                check_moments(path, self._model)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
         check_rows(self._engine)
         self._projection: Projection = projection(

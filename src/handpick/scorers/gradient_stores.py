@@ -278,7 +278,7 @@ def load_encoder(settings: Settings, checkpoints: Sequence[Path], renderer: Rend
     log(f"gradients in {dtype} on {device()} (--dtype {settings.dtype})")
     if dtype == "bfloat16" and not has_bfloat16():
         log(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
-    return GradientEncoder(settings, checkpoints, renderer.tokenizer)
+    return GradientEncoder(settings, checkpoints, renderer.tokenizer, settings.used_optimizer)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ ours are the choice of examples, the state by parameter name, and the order insi
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
 from handpick.progress import log, log_once, progress
-from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
+from handpick.training.checkpoint import check_adapter, check_checkpoint, load_adapter, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 from handpick.training.targets import choose_targets
 from handpick.training.trainer_arguments import trainer_arguments
@@ -78,10 +79,12 @@ def new_adapter(
 def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
     """Load a base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
 
-    Where every B of all of them is zero, as in an adapter that was never trained, A has no gradient and is left out.
+    A and B alone are trainable. What else a checkpoint trained (whole layers, rows of tokens, biases) has its trained
+    weights and takes part in the forward pass, and no gradient is taken at it; that is said. Where every B of all
+    checkpoints is zero, as in an adapter that was never trained, A has no gradient and is left out.
 
     Raises:
-        ModelError: the adapter does not fit the model, or a file is missing or damaged.
+        ModelError: an adapter does not fit the model or the first one, or a file is missing or damaged.
     """
     from peft import PeftModel
 
@@ -89,13 +92,29 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
         check_checkpoint(path)
     trained = any(was_trained(path) for path in checkpoints)
     try:
-        model = PeftModel.from_pretrained(base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {error}") from error
-    if not trained:
-        for name, parameter in model.named_parameters():
-            if ".lora_A." in name:
-                parameter.requires_grad = False
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
+            model: nn.Module = PeftModel.from_pretrained(
+                base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False
+            )
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {reason}") from error
+    load_adapter(model, checkpoints[0])
+    for path in checkpoints[1:]:
+        check_adapter(model, path)
+    others = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and (".lora_" not in name or name.endswith(".bias")):
+            parameter.requires_grad = False
+            others.append(name)
+        elif not trained and ".lora_A." in name:
+            parameter.requires_grad = False
+    if others:
+        log(
+            f"{checkpoints[0]} trained more than its LoRA matrices, such as {others[0]} ({len(others)} in all): it is "
+            "used as it was trained, and rows are gradients of the LoRA matrices alone"
+        )
     return model
 
 
