@@ -72,7 +72,9 @@ def autograd_row(engine: GradientEngine, sequence: Rendered, copies: int = 1) ->
         ids_BT = torch.tensor([sequence.input_ids] * copies, device=device)
         labels_BT = torch.tensor([sequence.labels] * copies, device=device)
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].float()
-        nn.functional.cross_entropy(logits_BTV.flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=IGNORED).backward()
+        nn.functional.cross_entropy(
+            logits_BTV.flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=IGNORED
+        ).backward()
     gradients = {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
     weights = [gradients[layer.name] for layer in engine.layers]
     row_D = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in weights])
