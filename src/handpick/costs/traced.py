@@ -110,7 +110,7 @@ class _Attention(TorchDispatchMode):
     """Adds up, over products of every token with every other, the numbers each pair takes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.width = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

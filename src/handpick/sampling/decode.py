@@ -147,8 +147,8 @@ def _try_company(model: nn.Module) -> Company:
         logits_TV = model(input_ids=read_1T, use_cache=False).logits[0, length - 1 :]
     if not _same_answer(model, _Steps(logits_TV, alone.tokens), alone):
         raise ModelError(
-            f"{type(causal_of(model)).__name__} cannot write answers here: transformers' generate gives it other logits "
-            "than reading the same tokens does; take another model, or what needs no answers"
+            f"{type(causal_of(model)).__name__} cannot write answers here: transformers' generate gives it other "
+            "logits than reading the same tokens does; take another model, or what needs no answers"
         )
     ones_PT = torch.ones(2, longest, dtype=torch.int64, device=ids_T.device)
     before_T = other_T[:1].expand(longest - length)  # padding: any token, and masked
