@@ -31,7 +31,8 @@ BART = COMMON | {
     "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64,
     "decoder_start_token_id": 2, "forced_eos_token_id": None,
 }  # fmt: skip
-TEXT = {name: value for name, value in LLAMA_LIKE.items()}
+TEXT = dict(LLAMA_LIKE)
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
 SEES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 # model type → the configuration of a multimodal checkpoint
 MULTIMODAL: dict[str, dict[str, Any]] = {
@@ -44,7 +45,7 @@ MULTIMODAL: dict[str, dict[str, Any]] = {
         "vision_config": SEES | {"model_type": "clip_vision_model", "image_size": 16, "patch_size": 8},
     },
     "qwen2_vl": {
-        "text_config": TEXT | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}},
+        "text_config": TEXT | {"rope_parameters": MROPE},
         "vision_config": {"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 4},
         "image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93,
     },
@@ -83,7 +84,9 @@ def test_an_encoder_is_refused_until_it_is_told_to_be_a_decoder(
     with pytest.raises(ModelError) as told:
         load_base(saved(tmp_path / "encoder", make(model_type, **SMALL)), dtype)
     said = str(told.value)
-    assert "encoder (" in said and "is no causal language model" in said and "\n" not in said
+    assert "encoder (" in said
+    assert "is no causal language model" in said
+    assert "\n" not in said
     assert 'say "is_decoder": true in its config.json' in said
     load_base(saved(tmp_path / "decoder", make(model_type, **SMALL, is_decoder=True)), dtype)
 
@@ -114,7 +117,8 @@ def test_a_model_that_looks_beside_a_sequence_is_refused() -> None:
     layer: Any = model.model.layers[0].mlp  # type: ignore[union-attr, index]
     layer.register_forward_hook(lambda _module, _args, hidden_BTH: hidden_BTH + 0.1 * hidden_BTH.mean(0))
     said = refusal(model)
-    assert said is not None and "beside it in a batch" in said
+    assert said is not None
+    assert "beside it in a batch" in said
 
 
 def test_weights_that_are_not_finite_are_not_its_affair() -> None:
@@ -133,8 +137,14 @@ def test_a_model_that_needs_more_than_text_is_one_sentence(tmp_path: Path) -> No
 @pytest.mark.parametrize(("model_type", "config"), [("t5", T5), ("bart", BART)])
 def test_an_encoder_decoder_is_called_one(model_type: str, config: dict[str, Any], tmp_path: Path) -> None:
     folder = saved(tmp_path / "both", make(model_type, AutoModelForSeq2SeqLM, **config))
-    for look in (lambda: load_base(folder, torch.float32), lambda: position_limit(folder), lambda: parameter_count(folder)):
-        with pytest.raises(ModelError, match=r"both is an encoder–decoder \((T5|Bart)ForConditionalGeneration\): .*name"):
+    for look in (
+        lambda: load_base(folder, torch.float32),
+        lambda: position_limit(folder),
+        lambda: parameter_count(folder),
+    ):
+        with pytest.raises(
+            ModelError, match=r"both is an encoder–decoder \((T5|Bart)ForConditionalGeneration\): .*name"
+        ):
             look()
 
 
@@ -147,7 +157,7 @@ def test_what_is_no_language_model_is_called_what_it_is() -> None:
 
 @pytest.mark.parametrize("model_type", list(MULTIMODAL))
 def test_a_multimodal_checkpoint_is_read_as_a_text_model(model_type: str, tmp_path: Path) -> None:
-    """Its likelihoods in a padded batch are a loop's over the model as transformers makes it; its towers stay frozen."""
+    """Its likelihoods in a padded batch are a loop's over the model as transformers makes it; nothing is trainable."""
     own: Any = make(model_type, AutoModelForImageTextToText, **MULTIMODAL[model_type])
     folder = saved(tmp_path / "whole", own)
     model = load_base(folder, torch.float32)
@@ -162,7 +172,9 @@ def test_a_multimodal_checkpoint_is_read_as_a_text_model(model_type: str, tmp_pa
         with torch.no_grad():
             log_TV = own(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         want.append(sum(float(log_TV[t - 1, ids[t]]) for t in range(2, len(ids))))
-    torch.testing.assert_close(log_likelihoods(model, batch), torch.tensor(want, dtype=torch.float64), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        log_likelihoods(model, batch), torch.tensor(want, dtype=torch.float64), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_the_engines_rows_are_looked_at_with_the_adapter() -> None:
@@ -179,5 +191,5 @@ def test_a_gradient_that_cannot_be_taken_is_one_sentence() -> None:
     engine = GradientEngine(lora_model("llama"))
     layer: Any = engine.model.get_base_model().model.layers[1].mlp  # type: ignore[operator]
     layer.register_forward_hook(lambda _module, _args, hidden_BTH: hidden_BTH.numpy())
-    with pytest.raises(ModelError, match="^no gradient of LlamaForCausalLM can be taken here: "):
+    with pytest.raises(ModelError, match=r"^no gradient of LlamaForCausalLM can be taken here: "):
         check_rows(engine)

@@ -75,7 +75,8 @@ def test_it_is_read_from_the_configuration(name: str) -> None:
     _, _, mixing = SETTINGS[name]
     assert mixing_of(make(name).config) == mixing
     said = describe(mixing)
-    assert said is not None and f"{ORIGINAL} tokens" in said
+    assert said is not None
+    assert f"{ORIGINAL} tokens" in said
     assert mixing_of(AutoConfig.for_model("llama", **LLAMA_LIKE)) == Mixing()
     assert describe(Mixing()) is None
 

@@ -31,7 +31,7 @@ from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.model.mixing import describe, mixing_of
 from handpick.objectives.next_token import NextToken, mean_loss
-from handpick.sampling.decode import answers_padded
+from handpick.sampling.decode import company
 from handpick.scorers.checkpoints import new_lora, warmup_of
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import check_max_length, open_renderer
@@ -142,11 +142,7 @@ def _reading(model: nn.Module) -> Check:
     """Say what loading has shown, which refuses a model else, and what is tried before answers are drawn."""
     limits = describe(mixing_of(causal_of(model).config))
     try:
-        answers = (
-            "padding before a prompt leaves its answer as it is"
-            if answers_padded(model)
-            else "answers are drawn for prompts of one length at a time, since padding before a prompt changes them"
-        )
+        answers = company(model).value
     except ModelError as error:
         answers = str(error)
     found = f"a sequence alone, padded and in company has the same logits; {answers}"

@@ -209,7 +209,8 @@ def test_a_model_that_padding_changes_answers_prompts_of_one_length_together() -
     said: list[str] = []
     with forward_lines(said.append):
         got = drawn(model, Sampling(temperature=0, max_new_tokens=6))
-    assert len(said) == 1 and "only prompts of one length are answered together" in said[0]
+    assert len(said) == 1
+    assert "only prompts of one length are answered together" in said[0]
     sizes = [len(group.prompts) for group in sample(
         model, Words(), prompts(), Sampling(temperature=0, max_new_tokens=1), seed=0, pad_id=0, ends=[2]
     )]  # fmt: skip
@@ -229,7 +230,8 @@ def test_what_a_model_remembers_is_measured() -> None:
     config = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "vocab_size": VOCAB, "conv_kernel": 3}
     mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **config))
     held = cache_bytes(mamba)
-    assert held is not None and held.token == 0
+    assert held is not None
+    assert held.token == 0
     assert held.sequence == 2 * 32 * (4 + 3) * 4  # two layers of 32 channels: a state of four, three of the convolution
     plain = base_model("llama")
     plain.register_forward_pre_hook(fail_to_remember, with_kwargs=True)

@@ -1,4 +1,4 @@
-"""What a forward pass multiplies, seen in one over a few tokens: which layers run, how often, and how wide attention is.
+"""What a forward pass multiplies, seen in one over a few tokens: which layers run, how often, how wide attention is.
 
 No configuration is read: what of a mixture's experts a token takes, which layers attend and which convolve, and what a
 text leaves out (the towers of a multimodal model) is what the pass itself does.
@@ -110,7 +110,7 @@ class _Attention(TorchDispatchMode):
     """Adds up, over products of every token with every other, the numbers each pair takes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.width = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,7 +1,7 @@
-"""A check before work: the engine's rows of a padded batch are plain autograd's of each sequence alone, or it is refused.
+"""A check before work: the engine's rows of a padded batch are plain autograd's of each sequence alone.
 
-``handpick.model.check`` has shown that what a model makes of a sequence does not hang on the rest of a batch; this shows
-the same of gradients, with the adapter that is used, on the machine and in the precision that it is used in.
+``handpick.model.check`` has shown that what a model makes of a sequence does not hang on the rest of a batch; this
+shows the same of gradients, with the adapter that is used, on the machine and in the precision that it is used in.
 
 Legend: B sequences, T positions, V vocabulary, D coordinates of the gradient.
 """
@@ -59,12 +59,13 @@ def check_rows(engine: GradientEngine) -> None:
     if wrong:
         raise ModelError(
             f"the rows of {kind} would be wrong: in a padded batch a sequence's gradient is {got.relative_error:.1g} "
-            "off (relative error) from plain autograd's of it alone; name other layers for the adapter, or another model"
+            "off (relative error) from plain autograd's of it alone; name other layers for the adapter, or another "
+            "model"
         )
 
 
 def autograd_row(engine: GradientEngine, sequence: Rendered, copies: int = 1) -> Tensor:
-    """Compute the gradient of one sequence's mean loss, (D,), as anybody would write it; copies of it change nothing."""
+    """Compute the gradient of one sequence's mean loss, (D,), as anybody would write it; copies change nothing."""
     model: Any = engine.model
     device = next(model.parameters()).device
     model.zero_grad()

@@ -115,7 +115,8 @@ def _looks_ahead(model: Any, far: float) -> str:
         remedy = 'say "is_decoder": true in its config.json if it was trained as a decoder, else ' + remedy
     return (
         f"is no causal language model: what stands behind a sequence, or beside it in a batch, changes its logits by "
-        f"{100 * far:.2g}%, so that losses, gradients and answers would be those of a batch and not of an example; {remedy}"
+        f"{100 * far:.2g}%, so that losses, gradients and answers would be those of a batch and not of an example; "
+        f"{remedy}"
     )
 
 

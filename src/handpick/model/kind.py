@@ -24,8 +24,9 @@ def text_class(name: str, config: Any) -> Any:
     own = (getattr(config, "architectures", None) or [type(config).__name__])[0]
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{name} is an encoder–decoder ({own}): its answer is written by a decoder that looks at an encoded prompt, "
-            "and gradients, losses and answers here are those of causal (decoder-only) language models; name one of these"
+            f"{name} is an encoder–decoder ({own}): its answer is written by a decoder that looks at an encoded "
+            "prompt, and gradients, losses and answers here are those of causal (decoder-only) language models; name "
+            "one of these"
         )
     for kind in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
         if type(config) in kind._model_mapping:

@@ -59,7 +59,7 @@ def describe(mixing: Mixing) -> str | None:
 
 
 def forget_lengths(model: nn.Module) -> None:
-    """Make every pass of a model with dynamic NTK begin with the factors it was loaded with, whatever it read before."""
+    """Make every pass of a model with dynamic NTK begin with the factors that it was loaded with."""
     for module in model.modules():
         if "dynamic" in str(getattr(module, "rope_type", "")) and hasattr(module, "original_max_seq_len"):
             module.register_forward_pre_hook(_as_loaded)

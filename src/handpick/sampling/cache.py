@@ -1,4 +1,4 @@
-"""What a model remembers of the tokens it has read, in bytes: measured, since no setting of every architecture says it."""
+"""What a model remembers of the tokens it has read, in bytes: measured, since configurations do not agree on it."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -53,9 +53,10 @@ def _measure(causal: Any) -> CacheBytes | None:
 
 
 def _held(output: Any) -> int:
-    """Return the bytes of all tensors of a model's output but the logits, each storage once."""
+    """Return the bytes of all numbers of a model's output but the logits, each storage once; counters are none."""
     remembered = {name: value for name, value in output.items() if name not in ("logits", "loss", "hidden_states")}
-    return sum({each.data_ptr(): each.nbytes for each in _tensors(remembered, set())}.values())
+    tensors = (each for each in _tensors(remembered, set()) if each.is_floating_point())
+    return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
 
 
 def _tensors(held: Any, seen: set[int]) -> Iterator[Tensor]:

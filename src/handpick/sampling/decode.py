@@ -8,6 +8,7 @@ Legend: P prompts of a batch, R = P · n rows, T tokens of the longest prompt, L
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,7 @@ _STEPS = 3  # tokens of a tried answer
 _EXACT, _ALIKE = 1e-4, 0.045  # relative error of logits in float32; in 16 bits a cosine of .999, at the median step
 
 # found once for each model
-_PADDED: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
+_COMPANY: "WeakKeyDictionary[nn.Module, Company]" = WeakKeyDictionary()
 _SHARED: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
 
 
@@ -113,40 +114,58 @@ def _prefill(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
     return cache
 
 
-def answers_padded(model: nn.Module) -> bool:
-    """Return whether a prompt's answer is the same where padding stands before it; found once, by trying, and said.
+class Company(Enum):
+    """What may stand beside a prompt without changing its answer."""
 
-    Where it is not, prompts of different lengths are not answered together.
+    ANY = "padding before a prompt leaves its answer as it is"
+    EQUAL = "padding before a prompt changes its answer: only prompts of one length are answered together"
+    NONE = "what stands beside a prompt changes its answer: answers are drawn one at a time"
+
+
+def company(model: nn.Module) -> Company:
+    """Return what may be answered together; found once, by trying, and said where it is not any prompts.
+
+    Raises:
+        ModelError: the model cannot write answers, or not from the logits that it has when it reads them.
     """
     causal = causal_of(model)
-    if causal not in _PADDED:
-        _PADDED[causal] = _try_padded(model)
-        if not _PADDED[causal]:
-            log(
-                f"{type(causal).__name__} answers otherwise where padding stands before a prompt: only prompts of one "
-                "length are answered together"
-            )
-    return _PADDED[causal]
+    if causal not in _COMPANY:
+        _COMPANY[causal] = found = _try_company(model)
+        if found is not Company.ANY:
+            log(f"{type(causal).__name__}: {found.value}")
+    return _COMPANY[causal]
 
 
-def _try_padded(model: nn.Module) -> bool:
-    """Compare a prompt's answer alone with the one behind padding."""
+def _try_company(model: nn.Module) -> Company:
+    """Compare a prompt's answer alone with what it is read as, beside another prompt, and behind padding."""
     length, longest = try_lengths(causal_of(model))
     ids_T = plain_tokens(causal_of(model), length + longest).to(next(model.parameters()).device)
     own_T, other_T = ids_T[:length], ids_T[length:]
-    before_T = other_T[:1].expand(longest - length)  # padding: any token, and masked
-    mask_PT = torch.ones(2, longest, dtype=torch.int64, device=ids_T.device)
-    mask_PT[0, : longest - length] = 0
     alone = _first_steps(model, own_T[None], torch.ones_like(own_T)[None])
-    try:
-        padded = _first_steps(model, torch.stack([torch.cat([before_T, own_T]), other_T]), mask_PT)
-    except ModelError:  # alone it writes
-        return False
-    return _same_answer(model, padded, alone)
+    with torch.no_grad(), eval_mode(model):
+        read_1T = torch.cat([own_T, alone.tokens[:-1]])[None]
+        logits_TV = model(input_ids=read_1T, use_cache=False).logits[0, length - 1 :]
+    if not _same_answer(model, _Steps(logits_TV, alone.tokens), alone):
+        raise ModelError(
+            f"{type(causal_of(model)).__name__} cannot write answers here: transformers' generate gives it other "
+            "logits than reading the same tokens does; take another model, or what needs no answers"
+        )
+    ones_PT = torch.ones(2, longest, dtype=torch.int64, device=ids_T.device)
+    before_T = other_T[:1].expand(longest - length)  # padding: any token, and masked
+    beside = (torch.stack([own_T, other_T[:length]]), ones_PT[:, :length])
+    padded = (torch.stack([torch.cat([before_T, own_T]), other_T]), ones_PT.clone())
+    padded[1][0, : longest - length] = 0
+    for (ids_PT, mask_PT), otherwise in ((beside, Company.NONE), (padded, Company.EQUAL)):
+        try:
+            if not _same_answer(model, _first_steps(model, ids_PT, mask_PT), alone):
+                return otherwise
+        except ModelError:  # alone it writes
+            return otherwise
+    return Company.ANY
 
 
 def _shares_prompts(model: nn.Module) -> bool:
-    """Return whether what a model remembers of a prompt can be repeated for each of its answers; found once, by trying."""
+    """Return whether what a model remembers of a prompt can be repeated for its answers; found once, by trying."""
     causal = causal_of(model)
     if causal not in _SHARED:
         length, _ = try_lengths(causal)

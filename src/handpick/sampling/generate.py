@@ -18,7 +18,7 @@ from handpick.gradients.forward import causal_of
 from handpick.model.mixing import mixing_of
 from handpick.progress import log
 from handpick.sampling.cache import CacheBytes, cache_bytes
-from handpick.sampling.decode import answers_padded, decode
+from handpick.sampling.decode import Company, company, decode
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.
@@ -116,7 +116,8 @@ def sample(
         skip: says of a group's prompts whether they are answered already.
     """
     device = next(model.parameters()).device
-    most = rows or ROWS[device.type]
+    beside = company(model)
+    most = 1 if beside is Company.NONE else rows or ROWS[device.type]
     cache = cache_bytes(model) or CacheBytes(0, 0)
     mixing = mixing_of(causal_of(model).config)
 
@@ -126,7 +127,7 @@ def sample(
     def together(shorter: int, longer: int) -> bool:
         if shorter == longer:
             return True
-        return answers_padded(model) and mixing.allows(shorter, longer + sampling.max_new_tokens)
+        return beside is Company.ANY and mixing.allows(shorter, longer + sampling.max_new_tokens)
 
     for members in groups([len(prompt) for prompt in prompts], sampling.samples, fits, together):
         if skip(members):
