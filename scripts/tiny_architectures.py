@@ -284,7 +284,7 @@ def make_model(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     model: Any = model_class(name).from_config(make_config(name), dtype=torch.float32)
     for parameter_name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and "norm" not in parameter_name:
+        if parameter.ndim >= 2 and "norm" not in parameter_name and "A_log" not in parameter_name:
             parameter.data.mul_(4)
     model.eval()
     return model

@@ -20,7 +20,7 @@ from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
-NAMES = ["data", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
+NAMES = ["data", "reading", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def run_of(trainer: Any, checkpoint: Path) -> Run:
     first, second = {}, {}
     for name, parameter in model.named_parameters():
         state = optimizer.state.get(parameter)
-        if parameter.requires_grad and state and ".lora_" in name:
+        if parameter.requires_grad and state and ".lora_" in name and not name.endswith(".bias"):
             moments = live_moments(state)
             if moments is not None:
                 first[canonical_name(name)], second[canonical_name(name)] = moments
@@ -184,7 +184,7 @@ def rows_error(run: Run) -> float:
     whole = projection("none", engine.n_coordinates, 1, 0, 1)
     got_ND = engine.features(batch, mean_weights(batch), whole)
     for name, parameter in run.model.named_parameters():
-        parameter.requires_grad_(".lora_" in name and ".default." in name)
+        parameter.requires_grad_(".lora_" in name and name.endswith(".default.weight"))
     live = autograd_rows(run.model, sequences)
     want_ND = flat({layer.name: live[layer.name] for layer in engine.layers})
     return relative_error(got_ND, want_ND)

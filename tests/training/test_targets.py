@@ -19,7 +19,7 @@ from handpick.training.checkpoint import trainable_parameters
 from handpick.training.layer_use import LayerUse, look_at_layers
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.targets import AdapterTargets, by_name, choose_targets
-from handpick.training.warmup import new_adapter, train
+from handpick.training.warmup import load_trainable, new_adapter, train
 from tests.gradients.oracle import autograd_rows, flat, random_sequences, relative_error
 from tests.gradients.test_per_example import engine_rows
 from tests.gradients.tiny_models import COMMON, LLAMA_LIKE, VOCAB, base_model
@@ -349,6 +349,28 @@ def test_experts_are_bare_parameters_and_go_without_dropout() -> None:
     assert {weight.split(".")[-3] for weight in trainable_parameters(made[0])} >= {"q_proj"}
     wrappers = [module for module in made[0].modules() if type(module).__name__ == "ParamWrapper"]
     assert sorted(wrapper.parameter_name for wrapper in wrappers) == ["down_proj", "down_proj", *["gate_up_proj"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("gemma3", "auto"),
+        ("roberta", "auto"),
+        ("deepseek_v3", "auto"),
+        ("mixtral", ["experts"]),
+        ("gemma3", ["q_proj"]),
+    ],
+)
+def test_an_adapter_comes_back_on_the_layers_that_it_was_made_on(name: str, targets: list[str], tmp_path: Path) -> None:
+    made: Any = new_adapter(tiny(name), LoraSettings(rank=2, dropout=0.0, targets=targets), 0, in_float32=True)
+    for weight_name, weight in made.named_parameters():
+        if ".lora_B." in weight_name:
+            weight.data.fill_(0.1)
+    made.save_pretrained(tmp_path)
+    back = load_trainable(tiny(name), [tmp_path])
+    want, got = trainable_parameters(made), trainable_parameters(back)
+    assert list(want) == list(got)
+    assert all(torch.equal(weight, got[name]) for name, weight in want.items())
 
 
 @pytest.mark.parametrize("word", ["experts", "all-linear"])

@@ -39,7 +39,9 @@ class _Calls:
 
     def add(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
-        rows = next((each.numel() // max(1, each.shape[-1]) for each in given if each.is_floating_point() and each.ndim), 0)
+        rows = next(
+            (each.numel() // max(1, each.shape[-1]) for each in given if each.is_floating_point() and each.ndim), 0
+        )
         chosen = [each for each in given if each.dtype in (torch.int32, torch.int64) and each.ndim == 2]
         self.n += 1
         self.rows += rows

@@ -133,10 +133,14 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
         raise ModelError(f"the {ADAPTER_CONFIG} of {folder} names no base model; name it")
     if record is not None:
         _check_base(folder, record["made_from"]["model"], base)
+    loaded = load_base(base, compute_dtype(dtype))
     try:
-        model = PeftModel.from_pretrained(load_base(base, compute_dtype(dtype)), str(folder))
-    except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
+            model: nn.Module = PeftModel.from_pretrained(loaded, str(folder))
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"the adapter {folder} does not fit {base}: {first_line(error)}") from error
+    load_adapter(model, folder)
     model.requires_grad_(False)
     return model.eval()
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from handpick.fingerprint import Fingerprint, digest
 from handpick.gradients.forward import causal_of
 from handpick.model.mixing import mixing_of
+from handpick.progress import log
 from handpick.sampling.cache import CacheBytes, cache_bytes
 from handpick.sampling.decode import answers_padded, decode
-from handpick.progress import log
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.

@@ -18,7 +18,7 @@ from torch import nn
 from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
 from handpick.gradients.engine import GradientEngine
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
@@ -98,14 +98,13 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
                 base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False
             )
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {reason}") from error
+        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {first_line(error)}") from error
     load_adapter(model, checkpoints[0])
     for path in checkpoints[1:]:
         check_adapter(model, path)
     others = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and (".lora_" not in name or name.endswith(".bias")):
+        if parameter.requires_grad and ".lora_" not in name:
             parameter.requires_grad = False
             others.append(name)
         elif not trained and ".lora_A." in name:
