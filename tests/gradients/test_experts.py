@@ -13,6 +13,7 @@ from handpick.choices import EpsMode, ProjectionKind
 from handpick.data.batching import collate
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamMoments, AdamPreconditioner
+from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.experts import by_run, products_by_run
 from handpick.gradients.layers import canonical_name, trainable_layers
@@ -166,6 +167,12 @@ def test_float64(name: str, n_adapted: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["qwen3-moe", "gpt-oss", "llama4"])
+def test_the_check_of_rows_in_bfloat16(name: str) -> None:
+    for rank in (4, 8):
+        check_rows(GradientEngine(experts_model(name, dtype=torch.bfloat16, r=rank)))
+
+
+@pytest.mark.parametrize("name", ["qwen3-moe", "gpt-oss", "llama4"])
 def test_bfloat16(name: str) -> None:
     """peft rounds the weight with its update, this forward pass what comes of both: the rows of float32 judge."""
     sequences = random_sequences(6, VOCAB, seed=6)
@@ -269,6 +276,7 @@ def test_examples_alone_where_the_experts_are_not_known(
     assert engine.experts.alone in want
     assert relative_error(engine_rows(model, sequences, batch_tokens=1000, side=side), flat(want)) <= 1e-5
     assert all(parameter.grad is None for parameter in model.parameters())
+    check_rows(engine)
 
 
 def test_an_adapter_on_experts_that_never_run_is_refused() -> None:

@@ -15,6 +15,7 @@ from handpick.data.batching import collate
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import HandpickError, ModelError, first_line
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.experts import as_here
 from handpick.gradients.forward import causal_of, eval_mode
 from handpick.gradients.layers import canonical_name
 from handpick.model.check import is_exact, try_lengths
@@ -69,7 +70,8 @@ def autograd_row(engine: GradientEngine, sequence: Rendered, copies: int = 1) ->
     model: Any = engine.model
     device = next(model.parameters()).device
     model.zero_grad()
-    with eval_mode(model):
+    rounding = [] if is_exact(model) else engine.experts.fused
+    with eval_mode(model), as_here(rounding, (copies, len(sequence.input_ids))):
         ids_BT = torch.tensor([sequence.input_ids] * copies, device=device)
         labels_BT = torch.tensor([sequence.labels] * copies, device=device)
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].float()

@@ -15,7 +15,7 @@ E experts, G = E·B runs of rows, I inputs and O outputs of an expert, R rank, U
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ class _LowRank:
 
     def factors(self, n_experts: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return F (E, I, R) and G (E, R, O)."""
-        weight_A, weight_B = self.module_A.weight.detach(), self.module_B.weight.detach()
+        weight_A, weight_B = self.module_A.weight, self.module_B.weight
         a_ERV = weight_A.reshape(n_experts, -1, weight_A.shape[1]).to(like.dtype)
         b_EUR = weight_B.reshape(len(weight_B), -1, n_experts).permute(2, 0, 1).to(like.dtype).contiguous()
         return (a_ERV.transpose(1, 2), b_EUR.transpose(1, 2)) if self.a_is_first else (b_EUR, a_ERV)
@@ -79,12 +79,12 @@ class FusedExperts:
         both = [layer for low in self.adapters.values() for layer in (low.layer_A, low.layer_B)]
         return [layer for layer in both if layer is not None]
 
-    def forward_for(self, shape_BT: tuple[int, int], take: Take) -> Callable[..., Tensor]:
+    def forward_for(self, shape_BT: tuple[int, int], take: Take | None) -> Callable[..., Tensor]:
         """Return a forward pass that lets the backward pass hand on each layer's gradients (B, O, I).
 
         Args:
             shape_BT: of the batch whose tokens it will get.
-            take: takes a layer and its per-example gradients.
+            take: takes a layer and its per-example gradients; without it the layers' gradients are left to autograd.
         """
         parameters = inspect.signature(self.module.forward)
         anchor = torch.zeros((), requires_grad=True)
@@ -215,7 +215,7 @@ def _runs_the_same(experts: FusedExperts) -> bool:
         for name, parameter in experts.wrapper.named_parameters()
         if ".lora_" in f".{name}"
     }
-    ours = experts.forward_for((1, n_tokens), lambda layer, grad: None)
+    ours = experts.forward_for((1, n_tokens), None)
     with torch.no_grad(), eval_mode(experts.wrapper):
         try:
             want = torch.func.functional_call(experts.wrapper, adapter, given)
@@ -232,7 +232,7 @@ def _runs_the_same(experts: FusedExperts) -> bool:
 class _Forward:
     """One run of an experts module over a batch."""
 
-    def __init__(self, experts: FusedExperts, shape_BT: tuple[int, int], take: Take, anchor: Tensor) -> None:
+    def __init__(self, experts: FusedExperts, shape_BT: tuple[int, int], take: Take | None, anchor: Tensor) -> None:
         self.experts = experts
         self.module: Any = experts.module
         self.n_examples, self.n_positions = shape_BT
@@ -294,10 +294,14 @@ class _Forward:
         weight = getattr(self.module, parameter).detach()
         weight_EIO = weight if _is_transposed(self.module, is_dense=self.experts.is_dense) else weight.transpose(1, 2)
         low = self.experts.adapters.get(parameter)
-        if low is None:
+        if low is None or self.take is None:
             out_SO = by_run(x_SI, weight_EIO, runs.experts_E)
+            if low is not None:
+                first_EIR, second_ERO = low.factors(self.n_experts, weight)
+                inner_SR = by_run(x_SI, first_EIR, runs.experts_E) * low.scaling
+                out_SO = out_SO + by_run(inner_SR, second_ERO, runs.experts_E)
         else:
-            first_EIR, second_ERO = low.factors(self.n_experts, weight)
+            first_EIR, second_ERO = (factor.detach() for factor in low.factors(self.n_experts, weight))
             hand_on = _HandOn(low, self.n_experts, self.n_examples, self.take)
             out_SO = _RoutedLinear.apply(  # type: ignore[no-untyped-call]
                 x_SI, self.anchor, weight_EIO, first_EIR, second_ERO, low.scaling, runs, hand_on
@@ -363,7 +367,7 @@ class _RoutedLinear(torch.autograd.Function):
 
 def by_run(x_SU: Tensor, weight_EUV: Tensor, ends_E: Tensor) -> Tensor:
     """Multiply each run of rows by a matrix of its own, (S, V)."""
-    if _takes_runs(x_SU, weight_EUV):
+    if _takes_runs(x_SU, weight_EUV) and weight_EUV.shape[2] * x_SU.itemsize % 16 == 0:  # so its way back does too
         return nn.functional.grouped_mm(x_SU, weight_EUV, offs=ends_E)
     return torch.cat([x_SU[rows] @ weight_UV for weight_UV, rows in zip(weight_EUV, _slices(ends_E), strict=True)])
 
@@ -396,6 +400,19 @@ def _takes_runs(*operands: Tensor) -> bool:
         if unit != 1 or longer * operand.itemsize % 16 or operand.data_ptr() % 16:
             return False
     return True
+
+
+@contextmanager
+def as_here(experts: Sequence[FusedExperts], shape_BT: tuple[int, int]) -> Iterator[None]:
+    """Run experts modules as the engine runs them, while open, with gradients by autograd.
+
+    In 16 bits peft rounds a weight with its update, which the engine does not: a token near the border of two experts
+    may then go to the other, and gradients that are both right differ.
+    """
+    with ExitStack() as stack:
+        for fused in experts:
+            stack.enter_context(replace_forward(fused.wrapper, fused.forward_for(shape_BT, None)))
+        yield
 
 
 @contextmanager

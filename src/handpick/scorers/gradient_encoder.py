@@ -27,6 +27,7 @@ from handpick.gradients.projection import Projection, projection
 from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.model.mixing import mixing_of
 from handpick.objectives.protocol import Objective, Policy, Row
+from handpick.progress import log_once
 from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
 from handpick.training.checkpoint import ADAPTER_FILE, check_moments, load_adapter, load_moments, moments_file
@@ -165,6 +166,8 @@ class GradientEncoder:
             for path in self.checkpoints:
                 check_moments(path, self._model)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
+        if self._engine.alone:
+            log_once(f"rows are computed {self._engine.alone}")
         check_rows(self._engine)
         self._projection: Projection = projection(
             settings.projection,
