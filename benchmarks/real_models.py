@@ -208,7 +208,7 @@ def main() -> None:
     args = parser.parse_args()
 
     opened = open_model(str(args.folder), base=None, dtype=args.dtype, max_length=None)
-    own = "its own chat template" if opened.renderer.tokenizer.chat_template else "no chat template of its own"
+    own = "its own chat template" if opened.renderer.tokenizer.chat_template else "no chat template, so the Tulu form"
     n_weights = sum(p.numel() for p in opened.model.parameters()) / 1e6
     name, out = args.folder.resolve().name, args.out.with_suffix(".json")
     models = json.loads(out.read_text()) if out.exists() else {}

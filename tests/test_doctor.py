@@ -1,5 +1,6 @@
 """``handpick doctor`` on a small model: all well, and what it says when something is not."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from handpick.doctor import Check, examine
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import Footprint
-from handpick.model import load_base
+from handpick.model import load_base, load_tokenizer
 from handpick.settings import Settings
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
@@ -72,6 +73,19 @@ def test_bad_records_are_counted(settings: Settings, tmp_path: Path) -> None:
     pool.write_text("{oops\n" * 3 + Path(settings.pool[0]).read_text())
     check = next(examine(settings.model_copy(update={"pool": [str(pool)]})))
     assert "; 3 of the whole pool" in check.found
+
+
+def test_a_tokenizer_without_a_template_is_named(settings: Settings, tmp_path: Path) -> None:
+    """A base model's conversations are written in a form of ours."""
+    tokenizer = load_tokenizer(str(settings.model))
+    said = "; no chat template of its own, so they are in the Tulu form"
+    for template in (None, "{% for m in messages %}{{ m.role + ':' + m.content + eos_token }}{% endfor %}"):
+        tokenizer.chat_template = template
+        folder = tmp_path / ("with" if template else "without")
+        shutil.copytree(str(settings.model), folder, ignore=shutil.ignore_patterns("*.jinja"))
+        tokenizer.save_pretrained(folder)
+        check = next(examine(settings.model_copy(update={"model": str(folder)})))
+        assert (said in check.found) == (template is None)
 
 
 def test_a_large_model_gets_the_adapter_of_its_preset(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,8 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     return sequences, Check(
         "data",
         len(refused) * 2 <= len(looked_at),
-        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens{bad}",
+        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens{bad}"
+        + ("" if renderer.tokenizer.chat_template else "; no chat template of its own, so they are in the Tulu form"),
         f"more than half would be set aside, the first for {refused[0][1]}; is --max-length long enough?"
         if refused
         else "",
