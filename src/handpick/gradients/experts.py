@@ -61,7 +61,7 @@ class _LowRank:
 
 
 @dataclass(frozen=True, slots=True)
-class FusedExperts:
+class KnownExperts:
     """An experts module whose forward pass is known, and the adapter on it."""
 
     name: str
@@ -101,7 +101,7 @@ class FusedExperts:
 class AdaptedExperts:
     """Layers of an adapter that are not met by every token, or are no layers of the forward pass."""
 
-    fused: Sequence[FusedExperts]
+    fused: Sequence[KnownExperts]
     """Experts modules that run here."""
     bare: Sequence[Layer]
     """Of adapters on parameters of any other module."""
@@ -123,7 +123,7 @@ def adapted_experts(model: nn.Module, layers: Sequence[Layer]) -> AdaptedExperts
     wrappers = {name: module for name, module in model.named_modules() if _is_wrapper(module)}
     inner = {id(module.base_layer) for module in wrappers.values()}
     seen_to_run: dict[type[nn.Module], bool] = {}
-    fused: list[FusedExperts] = []
+    fused: list[KnownExperts] = []
     bare: list[Layer] = []
     for name, outermost in wrappers.items():
         if id(outermost) in inner:
@@ -153,7 +153,7 @@ def _is_wrapper(module: Any) -> bool:
     return type(module).__name__ == "ParamWrapper"
 
 
-def _fused(name: str, chain: Sequence[Any], by_module: dict[int, Layer]) -> FusedExperts | None:
+def _fused(name: str, chain: Sequence[Any], by_module: dict[int, Layer]) -> KnownExperts | None:
     """Return what a module's wrappers adapt, or None where it is not laid out as experts are."""
     module = chain[-1].base_layer
     arguments = list(inspect.signature(module.forward).parameters.values())
@@ -181,7 +181,7 @@ def _fused(name: str, chain: Sequence[Any], by_module: dict[int, Layer]) -> Fuse
             # peft takes (E, O, I) for granted unless the module says otherwise, and Llama 4's does not
             a_is_first=getattr(module, "is_transposed", False) == _is_transposed(module, is_dense=is_dense),
         )
-    return FusedExperts(name, chain[0], module, adapters, is_dense)
+    return KnownExperts(name, chain[0], module, adapters, is_dense)
 
 
 def _up(module: nn.Module) -> str:
@@ -194,7 +194,7 @@ def _is_transposed(module: nn.Module, *, is_dense: bool) -> bool:
     return bool(getattr(module, "is_transposed", is_dense))
 
 
-def _runs_the_same(experts: FusedExperts) -> bool:
+def _runs_the_same(experts: KnownExperts) -> bool:
     """Return whether the forward pass here is the module's own: on random tokens, under a random adapter."""
     weight = next(parameter for parameter in experts.module.parameters() if parameter.ndim == 3)
     if not weight.is_floating_point():
@@ -232,7 +232,7 @@ def _runs_the_same(experts: FusedExperts) -> bool:
 class _Forward:
     """One run of an experts module over a batch."""
 
-    def __init__(self, experts: FusedExperts, shape_BT: tuple[int, int], take: Take | None, anchor: Tensor) -> None:
+    def __init__(self, experts: KnownExperts, shape_BT: tuple[int, int], take: Take | None, anchor: Tensor) -> None:
         self.experts = experts
         self.module: Any = experts.module
         self.n_examples, self.n_positions = shape_BT
@@ -403,7 +403,7 @@ def _takes_runs(*operands: Tensor) -> bool:
 
 
 @contextmanager
-def as_here(experts: Sequence[FusedExperts], shape_BT: tuple[int, int]) -> Iterator[None]:
+def as_here(experts: Sequence[KnownExperts], shape_BT: tuple[int, int]) -> Iterator[None]:
     """Run experts modules as the engine runs them, while open, with gradients by autograd.
 
     In 16 bits peft rounds a weight with its update, which the engine does not: a token near the border of two experts

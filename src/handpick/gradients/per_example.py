@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from handpick.errors import ModelError
-from handpick.gradients.experts import NO_EXPERTS, AdaptedExperts, FusedExperts, autograds_own
+from handpick.gradients.experts import NO_EXPERTS, AdaptedExperts, KnownExperts, autograds_own
 from handpick.gradients.forward import eval_mode, replace_forward
 from handpick.gradients.layers import Layer
 
@@ -123,7 +123,7 @@ class _Capture:
 
         return forward
 
-    def experts(self, fused: FusedExperts) -> Callable[..., Tensor]:
+    def experts(self, fused: KnownExperts) -> Callable[..., Tensor]:
         """Return the forward of fused experts."""
         run = fused.forward_for(self.shape_BT, self.take)
 
