@@ -93,7 +93,8 @@ def errors(got_TV: Tensor, want_TV: Tensor) -> Tensor:
     The height that all logits of a position have in common is left out; what is not finite has no error.
     """
     got_TV, want_TV = (each.double() - each.double().mean(dim=-1, keepdim=True) for each in (got_TV, want_TV))
-    return ((got_TV - want_TV).norm(dim=-1) / want_TV.norm(dim=-1)).nan_to_num(0.0, 0.0, 0.0)
+    error_T: Tensor = (got_TV - want_TV).norm(dim=-1) / want_TV.norm(dim=-1)
+    return error_T.nan_to_num(0.0, 0.0, 0.0)
 
 
 def is_exact(model: nn.Module) -> bool:
