@@ -38,7 +38,6 @@ PACKAGES = (
     "bitsandbytes",
     "torchao",
     "schedulefree",
-    "deepspeed",
 )
 
 
