@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,15 +64,6 @@ def save_adapter(name: str, folder: Path) -> list[str]:
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 20)
     model.save_pretrained(str(folder))  # type: ignore[operator]
     return sorted({_path(n).rpartition(".")[2] for n, p in model.named_parameters() if ".lora_A." in n})
-
-
-def encoded(name: str, adapter: Path, batch_tokens: int) -> tuple[GradientEncoder, Tensor]:
-    """Return handpick's encoder of a model and an adapter, and its rows of ``sequences()``, (N, D)."""
-    tokenizer = load_tokenizer(name)
-    settings = GradientSettings(model=name, projection="none", dtype="float32", batch_tokens=batch_tokens)
-    encoder = GradientEncoder(settings, [adapter], tokenizer)
-    objective = NextToken(None, 0)  # type: ignore[arg-type]  # whose renderer is for records
-    return encoder, torch.from_numpy(encoder.encode(0, "sgd", objective, sequences()))
 
 
 def _path(parameter_name: str) -> str:
@@ -231,12 +223,16 @@ def try_engine(name: str, folder: Path) -> Record:
 
 
 def rows(name: str, folder: Path, adapter: Path) -> Record:
-    """Return the errors of gradient rows, in one batch and each alone."""
-    encoder, together_ND = encoded(str(folder), adapter, TOGETHER)
-    _, alone_ND = encoded(str(folder), adapter, 1)
+    """Return the errors of gradient rows, in one batch and each alone, without a projection."""
+    settings = GradientSettings(model=str(folder), projection="none", dtype="float32", batch_tokens=TOGETHER)
+    encoder = GradientEncoder(settings, [adapter], load_tokenizer(str(folder)))
+    objective = NextToken(None, 0)  # type: ignore[arg-type]  # the renderer is for records, and these are rendered
+    together_NK = encoder.encode(0, "sgd", objective, sequences())
+    alone_NK = np.concatenate([encoder.encode(0, "sgd", objective, [sequence]) for sequence in sequences()])
     oracle = Oracle(name, folder, encoder._model)
-    want_ND = torch.stack([oracle.row(sequence) for sequence in sequences()])
-    return {"together": worst(together_ND, want_ND), "alone": worst(alone_ND, want_ND)}
+    want_NK = torch.stack([oracle.row(sequence) for sequence in sequences()])
+    errors = [worst(torch.from_numpy(got_NK), want_NK) for got_NK in (together_NK, alone_NK)]
+    return {"together": errors[0], "alone": errors[1]}
 
 
 def try_model(name: str, folder: Path) -> Record:
