@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from handpick import doctor
+from handpick import bundled, doctor
 from handpick.cli import app
 from handpick.costs.probe import Size
 from handpick.doctor import Check, examine
@@ -17,7 +17,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import Footprint
 from handpick.model import load_base, load_tokenizer
 from handpick.settings import Settings
-from handpick.training.settings import LoraSettings
+from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
@@ -183,3 +183,20 @@ def test_a_warmup_that_does_not_fit_is_named(
     without = checks(settings.model_copy(update={"checkpoints": [str(tmp_path / "fresh")]}))["memory"]
     assert without.passed
     assert "warmup" not in without.found
+
+
+def test_the_new_adapter_leaves_a_trained_model_about_as_it_was(settings: Settings) -> None:
+    """Else all that is measured is of a model that says nothing: of a real one, with all layers adapted, cosines of 0."""
+    warmup = WarmupSettings(lora=LoraSettings(targets="all-linear"))  # rank 128
+    own = settings.model_copy(update={"model": str(bundled.model_path()), "warmup": warmup})
+    texts = "The sun rises in the east and sets in the west. Water is wet."
+    ids_1T = load_tokenizer(str(own.model))(texts, return_tensors="pt")["input_ids"]
+
+    def loss(model: Any) -> float:
+        with torch.no_grad():
+            return float(model.eval()(input_ids=ids_1T, labels=ids_1T).loss)
+
+    before = loss(load_base(str(own.model), torch.float32))
+    after = loss(doctor._with_adapter(str(own.model), own, torch.float32))
+    assert before != after
+    assert abs(after - before) < 0.1 * before
