@@ -186,17 +186,14 @@ def test_a_warmup_that_does_not_fit_is_named(
 
 
 def test_the_new_adapter_leaves_a_trained_model_about_as_it_was(settings: Settings) -> None:
-    """Else all that is measured is of a model that says nothing: of a real one, with all layers adapted, cosines of 0."""
+    """Of a real model with all layers adapted, updates of a twentieth of a weight leave noise."""
     warmup = WarmupSettings(lora=LoraSettings(targets="all-linear"))  # rank 128
     own = settings.model_copy(update={"model": str(bundled.model_path()), "warmup": warmup})
-    texts = "The sun rises in the east and sets in the west. Water is wet."
-    ids_1T = load_tokenizer(str(own.model))(texts, return_tensors="pt")["input_ids"]
-
-    def loss(model: Any) -> float:
-        with torch.no_grad():
-            return float(model.eval()(input_ids=ids_1T, labels=ids_1T).loss)
-
-    before = loss(load_base(str(own.model), torch.float32))
-    after = loss(doctor._with_adapter(str(own.model), own, torch.float32))
-    assert before != after
-    assert abs(after - before) < 0.1 * before
+    model = doctor._with_adapter(str(own.model), own, torch.float32)
+    shares = [
+        float(layer.get_delta_weight("default").detach().norm() / layer.get_base_layer().weight.norm())
+        for layer in model.modules()
+        if hasattr(layer, "get_delta_weight")
+    ]
+    assert len(shares) >= 7
+    assert 0 < min(shares) <= max(shares) < 0.02
