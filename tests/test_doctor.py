@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from handpick import doctor
+from handpick import bundled, doctor
 from handpick.cli import app
 from handpick.costs.probe import Size
 from handpick.doctor import Check, examine
@@ -17,7 +17,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import Footprint
 from handpick.model import load_base, load_tokenizer
 from handpick.settings import Settings
-from handpick.training.settings import LoraSettings
+from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
@@ -183,3 +183,17 @@ def test_a_warmup_that_does_not_fit_is_named(
     without = checks(settings.model_copy(update={"checkpoints": [str(tmp_path / "fresh")]}))["memory"]
     assert without.passed
     assert "warmup" not in without.found
+
+
+def test_the_new_adapter_leaves_a_trained_model_about_as_it_was(settings: Settings) -> None:
+    """Of a real model with all layers adapted, updates of a twentieth of a weight leave noise."""
+    warmup = WarmupSettings(lora=LoraSettings(targets="all-linear"))  # rank 128
+    own = settings.model_copy(update={"model": str(bundled.model_path()), "warmup": warmup})
+    model = doctor._with_adapter(str(own.model), own, torch.float32)
+    shares = [
+        float(layer.get_delta_weight("default").detach().norm() / layer.get_base_layer().weight.norm())
+        for layer in model.modules()
+        if hasattr(layer, "get_delta_weight")
+    ]
+    assert len(shares) >= 7
+    assert 0 < min(shares) <= max(shares) < 0.02

@@ -44,6 +44,9 @@ _LOOKED_AT = 200  # records of the pool
 _EXAMPLES = 8
 _HELD = 1 << 31  # bytes of raw gradients that are held at once
 _ALL_AT_ONCE = 1 << 30  # tokens of a batch
+_SIZE = (
+    1e-3  # of a new adapter's B, about what a warmup leaves: 1e-2 in all layers makes noise of a real model's answers
+)
 _EXACT = 1e-4  # relative error; float32 on two ways through the same model
 
 
@@ -168,7 +171,7 @@ def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Modul
     generator = torch.Generator().manual_seed(settings.seed)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:  # zero in a new adapter, which would hide A's gradient
-            parameter.data.copy_(0.01 * torch.randn(parameter.shape, generator=generator))
+            parameter.data.copy_(_SIZE * torch.randn(parameter.shape, generator=generator))
     return model
 
 
