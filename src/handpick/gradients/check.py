@@ -22,8 +22,10 @@ from handpick.model.check import is_exact, try_lengths
 from handpick.model.tokens import plain_tokens
 
 _EXACT = 1e-4  # relative error in float32
-# In 16 bits one less the cosine: nothing, or no more than a few times what copies of a sequence beside it make of it.
-_ALIKE, _TIMES, _AT_MOST = 1e-3, 4, 0.3
+# In 16 bits one less the cosine: nothing, or no more than a few times what copies of a sequence beside it make of it. A
+# router near a tie may send a token to another expert in the one and not in the other; a row that is another example's
+# is off by far more than that, and the doctor looks in float32.
+_ALIKE, _FLIPPED, _TIMES, _AT_MOST = 1e-3, 0.05, 4, 0.3
 
 
 def check_rows(engine: GradientEngine) -> None:
@@ -52,7 +54,7 @@ def check_rows(engine: GradientEngine) -> None:
         if wrong and not exact:
             again = _FirstRow(want_D)
             again.add(want_D, autograd_row(engine, sequences[0], copies=3)[None], 0)
-            wrong = got.from_cosine > min(_AT_MOST, _TIMES * again.from_cosine)
+            wrong = got.from_cosine > min(_AT_MOST, max(_FLIPPED, _TIMES * again.from_cosine))
     except (HandpickError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # of any kind: it is the model's own code

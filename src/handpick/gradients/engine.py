@@ -63,7 +63,7 @@ class GradientEngine:
         head = model.get_output_embeddings()  # type: ignore[operator]
         if head is None or any(layer.module in set(head.modules()) for layer in self.layers):
             raise ModelError("the model has no language-model head of its own, or the adapter stands on it")
-        self._causal = causal_of(model)
+        self._head, self._causal = head, causal_of(model)
         decoder = decoder_of(self._causal)
         if decoder is None or any(module is head for module in decoder.modules()):
             raise ModelError(f"{type(self._causal).__name__} has no decoder apart from its language-model head")
@@ -89,7 +89,7 @@ class GradientEngine:
     @property
     def hidden_size(self) -> int:
         """H."""
-        return int(self._causal.config.get_text_config().hidden_size)
+        return int(self._head.weight.shape[1])
 
     @property
     def n_positions(self) -> int | None:
@@ -99,7 +99,7 @@ class GradientEngine:
 
     @property
     def _vocab(self) -> int:
-        return int(self._causal.config.get_text_config().vocab_size)
+        return int(self._head.weight.shape[0])
 
     @property
     def chunk_logits(self) -> int:

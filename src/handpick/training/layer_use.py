@@ -228,7 +228,7 @@ def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], l
             if total.requires_grad:
                 total.backward()
         except Exception as error:  # whatever a model's own code raises
-            raise ModelError(f"{type(base).__name__} cannot read text by itself: {first_line(error)}") from error
+            raise ModelError(f"{type(base).__name__} cannot learn from text alone: {first_line(error)}") from error
 
 
 def _loss_of_first(model: nn.Module, ids_BT: Tensor) -> Tensor:
