@@ -309,7 +309,7 @@ REFUSED: dict[str, tuple[str, list[str], str]] = {
     "the head": ("llama", ["lm_head"], "lm_head: part of the language-model head"),
     "an embedding": ("llama", ["embed_tokens"], "embed_tokens: no linear layer"),
     "no experts": ("llama", ["experts", "q_proj"], "LlamaForCausalLM has no experts"),
-    "time before examples": ("xlnet", ["layer_1"], "XLNetLMHeadModel cannot read text by itself"),
+    "time before examples": ("xlnet", ["layer_1"], "XLNetLMHeadModel cannot learn from text alone"),
 }  # fmt: skip
 
 
