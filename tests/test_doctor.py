@@ -197,3 +197,11 @@ def test_the_new_adapter_leaves_a_trained_model_about_as_it_was(settings: Settin
     ]
     assert len(shares) >= 7
     assert 0 < min(shares) <= max(shares) < 0.02
+
+
+def test_the_cosine_of_long_rows_is_not_rounded_up() -> None:
+    """A row of a real model has tens of millions of coordinates."""
+    generator = torch.Generator().manual_seed(0)
+    want_ND = torch.randn(2, 20_000_000, generator=generator)
+    got_ND = want_ND + 0.1 * torch.randn(2, 20_000_000, generator=generator)
+    assert doctor._lowest_cosine(got_ND, want_ND) == pytest.approx(1 / 1.01**0.5, abs=1e-5)
