@@ -18,12 +18,12 @@ def plain_tokens(model: Any, n: int, seed: int = 0) -> Tensor:
     text = model.config.get_text_config()
     rows = int(model.get_input_embeddings().weight.shape[0])
     n_tokens = min(rows, int(getattr(text, "vocab_size", None) or rows))
-    named = {*_named(model.config), *_named(text)}
+    named = {*_ids_with_names(model.config), *_ids_with_names(text)}
     plain = torch.tensor([token for token in range(n_tokens) if token not in named] or [0])
     return plain[torch.randint(len(plain), (n,), generator=torch.Generator().manual_seed(seed))]
 
 
-def _named(config: Any) -> Iterator[int]:
+def _ids_with_names(config: Any) -> Iterator[int]:
     """Yield the token ids that a configuration names."""
     for name, value in config.to_dict().items():
         if "token" in name:

@@ -45,14 +45,14 @@ def _measure(causal: Any) -> CacheBytes | None:
     ids_T = plain_tokens(causal, _MORE).to(device)
     try:
         with eval_mode(causal):
-            few, more = (_held(causal(input_ids=ids_T[None, :n], use_cache=True)) for n in (_FEW, _MORE))
+            few, more = (_count_held(causal(input_ids=ids_T[None, :n], use_cache=True)) for n in (_FEW, _MORE))
     except Exception:  # what goes wrong in there has no kind: BLT's configuration lacks what its cache asks for
         return None
     token = max(0, (more - few) // (_MORE - _FEW))
     return CacheBytes(max(0, few - token * _FEW), token)
 
 
-def _held(output: Any) -> int:
+def _count_held(output: Any) -> int:
     """Return the bytes of all numbers of a model's output but the logits, each storage once; counters are none."""
     remembered = {name: value for name, value in output.items() if name not in ("logits", "loss", "hidden_states")}
     tensors = (each for each in _tensors(remembered, set()) if each.is_floating_point())

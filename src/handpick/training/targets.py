@@ -55,7 +55,7 @@ def choose_targets(base: nn.Module, targets: LoraTargets, *, per_example: bool =
     against = {layer.name: reason for layer in use.layers if (reason := _reason(layer, per_example))}
     if isinstance(targets, str):
         return _all_that_work(base, use, against, is_default=targets == "auto")
-    return _named(base, use, against, list(dict.fromkeys(targets)))
+    return _match_names(base, use, against, list(dict.fromkeys(targets)))
 
 
 def _reason(layer: LayerUse, per_example: bool) -> str | None:
@@ -83,7 +83,7 @@ def _all_that_work(base: nn.Module, use: Use, against: dict[str, str], *, is_def
     return by_name(base, chosen, [_last(layer.name) for layer in chosen], [], _said(use, chosen, out, against))
 
 
-def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str]) -> AdapterTargets:
+def _match_names(base: nn.Module, use: Use, against: dict[str, str], names: list[str]) -> AdapterTargets:
     """Choose the layers that a name is the end of, and of these the ones that nothing speaks against."""
     parameters, listed = _experts_of(base, use) if EXPERTS in names else ([], [])
     ends = [name for name in names if name != EXPERTS]
@@ -93,7 +93,7 @@ def _named(base: nn.Module, use: Use, against: dict[str, str], names: list[str])
         raise ModelError(f"the adapter does not fit this model: it has no layer {', '.join(none)}{hint}")
     for name, layers in named.items():
         if all(layer.name in against for layer in layers):
-            why = _listed(dict.fromkeys(against[layer.name] for layer in layers), " and ")
+            why = _join_words(dict.fromkeys(against[layer.name] for layer in layers), " and ")
             raise ModelError(f"the adapter cannot stand on {name}: {why}")
     matched = {layer.name: layer for layers in [*named.values(), listed] for layer in layers}
     chosen = [layer for layer in matched.values() if layer.name not in against]
@@ -161,7 +161,7 @@ def _said(
         experts = f"the experts ({use.share_of_experts:.0%} of the weights; --lora-targets {EXPERTS} has them)"
         left_out = f"{experts}; {left_out}" if left_out else experts
     share = f"{n} layers, {size / use.n_weights:.0%} of the weights that a text passes"
-    return f"LoRA on {_listed(kinds)} ({share})" + (f"; left out: {left_out}" if left_out else "")
+    return f"LoRA on {_join_words(kinds)} ({share})" + (f"; left out: {left_out}" if left_out else "")
 
 
 def _left_out(layers: Iterable[LayerUse], chosen: Sequence[LayerUse], against: dict[str, str]) -> str:
@@ -174,7 +174,7 @@ def _left_out(layers: Iterable[LayerUse], chosen: Sequence[LayerUse], against: d
         is_apart = layer.untrainable in (UNUSED, NO_GRADIENT) or layer.inexact == OF_HEAD or layer.leaf in leaves
         by_reason.setdefault(against[layer.name], []).append(_last(part if is_apart else layer.name))
     return "; ".join(
-        f"{_listed(dict.fromkeys(parts))} ({len(parts)} layer{'s'[: len(parts) != 1]}: {reason})"
+        f"{_join_words(dict.fromkeys(parts))} ({len(parts)} layer{'s'[: len(parts) != 1]}: {reason})"
         for reason, parts in by_reason.items()
     )
 
@@ -192,7 +192,7 @@ def _last(path: str) -> str:
     return ".".join(parts[named:])
 
 
-def _listed(words: Iterable[str], separator: str = ", ") -> str:
+def _join_words(words: Iterable[str], separator: str = ", ") -> str:
     words = list(words)
     more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
     return separator.join(words[:_SHOWN]) + more
