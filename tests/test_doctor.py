@@ -1,5 +1,6 @@
 """``handpick doctor`` on a small model: all well, and what it says when something is not."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from handpick import doctor
+from handpick import bundled, doctor
 from handpick.cli import app
+from handpick.costs.probe import Size
 from handpick.doctor import Check, examine
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import Footprint
-from handpick.model import load_base
+from handpick.model import load_base, load_tokenizer
 from handpick.settings import Settings
-from handpick.training.settings import LoraSettings
+from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
-NAMES = ["data", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
+NAMES = ["data", "reading", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
 
 
 @pytest.fixture
@@ -71,6 +73,19 @@ def test_bad_records_are_counted(settings: Settings, tmp_path: Path) -> None:
     pool.write_text("{oops\n" * 3 + Path(settings.pool[0]).read_text())
     check = next(examine(settings.model_copy(update={"pool": [str(pool)]})))
     assert "; 3 of the whole pool" in check.found
+
+
+def test_a_tokenizer_without_a_template_is_named(settings: Settings, tmp_path: Path) -> None:
+    """A base model's conversations are written in a form of ours."""
+    tokenizer = load_tokenizer(str(settings.model))
+    said = "; no chat template of its own, so they are in the Tulu form"
+    for template in (None, "{% for m in messages %}{{ m.role + ':' + m.content + eos_token }}{% endfor %}"):
+        tokenizer.chat_template = template
+        folder = tmp_path / ("with" if template else "without")
+        shutil.copytree(str(settings.model), folder, ignore=shutil.ignore_patterns("*.jinja"))
+        tokenizer.save_pretrained(folder)
+        check = next(examine(settings.model_copy(update={"model": str(folder)})))
+        assert (said in check.found) == (template is None)
 
 
 def test_a_large_model_gets_the_adapter_of_its_preset(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +157,51 @@ def test_the_largest_batch_is_as_full_as_it_may_be(settings: Settings, monkeypat
     assert (5000 // settings.max_length, settings.max_length) in asked
     assert len({length for _, length in asked}) > 8
     assert all(5000 // length == n for n, length in asked)
+
+
+def test_a_warmup_that_does_not_fit_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its batch is of four, of the longest record that was looked at, with all of their logits."""
+    asked: list[list[Size]] = []
+
+    def huge(engine: Any, saved: Any, sizes: list[Size]) -> int:
+        asked.append(sizes)
+        return 1 << 60
+
+    monkeypatch.setattr(doctor, "training_bytes", huge)
+    found = checks(settings)
+    check = found["memory"]
+    assert not check.passed
+    assert "GiB for the warmup's, of the longest of these records" in check.found
+    assert check.advice.endswith("warmup: {micro_batch: 1}")
+    ((size,),) = asked
+    assert size.sequences == 4
+    assert size.longest > 20
+    fresh = new_adapter(load_base(str(settings.model), torch.float32), LoraSettings(rank=2), 0, in_float32=True)
+    fresh.save_pretrained(tmp_path / "fresh")  # type: ignore[operator]
+    without = checks(settings.model_copy(update={"checkpoints": [str(tmp_path / "fresh")]}))["memory"]
+    assert without.passed
+    assert "warmup" not in without.found
+
+
+def test_the_new_adapter_leaves_a_trained_model_about_as_it_was(settings: Settings) -> None:
+    """Of a real model with all layers adapted, updates of a twentieth of a weight leave noise."""
+    warmup = WarmupSettings(lora=LoraSettings(targets="all-linear"))  # rank 128
+    own = settings.model_copy(update={"model": str(bundled.model_path()), "warmup": warmup})
+    model = doctor._with_adapter(str(own.model), own, torch.float32)
+    shares = [
+        float(layer.get_delta_weight("default").detach().norm() / layer.get_base_layer().weight.norm())
+        for layer in model.modules()
+        if hasattr(layer, "get_delta_weight")
+    ]
+    assert len(shares) >= 7
+    assert 0 < min(shares) <= max(shares) < 0.02
+
+
+def test_the_cosine_of_long_rows_is_not_rounded_up() -> None:
+    """A row of a real model has tens of millions of coordinates."""
+    generator = torch.Generator().manual_seed(0)
+    want_ND = torch.randn(2, 20_000_000, generator=generator)
+    got_ND = want_ND + 0.1 * torch.randn(2, 20_000_000, generator=generator)
+    assert doctor._lowest_cosine(got_ND, want_ND) == pytest.approx(1 / 1.01**0.5, abs=1e-5)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from handpick.progress import collect_timings, log, progress
+from handpick.progress import collect_timings, log, log_once, progress, saying_once
 
 
 def test_seconds_go_by_what_had_a_bar_and_the_whole() -> None:
@@ -41,3 +41,14 @@ def test_datasets_shows_no_bars_and_is_not_loaded_for_that(first: str) -> None:
     code = f"import sys; {first}from handpick.progress import quiet_libraries; quiet_libraries(); {after}"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert said.split() == [str(bool(first)), "True"]
+
+
+def test_a_line_that_comes_again_is_printed_once_in_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    log_once("loaded")
+    with saying_once():
+        log_once("loaded")
+        log_once("loaded")
+        log_once("other")
+    with saying_once():
+        log_once("loaded")
+    assert capsys.readouterr().err.split() == ["loaded", "loaded", "other", "loaded"]

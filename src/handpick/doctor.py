@@ -14,30 +14,39 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from handpick.costs.probe import Size
+from handpick.costs.training import training_bytes
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
-from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.data.render import Rendered, Renderer
+from handpick.errors import DataError, ModelError, SettingsError
+from handpick.gradients.check import autograd_row
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.forward import causal_of
 from handpick.gradients.kernels import takes_onednn
-from handpick.gradients.layers import canonical_name
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
+from handpick.model.mixing import describe, mixing_of
 from handpick.objectives.next_token import NextToken, mean_loss
-from handpick.scorers.checkpoints import new_lora
+from handpick.sampling.decode import company
+from handpick.scorers.checkpoints import new_lora, warmup_of
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import check_max_length, open_renderer
 from handpick.settings import Settings, not_given
 from handpick.store.memory import available_bytes
+from handpick.training.settings import micro_batch_of
 from handpick.training.warmup import load_trainable, new_adapter
 
 _LOOKED_AT = 200  # records of the pool
 _EXAMPLES = 8
 _HELD = 1 << 31  # bytes of raw gradients that are held at once
 _ALL_AT_ONCE = 1 << 30  # tokens of a batch
+_SIZE = (
+    1e-3  # of a new adapter's B, about what a warmup leaves: 1e-2 in all layers makes noise of a real model's answers
+)
 _EXACT = 1e-4  # relative error; float32 on two ways through the same model
 
 
@@ -67,16 +76,20 @@ def examine(settings: Settings) -> Iterator[Check]:
     pad_id = padding_id(renderer.tokenizer)
 
     exact = _with_adapter(model, settings, torch.float32)
+    yield _reading(exact)
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
     lengths_seen = {len(sequence.input_ids) for sequence in sequences}
     sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
-    yield Check("adapter", True, f"{len(engine.layers)} layers, {engine.n_coordinates:,} coordinates ({what})", "")
+    alone = f"; {engine.alone}" if engine.alone else ""
+    yield Check(
+        "adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
+    )
 
     raw = NoProjection(engine.n_coordinates)
     together_ND = _rows(engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE)
-    autograd_ND = torch.stack([_autograd(exact, sequence, engine) for sequence in sequences])
+    autograd_ND = torch.stack([autograd_row(engine, sequence).cpu() for sequence in sequences])
     yield _gradient(together_ND, autograd_ND)
     yield _padding(together_ND, _rows(engine, sequences, pad_id, raw, batch_tokens=1), sequences)
 
@@ -121,11 +134,23 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     return sequences, Check(
         "data",
         len(refused) * 2 <= len(looked_at),
-        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens{bad}",
+        f"{len(sequences)} of the first {len(looked_at)} records can be used, median {median(lengths):.0f} tokens{bad}"
+        + ("" if renderer.tokenizer.chat_template else "; no chat template of its own, so they are in the Tulu form"),
         f"more than half would be set aside, the first for {refused[0][1]}; is --max-length long enough?"
         if refused
         else "",
     )
+
+
+def _reading(model: nn.Module) -> Check:
+    """Say what loading has shown, which refuses a model else, and what is tried before answers are drawn."""
+    limits = describe(mixing_of(causal_of(model).config))
+    try:
+        answers = company(model).value
+    except ModelError as error:
+        answers = str(error)
+    found = f"a sequence alone, padded and in company has the same logits; {answers}"
+    return Check("reading", True, found + (f"; {limits}" if limits else ""), "")
 
 
 def _choose_sequences(sequences: list[Rendered], n: int) -> list[Rendered]:
@@ -146,7 +171,7 @@ def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Modul
     generator = torch.Generator().manual_seed(settings.seed)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:  # zero in a new adapter, which would hide A's gradient
-            parameter.data.copy_(0.01 * torch.randn(parameter.shape, generator=generator))
+            parameter.data.copy_(_SIZE * torch.randn(parameter.shape, generator=generator))
     return model
 
 
@@ -158,23 +183,16 @@ def _rows(
     return torch.from_numpy(encode_rows(engine, rows, pad_id, project, batch_tokens))
 
 
-def _autograd(model: nn.Module, sequence: Rendered, engine: GradientEngine) -> Tensor:
-    """Compute the gradient of one example's mean loss, (D,), as anybody would write it."""
-    model.eval()
-    model.zero_grad()
-    ids_1T = torch.tensor([sequence.input_ids], device=device())
-    logits_TV = model(input_ids=ids_1T, use_cache=False).logits[0]
-    labels_T = torch.tensor(sequence.labels, device=device())
-    nn.functional.cross_entropy(logits_TV[:-1].float(), labels_T[1:], ignore_index=IGNORED).backward()
-    gradients = {canonical_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad}
-    flat = [gradients[layer.name] for layer in engine.layers]
-    row_D = torch.cat([grad.flatten() for grad in flat if grad is not None]).cpu()
-    model.zero_grad()
-    return row_D
-
-
 def _relative_error(got_ND: Tensor, want_ND: Tensor) -> float:
     return float(((got_ND - want_ND).norm(dim=1) / want_ND.norm(dim=1)).max())
+
+
+def _lowest_cosine(got_ND: Tensor, want_ND: Tensor) -> float:
+    """Return the lowest cosine of two rows, summed in float64, since float32 rounds sums of so many squares."""
+    return min(
+        float(got_D @ want_D / (got_D.norm() * want_D.norm()))
+        for got_D, want_D in ((got.double(), want.double()) for got, want in zip(got_ND, want_ND, strict=True))
+    )
 
 
 def _gradient(together_ND: Tensor, autograd_ND: Tensor) -> Check:
@@ -203,7 +221,7 @@ def _precision(settings: Settings, dtype: torch.dtype, rows_ND: Tensor, autograd
     """Check what a run computes in against float32."""
     word = str(dtype).removeprefix("torch.")
     imitated = dtype == torch.bfloat16 and not has_bfloat16()
-    cosine = nn.functional.cosine_similarity(rows_ND, autograd_ND, dim=1).min().item()
+    cosine = _lowest_cosine(rows_ND, autograd_ND)
     library = "oneDNN" if takes_onednn() else "PyTorch's default library"
     kernels = "" if device().type == "cuda" else f"; float32 products by {library}"
     return Check(
@@ -229,22 +247,31 @@ def _projection(settings: Settings, exact_ND: Tensor, projected_NK: Tensor) -> C
 
 
 def _memory(engine: GradientEngine, lengths_seen: set[int], project: Projection, settings: Settings) -> Check:
-    """Check the largest batch that may come: full of sequences of a length seen, or of the longest there can be."""
+    """Check the largest batch that may come: full of sequences of a length seen, or of the longest there can be.
+
+    A warmup's batch is of the longest seen: its trainer keeps all logits, so that of 2,048 tokens few models would fit.
+    """
     took = footprint(engine, project, adam=True)
 
     def rows(length: int) -> int:
         return min(settings.shard_rows, max(1, tokens_per_batch(settings) // length))
 
     most = max(took.peak(rows(length), length) for length in lengths_seen | {settings.max_length})
+    warmup = None if settings.checkpoints else warmup_of(settings)[0]
+    training = 0
+    if warmup is not None:
+        micro = micro_batch_of(warmup.batch, warmup.micro_batch)
+        training = training_bytes(engine, took.saved, [Size(micro, max(lengths_seen))])
     if device().type == "cpu":  # whose allocator keeps freed blocks of other sizes (docs/gradients.md, growth)
-        most *= 2
+        most, training = 2 * most, 2 * training
     free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else available_bytes()
-    return Check(
-        "memory",
-        most <= free,
-        f"{most / 2**30:.2f} GiB at most for a batch, beside the model, with Adam; {free / 2**30:.1f} GiB are free",
-        "--gradient-checkpointing, or a smaller --batch-tokens or --max-length",
-    )
+    too_little = "--gradient-checkpointing, or a smaller --batch-tokens or --max-length"
+    said = f"{most / 2**30:.2f} GiB at most for a batch, beside the model, with Adam"
+    if warmup is not None:
+        said += f"; {training / 2**30:.2f} GiB for the warmup's, of the longest of these records"
+        if most <= free:
+            too_little = "a smaller --max-length, or in the settings of `handpick run` warmup: {micro_batch: 1}"
+    return Check("memory", max(most, training) <= free, f"{said}; {free / 2**30:.1f} GiB are free", too_little)
 
 
 def _speed(

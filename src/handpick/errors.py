@@ -10,9 +10,12 @@ class HandpickError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what another library says, its kind where it says nothing."""
-    said = str(error).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+    """Return the first line of what another library says, its kind where it says nothing.
+
+    Where that line ends in a colon, what it announces is added.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 class DataError(HandpickError):

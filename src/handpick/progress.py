@@ -10,6 +10,7 @@ from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
 _clocks: list[dict[str, float]] = []
+_said: list[set[str]] = []  # lines that each open command has printed
 _sinks: list[Callable[[str], None]] = []  # where lines go in a worker, whose console is not the person's
 
 
@@ -62,6 +63,24 @@ def log(text: str) -> None:
         _sinks[-1](text)
     else:
         console.print(text, markup=False, emoji=False, soft_wrap=True)  # a path may end in :train:
+
+
+def log_once(text: str) -> None:
+    """Print one line, within ``saying_once`` the first time only: of a model that is loaded again and again."""
+    if not _said or text not in _said[-1]:
+        log(text)
+    for lines in _said:
+        lines.add(text)
+
+
+@contextmanager
+def saying_once() -> Iterator[None]:
+    """Let ``log_once`` print the same line once while this is open."""
+    _said.append(set())
+    try:
+        yield
+    finally:
+        _said.pop()  # they close in reverse
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class ScorerSpec:
 _OBJECTIVE = frozenset(ObjectiveSettings.model_fields)
 _TEMPLATE = frozenset({"template_args"})
 _MODEL = _TEMPLATE | frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
-_ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "storage"}
+_ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "lora_targets", "storage"}
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
 _OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
 _JUDGE = frozenset(JUDGE_FIELDS.values())

@@ -41,7 +41,7 @@ def test_train_says_what_it_does_and_where_the_model_is(trained: tuple[Path, Res
     assert shown.exit_code == 0, shown.output
     assert shown.stdout == f"{out}: the model, its tokenizer, and train.yaml, which says what it was made from\n"
     lines = [re.split(" ━", line)[0] for line in shown.stderr.splitlines() if "Loading weights" not in line]
-    assert [line.split(" ")[0] for line in lines] == ["recipe:", "fine-tuning", "fine-tuning"], shown.stderr
+    assert [line.split(" ")[0] for line in lines] == ["recipe:", "fine-tuning", "LoRA", "fine-tuning"], shown.stderr
     recipe = yaml.safe_load((out / "train.yaml").read_text())["made_from"]["recipe"]
     assert (recipe["epochs"], recipe["batch"], recipe["lora"]["rank"]) == (1, 4, 2)
     assert recipe["lora"]["targets"] == ["q_proj", "v_proj"]

@@ -251,6 +251,20 @@ def test_answers_are_generated_once(
     assert len(asked) == n + 6  # longer answers are other answers
 
 
+def test_answers_that_had_no_room_to_end_are_counted(
+    model: nn.Module, renderer: Renderer, task_of: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said again where they were kept and none is generated."""
+    items = [qa(i) for i in range(6)]
+    task, path = task_of(items, "exact-match", max_new_tokens=3), tmp_path / "predictions.jsonl"
+    for _ in range(2):
+        evaluate(model, renderer, task, max_length=512, predictions=path)
+        said = " ".join(capsys.readouterr().err.split())
+        assert "6 of 6 answers were cut off at 3 tokens, the most that an answer may have" in said
+    evaluate(model, renderer, task, max_length=512, predictions=path, quiet=True)
+    assert "cut off" not in capsys.readouterr().err
+
+
 def test_drawn_answers_do_not_depend_on_what_was_run_before(
     model: nn.Module, renderer: Renderer, task_of: Make, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ class Counting:
     """One row a record: its characters and the checkpoint.
 
     ``dies_at`` is the id of a record over which a worker is killed, as often as there are lines to take from the file
-    ``lives``; ``fails_at`` one that it cannot compute.
+    ``lives``; ``fails_at`` one that it cannot compute; ``not_finite`` are pairs of a checkpoint and an id.
     """
 
     dies_at: str | None = None
@@ -32,6 +32,7 @@ class Counting:
     fails_at: str | None = None
     slow: float = 0.0
     not_portable: str | None = None
+    not_finite: frozenset[tuple[int, str]] = frozenset()
 
     def load(self) -> "Counting":
         return self
@@ -53,7 +54,13 @@ class Counting:
                 os.kill(os.getpid(), signal.SIGKILL)
             if example_id == self.fails_at:
                 raise SettingsError(f"{example_id} cannot be computed")
-        return np.array([[n, checkpoint, torch.get_num_threads()] for _, n in items], dtype=np.float32)
+        return np.array(
+            [
+                [n, checkpoint, np.inf if (checkpoint, example_id) in self.not_finite else torch.get_num_threads()]
+                for example_id, n in items
+            ],
+            dtype=np.float32,
+        ).reshape(len(items), 3)
 
     def _lives_left(self) -> bool:
         if self.lives is None:

@@ -190,3 +190,15 @@ def test_what_llama_factorys_form_cannot_say_is_counted(
     assert "1 turns or parts that are not learnt" in said
     assert len((tmp_path / "sharegpt.jsonl").read_text().splitlines()) == 1
     assert len((tmp_path / "messages.jsonl").read_text().splitlines()) == 2
+
+
+def test_layers_that_only_a_loaded_model_tells_are_said_and_experts_are_the_tools_own(
+    exported: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported("axolotl")
+    assert "finds the linear layers" not in capsys.readouterr().err, "a Llama's are known"
+    for tool, name in (("axolotl", "axolotl"), ("llama-factory", "LLaMA-Factory")):
+        exported(tool, FinetuneSettings(lora=LoraSettings(targets="all-linear")))
+        assert f"{name} finds the linear layers" in " ".join(capsys.readouterr().err.split())
+        with pytest.raises(SettingsError, match=f"{name} has no such layers as experts"):
+            exported(tool, FinetuneSettings(lora=LoraSettings(targets=["experts", "q_proj"])))

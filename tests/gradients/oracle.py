@@ -8,8 +8,11 @@ from handpick.data.render import IGNORED, Rendered
 from handpick.gradients.layers import canonical_name
 
 
-def autograd_rows(model: nn.Module, sequences: list[Rendered]) -> dict[str, Tensor]:
-    """Per-example gradients by canonical parameter name, each (N, *shape)."""
+def autograd_rows(model: nn.Module, sequences: list[Rendered], *, unmet_is_zero: bool = False) -> dict[str, Tensor]:
+    """Per-example gradients by canonical parameter name, each (N, *shape).
+
+    A parameter that an example's loss does not depend on has none, as an expert's by itself may: a mistake, or zero.
+    """
     model.eval()
     names = {canonical_name(n): p for n, p in model.named_parameters() if p.requires_grad}
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -21,8 +24,9 @@ def autograd_rows(model: nn.Module, sequences: list[Rendered]) -> dict[str, Tens
         labels_T = torch.tensor(sequence.labels)
         nn.functional.cross_entropy(logits_TV[:-1].to(wide), labels_T[1:], ignore_index=IGNORED).backward()
         for name, parameter in names.items():
-            assert parameter.grad is not None
-            rows[name].append(parameter.grad.detach().clone())
+            assert unmet_is_zero or parameter.grad is not None
+            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            rows[name].append(grad.detach().clone())
     model.zero_grad()
     return {name: torch.stack(grads) for name, grads in rows.items()}
 

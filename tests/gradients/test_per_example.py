@@ -43,12 +43,8 @@ def engine_rows(
     return torch.stack([rows[i] for i in range(len(sequences))])
 
 
-EVERYWHERE = [name for name in ARCHITECTURES if name != "mixtral"]  # whose router is no linear layer: see REFUSED
-
-
-@pytest.mark.parametrize(
-    ("name", "everywhere"), [(name, False) for name in ARCHITECTURES] + [(name, True) for name in EVERYWHERE]
-)
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_equals_autograd(name: str, everywhere: bool) -> None:
     model = lora_model(name, everywhere=everywhere)
     sequences = random_sequences(11, VOCAB)
@@ -220,11 +216,6 @@ REFUSED = {
     "bias": (lambda: with_adapter("llama", target_modules=["q_proj"], lora_bias=True), "bias"),
     "embedding": (lambda: with_adapter("llama", target_modules=["embed_tokens", "q_proj"]), "embedding"),
     "norm": (lambda: with_adapter("llama", target_modules=["q_proj"], modules_to_save=["norm"]), "norm"),
-    "experts": (
-        lambda: with_adapter("mixtral", target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj"]),
-        "experts",
-    ),
-    "router": (lambda: lora_model("mixtral", everywhere=True), r"mlp\.gate"),
     "shared": (shared_weight, "shared with"),
     "two adapters": (two_adapters, "second adapter"),
     "nothing": (lambda: base_model("llama").requires_grad_(False), "no trainable"),

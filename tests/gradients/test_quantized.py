@@ -79,3 +79,21 @@ def test_memory_of_the_weights_is_less(tiny_model: Path) -> None:
         sizes[bits] = sum(layer.weight.nbytes for layer in layers)
     assert sizes["8bit"] * 4 == sizes["none"]
     assert sizes["4bit"] * 8 == sizes["none"]
+
+
+@needs_bitsandbytes
+def test_a_model_that_was_published_in_four_bits(tiny_model: Path, tmp_path: Path) -> None:
+    """Its own config says so, and it is kept off the kernel without a backward pass as well."""
+    load_base(str(tiny_model), torch.float32, "4bit").save_pretrained(tmp_path)  # type: ignore[operator]
+    base = load_base(str(tmp_path), torch.float32)
+    linear = [module for module in base.modules() if type(module).__name__ == "Linear4bit"]
+    assert linear
+    assert not any(module.support_avx512bf16_for_cpu for module in linear)
+    model = new_adapter(base, LoraSettings(rank=4, alpha=8, dropout=0.0), seed=0, in_float32=False)
+    sequences = random_sequences(3, 200, seed=4)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.constant_(parameter, 0.01)
+    want = flat(autograd_rows(model, sequences))
+    model.eval()(input_ids=torch.tensor([sequences[0].input_ids]))  # a look at a loss, before gradients are taken
+    assert relative_error(engine_rows(model, sequences, batch_tokens=1000), want) <= 1e-4

@@ -254,6 +254,7 @@ def test_prompts_without_signal_are_named_and_have_no_row(
     assert [bool(row) for row in rows] == [False, True, False, True]
     said = " ".join(capsys.readouterr().err.split())
     assert "2 of 4 prompts have a signal; none have q0, q2" in said
+    assert "answers were cut off at" in said
     (report,) = tmp_path.glob("report-*.jsonl")
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     assert [line["signal"] for line in lines] == [False, True, False, True]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import handpick
-from handpick.errors import DataError, HandpickError, ModelError, SettingsError, StoreError
+from handpick.errors import DataError, HandpickError, ModelError, SettingsError
 from tests.conftest import make_model, write_jsonl
 from tests.pipeline.conftest import Finished
 
@@ -232,18 +232,33 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(untrained: Given, damag
         handpick.select(**untrained | {"model": str(damaged)}, out=out)
 
 
-def test_features_that_are_not_finite_name_a_record_and_leave_no_shard(
-    untrained: Given, damaged: Path, query_records: list[dict[str, Any]], out: str
+@pytest.mark.parametrize("method", ["gradient-rr", "gist", "rds+"])
+@pytest.mark.parametrize(("dtype", "remedy"), [("float32", "a weight is broken"), ("bfloat16", "give --dtype float32")])
+def test_a_broken_weight_is_refused_before_the_pool_is_read(
+    method: str, dtype: str, remedy: str, untrained: Given, damaged: Path, query_records: list[dict[str, Any]], out: str
 ) -> None:
     weights = load_file(damaged / "model.safetensors")
     weights[UP_PROJ][0, 0] = float("nan")
     save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(StoreError, match=f"not finite, the first of them '{query_records[0]['id']}'"):
-        handpick.select(**untrained | {"model": str(damaged)}, out=out)
-    (path,) = Path(out, "features").glob("query-*")
-    store = handpick.FeatureStore.open(path, allow_incomplete=True)
-    assert len(store) == 0
-    assert len(store.missing(0)) == len(store.shards())
+    values = untrained | {"model": str(damaged), "dtype": dtype, "method": method}
+    if method == "rds+":
+        del values["warmup"]
+    kind = "rds[+]" if method == "rds+" else "gradient"
+    for _ in range(2):
+        first = f".the first: '{query_records[0]['id']}'."
+        with pytest.raises(ModelError, match=f"none of 4 {kind} rows is finite in {dtype} {first}: {remedy}"):
+            handpick.select(**values, out=out)
+        assert not list(Path(out, "features").glob("pool*"))
+
+
+def test_a_warmup_of_a_broken_weight_is_refused(given: Given, damaged: Path, out: str) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    weights[UP_PROJ][0, 0] = float("nan")
+    save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match="none of the first 3 steps of training had a finite gradient: give --dtype flo"
+    ):
+        handpick.select(**given | {"model": str(damaged)}, out=out)
 
 
 @pytest.mark.parametrize("lacks", [{"pad": False}, {"template": None}], ids=["pad token", "chat template"])

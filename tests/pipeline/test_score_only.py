@@ -1,5 +1,6 @@
 """``score_only``: the same choice, and no features of the pool on disk."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import handpick
-from handpick.errors import SettingsError, StoreError
+from handpick.errors import SettingsError
 from handpick.scorers.gradient_encoder import GradientEncoder
 from tests.pipeline.conftest import Finished
 
@@ -75,7 +76,9 @@ def test_what_makes_no_sense_is_refused(untrained: Given, finished_untrained: Fi
         handpick.represent_pool(pool=untrained["pool"], model=untrained["model"], score_only=True, out=out)
 
 
-def test_a_row_without_a_finite_norm_is_named(untrained: Given, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_without_a_finite_norm_is_set_aside(
+    untrained: Given, out: str, pool_records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each value is finite, and their norm is not: the score must not come out as zero."""
     own = GradientEncoder.encode
 
@@ -86,5 +89,9 @@ def test_a_row_without_a_finite_norm_is_named(untrained: Given, out: str, monkey
         return features_BK
 
     monkeypatch.setattr(GradientEncoder, "encode", huge)
-    with pytest.raises(StoreError, match="1 of 16 rows"):
-        handpick.select(**untrained, score_only=True, out=out)
+    handpick.select(**untrained | {"budget": "100%"}, score_only=True, out=out)
+    aside = [json.loads(line) for line in Path(out, "quarantine.jsonl").read_text().splitlines()]
+    assert [each["id"] for each in aside] == [pool_records[row]["id"] for row in (2, 18, 34)]
+    assert {each["reason"].split(":")[0] for each in aside} == {"gradient row not finite"}
+    (scores,) = (Path(out) / "features").glob("scores-*")
+    assert len(handpick.FeatureStore.open(scores)) == 37

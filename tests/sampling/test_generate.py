@@ -9,8 +9,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import handpick.sampling.generate as generate
 from handpick import bundled
 from handpick.model import load_base
-from handpick.sampling.generate import Group, Sample, Sampling, cut_sample, end_ids, groups, sample
-from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, lora_model
+from handpick.progress import forward_lines
+from handpick.sampling.cache import CacheBytes, cache_bytes
+from handpick.sampling.generate import Group, Sample, Sampling, cut_sample, end_ids, groups, is_cut_off, sample
+from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, base_model, lora_model
 
 
 class Words:
@@ -160,6 +162,16 @@ def test_an_answer_ends_at_its_end_or_at_a_stop_text(tokenizer: Any) -> None:
     assert cut_sample([end, 5], [end], (), tokenizer) == Sample([end], "")
 
 
+def test_an_answer_that_ended_with_its_last_token_was_not_cut_off(tokenizer: Any) -> None:
+    ids = tokenizer("one two", add_special_tokens=False)["input_ids"]
+    end, room = tokenizer.eos_token_id, Sampling(max_new_tokens=len(ids))
+    assert is_cut_off(ids, room, [end], tokenizer)
+    assert not is_cut_off([*ids[:-1], end], room, [end], tokenizer)
+    assert not is_cut_off(ids, Sampling(max_new_tokens=len(ids) + 1), [end], tokenizer)
+    assert not is_cut_off(ids, Sampling(max_new_tokens=len(ids), stop=("two",)), [end], tokenizer)
+    assert is_cut_off(ids, Sampling(max_new_tokens=len(ids), stop=("one two three",)), [end], tokenizer)
+
+
 @pytest.mark.parametrize("word", ["e", "\n\n", "<|user|>"])
 def test_generation_stops_at_a_text_and_keeps_no_filling(word: str, tokenizer: Any) -> None:
     """The prompt ends in a line break and holds the word as a special token: neither counts. The filling is no end."""
@@ -179,3 +191,60 @@ def test_generation_stops_at_a_text_and_keeps_no_filling(word: str, tokenizer: A
         assert word not in with_stop.text
         if n is not None:
             assert with_stop.text == whole.partition(word)[0]
+
+
+def decoder_half() -> Any:
+    """A decoder of BART alone, whose table of positions counts padding too."""
+    config = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48}
+    own = {"max_position_embeddings": 64, "is_decoder": True, "is_encoder_decoder": False, "forced_eos_token_id": None}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("bart", vocab_size=VOCAB, **config, **own)).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(4)
+    return model
+
+
+def test_a_model_that_padding_changes_answers_prompts_of_one_length_together() -> None:
+    model = decoder_half()
+    said: list[str] = []
+    with forward_lines(said.append):
+        got = drawn(model, Sampling(temperature=0, max_new_tokens=6))
+    assert len(said) == 1
+    assert "only prompts of one length are answered together" in said[0]
+    sizes = [len(group.prompts) for group in sample(
+        model, Words(), prompts(), Sampling(temperature=0, max_new_tokens=1), seed=0, pad_id=0, ends=[2]
+    )]  # fmt: skip
+    assert sizes == [2, 2, 2, 1]
+    for prompt, (answer,) in zip(prompts(), got, strict=True):
+        ids = list(prompt)
+        while len(ids) - len(prompt) < len(answer.ids):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        assert answer.ids == ids[len(prompt) :]
+
+
+def test_what_a_model_remembers_is_measured() -> None:
+    """Keys and values of every layer by the configuration; states of a model without them; none where it fails."""
+    for name in ("llama", "qwen3", "gemma2"):
+        assert cache_bytes(lora_model(name)) == CacheBytes(0, 2 * 2 * 2 * 8 * 4)  # two layers, two heads of eight
+    config = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "vocab_size": VOCAB, "conv_kernel": 3}
+    mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **config))
+    held = cache_bytes(mamba)
+    assert held is not None
+    assert held.token == 0
+    assert held.sequence == 2 * 32 * (4 + 3) * 4  # two layers of 32 channels: a state of four, three of the convolution
+    plain = base_model("llama")
+    plain.register_forward_pre_hook(fail_to_remember, with_kwargs=True)
+    assert cache_bytes(plain) is None
+
+
+def fail_to_remember(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+    if kwargs.get("use_cache"):
+        raise AttributeError("no number of layers")
+
+
+def test_a_model_that_remembers_nothing_answers_all_the_same() -> None:
+    forgetful = base_model("llama").eval()
+    forgetful.register_forward_pre_hook(fail_to_remember, with_kwargs=True)
+    sampling = Sampling(samples=2, temperature=0, max_new_tokens=5)
+    assert drawn(forgetful, sampling) == drawn(base_model("llama").eval(), sampling)

@@ -1,6 +1,7 @@
 """The gradient representation from files to features, against peft, plain autograd and the paper's formula in numpy."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from handpick.choices import EpsMode, Optimizer, ProjectionKind
 from handpick.data.examples import Example, Message
 from handpick.data.render import Rendered, Renderer
+from handpick.errors import ModelError
 from handpick.gradients.projection import projection
 from handpick.model import load_base, load_tokenizer
 from handpick.objectives.next_token import NextToken
@@ -223,3 +226,17 @@ def test_half_precision_gives_features_near_those_of_float32(
     features_ND = encoder(tiny_model, checkpoints, renderer, dtype=dtype).encode(1, optimizer, sequences)
     assert features_ND.dtype == np.float32
     assert error(features_ND, want_ND) < bound
+
+
+def test_the_moments_of_every_checkpoint_are_looked_for_before_any_row(
+    tiny_model: Path, checkpoints: list[Path], renderer: Renderer, tmp_path: Path
+) -> None:
+    lacking = Path(shutil.copytree(checkpoints[1], tmp_path / "lacking"))
+    with safe_open(lacking / "adam_moments.safetensors", "pt") as file:
+        kept = {name: file.get_tensor(name) for name in list(file.keys())[1:]}
+        save_file(kept, lacking / "adam_moments.safetensors", metadata=file.metadata())
+    settings = GradientSettings(model=str(tiny_model), dtype="float32", max_length=MAX_LENGTH)
+    GradientEncoder(settings, [checkpoints[0], lacking], renderer.tokenizer)
+    GradientEncoder(settings, checkpoints, renderer.tokenizer, "adam")
+    with pytest.raises(ModelError, match=r"lacking/adam_moments\.safetensors is damaged or belongs to another adapter"):
+        GradientEncoder(settings, [checkpoints[0], lacking], renderer.tokenizer, "adam")

@@ -147,6 +147,44 @@ def test_records_and_queries_without_a_vector_are_set_aside(given: Given, vector
                         max_quarantined=2)  # fmt: skip
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_vectors_that_are_not_finite_are_set_aside_and_such_a_query_is_refused(
+    value: float, given: Given, vectors: dict[str, np.ndarray]
+) -> None:
+    for example_id in ("r03", "r11", "q1"):
+        vectors[example_id][2] = value
+    write_npy(Path("v.npy"), vectors)
+    asked = given | {"representation": "vectors:v.npy", "query": "query.jsonl", "budget": "100%"}
+    with pytest.raises(DataError, match="the query 'q1' has a vectors row that is not finite, and no choice would be"):
+        handpick.select(**asked)
+    write_jsonl(Path("query.jsonl"), [{"id": f"q{i}", "prompt": "Why?", "completion": "word"} for i in (0, 2)])
+    selection = handpick.select(**asked | {"out": "again"})
+    check_plan_and_report(asked | {"out": "again"}, selection)
+    not_finite = dict.fromkeys(("r03", "r11"), "vectors row not finite")
+    assert reasons("again") == not_finite | {"r23": "no response to learn from"}
+    kept = [record for record in read_pool() if record["id"] not in not_finite]
+    write_jsonl(Path("kept.jsonl"), kept)
+    without = handpick.select(**asked | {"out": "without", "pool": "kept.jsonl"})
+    assert (selection.ids, selection.scores) == (without.ids, without.scores)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_scores_that_are_not_finite_are_set_aside(value: float, given: Given) -> None:
+    scores = {f"r{i:02}": float(-i) for i in range(N_POOL)} | {"r02": value}
+    write_parquet(Path("s.parquet"), "score", scores)
+    asked = given | {"representation": "scores:s.parquet", "algorithm": "doubly-greedy"}
+    selection = handpick.select(**asked)
+    assert selection.ids == ["r00", "r01", "r03", "r04", "r05", "r06"]
+    assert reasons() == {"r02": "its score in s.parquet is not finite", "r23": "no response to learn from"}
+    found = check_plan_and_report(asked, selection)
+    assert isinstance(found, NearestSimilarities)
+    assert np.isfinite(found.chosen).all()
+
+
+def read_pool() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("pool.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def test_several_workers_write_the_bytes_of_one_process(given: Given, vectors: dict[str, np.ndarray]) -> None:
     write_npy(Path("v.npy"), vectors)
     found = []
@@ -230,9 +268,9 @@ REFUSED: dict[str, tuple[str, Callable[[], str], str]] = {
     "no Parquet": ("scores", _bytes("bad.csv", b"id,score\n"), "bad.csv cannot be read as Parquet"),
     "no column": ("vectors", _parquet(id=["a"], embedding=[[1.0]]), "bad.parquet has no column 'vector'"),
     "no id": ("scores", _parquet(score=[1.0]), "bad.parquet has no column 'id'"),
-    "not a number": ("scores", _parquet(id=["a", "b"], score=[1.0, np.nan]), "the row of 'b' is not finite"),
-    "not a vector": ("vectors", _npy(np.array([[0, 1], [np.inf, 0]]), "a\nb\n"), "the row of 'b' is not finite"),
-    "beyond float32": ("scores", _npy(np.array([0.0, 1e300]), "a\nb\n"), "the row of 'b' is not finite in float32"),
+    "no number": ("scores", _parquet(id=["a", "b"], score=[np.inf, np.nan]), "none of 2 rows is finite in float32"),
+    "no vector": ("vectors", _npy(np.array([[0, np.nan], [np.inf, 0]]), "a\nb\n"), "none of 2 rows is finite"),
+    "beyond float32": ("scores", _npy(np.array([-1e300, 1e300]), "a\nb\n"), "none of 2 rows is finite in float32"),
     "nothing": ("scores", _parquet(id=["a", "b"], score=[1.0, None]), "1 rows have no score; fill them in"),
     "twice": ("vectors", _npy(FLOATS, "a\na\n"), "bad.npy has the id 'a' twice"),
     "twice in Parquet": ("scores", _parquet(id=["a", "a"], score=[1.0, 2.0]), "bad.parquet has the id 'a' twice"),

@@ -162,8 +162,8 @@ def test_open_names_what_is_wrong(tmp_path: Path, whole: FeatureStore) -> None:
         whole.array(checkpoint=2)
     path = whole.path / "manifest.json"
     text = path.read_text()
-    path.write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
-    with pytest.raises(StoreError, match="schema version 2 and this handpick reads up to 1"):
+    path.write_text(text.replace('"schema_version": 1', '"schema_version": 3'))
+    with pytest.raises(StoreError, match="schema version 3 and this handpick reads up to 2"):
         FeatureStore.open(whole.path)
     path.write_text(text.replace('"float32"', '"float3"'))
     with pytest.raises(StoreError, match="cannot be read as a manifest \\(storage: Input should be"):

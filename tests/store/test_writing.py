@@ -122,17 +122,6 @@ def test_an_append_to_changed_data_is_refused(
         FeatureStore.create(whole.path, manifest(files))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
-def test_a_row_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
-    store = FeatureStore.create(tmp_path, manifest())
-    shard = store.shards()[0]
-    features_BD = writer.shard_features(0, shard).astype(np.float64)
-    features_BD[2, 3] = value
-    with pytest.raises(StoreError, match=r"1 of 4 rows for .* are not finite, the first of them 'row 3 ü'; nothing"):
-        store.write_shard(0, shard, writer.shard_ids(shard), features_BD)
-    assert list(tree(tmp_path)) == ["manifest.json"]
-
-
 def test_ids_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path, manifest())
     shard = store.shards()[0]

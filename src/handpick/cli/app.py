@@ -39,8 +39,8 @@ app.add_typer(store_app, name="store", rich_help_panel=BEFORE)
 _REPRESENT_FIRST = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "template_args", "optimizer", "eps_mode",
     "projection", "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
-    "gradient_checkpointing", "shard_rows", "warmup", "max_quarantined", "representation", "encoder", "workers",
-    *ReadingSettings.model_fields,
+    "gradient_checkpointing", "shard_rows", "warmup", "lora_targets", "max_quarantined", "representation", "encoder",
+    "workers", *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
@@ -68,9 +68,9 @@ _OF_CHOICE = {
     *AlgorithmSettings.model_fields,
 }
 _DOCTOR = [
-    "pool", "model", "checkpoints", "max_length", "template_args", "dtype", "projection", "projection_dim",
-    "projection_nonzeros", "seed", "quantization", "batch_tokens", "gradient_checkpointing", "max_quarantined",
-    *ReadingSettings.model_fields,
+    "pool", "model", "checkpoints", "lora_targets", "max_length", "template_args", "dtype", "projection",
+    "projection_dim", "projection_nonzeros", "seed", "quantization", "batch_tokens", "gradient_checkpointing",
+    "max_quarantined", *ReadingSettings.model_fields,
 ]  # fmt: skip
 # the heading in a command's help, by the class that has the setting; the others stand first
 _HEADINGS: dict[type[BaseModel], str] = {
@@ -254,9 +254,12 @@ def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature st
         problems = store.verify()
         for problem in problems:
             typer.echo(problem)
-        typer.echo(f"{len(problems)} problems" if problems else f"{len(store):,} examples, all as they were written")
         if problems:
+            typer.echo(f"{len(problems)} problems")
             raise typer.Exit(1)
+        left_out = len(store.not_finite())
+        also = f"; {left_out:,} rows that are not finite are left out" if left_out else ""
+        typer.echo(f"{len(store):,} examples, all as they were written{also}")
 
 
 @store_app.command()

@@ -14,10 +14,10 @@ def report_errors() -> Iterator[None]:
     import warnings
 
     from handpick.allocator import keep_freed_memory
-    from handpick.progress import log, quiet_libraries
+    from handpick.progress import log, quiet_libraries, saying_once
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), saying_once():
             warnings.simplefilter("ignore")
             keep_freed_memory()
             quiet_libraries()

@@ -97,14 +97,8 @@ def export(
 
 
 def overrides_of(settings: dict[str, Any], template_arg: list[str] | None = None) -> dict[str, Any]:
-    """Return what overrules the recipe, with the names of layers apart."""
-    if template_arg:
-        settings = settings | {"template_args": parse_template_args(template_arg)}
-    targets = settings.get("lora", {}).get("targets")
-    if targets in (None, "auto", "all-linear"):
-        return settings
-    names = [name.strip() for name in targets.split(",") if name.strip()]
-    return settings | {"lora": settings["lora"] | {"targets": names}}
+    """Return what overrules the recipe."""
+    return settings | {"template_args": parse_template_args(template_arg)} if template_arg else settings
 
 
 def parse_recipe(name: str) -> Any:

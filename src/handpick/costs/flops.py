@@ -2,6 +2,7 @@
 
     a token read          2·(P + D) + 2·A·T      P weights of the decoder's linear layers, D of the adapter's, A the sum
                                                  over layers of 2 · heads · head size, T tokens of its sequence
+                                                 (costs/traced.py finds them)
     its way back          2·P + 4·D + 4·A·T      the frozen weights' own gradient is left out: 4·P in all, not 6·P
     a position of head    2·V·H, twice with its way back
     a row projected       2·D·K where the projection is a dense matrix; signs that are only added are not counted
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from handpick.costs.traced import trace
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
 from handpick.gradients.forward import causal_of, decoder_of
@@ -52,39 +54,21 @@ def _tokens_and_pairs(lengths: Iterable[int]) -> tuple[int, int]:
 
 
 def shape_of(model: nn.Module) -> Shape:
-    """Return the shape of a causal language model, with an adapter or without.
+    """Return the shape of a causal language model, with an adapter or without, found by a pass over a few tokens.
 
-    Every parameter of two dimensions and more under the decoder counts, but for embeddings; one of three holds experts.
+    Raises:
+        ModelError: its decoder is not to be found.
     """
     causal = causal_of(model)
-    config = causal.config.get_text_config()
     decoder = decoder_of(causal)
     head = causal.get_output_embeddings()
     if decoder is None:
         raise ModelError(f"{type(causal).__name__} has no decoder apart from a language-model head")
-    linear = 0.0
-    adapter = 0
-    for module in decoder.modules():
-        if isinstance(module, nn.Embedding):
-            continue
-        for name, weight in module.named_parameters(recurse=False):
-            if weight.ndim < 2 and not hasattr(weight, "quant_state"):
-                continue
-            if weight.ndim == 3:
-                linear += weight.numel() * config.num_experts_per_tok / weight.shape[0]
-            elif name == "weight" and isinstance(module, nn.Linear):  # a quantized weight is packed
-                linear += module.in_features * module.out_features
-            else:
-                linear += weight.numel()
-    for name, weight in decoder.named_parameters():
-        if ".lora_" in name:
-            adapter += weight.numel()
-    heads = config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    seen = trace(causal, decoder)
     return Shape(
-        linear=linear - adapter,
-        adapter=adapter,
-        attention=2 * config.num_hidden_layers * heads * head_size,
+        linear=seen.linear,
+        adapter=round(seen.adapter),
+        attention=seen.attention,
         head=head.weight.shape[0] * head.weight.shape[1],
     )
 

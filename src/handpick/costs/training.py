@@ -3,7 +3,7 @@
 The same model, batches and loss as the trainer's; the trainer itself is not started.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import SettingsError
 from handpick.gradients.engine import GradientEngine
-from handpick.gradients.memory import footprint
+from handpick.gradients.memory import SavedBytes, footprint
 from handpick.gradients.projection import NoProjection
 from handpick.model import device
 from handpick.training.checkpoint import save_moments
@@ -125,12 +125,18 @@ def probe_training(
 
 
 def _held_bytes(model: nn.Module, batches: Sequence[list[Rendered]], recompute: bool) -> int:
-    """Return the bytes of gradients and Adam's moments; of what the forward pass of the largest batch saves; of logits,
-    their softmax and its gradient in float32 at every position."""
     engine = GradientEngine(model, recompute=recompute)
     saved = footprint(engine, NoProjection(0), adam=False).saved
-    vocab = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
-    sizes = {size_of(batch) for batch in batches}
+    return training_bytes(engine, saved, {size_of(batch) for batch in batches})
+
+
+def training_bytes(engine: GradientEngine, saved: SavedBytes, sizes: Iterable[Size]) -> int:
+    """Return what training takes beside the weights, as a trainer does it, with the largest of these batches.
+
+    That is gradients and Adam's moments; what the forward pass saves; logits, their softmax and its gradient in float32
+    at every position.
+    """
+    vocab = int(engine.model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
     largest = max(n * (saved.at_length(longest) + 3 * 4 * vocab * longest) for n, longest in sizes)
     return round(3 * 4 * engine.n_coordinates + largest)
 

@@ -36,13 +36,35 @@ class Batch:
         return not bool(self.attention_mask_BT[:, 0].all())
 
 
-def token_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """Which lengths a model may read in one batch: nearly every model any.
+
+    ``switch``: what has at most so many tokens is not read with what has more. ``alone``: what has more than so many
+    tokens is read by itself.
+    """
+
+    switch: int | None = None
+    alone: int | None = None
+
+    def allows(self, length: int, other: int) -> bool:
+        """Return whether two sequences of these lengths may be in one batch."""
+        if self.alone is not None and max(length, other) > self.alone:
+            return False
+        return self.switch is None or (length > self.switch) == (other > self.switch)
+
+
+ANY_LENGTHS = Mixing()
+
+
+def token_batches(lengths: Sequence[int], max_tokens: int, mixing: Mixing = ANY_LENGTHS) -> list[list[int]]:
     """Group sequences of like length so that a padded batch holds at most ``max_tokens`` tokens.
 
     Args:
         lengths: the tokens of each sequence.
         max_tokens: the bound on the longest sequence times the number of sequences. A sequence that is
             longer by itself makes a batch alone.
+        mixing: which lengths the model may read together.
 
     Returns:
         Indices into ``lengths``, each once, from short to long and ties in the order given.
@@ -54,7 +76,8 @@ def token_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         raise SettingsError(f"a batch must hold at least one token, not {max_tokens}")
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batches and lengths[i] * (len(batches[-1]) + 1) <= max_tokens:
+        fits = bool(batches) and lengths[i] * (len(batches[-1]) + 1) <= max_tokens
+        if fits and mixing.allows(lengths[batches[-1][0]], lengths[i]):
             batches[-1].append(i)
         else:
             batches.append([i])

@@ -21,7 +21,7 @@ from handpick.layout import AnswersLayout
 from handpick.model import padding_id
 from handpick.objectives.samples import KeyedJournal, from_json, to_json
 from handpick.progress import progress
-from handpick.sampling.generate import Sampling, end_ids, sample
+from handpick.sampling.generate import Sampling, end_ids, sample, say_cut_off
 
 
 def greedy_sampling(task: Task) -> Sampling:
@@ -137,7 +137,10 @@ def generate_answers(
                 new = [(keys[i], to_json(each)) for i, each in zip(*group, strict=True)]
                 advance(sum(key not in kept for key, _ in new))
                 kept.update(new) if isinstance(kept, dict) else kept.add(new)
-    return [[answer.text for answer in from_json(kept[key])] for key in keys]
+    found = [from_json(kept[key]) for key in keys]
+    if not quiet:
+        say_cut_off([answer for each in found for answer in each], sampling, ends, renderer.tokenizer)
+    return [[answer.text for answer in each] for each in found]
 
 
 def weights_digest(model: nn.Module) -> Fingerprint:

@@ -14,7 +14,9 @@ from torch import nn
 
 from handpick.data.batching import collate, token_batches
 from handpick.data.render import IGNORED, Rendered
+from handpick.gradients.forward import causal_of
 from handpick.gradients.likelihood import log_likelihoods
+from handpick.model.mixing import mixing_of
 
 
 class LogLikelihood(NamedTuple):
@@ -52,7 +54,8 @@ def log_likelihood(
         ModelError: the model has no decoder apart from its head.
     """
     sum_S, tokens_S = np.empty(len(sequences)), np.empty(len(sequences), dtype=np.int64)
-    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens):
+    mixing = mixing_of(causal_of(model).config)
+    for members in token_batches([len(s.input_ids) for s in sequences], batch_tokens, mixing):
         batch = collate([sequences[i] for i in members], pad_id, side)
         sum_S[members] = log_likelihoods(model, batch).numpy()
         tokens_S[members] = (batch.targets_BT != IGNORED).sum(1).numpy()

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from handpick.executors.fill import fill_store, report_unusable, rows_of
+from handpick.executors.fill import fill_store
 from handpick.executors.processes import Processes
 from handpick.executors.protocol import Advance, Encoder, EncoderSpec, Executor, Preparer
 from handpick.executors.this_process import ThisProcess
+from handpick.executors.unusable import refuse_queries, report_unusable, rows_of
 
 __all__ = [
     "Advance",
@@ -17,6 +18,7 @@ __all__ = [
     "ThisProcess",
     "executor_for",
     "fill_store",
+    "refuse_queries",
     "report_unusable",
     "rows_of",
 ]

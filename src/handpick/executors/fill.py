@@ -1,15 +1,25 @@
 """Filling a feature store: every shard that is missing, checkpoint by checkpoint."""
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
-from handpick.errors import DataError
-from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, Preparer, ShardTask
+from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, ShardTask
 from handpick.executors.this_process import ThisProcess
+from handpick.executors.unusable import (
+    dead_checkpoint,
+    finite_of_shards,
+    first_id,
+    refuse_dead_checkpoints,
+    report_unusable,
+)
 from handpick.progress import log, progress
 from handpick.store import FeatureStore, Shard
+
+_ENOUGH = 256  # rows of a checkpoint, none of them finite, after which no more are computed
 
 
 def fill_store(
@@ -22,7 +32,8 @@ def fill_store(
 ) -> None:
     """Write what is missing of a store; a killed run goes on from here.
 
-    Records that cannot be used are left out of it; ``report_unusable`` reports them when it is whole.
+    Records that cannot be used are left out of it, and rows that are not finite are not read of it;
+    ``report_unusable`` reports both when it is whole.
 
     Args:
         store: made for the files of ``pool``.
@@ -34,10 +45,12 @@ def fill_store(
 
     Raises:
         StoreError: a shard cannot be written.
+        ModelError: no row is finite at some checkpoint.
         DataError: more records cannot be used than the quarantine's limit; they are reported to it up to there.
     """
     tasks = [ShardTask(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
     if not tasks:
+        _finish(store)
         return
     if executor is None:
         executor = ThisProcess()
@@ -53,6 +66,13 @@ def fill_store(
             executor.run(FillJob(store, pool, spec), tasks, _Watching(advance, store, quarantine))
         except _TooManyUnusable as stop:
             report_unusable(store, pool, spec.load(), stop.quarantine)  # raises, with the reasons
+    _finish(store)
+
+
+def _finish(store: FeatureStore) -> None:
+    """Look at a store that is whole; also where the run before was killed before it could."""
+    store.close_to_older()
+    refuse_dead_checkpoints(store)
 
 
 class _TooManyUnusable(Exception):
@@ -62,57 +82,59 @@ class _TooManyUnusable(Exception):
 
 
 class _Watching:
-    """Moves the bar, and counts the records that cannot be used, each once, before its features are computed."""
+    """Moves the bar, and counts the records that cannot be used, each once: those that are refused before their rows
+    are made, those whose row is not finite after.
+
+    Raises:
+        ModelError: many rows are there of a checkpoint, and not one is finite.
+    """
 
     def __init__(self, advance: Advance, store: FeatureStore, quarantine: Quarantine | None) -> None:
         self.advance = advance
+        self._store = store
         self._quarantine = quarantine
-        self._counted: set[Shard] = set()
+        self._counted: set[Shard | str] = set()
         self._n = 0
         if quarantine is not None:
             whole = store.rows()
             self._n = sum(shard.stop - shard.start for shard in whole.shards) - len(whole)
+        # Rows of every checkpoint while none of them is finite; nothing more is counted once one is.
+        self._dead = Counter[int]()
+        self._alive: set[int] = set()
+        for checkpoint in range(len(store.checkpoints)):
+            for finite_B in finite_of_shards(store, checkpoint):
+                self._look_at(checkpoint, finite_B)
+                if checkpoint in self._alive:
+                    break
 
     def note_refused(self, task: ShardTask, n_refused: int) -> None:
         """Stop the work where the limit is passed with those of one more shard."""
-        if self._quarantine is None or self._quarantine.limit is None:
-            return
         if task.shard not in self._counted:  # it comes at every checkpoint
             self._counted.add(task.shard)
-            self._n += n_refused
-        if self._quarantine.count + self._n > self._quarantine.limit:
-            raise _TooManyUnusable(self._quarantine)
+            self._count(n_refused)
 
+    def note_written(self, task: ShardTask) -> None:
+        """Stop the work where the limit is passed with the rows that are not finite, or a checkpoint gives no other."""
+        finite_B = self._store.finite(task.checkpoint, task.shard)
+        self._look_at(task.checkpoint, finite_B)
+        if finite_B.all():
+            return
+        ids = self._store.ids_of(task.checkpoint, task.shard)
+        found = {ids[row] for row in np.flatnonzero(~finite_B).tolist()} - self._counted  # at another checkpoint
+        self._counted |= found
+        self._count(len(found))
 
-def report_unusable(store: FeatureStore, pool: Pool, prepares: Preparer, quarantine: Quarantine) -> None:
-    """Report the records that are in the pool and not in its finished store, each with its reason.
+    def _count(self, n: int) -> None:
+        self._n += n
+        bad = self._quarantine
+        if bad is not None and bad.limit is not None and bad.count + self._n > bad.limit:
+            raise _TooManyUnusable(bad)
 
-    Raises:
-        DataError: nothing is left, or the quarantine's limit is passed.
-    """
-    if len(store) == len(pool):
-        return
-    for row in np.setdiff1d(np.arange(len(pool)), rows_of(store, pool)).tolist():
-        refused = prepares.prepare([pool[row]]).refused
-        file, line = pool.location(row)
-        for example, reason in refused:
-            quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
-    if not len(store):
-        raise DataError(
-            f"no record of {', '.join(file.name for file in pool.files)} can be used: {quarantine.summary()}"
-        )
-
-
-def rows_of(store: FeatureStore, pool: Pool) -> NDArray[np.int64]:
-    """Return the pool's row of every row of its store, in which some may be missing, the others in order."""
-    rows_N = np.arange(len(pool))
-    if len(store) == len(pool):
-        return rows_N
-    stored = store.rows().iter_ids()
-    waiting = next(stored, None)
-    kept_N = np.zeros(len(pool), dtype=np.bool_)
-    for row, example_id in enumerate(pool.ids()):
-        if example_id == waiting:
-            kept_N[row] = True
-            waiting = next(stored, None)
-    return rows_N[kept_N]
+    def _look_at(self, checkpoint: int, finite_B: NDArray[np.bool_]) -> None:
+        if finite_B.any():
+            self._alive.add(checkpoint)
+        elif checkpoint not in self._alive:
+            self._dead[checkpoint] += len(finite_B)
+            if self._dead[checkpoint] >= _ENOUGH:
+                first = first_id(self._store, checkpoint)
+                raise dead_checkpoint(self._store.manifest, checkpoint, self._dead[checkpoint], first)

@@ -164,6 +164,7 @@ class _Run:
             self._watcher.advance(content)
         elif kind == FINISHED:
             worker.tasks.remove(content)
+            self._watcher.note_written(content)
         elif kind == FAILED:
             raise content
         elif kind == SAID and content not in self._said:  # every worker says what one would

@@ -80,6 +80,9 @@ class Watcher(Protocol):
     def note_refused(self, task: ShardTask, n_refused: int) -> None:
         """Take note of records that cannot be used, before their shard is computed; raises to stop the work."""
 
+    def note_written(self, task: ShardTask) -> None:
+        """Take note that its shard is written; raises to stop the work."""
+
 
 class Executor(Protocol):
     """Who does the work of a job. Entered, it keeps for the next job what it started, until it is left."""

@@ -41,7 +41,6 @@ def run_tasks(
     encoder: Encoder,
     tasks: Iterable[ShardTask],
     watcher: Watcher,
-    finished: Callable[[ShardTask], None] = lambda task: None,
 ) -> None:
     """Compute and write shards in the order in which they come.
 
@@ -50,7 +49,6 @@ def run_tasks(
         encoder: of the job.
         tasks: asked for one ahead, so that it is read while the one before is computed.
         watcher: is told how it goes.
-        finished: is told of every shard that is written.
 
     Raises:
         StoreError: a shard cannot be written; said while the next one is computed, not when that is done.
@@ -87,7 +85,7 @@ def run_tasks(
             if writing is not None:
                 writing.wait()
             write = writer.submit(store.write_shard, task.checkpoint, task.shard, ids, rows_BD)
-            writing = _Writing(write, task, finished)
+            writing = _Writing(write, task, watcher.note_written)
             task = following
         if writing is not None:
             writing.wait()

@@ -93,7 +93,7 @@ def _compute(line: WorkerLine, job: FillJob) -> None:
     from handpick.executors.this_process import run_tasks
 
     told = _Told(line)
-    run_tasks(job, job.spec.load(), _tasks(line), told, lambda task: line.say(FINISHED, task))
+    run_tasks(job, job.spec.load(), _tasks(line), told)
     told.flush()
 
 
@@ -117,6 +117,9 @@ class _Told:
 
     def note_refused(self, task: ShardTask, n_refused: int) -> None:
         self._line.say(PREPARED, (task, n_refused))
+
+    def note_written(self, task: ShardTask) -> None:
+        self._line.say(FINISHED, task)
 
     def flush(self) -> None:
         """Say what has not been said."""

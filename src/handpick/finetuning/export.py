@@ -23,7 +23,7 @@ from handpick.layout import ExportLayout
 from handpick.model import load_config
 from handpick.progress import log
 from handpick.store.files import open_atomically
-from handpick.training.settings import FinetuneSettings, micro_batch_of
+from handpick.training.settings import EXPERTS, LLAMA_TARGETS, FinetuneSettings, micro_batch_of
 
 Tool = Literal["axolotl", "llama-factory"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -131,7 +131,7 @@ def _axolotl_config(layout: ExportLayout, settings: FinetuneSettings, model: str
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
         kind = "qlora" if settings.quantization == "4bit" else "lora"
-        names = _target_layers(settings, model)
+        names = _target_layers(settings, model, "axolotl")
         layers = {"lora_target_modules": names} if names else {"lora_target_linear": True}
         adapter = {"adapter": kind, "lora_r": settings.lora.rank, **_lora(settings), **layers}
     return {
@@ -196,7 +196,7 @@ def _llama_factory_config(layout: ExportLayout, settings: FinetuneSettings, mode
     bits = {} if settings.quantization == "none" else {"quantization_bit": int(settings.quantization[0])}
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
-        names = ",".join(_target_layers(settings, model)) or "all"
+        names = ",".join(_target_layers(settings, model, "LLaMA-Factory")) or "all"
         adapter = {"lora_rank": settings.lora.rank, **_lora(settings), "lora_target": names}
     return {
         "model_name_or_path": model,
@@ -251,12 +251,29 @@ def _lora(settings: FinetuneSettings) -> dict[str, Any]:
     return {"lora_alpha": int(alpha) if alpha.is_integer() else alpha, "lora_dropout": settings.lora.dropout}
 
 
-def _target_layers(settings: FinetuneSettings, model: str) -> list[str]:
-    """Return the adapter's layers by name; none for all linear ones. As ``new_adapter`` has them."""
-    targets = settings.lora.targets
-    if targets == "auto" and load_config(model).model_type == "llama":
-        return ["q_proj", "k_proj", "v_proj", "o_proj"]
-    return targets if isinstance(targets, list) else []
+def _target_layers(settings: FinetuneSettings, model: str, tool: str) -> list[str]:
+    """Return the adapter's layers by name; none for all linear ones, which the tool finds itself.
+
+    As ``new_adapter`` has them where all linear layers work; what a loaded model would tell of the others is not known
+    here, and that is said.
+
+    Raises:
+        SettingsError: experts are asked for.
+    """
+    targets, config = settings.lora.targets, load_config(model)
+    if targets == "auto" and config.model_type == "llama":
+        return LLAMA_TARGETS
+    if not isinstance(targets, list):
+        log(
+            f"{tool} finds the linear layers of {model} itself: where some do not work, or are experts, `handpick "
+            "train` leaves them out and says so, and here they must be named with --lora-targets"
+        )
+        return []
+    if EXPERTS in targets:
+        raise SettingsError(f"{tool} has no such layers as {EXPERTS}: name them in its own config")
+    if config.get_text_config() is not config:
+        log(f"{tool} takes layers of these names wherever they stand in {model}, and not in its text part alone")
+    return targets
 
 
 def _write_config(path: Path, config: dict[str, Any], head: str) -> Path:

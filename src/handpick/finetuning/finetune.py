@@ -31,7 +31,7 @@ from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
-from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint
+from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint, load_adapter
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.trainer_arguments import trainer_arguments
@@ -133,10 +133,14 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
         raise ModelError(f"the {ADAPTER_CONFIG} of {folder} names no base model; name it")
     if record is not None:
         _check_base(folder, record["made_from"]["model"], base)
+    loaded = load_base(base, compute_dtype(dtype))
     try:
-        model = PeftModel.from_pretrained(load_base(base, compute_dtype(dtype)), str(folder))
-    except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
+            model: nn.Module = PeftModel.from_pretrained(loaded, str(folder))
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"the adapter {folder} does not fit {base}: {first_line(error)}") from error
+    load_adapter(model, folder)
     model.requires_grad_(False)
     return model.eval()
 
@@ -258,7 +262,7 @@ def _make_trainable(model: str, settings: FinetuneSettings) -> nn.Module:
     if settings.adapter == "none":
         return load_base(model, torch.float32).requires_grad_(True)
     base = load_base(model, compute_dtype(settings.dtype), settings.quantization)
-    return new_adapter(base, settings.lora, settings.seed, in_float32=True)
+    return new_adapter(base, settings.lora, settings.seed, in_float32=True, per_example=False)
 
 
 def _check_loss(trainer: "SFTTrainer", rows: "Dataset", lengths: Sequence[int]) -> None:

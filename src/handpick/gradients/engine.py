@@ -7,6 +7,8 @@ Legend: B sequences, T positions, H hidden size, M labelled positions of the who
 V vocabulary, O outputs and I inputs of a layer, P coordinates of a layer, K projected dimensions.
 """
 
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from handpick.data.batching import Batch
 from handpick.data.render import IGNORED
 from handpick.errors import ModelError
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.experts import adapted_experts
 from handpick.gradients.forward import causal_of, decoder_of, replace_forward, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.gradients.layers import Layer, trainable_layers
@@ -56,10 +59,11 @@ class GradientEngine:
         self.model = model
         self.layers = trainable_layers(model)
         self.n_coordinates = sum(layer.size for layer in self.layers)
+        self.experts = adapted_experts(model, self.layers)
         head = model.get_output_embeddings()  # type: ignore[operator]
         if head is None or any(layer.module in set(head.modules()) for layer in self.layers):
             raise ModelError("the model has no language-model head of its own, or the adapter stands on it")
-        self._causal = causal_of(model)
+        self._head, self._causal = head, causal_of(model)
         decoder = decoder_of(self._causal)
         if decoder is None or any(module is head for module in decoder.modules()):
             raise ModelError(f"{type(self._causal).__name__} has no decoder apart from its language-model head")
@@ -77,9 +81,15 @@ class GradientEngine:
         self._takes_positions = takes_positions(self._causal)
 
     @property
+    def alone(self) -> str | None:
+        """Say why each sequence is computed alone, whatever the batch; None where a batch is computed at once."""
+        layer = self.experts.alone
+        return None if layer is None else f"one example at a time, for experts that are not known ({layer})"
+
+    @property
     def hidden_size(self) -> int:
         """H."""
-        return int(self._causal.config.get_text_config().hidden_size)
+        return int(self._head.weight.shape[1])
 
     @property
     def n_positions(self) -> int | None:
@@ -89,7 +99,7 @@ class GradientEngine:
 
     @property
     def _vocab(self) -> int:
-        return int(self._causal.config.get_text_config().vocab_size)
+        return int(self._head.weight.shape[0])
 
     @property
     def chunk_logits(self) -> int:
@@ -115,6 +125,9 @@ class GradientEngine:
         Raises:
             ModelError: as ``capture``.
         """
+        if self.alone and len(batch.input_ids_BT) > 1:
+            alone = [self.features(*one, project, precondition) for one in _each(batch, weight_B)]
+            return torch.cat(alone)
         device = next(self.model.parameters()).device
         n, n_positions = batch.input_ids_BT.shape
         sums: list[Tensor] = []
@@ -137,7 +150,7 @@ class GradientEngine:
         weight_M = weight_B[at_M.row].to(device, non_blocking=True)
         with (
             fast_exact_float32(),
-            capture(self.model, self.layers, (n, n_positions), receive) as forward_is_done,
+            capture(self.model, self.layers, (n, n_positions), receive, self.experts) as forward_is_done,
             recompute_in_backward(self.blocks if self.recompute else []),
         ):
             hidden_BTH, output = self._decode(inputs)
@@ -207,3 +220,11 @@ class GradientEngine:
                 d_logits_CV *= weight_M[chunk, None].to(wide)
             (grad_MH[chunk],) = torch.autograd.grad(logits_1CV, hidden_CH, d_logits_CV[None].to(logits_1CV.dtype))
         return grad_MH
+
+
+def _each(batch: Batch, weight_B: Tensor) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield a batch's sequences as batches of one, without their padding, and what their tokens weigh."""
+    for row, mask_T in enumerate(batch.attention_mask_BT):
+        real = mask_T.nonzero()[:, 0]
+        alone = Batch(*(getattr(batch, field.name)[row : row + 1, real] for field in fields(Batch)))
+        yield alone, weight_B[row : row + 1]

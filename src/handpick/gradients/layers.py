@@ -79,14 +79,10 @@ def _unsupported(modules: dict[str, nn.Module], module_name: str, attribute: str
     if variants:
         names = ", ".join(sorted({type(variant).__name__ for variant in variants.values()}))
         return f"it is a LoRA variant ({names}, such as DoRA), whose gradient is not that of its A and B alone"
-    if type(adapted).__name__ == "ParamWrapper":
-        return "the adapter targets a bare parameter (such as the fused experts of an MoE)"
     if "lora_embedding" in module_name or attribute.startswith("lora_embedding"):
         return "LoRA on an embedding is not supported"
     if type(module) is not nn.Linear:
         return f"it belongs to a {type(module).__name__}, not to a linear layer of a LoRA adapter"
     if attribute != "weight":
         return f"a trainable {attribute} is not supported"
-    if module.bias is not None:
-        return "a LoRA layer with a bias is not supported"
     return None

@@ -44,7 +44,8 @@ def log_likelihoods(model: nn.Module, batch: Batch) -> Tensor:
     target_M = target_N[position_M].to(device)
     log_M = torch.empty(len(position_M), dtype=torch.float64, device=device)
     no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=device)
-    step = max(1, (_CPU_LOGITS if device.type == "cpu" else _GPU_LOGITS) // causal.config.get_text_config().vocab_size)
+    n_vocab = causal.get_output_embeddings().weight.shape[0]
+    step = max(1, (_CPU_LOGITS if device.type == "cpu" else _GPU_LOGITS) // n_vocab)
     with fast_exact_float32(), eval_mode(model):
         output = decoder(**_inputs(batch, decoder, device), use_cache=False)
         hidden_MH = output.last_hidden_state.flatten(0, 1)[position_M.to(device)]

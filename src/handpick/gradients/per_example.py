@@ -10,12 +10,14 @@ Legend: B examples, T positions, I inputs, O outputs of a layer.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from handpick.errors import ModelError
+from handpick.gradients.experts import NO_EXPERTS, AdaptedExperts, KnownExperts, autograds_own
 from handpick.gradients.forward import eval_mode, replace_forward
 from handpick.gradients.layers import Layer
 
@@ -77,9 +79,85 @@ class _Sum:
         return grad_BOI if self.is_whole else None
 
 
+class _Capture:
+    """The forward passes that layers have while their gradients are captured, and what has come of them."""
+
+    def __init__(self, layers: Sequence[Layer], shape_BT: tuple[int, int], receive: Receive) -> None:
+        self.shape_BT = shape_BT
+        self._receive = receive
+        self._sums = {layer.name: _Sum() for layer in layers}
+        self._is_counting = True
+        # Makes every layer's output require grad, also where its input does not: autograd then stops at the
+        # first trainable layer.
+        self._anchor = torch.zeros((), requires_grad=True)
+
+    def stop_counting(self) -> None:
+        self._is_counting = False
+
+    def count_run(self, layer: Layer) -> None:
+        self._sums[layer.name].runs += self._is_counting
+
+    def take(self, layer: Layer, grad_BOI: Tensor) -> None:
+        """Add the gradients of one of a layer's runs, and hand them on with its last."""
+        whole_BOI = self._sums[layer.name].add(grad_BOI)
+        if whole_BOI is not None:
+            self._receive(layer, whole_BOI)
+
+    def linear(self, layer: Layer) -> Callable[[Tensor], Tensor]:
+        """Return a linear layer's forward."""
+        weight_OI = layer.module.weight.detach()
+
+        def forward(x: Tensor) -> Tensor:
+            x_BTI = rows_by_example(x, *self.shape_BT)
+            if x_BTI is None:
+                raise ModelError(
+                    f"{layer.name} gets its input as {tuple(x.shape)}, in which the {self.shape_BT[0]} examples of a "
+                    "batch cannot be told apart (a routed expert?); leave it out of the adapter, or take each example "
+                    "alone with --batch-tokens 1"
+                )
+            self.count_run(layer)
+            out_BTO: Tensor = _CapturedLinear.apply(  # type: ignore[no-untyped-call]
+                x_BTI, self._anchor, weight_OI, partial(self.take, layer)
+            )
+            return out_BTO if x_BTI is x else out_BTO.reshape(*x.shape[:-1], out_BTO.shape[-1])
+
+        return forward
+
+    def experts(self, fused: KnownExperts) -> Callable[..., Tensor]:
+        """Return the forward of fused experts."""
+        run = fused.forward_for(self.shape_BT, self.take)
+
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            for layer in fused.layers:
+                self.count_run(layer)
+            return run(*args, **kwargs)
+
+        return forward
+
+    def finish(self, layer: Layer, *, may_be_unmet: bool) -> None:
+        """Hand on what a backward pass has left undone.
+
+        Raises:
+            ModelError: nothing came of the layer, which is no expert.
+        """
+        of_layer = self._sums[layer.name]
+        if of_layer.grad_BOI is not None:  # of a run that the loss does not depend on nothing comes
+            self._receive(layer, of_layer.grad_BOI)
+        elif not of_layer.is_whole and may_be_unmet:
+            self._receive(layer, torch.zeros_like(layer.module.weight).expand(self.shape_BT[0], -1, -1))
+        elif not of_layer.is_whole:
+            raise ModelError(
+                f"no gradient reached {layer.name}: the model does not use it; leave it out of the adapter"
+            )
+
+
 @contextmanager
 def capture(
-    model: nn.Module, layers: Sequence[Layer], shape_BT: tuple[int, int], receive: Receive
+    model: nn.Module,
+    layers: Sequence[Layer],
+    shape_BT: tuple[int, int],
+    receive: Receive,
+    experts: AdaptedExperts = NO_EXPERTS,
 ) -> Iterator[Callable[[], None]]:
     """Let a backward pass through ``model``, while open, call ``receive(layer, grad_BOI)`` once per layer.
 
@@ -89,55 +167,27 @@ def capture(
     Args:
         model: the module whose forward the caller runs.
         layers: its trainable layers.
-        shape_BT: of the batch.
+        shape_BT: of the batch; of one example, where ``experts`` has one that needs it.
         receive: takes the layer and its per-example gradients, in the layer's dtype.
+        experts: which of the layers are an expert's.
 
     Raises:
         ModelError: a layer sees its batch in a shape in which examples cannot be told apart, as a routed expert does;
             or does not run at all in a forward pass.
     """
-    n_examples, n_positions = shape_BT
-    sums = {layer.name: _Sum() for layer in layers}
-    is_counting = True
-    # Makes every layer's output require grad, also where its input does not: autograd then stops at the
-    # first trainable layer.
-    anchor = torch.zeros((), requires_grad=True)
-
-    def stop_counting() -> None:
-        nonlocal is_counting
-        is_counting = False
-
-    def forward_of(layer: Layer) -> Callable[[Tensor], Tensor]:
-        weight_OI, of_layer = layer.module.weight.detach(), sums[layer.name]
-
-        def take(grad_BOI: Tensor) -> None:
-            whole_BOI = of_layer.add(grad_BOI)
-            if whole_BOI is not None:
-                receive(layer, whole_BOI)
-
-        def forward(x: Tensor) -> Tensor:
-            x_BTI = rows_by_example(x, n_examples, n_positions)
-            if x_BTI is None:
-                raise ModelError(
-                    f"{layer.name} gets its input as {tuple(x.shape)}, in which the {n_examples} examples of a batch "
-                    "cannot be told apart (a routed expert?); leave it out of the adapter, or take each example alone "
-                    "with --batch-tokens 1"
-                )
-            of_layer.runs += is_counting
-            out_BTO: Tensor = _CapturedLinear.apply(x_BTI, anchor, weight_OI, take)  # type: ignore[no-untyped-call]
-            return out_BTO if x_BTI is x else out_BTO.reshape(*x.shape[:-1], out_BTO.shape[-1])
-
-        return forward
-
-    with eval_mode(model), ExitStack() as forwards:
+    captured = _Capture(layers, shape_BT, receive)
+    is_fused = {layer.name for fused in experts.fused for layer in fused.layers}
+    is_bare = {layer.name for layer in experts.bare}
+    is_listed = {layer.name for layer in experts.listed}
+    with eval_mode(model), ExitStack() as stack:
+        for fused in experts.fused:
+            stack.enter_context(replace_forward(fused.wrapper, captured.experts(fused)))
+        stack.enter_context(autograds_own(experts.bare, captured.take))
         for layer in layers:
-            forwards.enter_context(replace_forward(layer.module, forward_of(layer)))
-        yield stop_counting
+            if layer.name in is_bare:
+                captured.count_run(layer)
+            elif layer.name not in is_fused:
+                stack.enter_context(replace_forward(layer.module, captured.linear(layer)))
+        yield captured.stop_counting
         for layer in layers:
-            of_layer = sums[layer.name]
-            if of_layer.grad_BOI is not None:  # of a run that the loss does not depend on nothing comes
-                receive(layer, of_layer.grad_BOI)
-            elif not of_layer.is_whole:
-                raise ModelError(
-                    f"no gradient reached {layer.name}: the model does not use it; leave it out of the adapter"
-                )
+            captured.finish(layer, may_be_unmet=layer.name in is_listed)

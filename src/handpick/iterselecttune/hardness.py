@@ -86,6 +86,8 @@ def pool_hardness(
     )
     store = FeatureStore.create(path, manifest)
     fill_store(store, pool, HardnessSpec(classifier.folder, host=classifier), "hardness of the pool", executor=executor)
-    if store.ids != list(ids):
+    row_of = {example_id: row for row, example_id in enumerate(store.ids)}
+    if not row_of.keys() >= set(ids):  # more may be there: an embedding that is not finite is set aside
         raise StoreError(f"{path} has other examples than the embeddings: remove it, and run the same again")
-    return np.asarray(store.array(0, normalized=False), dtype=np.float32)[:, 0]
+    hardness_M1 = np.asarray(store.array(0, normalized=False), dtype=np.float32)
+    return hardness_M1[[row_of[example_id] for example_id in ids], 0]

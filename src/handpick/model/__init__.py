@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from handpick.allocator import give_back_freed_memory
@@ -22,10 +21,16 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.data.render import Renderer
 from handpick.data.version import RECORD_VERSION
-from handpick.errors import ModelError, first_line
+from handpick.errors import HandpickError, ModelError, first_line
 from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
+from handpick.model.check import check_reading
 from handpick.model.in_memory import config_digest, held_model
+from handpick.model.kind import text_class
+from handpick.model.mixing import describe, forget_lengths, mixing_of
+from handpick.model.positions import position_tables
 from handpick.progress import log
+
+_said: set[str] = set()  # models of which is known how they read lengths
 
 # transformers' names
 MODEL_CONFIG = "config.json"
@@ -80,7 +85,9 @@ def _loading(name: str, what: str = "model") -> Iterator[None]:
     try:
         with hub_or_cache() if not Path(name).exists() else nullcontext():
             yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except HandpickError:
+        raise
+    except Exception as error:  # of any kind: reading a foreign model is transformers' own affair
         raise _explain(name, error, what) from error
 
 
@@ -167,7 +174,7 @@ def load_config(name: str) -> Any:
 
 
 def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none") -> nn.Module:
-    """Load the causal language model of a folder or a Hub name, frozen, on ``device()``.
+    """Load the causal language model of a folder or a Hub name, frozen, on ``device()``; a multimodal one whole.
 
     Of a model in memory it is a copy, so that its weights are there twice: the user's own is never touched.
 
@@ -180,24 +187,35 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
         ModelError: there is none, it needs code of its own, its weights are not safetensors or not all there, or
             it is to be quantized and bitsandbytes is not installed or the model is one in memory.
     """
-    from transformers import AutoModelForCausalLM
-
     if (held := held_model(name)) is not None:
         if quantization != "none":
             raise ModelError(
                 f"a model that was handed over in Python is not quantized: leave --quantization {quantization} out, or "
                 "save the model and name its folder"
             )
-        return held.copy_module(dtype).to(device())
+        copy = held.copy_module(dtype).to(device())
+        forget_lengths(copy)
+        _check(copy, name)
+        return copy
     quantized = {} if quantization == "none" else _quantization_arguments(quantization, dtype)
-    model = load_weights(AutoModelForCausalLM, name, dtype, **quantized)
+    model = load_weights(text_class(name, load_config(name)), name, dtype, **quantized)
     model.requires_grad_(False)
     for module in model.modules():
         # A CPU with AVX512-BF16 has a kernel without a backward pass: one look at a loss repacks the weights for it,
         # and gradients are others from then on, without a word (bitsandbytes 0.50.2).
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-    return model if quantized else model.to(device())
+    model = model if quantized else model.to(device())
+    _check(model, name, quantization)
+    return model
+
+
+def _check(model: Any, name: str, how: str = "") -> None:
+    """Refuse a model that does not read each sequence of a batch by itself; say where lengths do not mix."""
+    check_reading(model, name, how)
+    if (limits := describe(mixing_of(model.config))) and name not in _said:
+        _said.add(name)
+        log(f"{name}: {limits}")
 
 
 def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", **given: Any) -> nn.Module:
@@ -222,6 +240,7 @@ def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", 
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would draw them at random
         raise ModelError(f"the weights of {name} lack {len(missing)} of the model's, among them {missing[0]}")
+    forget_lengths(model)
     return model
 
 
@@ -248,14 +267,13 @@ def _is_no_cast(record: logging.LogRecord) -> bool:
 
 def _empty_model(name: str) -> nn.Module:
     """Return a model to look at: of one in memory, itself."""
-    from transformers import AutoModelForCausalLM
-
     if (held := held_model(name)) is not None:
         own: nn.Module = held.module
         return own
     config = load_config(name)
+    kind = text_class(name, config)
     with _loading(name), torch.device("meta"):
-        model: nn.Module = AutoModelForCausalLM.from_config(config)
+        model: nn.Module = kind.from_config(config)
     return model
 
 
@@ -275,13 +293,9 @@ def parameter_count(name: str) -> int:
 def position_limit(name: str) -> int | None:
     """Return the most tokens that a model with a table of positions (GPT-2, OPT) can read.
 
-    None where there is no table.
+    None where its text part has no table.
     """
-    model = _empty_model(name)
-    for place, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and ("position" in place or place.endswith("wpe")):
-            return int(model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
-    return None
+    return min(position_tables(_empty_model(name)), default=None)
 
 
 def model_fingerprint(name: str) -> Fingerprint:

@@ -4,6 +4,7 @@ What is computed on is a copy, so that the weights are in memory twice: adapters
 """
 
 import hashlib
+import math
 import re
 from copy import deepcopy
 from dataclasses import dataclass
@@ -101,7 +102,16 @@ def held_model(name: str) -> MemoryModel | None:
 
 def config_digest(config: dict[str, Any]) -> str:
     """Return the digest of a model's configuration, without what the path or the library that reads it put there."""
-    return digest({name: value for name, value in config.items() if name not in _OF_THE_READER})
+    return digest({name: _in_json(value) for name, value in config.items() if name not in _OF_THE_READER})
+
+
+def _in_json(value: Any) -> Any:
+    """Return a value with its infinities, which bound the time steps of state-space layers, as words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _in_json(each) for name, each in value.items()}
+    return [_in_json(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def weights_digest(module: nn.Module) -> str:

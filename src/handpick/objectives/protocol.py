@@ -19,10 +19,12 @@ from torch import nn
 from handpick.data.batching import collate, token_batches
 from handpick.data.examples import Example
 from handpick.data.render import Rendered
-from handpick.errors import DataError
+from handpick.errors import DataError, ModelError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.forward import causal_of
 from handpick.gradients.likelihood import log_likelihoods
+from handpick.model.mixing import mixing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +116,27 @@ class Policy:
     def log_likelihoods(self, sequences: Sequence[Rendered]) -> NDArray[np.float64]:
         """Compute log π of each sequence's labelled tokens, summed, (S,)."""
         each_S = np.empty(len(sequences))
-        for members in token_batches([len(s.input_ids) for s in sequences], self._batch_tokens):
+        mixing = mixing_of(causal_of(self.model).config)
+        for members in token_batches([len(s.input_ids) for s in sequences], self._batch_tokens, mixing):
             batch = collate([sequences[i] for i in members], self.pad_id)
             each_S[members] = log_likelihoods(self.model, batch).numpy()
         return each_S
 
     @contextmanager
     def as_reference(self, checkpoint: Path | None) -> Iterator[None]:
-        """Make the model the reference while open: another checkpoint, or the base model (None)."""
+        """Make the model the reference while open: another checkpoint, or the base model (None).
+
+        Raises:
+            ModelError: the adapter changed the base model itself, which is then not to be had by switching it off.
+        """
         if checkpoint is None:
+            config: Any = self.model.peft_config["default"]  # type: ignore[index]
+            if config.init_lora_weights in ("pissa", "olora") or config.bias != "none":
+                raise ModelError(
+                    f"{self.here}: the adapter (init_lora_weights={config.init_lora_weights!r}, bias={config.bias!r}) "
+                    "changed the base model's own weights, so it cannot be switched off for a reference: name one with "
+                    "--reference"
+                )
             trainable = [p for p in self.model.parameters() if p.requires_grad]
             try:
                 with self.model.disable_adapter():  # type: ignore[operator]

@@ -33,7 +33,7 @@ from handpick.progress import log, progress
 from handpick.rewards import Reward, check_record, score_or_none
 from handpick.rewards.judge import JudgeReward
 from handpick.rewards.reference import reference_answers
-from handpick.sampling.generate import Sample, Sampling, decode_answer, end_ids, sample
+from handpick.sampling.generate import Sample, Sampling, decode_answer, end_ids, sample, say_cut_off
 from handpick.sampling.vllm import Vllm
 from handpick.store.files import atomic_write
 
@@ -177,6 +177,8 @@ class PolicyGradient:
         if not items:
             return []
         samples = self._samples(items, policy)
+        ends = end_ids(policy.model, self._ends)
+        say_cut_off([drawn for each in samples for drawn in each], self._sampling, ends, policy.tokenizer)
         rewards = self._rewards(items, samples)
         rows = [self._row(*each) for each in zip(items, samples, rewards, strict=True)]
         self._report(items, rewards, rows)
@@ -226,7 +228,8 @@ class PolicyGradient:
         keys = [digest(ids) for ids in prompts]
         missing = not all(key in journal for key in keys)
         if missing and self._vllm is not None:
-            rank = max(min(layer.module.weight.shape) for layer in policy.engine.layers)
+            lora: Any = policy.model.peft_config["default"]  # type: ignore[index]
+            rank = max([lora.r, *lora.rank_pattern.values()])
             drawn_by_prompt = self._vllm.sample(
                 policy.tokenizer, prompts, self._sampling, adapter=policy.here, rank=rank, seed=self._seed, ends=ends
             )

@@ -25,7 +25,9 @@ from handpick.evaluation.evaluate import BATCH_TOKENS
 from handpick.evaluation.likelihood import log_likelihood
 from handpick.evaluation.metrics import answers_per_prompt, is_likelihood
 from handpick.evaluation.task import Task
+from handpick.gradients.forward import causal_of
 from handpick.model import device, padding_id
+from handpick.model.mixing import mixing_of
 from handpick.sampling.generate import ROWS, Sampling, end_ids, sample
 
 _FIRST = 8  # tokens of the first answers that are timed
@@ -128,6 +130,7 @@ class EvaluationProbe:
     ) -> None:
         self._model, self._renderer = model, renderer
         self._pad_id = padding_id(renderer.tokenizer)
+        self._mixing = mixing_of(causal_of(model).config)
         self._limit = batch_tokens or BATCH_TOKENS[device().type]
         reads = [batch for part in parts for batch in self._batches(part.sequences)]
         generated = [part for part in parts if part.n_answers]
@@ -144,7 +147,7 @@ class EvaluationProbe:
         return self._answering.get(id(part), Amount.exactly(0.0))
 
     def _batches(self, sequences: Sequence[Rendered]) -> list[list[Rendered]]:
-        members = token_batches([len(s.input_ids) for s in sequences], self._limit)
+        members = token_batches([len(s.input_ids) for s in sequences], self._limit, self._mixing)
         return [[sequences[i] for i in own] for own in members]
 
     def _read_batch(self, batch: Sequence[Rendered]) -> None:

@@ -99,7 +99,9 @@ def probe_finetuning(model: Model, some: Sequence[Rendered], seconds: float) -> 
     check_plannable(recipe)
     pad_id, dtype = padding_id(model.renderer.tokenizer), compute_dtype(recipe.dtype)
     before = resident_bytes()
-    trained = new_adapter(load_base(model.path, dtype, recipe.quantization), recipe.lora, 0, in_float32=True)
+    trained = new_adapter(
+        load_base(model.path, dtype, recipe.quantization), recipe.lora, 0, in_float32=True, per_example=False
+    )
     batches = micro_batches(some, recipe.batch, recipe.micro_batch, recipe.seed)
     found = probe_training(
         trained, batches, pad_id=pad_id, dtype=dtype, recompute=recipe.gradient_checkpointing, seconds=seconds

@@ -57,7 +57,9 @@ def plan_train(
     )
     batches = micro_batches(sequences, used.batch, used.micro_batch, used.seed)
     before, began, dtype = resident_bytes(), probe.clock(), compute_dtype(used.dtype)
-    trained = new_adapter(load_base(model, dtype, used.quantization), used.lora, used.seed, in_float32=True)
+    trained = new_adapter(
+        load_base(model, dtype, used.quantization), used.lora, used.seed, in_float32=True, per_example=False
+    )
     load_seconds, weights = probe.clock() - began, weight_bytes(trained)
     found = probe_training(
         trained, batches, pad_id=pad_id, dtype=dtype, recompute=used.gradient_checkpointing, seconds=seconds

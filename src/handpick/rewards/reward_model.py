@@ -19,6 +19,7 @@ from handpick.data.formats import ROLES
 from handpick.data.render import Renderer
 from handpick.errors import DataError, ModelError
 from handpick.model import compute_dtype, device, load_config, load_tokenizer, load_weights
+from handpick.model.mixing import mixing_of
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import record_name
 
@@ -56,6 +57,7 @@ class RewardModel:
                 f"{name} is no reward model: it has {config.num_labels} labels, which give no single score; "
                 "a reward model is a sequence-classification model with one"
             )
+        self._mixing = mixing_of(config)
         self._tokenizer = load_tokenizer(name)
         self._renderer = Renderer(self._tokenizer) if self._tokenizer.chat_template else None
         limits = (getattr(config, "max_position_embeddings", None), self._tokenizer.model_max_length)
@@ -75,7 +77,7 @@ class RewardModel:
             for prompt, completion, record in zip(prompts, completions, records, strict=True)
         ]
         scores = [0.0] * len(encoded)
-        for members in token_batches([len(e["input_ids"]) for e in encoded], _BATCH_TOKENS):
+        for members in token_batches([len(e["input_ids"]) for e in encoded], _BATCH_TOKENS, self._mixing):
             for member, value in zip(members, self._scores([encoded[i] for i in members]), strict=True):
                 scores[member] = value
         return scores

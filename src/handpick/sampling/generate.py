@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from handpick.fingerprint import Fingerprint, digest
-from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_positions
-from handpick.gradients.kernels import fast_exact_float32
+from handpick.gradients.forward import causal_of
+from handpick.model.mixing import mixing_of
+from handpick.progress import log
+from handpick.sampling.cache import CacheBytes, cache_bytes
+from handpick.sampling.decode import Company, company, decode
 
 # Sequences that are generated at a time, and bytes of their keys and values, at most. Not what happens to be free: what
 # is drawn together decides the draw.
@@ -57,17 +60,24 @@ class Group(NamedTuple):
     samples: list[list[Sample]]
 
 
-def groups(lengths: Sequence[int], samples: int, fits: Callable[[int], int]) -> list[list[int]]:
+def groups(
+    lengths: Sequence[int],
+    samples: int,
+    fits: Callable[[int], int],
+    together: Callable[[int, int], bool] = lambda shorter, longer: True,
+) -> list[list[int]]:
     """Group prompts of like length, as many as may be answered together, and at least one.
 
     Args:
         lengths: of the prompts.
         samples: answers each.
         fits: how many sequences of a prompt of that length, with their answers, may be generated at a time.
+        together: says of two lengths whether prompts of them may be answered together.
     """
     found: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if found and (len(found[-1]) + 1) * samples <= fits(lengths[i]):
+        room = bool(found) and (len(found[-1]) + 1) * samples <= fits(lengths[i])
+        if room and together(lengths[found[-1][0]], lengths[i]):
             found[-1].append(i)
         else:
             found.append([i])
@@ -106,13 +116,20 @@ def sample(
         skip: says of a group's prompts whether they are answered already.
     """
     device = next(model.parameters()).device
-    most = rows or ROWS[device.type]
-    a_token = _cache_bytes_per_token(model)
+    beside = company(model)
+    most = 1 if beside is Company.NONE else rows or ROWS[device.type]
+    cache = cache_bytes(model) or CacheBytes(0, 0)
+    mixing = mixing_of(causal_of(model).config)
 
     def fits(length: int) -> int:
-        return max(1, min(most, _CACHE[device.type] // (a_token * (length + sampling.max_new_tokens))))
+        return max(1, min(most, _CACHE[device.type] // cache.of(length + sampling.max_new_tokens)))
 
-    for members in groups([len(prompt) for prompt in prompts], sampling.samples, fits):
+    def together(shorter: int, longer: int) -> bool:
+        if shorter == longer:
+            return True
+        return beside is Company.ANY and mixing.allows(shorter, longer + sampling.max_new_tokens)
+
+    for members in groups([len(prompt) for prompt in prompts], sampling.samples, fits, together):
         if skip(members):
             continue
         own = [list(prompts[i]) for i in members]
@@ -140,7 +157,6 @@ def _draw(
     from transformers import GenerationConfig, StoppingCriteriaList
 
     device = next(model.parameters()).device
-    causal = causal_of(model)
     longest = max(map(len, prompts))
     ids_PT = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask_PT = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
@@ -162,54 +178,9 @@ def _draw(
         **drawing,
     )
     stopping = StoppingCriteriaList([_StopCriterion(tokenizer, sampling.stop, longest)] if sampling.stop else [])
-    own_config = causal.generation_config
-    causal.generation_config = config  # what a model would bring along (a repetition penalty) is not what was asked for
-    try:
-        with fast_exact_float32(), eval_mode(model):
-            cache = _prefill(model, ids_PT, mask_PT, n)
-            ids_RT, mask_RT = (each.repeat_interleave(n, dim=0) for each in (ids_PT, mask_PT))
-            out_RL = model.generate(  # type: ignore[operator]
-                input_ids=ids_RT,
-                attention_mask=mask_RT,
-                generation_config=config,
-                past_key_values=cache,
-                stopping_criteria=stopping,
-            )
-    finally:
-        causal.generation_config = own_config
+    out_RL = decode(model, ids_PT, mask_PT, n, config, stopping)
     answers = [cut_sample(row, ends, sampling.stop, tokenizer) for row in out_RL[:, longest:].tolist()]
     return [answers[i : i + n] for i in range(0, len(answers), n)]
-
-
-def _cache_bytes_per_token(model: nn.Module) -> int:
-    """Return the bytes of the keys and values of one token, in all layers."""
-    config = causal_of(model).config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * width * next(model.parameters()).itemsize)
-
-
-def _prefill(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
-    """Compute what the model remembers of all but each prompt's last token, ``n`` times: once per prompt.
-
-    None where that gains nothing, or the model remembers in a form that cannot be repeated (linear attention).
-    """
-    from transformers import DynamicCache
-
-    causal = causal_of(model)
-    decoder = decoder_of(causal)
-    cache = DynamicCache(config=causal.config)
-    if ids_PT.shape[1] == 1 or n == 1 or decoder is None:
-        return None
-    if not all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers):
-        return None
-    position_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
-    positions = {"position_ids": position_PT[:, :-1]} if takes_positions(decoder) else {}
-    cache = decoder(  # without the head, whose logits nobody reads
-        input_ids=ids_PT[:, :-1], attention_mask=mask_PT[:, :-1], use_cache=True, past_key_values=cache, **positions
-    ).past_key_values
-    cache.batch_repeat_interleave(n)
-    return cache
 
 
 class _StopCriterion:
@@ -235,6 +206,23 @@ def cut_sample(ids: list[int], ends: Collection[int], stop: Sequence[str], token
     if stop:
         n = next((k for k in range(1, n + 1) if _ends_in(ids[:k], stop, tokenizer)), n)
     return Sample(ids[:n], decode_answer(ids[:n], ends, stop, tokenizer))
+
+
+def is_cut_off(ids: list[int], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> bool:
+    """Return whether an answer has as many tokens as it may have, and did not end with the last of them."""
+    if len(ids) < sampling.max_new_tokens or ids[-1] in ends:
+        return False
+    return not (sampling.stop and _ends_in(ids, sampling.stop, tokenizer))
+
+
+def say_cut_off(answers: Sequence[Sample], sampling: Sampling, ends: Collection[int], tokenizer: Any) -> None:
+    """Say how many answers had no room to end; whoever scores them takes them as they stand."""
+    n = sum(is_cut_off(answer.ids, sampling, ends, tokenizer) for answer in answers)
+    if n:
+        log(
+            f"{n:,} of {len(answers):,} answers were cut off at {sampling.max_new_tokens} tokens, the most that an "
+            "answer may have"
+        )
 
 
 def decode_answer(ids: Sequence[int], ends: Collection[int], stop: Sequence[str], tokenizer: Any) -> str:

@@ -27,7 +27,7 @@ from handpick.settings import Settings
 from handpick.store import Checkpoint
 from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of
-from handpick.training.checkpoint import check_checkpoint, moments_file
+from handpick.training.checkpoint import check_checkpoint, check_moments
 from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
@@ -38,14 +38,14 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
     """Find out, before any training, what would stop ``find_checkpoints`` later.
 
     Raises:
-        ModelError: a named checkpoint is none, or lacks the optimizer state that is needed.
+        ModelError: a named checkpoint is none, or lacks the optimizer state that is needed, or has another optimizer's.
         SettingsError: the settings contradict each other.
         FingerprintMismatch: the output folder holds the warmup of other settings, model, chat template or pool.
     """
     for path in map(Path, settings.checkpoints):
         check_checkpoint(path)
         if optimizer == "adam":
-            moments_file(path)
+            check_moments(path)
         compare_tokenizers(path, settings, renderer)
     if settings.checkpoints:
         return
@@ -117,9 +117,14 @@ def warmup_of(settings: Settings) -> tuple[WarmupSettings | None, str]:
         return settings.warmup, "own"
     if settings.warmup == "none":
         return None, "none"
-    if settings.warmup == "small" or (settings.warmup == "auto" and _is_small(settings)):
-        return SMALL, "small"
-    return WarmupSettings(), "less"
+    is_small = settings.warmup == "small" or (settings.warmup == "auto" and _is_small(settings))
+    preset, name = (SMALL, "small") if is_small else (WarmupSettings(), "less")
+    return preset.model_copy(update={"lora": _on_targets(preset.lora, settings)}), name
+
+
+def _on_targets(lora: LoraSettings, settings: Settings) -> LoraSettings:
+    """Return an adapter's shape, on the layers that the settings name where they do."""
+    return lora if settings.lora_targets is None else lora.model_copy(update={"targets": settings.lora_targets})
 
 
 def _is_small(settings: Settings) -> bool:
@@ -172,7 +177,7 @@ def _train(
 
 def new_lora(settings: Settings) -> LoraSettings:
     """Return the shape of an adapter that no warmup has trained: the preset's for the model's size."""
-    return SMALL.lora if _is_small(settings) else WarmupSettings().lora
+    return _on_targets(SMALL.lora if _is_small(settings) else WarmupSettings().lora, settings)
 
 
 def _fresh_from(settings: Settings, model: Fingerprint) -> Fingerprint:

@@ -18,10 +18,12 @@ from handpick.costs.training import size_of, weight_bytes
 from handpick.data.batching import token_batches
 from handpick.data.render import Rendered
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import Projection, RademacherProjection, projection
-from handpick.model import compute_dtype, device, load_base, padding_id
+from handpick.model import compute_dtype, device, load_base, load_config, padding_id
+from handpick.model.mixing import mixing_of
 from handpick.objectives.next_token import mean_loss
 from handpick.scorers.gist_subspace import BasisProjection
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
@@ -69,6 +71,7 @@ def probe_engine(
         load_base(str(settings.model), compute_dtype(settings.dtype), settings.quantization), checkpoints
     )
     engine = GradientEngine(model, recompute=settings.gradient_checkpointing)
+    check_rows(engine)
     project, dense = _projection(inputs, engine)
     precondition = None
     if gradients.optimizer == "adam":
@@ -101,11 +104,11 @@ def probe_engine(
 
 def batches_of(settings: Settings, pool_sample: PoolSample) -> list[list[Rendered]]:
     """Return the batches as the run makes them, a shard at a time."""
-    limit = tokens_per_batch(settings)
+    limit, mixing = tokens_per_batch(settings), mixing_of(load_config(str(settings.model)))
     return [
         [shard[i] for i in members]
         for shard in pool_sample.shards
-        for members in token_batches([len(s.input_ids) for s in shard], limit)
+        for members in token_batches([len(s.input_ids) for s in shard], limit, mixing)
     ]
 
 

@@ -20,12 +20,14 @@ from handpick.data.pool import Pool
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.layout import RunLayout, StoreLayout
+from handpick.model import load_config
+from handpick.model.mixing import mixing_of
 from handpick.objectives.preference import Pair
 from handpick.objectives.reward import PromptItem
 from handpick.scorers.engine_probe import EngineProbe, batches_of, probe_engine
 from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.gradient_stores import GradientStores
-from handpick.scorers.inputs import Inputs
+from handpick.scorers.inputs import Inputs, model_name
 from handpick.scorers.provenance import pool_store_path
 from handpick.scorers.warmup_costs import WarmupPlan, plan_warmup
 from handpick.store import FeatureStore
@@ -185,7 +187,8 @@ class GradientCosts:
         sequences, note, read_first = self._sequences(prepared.items)
         if sequences is None:
             return [StageCost(StageKind.QUERY.value, len(prepared.items), note=note, kind=StageKind.QUERY)]
-        batches = token_batches([len(s.input_ids) for s in sequences], tokens_per_batch(self.settings))
+        mixing = mixing_of(load_config(model_name(self.settings)))
+        batches = token_batches([len(s.input_ids) for s in sequences], tokens_per_batch(self.settings), mixing)
         sizes = [Size(len(members), max(len(sequences[i].input_ids) for i in members)) for members in batches]
         lengths = [len(s.input_ids) for s in sequences]
         flops = sum(probe.flops(sequences)) + read_first * probe.shape.read(lengths, count_labelled(sequences))

@@ -20,13 +20,17 @@ from handpick.choices import Optimizer
 from handpick.data.batching import collate, token_batches
 from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
+from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
+from handpick.gradients.forward import causal_of
 from handpick.gradients.projection import Projection, projection
 from handpick.model import compute_dtype, device, load_base, padding_id
+from handpick.model.mixing import mixing_of
 from handpick.objectives.protocol import Objective, Policy, Row
+from handpick.progress import log_once
 from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
-from handpick.training.checkpoint import ADAPTER_FILE, load_adapter, load_moments, moments_file
+from handpick.training.checkpoint import ADAPTER_FILE, check_moments, load_adapter, load_moments, moments_file
 from handpick.training.warmup import load_trainable
 
 
@@ -97,7 +101,8 @@ def encode_rows(
     weighted = [each for row in rows for each in row]
     row_S = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     coming: _FeaturesInTransfer | None = None
-    for members in token_batches([len(each.sequence.input_ids) for each in weighted], batch_tokens):
+    mixing = mixing_of(causal_of(engine.model).config)
+    for members in token_batches([len(each.sequence.input_ids) for each in weighted], batch_tokens, mixing):
         batch = collate([weighted[i].sequence for i in members], pad_id)
         weight_B = torch.tensor([weighted[i].weight for i in members], dtype=torch.float64)
         last, coming = (
@@ -137,19 +142,33 @@ class GradientEncoder:
         settings: the model, the projection, and how batches are made.
         checkpoints: adapter folders, all of one shape.
         tokenizer: the model's.
+        optimizer: what the pool's rows go through; where it is Adam, its moments are looked for at every checkpoint
+            before any row is made.
 
     Raises:
         ModelError: the model or a checkpoint cannot be used, or has a layer whose gradient would not be exact.
     """
 
-    def __init__(self, settings: GradientSettings, checkpoints: Sequence[Path], tokenizer: Any) -> None:
+    def __init__(
+        self,
+        settings: GradientSettings,
+        checkpoints: Sequence[Path],
+        tokenizer: Any,
+        optimizer: Optimizer = "sgd",
+    ) -> None:
         self.settings = settings
         self.checkpoints = list(checkpoints)
         self._tokenizer = tokenizer
         self._pad_id = padding_id(tokenizer)
         dtype = compute_dtype(settings.dtype)
         self._model = load_trainable(load_base(model_name(settings), dtype, settings.quantization), self.checkpoints)
+        if optimizer == "adam":
+            for path in self.checkpoints:
+                check_moments(path, self._model)
         self._engine = GradientEngine(self._model, recompute=settings.gradient_checkpointing)
+        if self._engine.alone:
+            log_once(f"rows are computed {self._engine.alone}")
+        check_rows(self._engine)
         self._projection: Projection = projection(
             settings.projection,
             self._engine.n_coordinates,

@@ -17,7 +17,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, SettingsError
-from handpick.executors import Advance, Executor, fill_store
+from handpick.executors import Advance, Executor, fill_store, refuse_queries
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.projection import NoProjection, Projection
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
@@ -159,6 +159,8 @@ class GradientStores:
 
         Raises:
             SettingsError: they do not fit in memory.
+            DataError: one is not finite.
+            ModelError: none is.
         """
         ids, items, _ = self.objectives.query.prepare(query.examples(0, len(query)))
         encoder = self.encoder
@@ -168,9 +170,13 @@ class GradientStores:
                 f"the gradients of {len(ids)} queries and their basis take {needed / 1e9:.0f} GB and {free / 1e9:.0f} "
                 "GB are free: give fewer queries, or a warmup of lower rank"
             )
-        raw = NoProjection(encoder.n_coordinates)
+        raw, last = NoProjection(encoder.n_coordinates), len(encoder.checkpoints) - 1
         with progress("query gradients", total=len(ids)) as advance:
-            return encoder.encode(len(encoder.checkpoints) - 1, "sgd", self.objectives.query, items, advance, raw)
+            rows_QD = encoder.encode(last, "sgd", self.objectives.query, items, advance, raw)
+        not_finite = np.flatnonzero(~np.isfinite(row_norms(rows_QD))).tolist()
+        plan = self._manifest(query, "sgd", self.objectives.query)
+        refuse_queries(plan, {ids[row]: [last] for row in not_finite}, len(ids))
+        return rows_QD
 
     def last_manifest(
         self, examples: Pool, objective: Objective, projected: Fingerprint, dim: int, storage: Storage
@@ -272,7 +278,7 @@ def load_encoder(settings: Settings, checkpoints: Sequence[Path], renderer: Rend
     log(f"gradients in {dtype} on {device()} (--dtype {settings.dtype})")
     if dtype == "bfloat16" and not has_bfloat16():
         log(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
-    return GradientEncoder(settings, checkpoints, renderer.tokenizer)
+    return GradientEncoder(settings, checkpoints, renderer.tokenizer, settings.used_optimizer)
 
 
 @dataclass(frozen=True)

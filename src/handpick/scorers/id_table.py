@@ -69,7 +69,7 @@ class IdTable:
 
     @cached_property
     def values(self) -> NDArray[np.floating]:
-        """The numbers, (R,) or (R, D), all finite.
+        """The numbers, (R,) or (R, D).
 
         Raises:
             DataError: the file holds none of that shape.
@@ -80,15 +80,25 @@ class IdTable:
             raise DataError(f"{self.path} holds {values.dtype} of shape {values.shape}: expected {wanted}, as floats")
         if len(values) != len(self.ids):
             raise DataError(f"{self.path} has {len(values):,} rows and {len(self.ids):,} ids; write both anew")
-        for start in range(0, len(values), _CHECKED_TOGETHER):
-            finite = np.isfinite(_as_float32(values[start : start + _CHECKED_TOGETHER]))
-            broken_rows = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
-            if broken_rows.size:
-                example_id = self.ids[start + int(broken_rows[0])]
-                raise DataError(
-                    f"{self.path}: the row of {example_id!r} is not finite in float32; mend it, or leave it out"
-                )
         return values
+
+    @cached_property
+    def finite_R(self) -> NDArray[np.bool_]:
+        """Which rows are finite in float32."""
+        finite_R = np.empty(len(self.values), dtype=np.bool_)
+        for start in range(0, len(finite_R), _CHECKED_TOGETHER):
+            some = _as_float32(self.values[start : start + _CHECKED_TOGETHER])
+            finite_R[start : start + len(some)] = np.isfinite(some).reshape(len(some), -1).all(axis=1)
+        return finite_R
+
+    def check(self) -> None:
+        """Find out whether there is anything to read.
+
+        Raises:
+            DataError: the file cannot be read, holds none of that shape, or no row of it is finite.
+        """
+        if not self.finite_R.any():
+            raise DataError(f"{self.path}: none of {len(self.finite_R):,} rows is finite in float32; write them anew")
 
     @cached_property
     def ids(self) -> list[str]:

@@ -8,12 +8,20 @@ from torch import nn
 
 from handpick.choices import Dtype, Quantization
 from handpick.costs.flops import Shape, shape_of
-from handpick.data.batching import Batch, collate, token_batches
+from handpick.data.batching import Batch, Mixing, collate, token_batches
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.forward import decoder_of
-from handpick.model import compute_dtype, load_base, model_fingerprint, padding_id, tokenizer_fingerprint
+from handpick.model import (
+    compute_dtype,
+    load_base,
+    load_config,
+    model_fingerprint,
+    padding_id,
+    tokenizer_fingerprint,
+)
+from handpick.model.mixing import mixing_of
 from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.inputs import check_max_length, model_name, no_model
 from handpick.scorers.row_scorer import RowEncoder
@@ -82,10 +90,17 @@ class Reader:
             raise ModelError(f"{type(model).__name__} has no decoder apart from a language-model head")
         return model
 
+    @cached_property
+    def mixing(self) -> Mixing:
+        """Which lengths the model reads together."""
+        return mixing_of(load_config(self.model_name))
+
     def batches(self, sequences: Sequence[Rendered]) -> Iterator[tuple[list[int], Batch]]:
         """Yield sequences of like length together, padded on the right: which they are, and the batch."""
         pad_id = padding_id(self.renderer.tokenizer)
-        for members in token_batches([len(sequence.input_ids) for sequence in sequences], self.batch_tokens):
+        for members in token_batches(
+            [len(sequence.input_ids) for sequence in sequences], self.batch_tokens, self.mixing
+        ):
             yield members, collate([sequences[i] for i in members], pad_id)
 
 
@@ -136,7 +151,7 @@ class ReadEncoder(RowEncoder):
 
     def batches(self, items: Sequence[Any]) -> list[list[Any]]:
         """Return items of like length together, as the reader does."""
-        members = token_batches([self.size(item) for item in items], self.reader.batch_tokens)
+        members = token_batches([self.size(item) for item in items], self.reader.batch_tokens, self.reader.mixing)
         return [[items[i] for i in own] for own in members]
 
     def shape(self) -> Shape | None:

@@ -21,7 +21,7 @@ _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representa
 # what decides the rows of a store that another run may start from, but for the checkpoints
 _KEPT = frozenset({"model", "seed", "pool", "shard_rows", "columns", "turn_weights"}).union(
     *(spec.rows for spec in SCORERS.values() if spec.has_pool_features)
-) - {"warmup"}
+) - {"warmup", "lora_targets"}
 
 
 def pool_store_path(settings: Settings) -> Path:

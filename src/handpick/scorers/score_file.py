@@ -24,21 +24,23 @@ class Scores(DirectScorer):
 
     def preflight(self) -> None:
         """Refuse a file that cannot be read."""
-        _ = self.table.values
+        self.table.check()
 
     def fingerprint(self) -> Fingerprint:
         """Return the bytes of the file."""
         return {"kind": "scores", **self.table.fingerprint}
 
     def usable_rows(self) -> list[int]:
-        """Return the rows with a response and a score."""
-        ids = self.pool.pool.ids()
+        """Return the rows with a response and a score that is finite."""
+        ids, table = self.pool.pool.ids(), self.table
         rows = []
         for row in super().usable_rows():
-            if ids[row] in self.table.row_of:
+            if _has_score(table, ids[row]):
                 rows.append(row)
+            elif ids[row] in table.row_of:
+                self.set_aside(row, f"its score in {table.path} is not finite")
             else:
-                self.set_aside(row, f"no score of it in {self.table.path}")
+                self.set_aside(row, f"no score of it in {table.path}")
         return rows
 
     def scores(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -55,9 +57,14 @@ class Scores(DirectScorer):
             return f"{table.path} is not there any more, or has changed"
         if run.pool is None:
             return "the pool cannot be read, and the file may have scores of others too"
-        ids = [example_id for example_id in run.pool.ids() if example_id in table.row_of]
+        ids = [example_id for example_id in run.pool.ids() if _has_score(table, example_id)]
         column_of = {example_id: column for column, example_id in enumerate(ids)}
         return Reopened(f"score in {table.path.name}", InMemory(table.take(ids)[None]), column_of)
+
+
+def _has_score(table: IdTable, example_id: str) -> bool:
+    row = table.row_of.get(example_id)
+    return row is not None and bool(table.finite_R[row])
 
 
 def _table(representation: str) -> IdTable:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from handpick.errors import DataError, SettingsError
-from handpick.executors import Preparer, report_unusable
+from handpick.executors import Preparer, refuse_queries, report_unusable
 from handpick.fingerprint import Fingerprint
 from handpick.progress import log
 from handpick.representations import ScorerSpec
@@ -116,10 +116,11 @@ class Queries:
         advice: what to do where none has any.
 
     Raises:
-        DataError: no query has any.
+        DataError: no query has any, or a query's row is not finite.
     """
 
     def __init__(self, inputs: Inputs, store: FeatureStore, lacking: str, advice: str) -> None:
+        refuse_queries(store.manifest, not_finite := store.not_finite(), len(store) + len(not_finite))
         self.store = store
         norms_TQ = np.stack([store.norms(t) for t in range(len(store.checkpoints))])
         says_Q = norms_TQ.any(axis=0)

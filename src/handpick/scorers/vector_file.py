@@ -47,7 +47,7 @@ class Vectors(RowEncoder):
         Raises:
             DataError: it holds no vectors by id.
         """
-        _ = self._table.values  # a run asks for the space before all else
+        self._table.check()  # a run asks for the space before all else
         return {"representation": "vectors", **self._table.fingerprint}
 
     def build(self) -> Fingerprint:
@@ -64,6 +64,6 @@ class Vectors(RowEncoder):
         return example.id
 
     def encode(self, items: Sequence[Any], advance: Callable[[float], None] = lambda n: None) -> NDArray[np.float32]:
-        """Return the vectors, float32 (N, D)."""
+        """Return the vectors, float32 (N, D); one that is not finite is its store's to leave out."""
         advance(len(items))
         return self._table.take(items)

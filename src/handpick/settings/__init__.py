@@ -18,14 +18,14 @@ from handpick.choices import Optimizer, Split
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwanted import Unwanted
 from handpick.errors import SettingsError
-from handpick.flag_names import flag_of
+from handpick.flag_names import Flag, flag_of
 from handpick.methods import find_method
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.store.codec import Storage
-from handpick.training.settings import WarmupSettings
+from handpick.training.settings import TARGETS_METAVAR, LoraTargets, WarmupSettings
 
 
 def _paths(value: Any) -> list[str]:
@@ -111,6 +111,11 @@ class Settings(
     warmup: Literal["auto", "less", "small", "none"] | WarmupSettings = Field(
         "auto", description="auto: `small` for models under 100M parameters, else `less`"
     )
+    lora_targets: Annotated[LoraTargets | None, Flag(metavar=TARGETS_METAVAR)] = Field(
+        None,
+        description="layers of the warmup's adapter, names with commas between them; `experts` for those of a mixture; "
+        "auto: attention for Llama, else every linear layer of the text part that works (default: auto)",
+    )
     score_only: bool = Field(False, description="keep the similarity to this query alone, and no features of the pool")
     max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
     workers: int | None = Field(
@@ -131,6 +136,12 @@ class Settings(
             raise SettingsError(
                 "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
             )
+        if self.checkpoints and self.lora_targets is not None:
+            raise SettingsError(
+                "checkpoints are given, or come with the store, and have their layers: leave lora_targets out"
+            )
+        if self.lora_targets is not None and isinstance(self.warmup, WarmupSettings):
+            raise SettingsError("the warmup has settings of its own: give the layers there, as lora.targets")
         if (self.max_share or self.min_share) and Budget.parse(self.budget).kind == "tokens":
             raise SettingsError("shares of sources are of a budget in examples or percent: give one, or no shares")
         if self.score_only and self.store is not None:

@@ -2,7 +2,8 @@
 
 Legend: N rows, D features per row, Q queries, B rows that are widened together.
 
-Every stored tensor has the row as its first axis, so that a few rows can be read without the rest.
+Every stored tensor has the row as its first axis, so that a few rows can be read without the rest. A row that is not
+finite is stored as zeros with NaN for its norm, whatever it held: so it is known, and nothing else can be read of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -95,8 +96,10 @@ def unit_rows(features_ND: Floats, norms_N: Floats) -> Floats:
 
 
 def encode(features_ND: Floats, norms_N: Floats, storage: Storage) -> Tensors:
-    """Encode rows as the tensors to store, ``norms`` among them; a row with norm 0 is stored as zeros."""
-    return {**CODECS[storage].encode(unit_rows(features_ND, norms_N)), "norms": norms_N}
+    """Encode rows as the tensors to store, ``norms`` among them; zeros where a norm is 0 or not finite, then NaN."""
+    finite_N, unit_ND = np.isfinite(norms_N), unit_rows(features_ND, norms_N)
+    unit_ND[~finite_N] = 0
+    return {**CODECS[storage].encode(unit_ND), "norms": np.where(finite_N, norms_N, np.float32(np.nan))}
 
 
 def decode(tensors: Tensors, storage: Storage, dim: int, *, normalized: bool) -> Floats:

@@ -1,5 +1,8 @@
 """The feature store: a folder of shards that is written in parts, by several processes, and read as one array.
 
+A row that is not finite at some checkpoint (the model overflowed, or a weight of it is broken) is kept as such and
+read at none: ``not_finite`` says which they are.
+
 Legend: N rows, D features per row, B rows of one shard (N and B count the rows that are there, not those set aside).
 """
 
@@ -15,11 +18,11 @@ from handpick.errors import StoreError
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats, encode, row_norms
-from handpick.store.manifest import Manifest, Shard, extend_manifest, read_manifest, write_manifest
+from handpick.store.manifest import SCHEMA_VERSION, Manifest, Shard, extend_manifest, read_manifest, write_manifest
 from handpick.store.memory import available_bytes
 from handpick.store.repeats import repeated_ids
 from handpick.store.rows import Rows
-from handpick.store.shard_file import finished_shards, read_sidecar, shard_path, write_shard_file
+from handpick.store.shard_file import finished_shards, finite_rows, read_sidecar, shard_path, write_shard_file
 from handpick.store.verify import find_problems
 
 
@@ -100,7 +103,8 @@ class FeatureStore:
     ) -> None:
         """Write one shard of one checkpoint; one that is already there is replaced.
 
-        Several processes may write at once, each its own shards.
+        Several processes may write at once, each its own shards. A row that is not finite, or whose norm is not, is
+        kept as such: it is read at no checkpoint.
 
         Args:
             checkpoint: its place in the manifest.
@@ -109,8 +113,8 @@ class FeatureStore:
             features_BD: any float type, at the norm they have.
 
         Raises:
-            StoreError: shapes or ids do not fit, a value is not finite, or the file system refuses (disk full).
-                The shard does not count then, and all others stay good.
+            StoreError: shapes or ids do not fit, or the file system refuses (disk full). The shard does not count
+                then, and all others stay good.
         """
         path = shard_path(self.path, checkpoint, shard)
         if features_BD.shape != (len(ids), self.dim) or len(ids) > shard.stop - shard.start:
@@ -118,17 +122,10 @@ class FeatureStore:
                 f"{path} cannot hold {len(ids)} ids with features of shape {features_BD.shape}: it has room for "
                 f"{shard.stop - shard.start} rows of {self.dim} features; nothing of it was written"
             )
-        with np.errstate(over="ignore"):  # a float64 past float32 becomes infinite and is refused below
+        with np.errstate(over="ignore"):  # a float64 past float32 becomes infinite, as one is that overflowed before
             features_BD = np.ascontiguousarray(features_BD, np.float32)  # the bytes must not depend on the layout
-        norms_B = row_norms(features_BD)
-        broken = np.flatnonzero(~np.isfinite(norms_B))
-        if len(broken):
-            raise StoreError(
-                f"{len(broken)} of {len(ids)} rows for {path} are not finite, the first of them {ids[broken[0]]!r}; "
-                "nothing of this shard was written: set such records aside, or compute in a wider type"
-            )
         self._check_ids(checkpoint, shard, ids)
-        write_shard_file(path, ids, encode(features_BD, norms_B, self.manifest.storage))
+        write_shard_file(path, ids, encode(features_BD, row_norms(features_BD), self.manifest.storage))
 
     def _check_ids(self, checkpoint: int, shard: Shard, ids: Sequence[str]) -> None:
         path = shard_path(self.path, checkpoint, shard)
@@ -141,6 +138,51 @@ class FeatureStore:
                     f"{path} would hold other ids than {sidecar}; set the same records aside at every checkpoint, "
                     "or build the store anew"
                 )
+
+    def close_to_older(self) -> None:
+        """Write down that a newer handpick is needed, where some rows are not finite: one before would read zeros.
+
+        Raises:
+            StoreError: the file system refuses, or a shard is damaged.
+        """
+        if self.manifest.schema_version < SCHEMA_VERSION and self.rows().leaves_some_out:
+            self.manifest = self.manifest.model_copy(update={"schema_version": SCHEMA_VERSION})
+            write_manifest(self.path, self.manifest)
+
+    def finite(self, checkpoint: int, shard: Shard) -> npt.NDArray[np.bool_]:
+        """Return which rows of a written shard are finite at a checkpoint, bool, one for every id that was written.
+
+        Raises:
+            StoreError: the shard is damaged.
+        """
+        return finite_rows(shard_path(self.path, checkpoint, shard))
+
+    def ids_of(self, checkpoint: int, shard: Shard) -> list[str]:
+        """Return all ids that were written with a shard.
+
+        Raises:
+            StoreError: its sidecar is damaged.
+        """
+        return read_sidecar(sidecar_of(shard_path(self.path, checkpoint, shard))).ids
+
+    def not_finite(self) -> dict[str, list[int]]:
+        """Return the ids of rows that are not finite, in their order, and at which checkpoints; also of shards that are
+        not written at every checkpoint yet.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        found: dict[str, list[int]] = {}
+        shards = self.shards()
+        written = [set(finished_shards(self.path, t, shards)) for t in range(len(self.checkpoints))]
+        for shard in shards:
+            for t in (t for t, there in enumerate(written) if shard in there):
+                broken_B = ~self.finite(t, shard)
+                if broken_B.any():
+                    ids = self.ids_of(t, shard)
+                    for row in np.flatnonzero(broken_B).tolist():
+                        found.setdefault(ids[row], []).append(t)
+        return found
 
     def __len__(self) -> int:
         """Return N, the number of rows."""

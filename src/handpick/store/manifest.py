@@ -21,7 +21,8 @@ from handpick.layout import StoreLayout
 from handpick.store.codec import Storage
 from handpick.store.files import atomic_write
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that is read: some rows are not finite, which readers of the first take for zeros
+_FIRST_VERSION = 1
 
 
 class _Part(BaseModel):
@@ -93,7 +94,7 @@ class Manifest(_Part):
     save the data, which ``files`` names so that it can grow. ``shard_rows`` is the most rows of a shard.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = _FIRST_VERSION
     space: Fingerprint
     build: Fingerprint
     dim: int = Field(ge=1)

@@ -10,7 +10,7 @@ from handpick.layout import sidecar_of
 from handpick.store.feature_store import FeatureStore
 from handpick.store.files import atomic_copy, link_or_copy
 from handpick.store.repeats import repeated_ids
-from handpick.store.shard_file import shard_path
+from handpick.store.shard_file import read_sidecar, shard_path
 
 
 def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> FeatureStore:
@@ -47,13 +47,15 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
                 source, target = shard_path(origin, checkpoint, old), shard_path(merged.path, checkpoint, new)
                 link_or_copy(source, target)
                 atomic_copy(sidecar_of(source), sidecar_of(target))
+    merged.close_to_older()
     return merged
 
 
 def _require_distinct_ids(stores: Sequence[FeatureStore]) -> None:
     def all_ids() -> Iterator[str]:
-        for store in stores:
-            yield from store.rows().iter_ids()
+        for store in stores:  # those of rows that are not finite too
+            for shard in store.shards():
+                yield from read_sidecar(sidecar_of(shard_path(store.path, 0, shard))).ids
 
     if repeated := repeated_ids(all_ids):
         raise StoreError(

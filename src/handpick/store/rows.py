@@ -1,4 +1,4 @@
-"""The rows of a store in order, read shard by shard.
+"""The rows of a store in order, read shard by shard: those that are finite at every checkpoint.
 
 Legend: N rows, D features per row, B rows of one shard, Q queries.
 """
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from handpick.errors import StoreError
 from handpick.layout import sidecar_of
 from handpick.store.codec import Floats, Tensors, decode, products
 from handpick.store.manifest import Manifest, Shard
-from handpick.store.shard_file import map_tensors, read_sidecar, repair_advice, shard_path
+from handpick.store.shard_file import finite_rows, map_tensors, read_sidecar, repair_advice, shard_path
 
 RowPick = slice | npt.NDArray[np.intp]
 
@@ -39,12 +38,21 @@ class Rows:
         self.folder = folder
         self.manifest = manifest
         self.shards = shards
-        # From the tensor files' headers, which are short: the sidecars hold every id of the pool.
-        counts = [len(map_tensors(shard_path(folder, 0, shard))["norms"]) for shard in shards]
+        # From the tensor files, a few bytes a row: the sidecars hold every id of the pool.
+        finite = [self._finite_everywhere(shard) for shard in shards]
+        self._stored = [len(finite_B) for finite_B in finite]
+        # By far the most shards have no row that is left out, and are read as they lie.
+        self._kept = [None if finite_B.all() else np.flatnonzero(finite_B) for finite_B in finite]
+        counts = [int(finite_B.sum()) for finite_B in finite]
         self.starts: npt.NDArray[np.intp] = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def leaves_some_out(self) -> bool:
+        """Whether some of the rows stored are not finite somewhere."""
+        return any(kept is not None for kept in self._kept)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -57,8 +65,9 @@ class Rows:
         Raises:
             StoreError: a sidecar is damaged.
         """
-        for shard in self.shards:
-            yield from read_sidecar(sidecar_of(shard_path(self.folder, 0, shard))).ids
+        for shard, kept in zip(self.shards, self._kept, strict=True):
+            ids = read_sidecar(sidecar_of(shard_path(self.folder, 0, shard))).ids
+            yield from ids if kept is None else [ids[row] for row in kept.tolist()]
 
     def read(self, checkpoint: int, index: int, pick: RowPick, *, normalized: bool) -> Floats:
         """Read some rows of the ``index``-th shard, float32 (rows picked, D), in new memory.
@@ -66,7 +75,9 @@ class Rows:
         Raises:
             StoreError: the shard is damaged.
         """
-        tensors = {name: tensor[pick] for name, tensor in self._tensors(checkpoint, index).items()}
+        kept = self._kept[index]
+        stored = pick if kept is None else kept[pick]
+        tensors = {name: tensor[stored] for name, tensor in self._stored_tensors(checkpoint, index).items()}
         return decode(tensors, self.manifest.storage, self.manifest.dim, normalized=normalized)
 
     def blocks(self, checkpoint: int, *, normalized: bool) -> Iterator[tuple[int, Floats]]:
@@ -110,7 +121,25 @@ class Rows:
             norms_N[self.starts[index] : self.starts[index + 1]] = self._tensors(checkpoint, index)["norms"]
         return norms_N
 
-    def _tensors(self, checkpoint: int, index: int) -> dict[str, npt.NDArray[Any]]:
+    def _finite_everywhere(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        """Return which of the rows stored for a shard are finite at every checkpoint, (rows stored,)."""
+        first = shard_path(self.folder, 0, shard)
+        finite_B = finite_rows(first)
+        for checkpoint in range(1, len(self.manifest.checkpoints)):
+            path = shard_path(self.folder, checkpoint, shard)
+            here_B = finite_rows(path)
+            if len(here_B) != len(finite_B):
+                raise self._other_rows(path, len(finite_B))
+            finite_B &= here_B
+        return finite_B
+
+    def _tensors(self, checkpoint: int, index: int) -> Tensors:
+        """Return the tensors of a shard's rows, as views where all are kept."""
+        kept, tensors = self._kept[index], self._stored_tensors(checkpoint, index)
+        return tensors if kept is None else {name: tensor[kept] for name, tensor in tensors.items()}
+
+    def _stored_tensors(self, checkpoint: int, index: int) -> Tensors:
+        """Return the tensors of a shard as they are stored, of rows too that are not kept."""
         if not 0 <= checkpoint < len(self.manifest.checkpoints):
             raise StoreError(
                 f"the feature store {self.folder} has no checkpoint {checkpoint}; "
@@ -118,10 +147,13 @@ class Rows:
             )
         path = shard_path(self.folder, checkpoint, self.shards[index])
         tensors = map_tensors(path)
-        rows = self.starts[index + 1] - self.starts[index]
-        if any(len(tensor) != rows for tensor in tensors.values()):
-            raise StoreError(f"{path} does not hold the {rows} rows its first checkpoint has; {repair_advice(path)}")
+        if any(len(tensor) != self._stored[index] for tensor in tensors.values()):
+            raise self._other_rows(path, self._stored[index])
         return tensors
+
+    @staticmethod
+    def _other_rows(path: Path, rows: int) -> StoreError:
+        return StoreError(f"{path} does not hold the {rows} rows its first checkpoint has; {repair_advice(path)}")
 
 
 def read_ahead(read: Callable[[int], Tensors], indices: Sequence[int]) -> Iterator[Tensors]:

@@ -106,6 +106,26 @@ def map_tensors(path: Path) -> Tensors:
         raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 
+def finite_rows(path: Path) -> npt.NDArray[np.bool_]:
+    """Return which rows of a shard are finite, (B,): those whose norm is.
+
+    Raises:
+        StoreError: the file is missing or cut short, or its header is damaged.
+    """
+    try:
+        with path.open("rb") as file:  # a map takes five times as long, and every shard of a store is looked at
+            start = 8 + int.from_bytes(file.read(8), "little")
+            if start > os.fstat(file.fileno()).st_size:
+                raise ValueError("its header is longer than the file")
+            entry = json.loads(file.read(start - 8))["norms"]
+            begin, end = entry["data_offsets"]
+            file.seek(start + begin)
+            norms_B = np.frombuffer(file.read(end - begin), _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
+    return np.isfinite(norms_B)
+
+
 def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any]:
     begin, end = entry["data_offsets"]
     flat: npt.NDArray[Any] = data[begin:end].view(_DTYPES[entry["dtype"]])

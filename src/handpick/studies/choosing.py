@@ -227,7 +227,7 @@ class Chooser:
             made = {"checkpoints": [str(path.relative_to(folder)) for path in paths]}
             finish_step(folder, choice.warmup, made)
         checkpoints = [str(folder / path) for path in made["checkpoints"]]
-        return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto"})
+        return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto", "lora_targets": None})
 
     def _settings(self, method: str, model: Model, target: str, seed: int) -> Settings:
         scorer = self._study.method(method, {"query": ["…"]}).scorer
@@ -262,7 +262,8 @@ class Chooser:
         return made_of
 
     def _warmup(self, settings: Settings, model: Model) -> dict[str, Any]:
-        used = settings.model_dump(mode="json", include={"warmup", "seed", "max_length", "quantization"})
+        names = {"warmup", "lora_targets", "seed", "max_length", "quantization"}
+        used = settings.model_dump(mode="json", include=names, exclude_none=True)
         return {"pool": self._contents, **_model_read(settings, model), **used}
 
 

@@ -1,14 +1,28 @@
 """How a warmup and a fine-tuning are trained: LESS's and TIS's settings, and presets for small models."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from handpick.choices import Dtype, Quantization
 from handpick.errors import SettingsError
 from handpick.flag_names import Flag
 
-LoraTargets = list[str] | Literal["auto", "all-linear"]
+
+def _names(value: Any) -> Any:
+    """Parse names with commas between them, as flags have them."""
+    if value in ("auto", "all-linear"):
+        return value
+    names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+    if names == []:
+        raise ValueError("should be auto, all-linear or names of layers")
+    return names
+
+
+LoraTargets = Annotated[list[str] | Literal["auto", "all-linear"], BeforeValidator(_names)]
+LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # what ``auto`` is there
+EXPERTS = "experts"  # the name that stands for the weights of experts
+TARGETS_METAVAR = "auto|all-linear|NAMES"
 
 
 def micro_batch_of(batch: int, at_most: int) -> int:
@@ -17,7 +31,10 @@ def micro_batch_of(batch: int, at_most: int) -> int:
 
 
 class LoraSettings(BaseModel):
-    """An adapter's shape. ``targets="auto"`` is q, k, v and o for Llama and all linear layers elsewhere (TIS)."""
+    """An adapter's shape. ``targets="auto"`` is q, k, v and o for Llama and all linear layers elsewhere (TIS).
+
+    All, that is, which work (``handpick.training.targets``): fused experts only where ``experts`` is named.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,10 +45,10 @@ class LoraSettings(BaseModel):
     dropout: Annotated[float, Flag("lora_dropout")] = Field(
         0.1, ge=0, lt=1, description="in front of the adapter, while training"
     )
-    targets: Annotated[LoraTargets, Flag("lora_targets", "auto|all-linear|NAMES")] = Field(
+    targets: Annotated[LoraTargets, Flag("lora_targets", TARGETS_METAVAR)] = Field(
         "auto",
-        description="auto, all-linear, or names of layers with commas between them; auto: attention for Llama, "
-        "else every linear layer",
+        description="auto, all-linear, or names of layers with commas between them, `experts` for those of a mixture; "
+        "auto: attention for Llama, else every linear layer of the text part that works",
     )
 
 

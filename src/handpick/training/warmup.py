@@ -6,6 +6,7 @@ ours are the choice of examples, the state by parameter name, and the order insi
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,34 +18,44 @@ from torch import nn
 from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
+from handpick.gradients.engine import GradientEngine
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
-from handpick.progress import progress
-from handpick.training.checkpoint import check_checkpoint, save_moments, was_trained
+from handpick.progress import log, log_once, progress
+from handpick.training.checkpoint import check_adapter, check_checkpoint, load_adapter, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
+from handpick.training.targets import choose_targets
 from handpick.training.trainer_arguments import trainer_arguments
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool) -> nn.Module:
+def new_adapter(
+    base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: bool, per_example: bool = True
+) -> nn.Module:
     """Make a model with a fresh LoRA adapter, the same for the same seed.
 
+    Args:
+        base: the frozen model.
+        lora: the adapter's shape, and which layers it stands on.
+        seed: draws it.
+        in_float32: whether it is kept in float32, else in the model's own precision.
+        per_example: whether gradients of single examples are to be taken: layers that have none are left out.
+
     Raises:
-        ModelError: the model has none of the layers that the adapter names.
+        ModelError: as ``choose_targets``.
     """
     from peft import LoraConfig, get_peft_model
 
-    targets: Any = lora.targets
-    if targets == "auto":
-        is_llama = base.config.model_type == "llama"  # type: ignore[union-attr]
-        targets = ["q_proj", "k_proj", "v_proj", "o_proj"] if is_llama else "all-linear"
-    if not isinstance(targets, str):
-        layers = [f".{name}" for name, _ in base.named_modules()]
-        if unknown := [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]:
-            raise ModelError(f"the adapter does not fit this model: it has no layer {', '.join(unknown)}")
+    targets = choose_targets(base, lora.targets, per_example=per_example)
+    if targets.said is not None:
+        log_once(targets.said)
+    dropout = lora.dropout
+    if targets.parameters and dropout:
+        log_once(f"the adapter has no dropout where {dropout} is set: peft has none for the weights of experts")
+        dropout = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -54,8 +65,10 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
                     task_type="CAUSAL_LM",
                     r=lora.rank,
                     lora_alpha=lora.alpha,  # type: ignore[arg-type]
-                    lora_dropout=lora.dropout,
-                    target_modules=targets,
+                    lora_dropout=dropout,
+                    target_modules=targets.modules,
+                    target_parameters=targets.parameters or None,
+                    exclude_modules=targets.excluded or None,
                 ),
                 autocast_adapter_dtype=in_float32,
             )
@@ -66,10 +79,12 @@ def new_adapter(base: nn.Module, lora: LoraSettings, seed: int, *, in_float32: b
 def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
     """Load a base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
 
-    Where every B of all of them is zero, as in an adapter that was never trained, A has no gradient and is left out.
+    A and B alone are trainable. What else a checkpoint trained (whole layers, rows of tokens, biases) has its trained
+    weights and takes part in the forward pass, and no gradient is taken at it; that is said. Where every B of all
+    checkpoints is zero, as in an adapter that was never trained, A has no gradient and is left out.
 
     Raises:
-        ModelError: the adapter does not fit the model, or a file is missing or damaged.
+        ModelError: an adapter does not fit the model or the first one, or a file is missing or damaged.
     """
     from peft import PeftModel
 
@@ -77,13 +92,28 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
         check_checkpoint(path)
     trained = any(was_trained(path) for path in checkpoints)
     try:
-        model = PeftModel.from_pretrained(base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {error}") from error
-    if not trained:
-        for name, parameter in model.named_parameters():
-            if ".lora_A." in name:
-                parameter.requires_grad = False
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
+            model: nn.Module = PeftModel.from_pretrained(
+                base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False
+            )
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {first_line(error)}") from error
+    load_adapter(model, checkpoints[0])
+    for path in checkpoints[1:]:
+        check_adapter(model, path)
+    others = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and ".lora_" not in name:
+            parameter.requires_grad = False
+            others.append(name)
+        elif not trained and ".lora_A." in name:
+            parameter.requires_grad = False
+    if others:
+        log(
+            f"{checkpoints[0]} trained more than its LoRA matrices, such as {others[0]} ({len(others)} in all): it is "
+            "used as it was trained, and rows are gradients of the LoRA matrices alone"
+        )
     return model
 
 
@@ -146,6 +176,9 @@ def train(
         quantization: of the frozen base.
         gradient_checkpointing: make activations again in the backward pass; the same weights, slower, in less memory.
         what: the word beside the progress bar.
+
+    Raises:
+        ModelError: as ``new_adapter``, or gradients cannot be taken at the adapter.
     """
     from transformers import PrinterCallback, Trainer
     from transformers.trainer_utils import get_last_checkpoint
@@ -158,6 +191,7 @@ def train(
     _remove_half_written(out)
     precision = compute_dtype(dtype)
     model = new_adapter(load_base(base, precision, quantization), settings.lora, seed, in_float32=True)
+    GradientEngine(model, recompute=gradient_checkpointing)  # what it refuses, it refuses before anything is trained
     steps = -(-len(sequences) // settings.batch) * settings.epochs
     arguments = _arguments(out, settings, steps, seed, precision, gradient_checkpointing=gradient_checkpointing)
     last = get_last_checkpoint(str(out))
@@ -167,10 +201,12 @@ def train(
             args=arguments,
             train_dataset=list(sequences),
             data_collator=lambda rows: _inputs(rows, pad_id),
-            callbacks=[_recorder(out, advance)],
+            callbacks=[recorder := _recorder(out, advance)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last)
+    if recorder.left_out:
+        log(f"{what}: {recorder.left_out} of {steps} steps had a gradient that is not finite, and were left out")
     checkpoints = sorted(CheckpointsLayout(out).checkpoints(), key=step_of)
     _remove_pickles(checkpoints)
     return checkpoints
@@ -228,11 +264,16 @@ def _inputs(rows: Sequence[Rendered], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def _recorder(out: Path, advance: Any) -> Any:
-    """Make a Trainer callback that writes Adam's state and the epoch's mean learning rate beside each checkpoint."""
+    """Make a Trainer callback that writes Adam's state and the epoch's mean learning rate beside each checkpoint.
+
+    A step whose gradient is not finite, as one example of its batch can make it, is left out: no weight would be finite
+    behind it.
+    """
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):
         rates: list[float]
+        left_out = 0
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.rates = []
@@ -240,10 +281,25 @@ def _recorder(out: Path, advance: Any) -> Any:
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.rates.append(float(kwargs["optimizer"].param_groups[0]["lr"]))
 
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if args.fp16:  # whose scaler leaves such steps out itself
+                return
+            parameters = [parameter for parameter in kwargs["model"].parameters() if parameter.grad is not None]
+            norms = [torch.linalg.vector_norm(parameter.grad) for parameter in parameters]
+            if norms and not bool(torch.stack(norms).isfinite().all()):
+                self.left_out += 1
+                for parameter in parameters:
+                    parameter.grad = None  # which the optimizer passes over, with its state
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             advance(1)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not any("exp_avg" in each for each in kwargs["optimizer"].state.values()):
+                raise ModelError(
+                    f"none of the first {state.global_step} steps of training had a finite gradient: give --dtype "
+                    "float32, in another --out folder; if that does not help, a weight of the model is broken"
+                )
             folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
