@@ -59,6 +59,8 @@ TOKENS = {"eos_token_id": END, "pad_token_id": PAD, "bos_token_id": BEGIN, "deco
 FULL, LINEAR, SLIDING = "full_attention", "linear_attention", "sliding_attention"
 SECTIONS = "rope_parameters.mrope_section"  # of a rotary embedding for images: half a head in all
 ROPE = {"rope_type": "default", "rope_theta": 1e4}
+# Parameters that stay as they are made: what says how fast a state decays, by an exponential, loses float32 its digits.
+_AS_MADE = ("norm", "A_log", "x_proj", "dt_proj")
 MIXED = {"num_hidden_layers": 2, "layer_types": [LINEAR, FULL]}
 EXCEPTIONS: dict[str, Values] = {
     "bamba": {"attn_layer_indices": [1]},
@@ -284,7 +286,7 @@ def make_model(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     model: Any = model_class(name).from_config(make_config(name), dtype=torch.float32)
     for parameter_name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and "norm" not in parameter_name and "A_log" not in parameter_name:
+        if parameter.ndim >= 2 and not any(part in parameter_name for part in _AS_MADE):
             parameter.data.mul_(4)
     model.eval()
     return model

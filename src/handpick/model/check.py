@@ -122,10 +122,10 @@ def _looks_ahead(model: Any, far: float) -> str:
 
 
 def _filling(model: Any) -> int:
-    """Return the token that fills batches up where the configuration names one."""
-    text = model.config.get_text_config()
+    """Return the token that fills batches up where the configuration names one that the model has."""
+    text, n_tokens = model.config.get_text_config(), model.get_input_embeddings().weight.shape[0]
     named = (getattr(text, name, None) for name in ("pad_token_id", "eos_token_id"))
-    return next((i for i in named if isinstance(i, int) and i >= 0), 0)
+    return next((i for i in named if isinstance(i, int) and 0 <= i < n_tokens), 0)
 
 
 @torch.no_grad()
