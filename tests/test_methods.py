@@ -27,6 +27,7 @@ PAPERS = {
     "less-rr": ("gradient", "adam", "next-token", "round-robin"),
     "less-uot": ("gradient", "adam", "next-token", "uot"),
     "rds+": ("rds+", None, None, "round-robin"),
+    "whitened-rds-rr": ("whitened-rds+", None, None, "round-robin"),
     "embed": ("embed", None, None, "round-robin"),
     "tsds": ("embed", None, None, "knn-kde"),
     "tsds-uniform": ("embed", None, None, "knn-uniform"),

@@ -48,6 +48,7 @@ METHODS: dict[str, Method] = {
     "rds+": Method(
         "rds+", "round-robin", "hidden states, queries take turns", "Ivison et al., arXiv 2503.01807"
     ),
+    "whitened-rds-rr": Method("whitened-rds+", "round-robin", "as rds+, whitened by the pool's second moment", "ours"),
     "embed": Method("embed", "round-robin", "sentence embeddings, queries take turns", "TIS, arXiv 2602.14696"),
     "tsds": Method(
         "embed", "knn-kde", "near the queries and not all in one place", "TSDS, arXiv 2410.11303"

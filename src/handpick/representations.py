@@ -103,9 +103,21 @@ SCORERS: dict[str, ScorerSpec] = {
         "Ivison et al., arXiv 2503.01807", "features", frozenset({"model", "query"}), _MODEL | {"storage"},
         rows=_MODEL | {"storage"},
     ),
+    "whitened-rds+": ScorerSpec(
+        "handpick.scorers.whitened_rows:WhitenedHiddenStates",
+        "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
+        frozenset({"model", "query"}), _MODEL | {"storage", "whitening_damping"}, rows=_MODEL | {"storage"},
+        stores="rds+",
+    ),
     "embed": ScorerSpec(
         "handpick.scorers.embedding:Embedding", "sentence embedding of the conversation", "TIS, arXiv 2602.14696",
         "features", frozenset({"query"}), frozenset({"encoder", "storage"}), rows=frozenset({"encoder", "storage"}),
+    ),
+    "whitened-embed": ScorerSpec(
+        "handpick.scorers.whitened_rows:WhitenedEmbedding",
+        "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
+        frozenset({"query"}), frozenset({"encoder", "storage", "whitening_damping"}),
+        rows=frozenset({"encoder", "storage"}), stores="embed",
     ),
     "bm25": ScorerSpec(
         "handpick.scorers.bm25:Bm25Scorer", "BM25 of the query's words in an example", "Robertson and Zaragoza 2009",

@@ -21,8 +21,10 @@ from handpick.pipeline import run_represent, run_select, run_similarity
 from handpick.representations import SCORERS
 from handpick.scorers import scoring_problem as problem
 from handpick.scorers import whitening
+from handpick.scorers.embedding import Embedding
 from handpick.scorers.gist_subspace import Subspace, query_subspace
 from handpick.scorers.gradient_encoder import GradientEncoder
+from handpick.scorers.hidden_states import HiddenStates
 from handpick.scorers.row_scorer import open_encoder
 from handpick.settings import parse_settings
 from tests.conftest import write_jsonl
@@ -130,7 +132,8 @@ def test_every_representation_goes_with_every_algorithm_or_is_refused_before_any
         candidates = None
         if gives == "features":
             name = {"gradient": "pool", "whitened": "pool", "gist": "gist-*"}.get(representation)
-            features_ND = np.asarray(store_of(plain["out"], name or f"pool-{representation}").array(0))
+            rows_of = f"pool-{SCORERS[representation].stores or representation}"
+            features_ND = np.asarray(store_of(plain["out"], name or rows_of).array(0))
             candidates = features_ND.__getitem__
         columns = handpick.rank(matrix_QN, 10, algorithm, subtasks=subtasks, candidates=candidates)
         assert selection.ids == [names["examples"][column] for column in columns], algorithm
@@ -401,6 +404,31 @@ def test_whitened_chooses_on_the_store_that_less_has_left(trained: Given, out: s
             query=trained["query"], store=str(store), method="whitened-rr", budget=10, out=out
         )  # fmt: skip
     assert (again.ids, again.scores) == (first.ids, first.scores)
+
+
+@pytest.mark.parametrize(("whitened", "rows"), [("whitened-rds+", "rds+"), ("whitened-embed", "embed")])
+def test_whitened_rows_are_the_inverse_of_the_pools_second_moment(
+    whitened: str, rows: str, plain: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the store that the plain rows have left: nothing is read again."""
+    settings = plain | {"representation": whitened, "algorithm": "round-robin", "whitening_damping": 0.5}
+    unlike = handpick.select(**plain | {"method": rows, "budget": "100%"}).ids
+    encoder = {"rds+": HiddenStates, "embed": Embedding}[rows]
+    monkeypatch.setattr(encoder, "encode", lambda *_: pytest.fail("the rows were made again"))
+    selection = handpick.select(**settings | {"budget": "100%"})
+    pool = store_of(plain["out"], f"pool-{rows}")
+    query = query_store_like(plain["out"], pool)
+    x_ND = np.asarray(pool.array(0), np.float64)
+    moment_DD = x_ND.T @ x_ND / len(x_ND)
+    damped_DD = moment_DD + 0.5 * np.trace(moment_DD) / pool.dim * np.eye(pool.dim)
+    similarity_QN = unit((np.linalg.inv(damped_DD) @ unit(query.array(0)).T).T) @ x_ND.T
+    at = {example_id: row for row, example_id in enumerate(pool.ids)}
+    want = [
+        similarity_QN[query.ids.index(str(query_id)), at[example_id]]
+        for example_id, query_id in zip(selection.ids, selection.picked_for, strict=True)
+    ]
+    assert selection.scores == pytest.approx(want, abs=1e-4)
+    assert selection.ids != unlike
 
 
 def test_a_pool_that_has_grown_has_another_covariance(trained: Given, more_file: Path, tmp_path: Path) -> None:

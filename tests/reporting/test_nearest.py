@@ -13,7 +13,7 @@ from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.settings import Settings
 
-MODEL_METHODS = ["gradient-rr", "whitened-rr", "gist", "rds+", "longest"]
+MODEL_METHODS = ["gradient-rr", "whitened-rr", "gist", "rds+", "whitened-rds-rr", "longest"]
 
 
 def settings(method: str, files: dict[str, Path], model: Path, out: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def files(pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_line_names_a_class_and_settings_that_there_are(name: str) -> None:
     spec = SCORERS[name]
-    kind = load_kind(Settings(representation=f"{name}:X" if spec.argument else name, algorithm=_algorithm(spec)))
+    kind = load_kind(Settings(representation=f"{name}:X" if spec.argument else name, algorithm=_algorithm(spec)).scorer)
     assert issubclass(kind, RowEncoder | Scorer)
     assert spec.rows <= spec.reads <= set(Settings.model_fields)
     assert set(spec.fixed) <= set(Settings.model_fields)

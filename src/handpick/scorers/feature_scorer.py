@@ -3,13 +3,17 @@
 Shapes: Q queries, N candidates, D features, T checkpoints.
 """
 
+from abc import abstractmethod
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from handpick.algorithms import Similarity
+from handpick.costs.cost import Extent
+from handpick.costs.probe import Probing
 from handpick.executors import rows_of
+from handpick.fingerprint import Fingerprint
 from handpick.scorers.finished_run import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened, columns_of
 from handpick.scorers.scorer import Queries, Scorer, fingerprint
 from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem, make_readable
@@ -22,6 +26,14 @@ class FeatureScorer(Scorer):
     """Compares every query's features with every candidate's."""
 
     nearest_words: ClassVar[str] = "similarity to the nearest query"
+
+    @abstractmethod
+    def pool_inputs(self) -> Fingerprint:
+        """Return what the pool's features depend on."""
+
+    @abstractmethod
+    def extent(self, probing: Probing) -> Extent:
+        """Return what will be compared."""
 
     def compare(self, pool_store: FeatureStore, queries: Queries) -> ScoringProblem:
         """Return the problem of two stores that share a space."""

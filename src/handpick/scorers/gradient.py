@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from handpick.algorithms.view import SimilarityView
-from handpick.costs.cost import StageKind
+from handpick.costs.cost import Extent, StageKind
+from handpick.costs.probe import Probing
 from handpick.executors import Executor, Processes
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.feature_scorer import FeatureScorer
@@ -42,6 +43,10 @@ class Gradient(FeatureScorer):
     def costs(self) -> GradientCosts:
         """What the stages will take."""
         return GradientCosts(self.inputs, self.gradients)
+
+    def extent(self, probing: Probing) -> Extent:
+        """Return what will be compared."""
+        return self.costs.extent(probing)
 
     @cached_property
     def compared_queries(self) -> Queries:

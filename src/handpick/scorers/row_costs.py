@@ -97,10 +97,8 @@ class RowCosts:
         if self.encoder.counts == "characters":
             how = how.replace("tokenised", "read").replace("tokens", "characters")
         share = self.missing_rows() / len(pool)
-        n_queries = len(self.inputs.query.pool) if self._is_compared and self.inputs.query is not None else 1
-        extent = Extent(pool_sample.usable, self.encoder.dim, 1, n_queries)
         if share == 0:
-            return Work([StageCost.left(StageKind.POOL)], [how], extent=extent)
+            return Work([StageCost.left(StageKind.POOL)], [how], extent=self.extent)
         times, held = self._times(probing)
         seconds = times.estimate([self._size_of(batch) for batch in self._batches], pool_sample.scale * share)
         seconds = seconds.plus(pool_sample.seconds * pool_sample.n_records * share + self._load_seconds)
@@ -114,7 +112,13 @@ class RowCosts:
         if self._is_compared and self.stores.storage == "float32":
             saved = (disk - self._bytes(pool, pool_sample.usable, "int8") * share) / 1e9
             cheaper.append(f"--storage int8 saves {saved:.2f} GB of disk")
-        return Work([line], [how], cheaper, extent)
+        return Work([line], [how], cheaper, self.extent)
+
+    @property
+    def extent(self) -> Extent:
+        """What will be compared."""
+        n_queries = len(self.inputs.query.pool) if self._is_compared and self.inputs.query is not None else 1
+        return Extent(self.looked.usable, self.encoder.dim, 1, n_queries)
 
     @property
     def _is_compared(self) -> bool:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.matrix import Matrix
-from handpick.costs.cost import StageKind
+from handpick.costs.cost import Extent, StageKind
 from handpick.costs.flops import Shape
+from handpick.costs.probe import Probing
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response, no_response
 from handpick.data.pool import Pool
@@ -27,6 +28,7 @@ from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
 from handpick.layout import RunLayout, StoreLayout
 from handpick.objectives.protocol import Prepared
+from handpick.representations import find_scorer
 from handpick.scorers.feature_scorer import FeatureScorer
 from handpick.scorers.finished_run import POOL_GONE, FinishedRun, Reopened, columns_of
 from handpick.scorers.inputs import Inputs, open_renderer
@@ -137,7 +139,7 @@ def open_encoder(settings: Settings, renderer: Renderer | None) -> RowEncoder:
     """Return the encoder of a run's representation; without a renderer, with one of its own."""
     if renderer is None and settings.scorer.needs & {"model", "tokenizer"}:
         renderer = open_renderer(settings)
-    encoder: RowEncoder = load_kind(settings).open(settings, renderer)
+    encoder: RowEncoder = load_kind(find_scorer(settings.stored_representation)).open(settings, renderer)
     return encoder
 
 
@@ -260,7 +262,7 @@ class RowScorer(FeatureScorer):
         """Return the queries' rows (first: few, and without them the rest is for nothing) and the pool's."""
         pool = Stage(
             StageKind.POOL,
-            lambda: self._inputs_of(self.pool.pool),
+            self.pool_inputs,
             self.costs.pool,
             self._make_pool_rows,
         )
@@ -273,6 +275,14 @@ class RowScorer(FeatureScorer):
             self._make_query_rows,
         )
         return [queries, pool]
+
+    def pool_inputs(self) -> Fingerprint:
+        """Return what the pool's rows depend on."""
+        return self._inputs_of(self.pool.pool)
+
+    def extent(self, probing: Probing) -> Extent:
+        """Return what will be compared."""
+        return self.costs.extent
 
     def _inputs_of(self, examples: Pool) -> Fingerprint:
         encoder = self.encoder

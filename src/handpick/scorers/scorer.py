@@ -14,6 +14,7 @@ from handpick.errors import DataError, SettingsError
 from handpick.executors import Preparer, refuse_queries, report_unusable
 from handpick.fingerprint import Fingerprint
 from handpick.progress import log
+from handpick.representations import ScorerSpec
 from handpick.scorers.finished_run import FinishedRun, Reopened
 from handpick.scorers.inputs import Data, Inputs, subtask_labels
 from handpick.scorers.scoring_problem import ScoringProblem
@@ -78,7 +79,7 @@ def open_scorer(inputs: Inputs) -> Scorer:
     """Return the scorer of a run's representation; nothing is computed, and nothing checked yet."""
     from handpick.scorers.row_scorer import RowEncoder, RowScorer
 
-    kind = load_kind(inputs.settings)
+    kind = load_kind(inputs.settings.scorer)
     return RowScorer(inputs, kind) if issubclass(kind, RowEncoder) else kind(inputs)
 
 
@@ -86,13 +87,13 @@ def reopen_scorer(run: FinishedRun) -> Reopened | str:
     """Return what ``Scorer.reopen`` does, of the run's representation."""
     from handpick.scorers.row_scorer import RowEncoder, RowScorer
 
-    kind = load_kind(run.settings)
+    kind = load_kind(run.settings.scorer)
     return RowScorer.reopen(run) if issubclass(kind, RowEncoder) else kind.reopen(run)
 
 
-def load_kind(settings: Settings) -> Any:
+def load_kind(scorer: ScorerSpec) -> Any:
     """Return the class that the table's line names: a ``RowEncoder`` or a ``Scorer``."""
-    module, _, name = settings.scorer.load.partition(":")
+    module, _, name = scorer.load.partition(":")
     return getattr(import_module(module), name)
 
 
