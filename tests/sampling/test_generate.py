@@ -12,6 +12,7 @@ from handpick.model import load_base
 from handpick.progress import forward_lines
 from handpick.sampling.cache import CacheBytes, cache_bytes
 from handpick.sampling.generate import Group, Sample, Sampling, cut_sample, end_ids, groups, is_cut_off, sample
+from scripts.tiny_architectures import make_model
 from tests.gradients.tiny_models import ARCHITECTURES, VOCAB, base_model, lora_model
 
 
@@ -248,3 +249,15 @@ def test_a_model_that_remembers_nothing_answers_all_the_same() -> None:
     forgetful.register_forward_pre_hook(fail_to_remember, with_kwargs=True)
     sampling = Sampling(samples=2, temperature=0, max_new_tokens=5)
     assert drawn(forgetful, sampling) == drawn(base_model("llama").eval(), sampling)
+
+
+def test_a_prompt_beyond_the_window_of_a_model_whose_cache_forgets_it() -> None:
+    model = make_model("moshi")
+    prompt = torch.randint(3, 400, (40,), generator=torch.Generator().manual_seed(40)).tolist()
+    sampling = Sampling(samples=1, temperature=0, max_new_tokens=3)
+    (group,) = sample(model, Words(), [prompt], sampling, seed=0, pad_id=0, ends=[])
+    ids = list(prompt)
+    for _ in range(3):
+        with torch.no_grad():
+            ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    assert group.samples[0][0].ids == ids[len(prompt) :]

@@ -26,6 +26,10 @@ from handpick.sampling.cache import cache_bytes
 _STEPS = 3  # tokens of a tried answer
 _EXACT, _ALIKE = 1e-4, 0.045  # relative error of logits in float32; in 16 bits a cosine of .999, at the median step
 
+# Models whose cache is not what they read, once a prompt is longer than their attention's window (transformers 5.23).
+# No short try shows it.
+_FORGETFUL = {"moshi"}
+
 # found once for each model
 _COMPANY: "WeakKeyDictionary[nn.Module, Company]" = WeakKeyDictionary()
 _SHARED: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
@@ -55,7 +59,7 @@ def _decode(
     """Do it, each prompt read once for all of its answers where ``shared``."""
     with fast_exact_float32(), eval_mode(model), _settings(model, config):
         try:
-            if cache_bytes(model) is None:
+            if cache_bytes(model) is None or causal_of(model).config.model_type in _FORGETFUL:
                 config.use_cache = False
             cache = _prefill(model, ids_PT, mask_PT, n) if shared else None
             ids_RT, mask_RT = (each.repeat_interleave(n, dim=0) for each in (ids_PT, mask_PT))
