@@ -33,7 +33,7 @@ class WhitenedQueries(FeatureScorer):
 
     def stages(self) -> list[Stage]:
         """Return those of the rows, and the second moment."""
-        stages = super().stages()
+        stages = super().stages()  # type: ignore[safe-super]  # of the class that makes the rows
         if self.inputs.query is None:
             return stages
         return [*stages, Stage(StageKind.COVARIANCE, self.pool_inputs, self.covariance_work, self.keep_covariance)]
