@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+
 from handpick.finetuning import finetune as module
 from handpick.finetuning.finetune import finetune
 from handpick.training.settings import FinetuneSettings, LoraSettings
@@ -71,6 +73,7 @@ if __name__ == "__main__":
     base, out, when = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     if when == "together":
         run(base, out)
+        torch.distributed.destroy_process_group()  # as ``handpick train`` does: left to Python's end it may abort
     else:
         with broken(when, lambda: os.kill(os.getpid(), signal.SIGKILL)):
             run(base, out, WITH_DROPOUT)

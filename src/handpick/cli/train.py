@@ -64,6 +64,7 @@ def train(
         folder = run_train(
             selection, model, out, recipe=parse_recipe(recipe), **overrides_of(settings, template_arg), **reading
         )
+        _leave_other_processes()
         if is_main:
             typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
@@ -106,6 +107,14 @@ def parse_recipe(name: str) -> Any:
     from handpick.finetuning.train import RECIPES
 
     return look_up({each: each for each in RECIPES}, name, "recipe")
+
+
+def _leave_other_processes() -> None:
+    """End what training has opened between the processes: left to the end of Python, its threads may abort it."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _silence_other_processes() -> bool:
