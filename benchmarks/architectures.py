@@ -39,12 +39,10 @@ def time_rows(name: str, n_examples: int) -> None:
     """Print the examples a second of one model, the best of three passes, and a digest of its rows."""
     import torch
     from peft import LoraConfig, get_peft_model
+    from random_rows import draw, rows_of
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from handpick.data.batching import collate, token_batches
-    from handpick.data.render import IGNORED, Rendered
     from handpick.gradients.engine import GradientEngine
-    from handpick.gradients.projection import projection
 
     config, targets = MODELS[name]
     torch.manual_seed(0)
@@ -53,22 +51,13 @@ def time_rows(name: str, n_examples: int) -> None:
     for parameter_name, parameter in model.named_parameters():
         if "lora_B" in parameter_name:
             torch.nn.init.normal_(parameter, std=0.02)
-    lengths = torch.randint(30, 400, (n_examples,)).tolist()
-    sequences = []
-    for length in lengths:
-        ids = torch.randint(3, 8192, (length,)).tolist()
-        sequences.append(Rendered(ids, [IGNORED] * (length // 2) + ids[length // 2 :], length))
-    engine = GradientEngine(model)
-    project = projection("sparse", engine.n_coordinates, 8192, 0)
-    batches = [collate([sequences[i] for i in members], 0) for members in token_batches(lengths, 1024)]
+    compute = rows_of(GradientEngine(model), draw(n_examples))
     seconds = []
     for _ in range(3):
-        began, rows = time.perf_counter(), []
-        for batch in batches:
-            weight_B = 1 / (batch.targets_BT != IGNORED).sum(1).double()
-            rows.append(engine.features(batch, weight_B, project))
+        began = time.perf_counter()
+        rows_NK = compute()
         seconds.append(time.perf_counter() - began)
-    digest = hashlib.sha256(torch.cat(rows).numpy().tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(rows_NK.numpy().tobytes()).hexdigest()[:16]
     print(json.dumps({"rate": n_examples / min(seconds), "digest": digest}))
 
 

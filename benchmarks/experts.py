@@ -12,23 +12,19 @@ benchmarks/results/experts.md.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
+from random_rows import VOCAB, draw, rows_of
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from handpick.data.batching import Batch, collate, token_batches
-from handpick.data.render import IGNORED, Rendered
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.experts import AdaptedExperts
-from handpick.gradients.projection import projection
 
 RESULTS = Path(__file__).parent / "results"
-VOCAB = 8192
 MODELS: dict[str, dict[str, int]] = {
     "tiny": {
         "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -65,31 +61,6 @@ def adapted(size: str, adapter: str) -> GradientEngine:
         bare = [layer for fused in engine.experts.fused for layer in fused.layers]
         engine.experts = AdaptedExperts((), bare, ())
     return engine
-
-
-def draw(n_examples: int) -> list[Batch]:
-    """Return sequences of random tokens, half of them labelled, in batches of 1,024 tokens."""
-    torch.manual_seed(0)
-    lengths = torch.randint(30, 400, (n_examples,)).tolist()
-    sequences = []
-    for length in lengths:
-        ids = torch.randint(3, VOCAB, (length,)).tolist()
-        sequences.append(Rendered(ids, [IGNORED] * (length // 2) + ids[length // 2 :], length))
-    return [collate([sequences[i] for i in members], 0) for members in token_batches(lengths, 1024)]
-
-
-def rows_of(engine: GradientEngine, batches: Sequence[Batch]) -> Callable[[], Tensor]:
-    """Return what computes all rows."""
-    project = projection("sparse", engine.n_coordinates, 8192, 0)
-
-    def compute() -> Tensor:
-        rows = []
-        for batch in batches:
-            weight_B = 1 / (batch.targets_BT != IGNORED).sum(1).double()
-            rows.append(engine.features(batch, weight_B, project))
-        return torch.cat(rows)
-
-    return compute
 
 
 def main() -> None:

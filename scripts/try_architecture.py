@@ -31,6 +31,7 @@ from handpick.settings.representation import GradientSettings
 from handpick.training.settings import LoraSettings
 from handpick.training.warmup import new_adapter
 from scripts.tiny_architectures import END, N_TOKENS, model_class
+from tests.gradients.oracle import relative_error
 
 EXACT = 1e-4  # relative error of a row in float32
 LENGTHS = (7, 19, 33, 48, 61, 75)
@@ -183,11 +184,6 @@ class Oracle:
         return ids[len(prompt) :]
 
 
-def worst(got_ND: Tensor, want_ND: Tensor) -> float:
-    """Return the largest relative error of a row."""
-    return float(((got_ND.double() - want_ND.double()).norm(dim=1) / want_ND.double().norm(dim=1)).max())
-
-
 def outcome(work: Callable[[], Any]) -> Record:
     """Do something and return what it found, or in which sentence it refused, or where it broke."""
     try:
@@ -231,7 +227,7 @@ def rows(name: str, folder: Path, adapter: Path) -> Record:
     alone_NK = np.concatenate([encoder.encode(0, "sgd", objective, [sequence]) for sequence in sequences()])
     oracle = Oracle(name, folder, encoder._model)
     want_NK = torch.stack([oracle.row(sequence) for sequence in sequences()])
-    errors = [worst(torch.from_numpy(got_NK), want_NK) for got_NK in (together_NK, alone_NK)]
+    errors = [relative_error(torch.from_numpy(got_NK), want_NK) for got_NK in (together_NK, alone_NK)]
     return {"together": errors[0], "alone": errors[1]}
 
 
@@ -261,7 +257,7 @@ def try_model(name: str, folder: Path) -> Record:
 
     def states() -> float:
         together_NH, alone_NH = (HiddenStates(reader).encode(sequences()) for reader in held["readers"])
-        return worst(torch.from_numpy(together_NH), torch.from_numpy(alone_NH))
+        return relative_error(torch.from_numpy(together_NH), torch.from_numpy(alone_NH))
 
     def answers() -> float:
         prompts, ends = [sequence.input_ids[:-5] for sequence in sequences()], [END]

@@ -44,9 +44,8 @@ _LOOKED_AT = 200  # records of the pool
 _EXAMPLES = 8
 _HELD = 1 << 31  # bytes of raw gradients that are held at once
 _ALL_AT_ONCE = 1 << 30  # tokens of a batch
-_SIZE = (
-    1e-3  # of a new adapter's B, about what a warmup leaves: 1e-2 in all layers makes noise of a real model's answers
-)
+# Of a new adapter's B, about what a warmup leaves: 1e-2 in all layers makes noise of a real model's answers.
+_SIZE = 1e-3
 _EXACT = 1e-4  # relative error; float32 on two ways through the same model
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -57,14 +56,6 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def two() -> Iterator[Processes]:
     with Processes(2, threads=1) as executor:
         yield executor
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -64,14 +64,6 @@ def two() -> Iterator[Processes]:
         yield executor
 
 
-@pytest.fixture
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_write_the_bytes_of_one_store_after_store(
     pool: Pool, tmp_path: Path, two: Processes, capsys: pytest.CaptureFixture[str]

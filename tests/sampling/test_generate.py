@@ -254,10 +254,10 @@ def test_a_model_that_remembers_nothing_answers_all_the_same() -> None:
 def test_a_prompt_beyond_the_window_of_a_model_whose_cache_forgets_it() -> None:
     model = make_model("moshi")
     prompt = torch.randint(3, 400, (40,), generator=torch.Generator().manual_seed(40)).tolist()
-    sampling = Sampling(samples=1, temperature=0, max_new_tokens=3)
+    sampling = Sampling(samples=2, temperature=0, max_new_tokens=3)
     (group,) = sample(model, Words(), [prompt], sampling, seed=0, pad_id=0, ends=[])
     ids = list(prompt)
     for _ in range(3):
         with torch.no_grad():
             ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    assert group.samples[0][0].ids == ids[len(prompt) :]
+    assert [answer.ids for answer in group.samples[0]] == [ids[len(prompt) :]] * 2

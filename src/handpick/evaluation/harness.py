@@ -64,8 +64,7 @@ def harness_results(
             model=lm, tasks=list(tasks), task_manager=manager, limit=limit, apply_chat_template=chat, log_samples=False
         )
     except (OSError, ConnectionError, ValueError) as error:
-        first = first_line(error)
-        raise DataError(f"lm-evaluation-harness cannot run {', '.join(tasks)}: {first}") from error
+        raise DataError(f"lm-evaluation-harness cannot run {', '.join(tasks)}: {first_line(error)}") from error
     results = {**found["results"], **found.get("groups", {})}
     return {task: _numbers(each) for task, each in results.items()}
 

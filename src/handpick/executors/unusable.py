@@ -15,7 +15,7 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.errors import DataError, ModelError
 from handpick.executors.protocol import Preparer
-from handpick.store import FeatureStore, Manifest
+from handpick.store import FeatureStore, Manifest, Shard
 
 
 def report_unusable(store: FeatureStore, pool: Pool, prepares: Preparer, quarantine: Quarantine) -> None:
@@ -74,17 +74,20 @@ def refuse_dead_checkpoints(store: FeatureStore) -> None:
                 raise dead_checkpoint(store.manifest, checkpoint, n_rows, first_id(store, checkpoint))
 
 
+def _shards_on_disk(store: FeatureStore, checkpoint: int) -> Iterator[Shard]:
+    """Yield the shards that are written at a checkpoint."""
+    missing = set(store.missing(checkpoint))
+    return (shard for shard in store.shards() if shard not in missing)
+
+
 def finite_of_shards(store: FeatureStore, checkpoint: int) -> Iterator[NDArray[np.bool_]]:
     """Yield which rows are finite of each shard that is written at a checkpoint, (B,)."""
-    missing = set(store.missing(checkpoint))
-    return (store.finite(checkpoint, shard) for shard in store.shards() if shard not in missing)
+    return (store.finite(checkpoint, shard) for shard in _shards_on_disk(store, checkpoint))
 
 
 def first_id(store: FeatureStore, checkpoint: int) -> str:
     """Return the id of the first row that is written at a checkpoint."""
-    missing = set(store.missing(checkpoint))
-    written = (shard for shard in store.shards() if shard not in missing)
-    return next(ids[0] for shard in written if (ids := store.ids_of(checkpoint, shard)))
+    return next(ids[0] for shard in _shards_on_disk(store, checkpoint) if (ids := store.ids_of(checkpoint, shard)))
 
 
 def dead_checkpoint(manifest: Manifest, checkpoint: int, n_rows: int, first: str) -> ModelError:

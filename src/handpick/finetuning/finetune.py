@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from handpick.choices import Dtype
 from handpick.data.render import IGNORED, Rendered, Renderer
-from handpick.errors import DataError, ModelError, SettingsError, first_line
+from handpick.errors import DataError, ModelError, SettingsError
 from handpick.finetuning.record import is_finished, read_record, write_record
 from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
@@ -31,7 +30,7 @@ from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
-from handpick.training.checkpoint import ADAPTER_CONFIG, check_checkpoint, load_adapter
+from handpick.training.checkpoint import ADAPTER_CONFIG, attach_adapter, check_checkpoint
 from handpick.training.disk import translate_disk_errors
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.trainer_arguments import trainer_arguments
@@ -125,7 +124,7 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
         raise ModelError(f"the training of {folder} was not finished; run it again, and it goes on where it stopped")
     if not (folder / ADAPTER_CONFIG).exists():
         return load_base(str(folder), compute_dtype(dtype)).eval()
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig
 
     check_checkpoint(folder)
     base = base or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
@@ -133,14 +132,7 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
         raise ModelError(f"the {ADAPTER_CONFIG} of {folder} names no base model; name it")
     if record is not None:
         _check_base(folder, record["made_from"]["model"], base)
-    loaded = load_base(base, compute_dtype(dtype))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
-            model: nn.Module = PeftModel.from_pretrained(loaded, str(folder))
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"the adapter {folder} does not fit {base}: {first_line(error)}") from error
-    load_adapter(model, folder)
+    model = attach_adapter(load_base(base, compute_dtype(dtype)), folder, fits=base)
     model.requires_grad_(False)
     return model.eval()
 

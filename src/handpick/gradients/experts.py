@@ -139,12 +139,13 @@ def adapted_experts(model: nn.Module, layers: Sequence[Layer]) -> AdaptedExperts
         else:
             pairs = [low for wrapper in chain for low in (*wrapper.lora_A.values(), *wrapper.lora_B.values())]
             bare += [by_module[id(module)] for module in pairs if id(module) in by_module]
-    lists = [module for name, module in model.named_modules() if _is_list_of_experts(name, module)]
+    lists = [module for name, module in model.named_modules() if is_list_of_experts(name, module)]
     inside = {id(module) for experts_list in lists for module in experts_list.modules()}
     return AdaptedExperts(fused, bare, [layer for layer in layers if id(layer.module) in inside])
 
 
-def _is_list_of_experts(name: str, module: nn.Module) -> bool:
+def is_list_of_experts(name: str, module: nn.Module) -> bool:
+    """Return whether a module of this name is a list of experts that are modules of their own."""
     return isinstance(module, nn.ModuleList | nn.ModuleDict) and "expert" in name.rpartition(".")[2]
 
 

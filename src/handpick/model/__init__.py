@@ -28,9 +28,7 @@ from handpick.model.in_memory import config_digest, held_model
 from handpick.model.kind import text_class
 from handpick.model.mixing import describe, forget_lengths, mixing_of
 from handpick.model.positions import position_tables
-from handpick.progress import log
-
-_said: set[str] = set()  # models of which is known how they read lengths
+from handpick.progress import log, log_once
 
 # transformers' names
 MODEL_CONFIG = "config.json"
@@ -213,9 +211,8 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
 def _check(model: Any, name: str, how: str = "") -> None:
     """Refuse a model that does not read each sequence of a batch by itself; say where lengths do not mix."""
     check_reading(model, name, how)
-    if (limits := describe(mixing_of(model.config))) and name not in _said:
-        _said.add(name)
-        log(f"{name}: {limits}")
+    if limits := describe(mixing_of(model.config)):
+        log_once(f"{name}: {limits}")
 
 
 def load_weights(kind: Any, name: str, dtype: torch.dtype, what: str = "model", **given: Any) -> nn.Module:

@@ -66,17 +66,15 @@ def refusal(model: Any) -> str | None:
         return cannot_read(model, error)
     moved = float(errors(together_BTV[0], together_BTV[1]).max())
     far_BT = torch.stack([errors(each_TV, alone_TV) for each_TV in together_BTV])
-    if is_exact(model):
-        far = float(far_BT.max())
-        found = max(moved, far) > _EXACT
-    else:
-        far = float(far_BT.median(dim=1).values.max())
-        if moved > _UNMOVED:
-            batch_BT[2] = third_T
-            beside = float(errors(_logits(model, batch_BT)[0, :length], together_BTV[0]).max())
-            moved = 0.0 if moved < min(_AT_MOST, _TIMES * beside) else moved
-        found = moved > _UNMOVED or far > _ALIKE
-    return _looks_ahead(model, max(moved, far)) if found else None
+    exact = is_exact(model)
+    if not exact and moved > _UNMOVED:
+        batch_BT[2] = third_T
+        beside = float(errors(_logits(model, batch_BT)[0, :length], together_BTV[0]).max())
+        moved = 0.0 if moved < min(_AT_MOST, _TIMES * beside) else moved
+    if moved <= (_EXACT if exact else _UNMOVED) and all(is_rounding(model, far_T) for far_T in far_BT):
+        return None
+    far_B = far_BT.max(dim=1).values if exact else far_BT.median(dim=1).values
+    return _looks_ahead(model, max(moved, float(far_B.max())))
 
 
 def try_lengths(model: Any) -> tuple[int, int]:
@@ -95,6 +93,14 @@ def errors(got_TV: Tensor, want_TV: Tensor) -> Tensor:
     got_TV, want_TV = (each.double() - each.double().mean(dim=-1, keepdim=True) for each in (got_TV, want_TV))
     error_T: Tensor = (got_TV - want_TV).norm(dim=-1) / want_TV.norm(dim=-1)
     return error_T.nan_to_num(0.0, 0.0, 0.0)
+
+
+def is_rounding(model: nn.Module, error_T: Tensor) -> bool:
+    """Return whether errors are no more than the rounding of batches of unlike shapes: the largest in float32.
+
+    In 16 bits the median, since some tokens are sent to other experts.
+    """
+    return bool(error_T.max() <= _EXACT if is_exact(model) else error_T.median() <= _ALIKE)
 
 
 def is_exact(model: nn.Module) -> bool:

@@ -25,6 +25,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.forward import causal_of
 from handpick.gradients.likelihood import log_likelihoods
 from handpick.model.mixing import mixing_of
+from handpick.training.checkpoint import base_is_changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Policy:
         """
         if checkpoint is None:
             config: Any = self.model.peft_config["default"]  # type: ignore[index]
-            if config.init_lora_weights in ("pissa", "olora") or config.bias != "none":
+            if base_is_changed(self.model) or config.bias != "none":
                 raise ModelError(
                     f"{self.here}: the adapter (init_lora_weights={config.init_lora_weights!r}, bias={config.bias!r}) "
                     "changed the base model's own weights, so it cannot be switched off for a reference: name one with "

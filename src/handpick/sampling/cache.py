@@ -11,6 +11,9 @@ from handpick.gradients.forward import causal_of, eval_mode
 from handpick.model.tokens import plain_tokens
 
 _FEW, _MORE = 8, 16  # tokens
+# Models whose cache is not what they read, once a prompt is longer than their attention's window (transformers 5.23).
+# No short try shows it.
+_FORGETFUL = {"moshi"}
 
 
 class CacheBytes(NamedTuple):
@@ -30,8 +33,8 @@ _MEASURED: "WeakKeyDictionary[nn.Module, CacheBytes | None]" = WeakKeyDictionary
 def cache_bytes(model: nn.Module) -> CacheBytes | None:
     """Return the bytes of what a causal language model remembers: keys and values, states of layers without them.
 
-    None where its forward pass fails as soon as it is to remember anything. Two short passes tell; a window of
-    attention that is longer than they are is taken for none.
+    None where it had better remember nothing: its forward pass fails then, or remembers otherwise than it reads. Two
+    short passes tell; a window of attention that is longer than they are is taken for none.
     """
     causal = causal_of(model)
     if causal not in _MEASURED:
@@ -41,6 +44,8 @@ def cache_bytes(model: nn.Module) -> CacheBytes | None:
 
 @torch.no_grad()
 def _measure(causal: Any) -> CacheBytes | None:
+    if causal.config.model_type in _FORGETFUL:
+        return None
     device = next(causal.parameters()).device
     ids_T = plain_tokens(causal, _MORE).to(device)
     try:

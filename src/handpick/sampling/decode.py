@@ -18,18 +18,12 @@ from torch import Tensor, nn
 from handpick.errors import ModelError, first_line
 from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_positions
 from handpick.gradients.kernels import fast_exact_float32
-from handpick.model.check import errors, is_exact, try_lengths
+from handpick.model.check import errors, is_rounding, try_lengths
 from handpick.model.tokens import plain_tokens
-from handpick.progress import log
+from handpick.progress import log_once
 from handpick.sampling.cache import cache_bytes
 
 _STEPS = 3  # tokens of a tried answer
-_EXACT, _ALIKE = 1e-4, 0.045  # relative error of logits in float32; in 16 bits a cosine of .999, at the median step
-
-# Models whose cache is not what they read, once a prompt is longer than their attention's window (transformers 5.23).
-# No short try shows it.
-_FORGETFUL = {"moshi"}
-
 # found once for each model
 _COMPANY: "WeakKeyDictionary[nn.Module, Company]" = WeakKeyDictionary()
 _SHARED: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
@@ -59,7 +53,7 @@ def _decode(
     """Do it, each prompt read once for all of its answers where ``shared``."""
     with fast_exact_float32(), eval_mode(model), _settings(model, config):
         try:
-            if cache_bytes(model) is None or causal_of(model).config.model_type in _FORGETFUL:
+            if cache_bytes(model) is None:
                 config.use_cache = False
             cache = _prefill(model, ids_PT, mask_PT, n) if shared else None
             ids_RT, mask_RT = (each.repeat_interleave(n, dim=0) for each in (ids_PT, mask_PT))
@@ -136,7 +130,7 @@ def company(model: nn.Module) -> Company:
     if causal not in _COMPANY:
         _COMPANY[causal] = found = _try_company(model)
         if found is not Company.ANY:
-            log(f"{type(causal).__name__}: {found.value}")
+            log_once(f"{type(causal).__name__}: {found.value}")
     return _COMPANY[causal]
 
 
@@ -206,5 +200,4 @@ def _first_steps(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, *, shared: b
 def _same_answer(model: nn.Module, got: _Steps, want: _Steps) -> bool:
     """Compare two answers as far as they follow the same tokens."""
     same = 1 + int((got.tokens == want.tokens)[:-1].cumprod(0).sum())
-    error_T = errors(got.logits[:same], want.logits[:same])
-    return bool(error_T.max() <= _EXACT if is_exact(causal_of(model)) else error_T.median() <= _ALIKE)
+    return is_rounding(causal_of(model), errors(got.logits[:same], want.logits[:same]))

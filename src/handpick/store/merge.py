@@ -10,7 +10,7 @@ from handpick.layout import sidecar_of
 from handpick.store.feature_store import FeatureStore
 from handpick.store.files import atomic_copy, link_or_copy
 from handpick.store.repeats import repeated_ids
-from handpick.store.shard_file import read_sidecar, shard_path
+from handpick.store.shard_file import shard_path
 
 
 def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> FeatureStore:
@@ -55,7 +55,7 @@ def _require_distinct_ids(stores: Sequence[FeatureStore]) -> None:
     def all_ids() -> Iterator[str]:
         for store in stores:  # those of rows that are not finite too
             for shard in store.shards():
-                yield from read_sidecar(sidecar_of(shard_path(store.path, 0, shard))).ids
+                yield from store.ids_of(0, shard)
 
     if repeated := repeated_ids(all_ids):
         raise StoreError(

@@ -7,7 +7,8 @@ and is written again.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,8 @@ def read_sidecar(path: Path) -> Sidecar:
     Raises:
         StoreError: it is missing or damaged.
     """
-    try:
+    with _or_damaged(path):
         return Sidecar(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 
 def map_tensors(path: Path) -> Tensors:
@@ -97,13 +96,11 @@ def map_tensors(path: Path) -> Tensors:
     Raises:
         StoreError: the file is missing or cut short, or its header is damaged.
     """
-    try:
+    with _or_damaged(path):
         whole = np.memmap(path, np.uint8, mode="r")
         start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
         header: dict[str, Any] = json.loads(whole[8:start].tobytes())
         return {name: _view(whole[start:], entry) for name, entry in header.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 
 def finite_rows(path: Path) -> npt.NDArray[np.bool_]:
@@ -112,18 +109,24 @@ def finite_rows(path: Path) -> npt.NDArray[np.bool_]:
     Raises:
         StoreError: the file is missing or cut short, or its header is damaged.
     """
+    with _or_damaged(path), path.open("rb") as file:  # a map takes five times as long, and every shard is looked at
+        start = 8 + int.from_bytes(file.read(8), "little")
+        if start > os.fstat(file.fileno()).st_size:
+            raise ValueError("its header is longer than the file")
+        entry = json.loads(file.read(start - 8))["norms"]
+        begin, end = entry["data_offsets"]
+        file.seek(start + begin)
+        norms_B = np.frombuffer(file.read(end - begin), _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return np.isfinite(norms_B)
+
+
+@contextmanager
+def _or_damaged(path: Path) -> Iterator[None]:
+    """Turn what goes wrong inside with a file into a StoreError that says what to do about it."""
     try:
-        with path.open("rb") as file:  # a map takes five times as long, and every shard of a store is looked at
-            start = 8 + int.from_bytes(file.read(8), "little")
-            if start > os.fstat(file.fileno()).st_size:
-                raise ValueError("its header is longer than the file")
-            entry = json.loads(file.read(start - 8))["norms"]
-            begin, end = entry["data_offsets"]
-            file.seek(start + begin)
-            norms_B = np.frombuffer(file.read(end - begin), _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        yield
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
-    return np.isfinite(norms_B)
 
 
 def _view(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any]:

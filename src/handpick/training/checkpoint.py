@@ -6,6 +6,7 @@ state: ours in ``adam_moments.safetensors``, by canonical parameter name; a trai
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
 from handpick.gradients.adam import AdamMoments
 from handpick.gradients.layers import canonical_name
 from handpick.layout import CheckpointLayout
@@ -158,6 +159,30 @@ def load_adapter(model: nn.Module, path: Path) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             targets[name].data.copy_(weight)
+
+
+def attach_adapter(base: nn.Module, path: Path, fits: str = "this model", **given: Any) -> nn.Module:
+    """Put a checkpoint's adapter on a base model, all that its file holds.
+
+    Args:
+        base: the model.
+        path: the checkpoint's folder.
+        fits: the word for the model, for messages.
+        given: what else peft is told.
+
+    Raises:
+        ModelError: the adapter does not fit the model, or a file is damaged.
+    """
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
+            model: nn.Module = PeftModel.from_pretrained(base, str(path), **given)
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(f"the adapter {path} does not fit {fits}: {first_line(error)}") from error
+    load_adapter(model, path)
+    return model
 
 
 def was_trained(path: Path) -> bool:

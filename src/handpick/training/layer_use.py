@@ -7,8 +7,8 @@ Legend: B examples, T positions, I inputs, O outputs of a layer, V vocabulary.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from handpick.errors import ModelError, first_line
-from handpick.gradients.forward import decoder_of
+from handpick.gradients.experts import is_list_of_experts
+from handpick.gradients.forward import decoder_of, eval_mode
 from handpick.gradients.per_example import rows_by_example
+from handpick.model.tokens import plain_tokens
 
 Role = Literal["plain", "expert", "router"]
 
@@ -189,7 +191,7 @@ def _assign_roles(base: nn.Module, layers: Sequence[LayerUse], experts: Sequence
     """Find experts that are layers, and what shares tokens out among experts: a layer with an output for each."""
     places: dict[str, int | None] = {each.name: each.n_experts for each in experts}
     for path, module in base.named_modules():
-        if isinstance(module, nn.ModuleList | nn.ModuleDict) and "expert" in path.rpartition(".")[2]:
+        if is_list_of_experts(path, module):
             places[path] = len(module)
     for layer in layers:
         for path, n_experts in places.items():
@@ -211,13 +213,13 @@ def _read(base: nn.Module, layers: Sequence[LayerUse], passed: set[nn.Module], l
     place = next(base.parameters()).device
     with (
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
-        _mode_as_now(base),
+        eval_mode(base),
         torch.enable_grad(),
         warnings.catch_warnings(),
         ExitStack() as hooks,
     ):
         warnings.simplefilter("ignore")
-        ids_BT = torch.tensor(_ordinary_tokens(base.config)).reshape(_B, _T).to(place)
+        ids_BT = plain_tokens(base, _B * _T).reshape(_B, _T).to(place)
         check_rows = loss is _loss_of_first
         for layer in layers:
             hooks.callback(layer.module.register_forward_hook(_note(layer, check_rows), with_kwargs=True).remove)
@@ -242,23 +244,6 @@ def _own_loss(model: nn.Module, ids_BT: Tensor, mask: torch.dtype) -> Tensor:
     mask_BT = torch.ones_like(ids_BT, dtype=mask)
     loss: Tensor = model.train()(input_ids=ids_BT, attention_mask=mask_BT, labels=ids_BT, use_cache=False).loss
     return loss
-
-
-def _ordinary_tokens(config: Any) -> list[int]:
-    """Return B · T different tokens that the model's configuration gives no part of their own, such as an image's."""
-    parts: set[int] = set()
-
-    def collect(values: dict[Any, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                collect(value)
-            elif "token" in str(key):
-                parts.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int))
-
-    collect(config.to_dict())
-    ordinary = [token for token in range(int(config.get_text_config().vocab_size)) if token not in parts]
-    step = max(1, len(ordinary) // (_B * _T))
-    return (ordinary[::step] * (_B * _T))[: _B * _T]
 
 
 def _note(layer: LayerUse, check_rows: bool) -> Callable[..., Any]:
@@ -326,17 +311,6 @@ def _n_weights(module: nn.Module) -> int:
     if is_linear(module):
         return LayerUse("", module).size
     return sum(weight.numel() for weight in module.parameters(recurse=False))
-
-
-@contextmanager
-def _mode_as_now(model: nn.Module) -> Iterator[None]:
-    """Put each module back, afterwards, into training or evaluation as it was."""
-    before = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, was in before.items():
-            module.training = was
 
 
 class _PeftOnModel:

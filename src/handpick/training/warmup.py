@@ -6,7 +6,6 @@ ours are the choice of examples, the state by parameter name, and the order insi
 
 import json
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,12 @@ from torch import nn
 from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
-from handpick.errors import ModelError, first_line
+from handpick.errors import ModelError
 from handpick.gradients.engine import GradientEngine
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
 from handpick.progress import log, log_once, progress
-from handpick.training.checkpoint import check_adapter, check_checkpoint, load_adapter, save_moments, was_trained
+from handpick.training.checkpoint import attach_adapter, check_adapter, check_checkpoint, save_moments, was_trained
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 from handpick.training.targets import choose_targets
 from handpick.training.trainer_arguments import trainer_arguments
@@ -86,20 +85,10 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
     Raises:
         ModelError: an adapter does not fit the model or the first one, or a file is missing or damaged.
     """
-    from peft import PeftModel
-
     for path in checkpoints:
         check_checkpoint(path)
     trained = any(was_trained(path) for path in checkpoints)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
-            model: nn.Module = PeftModel.from_pretrained(
-                base, str(checkpoints[0]), is_trainable=True, autocast_adapter_dtype=False
-            )
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the adapter {checkpoints[0]} does not fit this model: {first_line(error)}") from error
-    load_adapter(model, checkpoints[0])
+    model = attach_adapter(base, checkpoints[0], is_trainable=True, autocast_adapter_dtype=False)
     for path in checkpoints[1:]:
         check_adapter(model, path)
     others = []
