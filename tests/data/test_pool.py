@@ -386,3 +386,29 @@ def test_a_file_whose_name_is_no_text_is_refused_first(tmp_path: Path, open_pool
     for source in (name, tmp_path, f"{tmp_path}/*.jsonl"):
         with pytest.raises(DataError, match=r"the name of the file .*p\\xff.jsonl is not UTF-8; rename it"):
             open_pool(source)
+
+
+def test_a_part_has_the_same_examples_and_other_files(tmp_path: Path, open_pool: OpenPool) -> None:
+    first = write(tmp_path / "first.jsonl", *(record(f"a{i}") for i in range(4)), record("a1"))
+    second = write(tmp_path / "second.jsonl", *(record(f"b{i}", id=f"b{i}") for i in range(3)))
+    pool = open_pool(first, second)
+    rows = [1, 4, 6]
+    part = pool.part(rows)
+    assert list(part.examples(0, 9)) == pool.take(rows)
+    assert part.ids() == [pool.ids()[row] for row in rows]
+    assert part.column("source") == ["first", "first", "second"]
+    assert [part.location(i) for i in range(3)] == [pool.location(row) for row in rows]
+    assert [file.rows for file in part.files] == [2, 1]
+    assert not {file.sha256 for file in part.files} & {file.sha256 for file in pool.files}
+    assert part.files[0].sha256 != pool.part([1, 3]).files[0].sha256
+    assert pool.part([0, 5, 6, 7]).files[1] == pool.files[1]
+    assert part.part([0, 2]).take([1]) == pool.take([6])
+    again = pickle.loads(pickle.dumps(part))
+    assert (again.files, again.ids()) == (part.files, part.ids())
+
+
+@pytest.mark.parametrize("rows", [[2, 1], [1, 1], [-1], [0, 5]])
+def test_a_part_refuses_rows_out_of_order_or_of_none(tmp_path: Path, open_pool: OpenPool, rows: list[int]) -> None:
+    pool = open_pool(write(tmp_path / "p.jsonl", *(record(f"a{i}") for i in range(5))))
+    with pytest.raises((ValueError, IndexError)):
+        pool.part(rows)

@@ -4,11 +4,12 @@ Answers that were judged by themselves (KTO's ``label``) are no examples of what
 they are set aside, unless pairs are asked for (``data/unwanted.py``).
 """
 
+import hashlib
 import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -78,6 +79,7 @@ class Pool:
         """For ``open`` and ``reopen`` to call: ``tables`` are the opened tables of ``sources``."""
         from datasets import concatenate_datasets
 
+        self._taken_from: tuple[Pool, NDArray[np.int64]] | None = None
         self._table = concatenate_datasets(list(tables)).with_format("arrow")
         self._of_examples = self._table.select_columns(_OF_EXAMPLES)
         self._sources = list(sources)
@@ -177,8 +179,38 @@ class Pool:
                 )
         return cls(sources, [Dataset.from_file(str(source.table)) for source in sources], None, unwanted)
 
+    def part(self, rows: Sequence[int]) -> "Pool":
+        """Return some rows as a pool by itself: examples, ids and locations are the same, and its files others.
+
+        Args:
+            rows: ascending, each once.
+
+        Raises:
+            ValueError: they are not.
+            IndexError: there is no such row.
+        """
+        rows_N = np.asarray(rows, dtype=np.int64)
+        if (np.diff(rows_N) <= 0).any():
+            raise ValueError("the rows of a part are ascending, each once")
+        if len(rows_N) and not 0 <= rows_N[0] <= rows_N[-1] < len(self):
+            raise IndexError(f"rows {rows_N[0]} to {rows_N[-1]} of a pool of {len(self)}")
+        part = Pool.__new__(Pool)
+        part.__dict__.update(self.__dict__)
+        part._kept = rows_N if self._kept is None else self._kept[rows_N]
+        part._length = len(rows_N)
+        starts = list(accumulate((file.rows for file in self.files), initial=0))
+        cuts = np.searchsorted(rows_N, starts).tolist()
+        part.files = tuple(
+            replace(file, sha256=_part_digest(file, rows_N[a:b] - start), rows=b - a)
+            for file, start, a, b in zip(self.files, starts, cuts, cuts[1:], strict=False)
+        )
+        part._taken_from = (self, rows_N)
+        return part
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process opens the pool: from its tables, which stay where they are."""
+        if self._taken_from is not None:
+            return Pool.part, self._taken_from
         sources = [
             s._replace(table=s.table.absolute(), set_aside=s.set_aside.absolute(), columns_path=None)
             for s in self._sources
@@ -422,6 +454,13 @@ class Pool:
             wanted=record["wanted"],
             record_rule=record["record_rule"],
         )
+
+
+def _part_digest(file: DataFile, rows_N: NDArray[np.int64]) -> str:
+    """Return what some rows of a file are known by: all of them as the file itself."""
+    if len(rows_N) == file.rows:
+        return file.sha256
+    return hashlib.sha256(file.sha256.encode() + rows_N.astype("<i8").tobytes()).hexdigest()
 
 
 def _newest_rule(source: CachedSource, table: "Dataset") -> int:

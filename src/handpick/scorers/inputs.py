@@ -1,7 +1,9 @@
 """What a scorer is given: a run's settings, its data, and what the user handed over in Python."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -61,6 +63,20 @@ class Inputs:
         if self.renderer is None:
             raise no_model()
         return self.renderer
+
+
+def part_of(inputs: Inputs, rows: Sequence[int], folder: Path, **changed: Any) -> Inputs:
+    """Return a run on some of the pool's rows, with a folder of its own for all that is made.
+
+    Args:
+        inputs: of the whole run.
+        rows: of the pool, ascending, each once.
+        folder: for the part's stores.
+        changed: settings that are others for the part, such as ``checkpoints``.
+    """
+    settings = inputs.settings.model_copy(update={"out": str(folder), "store": None} | changed)
+    pool = Data(inputs.pool.pool.part(rows), inputs.pool.quarantine)
+    return replace(inputs, settings=settings, pool=pool)
 
 
 def no_model() -> SettingsError:
