@@ -71,8 +71,9 @@ _OBJECTIVE = frozenset(ObjectiveSettings.model_fields)
 _TEMPLATE = frozenset({"template_args"})
 _MODEL = _TEMPLATE | frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
 _ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "lora_targets", "storage"}
+_NARROWED = frozenset({"response_tokens", "layers"})
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
-_OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
+_OF_GRADIENTS = _ADAPTED | _NARROWED | _OBJECTIVE | {"checkpoints", "optimizer"}
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -80,18 +81,18 @@ SCORERS: dict[str, ScorerSpec] = {
     "gradient": ScorerSpec(
         "handpick.scorers.gradient:Gradient", "gradient of the loss at a LoRA warmup's checkpoints, projected",
         "LESS, arXiv 2402.04333", "features", _GRADIENT_NEEDS, _OF_GRADIENTS | _PROJECTED | {"score_only"},
-        rows=_ADAPTED | _PROJECTED,
+        rows=_ADAPTED | _NARROWED | _PROJECTED,
     ),
     "whitened": ScorerSpec(
         "handpick.scorers.whitened_gradient:Whitened",
         "the same, the query's side through the inverse of the pool's covariance",
         "ours, after TRAK, arXiv 2303.14186", "features", _GRADIENT_NEEDS,
-        _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _PROJECTED, stores="gradient",
+        _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _NARROWED | _PROJECTED, stores="gradient",
         refuses=(Refusal("projection", "none", "whitening needs projected gradients: choose another --projection"),),
     ),
     "gist": ScorerSpec(
         "handpick.scorers.gist:Gist", "gradient in the subspace of the queries' gradients", "GIST, arXiv 2602.18584",
-        "features", _GRADIENT_NEEDS, _OF_GRADIENTS | {"gist_dim"}, rows=_ADAPTED | {"gist_dim"},
+        "features", _GRADIENT_NEEDS, _OF_GRADIENTS | {"gist_dim"}, rows=_ADAPTED | _NARROWED | {"gist_dim"},
         fixed=MappingProxyType({"optimizer": "sgd"}), bound_to_queries=True,
         refuses=(
             Refusal("optimizer", "adam", "gist takes plain gradients: leave optimizer out"),
