@@ -15,7 +15,7 @@ from handpick.costs.flops import shape_of
 from handpick.errors import SettingsError
 from handpick.methods import METHODS, OWN_COMMANDS, Method
 from handpick.model import load_base, parameter_count
-from handpick.planning import Comparison, TrainingBill, bill_of, bill_training, compare_methods, plan_select
+from handpick.planning import MethodComparison, TrainingBill, bill_of, bill_training, compare_methods, plan_select
 from handpick.planning.training_bill import parse_parameters
 from handpick.representations import SCORERS, Passes
 from handpick.scorers import gradient_costs, row_costs
@@ -46,7 +46,7 @@ def given(
 
 
 @pytest.fixture(scope="module")
-def compared(given: dict[str, Any]) -> tuple[Comparison, Counter[str]]:
+def compared(given: dict[str, Any]) -> tuple[MethodComparison, Counter[str]]:
     """The comparison, and how often models were probed."""
     calls: Counter[str] = Counter()
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,7 @@ def compared(given: dict[str, Any]) -> tuple[Comparison, Counter[str]]:
     return found, calls
 
 
-def test_every_method_has_a_line_or_a_reason(compared: tuple[Comparison, Counter[str]]) -> None:
+def test_every_method_has_a_line_or_a_reason(compared: tuple[MethodComparison, Counter[str]]) -> None:
     found, _ = compared
     lines = [bill.method for bill in found.bills]
     assert len(set(lines)) == len(lines)
@@ -72,12 +72,12 @@ def test_every_method_has_a_line_or_a_reason(compared: tuple[Comparison, Counter
     assert found.chosen == 10
 
 
-def test_the_same_work_is_probed_once(compared: tuple[Comparison, Counter[str]]) -> None:
+def test_the_same_work_is_probed_once(compared: tuple[MethodComparison, Counter[str]]) -> None:
     """The warmup; rows through Adam, without it, and on a basis; three representations that read."""
     assert compared[1] == {"plan_warmup": 1, "probe_engine": 3, "time_batches": 4}
 
 
-def test_a_bill_is_the_methods_own_plan(compared: tuple[Comparison, Counter[str]], given: dict[str, Any]) -> None:
+def test_a_bill_is_the_methods_own_plan(compared: tuple[MethodComparison, Counter[str]], given: dict[str, Any]) -> None:
     bills = {bill.method: bill for bill in compared[0].bills}
     for method in ("less-rr", "gist", "rds+", "bm25", "whitened-rds-rr"):
         total = plan_select(parse_settings(given | {"method": method}), QUICK).total
@@ -85,7 +85,7 @@ def test_a_bill_is_the_methods_own_plan(compared: tuple[Comparison, Counter[str]
     assert bills["less"].seconds.value == pytest.approx(bills["less-rr"].seconds.value, rel=0.2)
 
 
-def test_ratio_money_and_passes(compared: tuple[Comparison, Counter[str]], given: dict[str, Any]) -> None:
+def test_ratio_money_and_passes(compared: tuple[MethodComparison, Counter[str]], given: dict[str, Any]) -> None:
     found, _ = compared
     training = found.training
     assert isinstance(training, TrainingBill)
@@ -98,7 +98,7 @@ def test_ratio_money_and_passes(compared: tuple[Comparison, Counter[str]], given
 
 
 def test_a_comparison_begins_from_nothing_and_leaves_parsed_records(
-    compared: tuple[Comparison, Counter[str]], given: dict[str, Any]
+    compared: tuple[MethodComparison, Counter[str]], given: dict[str, Any]
 ) -> None:
     left = [path.relative_to(given["out"]).as_posix() for path in Path(given["out"]).rglob("*") if path.is_file()]
     assert left
@@ -120,7 +120,7 @@ def test_a_new_method_is_in_the_comparison(given: dict[str, Any], monkeypatch: p
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_tables_passes_are_the_plans_operations(
-    name: str, given: dict[str, Any], compared: tuple[Comparison, Counter[str]], tmp_path: Path
+    name: str, given: dict[str, Any], compared: tuple[MethodComparison, Counter[str]], tmp_path: Path
 ) -> None:
     """Of the pool's rows: operations by operations of one pass. Attention, whose way back is two passes, is much of a
     tiny model."""
@@ -129,7 +129,7 @@ def test_the_tables_passes_are_the_plans_operations(
     if "model" not in SCORERS[METHODS[name].representation].needs:
         assert said.number == 0
         return
-    more = {"reward": "exact-match:last-number"} if name == "nice" else {}
+    more: dict[str, Any] = {"reward": "exact-match:last-number", "max_new_tokens": 32} if name == "nice" else {}
     query = tmp_path / "pairs.jsonl"
     if METHODS[name].objective == "preference":
         pair = {"chosen": "Yes, it is.", "rejected": "No.", "prompt": "Is it?"}
@@ -210,7 +210,7 @@ def flags(given: dict[str, Any], *more: object) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_a_table_that_fits(columns: int, compared: tuple[Comparison, Counter[str]], given: dict[str, Any],
+def test_a_table_that_fits(columns: int, compared: tuple[MethodComparison, Counter[str]], given: dict[str, Any],
                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setattr("handpick.planning.compare_methods", lambda *_: compared[0])
     shown = CliRunner().invoke(app, flags(given, "--compare"), env={"COLUMNS": str(columns)})
@@ -227,6 +227,16 @@ def test_a_table_that_fits(columns: int, compared: tuple[Comparison, Counter[str
         "not with these settings",
     ):
         assert word in shown.stdout
+
+
+def test_a_model_to_train_that_is_none_is_refused_before_any_work(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handpick.planning.plan_select", lambda *_: pytest.fail("work began"))
+    shown = CliRunner().invoke(app, flags(given, "--method", "random", "--train-model", "./nothing-here"))
+    assert shown.exit_code == 2
+    assert "there is no model folder" in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
 
 
 def test_one_method_stands_beside_its_training_too(given: dict[str, Any]) -> None:

@@ -57,9 +57,11 @@ def select(
     """
     with report_errors():
         from handpick.cli.show_plan import show_beside_training, show_comparison
-        from handpick.planning import bill_of, bill_training, compare_methods, plan_select
+        from handpick.planning import bill_of, bill_training, compare_methods, parse_parameters, plan_select
 
         given = parse_settings(settings, where="--")
+        if train_model is not None:
+            parse_parameters(train_model)  # refused before anything is probed
         if compare:
             comparison = compare_methods(given, probe, train_model, price_per_hour)
             typer.echo(json.dumps(comparison.to_json(), indent=1)) if as_json else show_comparison(comparison)

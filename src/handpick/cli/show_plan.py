@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from handpick.planning import Amount, Comparison, MethodBill, Plan, StageCost, TrainingBill
+from handpick.planning import Amount, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
 
 console = Console(highlight=False)
 
@@ -28,7 +28,7 @@ def show_plan(plan: Plan) -> None:
         console.print(Text(f"cheaper: {line}"), soft_wrap=True)
 
 
-def show_comparison(comparison: Comparison) -> None:
+def show_comparison(comparison: MethodComparison) -> None:
     """Show a line a method, the quickest first; the training below them; then who cannot be run, and why."""
     training, price = comparison.training, comparison.price_per_hour
     is_known = not isinstance(training, str)

@@ -49,7 +49,7 @@ class MethodBill:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MethodComparison:
     """Methods by the time they take, those that cannot be run here with the reason, and the training beside them.
 
     ``training`` is a sentence where it could not be priced. ``chosen`` is the number of examples to choose.
@@ -85,7 +85,7 @@ def compare_methods(
     seconds: float = PROBE_SECONDS,
     train_model: str | None = None,
     price_per_hour: float | None = None,
-) -> Comparison:
+) -> MethodComparison:
     """Plan every method of the table with the same pool, queries, model and budget, each from nothing.
 
     Args:
@@ -121,7 +121,7 @@ def compare_methods(
     bills.sort(key=lambda bill: bill.seconds.value)
     chosen = max((plan.stages[-1].examples or 0 for plan in plans.values()), default=0)
     notes = [note for plan in list(plans.values())[:1] for note in plan.notes[-1:]]
-    return Comparison(bills, refused, training, chosen, price_per_hour, notes)
+    return MethodComparison(bills, refused, training, chosen, price_per_hour, notes)
 
 
 def bill_of(method: str, plan: Plan, training: TrainingBill | str, price_per_hour: float | None) -> MethodBill:

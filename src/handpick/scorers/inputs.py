@@ -118,8 +118,10 @@ def check_max_length(settings: Settings) -> None:
 
 def check_layers(settings: GradientSettings) -> None:
     """Raise SettingsError where ``layers`` names one that the model's configuration does not have."""
+    if settings.layers == ALL:
+        return
     n_layers = getattr(load_config(model_name(settings)).get_text_config(), "num_hidden_layers", None)
-    if settings.layers != ALL and isinstance(n_layers, int):
+    if isinstance(n_layers, int):  # else it is found out when the model is loaded
         layers_among(settings.layers, n_layers)
 
 
