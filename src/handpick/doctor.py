@@ -28,6 +28,7 @@ from handpick.gradients.forward import causal_of
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
+from handpick.layer_numbers import ALL
 from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.model.mixing import describe, mixing_of
@@ -84,8 +85,12 @@ def examine(settings: Settings) -> Iterator[Check]:
     sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
     alone = f"; {engine.alone}" if engine.alone else ""
+    of_layers = "" if settings.layers == ALL else f" in layers {settings.layers}"
     yield Check(
-        "adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
+        "adapter",
+        True,
+        f"{len(engine.layers)} matrices{of_layers}, {engine.n_coordinates:,} coordinates ({what}){alone}",
+        "",
     )
 
     raw = NoProjection(engine.n_coordinates)

@@ -118,7 +118,10 @@ def test_a_new_method_is_in_the_comparison(given: dict[str, Any], monkeypatch: p
     assert "--model" in found.training
 
 
-@pytest.mark.parametrize("name", METHODS)
+ONE_OF_EACH = {(method.representation, method.optimizer): name for name, method in reversed(METHODS.items())}
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
 def test_the_tables_passes_are_the_plans_operations(
     name: str, given: dict[str, Any], compared: tuple[MethodComparison, Counter[str]], tmp_path: Path
 ) -> None:
@@ -129,12 +132,7 @@ def test_the_tables_passes_are_the_plans_operations(
     if "model" not in SCORERS[METHODS[name].representation].needs:
         assert said.number == 0
         return
-    more: dict[str, Any] = {"reward": "exact-match:last-number", "max_new_tokens": 32} if name == "nice" else {}
-    query = tmp_path / "pairs.jsonl"
-    if METHODS[name].objective == "preference":
-        pair = {"chosen": "Yes, it is.", "rejected": "No.", "prompt": "Is it?"}
-        more = {"query": str(write_jsonl(query, [pair]))}
-    settings = parse_settings(given | {"method": name, "out": str(tmp_path)} | more)
+    settings = parse_settings(given | {"method": name, "out": str(tmp_path)})
     rows = [stage for stage in plan_select(settings, QUICK).stages if stage.kind == StageKind.POOL]
     assert isinstance(compared[0].training, TrainingBill)
     took = sum(stage.flops or 0 for stage in rows) / compared[0].training.forward

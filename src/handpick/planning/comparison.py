@@ -4,6 +4,7 @@ A method is planned as ``plan select`` does it, from the run's own stages, whate
 methods is in here by itself. What several take alike (a warmup, the same rows) is probed once.
 """
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,9 @@ def _with_method(settings: Settings, method: str) -> Settings:
 
 def _from_nothing(settings: Settings, folder: Path) -> Settings:
     """Return settings whose run finds nothing that an earlier one has left, but the records that it has parsed."""
-    layout = RunLayout(folder)
-    parsed = parsed_records(settings)
-    parsed.mkdir(parents=True, exist_ok=True)
-    layout.parsed.parent.mkdir(parents=True)
-    layout.parsed.symlink_to(parsed.resolve(), target_is_directory=True)
+    there, parsed = parsed_records(settings), RunLayout(folder).parsed
+    parsed.parent.mkdir(parents=True)
+    with suppress(OSError):  # they are parsed for the comparison alone then
+        there.mkdir(parents=True, exist_ok=True)
+        parsed.symlink_to(there.resolve(), target_is_directory=True)
     return settings.model_copy(update={"out": str(folder)})
