@@ -43,7 +43,7 @@ def test_all_is_well(settings: Settings) -> None:
 def test_fewer_tokens_and_layers(settings: Settings) -> None:
     found = checks(settings.model_copy(update={"layers": "late", "response_tokens": 8}))
     assert all(check.passed for check in found.values()), found
-    assert "matrices in layers late, 2,048 coordinates" in found["adapter"].found
+    assert "matrices in layers late, 4,096 coordinates" in found["adapter"].found
 
 
 def test_a_wrong_gradient_is_caught(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
