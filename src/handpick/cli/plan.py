@@ -68,7 +68,7 @@ def select(
             return
         plan = plan_select(given, probe)
         training = bill_training(given, train_model, probe * 0.35)
-        bill = bill_of(given.method, plan, training, price_per_hour)
+        bill = bill_of(given, plan, training, price_per_hour)
         if as_json:
             typer.echo(json.dumps(plan.to_json() | bill.beside(training), indent=1))
         else:

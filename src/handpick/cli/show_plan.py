@@ -94,7 +94,7 @@ def _show_training(training: TrainingBill | str) -> None:
 def _format_ratio(ratio: float | None) -> str:
     if ratio is None:
         return ""
-    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}" if ratio >= 0.01 else "< 0.01"
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}" if ratio >= 0.001 else "< 0.001"
 
 
 def _format_money(money: float | None) -> str:

@@ -20,8 +20,10 @@ from handpick.model import free_memory
 from handpick.planning.select import PROBE_SECONDS, plan_beside, scratch_folders
 from handpick.planning.training_bill import TrainingBill, bill_training
 from handpick.progress import forward_lines, log
+from handpick.representations import Passes
 from handpick.scorers.provenance import parsed_records
 from handpick.settings import Settings, parse_settings
+from handpick.settings.passes import passes_by
 
 _OF_THE_METHOD = ("representation", "algorithm", "store")
 
@@ -118,21 +120,22 @@ def compare_methods(
     for line in said:
         log(line)
     refused |= {name: f"a command of its own, not planned: handpick {name}" for name in OWN_COMMANDS}
-    bills = [bill_of(method, plan, training, price_per_hour) for method, plan in plans.items()]
+    bills = [bill_of(_with_method(settings, name), plan, training, price_per_hour) for name, plan in plans.items()]
     bills.sort(key=lambda bill: bill.seconds.value)
     chosen = max((plan.stages[-1].examples or 0 for plan in plans.values()), default=0)
     notes = [note for plan in list(plans.values())[:1] for note in plan.notes[-1:]]
     return MethodComparison(bills, refused, training, chosen, price_per_hour, notes)
 
 
-def bill_of(method: str, plan: Plan, training: TrainingBill | str, price_per_hour: float | None) -> MethodBill:
-    """Return a plan as one line, beside the training."""
+def bill_of(settings: Settings, plan: Plan, training: TrainingBill | str, price_per_hour: float | None) -> MethodBill:
+    """Return the plan of a run with these settings as one line, beside the training."""
     total = plan.total
     seconds = total.seconds or Amount.exactly(0.0)
     known = None if isinstance(training, str) else training
-    counted = all(stage.flops is not None for stage in plan.stages if stage.kind == StageKind.POOL and not stage.there)
+    rows = [stage for stage in plan.stages if stage.kind == StageKind.POOL and not stage.there]
+    counted = passes_by(settings.scorer) == Passes(0) or all(stage.flops is not None for stage in rows)
     return MethodBill(
-        method,
+        settings.method,
         seconds,
         total.disk,
         total.memory,

@@ -1,12 +1,16 @@
 """What each method costs in forward passes of the model over the pool, as the tables say."""
 
 from handpick.methods import METHODS
-from handpick.representations import SCORERS, Passes
+from handpick.representations import SCORERS, Passes, ScorerSpec
 
 
 def passes_of(method: str) -> Passes | None:
     """Return what a method's rows of the pool cost; None where the table does not say, and the model is needed."""
-    spec = SCORERS[METHODS[method].representation]
+    return passes_by(SCORERS[METHODS[method].representation])
+
+
+def passes_by(spec: ScorerSpec) -> Passes | None:
+    """Return what the rows of a line of the table cost, as ``passes_of``."""
     return Passes(0) if spec.passes is None and "model" not in spec.needs else spec.passes
 
 
