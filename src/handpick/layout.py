@@ -54,6 +54,14 @@ class ParsedLayout(Layout):
         return self.folder.glob("*.arrow")
 
 
+class TriedLayout(Layout):
+    """The user's cache folder: what tries of models have shown."""
+
+    def of_model(self, digest: str) -> Path:
+        """Return what is kept of a model."""
+        return self.folder / "tried" / f"{digest}.json"
+
+
 class DataLayout(Layout):
     """A folder that records are read into: those parsed, and lists of those that were set aside."""
 
