@@ -40,6 +40,12 @@ def test_all_is_well(settings: Settings) -> None:
     assert all(check.passed for check in found.values()), found
 
 
+def test_fewer_tokens_and_layers(settings: Settings) -> None:
+    found = checks(settings.model_copy(update={"layers": "late", "response_tokens": 8}))
+    assert all(check.passed for check in found.values()), found
+    assert "matrices in layers late, 4,096 coordinates" in found["adapter"].found
+
+
 def test_a_wrong_gradient_is_caught(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     own = GradientEngine.features
     monkeypatch.setattr(GradientEngine, "features", lambda *args: own(*args) * 1.01)

@@ -21,12 +21,14 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, ModelError, SettingsError
+from handpick.gradients.carriers import carry_by
 from handpick.gradients.check import autograd_row
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.forward import causal_of
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
+from handpick.layer_numbers import ALL
 from handpick.layout import DataLayout
 from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
 from handpick.model.mixing import describe, mixing_of
@@ -34,7 +36,7 @@ from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.sampling.decode import company
 from handpick.scorers.checkpoints import new_lora, warmup_of
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
-from handpick.scorers.inputs import check_max_length, open_renderer
+from handpick.scorers.inputs import check_layers, check_max_length, open_renderer
 from handpick.settings import Settings, not_given
 from handpick.store.memory import available_bytes
 from handpick.training.settings import micro_batch_of
@@ -70,6 +72,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if not settings.pool:
         raise not_given("pool")
     check_max_length(settings)
+    check_layers(settings)
     sequences, check = _data(settings, renderer)
     yield check
     pad_id = padding_id(renderer.tokenizer)
@@ -82,8 +85,12 @@ def examine(settings: Settings) -> Iterator[Check]:
     sequences = _choose_sequences(sequences, n_held)
     what = "of the first checkpoint" if settings.checkpoints else "new, with random weights"
     alone = f"; {engine.alone}" if engine.alone else ""
+    of_layers = "" if settings.layers == ALL else f" in layers {settings.layers}"
     yield Check(
-        "adapter", True, f"{len(engine.layers)} matrices, {engine.n_coordinates:,} coordinates ({what}){alone}", ""
+        "adapter",
+        True,
+        f"{len(engine.layers)} matrices{of_layers}, {engine.n_coordinates:,} coordinates ({what}){alone}",
+        "",
     )
 
     raw = NoProjection(engine.n_coordinates)
@@ -124,7 +131,7 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
         pool = Pool.open(list(settings.pool), cache=layout.parsed, quarantine=quarantine, reading=settings.reading)
         check_columns(settings.reading, [pool.columns])
         looked_at = list(pool.examples(0, min(_LOOKED_AT, len(pool))))
-    _, sequences, refused = NextToken(renderer, settings.max_length).prepare(looked_at)
+    _, sequences, refused = NextToken(renderer, settings.max_length, settings.response_tokens).prepare(looked_at)
     if len(sequences) < 2:
         why = f": the first has {refused[0][1]}" if refused else ""
         raise DataError(f"of the first {len(looked_at)} records {len(sequences)} can be used, and it takes two{why}")
@@ -165,12 +172,13 @@ def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Modul
     """Return the model with the first checkpoint's adapter, else with a new one whose gradient is not zero."""
     base = load_base(name, dtype, settings.quantization)
     if settings.checkpoints:
-        return load_trainable(base, [Path(settings.checkpoints[0])])
+        return load_trainable(base, [Path(settings.checkpoints[0])], settings.layers)
     model = new_adapter(base, new_lora(settings), settings.seed, in_float32=False)
     generator = torch.Generator().manual_seed(settings.seed)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:  # zero in a new adapter, which would hide A's gradient
             parameter.data.copy_(_SIZE * torch.randn(parameter.shape, generator=generator))
+    carry_by(model, settings.layers)
     return model
 
 

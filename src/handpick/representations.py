@@ -23,6 +23,26 @@ class Refusal(NamedTuple):
     sentence: str
 
 
+class Passes(NamedTuple):
+    """What a representation's rows of the pool cost, in forward passes of the model over the pool.
+
+    One is 2·P operations a token, with logits at the response (costs/flops.py); a row of gradients is a forward pass
+    and the way back through a frozen base, two. ``at_checkpoints``: so many at each checkpoint. ``besides`` is what is
+    read that is no pass of the model over the pool. A warmup, the queries and the choice come on top.
+    """
+
+    number: float
+    at_checkpoints: bool = False
+    besides: str = ""
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        passes = f"{'up to ' * self.at_most}{self.number:g}{' a checkpoint' * self.at_checkpoints}"
+        if not self.besides:
+            return passes
+        return f"{passes} and {self.besides}" if self.number else self.besides
+
+
 @dataclass(frozen=True)
 class ScorerSpec:
     """A line of the table of representations; nothing outside a representation's own file compares its name.
@@ -35,6 +55,7 @@ class ScorerSpec:
     says. ``refuses``: values that it cannot do with. ``stores``: whose store it starts from, where that is another's.
     ``bound_to_queries``: the pool's rows are made for these queries, all together, and serve no others.
     ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
+    ``passes``: what its rows cost, where the model is needed for them.
     """
 
     load: str
@@ -50,6 +71,7 @@ class ScorerSpec:
     bound_to_queries: bool = False
     keeps_rows: bool = True
     argument: str | None = None
+    passes: Passes | None = None
 
     @property
     def has_objective(self) -> bool:
@@ -71,8 +93,11 @@ _OBJECTIVE = frozenset(ObjectiveSettings.model_fields)
 _TEMPLATE = frozenset({"template_args"})
 _MODEL = _TEMPLATE | frozenset({"max_length", "dtype", "quantization", "batch_tokens"})
 _ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "lora_targets", "storage"}
+_NARROWED = frozenset({"response_tokens", "layers"})
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
-_OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
+_OF_GRADIENTS = _ADAPTED | _NARROWED | _OBJECTIVE | {"checkpoints", "optimizer"}
+_OF_EVERY_CHECKPOINT = Passes(2, at_checkpoints=True)
+_OF_ENCODER = Passes(0, besides="1 of its encoder")
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -80,19 +105,20 @@ SCORERS: dict[str, ScorerSpec] = {
     "gradient": ScorerSpec(
         "handpick.scorers.gradient:Gradient", "gradient of the loss at a LoRA warmup's checkpoints, projected",
         "LESS, arXiv 2402.04333", "features", _GRADIENT_NEEDS, _OF_GRADIENTS | _PROJECTED | {"score_only"},
-        rows=_ADAPTED | _PROJECTED,
+        rows=_ADAPTED | _NARROWED | _PROJECTED, passes=_OF_EVERY_CHECKPOINT,
     ),
     "whitened": ScorerSpec(
         "handpick.scorers.whitened_gradient:Whitened",
         "the same, the query's side through the inverse of the pool's covariance",
         "ours, after TRAK, arXiv 2303.14186", "features", _GRADIENT_NEEDS,
-        _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _PROJECTED, stores="gradient",
+        _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _NARROWED | _PROJECTED, stores="gradient",
+        passes=_OF_EVERY_CHECKPOINT,
         refuses=(Refusal("projection", "none", "whitening needs projected gradients: choose another --projection"),),
     ),
     "gist": ScorerSpec(
         "handpick.scorers.gist:Gist", "gradient in the subspace of the queries' gradients", "GIST, arXiv 2602.18584",
-        "features", _GRADIENT_NEEDS, _OF_GRADIENTS | {"gist_dim"}, rows=_ADAPTED | {"gist_dim"},
-        fixed=MappingProxyType({"optimizer": "sgd"}), bound_to_queries=True,
+        "features", _GRADIENT_NEEDS, _OF_GRADIENTS | {"gist_dim"}, rows=_ADAPTED | _NARROWED | {"gist_dim"},
+        fixed=MappingProxyType({"optimizer": "sgd"}), bound_to_queries=True, passes=Passes(2),
         refuses=(
             Refusal("optimizer", "adam", "gist takes plain gradients: leave optimizer out"),
             Refusal("balanced", True, "gist compares with each subtask's mean already: leave balanced out"),
@@ -101,23 +127,24 @@ SCORERS: dict[str, ScorerSpec] = {
     "rds+": ScorerSpec(
         "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",
         "Ivison et al., arXiv 2503.01807", "features", frozenset({"model", "query"}), _MODEL | {"storage"},
-        rows=_MODEL | {"storage"},
+        rows=_MODEL | {"storage"}, passes=Passes(1),
     ),
     "whitened-rds+": ScorerSpec(
         "handpick.scorers.whitened_rows:WhitenedHiddenStates",
         "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
         frozenset({"model", "query"}), _MODEL | {"storage", "whitening_damping"}, rows=_MODEL | {"storage"},
-        stores="rds+",
+        stores="rds+", passes=Passes(1),
     ),
     "embed": ScorerSpec(
         "handpick.scorers.embedding:Embedding", "sentence embedding of the conversation", "TIS, arXiv 2602.14696",
         "features", frozenset({"query"}), frozenset({"encoder", "storage"}), rows=frozenset({"encoder", "storage"}),
+        passes=_OF_ENCODER,
     ),
     "whitened-embed": ScorerSpec(
         "handpick.scorers.whitened_rows:WhitenedEmbedding",
         "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
         frozenset({"query"}), frozenset({"encoder", "storage", "whitening_damping"}),
-        rows=frozenset({"encoder", "storage"}), stores="embed",
+        rows=frozenset({"encoder", "storage"}), stores="embed", passes=_OF_ENCODER,
     ),
     "bm25": ScorerSpec(
         "handpick.scorers.bm25:Bm25Scorer", "BM25 of the query's words in an example", "Robertson and Zaragoza 2009",
@@ -130,11 +157,13 @@ SCORERS: dict[str, ScorerSpec] = {
     "perplexity": ScorerSpec(
         "handpick.scorers.model_scores:Perplexity", "of the response, under the model",
         "Yin and Rush, arXiv 2410.16208", "scores", frozenset({"model"}), _MODEL, rows=_MODEL,
+        passes=Passes(1),
     ),
     "ifd": ScorerSpec(
         "handpick.scorers.model_scores:IFD",
         "loss of the response with the prompt over without; 1 or more comes last", "Li et al., arXiv 2308.12032",
         "scores", frozenset({"model"}), _MODEL, rows=_MODEL,
+        passes=Passes(2, at_most=True),
     ),
     "length": ScorerSpec(
         "handpick.scorers.response_length:ResponseLength", "tokens of the response",

@@ -30,6 +30,7 @@ BAD: dict[str, Given] = {
     "a test set that is none": {"exclude_overlap": ["./nothing.jsonl"]},
     "nothing to balance": {"balanced": True},
     "two targets of one id": {"query": [], "target": {"a": "QUERY", "b": "QUERY"}, "split": "shared"},
+    "a layer that is none": {"layers": "1-2"},
     "too much to whiten": {"projection_dim": 1 << 24},
     "a store that is none": {"store": "./nothing"},
     "a checkpoint that is none": {"checkpoints": ["./nothing"], "warmup": "auto"},

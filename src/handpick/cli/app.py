@@ -38,9 +38,9 @@ app.add_typer(store_app, name="store", rich_help_panel=BEFORE)
 
 _REPRESENT_FIRST = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "template_args", "optimizer", "eps_mode",
-    "projection", "projection_dim", "projection_nonzeros", "dtype", "quantization", "storage", "batch_tokens",
-    "gradient_checkpointing", "shard_rows", "warmup", "lora_targets", "max_quarantined", "representation", "encoder",
-    "workers", *ReadingSettings.model_fields,
+    "projection", "projection_dim", "projection_nonzeros", "response_tokens", "layers", "dtype", "quantization",
+    "storage", "batch_tokens", "gradient_checkpointing", "shard_rows", "warmup", "lora_targets", "max_quarantined",
+    "representation", "encoder", "workers", *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
@@ -69,8 +69,8 @@ _OF_CHOICE = {
 }
 _DOCTOR = [
     "pool", "model", "checkpoints", "lora_targets", "max_length", "template_args", "dtype", "projection",
-    "projection_dim", "projection_nonzeros", "seed", "quantization", "batch_tokens", "gradient_checkpointing",
-    "max_quarantined", *ReadingSettings.model_fields,
+    "projection_dim", "projection_nonzeros", "response_tokens", "layers", "seed", "quantization",
+    "batch_tokens", "gradient_checkpointing", "max_quarantined", *ReadingSettings.model_fields,
 ]  # fmt: skip
 # the heading in a command's help, by the class that has the setting; the others stand first
 _HEADINGS: dict[type[BaseModel], str] = {

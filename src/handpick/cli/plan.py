@@ -33,15 +33,47 @@ _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how 
 
 @plan_app.command()
 @with_flags(settings=SELECT_FLAGS)
-def select(settings: dict[str, Any], as_json: _JSON = False, probe: _PROBE = 10.0) -> None:
-    """Show what `handpick select` with the same flags will take.
+def select(
+    settings: dict[str, Any],
+    compare: Annotated[bool, typer.Option("--compare", help="Show every method's bill, one line each.")] = False,
+    train_model: Annotated[
+        str | None,
+        typer.Option(
+            help="What is to be trained on the selection: a model, or its parameters, such as 7B; default: --model.",
+            metavar="DIR|NAME|N",
+        ),
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Money that an hour of this machine costs, in any currency.", min=0)
+    ] = None,
+    as_json: _JSON = False,
+    probe: _PROBE = 10.0,
+) -> None:
+    """Show what `handpick select` with the same flags will take, beside the training that the selection is for.
 
     handpick plan select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL
+
+    handpick plan select --compare --train-model 7B --price-per-hour 2.5 …
     """
     with report_errors():
-        from handpick.planning import plan_select
+        from handpick.cli.show_plan import show_beside_training, show_comparison
+        from handpick.planning import bill_of, bill_training, compare_methods, parse_parameters, plan_select
 
-        _show(plan_select(parse_settings(settings, where="--"), probe), as_json=as_json)
+        given = parse_settings(settings, where="--")
+        if train_model is not None:
+            parse_parameters(train_model)  # refused before anything is probed
+        if compare:
+            comparison = compare_methods(given, probe, train_model, price_per_hour)
+            typer.echo(json.dumps(comparison.to_json(), indent=1)) if as_json else show_comparison(comparison)
+            return
+        plan = plan_select(given, probe)
+        training = bill_training(given, train_model, probe * 0.35)
+        bill = bill_of(given, plan, training, price_per_hour)
+        if as_json:
+            typer.echo(json.dumps(plan.to_json() | bill.beside(training), indent=1))
+        else:
+            _show(plan, as_json=False)
+            show_beside_training(bill, training)
 
 
 @plan_app.command()

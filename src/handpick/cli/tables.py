@@ -12,6 +12,7 @@ from handpick.methods import METHODS, OWN_COMMANDS
 from handpick.objectives import OBJECTIVES
 from handpick.representations import SCORERS
 from handpick.rewards import REWARDS
+from handpick.settings.passes import passes_of
 
 
 class _TableEntry(NamedTuple):
@@ -25,7 +26,8 @@ def _tables() -> list[_TableEntry]:
     for name, method in METHODS.items():
         has_sides = SCORERS[method.representation].has_objective
         sides = (method.optimizer, method.objective) if has_sides else ("–", "–")
-        methods.append((name, method.representation, *sides, method.algorithm, method.summary, method.source))
+        summary, made_of = method.summary, (method.representation, *sides, method.algorithm)
+        methods.append((name, *made_of, summary, method.source, str(passes_of(name) or "?")))
     gives = {
         "features": "features", "similarity": "a similarity", "scores": "one score an example", "nothing": "–",
     }  # fmt: skip
@@ -41,7 +43,8 @@ def _tables() -> list[_TableEntry]:
     return [
         _TableEntry(
             "Methods, for --method",
-            ("method", "representation", "pool side", "query side", "algorithm", "what it chooses", "source"), methods,
+            ("method", "representation", "pool side", "query side", "algorithm", "what it chooses", "source", "passes"),
+            methods,
         ),
         _TableEntry("Methods that are commands of their own, and none for --method",
                 ("command", "what it chooses", "source"),
@@ -67,7 +70,9 @@ def print_tables() -> None:
         for name, *cells in listed.rows:
             made_of = [] if not of_methods else [_describe_parts(*cells[:4])]
             summary, *sources = cells[4:] if of_methods else [cells[0], *cells[-1:][: len(cells) - 1]]
-            said = f"{summary} ({', '.join(sources)})" if sources else summary
+            if of_methods:
+                sources[-1] = f"passes: {sources[-1]}"
+            said = f"{summary} ({'; '.join(sources)})" if sources else summary
             table.add_row(Text(name, style="bold"), *map(Text, made_of), Text(said))
         console.print(table)
         console.print()

@@ -25,12 +25,13 @@ from handpick.gradients.forward import causal_of, decoder_of
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of a model the formulas take: P, D, A, and V·H."""
+    """What of a model the formulas take: P, D, A, V·H, and what share of the decoder a backward pass goes through."""
 
     linear: float
     adapter: int
     attention: int
     head: int
+    way_back: float = 1.0
 
     def read(self, lengths: Iterable[int], positions: int = 0) -> float:
         """Return the operations of a forward pass over sequences, with logits at so many positions."""
@@ -41,8 +42,8 @@ class Shape:
         """Return the operations of forward and backward with the base frozen, with logits at so many positions."""
         lengths = list(lengths)
         tokens, pairs = _tokens_and_pairs(lengths)
-        back = (2 * self.linear + 4 * self.adapter) * tokens + 4 * self.attention * pairs + 2 * self.head * positions
-        return self.read(lengths, positions) + back
+        decoder = (2 * self.linear + 4 * self.adapter) * tokens + 4 * self.attention * pairs
+        return self.read(lengths, positions) + self.way_back * decoder + 2 * self.head * positions
 
 
 def _tokens_and_pairs(lengths: Iterable[int]) -> tuple[int, int]:

@@ -9,15 +9,16 @@ Shapes: B batches, F = 4 sizes of a batch.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
-from handpick.costs.cost import Amount
+from handpick.costs.cost import Amount, StageKind, Work
+from handpick.fingerprint import Fingerprint, digest
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -31,10 +32,31 @@ clock = time.perf_counter  # what a plan's seconds are; a benchmark on a busy ma
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """What a plan lends to stages: seconds to compute for, about, and an empty folder that is removed afterwards."""
+    """What a plan lends to stages: seconds to compute for, about, and an empty folder that is removed afterwards.
+
+    ``priced`` is the work of stages before, by kind and digest of inputs, of this method and of others that are planned
+    beside it; what they found out on the way is asked for with ``once``.
+    """
 
     seconds: float
     scratch: Path
+    priced: dict[tuple[StageKind, str], Work] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, what: Fingerprint, find: Callable[["Probing"], T]) -> T:
+        """Return what ``find`` finds; of the same work it is asked once, with an empty folder of its own.
+
+        Args:
+            what: all that it depends on.
+            find: is given the plan's seconds, and may leave files in the folder.
+        """
+        key = digest(what)
+        if key not in self.found:
+            folder = self.scratch / key
+            folder.mkdir()
+            self.found[key] = find(replace(self, scratch=folder))
+        found: T = self.found[key]
+        return found
 
 
 class Size(NamedTuple):

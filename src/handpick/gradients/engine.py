@@ -87,6 +87,18 @@ class GradientEngine:
         return None if layer is None else f"one example at a time, for experts that are not known ({layer})"
 
     @property
+    def passed_back(self) -> int:
+        """How many of the blocks a backward pass goes through: those from the first that carries a gradient."""
+        modules = {layer.module for layer in self.layers}
+        first = next((n for n, block in enumerate(self.blocks) if modules & set(block.modules())), 0)
+        return len(self.blocks) - first
+
+    @property
+    def way_back(self) -> float:
+        """The share of the decoder that a backward pass goes through, by its blocks."""
+        return self.passed_back / len(self.blocks) if self.blocks else 1.0
+
+    @property
     def hidden_size(self) -> int:
         """H."""
         return int(self._head.weight.shape[1])

@@ -52,6 +52,11 @@ class _LowRank:
     a_is_first: bool
     """Whether x meets A before B; where peft took the weight for its transpose it meets B first."""
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether a gradient is taken of one of its layers."""
+        return self.layer_A is not None or self.layer_B is not None
+
     def factors(self, n_experts: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return F (E, I, R) and G (E, R, O)."""
         weight_A, weight_B = self.module_A.weight, self.module_B.weight
@@ -295,7 +300,7 @@ class _Forward:
         weight = getattr(self.module, parameter).detach()
         weight_EIO = weight if _is_transposed(self.module, is_dense=self.experts.is_dense) else weight.transpose(1, 2)
         low = self.experts.adapters.get(parameter)
-        if low is None or self.take is None:
+        if low is None or self.take is None or not low.is_trained:
             out_SO = by_run(x_SI, weight_EIO, runs.experts_E)
             if low is not None:
                 first_EIR, second_ERO = low.factors(self.n_experts, weight)

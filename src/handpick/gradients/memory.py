@@ -69,8 +69,8 @@ def footprint(engine: GradientEngine, project: Projection, *, adam: bool) -> Foo
         logits = max(logits, 4 * project.BLOCK * project.dim)
     in_float32 = 12 if parameter.device.type == "cuda" else 0  # the gradients, and Adam's two moments of them
     everything = _measure_saved(engine)
-    a_block = everything.times(1 / max(1, len(engine.blocks)))
-    inputs = SavedBytes(len(engine.blocks) * engine.hidden_size * parameter.itemsize, 0)
+    a_block = everything.times(1 / max(1, engine.passed_back))
+    inputs = SavedBytes(engine.passed_back * engine.hidden_size * parameter.itemsize, 0)
     return Footprint(
         kept=kept,
         a_row=(4 if isinstance(project, NoProjection) else 12) * project.dim,

@@ -33,19 +33,30 @@ def plan_select(settings: Settings, seconds: float = PROBE_SECONDS) -> Plan:
     Raises:
         HandpickError: what the run itself would raise before it starts, in the same words.
     """
+    with scratch_folders() as scratch:
+        return plan_beside(settings, Probing(seconds, scratch.probe), scratch.bad)
+
+
+def plan_beside(settings: Settings, probing: Probing, bad: Path) -> Plan:
+    """Plan as ``plan_select``, beside others that are lent the same ``probing``: the same work is priced once.
+
+    Args:
+        settings: of the run.
+        probing: what the plan is lent.
+        bad: a folder for records that cannot be used, that is removed afterwards.
+    """
     settings = resume_from_store(settings)
-    with _scratch() as scratch:
-        began = probe.clock()
-        prepared = prepare_plan(settings, scratch.bad)
-        read = _read(prepared, probe.clock() - began)
-        work = _work(prepared, Probing(seconds, scratch.probe))
-        choice = plan_choice(prepared.inputs, work.extent or Extent(len(prepared.inputs.pool.pool), 0, 1, 1))
+    began = probe.clock()
+    prepared = prepare_plan(settings, bad)
+    read = _read(prepared, probe.clock() - began)
+    work = _work(prepared, probing)
+    choice = plan_choice(prepared.inputs, work.extent or Extent(len(prepared.inputs.pool.pool), 0, 1, 1))
     return Plan("select", [read, *work.lines, choice], [*work.notes, *_machine(settings)], work.cheaper)
 
 
 def plan_represent(settings: Settings, seconds: float = PROBE_SECONDS) -> Plan:
     """Return what ``handpick represent`` with these settings will take; as ``plan_select``."""
-    with _scratch() as scratch:
+    with scratch_folders() as scratch:
         began = probe.clock()
         prepared = open_pool_run(settings, DataLayout(scratch.bad))
         read = _read(prepared, probe.clock() - began)
@@ -54,17 +65,20 @@ def plan_represent(settings: Settings, seconds: float = PROBE_SECONDS) -> Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scratch:
-    """Folders that are gone when the plan is made: for records that cannot be used, and for a probe's checkpoint."""
+class Scratch:
+    """Folders that are gone when the plan is made: for records that cannot be used, for a probe's checkpoint, and for a
+    run that never was."""
 
     bad: Path
     probe: Path
+    run: Path
 
 
 @contextmanager
-def _scratch() -> Iterator[_Scratch]:
+def scratch_folders() -> Iterator[Scratch]:
+    """Make the folders of a plan, and remove them when it is made."""
     with tempfile.TemporaryDirectory() as folder:
-        scratch = _Scratch(Path(folder) / "bad", Path(folder) / "probe")
+        scratch = Scratch(Path(folder) / "bad", Path(folder) / "probe", Path(folder) / "run")
         scratch.bad.mkdir()
         scratch.probe.mkdir()
         yield scratch
@@ -95,7 +109,10 @@ def _work(prepared: PreparedRun, probing: Probing) -> Work:
     cheaper: list[str] = []
     extent: Extent | None = None
     for stage in prepared.scorer.stages():
-        work, inputs = stage.work(probing), digest(stage.inputs())
+        inputs = digest(stage.inputs())
+        work = probing.priced.get((stage.kind, inputs))
+        if work is None:
+            work = probing.priced[stage.kind, inputs] = stage.work(probing)
         lines += [replace(line, inputs=inputs) for line in work.lines]
         notes |= dict.fromkeys(work.notes)
         cheaper += work.cheaper

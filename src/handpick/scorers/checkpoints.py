@@ -9,10 +9,13 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint, digest, require_same
+from handpick.gradients.carriers import carry_by
+from handpick.layer_numbers import ALL
 from handpick.layout import RunLayout, WarmupLayout
 from handpick.model import (
     TOKENIZER_FILE,
     compute_dtype,
+    free_memory,
     load_base,
     load_tokenizer,
     padding_id,
@@ -103,12 +106,26 @@ def find_checkpoints(
     there = json.loads(record_path.read_text()) if record_path.exists() else None
     record = there or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
+        _check_carriers(settings, warmup)
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
         n_rows = sum(file["rows"] for file in record["files"])
         record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, n_rows, renderer, folder)]
         atomic_write(record_path, json.dumps(record, indent=1).encode())
     return _weigh_checkpoints([folder / name for name in record["checkpoints"]])
+
+
+def _check_carriers(settings: Settings, warmup: WarmupSettings) -> None:
+    """Find out before the training, which may take long, that some of the adapter's layers are to carry the gradient.
+
+    Raises:
+        SettingsError, ModelError: as ``carry_by``.
+    """
+    if settings.layers != ALL:
+        base = load_base(model_name(settings), compute_dtype(settings.dtype), settings.quantization)
+        carry_by(new_adapter(base, warmup.lora, settings.seed, in_float32=False), settings.layers)
+        del base
+        free_memory()
 
 
 def warmup_of(settings: Settings) -> tuple[WarmupSettings | None, str]:

@@ -4,7 +4,7 @@ Legend: K features, D coordinates.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -67,9 +67,8 @@ def probe_engine(
     """
     settings = inputs.settings
     before, began = resident_bytes(), clocks.clock()
-    model = load_trainable(
-        load_base(str(settings.model), compute_dtype(settings.dtype), settings.quantization), checkpoints
-    )
+    base = load_base(str(settings.model), compute_dtype(settings.dtype), settings.quantization)
+    model = load_trainable(base, checkpoints, settings.layers)
     engine = GradientEngine(model, recompute=settings.gradient_checkpointing)
     check_rows(engine)
     project, dense = _projection(inputs, engine)
@@ -93,7 +92,7 @@ def probe_engine(
         peak *= _ALLOCATOR
     return EngineProbe(
         times,
-        shape_of(model),
+        replace(shape_of(model), way_back=engine.way_back),
         engine.n_coordinates,
         project.dim,
         dense,

@@ -138,7 +138,8 @@ class Gist(Gradient):
 
     def pool_inputs(self) -> Fingerprint:
         """Return what the pool's coordinates depend on."""
-        return {"subspace": self.query_inputs(), "files": contents_of(self.pool.pool.files)}
+        objective = self.gradients.objectives.pool.fingerprint()
+        return {"subspace": self.query_inputs(), "objective": objective, "files": contents_of(self.pool.pool.files)}
 
     def make_queries(self, executor: Executor) -> None:
         """Compute the subspace of the queries' whole gradients, and refuse queries that all have none."""

@@ -19,6 +19,7 @@ from handpick.data.batching import token_batches
 from handpick.data.pool import Pool
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
+from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout, StoreLayout
 from handpick.model import load_config
 from handpick.model.mixing import mixing_of
@@ -67,7 +68,8 @@ class GradientCosts:
         """Return the warmup's line, and checkpoints to probe at."""
         if self._warmed is None:
             _ = self.looked  # a pool of which nothing can be used is found out first
-            self._warmed = plan_warmup(self.inputs, probing)
+            what: Fingerprint = {"warmup": self.gradients.checkpoint_inputs(), "folder": str(self.settings.folder)}
+            self._warmed = probing.once(what, lambda own: plan_warmup(self.inputs, own))
         return self._warmed
 
     def warmup(self, probing: Probing) -> Work:
@@ -80,8 +82,19 @@ class GradientCosts:
         to_be_made = any(self.missing_rows()) or (self.inputs.query is not None and not self._query_is_there())
         if self._probe is None and to_be_made:
             checkpoints = self.warmed(probing).checkpoints
-            self._probe = probe_engine(self.inputs, self.gradients, self.looked, checkpoints, probing.seconds * 0.5)
+            self._probe = probing.once(
+                self._probe_inputs(),
+                lambda own: probe_engine(self.inputs, self.gradients, self.looked, checkpoints, own.seconds * 0.5),
+            )
         return self._probe
+
+    def _probe_inputs(self) -> Fingerprint:
+        """Return what the probe depends on: on a basis of the queries' gradients, their number alone."""
+        gradients, files = self.gradients, contents_of(self.inputs.pool.pool.files)
+        side = gradients.side_inputs(gradients.optimizer, gradients.objectives.pool)
+        bound = self.settings.scorer.bound_to_queries
+        basis = min(self.settings.gist_dim, len(self.inputs.queries.pool)) if bound else None
+        return {"engine": side, "files": files, "basis": basis}
 
     def extent(self, probing: Probing) -> Extent:
         """Return what will be compared."""

@@ -24,6 +24,7 @@ from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.forward import causal_of
 from handpick.gradients.projection import Projection, projection
+from handpick.layer_numbers import ALL
 from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.model.mixing import mixing_of
 from handpick.objectives.protocol import Objective, Policy, Row
@@ -42,7 +43,8 @@ def space_fingerprint(settings: GradientSettings, model: Fingerprint, tokenizer:
     if settings.projection == "sparse":
         projected |= {"nonzeros": settings.projection_nonzeros, "runs": "rotated"}
     quantized: Fingerprint = {} if settings.quantization == "none" else {"quantization": settings.quantization}
-    return {"representation": "gradient", "model": model, **quantized, **tokenizer, "projection": projected}
+    carried: Fingerprint = {} if settings.layers == ALL else {"layers": settings.layers}
+    return {"representation": "gradient", "model": model, **quantized, **tokenizer, **carried, "projection": projected}
 
 
 def build_fingerprint(settings: GradientSettings, optimizer: Optimizer, objective: Objective) -> Fingerprint:
@@ -161,7 +163,8 @@ class GradientEncoder:
         self._tokenizer = tokenizer
         self._pad_id = padding_id(tokenizer)
         dtype = compute_dtype(settings.dtype)
-        self._model = load_trainable(load_base(model_name(settings), dtype, settings.quantization), self.checkpoints)
+        base = load_base(model_name(settings), dtype, settings.quantization)
+        self._model = load_trainable(base, self.checkpoints, settings.layers)
         if optimizer == "adam":
             for path in self.checkpoints:
                 check_moments(path, self._model)

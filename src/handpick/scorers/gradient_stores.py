@@ -35,7 +35,7 @@ from handpick.scorers.gradient_encoder import (
     moments_fingerprint,
     space_fingerprint,
 )
-from handpick.scorers.inputs import Inputs, UserObjects, check_max_length, open_renderer
+from handpick.scorers.inputs import Inputs, UserObjects, check_layers, check_max_length, open_renderer
 from handpick.scorers.provenance import pool_store_path, write_provenance
 from handpick.scorers.query_objective import query_objective
 from handpick.settings import Settings
@@ -71,9 +71,11 @@ class GradientStores:
         Raises:
             FingerprintMismatch: the output folder or the store was made from other settings, model or data.
             DataError: no query leaves a response to learn from.
-            SettingsError: ``max_length`` is more than the model has positions for, or two settings contradict.
+            SettingsError: ``max_length`` is more than the model has positions for, it has no such layer, or two
+                settings contradict.
         """
         check_max_length(self.settings)
+        check_layers(self.settings)
         if query is not None:
             _ = self.objectives.query  # what it lacks is said first
         path = pool_store_path(self.settings)
@@ -259,7 +261,8 @@ class Objectives:
         self.own = own
         tokenizer = tokenizer_fingerprint(renderer)
         self.space = space_fingerprint(settings, model, tokenizer)
-        self.pool: Objective = NextToken(renderer, settings.max_length)
+        # the candidates' answers alone are cut: the queries are few, and their whole answers are what is wanted
+        self.pool: Objective = NextToken(renderer, settings.max_length, settings.response_tokens)
 
     @cached_property
     def query(self) -> Objective:
@@ -268,7 +271,7 @@ class Objectives:
         Raises:
             SettingsError, ModelError: as ``query_objective``.
         """
-        made_by = {name: value for name, value in self.space.items() if name != "projection"}
+        made_by = {name: value for name, value in self.space.items() if name not in ("projection", "layers")}
         return query_objective(self._settings, self._renderer, made_by, self.own)
 
 

@@ -9,7 +9,8 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
-from handpick.model import load_renderer, position_limit
+from handpick.layer_numbers import ALL, layers_among
+from handpick.model import load_config, load_renderer, position_limit
 from handpick.objectives.protocol import Objective
 from handpick.rewards import UserReward
 from handpick.settings import Settings, not_given
@@ -113,6 +114,15 @@ def check_max_length(settings: Settings) -> None:
             f"the model reads {limit} tokens at most, and max_length is {settings.max_length}; give "
             f"--max-length {limit} or less"
         )
+
+
+def check_layers(settings: GradientSettings) -> None:
+    """Raise SettingsError where ``layers`` names one that the model's configuration does not have."""
+    if settings.layers == ALL:
+        return
+    n_layers = getattr(load_config(model_name(settings)).get_text_config(), "num_hidden_layers", None)
+    if isinstance(n_layers, int):  # else it is found out when the model is loaded
+        layers_among(settings.layers, n_layers)
 
 
 def target_labels(settings: Settings, query: Pool) -> list[str]:

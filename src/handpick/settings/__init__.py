@@ -23,6 +23,7 @@ from handpick.methods import find_method
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
+from handpick.settings.passes import passes_by_method
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.store.codec import Storage
 from handpick.training.settings import TARGETS_METAVAR, LoraTargets, WarmupSettings
@@ -100,7 +101,11 @@ class Settings(
     split: Split = Field("equal", description="of the budget: equal, by weight, or shared as if it were one task")
     target_weight: Shares = Field({}, description="NAME=NUMBER: of a task, for --split weight")
     checkpoints: Paths = Field([], description="LoRA checkpoint folders to use instead of a warmup")
-    method: str = Field("less-rr", description="see `handpick methods`")
+    method: str = Field(
+        "less-rr",
+        description="see `handpick methods`; forward passes over the pool that each takes (LESS has 4 checkpoints): "
+        + passes_by_method(),
+    )
     algorithm: str | None = Field(None, description="selection algorithm, instead of the method's own")
     budget: str = Field("1000", description="how much to choose: 1000, 5% or '2M tokens'")
     out: str | None = Field(None, description="folder for all that is written; default runs/QUERY, or runs/features")

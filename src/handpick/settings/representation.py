@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
 from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.flag_names import Flag
+from handpick.layer_numbers import LayerNumbers
 from handpick.representations import SCORERS, find_scorer
 
 _METAVAR = "|".join(f"{name}:{spec.argument}" if spec.argument else name for name, spec in SCORERS.items())
@@ -50,6 +51,12 @@ class GradientSettings(BaseModel):
     projection: ProjectionKind = Field("sparse", description="none keeps the raw gradient")
     projection_dim: int = Field(8192, gt=0, description="features an example")
     projection_nonzeros: int = Field(1, ge=1, le=8, description="sparse: how many outputs a coordinate goes to")
+    response_tokens: int | None = Field(
+        None, ge=1, description="learn the first N tokens of a candidate's answer alone: faster, an approximation"
+    )
+    layers: Annotated[LayerNumbers, Flag(metavar="all|late|LIST")] = Field(
+        "all", description="of the model that carry the gradient; late: the last third; or such as 12-23 or 0,5,11"
+    )
     dtype: Dtype = Field("auto", description="compute type; auto: bfloat16 where GPU or CPU has instructions for it")
     quantization: Quantization = Field("none", description="of the base model's weights, by bitsandbytes: NF4 or int8")
     gradient_checkpointing: bool = Field(

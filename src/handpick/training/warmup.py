@@ -18,7 +18,9 @@ from handpick.choices import Dtype, Quantization
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.errors import ModelError
+from handpick.gradients.carriers import carry_by
 from handpick.gradients.engine import GradientEngine
+from handpick.layer_numbers import ALL
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
 from handpick.progress import log, log_once, progress
@@ -75,14 +77,16 @@ def new_adapter(
             raise ModelError(f"the adapter does not fit this model: {error}") from error
 
 
-def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
+def load_trainable(base: nn.Module, checkpoints: Sequence[Path], layers: str = ALL) -> nn.Module:
     """Load a base model with the adapter of the first checkpoint, ready for gradients, in the base's own precision.
 
     A and B alone are trainable. What else a checkpoint trained (whole layers, rows of tokens, biases) has its trained
     weights and takes part in the forward pass, and no gradient is taken at it; that is said. Where every B of all
-    checkpoints is zero, as in an adapter that was never trained, A has no gradient and is left out.
+    checkpoints is zero, as in an adapter that was never trained, A has no gradient and is left out; and so
+    is what stands on other layers than ``layers`` (``carry_by``).
 
     Raises:
+        SettingsError: as ``carry_by``.
         ModelError: an adapter does not fit the model or the first one, or a file is missing or damaged.
     """
     for path in checkpoints:
@@ -103,6 +107,7 @@ def load_trainable(base: nn.Module, checkpoints: Sequence[Path]) -> nn.Module:
             f"{checkpoints[0]} trained more than its LoRA matrices, such as {others[0]} ({len(others)} in all): it is "
             "used as it was trained, and rows are gradients of the LoRA matrices alone"
         )
+    carry_by(model, layers)
     return model
 
 
