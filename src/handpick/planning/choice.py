@@ -10,15 +10,13 @@ from handpick.budget import Budget
 from handpick.costs import probe
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind
 from handpick.costs.machine import resident_bytes
-from handpick.costs.probe import time_once
+from handpick.costs.similarity import similarity_seconds
 from handpick.data.pool import Pool
 from handpick.errors import SettingsError
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.scoring_problem import fits_in_memory, is_read_many_times
 from handpick.settings import Settings
-from handpick.store.codec import encode, products, row_norms
 
-_ROWS = 1_024  # of the pool that are multiplied in the probe
 _COLUMNS = 20_000  # that the algorithm chooses from
 
 
@@ -28,7 +26,7 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     flops, seconds = 0.0, 0.0
     if extent.dim and settings.scorer.output == "features":
         flops = 2.0 * n_queries * n * extent.dim * extent.checkpoints
-        seconds = _similarity_seconds(settings, n_queries, extent.dim) * n * extent.checkpoints
+        seconds = similarity_seconds(settings.storage, n_queries, extent.dim) * n * extent.checkpoints
     note = settings.used_algorithm
     if "candidates" in find(settings.used_algorithm).reads and settings.kde_width != 0:
         note += ", whose own time depends on the data and is not estimated"
@@ -70,17 +68,6 @@ def _mean_raw(pool: Pool) -> float:
     """Return the mean bytes of a record as it will be written again, over some of the pool."""
     rows = np.random.default_rng(0).integers(0, len(pool), size=min(200, len(pool))).tolist()
     return float(np.mean([len(pool.raw(row)) + 1 for row in rows]))
-
-
-def _similarity_seconds(settings: Settings, n_queries: int, dim: int) -> float:
-    """Measure seconds per row of the pool, of the similarity to all queries; the stored type widened as it is read."""
-    rng = np.random.default_rng(0)
-    n_rows = max(1, min(_ROWS, (1 << 26) // dim))
-    rows_BK = rng.standard_normal((n_rows, dim), dtype=np.float32)
-    storage = settings.storage
-    tensors = encode(rows_BK, row_norms(rows_BK), storage)
-    query_QK = rng.standard_normal((n_queries, dim), dtype=np.float32)
-    return time_once(lambda: products(query_QK, tensors, storage)) / n_rows
 
 
 def _choosing_seconds(inputs: Inputs, n_queries: int, n: int) -> float:

@@ -16,7 +16,7 @@ from handpick.fingerprint import Fingerprint
 from handpick.progress import log
 from handpick.representations import ScorerSpec
 from handpick.scorers.finished_run import FinishedRun, Reopened
-from handpick.scorers.inputs import Data, Inputs, subtask_labels
+from handpick.scorers.inputs import ChoiceLimits, Data, Inputs, subtask_labels
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
@@ -44,6 +44,9 @@ class Scorer(ABC):
         Raises:
             HandpickError: of the kind that fits what is wrong.
         """
+
+    def constrain(self, limits: ChoiceLimits) -> None:  # noqa: B027 (of use to those that leave candidates out)
+        """Take note, before the stages run, of what the choice must keep to."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:
@@ -77,16 +80,22 @@ class Scorer(ABC):
 
 def open_scorer(inputs: Inputs) -> Scorer:
     """Return the scorer of a run's representation; nothing is computed, and nothing checked yet."""
+    from handpick.scorers.cascade import Cascade
     from handpick.scorers.row_scorer import RowEncoder, RowScorer
 
+    if inputs.settings.prefilter:
+        return Cascade(inputs)
     kind = load_kind(inputs.settings.scorer)
     return RowScorer(inputs, kind) if issubclass(kind, RowEncoder) else kind(inputs)
 
 
 def reopen_scorer(run: FinishedRun) -> Reopened | str:
     """Return what ``Scorer.reopen`` does, of the run's representation."""
+    from handpick.scorers.cascade import Cascade
     from handpick.scorers.row_scorer import RowEncoder, RowScorer
 
+    if run.settings.prefilter:
+        return Cascade.reopen(run)
     kind = load_kind(run.settings.scorer)
     return RowScorer.reopen(run) if issubclass(kind, RowEncoder) else kind.reopen(run)
 
