@@ -44,9 +44,9 @@ _REPRESENT_FIRST = [
     "workers", *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
-    "pool", "query", "model", "budget", "method", "algorithm", "store", *PrefilterSettings.model_fields, *Constraints.model_fields, "target", "split",
-    "target_weight", "score_only", *_REPRESENT_FIRST[2:3], *_REPRESENT_FIRST[4:], "gist_dim", "whitening_damping",
-    "dsir_smoothing",
+    "pool", "query", "model", "budget", "method", "algorithm", "store", *PrefilterSettings.model_fields,
+    *Constraints.model_fields, "target", "split", "target_weight", "score_only", *_REPRESENT_FIRST[2:3],
+    *_REPRESENT_FIRST[4:], "gist_dim", "whitening_damping", "dsir_smoothing",
     *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields,
 ]  # fmt: skip
 # a representation's own settings are flags without being named here

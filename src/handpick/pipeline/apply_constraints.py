@@ -38,8 +38,8 @@ def apply_constraints(
     count = None if budget.kind == "tokens" else budget.examples_needed(problem.n_candidates)
     if count is not None and count > n:
         raise SettingsError(
-            f"the budget is {budget}, {count:,} examples, and the prefilter leaves {n:,} that can be used: give a smaller "
-            "budget, or a larger --prefilter-share"
+            f"the budget is {budget}, {count:,} examples, and the prefilter leaves {n:,} that can be used: give a "
+            "smaller budget, or a larger --prefilter-share"
         )
     targets = {} if inputs.query is None else _own_budgets(settings, problem, inputs.query)
     order = order_of(settings, problem, targets, count or 1000)

@@ -1,14 +1,14 @@
 """What a prefilter has missed, as told by the candidates that it left out and that were scored all the same. Ours.
 
-The choice is made once more, by the same algorithm, budget and constraints, with the M that were drawn from the cut among
-the candidates. If s of them are chosen, s / M of the cut would be, about: missed = s / M · cut. The interval of s / M is
-Clopper's and Pearson's (1934), exact for draws that are few beside what they are drawn from, and wider than need be else.
+The choice is made once more, by the same algorithm, budget and constraints, with the M that were drawn from the cut
+among the candidates. If s of them are chosen, s / M of the cut would be, about: missed = s / M · cut. The interval of
+s / M is Clopper's and Pearson's (1934), wider than need be where the M are a large part of the cut.
 
     recall = B / (B + missed)
 
 of all that is good enough to be among the B chosen, the share that was left to be chosen from. (Those that were missed
-would not all be chosen together: they would also push each other out.) It is of the last stage's own ranking: a prefilter
-that agrees with it loses nothing, whatever either is worth.
+would not all be chosen together: they would also push each other out.) It is of the last stage's own ranking: a
+prefilter that agrees with it loses nothing, whatever either is worth.
 """
 
 import json
@@ -118,9 +118,7 @@ def estimate_missed(
         picks, _ = apply_constraints(settings, found.wider, again, inputs)
         would_be = int(np.isin(found.wider.rows[picks.columns], found.checked).sum())
     n_left = found.n_candidates - found.n_cut
-    return Missed(
-        settings.prefilter, n_left, found.n_cut, dict(found.depths), n_chosen, len(found.checked), would_be
-    )
+    return Missed(settings.prefilter, n_left, found.n_cut, dict(found.depths), n_chosen, len(found.checked), would_be)
 
 
 def write_missed(missed: Missed | None, path: Path) -> None:

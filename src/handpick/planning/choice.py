@@ -15,7 +15,6 @@ from handpick.data.pool import Pool
 from handpick.errors import SettingsError
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.scoring_problem import fits_in_memory, is_read_many_times
-from handpick.settings import Settings
 
 _COLUMNS = 20_000  # that the algorithm chooses from
 
@@ -31,10 +30,11 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     if "candidates" in find(settings.used_algorithm).reads and settings.kde_width != 0:
         note += ", whose own time depends on the data and is not estimated"
     else:
-        seconds += _choosing_seconds(inputs, n_queries, n)
+        again = 2 if settings.prefilter else 1  # with some of what the prefilter left out, to tell what was missed
+        seconds += again * _choosing_seconds(inputs, n_queries, n)
     if settings.exclude_overlap:
         note += "; looking for overlaps is not estimated"
-    chosen = _count_chosen(settings, n)
+    chosen = _count_chosen(inputs, n)
     held, disk = resident_bytes(), round(chosen * _mean_raw(inputs.pool.pool))
     if fits_in_memory((n_queries, n)):
         held += 4 * n_queries * n
@@ -53,13 +53,13 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     )
 
 
-def _count_chosen(settings: Settings, n: int) -> int:
+def _count_chosen(inputs: Inputs, n: int) -> int:
     """Return the number of examples that will be chosen; of a budget in tokens, all at most."""
-    budget = Budget.parse(settings.budget)
+    budget = Budget.parse(inputs.settings.budget)
     if budget.kind == "tokens":
         return n
     try:
-        return budget.examples_needed(n)
+        return min(n, budget.examples_needed(len(inputs.pool.pool) if inputs.settings.prefilter else n))
     except SettingsError:  # of the records that can be used, fewer than of the pool: said by the run
         return n
 
@@ -74,7 +74,7 @@ def _choosing_seconds(inputs: Inputs, n_queries: int, n: int) -> float:
     settings, query = inputs.settings, inputs.query
     some = min(n, _COLUMNS)
     similarity_QN = np.random.default_rng(0).standard_normal((n_queries, some), dtype=np.float32)
-    budget = max(1, round(_count_chosen(settings, n) * some / n))
+    budget = max(1, round(_count_chosen(inputs, n) * some / n))
     subtasks = None if query is None else [str(name or "") for name in query.pool.column("subtask")]
     own = AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields})
     began = probe.clock()

@@ -1,9 +1,9 @@
-"""A cascade: a cheap representation ranks the whole pool, and the method's own looks at what that leaves (cut.py). Ours.
+"""A cascade: a cheap representation ranks the whole pool, the method's own looks at what that leaves (cut.py). Ours.
 
-The last stage is the method's own representation on a part of the pool, in a folder of its own; what is trained first is
-trained on the whole pool, so that its rows are those of a run without a prefilter. Several prefilters are a cascade that
-ends in the last of them. Some of those that were left out, drawn at random, are scored as well, so that it can be told
-what was missed (``pipeline/missed.py``).
+The last stage is the method's own representation on a part of the pool, in a folder of its own; what is trained first
+is trained on the whole pool, so that its rows are those of a run without a prefilter. Several prefilters are a cascade
+that ends in the last of them. Some of those that were left out, drawn at random, are scored as well, so that it can be
+told what was missed (``pipeline/missed.py``).
 
 Shapes: N candidates of the whole pool, C columns asked for.
 """
@@ -73,7 +73,8 @@ class Cascade(Scorer):
         if isinstance(self.whole, Gradient):
             paths = self.whole.gradients.checkpoints[0]
             changed = {"checkpoints": [str(path) for path in paths], "warmup": "auto", "lora_targets": None}
-        return open_scorer(part_of(self.whole.inputs, self.cut.rows.tolist(), self.cut.folder_in(RunLayout(self.settings.folder)).folder, **changed))
+        folder = self.cut.folder_in(RunLayout(self.settings.folder)).folder
+        return open_scorer(part_of(self.whole.inputs, self.cut.rows.tolist(), folder, **changed))
 
     def preflight(self) -> None:
         """Refuse what one of the stages would, and a budget that is more than the last has."""
@@ -94,25 +95,38 @@ class Cascade(Scorer):
 
     def stages(self) -> list[Stage]:
         """Return those that rank, the cut, and those that score what is left; the warmup is the whole pool's."""
-        n_ranking, scoring = len(self.first.stages()), self.whole.stages()
-        warmups = [digest(each.inputs()) for each in self.first.stages() if each.kind == StageKind.WARMUP]
-        stages = [self._ranking_stage(place) for place in range(n_ranking)]
+        return self._stages
+
+    @cached_property
+    def _stages(self) -> list[Stage]:
+        stages: list[Stage] = []
+        warmups: list[str] = []  # of which a prefilter may have had the same
+        for place, stage in enumerate(self.first.stages()):
+            stages.append(self._ranking_stage(place, stage.kind))
+            if stage.kind == StageKind.WARMUP:
+                warmups.append(digest(stage.inputs()))
         stages.append(Stage(StageKind.CUT, self.cut_inputs, self._cut_work, self._make_cut))
-        for place, stage in enumerate(scoring):
+        for place, stage in enumerate(self.whole.stages()):
             if stage.kind != StageKind.WARMUP:
                 stages.append(self._scoring_stage(place))
             elif digest(stage.inputs()) not in warmups:
-                stages.append(replace(stage, work=lambda probing, own=stage: own.work(_apart(probing, self.whole))))
+                stages.append(replace(stage, work=partial(self._warmup_work, stage)))
         return stages
 
-    def _ranking_stage(self, place: int) -> Stage:
-        """Return a stage of ``first``, which is let go when it has ranked."""
+    def _ranking_stage(self, place: int, kind: StageKind) -> Stage:
+        """Return a stage of ``first``, which is let go when it has ranked: the stage does not hold it."""
         return Stage(
-            self.first.stages()[place].kind,
-            lambda: self.first.stages()[place].inputs(),
+            kind,
+            partial(self._ranking_inputs, place),
             partial(self._ranking_work, place),
-            lambda executor: self.first.stages()[place].run(executor),
+            partial(self._rank, place),
         )
+
+    def _ranking_inputs(self, place: int) -> Fingerprint:
+        return self.first.stages()[place].inputs()
+
+    def _rank(self, place: int, executor: Executor) -> None:
+        self.first.stages()[place].run(executor)
 
     def _scoring_stage(self, place: int) -> Stage:
         """Return a stage of ``last``, which is not known before the pool is cut."""
@@ -121,8 +135,11 @@ class Cascade(Scorer):
             own.kind,
             lambda: {"prefilter": self.cut_inputs(), "of": own.inputs()},
             partial(self._scoring_work, place),
-            lambda executor: self.last.stages()[place].run(executor),
+            partial(self._score, place),
         )
+
+    def _score(self, place: int, executor: Executor) -> None:
+        self.last.stages()[place].run(executor)
 
     # the cut
 
@@ -199,6 +216,8 @@ class Cascade(Scorer):
         log(f"prefilter {name}: {len(cut.left):,} of {len(self.candidates):,} examples are left, {lists} among them")
         if len(cut.checked):
             log(f"{len(cut.checked):,} of the others are looked at too, to tell what was missed")
+        if self.settings.scorer.looks_at_pool:
+            log(f"{self.settings.used_representation} compares with the pool as a whole, which here are these alone")
         try:
             self._limits.check(cut.left, len(self.candidates))
         except SettingsError as error:
@@ -249,7 +268,8 @@ class Cascade(Scorer):
             "made_from": self.cut.made_from,
             "files": parts["pool"]["files"],
         }
-        return parts | {"pool": parts["pool"] | whole, "prefilter": cut}
+        found: Fingerprint = parts | {"pool": parts["pool"] | whole, "prefilter": cut}
+        return found
 
     @classmethod
     def reopen(cls, run: FinishedRun) -> Reopened | str:
@@ -309,10 +329,13 @@ class Cascade(Scorer):
             disk=8 * scored,
             memory=resident_bytes(),
             seconds=Amount.exactly(seconds),
-            note=f"{self.settings.prefilter[-1]} leaves {left:,} of {n:,}, and {scored - left:,} of the others are checked",
+            note=f"{self.settings.prefilter[-1]} leaves {left:,} of {n:,}; {scored - left:,} of the others are checked",
             kind=StageKind.CUT,
         )
         return Work([line], extent=Extent(scored, 0, 1, 1))
+
+    def _warmup_work(self, stage: Stage, probing: Probing) -> Work:
+        return stage.work(_apart(probing, self.whole))
 
     def _scoring_work(self, place: int, probing: Probing) -> Work:
         probing = _apart(probing, self.whole)

@@ -33,8 +33,8 @@ def best_columns(similarity: Similarity, n: int) -> NDArray[np.int64]:
     """Return the ``n`` columns that are left, ascending, int64.
 
     One pass over the similarity gives every query a list of twice its share. Where the queries agree so much that their
-    lists hold too few, another gives lists twice as long: log2 Q passes at most. Holds lists of up to twice the depth that
-    is reached, Q · n places where all queries are the same.
+    lists hold too few, another gives lists twice as long: log2 Q passes at most. Holds lists of up to twice the depth
+    that is reached, Q · n places where all queries are the same.
 
     Args:
         similarity: gone through by blocks.
@@ -48,7 +48,8 @@ def best_columns(similarity: Similarity, n: int) -> NDArray[np.int64]:
     while True:
         _check_room(n_queries, length)
         lists_QL = nearest_columns(similarity, length).columns
-        columns, first = np.unique(lists_QL.T.ravel(), return_index=True)  # place by place, in each the queries in order
+        in_turn = lists_QL.T.ravel()  # place by place, and at each the queries in order
+        columns, first = np.unique(in_turn, return_index=True)
         if len(columns) >= n:
             return np.sort(columns[np.argsort(first)[:n]])
         length = min(n, 2 * length)
@@ -58,8 +59,8 @@ def _check_room(n_queries: int, length: int) -> None:
     needed, free = n_queries * length * _PLACE, available_bytes()
     if needed > free:
         raise SettingsError(
-            f"the prefilter's lists of {n_queries:,} queries with {length:,} places each take {needed / 1e9:.0f} GB and "
-            f"{free / 1e9:.0f} GB are free: give a smaller --prefilter-share, or fewer queries"
+            f"the prefilter's lists of {n_queries:,} queries with {length:,} places each take {needed / 1e9:.0f} GB "
+            f"and {free / 1e9:.0f} GB are free: give a smaller --prefilter-share, or fewer queries"
         )
 
 

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from handpick.flag_names import Flag
 from handpick.representations import find_scorer
 
-_SHARE = 0.1
-_CHECKED, _FEWEST, _MOST = 0.01, 50, 1000  # of the pool, that are scored although they were cut
+SHARE = 0.1
+CHECKED = 0.01  # of the pool, that are scored although they were cut
+_FEWEST, _MOST = 50, 1000
 
 
 def _names(value: Any) -> list[str]:
@@ -51,7 +52,7 @@ class PrefilterSettings(BaseModel):
         list[str], BeforeValidator(_names), AfterValidator(_check_known), Flag(metavar="REPRESENTATION")
     ] = Field(
         [],
-        description="a cheap representation that ranks the pool first: the method's own looks at the best of every query "
+        description="a cheap representation that ranks the pool first: the method's own looks at every query's best "
         "alone; several: one after the other",
     )
     prefilter_share: Annotated[list[float], BeforeValidator(_shares), Flag(metavar="N%")] = Field(
@@ -60,14 +61,14 @@ class PrefilterSettings(BaseModel):
     prefilter_check: int | None = Field(
         None,
         ge=0,
-        description="how many of those that it leaves out are looked at all the same, to estimate what was missed; 0: none "
+        description="how many of those that it leaves out are looked at all the same, to estimate what was missed "
         "(default: 1% of the pool, from 50 to 1000)",
     )
 
     @property
     def prefilter_shares(self) -> list[float]:
         """The share of each prefilter."""
-        return self.prefilter_share or [_SHARE] * (len(self.prefilter) == 1)
+        return self.prefilter_share or [SHARE] * (len(self.prefilter) == 1)
 
     def count_left(self, n_pool: int) -> int:
         """Return how many of a pool the last prefilter leaves."""
@@ -77,4 +78,4 @@ class PrefilterSettings(BaseModel):
         """Return how many of those that were left out are looked at all the same, where there are as many."""
         if self.prefilter_check is not None:
             return self.prefilter_check
-        return min(max(round(_CHECKED * n_pool), _FEWEST), _MOST)
+        return min(max(round(CHECKED * n_pool), _FEWEST), _MOST)
