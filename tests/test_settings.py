@@ -133,6 +133,7 @@ def test_a_prefilter_in_words_and_in_numbers() -> None:
             {"prefilter": ["whitened", "bm25"], "prefilter_share": [0.3, 0.1], "projection": "none"},
             "the prefilter white",
         ),
+        ({"prefilter": "bm25", "method": "random", "prefilter_check": 9}, "none ranks no candidates to check: leave"),
         ({"prefilter": 3}, "--prefilter should be a representation or a list of them, not 3"),
     ],
 )

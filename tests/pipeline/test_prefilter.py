@@ -149,13 +149,13 @@ def test_one_after_the_other(cheap: Given, cascade: Finished, finished_untrained
 @pytest.mark.parametrize(
     ("first", "more"),
     [
-        ("dsir", {}), ("length", {"score_only": True}), ("gist", {"storage": "int8"}),
-        ("whitened-rds+", {"method": "bm25"}), ("perplexity", {"method": "random", "query": None, "warmup": "auto"}),
+        ("dsir", {}), ("length", {"score_only": True}), ("gist", {"storage": "int8", "prefilter_check": 5}),
+        ("whitened-rds+", {"method": "bm25"}), ("perplexity", {"method": "random", "query": None}),
     ],
 )  # fmt: skip
 def test_any_before_any(first: str, more: Given, untrained: Given, out: str) -> None:
     own = {name: value for name, value in (untrained | more).items() if value is not None}
-    selection = handpick.select(**own, prefilter=first, prefilter_share=0.5, prefilter_check=5, out=out)
+    selection = handpick.select(**own, prefilter=first, prefilter_share=0.5, out=out)
     assert len(selection) == 10
     left = set(cut_in(Path(out), first).left.tolist())
     assert len(left) == N_POOL // 2
@@ -198,10 +198,15 @@ def test_a_run_that_was_stopped_goes_on_from_the_last_shard(
         handpick.select(**cheap, out=out)
     assert written.count("pool-rds+") == 3
     again: list[str] = []
-    monkeypatch.setattr(FeatureStore, "write_shard", lambda store, *args: (write(store, *args), again.append("")))
+
+    def write_and_note(store: FeatureStore, *args: Any) -> None:
+        write(store, *args)
+        again.append(store.path.name)
+
+    monkeypatch.setattr(FeatureStore, "write_shard", write_and_note)
     monkeypatch.setattr("handpick.scorers.cascade.best_columns", None)  # the cut is there
     assert handpick.select(**cheap, out=out).ids == cascade.selection.ids
-    assert len(again) == 1  # the second shard of 22 rows
+    assert again == ["pool"]  # the second shard of 22 rows
     assert Path(out, "prefilter.json").read_bytes() == (cascade.folder / "prefilter.json").read_bytes()
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from handpick.budget import Budget
-from handpick.errors import StoreError
+from handpick.errors import HandpickError, StoreError
 from handpick.evaluation.estimate import Estimate
 from handpick.pipeline.apply_constraints import apply_constraints
+from handpick.progress import log
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings
@@ -49,10 +50,10 @@ class Missed:
 
     @property
     def recall(self) -> Estimate | None:
-        """The recall of the choice; None where nothing was checked, or there was nothing to be missed."""
+        """The recall of the choice; None where nothing was checked or chosen."""
         if not self.cut:
             return Estimate(1.0, 1.0, 1.0, 0)
-        if not self.checked:
+        if not self.checked or not self.chosen:
             return None
         from scipy.stats import binomtest  # type: ignore[import-untyped]
 
@@ -112,13 +113,17 @@ def estimate_missed(
     found = problem.prefiltered
     if found is None:
         return None
-    would_be = 0
-    if len(found.checked):
+    checked, would_be = len(found.checked), 0
+    if checked:
         again = budget if budget.kind == "tokens" else Budget.parse(n_chosen)
-        picks, _ = apply_constraints(settings, found.wider, again, inputs)
-        would_be = int(np.isin(found.wider.rows[picks.columns], found.checked).sum())
+        try:
+            picks, _ = apply_constraints(settings, found.wider, again, inputs)
+            would_be = int(np.isin(found.wider.rows[picks.columns], found.checked).sum())
+        except HandpickError as error:  # the choice stands all the same
+            log(f"what the prefilter missed cannot be told: {error}")
+            checked = 0
     n_left = found.n_candidates - found.n_cut
-    return Missed(settings.prefilter, n_left, found.n_cut, dict(found.depths), n_chosen, len(found.checked), would_be)
+    return Missed(settings.prefilter, n_left, found.n_cut, dict(found.depths), n_chosen, checked, would_be)
 
 
 def write_missed(missed: Missed | None, path: Path) -> None:

@@ -32,7 +32,6 @@ from handpick.progress import log
 from handpick.random_streams import generator
 from handpick.scorers.cut import Cut, best_columns, list_depths, read_cut, write_cut
 from handpick.scorers.finished_run import Columns, FinishedRun, Reopened
-from handpick.scorers.gradient import Gradient
 from handpick.scorers.inputs import ChoiceLimits, Inputs, part_of
 from handpick.scorers.scorer import Scorer, open_scorer, reopen_scorer
 from handpick.scorers.scoring_problem import Prefiltered, ScoringProblem, fits_in_memory
@@ -69,10 +68,7 @@ class Cascade(Scorer):
     @cached_property
     def last(self) -> Scorer:
         """The same on what is left, and on what is checked."""
-        changed: dict[str, Any] = {}
-        if isinstance(self.whole, Gradient):
-            paths = self.whole.gradients.checkpoints[0]
-            changed = {"checkpoints": [str(path) for path in paths], "warmup": "auto", "lora_targets": None}
+        changed = self.whole.settings_of_part()
         folder = self.cut.folder_in(RunLayout(self.settings.folder)).folder
         return open_scorer(part_of(self.whole.inputs, self.cut.rows.tolist(), folder, **changed))
 
@@ -351,8 +347,7 @@ class Cascade(Scorer):
             n = min(self._n_left + self._n_checked, n_pool)
             rows = np.sort(generator(self.settings.seed, "in place of what a prefilter leaves").permutation(n_pool)[:n])
             scorer = open_scorer(part_of(self.whole.inputs, rows.tolist(), probing.scratch / digest(n)))
-            if isinstance(self.whole, Gradient) and isinstance(scorer, Gradient):
-                scorer.costs.share_warmup(self.whole.costs.warmed(probing))
+            self.whole.lend_warmup(scorer, probing)
             self._standing_in = scorer
         return self._standing_in
 

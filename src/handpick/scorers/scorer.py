@@ -6,10 +6,11 @@ gives a score a candidate itself from ``DirectScorer`` (direct_scorer.py); other
 
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from handpick.costs.probe import Probing
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Preparer, refuse_queries, report_unusable
 from handpick.fingerprint import Fingerprint
@@ -47,6 +48,13 @@ class Scorer(ABC):
 
     def constrain(self, limits: ChoiceLimits) -> None:  # noqa: B027 (of use to those that leave candidates out)
         """Take note, before the stages run, of what the choice must keep to."""
+
+    def settings_of_part(self) -> dict[str, Any]:
+        """Return settings by which the same on a part of the pool uses what was trained on the whole, once it is."""
+        return {}
+
+    def lend_warmup(self, part: Self, probing: Probing) -> None:  # noqa: B027 (of those that have one)
+        """Let a part be planned at the checkpoints that this one is planned at."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:

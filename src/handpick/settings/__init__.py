@@ -270,6 +270,8 @@ class Settings(
             raise SettingsError("each --prefilter-share is of the whole pool: give each less than the one before it")
         if twice := [name for name, n in Counter([*self.prefilter, self.used_representation]).items() if n > 1]:
             raise SettingsError(f"{twice[0]} ranks the candidates twice: choose another --prefilter")
+        if self.prefilter_check and self.scorer.output == "nothing":
+            raise SettingsError(f"{self.used_representation} ranks no candidates to check: leave prefilter_check out")
         last = self
         while last.prefilter:
             last = last.prefiltering
@@ -347,7 +349,8 @@ class Settings(
     def unwanted_queries(self) -> Unwanted:
         """What becomes of queries that are labelled as not wanted: preferences make pairs of them."""
         objective = self.objective or find_method(self.method).objective
-        return "pair" if self.scorer.has_objective and objective == "preference" else "aside"
+        has_objective = any(scorer.has_objective for scorer in self.scorers)
+        return "pair" if has_objective and objective == "preference" else "aside"
 
     @property
     def splits_budget(self) -> bool:
