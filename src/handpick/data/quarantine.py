@@ -24,7 +24,7 @@ class Quarantine:
         self.path = path
         self.limit = limit
         self._reported = 0
-        self._places: set[tuple[str, int | None]] | None = set() if each_once else None
+        self._seen: set[tuple[str, int | None, str | None]] | None = set() if each_once else None
         self._kinds: Counter[str] = Counter()
         try:
             path.unlink(missing_ok=True)
@@ -54,10 +54,10 @@ class Quarantine:
         Raises:
             DataError: more records than ``limit`` have been set aside, or the file cannot be written.
         """
-        if self._places is not None:
-            if (file, line) in self._places:
+        if self._seen is not None:
+            if (file, line, id) in self._seen:
                 return
-            self._places.add((file, line))
+            self._seen.add((file, line, id))
         entry = {"file": file, "line": line, "id": id, "reason": reason, "raw": escape_bytes(raw)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
