@@ -160,22 +160,8 @@ def test_any_before_any(first: str, more: Given, untrained: Given, out: str) -> 
     left = set(cut_in(Path(out), first).left.tolist())
     assert len(left) == N_POOL // 2
     assert set(lines(selection)) <= left
-    page = write_selection_report(Path(out)).read_text(encoding="utf-8")
-    assert "What the prefilter left" in page
-
-
-def test_workers_choose_the_same(untrained: Given, tmp_path: Path) -> None:
-    own = untrained | {
-        "method": "rds+",
-        "warmup": "auto",
-        "prefilter": "bm25",
-        "prefilter_share": "60%",
-        "shard_rows": 8,
-    }
-    alone = handpick.select(**own, out=str(tmp_path / "alone"))
-    two = handpick.select(**own, workers=2, out=str(tmp_path / "two"))
-    assert (two.ids, two.picked_for) == (alone.ids, alone.picked_for)
-    assert two.scores == pytest.approx(alone.scores, abs=1e-5)  # of other threads
+    near = nearest_similarities(open_run(Path(out)))
+    assert isinstance(near, str) if more.get("method") == "random" else len(near.pool) == len(left)
 
 
 # --- going on --------------------------------------------------------------------------------------------------------
