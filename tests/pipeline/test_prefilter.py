@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 import handpick
 from handpick.algorithms import Picks, pick
+from handpick.cli import app
 from handpick.costs.cost import StageKind
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.layout import CutLayout, RunLayout
 from handpick.pipeline import run_similarity
-from handpick.pipeline.missed import Missed
+from handpick.pipeline.missed import Missed, read_missed
 from handpick.planning import plan_select
 from handpick.reporting.checks import checks
 from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
@@ -337,7 +339,22 @@ def test_how_many_would_be_enough(cut: int, chosen: int) -> None:
         assert not fewer.is_told
         assert fewer.recall is not None
         assert fewer.recall.low < 0.8 or enough == cut
-        assert f"too few to tell: --prefilter-check {enough} would be enough" in fewer.describe()
+        assert f"So few cannot tell 80%: that takes --prefilter-check {enough} at least" in fewer.describe()
+
+
+def test_the_command_says_what_was_missed(by_words: Given, tmp_path: Path) -> None:
+    flags = ["--prefilter", "bm25", "--prefilter-share", "25%", "--prefilter-check", "30", "--method", "rds+"]
+    named = [f"--{name}={by_words[name]}" for name in ("pool", "query", "model", "budget")]
+    run = CliRunner().invoke(app, ["select", *named, *flags, "--out", str(tmp_path / "out")])
+    assert run.exit_code == 0, run.output
+    said = read_missed(RunLayout(tmp_path / "out").prefilter_check)
+    assert said is not None
+    assert said.describe() in " ".join(run.stdout.split())
+    assert said.describe().startswith("prefilter bm25: 10 of 40 candidates were left; of 30 of the others")
+    distances = json.loads(RunLayout(tmp_path / "out").distances.read_bytes())
+    assert list(distances) == ["selection", "random 5 of what was left"]
+    yaml = tmp_path / "out" / "settings.yaml"
+    assert CliRunner().invoke(app, ["run", str(yaml)]).exit_code == 0  # and what was written is read again
 
 
 def test_the_report(cascade: Finished, tmp_path: Path) -> None:

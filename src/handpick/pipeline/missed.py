@@ -86,12 +86,12 @@ class Missed:
             return f"{said}; none of the others was looked at, so what was missed is not known (--prefilter-check)"
         said += (
             f"; of {self.checked:,} of the others, drawn at random, {self.would_be:,} would have been chosen: "
-            f"{_percent(recall.value)} of what is good enough was found (95%: {_percent(recall.low)} to "
+            f"about {_percent(recall.value)} of all that is good enough was left (95%: {_percent(recall.low)} to "
             f"{_percent(recall.high)})"
         )
         if self.is_told:
             return said
-        return f"{said}. That is too few to tell: --prefilter-check {self.enough} would be enough if none of them were"
+        return f"{said}. So few cannot tell {_percent(TOLD)}: that takes --prefilter-check {self.enough} at least"
 
 
 def _percent(share: float) -> str:

@@ -298,7 +298,7 @@ class Cascade(Scorer):
         self._extent = work.extent or self._extent
         if isinstance(self.first, Cascade):  # whose own lines are named
             return work
-        return replace(work, lines=[_name_stage(line, self.settings.prefilter[-1]) for line in work.lines])
+        return _name_work(work, self.settings.prefilter[-1])
 
     def _cut_work(self, probing: Probing) -> Work:
         """Return what the lists take, made of numbers drawn at random, and the similarity that they are made from."""
@@ -336,12 +336,18 @@ class Cascade(Scorer):
     def _scoring_work(self, place: int, probing: Probing) -> Work:
         probing = _apart(probing, self.whole)
         work = self._stand_in(probing).stages()[place].work(probing)
-        name = self.settings.used_representation
-        lines = [replace(_name_stage(line, name), kind=_of_what_is_left(line.kind)) for line in work.lines]
-        return replace(work, lines=lines)
+        named = _name_work(work, self.settings.used_representation)
+        note = "of as many examples as will be left, drawn at random: which ones nobody knows yet"
+        lines = [
+            replace(line, kind=StageKind.LEFT, note=line.note or note)
+            if line.kind in (StageKind.POOL, StageKind.COVARIANCE)  # no other choice shares it
+            else line
+            for line in named.lines
+        ]
+        return replace(named, lines=lines)
 
     def _stand_in(self, probing: Probing) -> Scorer:
-        """Return the last stage on as many candidates as it will have, drawn at random: which ones nobody knows yet."""
+        """Return the last stage on as many candidates as it will have, drawn at random."""
         if self._standing_in is None:
             n_pool = len(self.pool.pool)
             n = min(self._n_left + self._n_checked, n_pool)
@@ -378,10 +384,7 @@ def _apart(probing: Probing, stage: Scorer) -> Probing:
     return Probing(probing.seconds / 2, folder)
 
 
-def _name_stage(line: StageCost, representation: str) -> StageCost:
-    return replace(line, name=f"{representation}: {line.name}")
-
-
-def _of_what_is_left(kind: StageKind | None) -> StageKind | None:
-    """Return the kind of a stage that is of the queries' own candidates: no other choice shares it."""
-    return StageKind.LEFT if kind in (StageKind.POOL, StageKind.COVARIANCE) else kind
+def _name_work(work: Work, representation: str) -> Work:
+    """Say which representation a plan's lines are of."""
+    lines = [replace(line, name=f"{representation}: {line.name}") for line in work.lines]
+    return replace(work, lines=lines, cheaper=[f"of {representation}, {each}" for each in work.cheaper])
