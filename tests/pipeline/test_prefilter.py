@@ -166,6 +166,19 @@ def test_any_before_any(first: str, more: Given, untrained: Given, out: str) -> 
     assert isinstance(near, str) if more.get("method") == "random" else len(near.pool) == len(left)
 
 
+@pytest.mark.parametrize("more", [{"split": "equal"}, {"split": "shared", "balanced": True}])
+def test_several_targets(more: Given, by_words: Given, query_records: list[dict[str, Any]], tmp_path: Path) -> None:
+    for name, some in {"few": query_records[:1], "many": query_records[1:]}.items():
+        write_jsonl(tmp_path / f"{name}.jsonl", some)
+    targets = {name: [str(tmp_path / f"{name}.jsonl")] for name in ("few", "many")}
+    own = {name: value for name, value in by_words.items() if name != "query"} | {"target": targets, "budget": 8}
+    selection = handpick.select(**own | more, out=str(tmp_path / "out"))
+    cut, few = cut_in(tmp_path / "out", "bm25"), query_records[0]["id"]
+    assert len(cut.depths) == 8
+    assert set(lines(selection)) <= set(cut.left.tolist())
+    assert selection.picked_for.count(few) == 4  # of 8 queries one, with half of the budget
+
+
 # --- going on --------------------------------------------------------------------------------------------------------
 
 
