@@ -9,6 +9,7 @@ import pytest
 from handpick import layout
 from handpick.layout import (
     CheckpointsLayout,
+    CutLayout,
     DataLayout,
     IterSelectLayout,
     Layout,
@@ -26,8 +27,9 @@ NAMES = {
     "OverlapLayout": "clean.jsonl overlap.jsonl parsed unwritten.json",
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
-    "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl report report.html samples "
-    "selected.jsonl selection.json settings.yaml similarity.json similarity.npy unwritten.json warmup "
+    "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl prefilter prefilter.json "
+    "report report.html samples selected.jsonl selection.json settings.yaml similarity.json similarity.npy "
+    "unwritten.json warmup "
     "warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",
@@ -76,6 +78,10 @@ def test_iterselect_writes_a_run_and_more() -> None:
     assert IterSelectLayout(FOLDER).round(2).folder == FOLDER / "rounds" / "2"
 
 
+def test_a_cut_is_a_run_and_its_rows() -> None:
+    assert names(CutLayout) == names(RunLayout) | {"cut.json", "left.npy", "checked.npy"}
+
+
 @pytest.mark.parametrize(
     ("path", "want"),
     [
@@ -93,6 +99,7 @@ def test_iterselect_writes_a_run_and_more() -> None:
         (RunLayout(FOLDER).subspace("a"), "features/subspace-a"),
         (RunLayout(FOLDER).hardness_store("a"), "features/hardness-a"),
         (RunLayout(FOLDER).fresh_adapter("a"), "warmup/fresh-a"),
+        (RunLayout(FOLDER).cut("a").record, "prefilter/a/cut.json"),
         (StoreLayout(FOLDER).shard(1, 2, 3), "shards/1/2-3.safetensors"),
         (sidecar_of(StoreLayout(FOLDER).shard(1, 2, 3)), "shards/1/2-3.json"),
         (StoreLayout(FOLDER).second_moment(0, "a"), "second-moment-0-a.npy"),

@@ -188,8 +188,23 @@ class RunLayout(ReportLayout):
         """Return the folder of an adapter that was never trained."""
         return WarmupLayout(self.warmup).fresh_adapter(digest)
 
+    prefilter = InFolder("prefilter")  #: What prefilters left, a folder a cut.
+    prefilter_check = InFolder("prefilter.json")  #: How much they left, and what they missed.
+
+    def cut(self, digest: str) -> "CutLayout":
+        """Return the folder of a cut and of all that is made of what it left."""
+        return CutLayout(self.prefilter / digest)
+
     samples = InFolder("samples")  #: Answers that were drawn and scored, a ``SamplesLayout``.
     model = InFolder("model")  #: The model that was trained on the selection, a ``FinetuneLayout``.
+
+
+class CutLayout(RunLayout):
+    """The folder of the part of a pool that a prefilter left: a run's, and which rows they are."""
+
+    left = InFolder("left.npy")  #: The rows that it left.
+    checked = InFolder("checked.npy")  #: Rows that it did not, drawn to tell what was missed.
+    record = InFolder("cut.json")  #: What it was made from, and how deep lists go; written last.
 
 
 class StoreLayout(Layout):

@@ -54,6 +54,7 @@ class ScorerSpec:
     pool's rows, and so may not change under a store. ``fixed``: settings whose value is its own, whatever the method
     says. ``refuses``: values that it cannot do with. ``stores``: whose store it starts from, where that is another's.
     ``bound_to_queries``: the pool's rows are made for these queries, all together, and serve no others.
+    ``looks_at_pool``: what a candidate scores depends on which others there are: a covariance, how rare a word is.
     ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
     ``passes``: what its rows cost, where the model is needed for them.
     """
@@ -69,6 +70,7 @@ class ScorerSpec:
     refuses: tuple[Refusal, ...] = ()
     stores: str | None = None
     bound_to_queries: bool = False
+    looks_at_pool: bool = False
     keeps_rows: bool = True
     argument: str | None = None
     passes: Passes | None = None
@@ -112,7 +114,7 @@ SCORERS: dict[str, ScorerSpec] = {
         "the same, the query's side through the inverse of the pool's covariance",
         "ours, after TRAK, arXiv 2303.14186", "features", _GRADIENT_NEEDS,
         _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _NARROWED | _PROJECTED, stores="gradient",
-        passes=_OF_EVERY_CHECKPOINT,
+        looks_at_pool=True, passes=_OF_EVERY_CHECKPOINT,
         refuses=(Refusal("projection", "none", "whitening needs projected gradients: choose another --projection"),),
     ),
     "gist": ScorerSpec(
@@ -133,7 +135,7 @@ SCORERS: dict[str, ScorerSpec] = {
         "handpick.scorers.whitened_rows:WhitenedHiddenStates",
         "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
         frozenset({"model", "query"}), _MODEL | {"storage", "whitening_damping"}, rows=_MODEL | {"storage"},
-        stores="rds+", passes=Passes(1),
+        stores="rds+", looks_at_pool=True, passes=Passes(1),
     ),
     "embed": ScorerSpec(
         "handpick.scorers.embedding:Embedding", "sentence embedding of the conversation", "TIS, arXiv 2602.14696",
@@ -144,15 +146,15 @@ SCORERS: dict[str, ScorerSpec] = {
         "handpick.scorers.whitened_rows:WhitenedEmbedding",
         "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
         frozenset({"query"}), frozenset({"encoder", "storage", "whitening_damping"}),
-        rows=frozenset({"encoder", "storage"}), stores="embed", passes=_OF_ENCODER,
+        rows=frozenset({"encoder", "storage"}), stores="embed", looks_at_pool=True, passes=_OF_ENCODER,
     ),
     "bm25": ScorerSpec(
         "handpick.scorers.bm25:Bm25Scorer", "BM25 of the query's words in an example", "Robertson and Zaragoza 2009",
-        "similarity", frozenset({"query"}), keeps_rows=False,
+        "similarity", frozenset({"query"}), looks_at_pool=True, keeps_rows=False,
     ),
     "dsir": ScorerSpec(
         "handpick.scorers.dsir:DsirScorer", "log importance weight of hashed n-grams", "DSIR, arXiv 2302.03169",
-        "scores", frozenset({"query"}), frozenset({"dsir_smoothing"}), keeps_rows=False,
+        "scores", frozenset({"query"}), frozenset({"dsir_smoothing"}), looks_at_pool=True, keeps_rows=False,
     ),
     "perplexity": ScorerSpec(
         "handpick.scorers.model_scores:Perplexity", "of the response, under the model",

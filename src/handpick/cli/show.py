@@ -40,6 +40,8 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         show_distances(run.distances)
     layout = RunLayout(run.settings.folder)
     console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_describe_method(run.settings)}")
+    if run.missed is not None:
+        console.print(run.missed.describe(), soft_wrap=True)
     for path, what in {
         layout.records: "the chosen records, as they came, in order of choice",
         layout.selection: "their ids, scores, the query each was picked for, settings, fingerprints",

@@ -45,6 +45,8 @@ class StageKind(StrEnum):
     POOL = "pool features"
     COVARIANCE = "covariance"
     INDEX = "index and scores"
+    CUT = "prefilter"
+    LEFT = "of what a prefilter leaves"
     CHOICE = "similarity and choice"
 
 

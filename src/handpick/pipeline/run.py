@@ -17,6 +17,7 @@ from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.pipeline.distances import distances_of_selection
+from handpick.pipeline.missed import Missed, estimate_missed, write_missed
 from handpick.pipeline.prepare import executor_of, open_pool_run, prepare_run
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
@@ -34,7 +35,7 @@ class Run:
     """A finished selection with what it was chosen from; ``query`` is None where the method looks at none.
 
     ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
-    by, the selection is large, or POT is not installed.
+    by, the selection is large, or POT is not installed. ``missed`` is there where prefilters left candidates out.
     """
 
     selection: Selection
@@ -42,6 +43,7 @@ class Run:
     query: Pool | None
     settings: Settings
     distances: dict[str, Distances] | None = None
+    missed: Missed | None = None
 
 
 def run_represent(settings: Settings) -> FeatureStore:
@@ -70,6 +72,7 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
     with collect_timings() as seconds:
         run, problem, columns_B = _choose(settings, own, exclude_ids)
     run.selection.save(settings.folder)
+    write_missed(run.missed, layout.prefilter_check)
     _write_settings(settings, own)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
     atomic_write(layout.cost, json.dumps(cost, indent=1).encode())
@@ -86,6 +89,7 @@ def _choose(
         inputs, problem = prepared.inputs, prepared.run_stages(executor)
     pool, query = inputs.pool.pool, None if inputs.query is None else inputs.query.pool
     picks, passed = apply_constraints(settings, problem, prepared.budget, inputs)
+    missed = estimate_missed(settings, problem, prepared.budget, inputs, len(picks.columns))
     if str(passed) != "none":
         log(f"passed over: {passed}")
     if len(picks.columns) < len(problem.query_ids):
@@ -100,7 +104,7 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, query, settings), problem, picks.columns
+    return Run(selection, pool, query, settings, missed=missed), problem, picks.columns
 
 
 def run_similarity(settings: Settings) -> Path:
@@ -115,6 +119,8 @@ def run_similarity(settings: Settings) -> Path:
     settings = resume_from_store(settings)
     if settings.scorer.output == "nothing":
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
+    if settings.prefilter:
+        raise SettingsError("a prefilter is for a selection: `similarity` is of the whole pool")
     with executor_of(settings) as executor:
         prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
         problem, layout = prepared.run_stages(executor), RunLayout(settings.folder)

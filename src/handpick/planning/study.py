@@ -116,7 +116,8 @@ class _StudyPlanner:
             settings = self.study.chosen.chooser.prepare_settings(first)
         plan = plan_select(settings.model_copy(update={"budget": budget_of(first)}), self.seconds)
         stages: list[StageCost] = []
-        per_query = settings.scorer.bound_to_queries or settings.score_only  # a pass over the pool each
+        bound = any(scorer.bound_to_queries for scorer in settings.scorers)
+        per_query = bound or settings.score_only  # a pass over the pool each
         for stage in plan.stages[1:]:
             if stage.kind not in _SHARED or (per_query and stage.kind != StageKind.WARMUP):
                 stages.append(_multiply_stage(stage, len(choices)))

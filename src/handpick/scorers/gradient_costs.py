@@ -72,6 +72,10 @@ class GradientCosts:
             self._warmed = probing.once(what, lambda own: plan_warmup(self.inputs, own))
         return self._warmed
 
+    def share_warmup(self, warmed: WarmupPlan) -> None:
+        """Take the warmup of a run that this one is a part of."""
+        self._warmed = warmed
+
     def warmup(self, probing: Probing) -> Work:
         """Return what is left of the training."""
         line = self.warmed(probing).line

@@ -3,7 +3,7 @@
 Shapes: Q queries, N candidates, B picks, C columns asked for, E features.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,12 +37,28 @@ class FeatureSpace:
 
 
 @dataclass(frozen=True, eq=False)
+class Prefiltered:
+    """What prefilters did before a problem's candidates were scored.
+
+    ``n_candidates`` counts what could have been chosen but for them; ``n_cut`` what they left out, of which ``checked``
+    are rows of the pool drawn at random; ``wider`` is the problem with these among its candidates. ``depths`` has, by
+    the query's id, how many of its best are left, as the last prefilter ranks; "" stands for all queries.
+    """
+
+    n_candidates: int
+    n_cut: int
+    checked: NDArray[np.int64]
+    depths: Mapping[str, int]
+    wider: "ScoringProblem"
+
+
+@dataclass(frozen=True, eq=False)
 class ScoringProblem:
     """What an algorithm chooses by.
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
     empty where one score per candidate stands for all queries. ``nearest`` says which query a pick is for where the
-    similarity's rows are not single queries.
+    similarity's rows are not single queries. ``prefiltered`` is there where not all of the pool was scored.
     """
 
     similarity: Similarity
@@ -52,6 +68,12 @@ class ScoringProblem:
     subtasks: list[str] = field(default_factory=list)
     features: FeatureSpace | None = None
     nearest: Callable[[Picks], list[str | None]] | None = None
+    prefiltered: Prefiltered | None = None
+
+    @property
+    def n_candidates(self) -> int:
+        """How many candidates a share of the pool is counted of: all there were before a prefilter."""
+        return len(self.rows) if self.prefiltered is None else self.prefiltered.n_candidates
 
     @property
     def candidates(self) -> FeaturesOf | None:
