@@ -35,6 +35,7 @@ class ScorerSpec:
     says. ``refuses``: values that it cannot do with. ``stores``: whose store it starts from, where that is another's.
     ``bound_to_queries``: the pool's rows are made for these queries, all together, and serve no others.
     ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
+    ``beside``: the setting that names another representation, whose features of the pool it looks at too.
     """
 
     load: str
@@ -50,6 +51,7 @@ class ScorerSpec:
     bound_to_queries: bool = False
     keeps_rows: bool = True
     argument: str | None = None
+    beside: str | None = None
 
     @property
     def has_objective(self) -> bool:
@@ -60,6 +62,11 @@ class ScorerSpec:
     def has_pool_features(self) -> bool:
         """Whether there are features of the pool that any queries can be compared with: a store to start from."""
         return self.output == "features" and not self.bound_to_queries
+
+    @property
+    def gives_cheap_features(self) -> bool:
+        """Whether its features of the pool are its own and need no gradients."""
+        return self.has_pool_features and self.stores is None and "warmup" not in self.needs
 
     @property
     def joins_queries(self) -> bool:
@@ -73,6 +80,7 @@ _MODEL = _TEMPLATE | frozenset({"max_length", "dtype", "quantization", "batch_to
 _ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "lora_targets", "storage"}
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
 _OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
+_LANDMARKS = frozenset({"landmarks", "landmark_draw", "landmark_features", "refine", "encoder"})
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -97,6 +105,11 @@ SCORERS: dict[str, ScorerSpec] = {
             Refusal("optimizer", "adam", "gist takes plain gradients: leave optimizer out"),
             Refusal("balanced", True, "gist compares with each subtask's mean already: leave balanced out"),
         ),
+    ),
+    "landmarks": ScorerSpec(
+        "handpick.scorers.landmarks:Landmarks", "gradient of a few, its similarity spread over cheap features to all",
+        "Influence Distillation, arXiv 2505.19051", "similarity", _GRADIENT_NEEDS,
+        _OF_GRADIENTS | _PROJECTED | _LANDMARKS, rows=_ADAPTED | _PROJECTED | _LANDMARKS, beside="landmark_features",
     ),
     "rds+": ScorerSpec(
         "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",

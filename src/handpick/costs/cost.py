@@ -44,6 +44,9 @@ class StageKind(StrEnum):
     QUERY = "query features"
     POOL = "pool features"
     COVARIANCE = "covariance"
+    LANDMARKS = "landmark features"
+    SPREAD = "spread"
+    REFINED = "refined features"
     INDEX = "index and scores"
     CHOICE = "similarity and choice"
 

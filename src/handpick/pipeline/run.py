@@ -1,8 +1,8 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from handpick.pipeline.prepare import executor_of, open_pool_run, prepare_run
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
 from handpick.scorers.provenance import resume_from_store
-from handpick.scorers.scoring_problem import ScoringProblem
+from handpick.scorers.scoring_problem import Remark, ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.similarity import write_similarity
@@ -34,7 +34,7 @@ class Run:
     """A finished selection with what it was chosen from; ``query`` is None where the method looks at none.
 
     ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
-    by, the selection is large, or POT is not installed.
+    by, the selection is large, or POT is not installed. ``remarks`` are the method's own of its result.
     """
 
     selection: Selection
@@ -42,6 +42,7 @@ class Run:
     query: Pool | None
     settings: Settings
     distances: dict[str, Distances] | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 def run_represent(settings: Settings) -> FeatureStore:
@@ -71,6 +72,7 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
         run, problem, columns_B = _choose(settings, own, exclude_ids)
     run.selection.save(settings.folder)
     _write_settings(settings, own)
+    _write_remarks(layout, run.remarks)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
     atomic_write(layout.cost, json.dumps(cost, indent=1).encode())
     return replace(
@@ -100,7 +102,7 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, query, settings), problem, picks.columns
+    return Run(selection, pool, query, settings, remarks=problem.remarks), problem, picks.columns
 
 
 def run_similarity(settings: Settings) -> Path:
@@ -125,6 +127,14 @@ def run_similarity(settings: Settings) -> Path:
     atomic_write(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
     _write_settings(settings)
     return settings.folder
+
+
+def _write_remarks(layout: RunLayout, remarks: Sequence[Remark]) -> None:
+    if not remarks:
+        layout.remarks.unlink(missing_ok=True)  # of an earlier run
+        return
+    document = {"remarks": [asdict(each) for each in remarks]}
+    atomic_write(layout.remarks, json.dumps(document, ensure_ascii=False, indent=1).encode())
 
 
 def _write_settings(settings: Settings, own: UserObjects | None = None) -> None:

@@ -27,6 +27,7 @@ from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.picks import ReportedPick, parse_picks, response
 from handpick.scorers.inputs import target_labels
 from handpick.scorers.provenance import pool_store_path, read_run_settings
+from handpick.scorers.scoring_problem import Remark
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of
@@ -62,7 +63,7 @@ class RunFolder:
     where there are several. ``set_aside`` counts the records of pool and queries that could not be used, ``read`` all
     that there were; ``unwritten`` what they carry and the chat template does not write, by pool and query. ``disk`` has
     the bytes of every part of the folder, ``seconds`` what the parts of the last run took and the ``total``,
-    ``machine`` what it ran on; both are empty of an older handpick.
+    ``machine`` what it ran on; both are empty of an older handpick. ``remarks`` are what the method says of its result.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class RunFolder:
     target_of: dict[str, str]
     missing: list[str]
     distances: dict[str, dict[str, Any]]
+    remarks: list[Remark]
     set_aside: dict[str, int]
     unwritten: dict[str, dict[str, Unwritten]]
     read: dict[str, int]
@@ -135,6 +137,7 @@ def open_run(folder: Path) -> RunFolder:
         target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
         missing=missing,
         distances=_json(layout.distances),
+        remarks=[Remark(**each) for each in _json(layout.remarks).get("remarks", [])],
         set_aside={name: len(own) for name, own in bad.items()},
         unwritten=read_unwritten(layout.unwritten),
         read={name: len(own) + _count_outside(own, bad[name]) for name, own in pools.items() if own is not None},

@@ -77,11 +77,14 @@ class GradientCosts:
 
     def probe(self, probing: Probing) -> EngineProbe | None:
         """Return what the engine takes; None where there is nothing to be made."""
-        to_be_made = any(self.missing_rows()) or (self.inputs.query is not None and not self._query_is_there())
-        if self._probe is None and to_be_made:
+        if self._probe is None and self.is_left():
             checkpoints = self.warmed(probing).checkpoints
             self._probe = probe_engine(self.inputs, self.gradients, self.looked, checkpoints, probing.seconds * 0.5)
         return self._probe
+
+    def is_left(self) -> bool:
+        """Return whether there are rows to be made."""
+        return any(self.missing_rows()) or (self.inputs.query is not None and not self._query_is_there())
 
     def extent(self, probing: Probing) -> Extent:
         """Return what will be compared."""

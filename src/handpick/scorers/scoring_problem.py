@@ -3,8 +3,9 @@
 Shapes: Q queries, N candidates, B picks, C columns asked for, E features.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,19 @@ class FeatureSpace:
     queries: Callable[[], Floats]
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What a method says of its own result, in one sentence; shown when all is done, and in the report.
+
+    ``warns``: whether the result is to be looked at before it is believed. ``detail``: the numbers behind it.
+    """
+
+    name: str
+    said: str
+    warns: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class ScoringProblem:
     """What an algorithm chooses by.
@@ -52,6 +66,7 @@ class ScoringProblem:
     subtasks: list[str] = field(default_factory=list)
     features: FeatureSpace | None = None
     nearest: Callable[[Picks], list[str | None]] | None = None
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def candidates(self) -> FeaturesOf | None:
