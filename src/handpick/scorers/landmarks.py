@@ -103,7 +103,7 @@ class Landmarks(Gradient):
     @property
     def n_refined(self) -> int:
         """How many more are to be made exact, at most."""
-        return 0 if self.settings.refine is None else _count(self.settings.refine, len(self.pool.pool))
+        return 0 if self.settings.refine == "0" else _count(self.settings.refine, len(self.pool.pool))
 
     def pool_inputs(self) -> Fingerprint:
         """Return what the landmarks and their rows depend on."""

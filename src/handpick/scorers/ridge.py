@@ -85,7 +85,7 @@ def median_distance(features_LD: Doubles) -> float:
     n = len(features_LD)
     some_MD = features_LD[np.linspace(0, n - 1, min(n, _MEDIAN_OF)).round().astype(np.int64)]
     squares_MM = _squared_distances(some_MD, some_MD)
-    median = float(np.sqrt(np.median(squares_MM[np.triu_indices(len(some_MD), 1)])))
+    median = float(np.median(np.sqrt(squares_MM[np.triu_indices(len(some_MD), 1)])))
     if median < 1e-6:  # what is left of equal rows is rounding
         raise DataError(
             "most landmarks have the very same features, which tell no candidate from another: choose other "

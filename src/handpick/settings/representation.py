@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from handpick.budget import Budget
 from handpick.choices import Dtype, EpsMode, ProjectionKind, Quantization
@@ -21,11 +21,20 @@ def _check_known(representation: str) -> str:
     return representation
 
 
-def _check_part(amount: str) -> str:
-    budget = Budget.parse(amount)
-    if budget.kind == "tokens":
-        raise SettingsError(f"{amount!r} is in tokens: give a number of examples, such as 4096, or a share, such as 2%")
-    return str(budget)
+def _check_part(amount: str, info: ValidationInfo) -> str:
+    try:
+        budget = Budget.parse(amount)
+        if budget.kind != "tokens":
+            return str(budget)
+    except SettingsError:
+        pass  # of a budget's words; said in the setting's own
+    raise SettingsError(
+        f"{info.field_name} is a number of examples, such as 4096, or a share, such as 2%: not {amount!r}"
+    )
+
+
+def _check_part_or_none(amount: str, info: ValidationInfo) -> str:
+    return "0" if amount.strip() in ("0", "0%") else _check_part(amount, info)
 
 
 def _check_cheap(representation: str) -> str:
@@ -44,6 +53,7 @@ def _check_cheap(representation: str) -> str:
 
 
 Part = Annotated[str, BeforeValidator(str), AfterValidator(_check_part)]
+PartOrNone = Annotated[str, BeforeValidator(str), AfterValidator(_check_part_or_none)]
 
 
 class RepresentationSettings(BaseModel):
@@ -73,8 +83,8 @@ class RepresentationSettings(BaseModel):
     landmark_features: Annotated[str, AfterValidator(_check_cheap), Flag(metavar=_CHEAP_METAVAR)] = Field(
         "rds+", description="landmarks: the cheap features of the whole pool that gradients are spread over"
     )
-    refine: Part | None = Field(
-        None, description="landmarks: how many of the uncertain get their gradient after all, a number or a share"
+    refine: PartOrNone = Field(
+        "0", description="landmarks: how many of the uncertain get their gradient after all, a number or a share"
     )
 
 
