@@ -112,6 +112,11 @@ def test_landmarks_that_are_all_alike_are_refused() -> None:
         fit_ridge(features_LD, np.ones((11, 1), np.float32))
 
 
+def test_one_landmark_is_refused() -> None:
+    with pytest.raises(DataError, match="fewer than two landmarks have a gradient"):
+        fit_ridge(unit_rows(1, 5, 0), np.ones((1, 1), np.float32))
+
+
 def test_the_largest_kernel_takes_two_gigabytes() -> None:
     assert ridge_bytes(16_384) == 2_147_483_648
 

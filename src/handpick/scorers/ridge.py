@@ -80,9 +80,11 @@ def median_distance(features_LD: Doubles) -> float:
     """Return the median distance of two landmarks, over all pairs; of many landmarks, over 4,096 evenly spaced.
 
     Raises:
-        DataError: it is 0.
+        DataError: it is 0, or there are no two.
     """
     n = len(features_LD)
+    if n < 2:
+        raise DataError("fewer than two landmarks have a gradient: give more --landmarks")
     some_MD = features_LD[np.linspace(0, n - 1, min(n, _MEDIAN_OF)).round().astype(np.int64)]
     squares_MM = _squared_distances(some_MD, some_MD)
     median = float(np.median(np.sqrt(squares_MM[np.triu_indices(len(some_MD), 1)])))
