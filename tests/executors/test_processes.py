@@ -241,7 +241,7 @@ def test_workers_share_a_cpu_out_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
         executor_for(2)
 
 
-@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "score-only"])
+@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "landmarks", "score-only"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_of_two_workers_leaves_what_one_process_does(
     method: str, tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],
@@ -255,6 +255,7 @@ def test_a_run_of_two_workers_leaves_what_one_process_does(
         "projection_dim": 256, "dtype": "float32", "max_length": 256,
         **({"method": "gradient-rr", "score_only": True} if method == "score-only" else {"method": method}),
         **({} if method == "rds+" else {"warmup": "none"}),
+        **({"optimizer": "sgd", "landmarks": 13, "refine": 7} if method == "landmarks" else {}),
     }  # fmt: skip
     out = tmp_path / "run"
     handpick.select(**given, out=str(out))
