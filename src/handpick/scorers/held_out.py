@@ -15,7 +15,7 @@ POOR = 0.5  # a median rank correlation below this is warned about; ours
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOutFit:
     """Of every query; NaN where the landmarks are all alike to it, so that there is nothing to foretell."""
 
     query_ids: Sequence[str]
@@ -52,13 +52,13 @@ class HeldOut:
         }
 
 
-def measure_held_out(query_ids: Sequence[str], exact_LQ: Doubles, left_out_LQ: Doubles) -> HeldOut:
+def measure_held_out(query_ids: Sequence[str], exact_LQ: Doubles, left_out_LQ: Doubles) -> HeldOutFit:
     """Compare what was foretold of each landmark by all others with what it is."""
     spread_Q = np.square(exact_LQ - exact_LQ.mean(axis=0)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2_Q = 1 - np.square(exact_LQ - left_out_LQ).sum(axis=0) / spread_Q
     r2_Q[spread_Q == 0] = np.nan
-    return HeldOut(query_ids, r2_Q, rank_correlations(exact_LQ, left_out_LQ))
+    return HeldOutFit(query_ids, r2_Q, rank_correlations(exact_LQ, left_out_LQ))
 
 
 def rank_correlations(exact_LQ: Doubles, foretold_LQ: Doubles) -> Doubles:

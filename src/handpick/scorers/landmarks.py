@@ -28,7 +28,7 @@ from handpick.progress import log
 from handpick.scorers.exact_rows import ExactRows, similarity_of
 from handpick.scorers.finished_run import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened
 from handpick.scorers.gradient import Gradient
-from handpick.scorers.held_out import POOR, HeldOut, measure_held_out
+from handpick.scorers.held_out import POOR, HeldOutFit, measure_held_out
 from handpick.scorers.inputs import Data, Inputs
 from handpick.scorers.landmark_costs import LandmarkCosts
 from handpick.scorers.landmark_draw import draw_from_clusters, draw_uniformly
@@ -58,7 +58,7 @@ class Spread:
     be made exact after all."""
 
     foretold: Similarity
-    held_out: HeldOut
+    held_out: HeldOutFit
     refined_R: Rows
 
 
@@ -370,7 +370,7 @@ def _reopen_spread(
     return Reopened(what, similarity, {ids[row]: column for column, row in enumerate(rows_N.tolist())})
 
 
-def _remark(held_out: HeldOut, n_exact: int, n_candidates: int) -> Remark:
+def _remark(held_out: HeldOutFit, n_exact: int, n_candidates: int) -> Remark:
     said = f"{n_exact:,} of {n_candidates:,} similarities are exact, and {held_out.sentence()}"
     if held_out.is_poor:
         said += (

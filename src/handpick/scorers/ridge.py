@@ -66,7 +66,8 @@ class FittedRidge:
         The noise is part of it: an exact similarity is no smooth function of cheap features.
         """
         explained_B = np.square(self.ridge.kernel(rows_BD) @ self.root_LL.T).sum(axis=1)
-        return np.sqrt(np.maximum(1 + self.noise - explained_B, 0))
+        deviation_B: Doubles = np.sqrt(np.maximum(1 + self.noise - explained_B, 0))
+        return deviation_B
 
 
 def rbf(rows_BD: Rows, features_LD: Doubles, sigma: float) -> Doubles:
