@@ -106,7 +106,9 @@ def test_the_checkpoints_are_those_of_the_method_that_takes_all(
     assert selection.ids == done.selection.ids
 
 
-def test_an_exact_row_is_the_row_of_the_method_that_takes_all(spread: Given, finished: Finished, tmp_path: Path) -> None:
+def test_an_exact_row_is_the_row_of_the_method_that_takes_all(
+    spread: Given, finished: Finished, tmp_path: Path
+) -> None:
     """To the last bit, where every example is a batch by itself."""
     settings = spread | {"batch_tokens": 1}
     handpick.select(**settings, out=started(finished, tmp_path / "few"))
