@@ -343,9 +343,25 @@ def test_a_kernel_that_does_not_fit_is_refused(spread: Given, out: str, monkeypa
 
 def test_cheap_features_of_another_kind_are_refused_before_the_warmup(spread: Given, given: Given, out: str) -> None:
     handpick.select(**given | {"method": "rds+", "out": out})
-    with pytest.raises(FingerprintMismatch, match=r"pool-rds\+ does not match"):
-        handpick.select(**spread | {"out": out, "max_length": 100})
+    for change in (
+        {"max_length": 100},
+        {"storage": "int8"},
+        {"shard_rows": 8},
+        {"pool": spread["query"], "landmarks": 2},
+    ):
+        with pytest.raises(FingerprintMismatch, match=r"pool-rds\+ does not match"):
+            handpick.select(**spread | {"out": out} | change)
     assert not Path(out, "warmup").exists()
+
+
+def test_a_pool_that_has_grown_has_landmarks_of_its_own(
+    spread: Given, done: Finished, more_file: Path, tmp_path: Path
+) -> None:
+    folder = done.copy_to(tmp_path / "grown")
+    handpick.select(**spread | {"pool": [spread["pool"], more_file], "out": str(folder)})
+    assert len(list((folder / "features").glob("landmarks-*"))) == 2
+    assert len(handpick.FeatureStore.open(folder / "features" / "pool-rds+")) == N_POOL + 20
+    assert handpick.select(**spread | {"out": str(done.copy_to(tmp_path / "as it was"))}).ids == done.selection.ids
 
 
 def test_no_gradients_store_is_started_from(spread: Given, finished: Finished, out: str) -> None:

@@ -62,7 +62,7 @@ class GradientStores:
         self.renderer = inputs.model_renderer
         self.pool = inputs.pool.pool
         self.optimizer: Optimizer = inputs.settings.used_optimizer
-        self.objectives = (
+        self.objectives: Objectives = (
             Objectives(inputs.settings, self.renderer, model_fingerprint(str(inputs.settings.model)), inputs.own)
             if like is None
             else like.objectives

@@ -15,7 +15,7 @@ from handpick.scorers.provenance import pool_store_path
 from handpick.scorers.scorer import open_scorer
 from handpick.scorers.stages import Stage
 from handpick.store import FeatureStore
-from handpick.store.manifest import read_manifest
+from handpick.store.manifest import contents_of, read_manifest
 
 
 class PoolFeatures:
@@ -42,14 +42,17 @@ class PoolFeatures:
         """Find out, before any work, what would stop the making of them later.
 
         Raises:
-            FingerprintMismatch: the folder holds them of another model or other settings.
+            FingerprintMismatch: the folder holds them of another model, other settings or another pool.
             HandpickError: as the representation's ``preflight``.
         """
         self._scorer.preflight()
         path = pool_store_path(self._run.settings)
         if StoreLayout(path).manifest.exists():
-            there, here = read_manifest(path), self.inputs
-            kept: Fingerprint = {"space": there.space, "build": there.build, "files": here["files"]}
+            there, settings = read_manifest(path), self._run.settings
+            files = contents_of(self._run.pool.pool.files)[: len(there.files)]  # the pool may have grown since
+            here = self.inputs | {"storage": settings.storage, "shard_rows": settings.shard_rows, "files": files}
+            kept: Fingerprint = {"space": there.space, "build": there.build, "files": contents_of(there.files)}
+            kept |= {"storage": there.storage, "shard_rows": there.shard_rows}
             require_same(kept, here, what=f"the feature store {path}")
 
     @cached_property
