@@ -28,11 +28,11 @@ NAMES = {
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
     "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl prefilter prefilter.json "
-    "report report.html samples selected.jsonl selection.json settings.yaml similarity.json similarity.npy "
-    "unwritten.json warmup "
-    "warmup/warmup.json",
+    "remarks.json report report.html samples selected.jsonl selection.json settings.yaml similarity.json similarity.npy "
+    "unwritten.json warmup warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",
+    "LandmarksLayout": "candidates.npy exact",
     "WarmupLayout": "warmup.json",
     "CheckpointLayout": "adam_moments.safetensors handpick_checkpoint.json whole",
     "FinetuneLayout": "parsed train.yaml unfinished unfinished/model unwritten.json",
@@ -97,6 +97,10 @@ def test_a_cut_is_a_run_and_its_rows() -> None:
         (RunLayout(FOLDER).gist_store("a"), "features/gist-a"),
         (RunLayout(FOLDER).gist_query_store("a"), "features/query-gist-a"),
         (RunLayout(FOLDER).subspace("a"), "features/subspace-a"),
+        (RunLayout(FOLDER).landmarks("a"), "features/landmarks-a"),
+        (layout.LandmarksLayout(FOLDER).refined("a"), "refined-a"),
+        (layout.LandmarksLayout(FOLDER).coefficients("a"), "coefficients-a.npy"),
+        (layout.PartLayout(FOLDER).rows, "rows.npy"),
         (RunLayout(FOLDER).hardness_store("a"), "features/hardness-a"),
         (RunLayout(FOLDER).fresh_adapter("a"), "warmup/fresh-a"),
         (RunLayout(FOLDER).cut("a").record, "prefilter/a/cut.json"),

@@ -109,6 +109,7 @@ class RunLayout(ReportLayout):
     settings = InFolder("settings.yaml")  #: The settings, as ``handpick run`` takes them.
     cost = InFolder("cost.json")  #: What the run took.
     distances = InFolder("distances.json")  #: How far the selection is from the queries.
+    remarks = InFolder("remarks.json")  #: What the method itself says of its result.
     similarity = InFolder("similarity.npy")  #: The similarity of queries and pool, whole.
     similarity_ids = InFolder("similarity.json")  #: The ids of its rows and columns.
 
@@ -156,6 +157,10 @@ class RunLayout(ReportLayout):
     def subspace(self, digest: str) -> Path:
         """Return the folder of a subspace, a ``SubspaceLayout``."""
         return self.features / f"subspace-{digest}"
+
+    def landmarks(self, digest: str) -> Path:
+        """Return the folder of landmarks and what they were spread by, a ``LandmarksLayout``."""
+        return self.features / f"landmarks-{digest}"
 
     def hardness_store(self, digest: str) -> Path:
         """Return the store of how hard a classifier finds the pool."""
@@ -242,6 +247,27 @@ class SubspaceLayout(Layout):
     record = InFolder("subspace.json")  #: What it was made from; written last.
     queries = InFolder("queries.npy")  #: The queries' coordinates.
     basis = InFolder("basis.npy")  #: Its basis.
+
+
+class LandmarksLayout(Layout):
+    """Landmarks of a pool, and what was spread from them."""
+
+    candidates = InFolder("candidates.npy")  #: Rows of the cheap features that can be chosen.
+    exact = InFolder("exact")  #: The landmarks' exact rows, a ``PartLayout``.
+
+    def refined(self, digest: str) -> Path:
+        """Return the folder of candidates that were made exact after all, a ``PartLayout``."""
+        return self.folder / f"refined-{digest}"
+
+    def coefficients(self, digest: str) -> Path:
+        """Return the ridge's coefficients for the queries whose store has this digest."""
+        return self.folder / f"coefficients-{digest}.npy"
+
+
+class PartLayout(RunLayout):
+    """The folder of exact rows of a part of a pool: that of a run on the part."""
+
+    rows = InFolder("rows.npy")  #: Which rows of the cheap features they are.
 
 
 class CheckpointsLayout(Layout):

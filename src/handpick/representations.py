@@ -57,6 +57,7 @@ class ScorerSpec:
     ``looks_at_pool``: what a candidate scores depends on which others there are: a covariance, how rare a word is.
     ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
     ``passes``: what its rows cost, where the model is needed for them.
+    ``beside``: the setting that names another representation, whose features of the pool it looks at too.
     """
 
     load: str
@@ -74,6 +75,7 @@ class ScorerSpec:
     keeps_rows: bool = True
     argument: str | None = None
     passes: Passes | None = None
+    beside: str | None = None
 
     @property
     def has_objective(self) -> bool:
@@ -84,6 +86,11 @@ class ScorerSpec:
     def has_pool_features(self) -> bool:
         """Whether there are features of the pool that any queries can be compared with: a store to start from."""
         return self.output == "features" and not self.bound_to_queries
+
+    @property
+    def gives_cheap_features(self) -> bool:
+        """Whether its features of the pool are its own and need no gradients."""
+        return self.has_pool_features and self.stores is None and "warmup" not in self.needs
 
     @property
     def joins_queries(self) -> bool:
@@ -100,6 +107,7 @@ _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_
 _OF_GRADIENTS = _ADAPTED | _NARROWED | _OBJECTIVE | {"checkpoints", "optimizer"}
 _OF_EVERY_CHECKPOINT = Passes(2, at_checkpoints=True)
 _OF_ENCODER = Passes(0, besides="1 of its encoder")
+_LANDMARKS = frozenset({"landmarks", "landmark_draw", "landmark_features", "refine", "encoder"})
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -125,6 +133,11 @@ SCORERS: dict[str, ScorerSpec] = {
             Refusal("optimizer", "adam", "gist takes plain gradients: leave optimizer out"),
             Refusal("balanced", True, "gist compares with each subtask's mean already: leave balanced out"),
         ),
+    ),
+    "landmarks": ScorerSpec(
+        "handpick.scorers.landmarks:Landmarks", "gradient of a few, its similarity spread over cheap features to all",
+        "Influence Distillation, arXiv 2505.19051", "similarity", _GRADIENT_NEEDS,
+        _OF_GRADIENTS | _PROJECTED | _LANDMARKS, rows=_ADAPTED | _PROJECTED | _LANDMARKS, beside="landmark_features",
     ),
     "rds+": ScorerSpec(
         "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",

@@ -243,11 +243,12 @@ def test_workers_share_a_cpu_out_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
 
 _MORE: dict[str, dict[str, Any]] = {
     "score-only": {"method": "gradient-rr", "score_only": True},
+    "landmarks": {"method": "landmarks", "optimizer": "sgd", "landmarks": 13, "refine": 7},
     "prefilter": {"method": "rds+", "prefilter": "bm25", "prefilter_share": "50%", "prefilter_check": 4},
 }
 
 
-@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "score-only", "prefilter"])
+@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "landmarks", "score-only", "prefilter"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_of_two_workers_leaves_what_one_process_does(
     method: str, tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],

@@ -58,6 +58,7 @@ def given(
     return {
         "pool": str(folder / "pool.jsonl"), "query": str(folder / "query.jsonl"), "model": str(tiny_model),
         "budget": 5, "max_length": 256, "dtype": "float32",
+        "landmarks": 6,
     }  # fmt: skip
 
 

@@ -158,6 +158,7 @@ def test_cheaper_storage_is_computed(planned: tuple[Plan, Settings, list[str]], 
 
 METHODS: list[dict[str, Any]] = [
     {"method": "gradient-rr", "warmup": "none"}, {"method": "gist"}, {"method": "whitened-rr", "projection_dim": 64},
+    {"method": "landmarks", "landmarks": "25%", "refine": "5%"},
     {"method": "rds+"}, {"method": "whitened-rds-rr"}, {"method": "perplexity"}, {"method": "ifd"},
     {"method": "longest"}, {"method": "bm25"}, {"method": "dsir"}, {"method": "random"}, {"method": "less-uot"},
     {"method": "nice", "reward": "exact-match:last-number", "max_new_tokens": 32, "samples": 3},
@@ -166,6 +167,7 @@ READ_BY_A_MODEL = {
     "gradient-rr",
     "gist",
     "whitened-rr",
+    "landmarks",
     "rds+",
     "whitened-rds-rr",
     "perplexity",

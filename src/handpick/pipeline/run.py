@@ -1,8 +1,8 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from handpick.pipeline.prepare import executor_of, open_pool_run, prepare_run
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
 from handpick.scorers.provenance import resume_from_store
-from handpick.scorers.scoring_problem import ScoringProblem
+from handpick.scorers.scoring_problem import Remark, ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.similarity import write_similarity
@@ -36,6 +36,7 @@ class Run:
 
     ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
     by, the selection is large, or POT is not installed. ``missed`` is there where prefilters left candidates out.
+    ``remarks`` are the method's own of its result.
     """
 
     selection: Selection
@@ -44,6 +45,7 @@ class Run:
     settings: Settings
     distances: dict[str, Distances] | None = None
     missed: Missed | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 def run_represent(settings: Settings) -> FeatureStore:
@@ -74,6 +76,7 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
     run.selection.save(settings.folder)
     write_missed(run.missed, layout.prefilter_check)
     _write_settings(settings, own)
+    _write_remarks(layout, run.remarks)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
     atomic_write(layout.cost, json.dumps(cost, indent=1).encode())
     return replace(
@@ -104,7 +107,8 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, query, settings, missed=missed), problem, picks.columns
+    run = Run(selection, pool, query, settings, missed=missed, remarks=problem.remarks)
+    return run, problem, picks.columns
 
 
 def run_similarity(settings: Settings) -> Path:
@@ -131,6 +135,14 @@ def run_similarity(settings: Settings) -> Path:
     atomic_write(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
     _write_settings(settings)
     return settings.folder
+
+
+def _write_remarks(layout: RunLayout, remarks: Sequence[Remark]) -> None:
+    if not remarks:
+        layout.remarks.unlink(missing_ok=True)  # of an earlier run
+        return
+    document = {"remarks": [asdict(each) for each in remarks]}
+    atomic_write(layout.remarks, json.dumps(document, ensure_ascii=False, indent=1).encode())
 
 
 def _write_settings(settings: Settings, own: UserObjects | None = None) -> None:

@@ -33,7 +33,7 @@ from handpick.studies.trained import single_thread
 
 _LOOKED_AT = 2_000  # examples of the fine-tunings of one size that are tokenised
 # stages of a selection whose result lies in a folder that others of the same inputs find
-_SHARED = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE)
+_SHARED = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE, StageKind.LANDMARKS)
 
 
 def plan_study(settings: StudySettings, seconds: float = 10.0) -> Plan:

@@ -33,6 +33,7 @@ def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRES
         _check_answers(run, limits),
         _check_quarantine(run, limits),
         *_check_unwritten(run),
+        *(SelectionCheck(each.name, "warn" if each.warns else "fine", f"{each.said}.") for each in run.remarks),
         *(checks_of_rounds(run.made_by, limits) if isinstance(run.made_by, Iterated) else []),
     ]
     return sorted(made, key=lambda check: ("warn", "open", "fine").index(check.state))

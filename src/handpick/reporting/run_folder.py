@@ -28,6 +28,7 @@ from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.picks import ReportedPick, parse_picks, response
 from handpick.scorers.inputs import target_labels
 from handpick.scorers.provenance import pool_store_path, read_run_settings
+from handpick.scorers.scoring_problem import Remark
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of
@@ -64,7 +65,7 @@ class RunFolder:
     records of pool and queries that could not be used, ``read`` all that there were; ``unwritten`` what they carry and
     the chat template does not write, by pool and query. ``disk`` has the bytes of every part of the folder, ``seconds``
     what the parts of the last run took and the ``total``, ``machine`` what it ran on; both are empty of an older
-    handpick.
+    handpick. ``remarks`` are what the method says of its result.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class RunFolder:
     missing: list[str]
     distances: dict[str, dict[str, Any]]
     missed: Missed | None
+    remarks: list[Remark]
     set_aside: dict[str, int]
     unwritten: dict[str, dict[str, Unwritten]]
     read: dict[str, int]
@@ -139,6 +141,7 @@ def open_run(folder: Path) -> RunFolder:
         missing=missing,
         distances=_json(layout.distances),
         missed=read_missed(layout.prefilter_check),
+        remarks=[Remark(**each) for each in _json(layout.remarks).get("remarks", [])],
         set_aside={name: len(own) for name, own in bad.items()},
         unwritten=read_unwritten(layout.unwritten),
         read={name: len(own) + _count_outside(own, bad[name]) for name, own in pools.items() if own is not None},

@@ -31,9 +31,9 @@ class Gradient(FeatureScorer):
 
     nothing_to_say = "gradient at any checkpoint"
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, like: GradientStores | None = None) -> None:
         super().__init__(inputs)
-        self.gradients = GradientStores(inputs)
+        self.gradients = GradientStores(inputs, like)
         self._pool_store: FeatureStore | None = None
 
     def preflight(self) -> None:

@@ -5,6 +5,7 @@ Shapes: Q queries, N candidates, B picks, C columns asked for, E features.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,19 @@ class FeatureSpace:
 
     candidates: FeaturesOf
     queries: Callable[[], Floats]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a method says of its own result, in one sentence; shown when all is done, and in the report.
+
+    ``warns``: whether the result is to be looked at before it is believed. ``detail``: the numbers behind it.
+    """
+
+    name: str
+    said: str
+    warns: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +83,7 @@ class ScoringProblem:
     features: FeatureSpace | None = None
     nearest: Callable[[Picks], list[str | None]] | None = None
     prefiltered: Prefiltered | None = None
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def n_candidates(self) -> int:

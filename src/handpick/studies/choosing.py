@@ -326,7 +326,7 @@ def _fill_placeholders(value: Any, places: Mapping[str, str]) -> Any:
 
 
 def _content_of(representation: str) -> JSON:
-    """Return a representation's name, with what a file behind its colon holds in place of the path."""
+    """Return a name such as ``vectors:FILE``, with what a file behind its colon holds in place of the path."""
     name, colon, argument = representation.partition(":")
     return f"{name}:{_content(argument)}" if colon else name
 
@@ -343,4 +343,4 @@ def _content(value: JSON) -> JSON:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
-    return value
+    return _content_of(value) if ":" in value else value
