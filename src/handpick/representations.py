@@ -73,6 +73,7 @@ _MODEL = _TEMPLATE | frozenset({"max_length", "dtype", "quantization", "batch_to
 _ADAPTED = _MODEL | {"gradient_checkpointing", "warmup", "lora_targets", "storage"}
 _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_nonzeros"})
 _OF_GRADIENTS = _ADAPTED | _OBJECTIVE | {"checkpoints", "optimizer"}
+_ON_PATHS = _MODEL | {"gradient_checkpointing", "lora_targets", "tacs_paths", "tacs_rate", "tacs_depth"}
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -97,6 +98,11 @@ SCORERS: dict[str, ScorerSpec] = {
             Refusal("optimizer", "adam", "gist takes plain gradients: leave optimizer out"),
             Refusal("balanced", True, "gist compares with each subtask's mean already: leave balanced out"),
         ),
+    ),
+    "tacs": ScorerSpec(
+        "handpick.scorers.tacs:Tacs", "how much easier it gets once the model has learnt the queries",
+        "TACS, arXiv 2605.09404", "similarity", frozenset({"model", "query"}), _ON_PATHS, rows=_ON_PATHS,
+        bound_to_queries=True,
     ),
     "rds+": ScorerSpec(
         "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",

@@ -38,6 +38,8 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         console.print(_first_picks(run, run.query, chosen[:5]))
     if run.distances is not None:
         show_distances(run.distances)
+    if run.sentence is not None:
+        console.print(run.sentence, soft_wrap=True)
     layout = RunLayout(run.settings.folder)
     console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_describe_method(run.settings)}")
     for path, what in {

@@ -34,7 +34,8 @@ class Run:
     """A finished selection with what it was chosen from; ``query`` is None where the method looks at none.
 
     ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
-    by, the selection is large, or POT is not installed.
+    by, the selection is large, or POT is not installed. ``sentence`` is what the representation says of the choice,
+    where it has something to say.
     """
 
     selection: Selection
@@ -42,6 +43,7 @@ class Run:
     query: Pool | None
     settings: Settings
     distances: dict[str, Distances] | None = None
+    sentence: str | None = None
 
 
 def run_represent(settings: Settings) -> FeatureStore:
@@ -100,7 +102,7 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, query, settings), problem, picks.columns
+    return Run(selection, pool, query, settings, sentence=problem.tell(picks.columns)), problem, picks.columns
 
 
 def run_similarity(settings: Settings) -> Path:

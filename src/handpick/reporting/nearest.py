@@ -8,7 +8,7 @@ Shapes: N candidates, C columns asked for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,15 @@ _COLUMNS = 1024
 @dataclass(frozen=True)
 class NearestSimilarities:
     """``what`` it is, in words. ``pool`` of the candidates, or of ``SAMPLE`` drawn from them; ``chosen`` of the picks;
-    ``drawn`` of a random draw of as many."""
+    ``drawn`` of a random draw of as many. ``sentence`` is what the representation says of the choice, where it has
+    something to say."""
 
     what: str
     candidates: int
     pool: Floats
     chosen: Floats
     drawn: Floats
+    sentence: str | None = None
 
 
 def nearest_similarities(run: RunFolder) -> NearestSimilarities | str:
@@ -57,7 +59,9 @@ def nearest_similarities(run: RunFolder) -> NearestSimilarities | str:
         if any(each not in column_of for each in run.selection.ids):
             return "not every pick is among the features in the folder"
         chosen = [column_of[each] for each in run.selection.ids]
-        return _compare(reopened.what, reopened.similarity, len(column_of), chosen)
+        near = _compare(reopened.what, reopened.similarity, len(column_of), chosen)
+        tell = reopened.sentence
+        return near if tell is None else replace(near, sentence=tell(near.chosen, near.pool))
     except (HandpickError, OSError) as error:
         return str(error)
 

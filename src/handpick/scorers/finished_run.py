@@ -1,7 +1,7 @@
 """A finished run, as what it left in its folder: for reports and distances, which compute no row."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,11 +26,15 @@ class Columns(Protocol):
 
 @dataclass(frozen=True)
 class Reopened:
-    """Similarities of a finished run: what they are, in words, and the column of every candidate's id."""
+    """Similarities of a finished run: what they are, in words, and the column of every candidate's id.
+
+    ``sentence`` is that of the run's ``ScoringProblem``.
+    """
 
     what: str
     similarity: Columns
     column_of: dict[str, int]
+    sentence: Callable[[Floats, Floats], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.tie_rule import largest_similarity
 from handpick.algorithms.view import SimilarityView
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
@@ -20,6 +21,7 @@ from handpick.similarity import write_similarity
 from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
 
+Sentence = Callable[[Floats, Floats], str]
 FeaturesOf = Callable[[NDArray[np.int64]], Floats]
 
 _IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free
@@ -42,7 +44,8 @@ class ScoringProblem:
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
     empty where one score per candidate stands for all queries. ``nearest`` says which query a pick is for where the
-    similarity's rows are not single queries.
+    similarity's rows are not single queries. ``sentence`` says what was chosen in a line, from the largest of the
+    similarity's rows of what was chosen and of all candidates, (B,) and (N,).
     """
 
     similarity: Similarity
@@ -52,6 +55,7 @@ class ScoringProblem:
     subtasks: list[str] = field(default_factory=list)
     features: FeatureSpace | None = None
     nearest: Callable[[Picks], list[str | None]] | None = None
+    sentence: Sentence | None = None
 
     @property
     def candidates(self) -> FeaturesOf | None:
@@ -65,6 +69,13 @@ class ScoringProblem:
         if not self.query_ids:
             return [None] * len(picks.columns)
         return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
+
+    def tell(self, columns_B: NDArray[np.int64]) -> str | None:
+        """Return the representation's sentence on some columns that were chosen; None where it has none."""
+        if self.sentence is None:
+            return None
+        largest_N = largest_similarity(self.similarity)[0].astype(np.float32)
+        return self.sentence(largest_N[columns_B], largest_N)
 
     def drop_rows(self, rows: Collection[int]) -> "ScoringProblem":
         """Return the same with the columns of some of the pool's rows left out."""
