@@ -185,9 +185,7 @@ class Tacs(Scorer):
                 "batch_tokens": tokens_per_batch(self.settings),
             }
             folder = self._layout.tacs_calibration(digest(made_from))
-            made.append(
-                Calibration(target.sequences, self.reference, self.grid, self.settings.seed, folder, made_from)
-            )
+            made.append(Calibration(target.sequences, self.reference, self.grid, self.settings.seed, folder, made_from))
         return made
 
     def _calibrate(self, executor: Executor) -> None:

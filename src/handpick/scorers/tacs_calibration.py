@@ -93,7 +93,9 @@ def choose_course(cells: Sequence[Cell], grid: Grid) -> tuple[Course, float]:
     means: dict[Course, float] = {}
     for course in (Course(rate, depth) for rate in grid.rates for depth in grid.depths):
         own = [cell for cell in cells if (cell.rate, cell.depth) == course]
-        each = [cell.holdout - cell.reference for cell in own if cell.holdout is not None and cell.reference is not None]
+        each = [
+            cell.holdout - cell.reference for cell in own if cell.holdout is not None and cell.reference is not None
+        ]
         if len(each) == FOLDS:
             means[course] = math.fsum(each) / FOLDS
     if not means:

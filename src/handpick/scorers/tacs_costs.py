@@ -152,7 +152,8 @@ class TacsCosts:
         missing = [
             (target, course)
             for target, course in zip(self.targets, courses, strict=True)
-            if known is None or not all(path.exists() for path in endpoints(scorer.path_of(target, course)[0], course.depth))
+            if known is None
+            or not all(path.exists() for path in endpoints(scorer.path_of(target, course)[0], course.depth))
         ]
         if not missing:
             return Work([StageCost.left(StageKind.PATH)])

@@ -172,9 +172,7 @@ class PathModel:
 
     def _backward(self, sequence: Rendered) -> None:
         batch, place = collate([sequence], self._pad_id), device()
-        output = self.model(
-            input_ids=batch.input_ids_BT.to(place), labels=batch.labels_BT.to(place), use_cache=False
-        )
+        output = self.model(input_ids=batch.input_ids_BT.to(place), labels=batch.labels_BT.to(place), use_cache=False)
         output.loss.backward()
 
     def _keep(
@@ -241,9 +239,8 @@ def _attention_layers(base: nn.Module) -> LoraTargets:
     if ends.issuperset(LLAMA_TARGETS):
         # of Llama "auto" is these, without a word
         return "auto" if base.config.model_type == "llama" else LLAMA_TARGETS  # type: ignore[union-attr]
-    log_once(
-        f"{type(base).__name__} has no {', '.join(LLAMA_TARGETS)}: the adapter stands on the layers of --lora-targets auto"
-    )
+    names = ", ".join(LLAMA_TARGETS)
+    log_once(f"{type(base).__name__} has no {names}: the adapter stands on the layers of --lora-targets auto")
     return "auto"
 
 

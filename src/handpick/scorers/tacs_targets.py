@@ -123,8 +123,8 @@ def check_size(settings: Settings, target: Target) -> None:
     n = len(target.ids)
     if n < FOLDS and grid_of(settings).only is None:
         raise DataError(
-            f"a path's rate and depth are calibrated on {FOLDS} folds of its queries, and {target.name} has {n} that can "
-            "be learnt: give more queries or fewer paths, or set both --tacs-rate and --tacs-depth"
+            f"a path's rate and depth are calibrated on {FOLDS} folds of its queries, and {target.name} has {n} that "
+            "can be learnt: give more queries or fewer paths, or set both --tacs-rate and --tacs-depth"
         )
 
 
