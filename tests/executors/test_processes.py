@@ -241,7 +241,7 @@ def test_workers_share_a_cpu_out_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
         executor_for(2)
 
 
-@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "score-only"])
+@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "tacs", "score-only"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_of_two_workers_leaves_what_one_process_does(
     method: str, tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],
@@ -254,7 +254,8 @@ def test_a_run_of_two_workers_leaves_what_one_process_does(
         "pool": str(pool), "query": str(query), "model": str(tiny_model), "budget": 6, "shard_rows": 6,
         "projection_dim": 256, "dtype": "float32", "max_length": 256,
         **({"method": "gradient-rr", "score_only": True} if method == "score-only" else {"method": method}),
-        **({} if method == "rds+" else {"warmup": "none"}),
+        **({} if method in ("rds+", "tacs") else {"warmup": "none"}),
+        **({"tacs_rate": 1e-3, "tacs_depth": 2, "max_length": 512} if method == "tacs" else {}),
     }  # fmt: skip
     out = tmp_path / "run"
     handpick.select(**given, out=str(out))

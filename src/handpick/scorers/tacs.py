@@ -153,14 +153,20 @@ class Tacs(Scorer):
     def _pool_inputs(self) -> Fingerprint:
         return {"paths": self._path_inputs(), "files": contents_of(self.pool.pool.files)}
 
+    @property
+    def clusters_record(self) -> Path:
+        """Where it is kept which cluster each query is of."""
+        queries = token_digest(self.queries.sequences)
+        made_from = self._path_space | {"queries": queries, "clusters": n_clusters(self.settings)}
+        return self._layout.tacs_clusters(digest(made_from))
+
     @cached_property
     def targets(self) -> list[Target]:
         """The targets that have a path each; clusters are found out, once."""
         number = n_clusters(self.settings)
         if number is None:
             return stated_targets(self.settings, self.queries)
-        made_from = self._path_space | {"queries": token_digest(self.queries.sequences), "clusters": number}
-        record = self._layout.tacs_clusters(digest(made_from))
+        record = self.clusters_record
         if not record.exists():
             model = self.model()
             model.restart()
@@ -185,7 +191,11 @@ class Tacs(Scorer):
                 "batch_tokens": tokens_per_batch(self.settings),
             }
             folder = self._layout.tacs_calibration(digest(made_from))
-            made.append(Calibration(target.sequences, self.reference, self.grid, self.settings.seed, folder, made_from))
+            made.append(
+                Calibration(
+                    target.ids, target.sequences, self.reference, self.grid, self.settings.seed, folder, made_from
+                )
+            )
         return made
 
     def _calibrate(self, executor: Executor) -> None:
@@ -198,7 +208,7 @@ class Tacs(Scorer):
             return [self.grid.only] * len(self.targets)
         found: list[Course] = []
         calibrations = self.calibrations()
-        with progress("calibration", total=sum(each.n_learnt for each in calibrations)) as advance:
+        with progress(StageKind.CALIBRATION.value, total=sum(each.n_learnt for each in calibrations)) as advance:
             for target, calibration in zip(self.targets, calibrations, strict=True):
                 found.append(calibration.run(self.model, advance))
                 log(f"the path of {target.name}: rate {found[-1].rate:g}, {found[-1].depth} passes")
@@ -218,10 +228,10 @@ class Tacs(Scorer):
         found: list[Path] = []
         courses = self.courses
         total = sum(len(each.ids) * course.depth for each, course in zip(self.targets, courses, strict=True))
-        with progress("paths", total=total) as advance:
+        with progress(StageKind.PATH.value, total=total) as advance:
             for target, course in zip(self.targets, courses, strict=True):
                 folder, made_from = self.path_of(target, course)
-                train_path(self.model, target.sequences, *course, folder, made_from, advance)
+                train_path(self.model, target.ids, target.sequences, *course, folder, made_from, advance)
                 found += endpoints(folder, course.depth)
         return found
 
@@ -308,7 +318,7 @@ def tell_drop(chosen: Floats, pool: Floats) -> str:
         return f"{'falls' if drop >= 0 else 'rises'} by {abs(drop):.2%}" if abs(drop) >= 5e-5 else "stays as it is"
 
     return (
-        "after learning your queries the model finds the chosen examples easier by so much: its loss on them "
+        "After learning your queries the model finds the chosen examples easier by so much: its loss on them "
         f"{moved(chosen)} in the median, on the pool it {moved(pool)}"
     )
 

@@ -111,7 +111,8 @@ class Calibration:
     """The calibration of one target, as far as it is done; each cell is kept as soon as it is there.
 
     Args:
-        sequences: of the target, at least as many as folds.
+        ids: of the target's queries, at least as many as folds.
+        sequences: theirs.
         reference: generic examples.
         grid: what is tried.
         seed: of the folds.
@@ -124,6 +125,7 @@ class Calibration:
 
     def __init__(
         self,
+        ids: Sequence[str],
         sequences: Sequence[Rendered],
         reference: Sequence[Rendered],
         grid: Grid,
@@ -131,6 +133,7 @@ class Calibration:
         folder: Path,
         made_from: Fingerprint,
     ) -> None:
+        self._ids = ids
         self._sequences = sequences
         self._reference = reference[:MOST]
         self._grid = grid
@@ -178,8 +181,8 @@ class Calibration:
             sets = [[self._sequences[i] for i in own[:MOST]] for own in (learnt, held)] + [list(self._reference)]
             trial = self._layout.trial(fold, rate)
             trial.mkdir(parents=True, exist_ok=True)
-            own = [self._sequences[i] for i in learnt]
-            for depth in model().walk(own, rate, self._grid.depths, trial, advance=advance):
+            ids, own = [self._ids[i] for i in learnt], [self._sequences[i] for i in learnt]
+            for depth in model().walk(ids, own, rate, self._grid.depths, trial, advance=advance):
                 if depth in depths:
                     self._note(Cell(fold, rate, depth, *_cosines(model().mean_gradients(sets))))
         for fold in range(FOLDS):

@@ -93,10 +93,15 @@ class TacsCosts:
     def targets(self) -> list[Target]:
         """The targets; clusters, which a plan does not find out, as if they were of one size."""
         scorer, number = self._scorer, n_clusters(self._settings)
-        if number is None:
+        if number is None or self._are_known:
             return scorer.targets
         parts = np.array_split(np.arange(len(scorer.queries.ids)), number)
         return scorer.queries.grouped([str(place) for place, part in enumerate(parts) for _ in part])
+
+    @property
+    def _are_known(self) -> bool:
+        """Whether the targets are those of the run, and not clusters that are to be found out."""
+        return n_clusters(self._settings) is None or self._scorer.clusters_record.exists()
 
     @cached_property
     def _calibrations(self) -> list[Calibration]:
@@ -107,7 +112,7 @@ class TacsCosts:
         """The courses, where they are known without any calibration that is left to do."""
         if self._scorer.grid.only is not None:
             return [self._scorer.grid.only] * len(self.targets)
-        if n_clusters(self._settings) is not None or any(each.missing() for each in self._calibrations):
+        if not self._are_known or any(each.missing() for each in self._calibrations):
             return None
         return [each.course() for each in self._calibrations]
 
@@ -218,7 +223,7 @@ class TacsCosts:
             endpoints(scorer.path_of(target, course)[0], course.depth)
             for target, course in zip(self.targets, known, strict=True)
         ]
-        if n_clusters(self._settings) is not None or not all(path.exists() for pair in found for path in pair):
+        if not self._are_known or not all(path.exists() for pair in found for path in pair):
             return len(pool)
         path = scorer.store_path([path for pair in found for path in pair])
         if not StoreLayout(path).manifest.exists():

@@ -6,8 +6,8 @@ text leaves open is as the authors' released code has it (docs/sources.md): a st
 at every step, no gradient is clipped, and a unit of depth is one pass over the examples: checkpoint 1 is what the first
 pass leaves, checkpoint T the last. Ours: q, k, v and o by their names, or the layers of ``--lora-targets auto`` where a
 model has none of those names; the adapter is kept in float32 on a base of any precision; an order and a dropout of each
-pass that are functions of seed and pass alone, so that a path goes on from any checkpoint; a step whose gradient is not
-finite is left out.
+pass that are functions of seed and pass alone, so that a path goes on from any checkpoint; a query whose gradient
+is not finite is refused, and where only a later pass finds one, its step is left out.
 
 Legend: S sequences, D coordinates of the adapter.
 """
@@ -24,7 +24,7 @@ from torch import nn
 
 from handpick.data.batching import collate, token_batches
 from handpick.data.render import Rendered
-from handpick.errors import ModelError
+from handpick.executors import refuse_queries
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
@@ -41,6 +41,7 @@ from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import model_name
 from handpick.scorers.model_scores import mean_losses
 from handpick.settings import Settings
+from handpick.store import Checkpoint, Manifest
 from handpick.store.files import atomic_write
 from handpick.training.checkpoint import (
     adapter_tensors,
@@ -103,6 +104,7 @@ class PathModel:
 
     def walk(
         self,
+        ids: Sequence[str],
         sequences: Sequence[Rendered],
         rate: float,
         depths: Collection[int],
@@ -116,7 +118,8 @@ class PathModel:
         A path that was killed goes on from the last of these depths that it reached, which is yielded again.
 
         Args:
-            sequences: of the target.
+            ids: of the queries that the path is for.
+            sequences: theirs.
             rate: of learning.
             depths: in passes over the sequences.
             folder: for checkpoints (``TacsPathLayout``): the last, and those to keep.
@@ -124,7 +127,8 @@ class PathModel:
             advance: told how many more examples are learnt, or were before.
 
         Raises:
-            ModelError: no step of a pass has a gradient that is finite.
+            DataError: in the first pass, some query has a gradient that is not finite.
+            ModelError: none has one that is.
             StoreError: a checkpoint cannot be written.
         """
         layout = TacsPathLayout(folder)
@@ -138,7 +142,10 @@ class PathModel:
             self.restart()
         left_out = 0
         for number in range(done + 1, max(depths) + 1):
-            left_out += self._learn(sequences, optimizer, number, advance)
+            not_finite = self._learn(sequences, optimizer, number, advance)
+            if number == 1:
+                self._refuse([ids[place] for place in not_finite], len(ids))
+            left_out += len(not_finite)
             if number in depths:
                 self._keep(layout, number, optimizer, keep)
                 yield number
@@ -147,10 +154,10 @@ class PathModel:
 
     def _learn(
         self, sequences: Sequence[Rendered], optimizer: torch.optim.Optimizer, number: int, advance: Advance
-    ) -> int:
-        """Make one pass, a step an example; return the steps that were left out."""
+    ) -> list[int]:
+        """Make one pass, a step an example; return the places of those whose step was left out."""
         stream = generator(self._settings.seed, f"pass {number} of a target's path")
-        left_out = 0
+        left_out: list[int] = []
         self.model.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream.integers(1 << 62)))
@@ -160,15 +167,24 @@ class PathModel:
                 if bool(torch.stack(norms).isfinite().all()):
                     optimizer.step()
                 else:
-                    left_out += 1
+                    left_out.append(place)
                 optimizer.zero_grad()
                 advance(1)
-        if left_out == len(sequences):
-            raise ModelError(
-                "no query has a finite gradient on its path: give --dtype float32; if that does not help, a weight of "
-                "the model is broken"
-            )
         return left_out
+
+    def _refuse(self, not_finite: Sequence[str], n_queries: int) -> None:
+        """Refuse queries without a finite gradient, in the words for those of any representation."""
+        dtype = str(compute_dtype(self._settings.dtype)).removeprefix("torch.")
+        like = Manifest(
+            space={"representation": "tacs"},
+            build={"dtype": dtype},
+            dim=1,
+            storage="float32",
+            checkpoints=[Checkpoint(name="path", weight=1.0)],
+            files=[],
+            shard_rows=1,
+        )
+        refuse_queries(like, {query_id: [0] for query_id in not_finite}, n_queries)
 
     def _backward(self, sequence: Rendered) -> None:
         batch, place = collate([sequence], self._pad_id), device()
@@ -252,6 +268,7 @@ def endpoints(folder: Path, depth: int) -> tuple[Path, Path]:
 
 def train_path(
     model: Callable[[], PathModel],
+    ids: Sequence[str],
     sequences: Sequence[Rendered],
     rate: float,
     depth: int,
@@ -263,7 +280,8 @@ def train_path(
 
     Args:
         model: gives the model, where it is needed.
-        sequences: of the target.
+        ids: of the queries that the path is for.
+        sequences: theirs.
         rate: of learning.
         depth: in passes over the sequences.
         folder: of the path, by what it is made from.
@@ -279,5 +297,5 @@ def train_path(
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(TacsPathLayout(folder).record, json.dumps(made_from, indent=1).encode())
     depths = {FIRST, depth, *(1 << power for power in range((depth - 1).bit_length()))}  # to go on from, if killed
-    for _ in model().walk(sequences, rate, depths, folder, keep=(FIRST, depth), advance=advance):
+    for _ in model().walk(ids, sequences, rate, depths, folder, keep=(FIRST, depth), advance=advance):
         pass
