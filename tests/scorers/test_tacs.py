@@ -30,7 +30,7 @@ from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run as open_folder
 from handpick.reporting.selection import write_selection_report
 from handpick.scorers.tacs import Tacs, scores_of, tell_drop
-from handpick.scorers.tacs_calibration import FOLDS, Calibration, Cell, Course, Grid, choose_course, split_folds
+from handpick.scorers.tacs_calibration import FOLDS, Calibration, Course, Grid, Trial, choose_course, split_folds
 from handpick.scorers.tacs_path import PathModel
 from handpick.scorers.tacs_targets import cluster_labels
 from handpick.settings import parse_settings
@@ -290,9 +290,9 @@ def test_folds_part_the_queries(n: int) -> None:
         assert 0 <= len(held) - n // FOLDS <= 1
 
 
-def cells(value: Callable[[float, int], float | None], grid: Grid) -> list[Cell]:
+def cells(value: Callable[[float, int], float | None], grid: Grid) -> list[Trial]:
     return [
-        Cell(fold, rate, depth, value(rate, depth), 0.0) for fold in range(FOLDS) for rate in grid.rates
+        Trial(fold, rate, depth, value(rate, depth), 0.0) for fold in range(FOLDS) for rate in grid.rates
         for depth in grid.depths
     ]  # fmt: skip
 
@@ -355,7 +355,7 @@ def test_a_calibration_and_a_pool_that_were_killed_go_on(
     killed = tmp_path / "killed"
     note, n_noted = Calibration._note, 0
 
-    def note_until_killed(self: Calibration, cell: Cell) -> None:
+    def note_until_killed(self: Calibration, cell: Trial) -> None:
         nonlocal n_noted
         n_noted += 1
         if n_noted == 6:

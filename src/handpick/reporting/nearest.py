@@ -70,8 +70,10 @@ def _compare(what: str, similarity: Columns, n: int, chosen: Sequence[int]) -> N
     stream = generator(_SEED, "shown beside the chosen")
     drawn = np.sort(stream.permutation(n)[: len(chosen)])
     some = np.arange(n) if n <= SAMPLE else np.sort(stream.choice(n, SAMPLE, replace=False))
-    each = [_largest(similarity, np.asarray(columns, dtype=np.int64)) for columns in (some, chosen, drawn)]
-    return NearestSimilarities(what, n, *each)
+    of_some, of_chosen, of_drawn = (
+        _largest(similarity, np.asarray(columns, dtype=np.int64)) for columns in (some, chosen, drawn)
+    )
+    return NearestSimilarities(what, n, of_some, of_chosen, of_drawn)
 
 
 def _largest(similarity: Columns, columns_C: NDArray[np.int64]) -> Floats:

@@ -44,7 +44,7 @@ from handpick.scorers.tacs_costs import TacsCosts
 from handpick.scorers.tacs_path import PathModel, endpoints, path_fingerprint, train_path
 from handpick.scorers.tacs_targets import (
     LearntQueries,
-    Target,
+    QueryGroup,
     check_size,
     check_targets,
     cluster_labels,
@@ -161,7 +161,7 @@ class Tacs(Scorer):
         return self._layout.tacs_clusters(digest(made_from))
 
     @cached_property
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[QueryGroup]:
         """The targets that have a path each; clusters are found out, once."""
         number = n_clusters(self.settings)
         if number is None:
@@ -180,7 +180,7 @@ class Tacs(Scorer):
             check_size(self.settings, target)
         return targets
 
-    def calibrations(self, targets: Sequence[Target] | None = None) -> list[Calibration]:
+    def calibrations(self, targets: Sequence[QueryGroup] | None = None) -> list[Calibration]:
         """Return the calibration of every target's path, as far as each is done."""
         made = []
         for target in self.targets if targets is None else targets:
@@ -214,7 +214,7 @@ class Tacs(Scorer):
                 log(f"the path of {target.name}: rate {found[-1].rate:g}, {found[-1].depth} passes")
         return found
 
-    def path_of(self, target: Target, course: Course) -> tuple[Path, Fingerprint]:
+    def path_of(self, target: QueryGroup, course: Course) -> tuple[Path, Fingerprint]:
         """Return the folder of a target's path, and what it is made from."""
         made_from = self._path_space | {"target": target.digest, "rate": course.rate, "depth": course.depth}
         return self._layout.tacs_path(digest(made_from)), made_from
@@ -313,13 +313,13 @@ def scores_of(store: FeatureStore) -> Floats:
 def tell_drop(chosen: Floats, pool: Floats) -> str:
     """Return how much easier the model finds what was chosen, and the pool, of the scores of both."""
 
-    def moved(scores: Floats) -> str:
+    def describe_change(scores: Floats) -> str:
         drop = float(np.median(scores))
         return f"{'falls' if drop >= 0 else 'rises'} by {abs(drop):.2%}" if abs(drop) >= 5e-5 else "stays as it is"
 
     return (
         "After learning your queries the model finds the chosen examples easier by so much: its loss on them "
-        f"{moved(chosen)} in the median, on the pool it {moved(pool)}"
+        f"{describe_change(chosen)} in the median, on the pool it {describe_change(pool)}"
     )
 
 

@@ -58,7 +58,7 @@ class Grid(NamedTuple):
         return Course(self.rates[0], self.depths[0]) if len(self.rates) == len(self.depths) == 1 else None
 
 
-class Cell(NamedTuple):
+class Trial(NamedTuple):
     """What one path was found to be at one depth; a cosine is None where it is not finite."""
 
     fold: int
@@ -84,7 +84,7 @@ def split_folds(n: int, seed: int) -> list[tuple[list[int], list[int]]]:
     ]
 
 
-def choose_course(cells: Sequence[Cell], grid: Grid) -> tuple[Course, float]:
+def choose_course(cells: Sequence[Trial], grid: Grid) -> tuple[Course, float]:
     """Return the course of the largest mean specificity over the folds, and that.
 
     Raises:
@@ -140,11 +140,11 @@ class Calibration:
         self._made_from = made_from
         self.folds = split_folds(len(sequences), seed)
         self._layout = TacsCalibrationLayout(folder)
-        self.cells: list[Cell] = []
+        self.cells: list[Trial] = []
         if self._layout.record.exists():
             there = json.loads(self._layout.record.read_text())
             require_same(there["made_from"], made_from, what=f"the calibration in {folder}")
-            self.cells = [Cell(**cell) for cell in there["cells"]]
+            self.cells = [Trial(**cell) for cell in there["cells"]]
 
     def missing(self) -> list[tuple[int, float, list[int]]]:
         """Return the paths with cells that are not done: the fold, the rate, those depths."""
@@ -184,7 +184,7 @@ class Calibration:
             ids, own = [self._ids[i] for i in learnt], [self._sequences[i] for i in learnt]
             for depth in model().walk(ids, own, rate, self._grid.depths, trial, advance=advance):
                 if depth in depths:
-                    self._note(Cell(fold, rate, depth, *_cosines(model().mean_gradients(sets))))
+                    self._note(Trial(fold, rate, depth, *_cosines(model().mean_gradients(sets))))
         for fold in range(FOLDS):
             for rate in self._grid.rates:
                 shutil.rmtree(self._layout.trial(fold, rate), ignore_errors=True)
@@ -198,7 +198,7 @@ class Calibration:
         """
         return choose_course(self.cells, self._grid)[0]
 
-    def _note(self, cell: Cell) -> None:
+    def _note(self, cell: Trial) -> None:
         self.cells.append(cell)
         record = {"made_from": self._made_from, "cells": [each._asdict() for each in self.cells]}
         atomic_write(self._layout.record, json.dumps(record, indent=1).encode())

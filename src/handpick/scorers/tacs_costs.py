@@ -31,7 +31,7 @@ from handpick.model.mixing import mixing_of
 from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.tacs_calibration import FOLDS, MOST, Calibration, Course
 from handpick.scorers.tacs_path import endpoints
-from handpick.scorers.tacs_targets import Target, n_clusters
+from handpick.scorers.tacs_targets import QueryGroup, n_clusters
 from handpick.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class TacsCosts:
         return found
 
     @cached_property
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[QueryGroup]:
         """The targets; clusters, which a plan does not find out, as if they were of one size."""
         scorer, number = self._scorer, n_clusters(self._settings)
         if number is None or self._are_known:

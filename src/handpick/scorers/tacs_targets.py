@@ -24,7 +24,7 @@ from handpick.store.codec import row_norms, unit_rows
 
 
 @dataclass(frozen=True)
-class Target:
+class QueryGroup:
     """Queries that a path is trained on together."""
 
     name: str
@@ -46,10 +46,10 @@ class LearntQueries:
     subtasks: list[str]
     refused: list[tuple[Example, str]]
 
-    def grouped(self, labels: Sequence[str]) -> list[Target]:
+    def grouped(self, labels: Sequence[str]) -> list[QueryGroup]:
         """Return a target for every label of a query, in order of first appearance."""
         return [
-            Target(labels[own[0]], [self.ids[i] for i in own], [self.sequences[i] for i in own])
+            QueryGroup(labels[own[0]], [self.ids[i] for i in own], [self.sequences[i] for i in own])
             for own in members_of(tuple(labels), len(labels))
         ]
 
@@ -82,14 +82,14 @@ def n_clusters(settings: Settings) -> int | None:
     return int(number) if kind == "clusters" else None
 
 
-def stated_targets(settings: Settings, queries: LearntQueries) -> list[Target]:
+def stated_targets(settings: Settings, queries: LearntQueries) -> list[QueryGroup]:
     """Return the targets as the settings have them, where they are not clusters: those are found out.
 
     Raises:
         SettingsError: the queries are of one subtask, and a path for each is asked for.
     """
     if settings.tacs_paths == "one":
-        return [Target("all queries", queries.ids, queries.sequences)]
+        return [QueryGroup("all queries", queries.ids, queries.sequences)]
     if len(set(queries.subtasks)) < 2:
         raise SettingsError(
             "tacs_paths subtask trains a path for each subtask of the queries, and they have fewer than two: name each "
@@ -113,12 +113,12 @@ def check_targets(settings: Settings, queries: LearntQueries) -> None:
             f"tacs_paths asks for {number} clusters, and {len(queries.ids)} queries can be learnt: give fewer clusters"
         )
     else:
-        targets = [Target("all queries", queries.ids, queries.sequences)]
+        targets = [QueryGroup("all queries", queries.ids, queries.sequences)]
     for target in targets:
         check_size(settings, target)
 
 
-def check_size(settings: Settings, target: Target) -> None:
+def check_size(settings: Settings, target: QueryGroup) -> None:
     """Raise DataError where a target's path is to be calibrated and its queries are fewer than folds."""
     n = len(target.ids)
     if n < FOLDS and grid_of(settings).only is None:
