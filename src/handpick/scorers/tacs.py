@@ -39,9 +39,9 @@ from handpick.scorers.inputs import Inputs, check_max_length, model_name, open_r
 from handpick.scorers.scorer import Scorer, fingerprint, quarantine_unused
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
-from handpick.scorers.tacs_calibration import GENERIC, Calibration, Course, Grid, grid_of
+from handpick.scorers.tacs_calibration import FOLDS, GENERIC, Calibration, Course, Grid, grid_of
 from handpick.scorers.tacs_costs import TacsCosts
-from handpick.scorers.tacs_path import PathModel, endpoints, path_fingerprint, train_path
+from handpick.scorers.tacs_path import PathModel, endpoints, is_there, path_fingerprint, train_path
 from handpick.scorers.tacs_targets import (
     LearntQueries,
     QueryGroup,
@@ -206,12 +206,24 @@ class Tacs(Scorer):
         """The rate and depth of every path."""
         if self.grid.only is not None:
             return [self.grid.only] * len(self.targets)
-        found: list[Course] = []
         calibrations = self.calibrations()
-        with progress(StageKind.CALIBRATION.value, total=sum(each.n_learnt for each in calibrations)) as advance:
-            for target, calibration in zip(self.targets, calibrations, strict=True):
-                found.append(calibration.run(self.model, advance))
-                log(f"the path of {target.name}: rate {found[-1].rate:g}, {found[-1].depth} passes")
+        left, total = (sum(counts) for counts in zip(*((c.n_left, c.n_learnt) for c in calibrations), strict=True))
+        if left:
+            log(
+                f"calibration: {FOLDS} folds × {len(self.grid.rates)} rates, up to {max(self.grid.depths)} passes over "
+                f"{len(self.queries.ids)} queries; --tacs-rate and --tacs-depth, where they are known, leave it out"
+            )
+            with progress(StageKind.CALIBRATION.value, total, total - left) as advance:
+                for calibration in calibrations:
+                    calibration.run(self.model, advance)
+        found: list[Course] = []
+        for target, calibration in zip(self.targets, calibrations, strict=True):
+            course, specificity = calibration.best()
+            found.append(course)
+            log(
+                f"the path of {target.name}: rate {course.rate:g}, {course.depth} passes (held-out specificity "
+                f"{specificity:.3g})"
+            )
         return found
 
     def path_of(self, target: QueryGroup, course: Course) -> tuple[Path, Fingerprint]:
@@ -225,15 +237,17 @@ class Tacs(Scorer):
     @cached_property
     def endpoints(self) -> list[Path]:
         """The checkpoints that losses are taken at: the first and the last of every path, path by path."""
-        found: list[Path] = []
-        courses = self.courses
-        total = sum(len(each.ids) * course.depth for each, course in zip(self.targets, courses, strict=True))
-        with progress(StageKind.PATH.value, total=total) as advance:
-            for target, course in zip(self.targets, courses, strict=True):
-                folder, made_from = self.path_of(target, course)
-                train_path(self.model, target.ids, target.sequences, *course, folder, made_from, advance)
-                found += endpoints(folder, course.depth)
-        return found
+        paths = [
+            (target, course, *self.path_of(target, course))
+            for target, course in zip(self.targets, self.courses, strict=True)
+        ]
+        missing = [path for path in paths if not is_there(path[2], path[1].depth)]
+        if missing:
+            total = sum(len(target.ids) * course.depth for target, course, _, _ in missing)
+            with progress(StageKind.PATH.value, total) as advance:
+                for target, course, folder, made_from in missing:
+                    train_path(self.model(), target.ids, target.sequences, *course, folder, made_from, advance)
+        return [path for _, course, folder, _ in paths for path in endpoints(folder, course.depth)]
 
     def _losses_fingerprint(self, paths: Sequence[Path]) -> tuple[Fingerprint, Fingerprint]:
         """Return what the losses at some endpoints depend on, besides the records: the store's space and build."""

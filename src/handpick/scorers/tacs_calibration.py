@@ -162,21 +162,22 @@ class Calibration:
         """Examples that all its paths learn, as often as they do."""
         return sum(len(learnt) for learnt, _ in self.folds) * len(self._grid.rates) * max(self._grid.depths)
 
-    def run(self, model: Callable[[], PathModel], advance: Advance = lambda n: None) -> Course:
-        """Return the course to take; what is missing is tried.
+    @property
+    def n_left(self) -> int:
+        """Those of paths with a cell that is not done."""
+        return sum(len(self.folds[fold][0]) for fold, _, _ in self.missing()) * max(self._grid.depths)
+
+    def run(self, model: Callable[[], PathModel], advance: Advance = lambda n: None) -> None:
+        """Try what is missing.
 
         Args:
             model: gives the model, where it is needed.
-            advance: told how many more examples are learnt, or were before.
+            advance: told how many more examples are learnt.
 
         Raises:
-            HandpickError: as ``PathModel.walk`` and ``choose_course``.
+            HandpickError: as ``PathModel.walk``.
         """
-        missing = self.missing()
-        longest = max(self._grid.depths)
-        left = sum(len(self.folds[fold][0]) * longest for fold, _, _ in missing)
-        advance(self.n_learnt - left)
-        for fold, rate, depths in missing:
+        for fold, rate, depths in self.missing():
             learnt, held = self.folds[fold]
             sets = [[self._sequences[i] for i in own[:MOST]] for own in (learnt, held)] + [list(self._reference)]
             trial = self._layout.trial(fold, rate)
@@ -188,15 +189,14 @@ class Calibration:
         for fold in range(FOLDS):
             for rate in self._grid.rates:
                 shutil.rmtree(self._layout.trial(fold, rate), ignore_errors=True)
-        return self.course()
 
-    def course(self) -> Course:
-        """Return the course to take, of the cells that are done.
+    def best(self) -> tuple[Course, float]:
+        """Return the course to take and its mean specificity, of the cells that are done.
 
         Raises:
             ModelError: as ``choose_course``.
         """
-        return choose_course(self.cells, self._grid)[0]
+        return choose_course(self.cells, self._grid)
 
     def _note(self, cell: Trial) -> None:
         self.cells.append(cell)

@@ -30,7 +30,7 @@ from handpick.model import compute_dtype, padding_id
 from handpick.model.mixing import mixing_of
 from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.tacs_calibration import FOLDS, MOST, Calibration, Course
-from handpick.scorers.tacs_path import endpoints
+from handpick.scorers.tacs_path import endpoints, is_there
 from handpick.scorers.tacs_targets import QueryGroup, n_clusters
 from handpick.store import FeatureStore
 
@@ -114,7 +114,7 @@ class TacsCosts:
             return [self._scorer.grid.only] * len(self.targets)
         if not self._are_known or any(each.missing() for each in self._calibrations):
             return None
-        return [each.course() for each in self._calibrations]
+        return [each.best()[0] for each in self._calibrations]
 
     def calibration(self, probing: Probing) -> Work:
         """Return what is left of the calibration: paths without each fold, three gradients at every depth."""
@@ -157,8 +157,7 @@ class TacsCosts:
         missing = [
             (target, course)
             for target, course in zip(self.targets, courses, strict=True)
-            if known is None
-            or not all(path.exists() for path in endpoints(scorer.path_of(target, course)[0], course.depth))
+            if known is None or not is_there(scorer.path_of(target, course)[0], course.depth)
         ]
         if not missing:
             return Work([StageCost.left(StageKind.PATH)])
@@ -217,15 +216,13 @@ class TacsCosts:
         """Return how many rows of the pool are still to be made."""
         scorer, pool = self._scorer, self._scorer.pool.pool
         known = self._courses
-        if known is None:
+        if known is None or not self._are_known:
             return len(pool)
-        found = [
-            endpoints(scorer.path_of(target, course)[0], course.depth)
-            for target, course in zip(self.targets, known, strict=True)
-        ]
-        if not self._are_known or not all(path.exists() for pair in found for path in pair):
+        folders = [scorer.path_of(target, course)[0] for target, course in zip(self.targets, known, strict=True)]
+        found = list(zip(folders, known, strict=True))
+        if not all(is_there(folder, course.depth) for folder, course in found):
             return len(pool)
-        path = scorer.store_path([path for pair in found for path in pair])
+        path = scorer.store_path([path for folder, course in found for path in endpoints(folder, course.depth)])
         if not StoreLayout(path).manifest.exists():
             return len(pool)
         store = FeatureStore.open(path, allow_incomplete=True)

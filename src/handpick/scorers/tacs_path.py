@@ -266,8 +266,13 @@ def endpoints(folder: Path, depth: int) -> tuple[Path, Path]:
     return layout.checkpoint(FIRST), layout.checkpoint(depth)
 
 
+def is_there(folder: Path, depth: int) -> bool:
+    """Return whether a path is trained to its depth."""
+    return all(path.exists() for path in endpoints(folder, depth))
+
+
 def train_path(
-    model: Callable[[], PathModel],
+    model: PathModel,
     ids: Sequence[str],
     sequences: Sequence[Rendered],
     rate: float,
@@ -276,10 +281,10 @@ def train_path(
     made_from: Fingerprint,
     advance: Advance = lambda n: None,
 ) -> None:
-    """Train a path to its depth, or find it there; its two endpoints stay.
+    """Train a path to its depth; its two endpoints stay.
 
     Args:
-        model: gives the model, where it is needed.
+        model: that learns.
         ids: of the queries that the path is for.
         sequences: theirs.
         rate: of learning.
@@ -291,11 +296,8 @@ def train_path(
     Raises:
         HandpickError: as ``PathModel.walk``.
     """
-    if all(path.exists() for path in endpoints(folder, depth)):
-        advance(depth * len(sequences))
-        return
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(TacsPathLayout(folder).record, json.dumps(made_from, indent=1).encode())
     depths = {FIRST, depth, *(1 << power for power in range((depth - 1).bit_length()))}  # to go on from, if killed
-    for _ in model().walk(ids, sequences, rate, depths, folder, keep=(FIRST, depth), advance=advance):
+    for _ in model.walk(ids, sequences, rate, depths, folder, keep=(FIRST, depth), advance=advance):
         pass
