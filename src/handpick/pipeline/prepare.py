@@ -60,7 +60,7 @@ def executor_of(settings: Settings) -> Executor:
     spec = settings.scorer
     imports = [spec.load.partition(":")[0]]
     if "model" in spec.needs:
-        imports += ["transformers.modeling_utils", *(["peft"] if "warmup" in spec.needs else [])]
+        imports += ["transformers.modeling_utils", *(["peft"] if "lora_targets" in spec.reads else [])]
     return executor_for(settings.workers, imports)
 
 
