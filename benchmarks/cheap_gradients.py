@@ -63,7 +63,9 @@ def main() -> None:
             if there >= set(range(SEEDS)):
                 continue
             study = StudySettings.model_validate(settings_of(given, method, target, pool))
-            (given.runs / f"{method}-{target}.yaml").write_text(yaml.safe_dump(settings_of(given, method, target, pool)))
+            (given.runs / f"{method}-{target}.yaml").write_text(
+                yaml.safe_dump(settings_of(given, method, target, pool))
+            )
             for cell in run_study(study).cells:
                 if cell.status == "done" and cell.seed not in there:
                     done.append(cell)
@@ -75,7 +77,9 @@ def settings_of(given: argparse.Namespace, method: str, target: str, pool: Path)
     """Return the study of one method on one target."""
     folder = DATA / "targets" / target
     test = {"files": str(folder / "test.jsonl.gz"), "limit": N_TESTS} | TARGETS[target]
-    chosen = {"baselines": ["random"]} if method == "random" else {"baselines": [], "methods": {method: METHODS[method]}}
+    chosen = (
+        {"baselines": ["random"]} if method == "random" else {"baselines": [], "methods": {method: METHODS[method]}}
+    )
     return chosen | {
         "name": "cheap gradients", "out": str(given.runs), "pool": str(pool), "max_length": MAX_LENGTH,
         "models": {given.model.name: str(given.model)}, "budgets": [BUDGET], "seeds": SEEDS, "draws": SEEDS,

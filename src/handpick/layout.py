@@ -162,6 +162,22 @@ class RunLayout(ReportLayout):
         """Return the folder of landmarks and what they were spread by, a ``LandmarksLayout``."""
         return self.features / f"landmarks-{digest}"
 
+    def tacs_store(self, digest: str) -> Path:
+        """Return the store of the pool's losses on targets' paths."""
+        return self.features / f"tacs-{digest}"
+
+    def tacs_path(self, digest: str) -> Path:
+        """Return the folder of a target's path, a ``TacsPathLayout``."""
+        return self.features / f"tacs-path-{digest}"
+
+    def tacs_calibration(self, digest: str) -> Path:
+        """Return the folder of a calibration of a target's path, a ``TacsCalibrationLayout``."""
+        return self.features / f"tacs-calibration-{digest}"
+
+    def tacs_clusters(self, digest: str) -> Path:
+        """Return which cluster each query is of."""
+        return self.features / f"tacs-clusters-{digest}.json"
+
     def hardness_store(self, digest: str) -> Path:
         """Return the store of how hard a classifier finds the pool."""
         return self.features / f"hardness-{digest}"
@@ -299,6 +315,23 @@ class WarmupLayout(CheckpointsLayout):
     def fresh_adapter_part(self, digest: str) -> Path:
         """Return where such an adapter is written before it is renamed."""
         return self.folder / f"fresh-{digest}.part"
+
+
+class TacsPathLayout(CheckpointsLayout):
+    """The folder of a target's path; a checkpoint is named by the passes over the target's examples."""
+
+    record = InFolder("path.json")  #: What it was made from.
+    part = InFolder("part")  #: Where a checkpoint is written before it is renamed.
+
+
+class TacsCalibrationLayout(Layout):
+    """The folder of a calibration."""
+
+    record = InFolder("calibration.json")  #: What it was made from, and the cosines of every cell that is done.
+
+    def trial(self, fold: int, rate: float) -> Path:
+        """Return the folder of the path that is tried at a learning rate without a fold, a ``TacsPathLayout``."""
+        return self.folder / f"fold-{fold + 1}-rate-{rate:g}"
 
 
 class CheckpointLayout(Layout):

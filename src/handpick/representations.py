@@ -108,6 +108,7 @@ _OF_GRADIENTS = _ADAPTED | _NARROWED | _OBJECTIVE | {"checkpoints", "optimizer"}
 _OF_EVERY_CHECKPOINT = Passes(2, at_checkpoints=True)
 _OF_ENCODER = Passes(0, besides="1 of its encoder")
 _LANDMARKS = frozenset({"landmarks", "landmark_draw", "landmark_features", "refine", "encoder"})
+_ON_PATHS = _MODEL | {"gradient_checkpointing", "lora_targets", "tacs_paths", "tacs_rate", "tacs_depth"}
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -137,7 +138,13 @@ SCORERS: dict[str, ScorerSpec] = {
     "landmarks": ScorerSpec(
         "handpick.scorers.landmarks:Landmarks", "gradient of a few, its similarity spread over cheap features to all",
         "Influence Distillation, arXiv 2505.19051", "similarity", _GRADIENT_NEEDS,
-        _OF_GRADIENTS | _PROJECTED | _LANDMARKS, rows=_ADAPTED | _PROJECTED | _LANDMARKS, beside="landmark_features",
+        _OF_GRADIENTS | _PROJECTED | _LANDMARKS, rows=_ADAPTED | _NARROWED | _PROJECTED | _LANDMARKS,
+        beside="landmark_features", passes=Passes(1, besides="2 a checkpoint for the landmarks"),
+    ),
+    "tacs": ScorerSpec(
+        "handpick.scorers.tacs:Tacs", "how much easier it gets once the model has learnt the queries",
+        "TACS, arXiv 2605.09404", "similarity", frozenset({"model", "query"}), _ON_PATHS, rows=_ON_PATHS,
+        bound_to_queries=True, passes=Passes(2),
     ),
     "rds+": ScorerSpec(
         "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",

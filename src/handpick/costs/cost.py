@@ -40,6 +40,8 @@ class StageKind(StrEnum):
 
     READ = "read and parse"
     WARMUP = "warmup"
+    CALIBRATION = "calibration"
+    PATH = "target's path"
     ANSWERS = "answers"
     QUERY = "query features"
     POOL = "pool features"

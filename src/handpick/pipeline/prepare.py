@@ -59,7 +59,8 @@ def executor_of(settings: Settings) -> Executor:
     """
     imports = [spec.load.partition(":")[0] for spec in settings.scorers]
     if "model" in settings.needs:
-        imports += ["transformers.modeling_utils", *(["peft"] if "warmup" in settings.needs else [])]
+        trains = any("lora_targets" in spec.reads for spec in settings.scorers)
+        imports += ["transformers.modeling_utils", *(["peft"] if trains else [])]
     return executor_for(settings.workers, imports)
 
 

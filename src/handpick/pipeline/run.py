@@ -107,7 +107,8 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    run = Run(selection, pool, query, settings, missed=missed, remarks=problem.remarks)
+    remarks = (*problem.remarks, *problem.remarks_on(picks.columns))
+    run = Run(selection, pool, query, settings, missed=missed, remarks=remarks)
     return run, problem, picks.columns
 
 

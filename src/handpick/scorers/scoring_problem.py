@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.tie_rule import largest_similarity
 from handpick.algorithms.view import SimilarityView
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
@@ -21,6 +22,7 @@ from handpick.similarity import write_similarity
 from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
 
+Sentence = Callable[[Floats, Floats], str]
 FeaturesOf = Callable[[NDArray[np.int64]], Floats]
 
 _IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free
@@ -72,7 +74,8 @@ class ScoringProblem:
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
     empty where one score per candidate stands for all queries. ``nearest`` says which query a pick is for where the
-    similarity's rows are not single queries. ``prefiltered`` is there where not all of the pool was scored.
+    similarity's rows are not single queries. ``prefiltered`` is there where not all of the pool was scored. ``sentence`` says
+    something of a choice, from the largest of the similarity's rows of what was chosen and of all, (B,) and (N,).
     """
 
     similarity: Similarity
@@ -84,6 +87,7 @@ class ScoringProblem:
     nearest: Callable[[Picks], list[str | None]] | None = None
     prefiltered: Prefiltered | None = None
     remarks: tuple[Remark, ...] = ()
+    sentence: Sentence | None = None
 
     @property
     def n_candidates(self) -> int:
@@ -102,6 +106,13 @@ class ScoringProblem:
         if not self.query_ids:
             return [None] * len(picks.columns)
         return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
+
+    def remarks_on(self, columns_B: NDArray[np.int64]) -> list[Remark]:
+        """Return what the representation says of some columns that were chosen."""
+        if self.sentence is None:
+            return []
+        largest_N = largest_similarity(self.similarity)[0].astype(np.float32)
+        return [Remark("choice", self.sentence(largest_N[columns_B], largest_N), warns=False)]
 
     def drop_rows(self, rows: Collection[int]) -> "ScoringProblem":
         """Return the same with the columns of some of the pool's rows left out."""

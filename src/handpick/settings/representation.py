@@ -1,5 +1,6 @@
 """What can be set of a representation."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
@@ -57,6 +58,12 @@ Part = Annotated[str, BeforeValidator(str), AfterValidator(_check_part)]
 PartOrNone = Annotated[str, BeforeValidator(str), AfterValidator(_check_part_or_none)]
 
 
+def _check_paths(paths: str) -> str:
+    if paths not in ("one", "subtask") and not re.fullmatch(r"clusters:([2-9]|[1-9]\d+)", paths):
+        raise ValueError("should be one, subtask, or clusters:N with N of 2 or more")
+    return paths
+
+
 class RepresentationSettings(BaseModel):
     """Which representation, and what is set of the others than the gradient's."""
 
@@ -72,6 +79,15 @@ class RepresentationSettings(BaseModel):
         1e-8, gt=0, description="dsir: added to every n-gram's probability; with few queries 1e-4 chose far better here"
     )
     gist_dim: int = Field(150, ge=1, description="gist: dimensions of the queries' subspace, at most")
+    tacs_paths: Annotated[Annotated[str, AfterValidator(_check_paths)], Flag(metavar="one|subtask|clusters:N")] = Field(
+        "one", description="tacs: one path for all queries, one for each subtask, or for each of N clusters of them"
+    )
+    tacs_rate: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="tacs: learning rate of a path; default: calibrated"
+    )
+    tacs_depth: int | None = Field(
+        None, ge=2, description="tacs: passes over the queries in a path; default: calibrated"
+    )
     whitening_damping: float = Field(
         10.0, gt=0, description="whitened: what is added to every eigenvalue, in mean eigenvalues"
     )
