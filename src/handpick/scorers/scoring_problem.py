@@ -74,8 +74,9 @@ class ScoringProblem:
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
     empty where one score per candidate stands for all queries. ``nearest`` says which query a pick is for where the
-    similarity's rows are not single queries. ``prefiltered`` is there where not all of the pool was scored. ``sentence`` says
-    something of a choice, from the largest of the similarity's rows of what was chosen and of all, (B,) and (N,).
+    similarity's rows are not single queries. ``prefiltered`` is there where not all of the pool was scored.
+    ``sentence`` says something of a choice, from the largest of the similarity's rows of what was chosen and of all,
+    (B,) and (N,).
     """
 
     similarity: Similarity
