@@ -3,7 +3,10 @@
 import gc
 import gzip
 import json
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,15 @@ def _set_imports_aside() -> None:
         _modules = len(sys.modules)
         gc.collect()
         gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Start with no model tried (``handpick.model.tried``), and leave nothing in the user's own folder."""
+    os.environ["HANDPICK_CACHE"] = tempfile.mkdtemp(prefix="handpick-tried-")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["HANDPICK_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_finish() -> None:

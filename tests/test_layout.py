@@ -9,6 +9,7 @@ import pytest
 from handpick import layout
 from handpick.layout import (
     CheckpointsLayout,
+    CutLayout,
     DataLayout,
     IterSelectLayout,
     Layout,
@@ -26,12 +27,15 @@ NAMES = {
     "OverlapLayout": "clean.jsonl overlap.jsonl parsed unwritten.json",
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
-    "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl report report.html samples "
-    "selected.jsonl selection.json settings.yaml similarity.json similarity.npy unwritten.json warmup "
-    "warmup/warmup.json",
+    "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl prefilter prefilter.json "
+    "remarks.json report report.html samples selected.jsonl selection.json settings.yaml similarity.json "
+    "similarity.npy unwritten.json warmup warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",
+    "LandmarksLayout": "candidates.npy exact",
     "WarmupLayout": "warmup.json",
+    "TacsPathLayout": "part path.json",
+    "TacsCalibrationLayout": "calibration.json",
     "CheckpointLayout": "adam_moments.safetensors handpick_checkpoint.json whole",
     "FinetuneLayout": "parsed train.yaml unfinished unfinished/model unwritten.json",
     "ExportLayout": ".tokenized.part axolotl.yaml chat_template.jinja dataset_info.json llama_factory.yaml "
@@ -76,6 +80,10 @@ def test_iterselect_writes_a_run_and_more() -> None:
     assert IterSelectLayout(FOLDER).round(2).folder == FOLDER / "rounds" / "2"
 
 
+def test_a_cut_is_a_run_and_its_rows() -> None:
+    assert names(CutLayout) == names(RunLayout) | {"cut.json", "left.npy", "checked.npy"}
+
+
 @pytest.mark.parametrize(
     ("path", "want"),
     [
@@ -91,8 +99,18 @@ def test_iterselect_writes_a_run_and_more() -> None:
         (RunLayout(FOLDER).gist_store("a"), "features/gist-a"),
         (RunLayout(FOLDER).gist_query_store("a"), "features/query-gist-a"),
         (RunLayout(FOLDER).subspace("a"), "features/subspace-a"),
+        (RunLayout(FOLDER).landmarks("a"), "features/landmarks-a"),
+        (layout.LandmarksLayout(FOLDER).refined("a"), "refined-a"),
+        (layout.LandmarksLayout(FOLDER).coefficients("a"), "coefficients-a.npy"),
+        (layout.PartLayout(FOLDER).rows, "rows.npy"),
+        (RunLayout(FOLDER).tacs_store("a"), "features/tacs-a"),
+        (RunLayout(FOLDER).tacs_path("a"), "features/tacs-path-a"),
+        (RunLayout(FOLDER).tacs_calibration("a"), "features/tacs-calibration-a"),
+        (RunLayout(FOLDER).tacs_clusters("a"), "features/tacs-clusters-a.json"),
+        (layout.TacsCalibrationLayout(FOLDER).trial(0, 2e-5), "fold-1-rate-2e-05"),
         (RunLayout(FOLDER).hardness_store("a"), "features/hardness-a"),
         (RunLayout(FOLDER).fresh_adapter("a"), "warmup/fresh-a"),
+        (RunLayout(FOLDER).cut("a").record, "prefilter/a/cut.json"),
         (StoreLayout(FOLDER).shard(1, 2, 3), "shards/1/2-3.safetensors"),
         (sidecar_of(StoreLayout(FOLDER).shard(1, 2, 3)), "shards/1/2-3.json"),
         (StoreLayout(FOLDER).second_moment(0, "a"), "second-moment-0-a.npy"),

@@ -26,6 +26,7 @@ PAPERS = {
     "nice": ("gradient", "adam", "reward", "mean-max"),
     "less-rr": ("gradient", "adam", "next-token", "round-robin"),
     "less-uot": ("gradient", "adam", "next-token", "uot"),
+    "landmarks": ("landmarks", "adam", "next-token", "round-robin"),
     "rds+": ("rds+", None, None, "round-robin"),
     "whitened-rds-rr": ("whitened-rds+", None, None, "round-robin"),
     "embed": ("embed", None, None, "round-robin"),

@@ -54,6 +54,14 @@ class ParsedLayout(Layout):
         return self.folder.glob("*.arrow")
 
 
+class TriedLayout(Layout):
+    """The user's cache folder: what tries of models have shown."""
+
+    def of_model(self, digest: str) -> Path:
+        """Return what is kept of a model."""
+        return self.folder / "tried" / f"{digest}.json"
+
+
 class DataLayout(Layout):
     """A folder that records are read into: those parsed, and lists of those that were set aside."""
 
@@ -101,6 +109,7 @@ class RunLayout(ReportLayout):
     settings = InFolder("settings.yaml")  #: The settings, as ``handpick run`` takes them.
     cost = InFolder("cost.json")  #: What the run took.
     distances = InFolder("distances.json")  #: How far the selection is from the queries.
+    remarks = InFolder("remarks.json")  #: What the method itself says of its result.
     similarity = InFolder("similarity.npy")  #: The similarity of queries and pool, whole.
     similarity_ids = InFolder("similarity.json")  #: The ids of its rows and columns.
 
@@ -149,6 +158,26 @@ class RunLayout(ReportLayout):
         """Return the folder of a subspace, a ``SubspaceLayout``."""
         return self.features / f"subspace-{digest}"
 
+    def landmarks(self, digest: str) -> Path:
+        """Return the folder of landmarks and what they were spread by, a ``LandmarksLayout``."""
+        return self.features / f"landmarks-{digest}"
+
+    def tacs_store(self, digest: str) -> Path:
+        """Return the store of the pool's losses on targets' paths."""
+        return self.features / f"tacs-{digest}"
+
+    def tacs_path(self, digest: str) -> Path:
+        """Return the folder of a target's path, a ``TacsPathLayout``."""
+        return self.features / f"tacs-path-{digest}"
+
+    def tacs_calibration(self, digest: str) -> Path:
+        """Return the folder of a calibration of a target's path, a ``TacsCalibrationLayout``."""
+        return self.features / f"tacs-calibration-{digest}"
+
+    def tacs_clusters(self, digest: str) -> Path:
+        """Return which cluster each query is of."""
+        return self.features / f"tacs-clusters-{digest}.json"
+
     def hardness_store(self, digest: str) -> Path:
         """Return the store of how hard a classifier finds the pool."""
         return self.features / f"hardness-{digest}"
@@ -180,8 +209,23 @@ class RunLayout(ReportLayout):
         """Return the folder of an adapter that was never trained."""
         return WarmupLayout(self.warmup).fresh_adapter(digest)
 
+    prefilter = InFolder("prefilter")  #: What prefilters left, a folder a cut.
+    prefilter_check = InFolder("prefilter.json")  #: How much they left, and what they missed.
+
+    def cut(self, digest: str) -> "CutLayout":
+        """Return the folder of a cut and of all that is made of what it left."""
+        return CutLayout(self.prefilter / digest)
+
     samples = InFolder("samples")  #: Answers that were drawn and scored, a ``SamplesLayout``.
     model = InFolder("model")  #: The model that was trained on the selection, a ``FinetuneLayout``.
+
+
+class CutLayout(RunLayout):
+    """The folder of the part of a pool that a prefilter left: a run's, and which rows they are."""
+
+    left = InFolder("left.npy")  #: The rows that it left.
+    checked = InFolder("checked.npy")  #: Rows that it did not, drawn to tell what was missed.
+    record = InFolder("cut.json")  #: What it was made from, and how deep lists go; written last.
 
 
 class StoreLayout(Layout):
@@ -221,6 +265,27 @@ class SubspaceLayout(Layout):
     basis = InFolder("basis.npy")  #: Its basis.
 
 
+class LandmarksLayout(Layout):
+    """Landmarks of a pool, and what was spread from them."""
+
+    candidates = InFolder("candidates.npy")  #: Rows of the cheap features that can be chosen.
+    exact = InFolder("exact")  #: The landmarks' exact rows, a ``PartLayout``.
+
+    def refined(self, digest: str) -> Path:
+        """Return the folder of candidates that were made exact after all, a ``PartLayout``."""
+        return self.folder / f"refined-{digest}"
+
+    def coefficients(self, digest: str) -> Path:
+        """Return the ridge's coefficients for the queries whose store has this digest."""
+        return self.folder / f"coefficients-{digest}.npy"
+
+
+class PartLayout(RunLayout):
+    """The folder of exact rows of a part of a pool: that of a run on the part."""
+
+    rows = InFolder("rows.npy")  #: Which rows of the cheap features they are.
+
+
 class CheckpointsLayout(Layout):
     """A folder of checkpoints, as transformers' Trainer names them."""
 
@@ -250,6 +315,23 @@ class WarmupLayout(CheckpointsLayout):
     def fresh_adapter_part(self, digest: str) -> Path:
         """Return where such an adapter is written before it is renamed."""
         return self.folder / f"fresh-{digest}.part"
+
+
+class TacsPathLayout(CheckpointsLayout):
+    """The folder of a target's path; a checkpoint is named by the passes over the target's examples."""
+
+    record = InFolder("path.json")  #: What it was made from.
+    part = InFolder("part")  #: Where a checkpoint is written before it is renamed.
+
+
+class TacsCalibrationLayout(Layout):
+    """The folder of a calibration."""
+
+    record = InFolder("calibration.json")  #: What it was made from, and the cosines of every cell that is done.
+
+    def trial(self, fold: int, rate: float) -> Path:
+        """Return the folder of the path that is tried at a learning rate without a fold, a ``TacsPathLayout``."""
+        return self.folder / f"fold-{fold + 1}-rate-{rate:g}"
 
 
 class CheckpointLayout(Layout):

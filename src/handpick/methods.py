@@ -45,6 +45,14 @@ METHODS: dict[str, Method] = {
         "gist", "doubly-greedy", "nearness to a subtask's mean gradient, in the queries' subspace",
         "GIST, arXiv 2602.18584", "sgd",
     ),
+    "landmarks": Method(
+        "landmarks", "round-robin", "as less-rr: exact for a few, from which all others follow by cheap features",
+        "Influence Distillation, arXiv 2505.19051",
+    ),
+    "tacs": Method(
+        "tacs", "round-robin", "what gets easier once the model has learnt the queries, most first",
+        "TACS, arXiv 2605.09404",
+    ),
     "rds+": Method(
         "rds+", "round-robin", "hidden states, queries take turns", "Ivison et al., arXiv 2503.01807"
     ),

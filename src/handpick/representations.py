@@ -54,8 +54,10 @@ class ScorerSpec:
     pool's rows, and so may not change under a store. ``fixed``: settings whose value is its own, whatever the method
     says. ``refuses``: values that it cannot do with. ``stores``: whose store it starts from, where that is another's.
     ``bound_to_queries``: the pool's rows are made for these queries, all together, and serve no others.
+    ``looks_at_pool``: what a candidate scores depends on which others there are: a covariance, how rare a word is.
     ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
     ``passes``: what its rows cost, where the model is needed for them.
+    ``beside``: the setting that names another representation, whose features of the pool it looks at too.
     """
 
     load: str
@@ -69,9 +71,11 @@ class ScorerSpec:
     refuses: tuple[Refusal, ...] = ()
     stores: str | None = None
     bound_to_queries: bool = False
+    looks_at_pool: bool = False
     keeps_rows: bool = True
     argument: str | None = None
     passes: Passes | None = None
+    beside: str | None = None
 
     @property
     def has_objective(self) -> bool:
@@ -82,6 +86,11 @@ class ScorerSpec:
     def has_pool_features(self) -> bool:
         """Whether there are features of the pool that any queries can be compared with: a store to start from."""
         return self.output == "features" and not self.bound_to_queries
+
+    @property
+    def gives_cheap_features(self) -> bool:
+        """Whether its features of the pool are its own and need no gradients."""
+        return self.has_pool_features and self.stores is None and "warmup" not in self.needs
 
     @property
     def joins_queries(self) -> bool:
@@ -98,6 +107,8 @@ _PROJECTED = frozenset({"eps_mode", "projection", "projection_dim", "projection_
 _OF_GRADIENTS = _ADAPTED | _NARROWED | _OBJECTIVE | {"checkpoints", "optimizer"}
 _OF_EVERY_CHECKPOINT = Passes(2, at_checkpoints=True)
 _OF_ENCODER = Passes(0, besides="1 of its encoder")
+_LANDMARKS = frozenset({"landmarks", "landmark_draw", "landmark_features", "refine", "encoder"})
+_ON_PATHS = _MODEL | {"gradient_checkpointing", "lora_targets", "tacs_paths", "tacs_rate", "tacs_depth"}
 _JUDGE = frozenset(JUDGE_FIELDS.values())
 _GRADIENT_NEEDS = frozenset({"model", "query", "warmup"})
 
@@ -112,7 +123,7 @@ SCORERS: dict[str, ScorerSpec] = {
         "the same, the query's side through the inverse of the pool's covariance",
         "ours, after TRAK, arXiv 2303.14186", "features", _GRADIENT_NEEDS,
         _OF_GRADIENTS | _PROJECTED | {"whitening_damping"}, rows=_ADAPTED | _NARROWED | _PROJECTED, stores="gradient",
-        passes=_OF_EVERY_CHECKPOINT,
+        looks_at_pool=True, passes=_OF_EVERY_CHECKPOINT,
         refuses=(Refusal("projection", "none", "whitening needs projected gradients: choose another --projection"),),
     ),
     "gist": ScorerSpec(
@@ -124,6 +135,17 @@ SCORERS: dict[str, ScorerSpec] = {
             Refusal("balanced", True, "gist compares with each subtask's mean already: leave balanced out"),
         ),
     ),
+    "landmarks": ScorerSpec(
+        "handpick.scorers.landmarks:Landmarks", "gradient of a few, its similarity spread over cheap features to all",
+        "Influence Distillation, arXiv 2505.19051", "similarity", _GRADIENT_NEEDS,
+        _OF_GRADIENTS | _PROJECTED | _LANDMARKS, rows=_ADAPTED | _NARROWED | _PROJECTED | _LANDMARKS,
+        beside="landmark_features", passes=Passes(1, besides="2 a checkpoint for the landmarks"),
+    ),
+    "tacs": ScorerSpec(
+        "handpick.scorers.tacs:Tacs", "how much easier it gets once the model has learnt the queries",
+        "TACS, arXiv 2605.09404", "similarity", frozenset({"model", "query"}), _ON_PATHS, rows=_ON_PATHS,
+        bound_to_queries=True, passes=Passes(2),
+    ),
     "rds+": ScorerSpec(
         "handpick.scorers.hidden_states:HiddenStates", "position-weighted mean of the last hidden states",
         "Ivison et al., arXiv 2503.01807", "features", frozenset({"model", "query"}), _MODEL | {"storage"},
@@ -133,7 +155,7 @@ SCORERS: dict[str, ScorerSpec] = {
         "handpick.scorers.whitened_rows:WhitenedHiddenStates",
         "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
         frozenset({"model", "query"}), _MODEL | {"storage", "whitening_damping"}, rows=_MODEL | {"storage"},
-        stores="rds+", passes=Passes(1),
+        stores="rds+", looks_at_pool=True, passes=Passes(1),
     ),
     "embed": ScorerSpec(
         "handpick.scorers.embedding:Embedding", "sentence embedding of the conversation", "TIS, arXiv 2602.14696",
@@ -144,15 +166,15 @@ SCORERS: dict[str, ScorerSpec] = {
         "handpick.scorers.whitened_rows:WhitenedEmbedding",
         "the same, the query's side through the inverse of the pool's second moment", "ours", "features",
         frozenset({"query"}), frozenset({"encoder", "storage", "whitening_damping"}),
-        rows=frozenset({"encoder", "storage"}), stores="embed", passes=_OF_ENCODER,
+        rows=frozenset({"encoder", "storage"}), stores="embed", looks_at_pool=True, passes=_OF_ENCODER,
     ),
     "bm25": ScorerSpec(
         "handpick.scorers.bm25:Bm25Scorer", "BM25 of the query's words in an example", "Robertson and Zaragoza 2009",
-        "similarity", frozenset({"query"}), keeps_rows=False,
+        "similarity", frozenset({"query"}), looks_at_pool=True, keeps_rows=False,
     ),
     "dsir": ScorerSpec(
         "handpick.scorers.dsir:DsirScorer", "log importance weight of hashed n-grams", "DSIR, arXiv 2302.03169",
-        "scores", frozenset({"query"}), frozenset({"dsir_smoothing"}), keeps_rows=False,
+        "scores", frozenset({"query"}), frozenset({"dsir_smoothing"}), looks_at_pool=True, keeps_rows=False,
     ),
     "perplexity": ScorerSpec(
         "handpick.scorers.model_scores:Perplexity", "of the response, under the model",

@@ -241,7 +241,15 @@ def test_workers_share_a_cpu_out_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
         executor_for(2)
 
 
-@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "score-only"])
+_MORE: dict[str, dict[str, Any]] = {
+    "score-only": {"method": "gradient-rr", "score_only": True},
+    "landmarks": {"method": "landmarks", "optimizer": "sgd", "landmarks": 13, "refine": 7},
+    "tacs": {"method": "tacs", "tacs_rate": 1e-3, "tacs_depth": 2, "max_length": 512},
+    "prefilter": {"method": "rds+", "prefilter": "bm25", "prefilter_share": "50%", "prefilter_check": 4},
+}
+
+
+@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "tacs", "landmarks", "score-only", "prefilter"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_of_two_workers_leaves_what_one_process_does(
     method: str, tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],
@@ -253,8 +261,8 @@ def test_a_run_of_two_workers_leaves_what_one_process_does(
     given: dict[str, Any] = {
         "pool": str(pool), "query": str(query), "model": str(tiny_model), "budget": 6, "shard_rows": 6,
         "projection_dim": 256, "dtype": "float32", "max_length": 256,
-        **({"method": "gradient-rr", "score_only": True} if method == "score-only" else {"method": method}),
-        **({} if method == "rds+" else {"warmup": "none"}),
+        **_MORE.get(method, {"method": method}),
+        **({} if method in ("rds+", "tacs", "prefilter") else {"warmup": "none"}),
     }  # fmt: skip
     out = tmp_path / "run"
     handpick.select(**given, out=str(out))

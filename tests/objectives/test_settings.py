@@ -55,6 +55,10 @@ encoder: sentence-transformers/gtr-t5-base
 dsir_smoothing: 1.0e-08
 gist_dim: 150
 whitening_damping: 10.0
+landmarks: '4096'
+landmark_draw: random
+landmark_features: rds+
+refine: '0'
 seed: 0
 max_length: 2048
 template_args: {}

@@ -74,6 +74,7 @@ def test_the_run_stops_past_the_limit_of_bad_records(untrained: Given, pool_file
         ({}, "pool"),
         ({"score_only": True}, "scores-*"),
         ({"method": "gist"}, "gist-*"),
+        ({"method": "tacs", "tacs_rate": 1e-3, "tacs_depth": 2}, "tacs-[0-9a-f]*"),
         ({"method": "rds+"}, "pool-rds+"),
         ({"method": "longest"}, "pool-length"),
     ],
@@ -232,7 +233,7 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(untrained: Given, damag
         handpick.select(**untrained | {"model": str(damaged)}, out=out)
 
 
-@pytest.mark.parametrize("method", ["gradient-rr", "gist", "rds+"])
+@pytest.mark.parametrize("method", ["gradient-rr", "gist", "tacs", "rds+"])
 @pytest.mark.parametrize(("dtype", "remedy"), [("float32", "a weight is broken"), ("bfloat16", "give --dtype float32")])
 def test_a_broken_weight_is_refused_before_the_pool_is_read(
     method: str, dtype: str, remedy: str, untrained: Given, damaged: Path, query_records: list[dict[str, Any]], out: str
@@ -241,9 +242,11 @@ def test_a_broken_weight_is_refused_before_the_pool_is_read(
     weights[UP_PROJ][0, 0] = float("nan")
     save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
     values = untrained | {"model": str(damaged), "dtype": dtype, "method": method}
-    if method == "rds+":
+    if method in ("tacs", "rds+"):
         del values["warmup"]
-    kind = "rds[+]" if method == "rds+" else "gradient"
+    if method == "tacs":
+        values |= {"tacs_rate": 1e-3, "tacs_depth": 2}
+    kind = {"rds+": "rds[+]", "tacs": "tacs"}.get(method, "gradient")
     for _ in range(2):
         first = f".the first: '{query_records[0]['id']}'."
         with pytest.raises(ModelError, match=f"none of 4 {kind} rows is finite in {dtype} {first}: {remedy}"):

@@ -29,6 +29,7 @@ QUICK: dict[str, Given] = {
     "whitened": {"method": "gradient-rr", "representation": "whitened"},
     "score-only": {"method": "gradient-rr", "score_only": True},
     "gist": {"method": "gist"},
+    "tacs": {"method": "tacs", "tacs_rate": 1e-3, "tacs_depth": 2, "max_length": 512},
     "rds+": {"method": "rds+"},
     "perplexity": {"representation": "perplexity", "algorithm": "doubly-greedy"},
     "ifd": {"representation": "ifd", "algorithm": "doubly-greedy"},
@@ -66,7 +67,7 @@ def values(untrained: Given, poisoned: str) -> Given:
 
 def of(name: str, values: Given) -> Given:
     asked: Given = {key: value for key, value in values.items() if key != "method"} | QUICK[name]
-    if name in ("rds+", "perplexity", "ifd"):
+    if name in ("tacs", "rds+", "perplexity", "ifd"):
         del asked["warmup"]
     if name in ("perplexity", "ifd"):
         del asked["query"]
@@ -124,9 +125,9 @@ def test_a_query_is_refused_by_name(
     queries = json.loads(json.dumps(query_records[:4]))
     queries[2]["messages"][0]["content"] += MARK
     path = write_jsonl(tmp_path / "queries.jsonl", queries)
-    for name in ("gradient-rr", "gist", "rds+"):
+    for name in ("gradient-rr", "gist", "tacs", "rds+"):
         asked = of(name, values) | {"pool": pools[0], "query": path}
-        kind = "rds[+]" if name == "rds+" else "gradient"
+        kind = {"rds+": "rds[+]", "tacs": "tacs"}.get(name, "gradient")
         with pytest.raises(
             DataError, match=f"the query '{queries[2]['id']}' has a {kind} row that is not finite in fl"
         ):

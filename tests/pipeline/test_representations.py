@@ -51,7 +51,7 @@ def trained(
 ) -> Given:
     """Settings of runs that share a folder with the features of LESS."""
     out = finished.copy_to(tmp_path_factory.mktemp("runs") / "trained")
-    return given | {"out": str(out), "encoder": str(request.getfixturevalue("tiny_encoder"))}
+    return given | {"out": str(out), "encoder": str(request.getfixturevalue("tiny_encoder")), "landmarks": 15}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def plain(
     """Settings of runs that share a folder with plain gradients, for queries of two subtasks."""
     out = finished_untrained.copy_to(tmp_path_factory.mktemp("runs") / "plain")
     encoder = str(request.getfixturevalue("tiny_encoder"))
-    return untrained | {"query": labelled_file, "out": str(out), "encoder": encoder}
+    return untrained | {"query": labelled_file, "out": str(out), "encoder": encoder, "landmarks": 15}
 
 
 def store_of(folder: str | Path, pattern: str) -> handpick.FeatureStore:

@@ -37,6 +37,9 @@ BAD: dict[str, Given] = {
     "an encoder that is none": {"encoder": "./nothing"},
     "a reward that is none": {"reward": "nosuch"},
     "a reward that can score no query": {"reward": "ifeval"},
+    "more than a prefilter leaves": {"prefilter": "bm25"},
+    "a prefilter that is no model": {"prefilter": ["embed"], "prefilter_share": ["50%"], "encoder": "./nothing"},
+    "a prefilter without a file": {"prefilter": ["scores:./nothing.npy"], "prefilter_share": ["50%"]},
     "one beyond the limit": {"max_quarantined": 0, "pool": "BROKEN"},
 }
 
@@ -55,6 +58,7 @@ def given(
     return {
         "pool": str(folder / "pool.jsonl"), "query": str(folder / "query.jsonl"), "model": str(tiny_model),
         "budget": 5, "max_length": 256, "dtype": "float32",
+        "landmarks": 6,
     }  # fmt: skip
 
 

@@ -158,14 +158,17 @@ def test_cheaper_storage_is_computed(planned: tuple[Plan, Settings, list[str]], 
 
 METHODS: list[dict[str, Any]] = [
     {"method": "gradient-rr", "warmup": "none"}, {"method": "gist"}, {"method": "whitened-rr", "projection_dim": 64},
-    {"method": "rds+"}, {"method": "whitened-rds-rr"}, {"method": "perplexity"}, {"method": "ifd"},
+    {"method": "landmarks", "landmarks": "25%", "refine": "5%"},
+    {"method": "tacs"}, {"method": "rds+"}, {"method": "whitened-rds-rr"}, {"method": "perplexity"}, {"method": "ifd"},
     {"method": "longest"}, {"method": "bm25"}, {"method": "dsir"}, {"method": "random"}, {"method": "less-uot"},
     {"method": "nice", "reward": "exact-match:last-number", "max_new_tokens": 32, "samples": 3},
 ]  # fmt: skip
 READ_BY_A_MODEL = {
     "gradient-rr",
     "gist",
+    "tacs",
     "whitened-rr",
+    "landmarks",
     "rds+",
     "whitened-rds-rr",
     "perplexity",
@@ -178,7 +181,7 @@ READ_BY_A_MODEL = {
 @pytest.mark.parametrize("more", METHODS, ids=lambda more: str(more["method"]))
 def test_every_method_has_a_plan(more: dict[str, Any], given: dict[str, Any], tmp_path: Path) -> None:
     kept = given
-    if more["method"] not in READ_BY_A_MODEL - {"gradient-rr", "rds+", "whitened-rds-rr", "perplexity", "ifd"}:
+    if more["method"] not in READ_BY_A_MODEL - {"gradient-rr", "tacs", "rds+", "whitened-rds-rr", "perplexity", "ifd"}:
         kept = {name: value for name, value in given.items() if name != "warmup"}
     plan = plan_select(parse_settings(kept | more | {"out": str(tmp_path)}), QUICK)
     total = plan.total

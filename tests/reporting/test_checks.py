@@ -169,7 +169,7 @@ def test_warnings_come_first(by_words: Path) -> None:
 def test_the_thresholds_can_be_read_in_one_place() -> None:
     assert vars(THRESHOLDS) == {
         "length_ratio": 2.0, "source_share": 0.8, "score_spread": 0.01, "queries_served": 0.5, "same_answer": 0.5,
-        "set_aside": 0.1, "flipped": 0.2, "no_verdict": 0.1, "one_kind": 0.95, "auc": 0.6,
+        "set_aside": 0.1, "recall": 0.8, "flipped": 0.2, "no_verdict": 0.1, "one_kind": 0.95, "auc": 0.6,
     }  # fmt: skip
 
 

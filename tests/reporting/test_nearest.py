@@ -13,7 +13,7 @@ from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run
 from handpick.settings import Settings
 
-MODEL_METHODS = ["gradient-rr", "whitened-rr", "gist", "rds+", "whitened-rds-rr", "longest"]
+MODEL_METHODS = ["gradient-rr", "whitened-rr", "gist", "tacs", "rds+", "whitened-rds-rr", "longest"]
 
 
 def settings(method: str, files: dict[str, Path], model: Path, out: Path) -> dict[str, Any]:
@@ -24,6 +24,8 @@ def settings(method: str, files: dict[str, Path], model: Path, out: Path) -> dic
         own |= {"model": str(model), "max_length": 128}
     if method in ("gradient-rr", "whitened-rr"):
         own |= {"projection_dim": 128, "optimizer": "sgd"}
+    if method == "tacs":
+        own |= {"tacs_rate": 1e-3, "tacs_depth": 2, "max_length": 512}
     if method in ("gradient-rr", "whitened-rr", "gist"):
         own |= {"warmup": "none"}
     return own

@@ -298,6 +298,22 @@ def test_the_warmup_and_the_features_are_shared(ask: Ask) -> None:
         assert by_store.metrics == made.metrics
 
 
+def test_a_prefilter_makes_another_choice_in_a_folder_that_targets_share(ask: Ask) -> None:
+    methods = {"rds+": {}} | {
+        name: {"method": "rds+", "prefilter": "bm25", "prefilter_share": share, "prefilter_check": 4}
+        for name, share in (("half", "50%"), ("more", "75%"))
+    }
+    study = module.Study(ask(methods=methods, budgets=[4], seeds=[0], baselines=[], draws=1))
+    study.chosen.choose_all()
+    assert study.opened.reasons == {}
+    made = {choice.name: choice for choice, _ in study.chosen.by_choice().values()}
+    assert len(made) == 6
+    assert all(len(study.chosen.chooser.read_ids(choice) or []) == 4 for choice in made.values())
+    folders = {choice.settings.folder for choice in made.values() if choice.settings and choice.settings.prefilter}
+    assert len(folders) == 2
+    assert [len(list((folder / "prefilter").iterdir())) for folder in folders] == [2, 2]
+
+
 def test_quantiles_and_the_full_pool_are_trained_on(ask: Ask) -> None:
     settings = ask(
         quantiles={"bins": 2, "each": 4}, budgets=[4], seeds=[0], baselines=["full"],

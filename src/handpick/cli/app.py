@@ -15,6 +15,7 @@ from handpick.layout import RunLayout
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.representations import SCORERS
 from handpick.settings import Constraints, Settings, parse_settings
+from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 
 # the headings of the commands in the help
@@ -43,9 +44,9 @@ _REPRESENT_FIRST = [
     "representation", "encoder", "workers", *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
-    "pool", "query", "model", "budget", "method", "algorithm", "store", *Constraints.model_fields, "target", "split",
-    "target_weight", "score_only", *_REPRESENT_FIRST[2:3], *_REPRESENT_FIRST[4:], "gist_dim", "whitening_damping",
-    "dsir_smoothing",
+    "pool", "query", "model", "budget", "method", "algorithm", "store", *PrefilterSettings.model_fields,
+    *Constraints.model_fields, "target", "split", "target_weight", "score_only", *_REPRESENT_FIRST[2:3],
+    *_REPRESENT_FIRST[4:], "gist_dim", "whitening_damping", "dsir_smoothing",
     *AlgorithmSettings.model_fields, *ObjectiveSettings.model_fields,
 ]  # fmt: skip
 # a representation's own settings are flags without being named here
@@ -62,6 +63,7 @@ SELECT = list(dict.fromkeys([*_SELECT_FIRST, *(name for spec in SCORERS.values()
 _OF_CHOICE = {
     "budget",
     "algorithm",
+    *PrefilterSettings.model_fields,
     *Constraints.model_fields,
     "split",
     "target_weight",
@@ -74,6 +76,7 @@ _DOCTOR = [
 ]  # fmt: skip
 # the heading in a command's help, by the class that has the setting; the others stand first
 _HEADINGS: dict[type[BaseModel], str] = {
+    PrefilterSettings: "A cheap representation before an expensive one",
     Constraints: "What the selection must keep to",
     GradientSettings: "Gradients",
     RepresentationSettings: "Other representations",

@@ -38,12 +38,17 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         console.print(_first_picks(run, run.query, chosen[:5]))
     if run.distances is not None:
         show_distances(run.distances)
+    for remark in run.remarks:
+        console.print(f"{'warning: ' if remark.warns else ''}{remark.said}", soft_wrap=True, markup=False)
     layout = RunLayout(run.settings.folder)
     console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_describe_method(run.settings)}")
+    if run.missed is not None:
+        console.print(run.missed.describe(), soft_wrap=True)
     for path, what in {
         layout.records: "the chosen records, as they came, in order of choice",
         layout.selection: "their ids, scores, the query each was picked for, settings, fingerprints",
         layout.settings: "what was used: `handpick run` takes it",
+        layout.remarks: "what the method says of its result, query by query",
         layout.distances: "how far they are from the queries, beside a random draw",
         layout.report: "all of it on one page, for a browser",
         **dict.fromkeys(layout.pool_stores(), "the pool's features, for the next selection: --store"),

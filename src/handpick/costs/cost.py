@@ -40,11 +40,18 @@ class StageKind(StrEnum):
 
     READ = "read and parse"
     WARMUP = "warmup"
+    CALIBRATION = "calibration"
+    PATH = "target's path"
     ANSWERS = "answers"
     QUERY = "query features"
     POOL = "pool features"
     COVARIANCE = "covariance"
+    LANDMARKS = "landmark features"
+    SPREAD = "spread"
+    REFINED = "refined features"
     INDEX = "index and scores"
+    CUT = "prefilter"
+    LEFT = "of what a prefilter leaves"
     CHOICE = "similarity and choice"
 
 

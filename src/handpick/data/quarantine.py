@@ -17,11 +17,14 @@ class Quarantine:
     Args:
         path: the file to write. One left by an earlier run is removed; none is written if all is well.
         limit: the number of records that may be set aside before the run is stopped; None for any.
+        each_once: whether a record that is set aside again, by another stage, is no news; its first reason counts.
     """
 
-    def __init__(self, path: Path, limit: int | None = None) -> None:
+    def __init__(self, path: Path, limit: int | None = None, *, each_once: bool = False) -> None:
         self.path = path
         self.limit = limit
+        self._reported = 0
+        self._seen: set[tuple[str, int | None, str | None]] | None = set() if each_once else None
         self._kinds: Counter[str] = Counter()
         try:
             path.unlink(missing_ok=True)
@@ -51,6 +54,10 @@ class Quarantine:
         Raises:
             DataError: more records than ``limit`` have been set aside, or the file cannot be written.
         """
+        if self._seen is not None:
+            if (file, line, id) in self._seen:
+                return
+            self._seen.add((file, line, id))
         entry = {"file": file, "line": line, "id": id, "reason": reason, "raw": escape_bytes(raw)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +70,9 @@ class Quarantine:
             raise DataError(f"more bad records than the limit of {self.limit}: {self.summary()}")
 
     def report(self) -> None:
-        """Say how many records were set aside, if any were."""
-        if self.count:
+        """Say how many records were set aside, if any were since it was last said."""
+        if self.count > self._reported:
+            self._reported = self.count
             log(self.summary())
 
     def summary(self) -> str:

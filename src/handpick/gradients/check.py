@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from handpick.data.batching import collate
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import HandpickError, ModelError, first_line
+from handpick.fingerprint import digest
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.experts import as_here
 from handpick.gradients.forward import causal_of, eval_mode
 from handpick.gradients.layers import canonical_name
 from handpick.model.check import is_exact, try_lengths
 from handpick.model.tokens import plain_tokens
+from handpick.model.tried import keep, recall
 
 _EXACT = 1e-4  # relative error in float32
 # In 16 bits one less the cosine: nothing, or no more than a few times what copies of a sequence beside it make of it. A
@@ -32,12 +34,20 @@ def check_rows(engine: GradientEngine) -> None:
     """Refuse a model whose rows in a padded batch are not the gradients of its sequences.
 
     A short batch goes through the engine and one of its sequences through plain autograd; in 16 bits the latter once
-    more where they differ. Of the rows nothing is held but of one a copy.
+    more where they differ. Of the rows nothing is held but of one a copy. Tried once for a model that was loaded by its
+    name and an adapter's places on it (``handpick.model.tried``).
 
     Raises:
         ModelError: they are not, or no gradient can be taken.
     """
     causal = causal_of(engine.model)
+    attempt = f"rows of {digest([[layer.name, *layer.module.weight.shape] for layer in engine.layers])}"
+    if recall(causal, attempt) is None:
+        _try_rows(engine, causal)
+        keep(causal, attempt, True)
+
+
+def _try_rows(engine: GradientEngine, causal: Any) -> None:
     length, longest = try_lengths(causal)
     ids_T = plain_tokens(causal, length + longest)
     own_T, other_T = ids_T[:length].tolist(), ids_T[length:].tolist()

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from handpick.model.in_memory import config_digest, held_model
 from handpick.model.kind import text_class
 from handpick.model.mixing import describe, forget_lengths, mixing_of
 from handpick.model.positions import position_tables
+from handpick.model.tried import identify
 from handpick.progress import log, log_once
 
 # transformers' names
@@ -204,6 +206,7 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     model = model if quantized else model.to(device())
+    identify(model, lambda: {"model": model_fingerprint(name), "dtype": str(dtype), "quantization": quantization})
     _check(model, name, quantization)
     return model
 
@@ -311,8 +314,23 @@ def model_fingerprint(name: str) -> Fingerprint:
         if not weights:
             raise ModelError(f"{name} holds no safetensors weights; convert the model's other formats first")
         config = config_digest(load_config(name).to_dict())
-        return {"config": config, "weights": digest([file_digest(path) for path in weights])}
+        return {"config": config, "weights": digest([_weights_digest(path, *_state(path)) for path in weights])}
     return {"hub": name, "commit": hub_commit(name)}
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file does; nothing of one that is gone, which whoever reads it says."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@cache
+def _weights_digest(path: Path, *state: int) -> str:
+    """Return the digest of a file of weights, read once a process: several ask what a model is."""
+    return file_digest(path)
 
 
 def hub_commit(name: str) -> str:

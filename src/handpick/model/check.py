@@ -16,6 +16,7 @@ from handpick.errors import HandpickError, ModelError, first_line
 from handpick.model.mixing import mixing_of
 from handpick.model.positions import position_tables
 from handpick.model.tokens import plain_tokens
+from handpick.model.tried import keep, recall
 
 _LONGER = 21  # tokens of the longer of the two sequences; three of them are read at a time
 _EXACT = 1e-4  # relative error of logits in float32, where a batch of another shape moves them by 1e-6
@@ -25,11 +26,12 @@ _UNMOVED, _TIMES, _AT_MOST = 0.005, 4, 0.3
 # Another shape rounds otherwise, by up to 0.015, and sends some tokens to other experts: the median position tells.
 _ALIKE = 0.045  # a cosine of .999
 
+_ATTEMPT = "a sequence reads the same in company"
 _passed: set[tuple[str, torch.dtype, str]] = set()
 
 
 def check_reading(model: nn.Module, name: str, how: str = "") -> None:
-    """Refuse a model whose logits depend on what stands behind a sequence or beside it; once a process.
+    """Refuse a model whose logits depend on what stands behind a sequence or beside it; tried once (``tried.py``).
 
     Args:
         model: a causal language model without an adapter, in evaluation mode.
@@ -42,9 +44,11 @@ def check_reading(model: nn.Module, name: str, how: str = "") -> None:
     key = (name, next(model.parameters()).dtype, how)
     if key in _passed:
         return
-    found = refusal(model)
-    if found is not None:
-        raise ModelError(f"{name} ({type(model).__name__}) {found}")
+    if recall(model, _ATTEMPT) is None:
+        found = refusal(model)
+        if found is not None:
+            raise ModelError(f"{name} ({type(model).__name__}) {found}")
+        keep(model, _ATTEMPT, True)
     _passed.add(key)
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.pipeline.order import order_of
-from handpick.scorers.inputs import Data, Inputs, target_labels
+from handpick.scorers.inputs import ChoiceLimits, Data, Inputs, target_labels
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings
 
@@ -30,10 +31,16 @@ def apply_constraints(
     """
     pool, n = inputs.pool.pool, len(problem.rows)
     if budget.kind == "examples" and budget.amount > n:
+        left = "" if problem.prefiltered is None else " that the prefilter leaves"
         raise SettingsError(
-            f"the budget is {budget} examples and {n:,} of the pool's {len(pool):,} can be used; give {n} at most"
+            f"the budget is {budget} examples and {n:,} of the pool's {len(pool):,}{left} can be used; give {n} at most"
         )
-    count = None if budget.kind == "tokens" else budget.examples_needed(n)
+    count = None if budget.kind == "tokens" else budget.examples_needed(problem.n_candidates)
+    if count is not None and count > n:
+        raise SettingsError(
+            f"the budget is {budget}, {count:,} examples, and the prefilter leaves {n:,} that can be used: give a "
+            "smaller budget, or a larger --prefilter-share"
+        )
     targets = {} if inputs.query is None else _own_budgets(settings, problem, inputs.query)
     order = order_of(settings, problem, targets, count or 1000)
     always = _always_columns(settings, problem.rows, pool)
@@ -65,8 +72,23 @@ def check_constraints(settings: Settings, pool: Pool, left_out: set[int]) -> Non
         DataError: there are examples to keep always that are not in the pool.
     """
     rows_N = np.setdiff1d(np.arange(len(pool)), np.array(sorted(left_out), dtype=np.int64))
+    _check_rows(settings, pool, rows_N, len(rows_N))
+
+
+def limits_of(settings: Settings, pool: Pool, left_out: set[int]) -> ChoiceLimits:
+    """Return what a choice must keep to, for a scorer that leaves candidates out on the way.
+
+    Raises:
+        DataError: as ``check_constraints``.
+    """
+    always = tuple(_always_columns(settings, np.arange(len(pool)), pool))
+    return ChoiceLimits(frozenset(left_out), always, partial(_check_rows, settings, pool))
+
+
+def _check_rows(settings: Settings, pool: Pool, rows_N: NDArray[np.int64], n_before: int) -> None:
+    """Refuse candidates of which no selection can meet the constraints; a share is of all that there were before."""
     budget = Budget.parse(settings.budget)
-    count = None if budget.kind == "tokens" else budget.examples_needed(len(rows_N))
+    count = None if budget.kind == "tokens" else budget.examples_needed(n_before)
 
     def never(_: int) -> Picks:
         raise AssertionError("constraints that are only checked ask for no order")

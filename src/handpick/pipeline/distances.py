@@ -95,7 +95,8 @@ def distances_of_selection(
 def _draw_random(problem: ScoringProblem, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
     """Return a random draw, to hold a subset against."""
     order = generator(seed, "held against a subset").permutation(len(problem.rows))
-    return {f"random {count:,}": np.sort(order[:count])}
+    of = "" if problem.prefiltered is None else " of what was left"
+    return {f"random {count:,}{of}": np.sort(order[:count])}
 
 
 def distances_of(features: FeatureSpace, columns: Mapping[str, NDArray[np.int64]]) -> dict[str, Distances]:

@@ -18,7 +18,7 @@ from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
 from handpick.layout import DataLayout, RunLayout
 from handpick.overlap import find_overlaps
-from handpick.pipeline.apply_constraints import check_constraints
+from handpick.pipeline.apply_constraints import check_constraints, limits_of
 from handpick.progress import log
 from handpick.scorers.inputs import Data, Inputs, UserObjects, open_renderer, subtask_labels, target_labels
 from handpick.scorers.provenance import parsed_records
@@ -57,10 +57,10 @@ def executor_of(settings: Settings) -> Executor:
     Raises:
         SettingsError: as ``executor_for``.
     """
-    spec = settings.scorer
-    imports = [spec.load.partition(":")[0]]
-    if "model" in spec.needs:
-        imports += ["transformers.modeling_utils", *(["peft"] if "warmup" in spec.needs else [])]
+    imports = [spec.load.partition(":")[0] for spec in settings.scorers]
+    if "model" in settings.needs:
+        trains = any("lora_targets" in spec.reads for spec in settings.scorers)
+        imports += ["transformers.modeling_utils", *(["peft"] if trains else [])]
     return executor_for(settings.workers, imports)
 
 
@@ -82,6 +82,7 @@ def prepare_run(settings: Settings, own: UserObjects | None = None, exclude_ids:
     if exclude_ids:
         left_out |= {row for row, example_id in enumerate(pool.ids()) if example_id in exclude_ids}
     check_constraints(settings, pool, left_out)
+    prepared.scorer.constrain(limits_of(settings, pool, left_out))
     if settings.unused_settings:
         log(f"with these settings nothing looks at {', '.join(settings.unused_settings)}")
     return PreparedRun(prepared.inputs, prepared.scorer, prepared.budget, frozenset(left_out))
@@ -111,7 +112,7 @@ def prepare_plan(settings: Settings, scratch: Path) -> PreparedRun:
 
 def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> PreparedRun:
     """Open a selection's data, model and scorer; ``bad`` is where records that cannot be used are listed."""
-    needs = settings.scorer.needs
+    needs = settings.needs
     executor_of(settings)  # refuses what it cannot do
     budget = Budget.parse(settings.budget)
     if budget.kind == "tokens" and settings.model is None:
@@ -145,6 +146,8 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
         raise no_features(settings)
     if settings.score_only:
         raise SettingsError("score_only is for a selection: `represent` is there to keep the features")
+    if settings.prefilter:
+        raise SettingsError("a prefilter is for a selection: `represent` makes the features of the whole pool")
     if not settings.pool:
         raise not_given("pool")
     executor_of(settings)  # refuses what it cannot do
@@ -173,7 +176,8 @@ def open_data(name: str, sources: Sequence[str], settings: Settings, bad: DataLa
     """
     if not sources:
         raise not_given(name)
-    quarantine = Quarantine(bad.quarantine(None if name == "pool" else name), settings.max_quarantined)
+    path = bad.quarantine(None if name == "pool" else name)
+    quarantine = Quarantine(path, settings.max_quarantined, each_once=bool(settings.prefilter))
     unwanted = settings.unwanted_queries if name == "query" else "aside"
     opened = Pool.open(
         list(sources),

@@ -1,8 +1,8 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.pipeline.distances import distances_of_selection
+from handpick.pipeline.missed import Missed, estimate_missed, write_missed
 from handpick.pipeline.prepare import executor_of, open_pool_run, prepare_run
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
 from handpick.scorers.provenance import resume_from_store
-from handpick.scorers.scoring_problem import ScoringProblem
+from handpick.scorers.scoring_problem import Remark, ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.similarity import write_similarity
@@ -34,7 +35,8 @@ class Run:
     """A finished selection with what it was chosen from; ``query`` is None where the method looks at none.
 
     ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
-    by, the selection is large, or POT is not installed.
+    by, the selection is large, or POT is not installed. ``missed`` is there where prefilters left candidates out.
+    ``remarks`` are the method's own of its result.
     """
 
     selection: Selection
@@ -42,6 +44,8 @@ class Run:
     query: Pool | None
     settings: Settings
     distances: dict[str, Distances] | None = None
+    missed: Missed | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 def run_represent(settings: Settings) -> FeatureStore:
@@ -70,7 +74,9 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
     with collect_timings() as seconds:
         run, problem, columns_B = _choose(settings, own, exclude_ids)
     run.selection.save(settings.folder)
+    write_missed(run.missed, layout.prefilter_check)
     _write_settings(settings, own)
+    _write_remarks(layout, run.remarks)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
     atomic_write(layout.cost, json.dumps(cost, indent=1).encode())
     return replace(
@@ -86,6 +92,7 @@ def _choose(
         inputs, problem = prepared.inputs, prepared.run_stages(executor)
     pool, query = inputs.pool.pool, None if inputs.query is None else inputs.query.pool
     picks, passed = apply_constraints(settings, problem, prepared.budget, inputs)
+    missed = estimate_missed(settings, problem, prepared.budget, inputs, len(picks.columns))
     if str(passed) != "none":
         log(f"passed over: {passed}")
     if len(picks.columns) < len(problem.query_ids):
@@ -100,7 +107,9 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    return Run(selection, pool, query, settings), problem, picks.columns
+    remarks = (*problem.remarks, *problem.remarks_on(picks.columns))
+    run = Run(selection, pool, query, settings, missed=missed, remarks=remarks)
+    return run, problem, picks.columns
 
 
 def run_similarity(settings: Settings) -> Path:
@@ -115,6 +124,8 @@ def run_similarity(settings: Settings) -> Path:
     settings = resume_from_store(settings)
     if settings.scorer.output == "nothing":
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
+    if settings.prefilter:
+        raise SettingsError("a prefilter is for a selection: `similarity` is of the whole pool")
     with executor_of(settings) as executor:
         prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
         problem, layout = prepared.run_stages(executor), RunLayout(settings.folder)
@@ -125,6 +136,14 @@ def run_similarity(settings: Settings) -> Path:
     atomic_write(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
     _write_settings(settings)
     return settings.folder
+
+
+def _write_remarks(layout: RunLayout, remarks: Sequence[Remark]) -> None:
+    if not remarks:
+        layout.remarks.unlink(missing_ok=True)  # of an earlier run
+        return
+    document = {"remarks": [asdict(each) for each in remarks]}
+    atomic_write(layout.remarks, json.dumps(document, ensure_ascii=False, indent=1).encode())
 
 
 def _write_settings(settings: Settings, own: UserObjects | None = None) -> None:

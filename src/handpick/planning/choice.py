@@ -10,15 +10,12 @@ from handpick.budget import Budget
 from handpick.costs import probe
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind
 from handpick.costs.machine import resident_bytes
-from handpick.costs.probe import time_once
+from handpick.costs.similarity import similarity_seconds
 from handpick.data.pool import Pool
 from handpick.errors import SettingsError
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.scoring_problem import fits_in_memory, is_read_many_times
-from handpick.settings import Settings
-from handpick.store.codec import encode, products, row_norms
 
-_ROWS = 1_024  # of the pool that are multiplied in the probe
 _COLUMNS = 20_000  # that the algorithm chooses from
 
 
@@ -28,15 +25,16 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     flops, seconds = 0.0, 0.0
     if extent.dim and settings.scorer.output == "features":
         flops = 2.0 * n_queries * n * extent.dim * extent.checkpoints
-        seconds = _similarity_seconds(settings, n_queries, extent.dim) * n * extent.checkpoints
+        seconds = similarity_seconds(settings.storage, n_queries, extent.dim) * n * extent.checkpoints
     note = settings.used_algorithm
     if "candidates" in find(settings.used_algorithm).reads and settings.kde_width != 0:
         note += ", whose own time depends on the data and is not estimated"
     else:
-        seconds += _choosing_seconds(inputs, n_queries, n)
+        again = 2 if settings.prefilter else 1  # with some of what the prefilter left out, to tell what was missed
+        seconds += again * _choosing_seconds(inputs, n_queries, n)
     if settings.exclude_overlap:
         note += "; looking for overlaps is not estimated"
-    chosen = _count_chosen(settings, n)
+    chosen = _count_chosen(inputs, n)
     held, disk = resident_bytes(), round(chosen * _mean_raw(inputs.pool.pool))
     if fits_in_memory((n_queries, n)):
         held += 4 * n_queries * n
@@ -55,13 +53,13 @@ def plan_choice(inputs: Inputs, extent: Extent) -> StageCost:
     )
 
 
-def _count_chosen(settings: Settings, n: int) -> int:
+def _count_chosen(inputs: Inputs, n: int) -> int:
     """Return the number of examples that will be chosen; of a budget in tokens, all at most."""
-    budget = Budget.parse(settings.budget)
+    budget = Budget.parse(inputs.settings.budget)
     if budget.kind == "tokens":
         return n
     try:
-        return budget.examples_needed(n)
+        return min(n, budget.examples_needed(len(inputs.pool.pool) if inputs.settings.prefilter else n))
     except SettingsError:  # of the records that can be used, fewer than of the pool: said by the run
         return n
 
@@ -72,22 +70,11 @@ def _mean_raw(pool: Pool) -> float:
     return float(np.mean([len(pool.raw(row)) + 1 for row in rows]))
 
 
-def _similarity_seconds(settings: Settings, n_queries: int, dim: int) -> float:
-    """Measure seconds per row of the pool, of the similarity to all queries; the stored type widened as it is read."""
-    rng = np.random.default_rng(0)
-    n_rows = max(1, min(_ROWS, (1 << 26) // dim))
-    rows_BK = rng.standard_normal((n_rows, dim), dtype=np.float32)
-    storage = settings.storage
-    tensors = encode(rows_BK, row_norms(rows_BK), storage)
-    query_QK = rng.standard_normal((n_queries, dim), dtype=np.float32)
-    return time_once(lambda: products(query_QK, tensors, storage)) / n_rows
-
-
 def _choosing_seconds(inputs: Inputs, n_queries: int, n: int) -> float:
     settings, query = inputs.settings, inputs.query
     some = min(n, _COLUMNS)
     similarity_QN = np.random.default_rng(0).standard_normal((n_queries, some), dtype=np.float32)
-    budget = max(1, round(_count_chosen(settings, n) * some / n))
+    budget = max(1, round(_count_chosen(inputs, n) * some / n))
     subtasks = None if query is None else [str(name or "") for name in query.pool.column("subtask")]
     own = AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields})
     began = probe.clock()

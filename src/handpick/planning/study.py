@@ -33,7 +33,7 @@ from handpick.studies.trained import single_thread
 
 _LOOKED_AT = 2_000  # examples of the fine-tunings of one size that are tokenised
 # stages of a selection whose result lies in a folder that others of the same inputs find
-_SHARED = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE)
+_SHARED = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE, StageKind.LANDMARKS)
 
 
 def plan_study(settings: StudySettings, seconds: float = 10.0) -> Plan:
@@ -116,7 +116,8 @@ class _StudyPlanner:
             settings = self.study.chosen.chooser.prepare_settings(first)
         plan = plan_select(settings.model_copy(update={"budget": budget_of(first)}), self.seconds)
         stages: list[StageCost] = []
-        per_query = settings.scorer.bound_to_queries or settings.score_only  # a pass over the pool each
+        bound = any(scorer.bound_to_queries for scorer in settings.scorers)
+        per_query = bound or settings.score_only  # a pass over the pool each
         for stage in plan.stages[1:]:
             if stage.kind not in _SHARED or (per_query and stage.kind != StageKind.WARMUP):
                 stages.append(_multiply_stage(stage, len(choices)))

@@ -29,9 +29,11 @@ def checks(run: RunFolder, tests: Sequence[str] = (), limits: Thresholds = THRES
         _check_one_source(run, limits),
         _check_scores(run, limits),
         *([] if isinstance(run.made_by, Iterated) else [_check_queries_served(run, limits)]),
+        *_check_prefilter(run, limits),
         _check_answers(run, limits),
         _check_quarantine(run, limits),
         *_check_unwritten(run),
+        *(SelectionCheck(each.name, "warn" if each.warns else "fine", f"{each.said}.") for each in run.remarks),
         *(checks_of_rounds(run.made_by, limits) if isinstance(run.made_by, Iterated) else []),
     ]
     return sorted(made, key=lambda check: ("warn", "open", "fine").index(check.state))
@@ -69,6 +71,24 @@ def _check_unwritten(run: RunFolder) -> list[SelectionCheck]:
             "template writes it, or records that do not need it.",
         )
     ]
+
+
+def _check_prefilter(run: RunFolder, limits: Thresholds) -> list[SelectionCheck]:
+    """Warn where a prefilter may have missed much, and say so where nobody knows."""
+    missed, name, limit = run.missed, "Left out by the prefilter", limits.recall
+    if missed is None:
+        return []
+    said, recall = missed.describe(), missed.recall
+    said = f"{said[0].upper()}{said[1:]}"
+    if recall is not None and recall.low >= limit:
+        return [SelectionCheck(name, "fine", f"{said}; the low end is {limit:.0%} or more.")]
+    if recall is None or (recall.value >= limit and not missed.is_told):
+        return [SelectionCheck(name, "open", f"{said}.")]
+    warning = (
+        f"{said}. A low end under {limit:.0%} is warned about: the prefilter may miss what the method would choose. "
+        "Give a larger --prefilter-share, or another --prefilter."
+    )
+    return [SelectionCheck(name, "warn", warning)]
 
 
 def _check_lengths(run: RunFolder, limits: Thresholds) -> SelectionCheck:

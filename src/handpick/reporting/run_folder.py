@@ -23,10 +23,12 @@ from handpick.data.unwritten import Unwritten, read_unwritten
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
 from handpick.methods import ITERSELECT
+from handpick.pipeline.missed import Missed, read_missed
 from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.picks import ReportedPick, parse_picks, response
 from handpick.scorers.inputs import target_labels
 from handpick.scorers.provenance import pool_store_path, read_run_settings
+from handpick.scorers.scoring_problem import Remark
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of
@@ -59,10 +61,11 @@ class RunFolder:
 
     ``made_by`` has the settings of ``handpick select``, or what ``handpick iterselect`` did; the latter has no queries,
     and its picks were picked for hard examples of the pool. ``target_of`` has the name of the target of every query
-    where there are several. ``set_aside`` counts the records of pool and queries that could not be used, ``read`` all
-    that there were; ``unwritten`` what they carry and the chat template does not write, by pool and query. ``disk`` has
-    the bytes of every part of the folder, ``seconds`` what the parts of the last run took and the ``total``,
-    ``machine`` what it ran on; both are empty of an older handpick.
+    where there are several. ``missed`` says what prefilters left, where there were any. ``set_aside`` counts the
+    records of pool and queries that could not be used, ``read`` all that there were; ``unwritten`` what they carry and
+    the chat template does not write, by pool and query. ``disk`` has the bytes of every part of the folder, ``seconds``
+    what the parts of the last run took and the ``total``, ``machine`` what it ran on; both are empty of an older
+    handpick. ``remarks`` are what the method says of its result.
     """
 
     path: Path
@@ -75,6 +78,8 @@ class RunFolder:
     target_of: dict[str, str]
     missing: list[str]
     distances: dict[str, dict[str, Any]]
+    missed: Missed | None
+    remarks: list[Remark]
     set_aside: dict[str, int]
     unwritten: dict[str, dict[str, Unwritten]]
     read: dict[str, int]
@@ -135,6 +140,8 @@ def open_run(folder: Path) -> RunFolder:
         target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
         missing=missing,
         distances=_json(layout.distances),
+        missed=read_missed(layout.prefilter_check),
+        remarks=[Remark(**each) for each in _json(layout.remarks).get("remarks", [])],
         set_aside={name: len(own) for name, own in bad.items()},
         unwritten=read_unwritten(layout.unwritten),
         read={name: len(own) + _count_outside(own, bad[name]) for name, own in pools.items() if own is not None},

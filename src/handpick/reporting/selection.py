@@ -69,6 +69,7 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
         distances=_distance_rows(run.distances),
         distance_names=list(_DISTANCES.values()),
         queries=_query_rows(run),
+        lists=_list_rows(run),
         queries_shown=_QUERIES,
         picks=data_block(table_data(run.picks, _messages_beside(run), None if iterated is None else iterated.taken)),
         lengths=_medians(run),
@@ -111,6 +112,18 @@ def _medians(run: RunFolder) -> dict[str, float | None]:
 def _distance_rows(distances: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row per subset; the first is the selection's."""
     return [{"name": name, "values": [each[key] for key in _DISTANCES]} for name, each in distances.items()]
+
+
+def _list_rows(run: RunFolder) -> list[dict[str, Any]]:
+    """Return how deep the prefilter's list of every query goes, the shallowest first, and how many picks it has."""
+    if run.missed is None:
+        return []
+    picks = Counter(pick.picked_for for pick in run.picks)
+    rows = [
+        {"query": query or "all queries together", "depth": depth, "picks": picks.get(query)}
+        for query, depth in run.missed.depths.items()
+    ]
+    return sorted(rows, key=lambda row: row["depth"])
 
 
 def _query_rows(run: RunFolder) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from handpick.pipeline.missed import TOLD
 from handpick.reporting.page import replace_unprintable
 
 
@@ -16,6 +17,7 @@ class Thresholds:
     queries_served: float = 0.5  # less than this part of the queries that could be
     same_answer: float = 0.5  # of the picks, with the very same response
     set_aside: float = 0.1  # of the records of pool or queries
+    recall: float = TOLD  # the least that a prefilter's may be, at the low end of its interval
     flipped: float = 0.2  # of the verdicts, that change with the order of the answers
     no_verdict: float = 0.1  # of the examples that were judged
     one_kind: float = 0.95  # of the verdicts, all hard or all easy

@@ -20,10 +20,12 @@ from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_p
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.model.check import errors, is_rounding, try_lengths
 from handpick.model.tokens import plain_tokens
+from handpick.model.tried import keep, recall
 from handpick.progress import log_once
 from handpick.sampling.cache import cache_bytes
 
 _STEPS = 3  # tokens of a tried answer
+_TOGETHER, _REPEATED = "what may be answered together", "what is remembered of a prompt can be repeated"  # attempts
 # found once for each model
 _COMPANY: "WeakKeyDictionary[nn.Module, Company]" = WeakKeyDictionary()
 _SHARED: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
@@ -128,7 +130,9 @@ def company(model: nn.Module) -> Company:
     """
     causal = causal_of(model)
     if causal not in _COMPANY:
-        _COMPANY[causal] = found = _try_company(model)
+        kept = recall(causal, _TOGETHER)
+        _COMPANY[causal] = found = _try_company(model) if kept is None else Company[str(kept)]
+        keep(causal, _TOGETHER, found.name)
         if found is not Company.ANY:
             log_once(f"{type(causal).__name__}: {found.value}")
     return _COMPANY[causal]
@@ -166,16 +170,21 @@ def _shares_prompts(model: nn.Module) -> bool:
     """Return whether what a model remembers of a prompt can be repeated for its answers; found once, by trying."""
     causal = causal_of(model)
     if causal not in _SHARED:
-        length, _ = try_lengths(causal)
-        ids_PT = plain_tokens(causal, length).to(next(model.parameters()).device)[None]
-        alone = _first_steps(model, ids_PT, torch.ones_like(ids_PT))
-        try:
-            _SHARED[causal] = _same_answer(
-                model, _first_steps(model, ids_PT, torch.ones_like(ids_PT), shared=True), alone
-            )
-        except ModelError:  # transformers repeats keys and values, and of some layers not the states beside them
-            _SHARED[causal] = False
+        kept = recall(causal, _REPEATED)
+        _SHARED[causal] = _try_repeating(model) if kept is None else bool(kept)
+        keep(causal, _REPEATED, _SHARED[causal])
     return _SHARED[causal]
+
+
+def _try_repeating(model: nn.Module) -> bool:
+    causal = causal_of(model)
+    length, _ = try_lengths(causal)
+    ids_PT = plain_tokens(causal, length).to(next(model.parameters()).device)[None]
+    alone = _first_steps(model, ids_PT, torch.ones_like(ids_PT))
+    try:
+        return _same_answer(model, _first_steps(model, ids_PT, torch.ones_like(ids_PT), shared=True), alone)
+    except ModelError:  # transformers repeats keys and values, and of some layers not the states beside them
+        return False
 
 
 class _Steps(NamedTuple):

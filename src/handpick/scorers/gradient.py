@@ -5,6 +5,7 @@ arXiv 2402.04333, section 4; round-robin and the comparison of methods: Nayak et
 """
 
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,9 +31,9 @@ class Gradient(FeatureScorer):
 
     nothing_to_say = "gradient at any checkpoint"
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, like: GradientStores | None = None) -> None:
         super().__init__(inputs)
-        self.gradients = GradientStores(inputs)
+        self.gradients = GradientStores(inputs, like)
         self._pool_store: FeatureStore | None = None
 
     def preflight(self) -> None:
@@ -43,6 +44,15 @@ class Gradient(FeatureScorer):
     def costs(self) -> GradientCosts:
         """What the stages will take."""
         return GradientCosts(self.inputs, self.gradients)
+
+    def settings_of_part(self) -> dict[str, Any]:
+        """Return the checkpoints; the warmup draws from the whole pool."""
+        paths, _ = self.gradients.checkpoints
+        return {"checkpoints": [str(path) for path in paths], "warmup": "auto", "lora_targets": None}
+
+    def lend_warmup(self, part: Self, probing: Probing) -> None:
+        """Let a part be planned at the checkpoints that this one is planned at."""
+        part.costs.share_warmup(self.costs.warmed(probing))
 
     def extent(self, probing: Probing) -> Extent:
         """Return what will be compared."""

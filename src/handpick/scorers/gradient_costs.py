@@ -72,6 +72,10 @@ class GradientCosts:
             self._warmed = probing.once(what, lambda own: plan_warmup(self.inputs, own))
         return self._warmed
 
+    def share_warmup(self, warmed: WarmupPlan) -> None:
+        """Take the warmup of a run that this one is a part of."""
+        self._warmed = warmed
+
     def warmup(self, probing: Probing) -> Work:
         """Return what is left of the training."""
         line = self.warmed(probing).line
@@ -79,8 +83,7 @@ class GradientCosts:
 
     def probe(self, probing: Probing) -> EngineProbe | None:
         """Return what the engine takes; None where there is nothing to be made."""
-        to_be_made = any(self.missing_rows()) or (self.inputs.query is not None and not self._query_is_there())
-        if self._probe is None and to_be_made:
+        if self._probe is None and self.is_left():
             checkpoints = self.warmed(probing).checkpoints
             self._probe = probing.once(
                 self._probe_inputs(),
@@ -95,6 +98,10 @@ class GradientCosts:
         bound = self.settings.scorer.bound_to_queries
         basis = min(self.settings.gist_dim, len(self.inputs.queries.pool)) if bound else None
         return {"engine": side, "files": files, "basis": basis}
+
+    def is_left(self) -> bool:
+        """Return whether there are rows to be made."""
+        return any(self.missing_rows()) or (self.inputs.query is not None and not self._query_is_there())
 
     def extent(self, probing: Probing) -> Extent:
         """Return what will be compared."""

@@ -50,19 +50,22 @@ class GradientStores:
 
     Args:
         inputs: of the run.
+        like: those of the whole pool, where this is a part of it: the model's bytes are not read again.
 
     Raises:
         SettingsError: no model is given.
         ModelError: the model's folder cannot be used.
     """
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, like: "GradientStores | None" = None) -> None:
         self.settings = inputs.settings
         self.renderer = inputs.model_renderer
         self.pool = inputs.pool.pool
         self.optimizer: Optimizer = inputs.settings.used_optimizer
-        self.objectives = Objectives(
-            inputs.settings, self.renderer, model_fingerprint(str(inputs.settings.model)), inputs.own
+        self.objectives: Objectives = (
+            Objectives(inputs.settings, self.renderer, model_fingerprint(str(inputs.settings.model)), inputs.own)
+            if like is None
+            else like.objectives
         )
 
     def check(self, query: Pool | None = None) -> None:

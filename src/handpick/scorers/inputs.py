@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.render import Renderer
@@ -64,6 +67,19 @@ class Inputs:
         if self.renderer is None:
             raise no_model()
         return self.renderer
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceLimits:
+    """What is known of a choice before anything is computed, in rows of the pool.
+
+    ``left_out`` are not to be chosen from; ``always`` are chosen whatever they score. ``check`` refuses candidates, by
+    their rows, of which no choice can keep to the constraints; it is told how many there were at first.
+    """
+
+    left_out: frozenset[int] = frozenset()
+    always: tuple[int, ...] = ()
+    check: Callable[[NDArray[np.int64], int], None] = lambda rows_N, n_before: None
 
 
 def part_of(inputs: Inputs, rows: Sequence[int], folder: Path, **changed: Any) -> Inputs:

@@ -6,17 +6,18 @@ gives a score a candidate itself from ``DirectScorer`` (direct_scorer.py); other
 
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from handpick.costs.probe import Probing
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Preparer, refuse_queries, report_unusable
 from handpick.fingerprint import Fingerprint
 from handpick.progress import log
 from handpick.representations import ScorerSpec
 from handpick.scorers.finished_run import FinishedRun, Reopened
-from handpick.scorers.inputs import Data, Inputs, subtask_labels
+from handpick.scorers.inputs import ChoiceLimits, Data, Inputs, subtask_labels
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
@@ -44,6 +45,16 @@ class Scorer(ABC):
         Raises:
             HandpickError: of the kind that fits what is wrong.
         """
+
+    def constrain(self, limits: ChoiceLimits) -> None:  # noqa: B027 (of use to those that leave candidates out)
+        """Take note, before the stages run, of what the choice must keep to."""
+
+    def settings_of_part(self) -> dict[str, Any]:
+        """Return settings by which the same on a part of the pool uses what was trained on the whole, once it is."""
+        return {}
+
+    def lend_warmup(self, part: Self, probing: Probing) -> None:  # noqa: B027 (of those that have one)
+        """Let a part be planned at the checkpoints that this one is planned at."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:
@@ -77,16 +88,22 @@ class Scorer(ABC):
 
 def open_scorer(inputs: Inputs) -> Scorer:
     """Return the scorer of a run's representation; nothing is computed, and nothing checked yet."""
+    from handpick.scorers.cascade import Cascade
     from handpick.scorers.row_scorer import RowEncoder, RowScorer
 
+    if inputs.settings.prefilter:
+        return Cascade(inputs)
     kind = load_kind(inputs.settings.scorer)
     return RowScorer(inputs, kind) if issubclass(kind, RowEncoder) else kind(inputs)
 
 
 def reopen_scorer(run: FinishedRun) -> Reopened | str:
     """Return what ``Scorer.reopen`` does, of the run's representation."""
+    from handpick.scorers.cascade import Cascade
     from handpick.scorers.row_scorer import RowEncoder, RowScorer
 
+    if run.settings.prefilter:
+        return Cascade.reopen(run)
     kind = load_kind(run.settings.scorer)
     return RowScorer.reopen(run) if issubclass(kind, RowEncoder) else kind.reopen(run)
 

@@ -3,14 +3,16 @@
 Shapes: Q queries, N candidates, B picks, C columns asked for, E features.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.tie_rule import largest_similarity
 from handpick.algorithms.view import SimilarityView
 from handpick.fingerprint import Fingerprint
 from handpick.layout import RunLayout
@@ -20,6 +22,7 @@ from handpick.similarity import write_similarity
 from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
 
+Sentence = Callable[[Floats, Floats], str]
 FeaturesOf = Callable[[NDArray[np.int64]], Floats]
 
 _IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if that is a quarter of what is free
@@ -36,13 +39,44 @@ class FeatureSpace:
     queries: Callable[[], Floats]
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What a method says of its own result, in one sentence; shown when all is done, and in the report.
+
+    ``warns``: whether the result is to be looked at before it is believed. ``detail``: the numbers behind it.
+    """
+
+    name: str
+    said: str
+    warns: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Prefiltered:
+    """What prefilters did before a problem's candidates were scored.
+
+    ``n_candidates`` counts what could have been chosen but for them; ``n_cut`` what they left out, of which ``checked``
+    are rows of the pool drawn at random; ``wider`` is the problem with these among its candidates. ``depths`` has, by
+    the query's id, how many of its best are left, as the last prefilter ranks; "" stands for all queries.
+    """
+
+    n_candidates: int
+    n_cut: int
+    checked: NDArray[np.int64]
+    depths: Mapping[str, int]
+    wider: "ScoringProblem"
+
+
 @dataclass(frozen=True, eq=False)
 class ScoringProblem:
     """What an algorithm chooses by.
 
     ``rows`` are the columns' rows in the pool. ``query_ids`` and ``subtasks`` belong to the similarity's rows, and are
     empty where one score per candidate stands for all queries. ``nearest`` says which query a pick is for where the
-    similarity's rows are not single queries.
+    similarity's rows are not single queries. ``prefiltered`` is there where not all of the pool was scored.
+    ``sentence`` says something of a choice, from the largest of the similarity's rows of what was chosen and of all,
+    (B,) and (N,).
     """
 
     similarity: Similarity
@@ -52,6 +86,14 @@ class ScoringProblem:
     subtasks: list[str] = field(default_factory=list)
     features: FeatureSpace | None = None
     nearest: Callable[[Picks], list[str | None]] | None = None
+    prefiltered: Prefiltered | None = None
+    remarks: tuple[Remark, ...] = ()
+    sentence: Sentence | None = None
+
+    @property
+    def n_candidates(self) -> int:
+        """How many candidates a share of the pool is counted of: all there were before a prefilter."""
+        return len(self.rows) if self.prefiltered is None else self.prefiltered.n_candidates
 
     @property
     def candidates(self) -> FeaturesOf | None:
@@ -65,6 +107,13 @@ class ScoringProblem:
         if not self.query_ids:
             return [None] * len(picks.columns)
         return [self.query_ids[query] if query >= 0 else None for query in picks.queries.tolist()]
+
+    def remarks_on(self, columns_B: NDArray[np.int64]) -> list[Remark]:
+        """Return what the representation says of some columns that were chosen."""
+        if self.sentence is None:
+            return []
+        largest_N = largest_similarity(self.similarity)[0].astype(np.float32)
+        return [Remark("choice", self.sentence(largest_N[columns_B], largest_N), warns=False)]
 
     def drop_rows(self, rows: Collection[int]) -> "ScoringProblem":
         """Return the same with the columns of some of the pool's rows left out."""

@@ -4,8 +4,10 @@ It is checked before any work starts and written beside the results, so that a r
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +26,7 @@ from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
 from handpick.settings.passes import passes_by_method
+from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.store.codec import Storage
 from handpick.training.settings import TARGETS_METAVAR, LoraTargets, WarmupSettings
@@ -89,7 +92,13 @@ class Constraints(BaseModel):
 
 
 class Settings(
-    GradientSettings, RepresentationSettings, ObjectiveSettings, AlgorithmSettings, Constraints, ReadingSettings
+    GradientSettings,
+    RepresentationSettings,
+    PrefilterSettings,
+    ObjectiveSettings,
+    AlgorithmSettings,
+    Constraints,
+    ReadingSettings,
 ):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
@@ -134,6 +143,7 @@ class Settings(
 
     @model_validator(mode="after")
     def _check_names(self) -> "Settings":
+        self._check_prefilters()
         self._refuse_unused()
         self._check_product()
         self._check_targets()
@@ -159,13 +169,13 @@ class Settings(
 
     def _refuse_unused(self) -> None:
         """Refuse settings that would mislead who reads them, since nothing looks at them."""
-        name, scorer, changed = self.used_representation, self.scorer, self.changed
-        if self.checkpoints and "checkpoints" not in scorer.reads and "dtype" in scorer.reads:
+        name, scorer, reads, changed = self.used_representation, self.scorer, self.reads, self.changed
+        if self.checkpoints and "checkpoints" not in reads and "dtype" in reads:
             raise SettingsError(f"{name} reads with the base model alone: leave checkpoints out")
         of_objective = [each for each in ObjectiveSettings.model_fields if each in changed]
-        if unread := [each for each in of_objective if each not in scorer.reads]:
+        if unread := [each for each in of_objective if each not in reads]:
             raise SettingsError(f"{name} has no objective to look at {unread[0]}: leave it out")
-        if scorer.has_objective:
+        if any(each.has_objective for each in self.scorers):
             self._refuse_unused_of_objective(of_objective)
         for refusal in scorer.refuses:
             if getattr(self, refusal.setting) == refusal.value:
@@ -194,10 +204,12 @@ class Settings(
             "eps_mode": self.used_optimizer == "sgd",
             "projection_dim": self.projection == "none",
             "projection_nonzeros": self.projection != "sparse",
-            "storage": self.score_only,
+            "storage": self.score_only and not self.prefilter,
+            "encoder": self.scorer.beside is not None
+            and "encoder" not in find_scorer(getattr(self, self.scorer.beside)).reads,
         }
         of_scorers = frozenset[str]().union(*(spec.reads for spec in SCORERS.values()))
-        unread = {name for name in of_scorers if name not in self.scorer.reads or idle.get(name)}
+        unread = {name for name in of_scorers if name not in self.reads or idle.get(name)}
         if Budget.parse(self.budget).kind == "tokens":
             unread -= {"max_length", "template_args"}  # the tokens that count are those within it, so told
         return [name for name in type(self).model_fields if name in unread & self.changed]
@@ -245,6 +257,75 @@ class Settings(
         if self.split == "weight" and not self.target_weight:
             raise SettingsError("--split weight needs a --target-weight NAME=NUMBER for every target")
 
+    def _check_prefilters(self) -> None:
+        """Refuse prefilters that cannot rank the pool, or would leave all that the next one has."""
+        if not self.prefilter:
+            given = "prefilter_share" if self.prefilter_share else "prefilter_check"
+            if self.prefilter_share or self.prefilter_check is not None:
+                raise SettingsError(f"{given} is for --prefilter: name a representation, or leave it out")
+            return
+        if self.store is not None:
+            raise SettingsError(
+                "a store has the rows of the whole pool, and a prefilter is there to make fewer: leave one of them out"
+            )
+        if len(self.prefilter_shares) != len(self.prefilter):
+            raise SettingsError(
+                f"give one --prefilter-share for each --prefilter: there are {len(self.prefilter_share)} and "
+                f"{len(self.prefilter)}"
+            )
+        if any(later >= earlier for earlier, later in pairwise(self.prefilter_shares)):
+            raise SettingsError("each --prefilter-share is of the whole pool: give each less than the one before it")
+        if twice := [name for name, n in Counter([*self.prefilter, self.used_representation]).items() if n > 1]:
+            raise SettingsError(f"{twice[0]} ranks the candidates twice: choose another --prefilter")
+        if self.prefilter_check and self.scorer.output == "nothing":
+            raise SettingsError(f"{self.used_representation} ranks no candidates to check: leave prefilter_check out")
+        last = self
+        while last.prefilter:
+            last = last.prefiltering
+            if last.scorer.output == "nothing":
+                raise SettingsError(f"{last.used_representation} ranks no candidates: choose another --prefilter")
+            for refusal in last.scorer.refuses:
+                if getattr(last, refusal.setting) == refusal.value:
+                    raise SettingsError(f"the prefilter {last.used_representation}: {refusal.sentence}")
+
+    @property
+    def prefiltering(self) -> "Settings":
+        """The stages before the last as a run of their own: all that it has of the choice is the ranking."""
+        *before, last = self.prefilter
+        own: dict[str, Any] = {
+            "representation": last,
+            "prefilter": before,
+            "prefilter_share": self.prefilter_shares[:-1],
+            "prefilter_check": 0 if before else None,
+            "algorithm": "doubly-greedy",
+            "split": "shared" if self.target else "equal",
+            "score_only": False,
+            "balanced": False,
+        }
+        if "optimizer" in find_scorer(last).fixed:
+            own["optimizer"] = None
+        return self.model_copy(update=own)
+
+    @property
+    def last_stage(self) -> "Settings":
+        """The same without prefilters."""
+        return self.model_copy(update={"prefilter": [], "prefilter_share": [], "prefilter_check": None})
+
+    @property
+    def scorers(self) -> list[ScorerSpec]:
+        """The lines in the table of all that ranks: the prefilters' in order, and ``scorer``."""
+        return [*map(find_scorer, self.prefilter), self.scorer]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The settings that one of them looks at."""
+        return frozenset[str]().union(*(spec.reads for spec in self.scorers))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """All that one of them needs."""
+        return frozenset[str]().union(*(spec.needs for spec in self.scorers))
+
     @property
     def used_representation(self) -> str:
         """The method's own, unless another was asked for."""
@@ -275,7 +356,8 @@ class Settings(
     def unwanted_queries(self) -> Unwanted:
         """What becomes of queries that are labelled as not wanted: preferences make pairs of them."""
         objective = self.objective or find_method(self.method).objective
-        return "pair" if self.scorer.has_objective and objective == "preference" else "aside"
+        has_objective = any(scorer.has_objective for scorer in self.scorers)
+        return "pair" if has_objective and objective == "preference" else "aside"
 
     @property
     def splits_budget(self) -> bool:

@@ -125,6 +125,8 @@ class Chooser:
             made_of |= self._features(settings, model)
             if "warmup" in scorer.needs and "checkpoints" not in made_of and not settings.store:
                 warmup = made_of["warmup"] = self._warmup(settings, model)
+        if settings.prefilter:
+            made_of["prefilter"] = self._prefilter(settings, model)
         of_choice = _OF_CHOICE | (scorer.reads - scorer.rows - _NAMED_APART - _PATIENCE)
         choice: dict[str, Any] = {
             "features": made_of,
@@ -139,7 +141,7 @@ class Chooser:
                 if settings.reward not in self._rewards:
                     self._rewards[settings.reward] = reward_fingerprint(settings.reward)
                 choice["reward"] = self._rewards[settings.reward]
-        if "query" in scorer.needs and query is not None:
+        if "query" in settings.needs and query is not None:
             choice["query"] = contents_of(query.files)
         if exclude_ids:
             if exclude_ids not in self._excluded_digests:
@@ -148,7 +150,7 @@ class Chooser:
         features = step_name("features", made_of)
         name = step_name("order" if budget is None else "selection", choice)
         out = settings.out or str(self._steps.path(features))
-        has_features = scorer.output == "features" and not settings.score_only
+        has_features = scorer.output == "features" and not settings.score_only and not settings.prefilter
         settings = settings.model_copy(update={"out": out})
         return PlannedSelection(
             name, choice, settings, budget, features if has_features else None, warmup, exclude_ids=exclude_ids
@@ -230,9 +232,9 @@ class Chooser:
         return choice.settings.model_copy(update={"checkpoints": checkpoints, "warmup": "auto", "lora_targets": None})
 
     def _settings(self, method: str, model: Model, target: str, seed: int) -> Settings:
-        scorer = self._study.method(method, {"query": ["…"]}).scorer
+        needs = self._study.method(method, {"query": ["…"]}).needs
         given: dict[str, Any] = {"model": model.path}
-        if "query" in scorer.needs:
+        if "query" in needs:
             given["query"] = list(self._study.targets[target].query)
         if method == RANDOM:
             given["seed"] = seed
@@ -260,6 +262,22 @@ class Chooser:
             if settings.checkpoints:
                 made_of["checkpoints"] = adapter_fingerprint([Path(path) for path in settings.checkpoints])
         return made_of
+
+    def _prefilter(self, settings: Settings, model: Model) -> dict[str, Any]:
+        """Return what the prefilters are, and how much they leave."""
+        first = settings.prefiltering
+        decides = first.scorer.reads - _OF_MACHINE - _NAMED_APART - _PATIENCE
+        made_of: dict[str, Any] = {
+            "representation": _content_of(first.used_representation),
+            "share": settings.prefilter_shares[-1],
+            "check": settings.prefilter_check,
+            "settings": {name: _content(value) for name, value in _changed_settings(first, decides).items()},
+        }
+        if first.scorer.needs & {"model", "tokenizer"}:
+            made_of |= _model_read(first, model)
+        if "optimizer" in first.scorer.reads:
+            made_of["optimizer"] = first.used_optimizer
+        return made_of | ({"after": self._prefilter(first, model)} if first.prefilter else {})
 
     def _warmup(self, settings: Settings, model: Model) -> dict[str, Any]:
         names = {"warmup", "lora_targets", "seed", "max_length", "quantization"}
@@ -308,7 +326,7 @@ def _fill_placeholders(value: Any, places: Mapping[str, str]) -> Any:
 
 
 def _content_of(representation: str) -> JSON:
-    """Return a representation's name, with what a file behind its colon holds in place of the path."""
+    """Return a name such as ``vectors:FILE``, with what a file behind its colon holds in place of the path."""
     name, colon, argument = representation.partition(":")
     return f"{name}:{_content(argument)}" if colon else name
 
@@ -325,4 +343,4 @@ def _content(value: JSON) -> JSON:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
-    return value
+    return _content_of(value) if ":" in value else value

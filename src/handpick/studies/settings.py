@@ -193,7 +193,7 @@ class StudySettings(ReadingSettings):
     def unwanted_queries(self) -> Unwanted:
         """What becomes of queries that are labelled as not wanted: pairs, where no method reads them otherwise."""
         made_here = (self.method(name, {"query": ["…"]}) for name in self.chosen_by if self.selection_of(name) is None)
-        found = {settings.unwanted_queries for settings in made_here if "query" in settings.scorer.needs}
+        found = {settings.unwanted_queries for settings in made_here if "query" in settings.needs}
         return "pair" if found == {"pair"} else "aside"
 
     def method(self, name: str, given: dict[str, Any]) -> Settings:

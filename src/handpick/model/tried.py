@@ -1,0 +1,90 @@
+"""What tries of a model have shown, kept for the next command: by what the model is, how it computes, whose code ran.
+
+Every command would try a model anew: some seconds, the same each time. Kept is what a model stands for; a refusal is
+found again. The records are small files in ``HANDPICK_CACHE``, else in the user's cache folder; where none can be
+written or read, everything is tried.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from handpick.errors import HandpickError
+from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.layout import TriedLayout
+
+_NAMED = ("torch", "transformers", "peft")  # libraries that what was found hangs on
+
+_identities: "WeakKeyDictionary[nn.Module, Callable[[], Fingerprint]]" = WeakKeyDictionary()
+
+
+def identify(model: nn.Module, what: Callable[[], Fingerprint]) -> None:
+    """Take note of what a loaded model is; found out when it is first asked for."""
+    _identities[model] = cache(what)
+
+
+def recall(model: nn.Module, attempt: str) -> JSON:
+    """Return what an attempt has shown of a model before; None where it is not known."""
+    made = _made_with(model)
+    return None if made is None else _read(made).get(attempt)
+
+
+def keep(model: nn.Module, attempt: str, shown: JSON) -> None:
+    """Keep what an attempt has shown of a model, for this machine's next commands."""
+    made = _made_with(model)
+    if made is None or attempt in (there := _read(made)):
+        return
+    path = _path(made)
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.partial")
+    with suppress(OSError):  # a folder that nobody may write to: the next command tries again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"made with": made, "shown": there | {attempt: shown}}, indent=1))
+        temporary.replace(path)
+
+
+def _made_with(model: nn.Module) -> Fingerprint | None:
+    """Return all that decides what a try shows; None of a model that nobody has identified."""
+    identity = _identities.get(model)
+    if identity is None:
+        return None
+    try:
+        own = identity()
+    except HandpickError:  # whoever needs to know what the model is says why that cannot be told
+        return None
+    place = next(model.parameters()).device.type
+    kind = torch.cuda.get_device_name() if place == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return own | {"device": f"{place} {kind}", "code": _own_code()} | {name: version(name) for name in _NAMED}
+
+
+@cache
+def _own_code() -> str:
+    """Return what this handpick's files are known by, so that whoever changes one tries again."""
+    root = Path(__file__).parents[1]
+    files = [(path, path.stat()) for path in sorted(root.rglob("*.py"))]
+    return digest([[str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns] for path, stat in files])
+
+
+def _read(made: Fingerprint) -> dict[str, Any]:
+    """Return what is kept of a model; nothing where the file is missing, damaged, or of another."""
+    with suppress(OSError, ValueError):
+        kept = json.loads(_path(made).read_text())
+        if isinstance(kept, dict) and kept.get("made with") == made and isinstance(kept.get("shown"), dict):
+            shown: dict[str, Any] = kept["shown"]
+            return shown
+    return {}
+
+
+def _path(made: Fingerprint) -> Path:
+    own = os.environ.get("HANDPICK_CACHE")
+    users = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return TriedLayout(Path(own) if own else Path(users) / "handpick").of_model(digest(made))
