@@ -41,7 +41,7 @@ def given(
         "pool": str(write_jsonl(folder / "pool.jsonl", pool_records[:40])),
         "query": str(write_jsonl(folder / "query.jsonl", query_records[:4])),
         "model": str(tiny_model), "budget": 10, "warmup": WARMUP, "projection_dim": 64, "max_length": 256,
-        "dtype": "float32", "out": str(folder / "out"), "encoder": str(folder / "no encoder"),
+        "dtype": "float32", "out": str(folder / "out"), "encoder": str(folder / "no encoder"), "landmarks": 8,
     }  # fmt: skip
 
 
@@ -73,13 +73,13 @@ def test_every_method_has_a_line_or_a_reason(compared: tuple[MethodComparison, C
 
 
 def test_the_same_work_is_probed_once(compared: tuple[MethodComparison, Counter[str]]) -> None:
-    """The warmup; rows through Adam, without it, and on a basis; three representations that read."""
-    assert compared[1] == {"plan_warmup": 1, "probe_engine": 3, "time_batches": 4}
+    """The warmup; rows through Adam, without it, and on a basis; what reads, once more as landmarks' features."""
+    assert compared[1] == {"plan_warmup": 1, "probe_engine": 3, "time_batches": 5}
 
 
 def test_a_bill_is_the_methods_own_plan(compared: tuple[MethodComparison, Counter[str]], given: dict[str, Any]) -> None:
     bills = {bill.method: bill for bill in compared[0].bills}
-    for method in ("less-rr", "gist", "rds+", "bm25", "whitened-rds-rr"):
+    for method in ("less-rr", "gist", "rds+", "bm25", "whitened-rds-rr", "landmarks"):
         total = plan_select(parse_settings(given | {"method": method}), QUICK).total
         assert (bills[method].flops, bills[method].disk) == (total.flops, total.disk)
     assert bills["less"].seconds.value == pytest.approx(bills["less-rr"].seconds.value, rel=0.2)

@@ -110,9 +110,10 @@ def _work(prepared: PreparedRun, probing: Probing) -> Work:
     extent: Extent | None = None
     for stage in prepared.scorer.stages():
         inputs = digest(stage.inputs())
-        work = probing.priced.get((stage.kind, inputs))
-        if work is None:
-            work = probing.priced[stage.kind, inputs] = stage.work(probing)
+        key = (prepared.inputs.settings.stored_representation, stage.kind, inputs)
+        if key not in probing.priced:
+            probing.priced[key] = stage.work(probing)
+        work = probing.priced[key]
         lines += [replace(line, inputs=inputs) for line in work.lines]
         notes |= dict.fromkeys(work.notes)
         cheaper += work.cheaper
