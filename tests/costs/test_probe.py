@@ -1,6 +1,7 @@
 """The fit of batches' times: right where the form holds, and on a machine that is faked."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handpick.costs import probe
-from handpick.costs.probe import Size, TimedBatches, sizes_BF, time_batches
+from handpick.costs.probe import Probing, Size, TimedBatches, sizes_BF, time_batches
 
 SIZES = st.lists(st.builds(Size, st.integers(1, 60), st.integers(1, 2000)), min_size=8, max_size=40)
 
@@ -81,3 +82,24 @@ def test_a_pool_of_one_batch_is_timed_some_times(machine: Callable[[Size], None]
 
 def test_no_batches_take_no_time() -> None:
     assert TimedBatches(sizes_BF([Size(1, 1)]), np.ones(1)).estimate([]).value == 0
+
+
+def test_the_same_work_is_found_out_once_in_an_empty_folder(tmp_path: Path) -> None:
+    probing, asked = Probing(1.0, tmp_path), []
+
+    def find(own: Probing) -> str:
+        assert own.scratch != tmp_path
+        assert not list(own.scratch.iterdir())
+        assert own.seconds == 1.0
+        (own.scratch / "left").touch()
+        asked.append(own.scratch)
+        if len(asked) == 1:
+            raise ValueError("the first time it fails")
+        return f"found {len(asked)}"
+
+    with pytest.raises(ValueError, match="first time"):
+        probing.once({"work": "a"}, find)
+    assert probing.once({"work": "a"}, find) == "found 2"
+    assert probing.once({"work": "a"}, find) == "found 2"
+    assert probing.once({"work": "b"}, find) == "found 3"
+    assert len(set(asked)) == 3

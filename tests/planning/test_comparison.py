@@ -118,6 +118,19 @@ def test_a_new_method_is_in_the_comparison(given: dict[str, Any], monkeypatch: p
     assert "--model" in found.training
 
 
+def test_behind_a_prefilter_a_warmup_is_probed_once_too(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    own = gradient_costs.plan_warmup
+    monkeypatch.setattr(gradient_costs, "plan_warmup", lambda *a: (calls.append("warmup"), own(*a))[1])
+    for name in set(METHODS) - {"less-rr", "gradient-rr", "bm25"}:
+        monkeypatch.delitem(METHODS, name)
+    settings = parse_settings(given | {"prefilter": "bm25", "prefilter_share": "50%"})
+    found = compare_methods(settings, QUICK)
+    assert {bill.method for bill in found.bills} == {"less-rr", "gradient-rr"}
+    assert "twice" in found.refused["bm25"]
+    assert calls == ["warmup"]
+
+
 ONE_OF_EACH = {(method.representation, method.optimizer): name for name, method in reversed(METHODS.items())}
 
 

@@ -7,6 +7,7 @@ says nothing of what else the machine will be doing.
 Shapes: B batches, F = 4 sizes of a batch.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,8 +53,7 @@ class Probing:
         """
         key = digest(what)
         if key not in self.found:
-            folder = self.scratch / key
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(dir=self.scratch))
             self.found[key] = find(replace(self, scratch=folder))
         found: T = self.found[key]
         return found

@@ -132,7 +132,7 @@ def bill_of(settings: Settings, plan: Plan, training: TrainingBill | str, price_
     total = plan.total
     seconds = total.seconds or Amount.exactly(0.0)
     known = None if isinstance(training, str) else training
-    rows = [stage for stage in plan.stages if stage.kind == StageKind.POOL and not stage.there]
+    rows = [stage for stage in plan.stages if stage.kind in (StageKind.POOL, StageKind.LEFT) and not stage.there]
     counted = passes_by(settings.scorer) == Passes(0) or all(stage.flops is not None for stage in rows)
     return MethodBill(
         settings.method,

@@ -381,7 +381,7 @@ def _apart(probing: Probing, stage: Scorer) -> Probing:
     """Return half of the time, and a folder of its own, for either stage."""
     folder = probing.scratch / digest(stage.settings.used_representation)
     folder.mkdir(exist_ok=True)
-    return Probing(probing.seconds / 2, folder)
+    return replace(probing, seconds=probing.seconds / 2, scratch=folder)
 
 
 def _name_work(work: Work, representation: str) -> Work:
