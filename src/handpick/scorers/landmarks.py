@@ -27,6 +27,7 @@ from handpick.executors import Executor, Preparer, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import LandmarksLayout, PartLayout, RunLayout
 from handpick.progress import log
+from handpick.scorers.cut import best_columns
 from handpick.scorers.exact_rows import ExactRows, similarity_of
 from handpick.scorers.finished_run import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened
 from handpick.scorers.gradient import Gradient
@@ -35,7 +36,7 @@ from handpick.scorers.inputs import Data, Inputs
 from handpick.scorers.landmark_costs import LandmarkCosts
 from handpick.scorers.landmark_draw import draw_from_clusters, draw_uniformly
 from handpick.scorers.pool_features import PoolFeatures
-from handpick.scorers.refinement import UpperBounds, first_of_all_lists
+from handpick.scorers.refinement import UpperBounds
 from handpick.scorers.ridge import Ridge, fit_ridge, median_distance, ridge_bytes
 from handpick.scorers.scorer import fingerprint, no_features, quarantine_unused
 from handpick.scorers.scoring_problem import Remark, ScoringProblem, fits_in_memory
@@ -246,7 +247,7 @@ class Landmarks(Gradient):
         if self.n_refined:
             bounds = UpperBounds(foretold, fitted.scale_Q, deviations(store, self.candidate_rows_N, fitted))
             without_N = np.isin(self.candidate_rows_N, self.landmark_rows_L)
-            refined_R = first_of_all_lists(bounds, self.n_refined, without_N)
+            refined_R = best_columns(bounds, self.n_refined, without_N)
         held_out = measure_held_out(queries.ids, exact_QL.T.astype(np.float64), fitted.left_out_LQ)
         return Spread(foretold, held_out, refined_R)
 
