@@ -62,7 +62,7 @@ def _check_room(n_queries: int, length: int) -> None:
     if needed > free:
         raise SettingsError(
             f"lists of {n_queries:,} queries with {length:,} places each take {needed / 1e9:.0f} GB and "
-            f"{free / 1e9:.0f} GB are free: let a prefilter leave, or --refine take, a smaller share; or give fewer queries"
+            f"{free / 1e9:.0f} GB are free: give a smaller --prefilter-share or --refine, or fewer queries"
         )
 
 
