@@ -83,7 +83,11 @@ class Landmarks(Gradient):
         """Refuse what would stop the run later, of gradients, of the cheap features or of the ridge."""
         super().preflight()
         self.features.check()
-        n, n_pool = self.n_landmarks, len(self.pool.pool)
+        self.check_count(len(self.pool.pool))
+
+    def check_count(self, n_pool: int) -> None:
+        """Refuse landmarks that are all of a pool of so many, one alone, or a ridge that does not fit in memory."""
+        n = _count(self.settings.landmarks, n_pool)
         if n >= n_pool:
             raise SettingsError(
                 f"{n:,} landmarks are all of a pool of {n_pool:,}, and nothing is left to spread to: --method less-rr "
