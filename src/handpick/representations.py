@@ -139,7 +139,7 @@ SCORERS: dict[str, ScorerSpec] = {
         "handpick.scorers.landmarks:Landmarks", "gradient of a few, its similarity spread over cheap features to all",
         "Influence Distillation, arXiv 2505.19051", "similarity", _GRADIENT_NEEDS,
         _OF_GRADIENTS | _PROJECTED | _LANDMARKS, rows=_ADAPTED | _NARROWED | _PROJECTED | _LANDMARKS,
-        beside="landmark_features", passes=Passes(1, besides="2 a checkpoint for the landmarks"),
+        beside="landmark_features", looks_at_pool=True, passes=Passes(1, besides="2 a checkpoint for the landmarks"),
     ),
     "tacs": ScorerSpec(
         "handpick.scorers.tacs:Tacs", "how much easier it gets once the model has learnt the queries",

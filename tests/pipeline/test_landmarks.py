@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import handpick
 from handpick.cli import app
 from handpick.costs.cost import StageKind
-from handpick.errors import DataError, FingerprintMismatch, SettingsError
+from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.pipeline import run_select, run_similarity
 from handpick.planning import plan_select
 from handpick.reporting.nearest import nearest_similarities
@@ -352,6 +352,18 @@ def test_cheap_features_of_another_kind_are_refused_before_the_warmup(spread: Gi
         with pytest.raises(FingerprintMismatch, match=r"pool-rds\+ does not match"):
             handpick.select(**spread | {"out": out} | change)
     assert not Path(out, "warmup").exists()
+
+
+@pytest.mark.parametrize("name", ["candidates.npy", "rows.npy"])
+def test_what_is_damaged_is_named(name: str, spread: Given, done: Finished, tmp_path: Path) -> None:
+    folder = done.copy_to(tmp_path / "damaged")
+    (path,) = folder.rglob(name)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=rf"{name} is damaged \(.*\); delete .* and run the same again"):
+        handpick.select(**spread | {"out": str(folder)})
+    assert f"{name} is damaged" in str(nearest_similarities(open_run(folder)))
+    shutil.rmtree(path.parent)
+    assert handpick.select(**spread | {"out": str(folder)}).ids == done.selection.ids
 
 
 def test_a_pool_that_has_grown_has_landmarks_of_its_own(

@@ -18,11 +18,13 @@ import handpick
 from handpick.algorithms import Picks, pick
 from handpick.cli import app
 from handpick.costs.cost import StageKind
+from handpick.costs.probe import Probing
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.layout import CutLayout, RunLayout
 from handpick.pipeline import run_similarity
 from handpick.pipeline.missed import Missed, read_missed
 from handpick.planning import plan_select
+from handpick.planning.select import plan_beside
 from handpick.reporting.checks import checks
 from handpick.reporting.nearest import NearestSimilarities, nearest_similarities
 from handpick.reporting.run_folder import open_run
@@ -179,6 +181,16 @@ def test_several_targets(more: Given, by_words: Given, query_records: list[dict[
     assert selection.picked_for.count(few) == 4  # of 8 queries one, with half of the budget
 
 
+def test_what_a_prefilter_says_of_itself_is_said(given: Given, out: str) -> None:
+    """Landmarks tell how well they spread."""
+    own = given | {"method": "whitened-rr", "prefilter": "landmarks", "landmarks": 20, "prefilter_share": "50%"}
+    handpick.select(**own, out=out)
+    (remark,) = json.loads(RunLayout(Path(out)).remarks.read_bytes())["remarks"]
+    assert remark["name"].startswith("landmarks: ")
+    assert len(list(Path(out).glob("warmup/checkpoint-*"))) == 2  # one warmup for both
+    assert not list(Path(out).glob("prefilter/*/warmup"))
+
+
 # --- going on --------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +287,10 @@ def test_a_budget_in_percent_is_of_the_whole_pool(by_words: Given, out: str) -> 
         ({"budget": 11}, "the budget is 11 examples and the prefilter leaves 10 of the pool's 40: give 10 at most, or"),
         ({"budget": "30%"}, "the budget is 12 examples and the prefilter leaves 10 of the pool's 40"),
         ({"always": "ALWAYS"}, "ids of .* are not in the pool or cannot be used"),
+        (
+            {"method": "landmarks", "landmarks": 15, "warmup": "small"},
+            "of what the prefilter leaves nothing can be made: 15 landmarks are all of a pool of 10",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
@@ -395,6 +411,19 @@ def test_the_report(cascade: Finished, tmp_path: Path) -> None:
 def test_the_check_warns_by_the_low_end(would_be: int, checked: int, state: str, cascade: Finished) -> None:
     run = replace(open_run(cascade.folder), missed=missed(would_be, checked))
     assert [each.state for each in checks(run) if each.name == "Left out by the prefilter"] == [state]
+
+
+def test_the_same_work_is_priced_once_beside_other_methods(given: Given, tmp_path: Path) -> None:
+    """The second of two methods that differ in their algorithm asks no stage for its work again."""
+    probing = Probing(0.2, tmp_path / "probe")
+    probing.scratch.mkdir()
+    own = given | {"prefilter": "rds+", "prefilter_share": "30%", "out": str(tmp_path / "out")}
+    first, second = (
+        plan_beside(parse_settings(own | {"method": method}), probing, tmp_path / method)
+        for method in ("less", "less-rr")
+    )
+    assert [line.inputs for line in first.stages] == [line.inputs for line in second.stages]
+    assert first.stages[1:-1] == second.stages[1:-1]
 
 
 def test_the_plan_prices_both_stages(given: Given, tmp_path: Path) -> None:

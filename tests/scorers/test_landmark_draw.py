@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from handpick.algorithms.matrix import Matrix
 from handpick.scorers import landmark_draw
+from handpick.scorers.cut import best_columns
 from handpick.scorers.landmark_draw import draw_from_clusters, draw_uniformly
-from handpick.scorers.refinement import UpperBounds, first_of_all_lists
+from handpick.scorers.refinement import UpperBounds
 
 Floats = NDArray[np.float32]
 
@@ -100,7 +101,7 @@ def test_the_first_of_all_lists(queries: int, n: int, wanted: int, alike: bool, 
         for own in lists:
             if own[depth] not in want and len(want) < wanted:
                 want.append(own[depth])
-    found = first_of_all_lists(Matrix(similarity_QN), wanted, without_N)
+    found = best_columns(Matrix(similarity_QN), wanted, without_N)
     assert found.tolist() == sorted(want)
 
 

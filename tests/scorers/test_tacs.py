@@ -507,6 +507,16 @@ def test_settings_that_are_none(changed: Given, said: str, given: Given) -> None
         parse_settings(given | changed)
 
 
+def test_a_pool_without_answers_is_refused_before_the_calibration(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PathModel, "__init__", lambda *_: pytest.fail("the model was loaded"))
+    pool = write_jsonl(tmp_path / "pool.jsonl", [{"prompt": f"Why {place}?"} for place in range(9)])
+    values = given | {"pool": str(pool), "tacs_rate": None, "out": str(tmp_path / "out")}
+    with pytest.raises(DataError, match="none of the pool's 9 records leaves a response to learn from"):
+        handpick.select(**values)
+
+
 def test_a_query_without_an_answer_is_set_aside(given: Given, tmp_path: Path) -> None:
     queries = [json.loads(line) for line in Path(given["query"]).read_text().splitlines()]
     queries[1]["messages"] = queries[1]["messages"][:1]

@@ -34,7 +34,7 @@ from handpick.scorers.cut import Cut, best_columns, list_depths, read_cut, write
 from handpick.scorers.finished_run import Columns, FinishedRun, Reopened
 from handpick.scorers.inputs import ChoiceLimits, Inputs, part_of
 from handpick.scorers.scorer import Scorer, open_scorer, reopen_scorer
-from handpick.scorers.scoring_problem import Prefiltered, ScoringProblem, fits_in_memory
+from handpick.scorers.scoring_problem import Prefiltered, Remark, ScoringProblem, fits_in_memory
 from handpick.scorers.stages import Stage
 from handpick.settings import Settings
 from handpick.store.codec import Floats
@@ -52,7 +52,6 @@ class Cascade(Scorer):
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(inputs)
         self._limits = ChoiceLimits()
-        self._extent: Extent | None = None  # of what is cut, in a plan
         self._standing_in: Scorer | None = None  # for what is left, in a plan
 
     @cached_property
@@ -83,6 +82,10 @@ class Cascade(Scorer):
             )
         self.first.preflight()
         self.whole.preflight()
+        try:
+            self.whole.check_count(min(n_left + self._n_checked, n_pool))
+        except SettingsError as error:
+            raise SettingsError(f"of what the prefilter leaves nothing can be made: {error}") from error
 
     def constrain(self, limits: ChoiceLimits) -> None:
         """Keep to them where the pool is cut."""
@@ -167,6 +170,14 @@ class Cascade(Scorer):
         return np.union1d(np.setdiff1d(first.candidates, first.cut.left), rows)  # but for what could not be used
 
     @cached_property
+    def _remarks(self) -> tuple[Remark, ...]:
+        """What the prefilters say of their own ranking."""
+        first, name = self.first, self.settings.prefilter[-1]
+        before = first._remarks if isinstance(first, Cascade) else ()
+        own = self._ranked.remarks[len(before) :]
+        return (*before, *(replace(each, name=f"{name}: {each.name}") for each in own))
+
+    @cached_property
     def cut(self) -> Cut:
         """What is left, and what is checked; made once, and found again by what it is made from."""
         made_from = self._own_settings() | {
@@ -218,7 +229,7 @@ class Cascade(Scorer):
             self._limits.check(cut.left, len(self.candidates))
         except SettingsError as error:
             raise SettingsError(f"of what the prefilter {name} leaves nothing can be chosen: {error}") from error
-        _ = self.candidates
+        _ = self.candidates, self._remarks
         for held in ("_ranked", "first"):
             self.__dict__.pop(held, None)
         free_memory()
@@ -253,7 +264,8 @@ class Cascade(Scorer):
         unusable = len(cut.left) - int(np.count_nonzero(left_N))
         n_candidates = len(self.candidates)
         found = Prefiltered(n_candidates - unusable, n_candidates - len(cut.left), cut.checked, cut.depths, wider)
-        return replace(wider.drop_rows(cut.checked.tolist()), prefiltered=found)
+        remarks = (*self._remarks, *part.remarks)
+        return replace(wider.drop_rows(cut.checked.tolist()), prefiltered=found, remarks=remarks)
 
     def _fingerprints(self, part: ScoringProblem) -> Fingerprint:
         """Return what the choice is made from: as without prefilters, with the whole pool's files, and the cut."""
@@ -294,8 +306,7 @@ class Cascade(Scorer):
     # what it costs
 
     def _ranking_work(self, place: int, probing: Probing) -> Work:
-        work = self.first.stages()[place].work(_apart(probing, self.first))
-        self._extent = work.extent or self._extent
+        work = self.first.stages()[place].work(_half(probing))
         if isinstance(self.first, Cascade):  # whose own lines are named
             return work
         return _name_work(work, self.settings.prefilter[-1])
@@ -303,7 +314,7 @@ class Cascade(Scorer):
     def _cut_work(self, probing: Probing) -> Work:
         """Return what the lists take, made of numbers drawn at random, and the similarity that they are made from."""
         n_pool = len(self.pool.pool)
-        extent = self._extent or Extent(n_pool, 0, 1, 1)
+        extent = self._extent(probing)
         n, some = extent.candidates, min(extent.candidates, _COLUMNS)
         random = np.random.default_rng(0).standard_normal((extent.queries, some), dtype=np.float32)
         similarity, n_left = Matrix(random), max(1, self._n_left * some // n_pool)
@@ -330,11 +341,17 @@ class Cascade(Scorer):
         )
         return Work([line], extent=Extent(scored, 0, 1, 1))
 
+    def _extent(self, probing: Probing) -> Extent:
+        """Return what is cut, as the stages that rank it were priced."""
+        priced = [probing.priced.get((stage.kind, digest(stage.inputs()))) for stage in self.first.stages()]
+        extents = [work.extent for work in priced if work is not None and work.extent is not None]
+        return extents[-1] if extents else Extent(len(self.pool.pool), 0, 1, 1)
+
     def _warmup_work(self, stage: Stage, probing: Probing) -> Work:
-        return stage.work(_apart(probing, self.whole))
+        return stage.work(_half(probing))
 
     def _scoring_work(self, place: int, probing: Probing) -> Work:
-        probing = _apart(probing, self.whole)
+        probing = _half(probing)
         work = self._stand_in(probing).stages()[place].work(probing)
         named = _name_work(work, self.settings.used_representation)
         note = "of as many examples as will be left, drawn at random: which ones nobody knows yet"
@@ -377,11 +394,9 @@ def _with_settings(inputs: Inputs, settings: Settings) -> Inputs:
     return replace(inputs, settings=settings, query=query, renderer=inputs.renderer if counts else None)
 
 
-def _apart(probing: Probing, stage: Scorer) -> Probing:
-    """Return half of the time, and a folder of its own, for either stage."""
-    folder = probing.scratch / digest(stage.settings.used_representation)
-    folder.mkdir(exist_ok=True)
-    return replace(probing, seconds=probing.seconds / 2, scratch=folder)
+def _half(probing: Probing) -> Probing:
+    """Return half of the time for either stage; what one finds out the other need not."""
+    return replace(probing, seconds=probing.seconds / 2)
 
 
 def _name_work(work: Work, representation: str) -> Work:

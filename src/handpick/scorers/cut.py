@@ -29,8 +29,8 @@ from handpick.store.memory import available_bytes
 _PLACE = 4 * 24  # bytes that a place of a list takes while lists are made
 
 
-def best_columns(similarity: Similarity, n: int) -> NDArray[np.int64]:
-    """Return the ``n`` columns that are left, ascending, int64.
+def best_columns(similarity: Similarity, n: int, without_N: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Return the ``n`` columns that are left, ascending, int64; fewer where there are no more.
 
     One pass over the similarity gives every query a list of twice its share. Where the queries agree so much that their
     lists hold too few, another gives lists twice as long: log2 Q passes at most. Holds lists of up to twice the depth
@@ -38,16 +38,18 @@ def best_columns(similarity: Similarity, n: int) -> NDArray[np.int64]:
 
     Args:
         similarity: gone through by blocks.
-        n: from 1 to N.
+        n: at least 1.
+        without_N: columns to leave out.
 
     Raises:
         SettingsError: the lists do not fit in memory.
     """
-    n_queries = similarity.shape[0]
+    n_queries, n_candidates = similarity.shape
+    n = min(n, n_candidates if without_N is None else int(np.count_nonzero(~without_N)))
     length = min(n, 2 * math.ceil(n / n_queries))
     while True:
         _check_room(n_queries, length)
-        lists_QL = nearest_columns(similarity, length).columns
+        lists_QL = nearest_columns(similarity, length, without_N).columns
         in_turn = lists_QL.T.ravel()  # place by place, and at each the queries in order
         columns, first = np.unique(in_turn, return_index=True)
         if len(columns) >= n:
@@ -59,8 +61,8 @@ def _check_room(n_queries: int, length: int) -> None:
     needed, free = n_queries * length * _PLACE, available_bytes()
     if needed > free:
         raise SettingsError(
-            f"the prefilter's lists of {n_queries:,} queries with {length:,} places each take {needed / 1e9:.0f} GB "
-            f"and {free / 1e9:.0f} GB are free: give a smaller --prefilter-share, or fewer queries"
+            f"lists of {n_queries:,} queries with {length:,} places each take {needed / 1e9:.0f} GB and "
+            f"{free / 1e9:.0f} GB are free: give a smaller --prefilter-share or --refine, or fewer queries"
         )
 
 

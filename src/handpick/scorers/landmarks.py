@@ -11,6 +11,8 @@ Shapes: N candidates, L landmarks, R rows, Q queries, D features.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +22,12 @@ from handpick.algorithms.matrix import Matrix
 from handpick.algorithms.view import SimilarityView
 from handpick.budget import Budget
 from handpick.costs.cost import StageKind
-from handpick.errors import SettingsError
+from handpick.errors import SettingsError, StoreError
 from handpick.executors import Executor, Preparer, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import LandmarksLayout, PartLayout, RunLayout
 from handpick.progress import log
+from handpick.scorers.cut import best_columns
 from handpick.scorers.exact_rows import ExactRows, similarity_of
 from handpick.scorers.finished_run import POOL_GONE, QUERIES_GONE, FinishedRun, Reopened
 from handpick.scorers.gradient import Gradient
@@ -33,7 +36,7 @@ from handpick.scorers.inputs import Data, Inputs
 from handpick.scorers.landmark_costs import LandmarkCosts
 from handpick.scorers.landmark_draw import draw_from_clusters, draw_uniformly
 from handpick.scorers.pool_features import PoolFeatures
-from handpick.scorers.refinement import UpperBounds, first_of_all_lists
+from handpick.scorers.refinement import UpperBounds
 from handpick.scorers.ridge import Ridge, fit_ridge, median_distance, ridge_bytes
 from handpick.scorers.scorer import fingerprint, no_features, quarantine_unused
 from handpick.scorers.scoring_problem import Remark, ScoringProblem, fits_in_memory
@@ -80,7 +83,11 @@ class Landmarks(Gradient):
         """Refuse what would stop the run later, of gradients, of the cheap features or of the ridge."""
         super().preflight()
         self.features.check()
-        n, n_pool = self.n_landmarks, len(self.pool.pool)
+        self.check_count(len(self.pool.pool))
+
+    def check_count(self, n_pool: int) -> None:
+        """Refuse landmarks that are all of a pool of so many, one alone, or a ridge that does not fit in memory."""
+        n = _count(self.settings.landmarks, n_pool)
         if n >= n_pool:
             raise SettingsError(
                 f"{n:,} landmarks are all of a pool of {n_pool:,}, and nothing is left to spread to: --method less-rr "
@@ -175,7 +182,7 @@ class Landmarks(Gradient):
             usable_N = np.concatenate(list(_usable(self.pool, self.pool_rows, objective)))
             path.parent.mkdir(parents=True, exist_ok=True)
             write_array(path, np.flatnonzero(usable_N))
-        rows: Rows = np.load(path, allow_pickle=False)
+        rows: Rows = _read(path)
         _set_aside(self.pool, np.delete(self.pool_rows, rows), objective)
         return rows
 
@@ -196,7 +203,7 @@ class Landmarks(Gradient):
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
             write_array(path, usable[self._draw(usable, n)])
-        rows: Rows = np.load(path, allow_pickle=False)
+        rows: Rows = _read(path)
         return rows
 
     def _draw(self, usable: Rows, n: int) -> Rows:
@@ -244,7 +251,7 @@ class Landmarks(Gradient):
         if self.n_refined:
             bounds = UpperBounds(foretold, fitted.scale_Q, deviations(store, self.candidate_rows_N, fitted))
             without_N = np.isin(self.candidate_rows_N, self.landmark_rows_L)
-            refined_R = first_of_all_lists(bounds, self.n_refined, without_N)
+            refined_R = best_columns(bounds, self.n_refined, without_N)
         held_out = measure_held_out(queries.ids, exact_QL.T.astype(np.float64), fitted.left_out_LQ)
         return Spread(foretold, held_out, refined_R)
 
@@ -329,7 +336,7 @@ class Landmarks(Gradient):
         coefficients = layout.coefficients(made["query"])
         if not coefficients.exists() or not all(part.rows.exists() and part.pool_stores() for part in parts):
             return _LANDMARKS_GONE
-        return _reopen_spread(cls.nearest_words, features, query_store, layout, parts, np.load(coefficients))
+        return _reopen_spread(cls.nearest_words, features, query_store, layout, parts, _read(coefficients))
 
 
 def put_exact(similarity: Similarity, rows_N: Rows, exact: Sequence[tuple[Rows, Floats]]) -> ExactColumns:
@@ -355,11 +362,11 @@ def _reopen_spread(
     coefficients_LQ: NDArray[np.float64],
 ) -> Reopened:
     says_Q = np.flatnonzero(np.any([query_store.norms(t) for t in range(len(query_store.checkpoints))], axis=0))
-    ids, rows_N = features.ids, np.load(layout.candidates)
+    ids, rows_N = features.ids, _read(layout.candidates)
     exact: list[tuple[Rows, Floats]] = []
     for part in parts:
         store = FeatureStore.open(part.pool_stores()[0])
-        asked_R: Rows = np.load(part.rows)
+        asked_R: Rows = _read(part.rows)
         there = set(store.ids)
         alive_R = np.array([row for row in asked_R.tolist() if ids[row] in there], dtype=np.int64)
         rows_N = np.setdiff1d(rows_N, np.setdiff1d(asked_R, alive_R))
@@ -378,6 +385,19 @@ def _remark(held_out: HeldOutFit, n_exact: int, n_candidates: int) -> Remark:
             "--landmark-features or --refine, or take the method less-rr"
         )
     return Remark("Landmarks", said, held_out.is_poor, held_out.to_json())
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Read an array that a run has left.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        found: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete {path.parent} and run the same again") from error
+    return found
 
 
 def _count(amount: str, n_pool: int) -> int:

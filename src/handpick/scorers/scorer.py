@@ -46,6 +46,13 @@ class Scorer(ABC):
             HandpickError: of the kind that fits what is wrong.
         """
 
+    def check_count(self, n_pool: int) -> None:  # noqa: B027 (of use to those for whom some pools are too small)
+        """Refuse a pool of so many examples, before any work: of what a prefilter will leave no more is known.
+
+        Raises:
+            SettingsError: it is too small, or too large.
+        """
+
     def constrain(self, limits: ChoiceLimits) -> None:  # noqa: B027 (of use to those that leave candidates out)
         """Take note, before the stages run, of what the choice must keep to."""
 

@@ -24,6 +24,7 @@ import numpy as np
 from handpick.algorithms import Picks
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
+from handpick.errors import DataError
 from handpick.executors import Advance, Executor, Processes, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
@@ -124,13 +125,22 @@ class Tacs(Scorer):
 
     @cached_property
     def reference(self) -> list[Any]:
-        """The generic examples: drawn from the pool by the seed, of those that leave a response to learn from."""
+        """The generic examples: drawn from the pool by the seed, of those that leave a response to learn from.
+
+        Raises:
+            DataError: there is none.
+        """
         pool, found = self.pool.pool, list[Any]()
         rows = generator(self.settings.seed, "generic examples").permutation(len(pool)).tolist()
         for start in range(0, len(rows), _READ):
             found += self.objective.prepare([pool[row] for row in rows[start : start + _READ]]).items
             if len(found) >= GENERIC:
                 break
+        if not found:
+            raise DataError(
+                f"none of the pool's {len(pool):,} records leaves a response to learn from, so there is nothing to "
+                "calibrate the path against; raise --max-length, or name another pool"
+            )
         return found[:GENERIC]
 
     @property

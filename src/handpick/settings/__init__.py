@@ -205,8 +205,11 @@ class Settings(
             "projection_dim": self.projection == "none",
             "projection_nonzeros": self.projection != "sparse",
             "storage": self.score_only and not self.prefilter,
-            "encoder": self.scorer.beside is not None
-            and "encoder" not in find_scorer(getattr(self, self.scorer.beside)).reads,
+            "encoder": all(
+                scorer.beside is not None and "encoder" not in find_scorer(getattr(self, scorer.beside)).reads
+                for scorer in self.scorers
+                if "encoder" in scorer.reads
+            ),
         }
         of_scorers = frozenset[str]().union(*(spec.reads for spec in SCORERS.values()))
         unread = {name for name in of_scorers if name not in self.reads or idle.get(name)}

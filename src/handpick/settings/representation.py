@@ -54,8 +54,8 @@ def _check_cheap(representation: str) -> str:
     )
 
 
-Part = Annotated[str, BeforeValidator(str), AfterValidator(_check_part)]
-PartOrNone = Annotated[str, BeforeValidator(str), AfterValidator(_check_part_or_none)]
+Part = Annotated[str, BeforeValidator(str), AfterValidator(_check_part), Flag(metavar="NUMBER|SHARE")]
+PartOrNone = Annotated[str, BeforeValidator(str), AfterValidator(_check_part_or_none), Flag(metavar="NUMBER|SHARE")]
 
 
 def _check_paths(paths: str) -> str:
