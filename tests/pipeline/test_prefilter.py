@@ -445,5 +445,7 @@ def test_the_plan_prices_both_stages(given: Given, tmp_path: Path) -> None:
     assert [line.examples for line in plan.stages][1:] == [40, 24, 4, 24, 12, 24, 4, 40, 40, 10]  # 12 and 28 checked
     whole = plan_select(parse_settings(given | {"out": str(tmp_path / "out")}), 0.5)
     assert plan.stages[6].tokens == whole.stages[1].tokens  # of the warmup
+    assert plan.stages[2].flops is None  # words
+    assert plan.stages[5].flops == 2 * 24 * 4 * 32  # hidden states of what the words leave
     assert not (tmp_path / "out" / "prefilter").exists()
     assert not (tmp_path / "out" / "warmup").exists()
