@@ -35,7 +35,7 @@ clock = time.perf_counter  # what a plan's seconds are; a benchmark on a busy ma
 class Probing:
     """What a plan lends to stages: seconds to compute for, about, and an empty folder that is removed afterwards.
 
-    ``priced`` is the work of stages before, of this method and of others of the same rows that are planned beside it, by
+    ``priced`` is the work of stages before, of this method and of those of the same rows that are planned beside it, by
     kind and digest of inputs; what any of them found out on the way, ``once`` gives again.
     """
 
