@@ -35,13 +35,13 @@ clock = time.perf_counter  # what a plan's seconds are; a benchmark on a busy ma
 class Probing:
     """What a plan lends to stages: seconds to compute for, about, and an empty folder that is removed afterwards.
 
-    ``priced`` is the work of stages before, of this method and of others that are planned beside it, by the
-    representation whose rows are kept, kind and digest of inputs; what they found out on the way, ``once`` gives again.
+    ``priced`` is the work of stages before, of this method and of those of the same rows that are planned beside it, by
+    kind and digest of inputs; what any of them found out on the way, ``once`` gives again.
     """
 
     seconds: float
     scratch: Path
-    priced: dict[tuple[str, StageKind, str], Work] = field(default_factory=dict)
+    priced: dict[tuple[StageKind, str], Work] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
 
     def once(self, what: Fingerprint, find: Callable[["Probing"], T]) -> T:

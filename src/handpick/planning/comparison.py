@@ -4,14 +4,15 @@ A method is planned as ``plan select`` does it, from the run's own stages, whate
 methods is in here by itself. What several take alike (a warmup, the same rows) is probed once.
 """
 
+from collections import defaultdict
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from handpick.costs.cost import Amount, Plan, StageKind
+from handpick.costs.cost import Amount, Plan, StageKind, Work
 from handpick.costs.probe import Probing
 from handpick.errors import HandpickError, SettingsError, first_line
 from handpick.layout import RunLayout
@@ -109,9 +110,12 @@ def compare_methods(
         training = bill_training(settings, train_model, seconds)
         settings = _from_nothing(settings, scratch.run)
         probing = Probing(seconds, scratch.probe)
+        priced: dict[str, dict[tuple[StageKind, str], Work]] = defaultdict(dict)
         for method in METHODS:
             try:
-                plans[method] = plan_beside(_with_method(settings, method), probing, scratch.bad)
+                own = _with_method(settings, method)
+                lent = replace(probing, priced=priced[own.stored_representation])
+                plans[method] = plan_beside(own, lent, scratch.bad)
             except HandpickError as error:
                 refused[method] = first_line(error)
             except (torch.OutOfMemoryError, MemoryError):

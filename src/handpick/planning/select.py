@@ -110,10 +110,9 @@ def _work(prepared: PreparedRun, probing: Probing) -> Work:
     extent: Extent | None = None
     for stage in prepared.scorer.stages():
         inputs = digest(stage.inputs())
-        key = (prepared.inputs.settings.stored_representation, stage.kind, inputs)
-        if key not in probing.priced:
-            probing.priced[key] = stage.work(probing)
-        work = probing.priced[key]
+        if (stage.kind, inputs) not in probing.priced:
+            probing.priced[stage.kind, inputs] = stage.work(probing)
+        work = probing.priced[stage.kind, inputs]
         lines += [replace(line, inputs=inputs) for line in work.lines]
         notes |= dict.fromkeys(work.notes)
         cheaper += work.cheaper

@@ -40,7 +40,7 @@ class WhitenedQueries(FeatureScorer):
 
     def covariance_work(self, probing: Probing) -> Work:
         """Return what XᵀX/N of the pool's unit rows takes, and its factor in float64, at every checkpoint."""
-        rows = probing.priced.get((self.settings.stored_representation, StageKind.POOL, digest(self.pool_inputs())))
+        rows = probing.priced.get((StageKind.POOL, digest(self.pool_inputs())))
         extent = rows.extent if rows is not None and rows.extent is not None else self.extent(probing)
         n, dim, n_checkpoints = extent.candidates, extent.dim, extent.checkpoints
         rng = np.random.default_rng(0)
