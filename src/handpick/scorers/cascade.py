@@ -343,8 +343,7 @@ class Cascade(Scorer):
 
     def _extent(self, probing: Probing) -> Extent:
         """Return what is cut, as the stages that rank it were priced."""
-        by_inputs = {(kind, inputs): work for (_, kind, inputs), work in probing.priced.items()}
-        priced = [by_inputs.get((stage.kind, digest(stage.inputs()))) for stage in self.first.stages()]
+        priced = [probing.priced.get((stage.kind, digest(stage.inputs()))) for stage in self.first.stages()]
         extents = [work.extent for work in priced if work is not None and work.extent is not None]
         return extents[-1] if extents else Extent(len(self.pool.pool), 0, 1, 1)
 
