@@ -9,7 +9,7 @@ SUITS := 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c $(SUITS) 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test coverage lint format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,9 +17,14 @@ help: ## show this
 demo: $(VENV)/.installed ## choose 100 examples for a target with the bundled model: [TARGET=gsm8k|boolq|mbpp]
 	@$(BIN)/handpick demo $(if $(TARGET),--target $(TARGET))
 
-test: $(VENV)/.installed-dev ## run the tests (less slow, GPU and network ones), with the coverage of src
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -rs --durations=30 \
-		-m "not slow and not gpu and not network" --cov --cov-report=term
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -rs \
+	-m "not slow and not gpu and not network"
+
+test: $(VENV)/.installed-dev ## run the tests (less slow, GPU and network ones)
+	$(TESTS) --durations=30
+
+coverage: $(VENV)/.installed-dev ## run the same tests and say which lines of src they miss; twice the time
+	$(TESTS) --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev ## ruff (lint, format) and mypy in strict mode
 	$(BIN)/ruff check .

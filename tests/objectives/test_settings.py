@@ -51,9 +51,12 @@ judge_price_in: 1.0
 judge_price_out: 2.0
 judge_timeout: 120.0
 judge_retries: 6
+prefilter: []
+prefilter_share: []
 encoder: sentence-transformers/gtr-t5-base
 dsir_smoothing: 1.0e-08
 gist_dim: 150
+tacs_paths: one
 whitening_damping: 10.0
 landmarks: '4096'
 landmark_draw: random

@@ -35,6 +35,9 @@ pytest.importorskip("sentence_transformers")
 
 Given = dict[str, Any]
 
+# settings of single methods that are made for larger pools, or would be found out at length
+OF_METHODS: Given = {"landmarks": 15, "tacs_rate": 1e-3, "tacs_depth": 2}
+
 OWN_ANSWERS = [name for name, method in METHODS.items() if method.objective == "next-token"]
 
 
@@ -51,7 +54,7 @@ def trained(
 ) -> Given:
     """Settings of runs that share a folder with the features of LESS."""
     out = finished.copy_to(tmp_path_factory.mktemp("runs") / "trained")
-    return given | {"out": str(out), "encoder": str(request.getfixturevalue("tiny_encoder")), "landmarks": 15}
+    return given | {"out": str(out), "encoder": str(request.getfixturevalue("tiny_encoder")), **OF_METHODS}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def plain(
     """Settings of runs that share a folder with plain gradients, for queries of two subtasks."""
     out = finished_untrained.copy_to(tmp_path_factory.mktemp("runs") / "plain")
     encoder = str(request.getfixturevalue("tiny_encoder"))
-    return untrained | {"query": labelled_file, "out": str(out), "encoder": encoder, "landmarks": 15}
+    return untrained | {"query": labelled_file, "out": str(out), "encoder": encoder, **OF_METHODS}
 
 
 def store_of(folder: str | Path, pattern: str) -> handpick.FeatureStore:
@@ -117,7 +120,7 @@ def test_every_representation_goes_with_every_algorithm_or_is_refused_before_any
         folder = run_similarity(parse_settings(settings))
         matrix_QN, names = np.load(folder / "similarity.npy"), json.loads((folder / "similarity.json").read_text())
         subtasks = {"features": list("abaa"), "similarity": list("abaa"), "scores": [""]}[gives]
-        subtasks = ["a", "b"] if representation == "gist" else subtasks
+        subtasks = {"gist": ["a", "b"], "tacs": ["all queries"]}.get(representation, subtasks)
     for algorithm in ALGORITHMS:
         refused = (gives == "nothing" and algorithm != "random") or (gives != "features" and algorithm == "knn-kde")
         if refused:
