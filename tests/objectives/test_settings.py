@@ -69,6 +69,7 @@ eps_mode: less
 projection: sparse
 projection_dim: 8192
 projection_nonzeros: 1
+layers: all
 dtype: auto
 quantization: none
 gradient_checkpointing: false
