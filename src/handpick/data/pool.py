@@ -306,6 +306,15 @@ class Pool:
         """Return the source and the line (or row, counted from 1) that a row came from."""
         return self._table_location(self._table_row(row))
 
+    def set_aside(self, row: int, reason: str, quarantine: Quarantine) -> None:
+        """Put the record of a row into quarantine.
+
+        Raises:
+            DataError: as ``Quarantine.add``.
+        """
+        example, (file, line) = self[row], self.location(row)
+        quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+
     def _settle_ids(self) -> RepeatedIds:
         self._labels: dict[int, str] = {}  # of sources whose ids count within them alone
         self._plain: frozenset[int] = frozenset()  # rows of such a source whose ids stand as they are

@@ -28,12 +28,12 @@ def report_unusable(store: FeatureStore, pool: Pool, prepares: Preparer, quarant
         return
     not_finite = store.not_finite()
     for row in np.setdiff1d(np.arange(len(pool)), rows_of(store, pool)).tolist():
-        example, (file, line) = pool[row], pool.location(row)
+        example = pool[row]
         reasons = [reason for _, reason in prepares.prepare([example]).refused]
         if example.id in not_finite:
             reasons = [_not_finite_reason(store.manifest, not_finite[example.id])]
         for reason in reasons:
-            quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+            pool.set_aside(row, reason, quarantine)
     if not len(store):
         raise DataError(
             f"no record of {', '.join(file.name for file in pool.files)} can be used: {quarantine.summary()}"

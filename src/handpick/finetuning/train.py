@@ -233,8 +233,7 @@ def _render_records(pool: Pool, source: Path, renderer: Renderer, max_length: in
     ids, sequences, refused = NextToken(renderer, max_length).prepare(examples)
     row_of = {example.id: row for row, example in enumerate(examples)}
     for example, reason in refused:
-        file, line = pool.location(row_of[example.id])
-        quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+        pool.set_aside(row_of[example.id], reason, quarantine)
     if not sequences:
         raise DataError(
             f"none of the {len(examples)} records of {source} can be trained on; the first, {refused[0][0].id!r}, has "

@@ -21,7 +21,7 @@ from handpick.gradients.forward import causal_of, eval_mode
 from handpick.gradients.layers import canonical_name
 from handpick.model.check import is_exact, try_lengths
 from handpick.model.tokens import plain_tokens
-from handpick.model.tried import keep, recall
+from handpick.model.tried import try_once
 
 _EXACT = 1e-4  # relative error in float32
 # In 16 bits one less the cosine: nothing, or no more than a few times what copies of a sequence beside it make of it. A
@@ -42,12 +42,10 @@ def check_rows(engine: GradientEngine) -> None:
     """
     causal = causal_of(engine.model)
     attempt = f"rows of {digest([[layer.name, *layer.module.weight.shape] for layer in engine.layers])}"
-    if recall(causal, attempt) is None:
-        _try_rows(engine, causal)
-        keep(causal, attempt, True)
+    try_once(causal, attempt, lambda: _try_rows(engine, causal))
 
 
-def _try_rows(engine: GradientEngine, causal: Any) -> None:
+def _try_rows(engine: GradientEngine, causal: Any) -> bool:
     length, longest = try_lengths(causal)
     ids_T = plain_tokens(causal, length + longest)
     own_T, other_T = ids_T[:length].tolist(), ids_T[length:].tolist()
@@ -75,6 +73,7 @@ def _try_rows(engine: GradientEngine, causal: Any) -> None:
             "off (relative error) from plain autograd's of it alone; name other layers for the adapter, or another "
             "model"
         )
+    return True
 
 
 def autograd_row(engine: GradientEngine, sequence: Rendered, copies: int = 1) -> Tensor:

@@ -16,7 +16,7 @@ from handpick.errors import HandpickError, ModelError, first_line
 from handpick.model.mixing import mixing_of
 from handpick.model.positions import position_tables
 from handpick.model.tokens import plain_tokens
-from handpick.model.tried import keep, recall
+from handpick.model.tried import try_once
 
 _LONGER = 21  # tokens of the longer of the two sequences; three of them are read at a time
 _EXACT = 1e-4  # relative error of logits in float32, where a batch of another shape moves them by 1e-6
@@ -44,12 +44,14 @@ def check_reading(model: nn.Module, name: str, how: str = "") -> None:
     key = (name, next(model.parameters()).dtype, how)
     if key in _passed:
         return
-    if recall(model, _ATTEMPT) is None:
-        found = refusal(model)
-        if found is not None:
-            raise ModelError(f"{name} ({type(model).__name__}) {found}")
-        keep(model, _ATTEMPT, True)
+    try_once(model, _ATTEMPT, lambda: _require_passing(model, name))
     _passed.add(key)
+
+
+def _require_passing(model: nn.Module, name: str) -> bool:
+    if (found := refusal(model)) is not None:
+        raise ModelError(f"{name} ({type(model).__name__}) {found}")
+    return True
 
 
 def refusal(model: Any) -> str | None:

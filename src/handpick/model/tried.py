@@ -13,16 +13,17 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from handpick.errors import HandpickError
-from handpick.fingerprint import JSON, Fingerprint, digest
+from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import TriedLayout
 
+T = TypeVar("T")
 _NAMED = ("torch", "transformers", "peft")  # libraries that what was found hangs on
 
 _identities: "WeakKeyDictionary[nn.Module, Callable[[], Fingerprint]]" = WeakKeyDictionary()
@@ -33,22 +34,32 @@ def identify(model: nn.Module, what: Callable[[], Fingerprint]) -> None:
     _identities[model] = cache(what)
 
 
-def recall(model: nn.Module, attempt: str) -> JSON:
-    """Return what an attempt has shown of a model before; None where it is not known."""
+def try_once(model: nn.Module, attempt: str, find: Callable[[], T]) -> T:
+    """Return what an attempt shows of a model: what it has shown before, else what ``find`` finds, which is kept.
+
+    Args:
+        model: tried every time where nobody has identified it.
+        attempt: what is tried, in words.
+        find: returns something that JSON can hold; what it raises is raised, and nothing is kept.
+    """
     made = _made_with(model)
-    return None if made is None else _read(made).get(attempt)
+    if made is None:
+        return find()
+    there = _read(made)
+    if attempt in there:
+        known: T = there[attempt]
+        return known
+    shown = find()
+    _write(made, _read(made) | {attempt: shown})
+    return shown
 
 
-def keep(model: nn.Module, attempt: str, shown: JSON) -> None:
-    """Keep what an attempt has shown of a model, for this machine's next commands."""
-    made = _made_with(model)
-    if made is None or attempt in (there := _read(made)):
-        return
+def _write(made: Fingerprint, shown: dict[str, Any]) -> None:
     path = _path(made)
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.partial")
     with suppress(OSError):  # a folder that nobody may write to: the next command tries again
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"made with": made, "shown": there | {attempt: shown}}, indent=1))
+        temporary.write_text(json.dumps({"made with": made, "shown": shown}, indent=1))
         temporary.replace(path)
 
 

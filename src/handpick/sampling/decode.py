@@ -20,7 +20,7 @@ from handpick.gradients.forward import causal_of, decoder_of, eval_mode, takes_p
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.model.check import errors, is_rounding, try_lengths
 from handpick.model.tokens import plain_tokens
-from handpick.model.tried import keep, recall
+from handpick.model.tried import try_once
 from handpick.progress import log_once
 from handpick.sampling.cache import cache_bytes
 
@@ -130,9 +130,7 @@ def company(model: nn.Module) -> Company:
     """
     causal = causal_of(model)
     if causal not in _COMPANY:
-        kept = recall(causal, _TOGETHER)
-        _COMPANY[causal] = found = _try_company(model) if kept is None else Company[str(kept)]
-        keep(causal, _TOGETHER, found.name)
+        _COMPANY[causal] = found = Company[try_once(causal, _TOGETHER, lambda: _try_company(model).name)]
         if found is not Company.ANY:
             log_once(f"{type(causal).__name__}: {found.value}")
     return _COMPANY[causal]
@@ -170,9 +168,7 @@ def _shares_prompts(model: nn.Module) -> bool:
     """Return whether what a model remembers of a prompt can be repeated for its answers; found once, by trying."""
     causal = causal_of(model)
     if causal not in _SHARED:
-        kept = recall(causal, _REPEATED)
-        _SHARED[causal] = _try_repeating(model) if kept is None else bool(kept)
-        keep(causal, _REPEATED, _SHARED[causal])
+        _SHARED[causal] = try_once(causal, _REPEATED, lambda: _try_repeating(model))
     return _SHARED[causal]
 
 

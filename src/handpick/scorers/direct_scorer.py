@@ -86,9 +86,7 @@ class DirectScorer(Scorer):
 
     def set_aside(self, row: int, reason: str) -> None:
         """Put a record of the pool into quarantine."""
-        example = self.pool.pool[row]
-        file, line = self.pool.pool.location(row)
-        self.pool.quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+        self.pool.pool.set_aside(row, reason, self.pool.quarantine)
 
     @cached_property
     def similarity(self) -> Similarity:

@@ -81,7 +81,7 @@ def probe_engine(
     def compute(batch: list[Rendered]) -> None:
         encode_rows(engine, [mean_loss(s) for s in batch], pad_id, project, batch_tokens, precondition)
 
-    batches = batches_of(settings, pool_sample)
+    batches = batches_of(settings, pool_sample.shards)
     times = time_batches(compute, batches, size_of, seconds)
     took = footprint(engine, project, adam=precondition is not None)
     peak = max(took.peak(*size) for size in {size_of(batch) for batch in batches})
@@ -101,12 +101,12 @@ def probe_engine(
     )
 
 
-def batches_of(settings: Settings, pool_sample: PoolSample) -> list[list[Rendered]]:
+def batches_of(settings: Settings, shards: Sequence[Sequence[Rendered]]) -> list[list[Rendered]]:
     """Return the batches as the run makes them, a shard at a time."""
     limit, mixing = tokens_per_batch(settings), mixing_of(load_config(str(settings.model)))
     return [
         [shard[i] for i in members]
-        for shard in pool_sample.shards
+        for shard in shards
         for members in token_batches([len(s.input_ids) for s in shard], limit, mixing)
     ]
 

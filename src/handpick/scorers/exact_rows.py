@@ -32,8 +32,7 @@ class ExactRows:
     """
 
     def __init__(self, inputs: Inputs, gradients: GradientStores, rows_R: Sequence[int], layout: PartLayout) -> None:
-        checkpoints = [str(path) for path in gradients.checkpoints[0]]
-        part = part_of(inputs, rows_R, layout.folder, checkpoints=checkpoints, warmup="auto", lora_targets=None)
+        part = part_of(inputs, rows_R, layout.folder, **gradients.settings_of_part())
         self._gradient = Gradient(part, gradients)
 
     def make(self, executor: Executor) -> None:

@@ -47,8 +47,7 @@ class Gradient(FeatureScorer):
 
     def settings_of_part(self) -> dict[str, Any]:
         """Return the checkpoints; the warmup draws from the whole pool."""
-        paths, _ = self.gradients.checkpoints
-        return {"checkpoints": [str(path) for path in paths], "warmup": "auto", "lora_targets": None}
+        return self.gradients.settings_of_part()
 
     def lend_warmup(self, part: Self, probing: Probing) -> None:
         """Let a part be planned at the checkpoints that this one is planned at."""

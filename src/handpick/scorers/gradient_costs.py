@@ -149,7 +149,7 @@ class GradientCosts:
         tokens = pool_sample.total([len(s.input_ids) for s in sequences])
         flops = pool_sample.total(probe.flops(sequences)).value
         seconds = probe.batches.estimate(
-            [size_of(batch) for batch in batches_of(settings, pool_sample)], pool_sample.scale
+            [size_of(batch) for batch in batches_of(settings, pool_sample.shards)], pool_sample.scale
         )
         seconds = _widen_for_sampling(seconds, tokens).plus(pool_sample.seconds * pool_sample.n_records)
         dim, storage = probe.dim, settings.storage

@@ -236,6 +236,10 @@ class GradientStores:
         """The checkpoints' folders, and what each weighs; trains the warmup where there is none yet."""
         return find_checkpoints(self.settings, self.pool, self.renderer, self.objectives.model)
 
+    def settings_of_part(self) -> dict[str, Any]:
+        """Return settings by which rows of a part of the pool are made at these checkpoints."""
+        return {"checkpoints": [str(path) for path in self.checkpoints[0]], "warmup": "auto", "lora_targets": None}
+
     @cached_property
     def encoder(self) -> GradientEncoder:
         """The model with its adapter."""

@@ -417,8 +417,7 @@ def _usable(pool: Data, rows_N: Rows, prepares: Preparer) -> Iterator[NDArray[np
 def _set_aside(pool: Data, rows: Rows, prepares: Preparer) -> None:
     """Report rows of the pool that cannot be prepared, each with the reason."""
     for row in rows.tolist():
-        example, (file, line) = pool.pool[row], pool.pool.location(row)
-        for _, reason in prepares.prepare([example]).refused:
-            pool.quarantine.add(file=file, line=line, id=example.id, reason=reason, raw=example.raw)
+        for _, reason in prepares.prepare([pool.pool[row]]).refused:
+            pool.pool.set_aside(row, reason, pool.quarantine)
     if len(rows):
         pool.quarantine.report()

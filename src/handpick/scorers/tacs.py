@@ -291,9 +291,11 @@ class Tacs(Scorer):
     def problem(self) -> ScoringProblem:
         """Return the scores on every path; which query a pick is for is known where its path has but one."""
         store = self._store()
+        given = self.inputs.queries
+        row_of = {query_id: row for row, query_id in enumerate(given.pool.ids())}
         for example, reason in self.queries.refused:
-            self._set_query_aside(example.id, reason)
-        self.inputs.queries.quarantine.report()
+            given.pool.set_aside(row_of[example.id], reason, given.quarantine)
+        given.quarantine.report()
         quarantine_unused(store, self.pool, self.objective)
         alone = [target.ids[0] if len(target.ids) == 1 else None for target in self.targets]
 
@@ -304,18 +306,12 @@ class Tacs(Scorer):
         return ScoringProblem(
             Matrix(scores_of(store)),
             rows_of(store, self.pool.pool),
-            {"pool": fingerprint(store), "query": {"files": contents_of(self.inputs.queries.pool.files)}},
+            {"pool": fingerprint(store), "query": {"files": contents_of(given.pool.files)}},
             names,
             names,
             nearest=only_query,
             sentence=tell_drop,
         )
-
-    def _set_query_aside(self, query_id: str, reason: str) -> None:
-        data = self.inputs.queries
-        row = data.pool.ids().index(query_id)
-        file, line = data.pool.location(row)
-        data.quarantine.add(file=file, line=line, id=query_id, reason=reason, raw=data.pool[row].raw)
 
     @classmethod
     def reopen(cls, run: FinishedRun) -> Reopened | str:

@@ -21,14 +21,11 @@ from handpick.costs.machine import resident_bytes
 from handpick.costs.probe import Probing, Size, TimedBatches, time_batches
 from handpick.costs.tokens import PoolSample, sample_pool
 from handpick.costs.training import TrainingProbe, probe_training, size_of, weight_bytes
-from handpick.data.batching import token_batches
 from handpick.data.render import Rendered
 from handpick.errors import DataError
-from handpick.gradients.forward import causal_of
 from handpick.layout import StoreLayout
 from handpick.model import compute_dtype, padding_id
-from handpick.model.mixing import mixing_of
-from handpick.scorers.gradient_encoder import tokens_per_batch
+from handpick.scorers.engine_probe import batches_of
 from handpick.scorers.tacs_calibration import FOLDS, MOST, Calibration, Course
 from handpick.scorers.tacs_path import endpoints, is_there
 from handpick.scorers.tacs_targets import QueryGroup, n_clusters
@@ -132,7 +129,7 @@ class TacsCosts:
                 examples += longest * len(learnt) + len(depths) * len(asked)
                 tokens += n_tokens + len(depths) * sum(lengths)
                 flops += n_flops + len(depths) * probe.shape.gradient(lengths, sum(each.n_labels for each in asked))
-                sizes = [size_of(batch) for batch in self._batches([asked])]
+                sizes = [size_of(batch) for batch in batches_of(self._settings, [asked])]
                 seconds = seconds.plus(took).plus(probe.gradients.estimate(sizes, len(depths)))
         rates, depths_of = len(self._scorer.grid.rates), self._scorer.grid.depths
         line = StageCost(
@@ -194,7 +191,7 @@ class TacsCosts:
         probe, share, passes = self._probe(probing), missing / len(pool), 2 * n_paths
         sequences: list[Rendered] = looked.items
         flops = looked.total([probe.shape.read([len(each.input_ids)], each.n_labels) for each in sequences])
-        sizes = [size_of(batch) for batch in self._batches(looked.shards)]
+        sizes = [size_of(batch) for batch in batches_of(self._settings, looked.shards)]
         seconds = probe.losses.estimate(sizes, looked.scale * share * passes)
         disk = checkpoint_bytes(
             pool.files, pool.ids(), looked.usable, dim=passes, storage="float32", shard_rows=settings.shard_rows
@@ -235,15 +232,6 @@ class TacsCosts:
         self._said_loading = True
         return seconds
 
-    def _batches(self, shards: Sequence[Sequence[Rendered]]) -> list[list[Rendered]]:
-        mixing = mixing_of(causal_of(self._scorer.model().model).config)
-        limit = tokens_per_batch(self._settings)
-        return [
-            [shard[i] for i in members]
-            for shard in shards
-            for members in token_batches([len(each.input_ids) for each in shard], limit, mixing)
-        ]
-
     def _probe(self, probing: Probing) -> PathProbe:
         if self._found is None:
             scorer, settings, looked = self._scorer, self._settings, self.looked
@@ -259,7 +247,7 @@ class TacsCosts:
                 recompute=settings.gradient_checkpointing,
                 seconds=probing.seconds * 0.25,
             )
-            batches = self._batches(looked.shards)
+            batches = batches_of(self._settings, looked.shards)
 
             def size(batch: Sequence[Rendered]) -> Size:
                 return size_of(batch)
