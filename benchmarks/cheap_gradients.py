@@ -1,12 +1,14 @@
 """Which way keeps the quality of exact gradients for a fifth of their bill: cells of a study on a real small model.
 
-    python benchmarks/cheap_gradients.py MODEL_FOLDER                 # whatever cells are missing, one after the other
-    python benchmarks/cheap_gradients.py MODEL_FOLDER --methods rds+ less-rr --targets boolq
-    python benchmarks/cheap_gradients.py --tables                     # the table of what is done
+    python benchmarks/cheap_gradients.py choose MODEL_FOLDER          # what every method chooses for every target
+    python benchmarks/cheap_gradients.py train MODEL_FOLDER           # whatever cells are missing, one after the other
+    python benchmarks/cheap_gradients.py train MODEL_FOLDER --methods rds+ less-rr --targets boolq
+    python benchmarks/cheap_gradients.py tables MODEL_FOLDER          # the tables of what is done
 
 A pool of 2,000 drawn from the large one, budget 200, 200 tests a target, three seeds of training, random three times.
-Cells that are done stand in benchmarks/results/cheap_gradients.json and are not made again; what they are made of stays
-in --runs, so that a run that is stopped goes on. The data is found through HANDPICK_DATA.
+What was chosen stands in benchmarks/results/cheap_gradients_choices.json, as lines of that pool, and what was measured
+in benchmarks/results/cheap_gradients.json: neither is made again, on whatever machine. Features and half-done steps
+stay in --runs, so that a run that is stopped goes on. The data is found through HANDPICK_DATA.
 """
 
 import argparse
@@ -18,74 +20,138 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
 from beats_random import DATA
 
+from handpick.selection import Selection
 from handpick.studies.cells import Cell
-from handpick.studies.run import run_study
+from handpick.studies.run import Study, run_study
 from handpick.studies.settings import StudySettings
 
-RESULTS = Path(__file__).parent / "results" / "cheap_gradients.json"
+RESULTS = Path(__file__).parent / "results"
+CELLS, CHOICES = RESULTS / "cheap_gradients.json", RESULTS / "cheap_gradients_choices.json"
 N_POOL, BUDGET, N_TESTS, SEEDS = 2_000, 200, 200, 3
 MAX_LENGTH = 512
-# XQuAD's answers are short; of the others a model of this size gets none right, so that their loss alone can move
+# of the others' answers a model of this size gets none right, so that their loss alone can move
 TARGETS: dict[str, dict[str, Any]] = {
-    "boolq": {"metrics": ["loss", "choice"]},
     "gsm8k": {"metrics": ["loss"]},
+    "boolq": {"metrics": ["loss", "choice"]},
     "mbpp": {"metrics": ["loss"]},
     "xquad": {"metrics": ["loss"]},
 }
-# method → its settings; the first of these is what the others are held against
+# a tenth of the pool, 28 steps; by default it would be half of a pool as small as this
+WARMUP = {"at_least": 200}
+# method → its settings
 METHODS: dict[str, dict[str, Any]] = {
-    "random": {}, "bm25": {}, "rds+": {}, "whitened-rds-rr": {}, "less-rr": {}, "gradient-rr": {},
-}  # fmt: skip
+    "bm25": {},
+    "rds+": {},
+    "whitened-rds-rr": {},
+    "less-rr": {"warmup": WARMUP},
+    "gradient-rr": {},
+    "prefilter bm25": {"method": "less-rr", "prefilter": "bm25", "prefilter_share": "10%", "warmup": WARMUP},
+    "prefilter rds+": {"method": "less-rr", "prefilter": "rds+", "prefilter_share": "10%", "warmup": WARMUP},
+    "landmarks": {"landmarks": 100, "warmup": WARMUP},
+    # calibration would take hours a target here: the rates' and the depths' middle, for all targets alike
+    "tacs": {"tacs_rate": 2e-5, "tacs_depth": 8},
+}
 # 200 examples of a model of 135 M parameters: TIS's four steps at 2e-5 would not move it
 TRAIN = {"epochs": 3, "learning_rate": 5e-4, "batch": 16, "lora": {"rank": 16, "alpha": 32, "dropout": 0.0}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("what", choices=["choose", "train", "tables"])
+    parser.add_argument("model", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/cheap_gradients"))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=["random", *METHODS], choices=["random", *METHODS])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--tables", action="store_true")
     given = parser.parse_args()
-    done = read_cells()
-    if not given.tables:
-        if given.model is None:
-            parser.error("name the folder of a model")
-        pool = draw_pool(given.runs)
-        for method, target in product(given.methods, given.targets):
-            model = given.model.name
-            there = {cell.seed for cell in done if (cell.model, cell.method, cell.target) == (model, method, target)}
-            if there >= set(range(SEEDS)):
-                continue
-            study = StudySettings.model_validate(settings_of(given, method, target, pool))
-            (given.runs / f"{method}-{target}.yaml").write_text(
-                yaml.safe_dump(settings_of(given, method, target, pool))
-            )
-            for cell in run_study(study).cells:
-                if cell.status == "done" and cell.seed not in there:
-                    done.append(cell)
-            write_cells(done)
-    print("\n".join(table(done)))
+    if given.what == "choose":
+        choose(given)
+    elif given.what == "train":
+        train(given)
+    else:
+        print("\n".join(table(read_cells(given.model.name))))
 
 
-def settings_of(given: argparse.Namespace, method: str, target: str, pool: Path) -> dict[str, Any]:
-    """Return the study of one method on one target."""
-    folder = DATA / "targets" / target
-    test = {"files": str(folder / "test.jsonl.gz"), "limit": N_TESTS} | TARGETS[target]
-    chosen = (
-        {"baselines": ["random"]} if method == "random" else {"baselines": [], "methods": {method: METHODS[method]}}
-    )
-    return chosen | {
-        "name": "cheap gradients", "out": str(given.runs), "pool": str(pool), "max_length": MAX_LENGTH,
+def choose(given: argparse.Namespace) -> None:
+    """Make the choices that are missing, all of one method before the next's."""
+    for method, target in product(given.methods, given.targets):
+        if method == "random" or target in read_choices(given.model.name).get(method, {}):
+            continue
+        settings = settings_of(given, [target]) | {"methods": {method: METHODS[method]}}
+        study = Study(StudySettings.model_validate(settings))
+        study.chosen.choose_all()
+        (place,) = {place for place in study.opened.places if place.seed == 0}
+        if place in study.opened.reasons:
+            raise SystemExit(f"{method} for {target}: {study.opened.reasons[place]}")
+        ids = study.chosen.ids(place)
+        row_of = {json.loads(line)["id"]: row for row, line in enumerate(draw_pool(given.runs).open("rb"))}
+        rows = [row_of[example_id] for example_id in ids or []]
+        choices = json.loads(CHOICES.read_text()) if CHOICES.exists() else {}
+        choices.setdefault(given.model.name, {}).setdefault(method, {})[target] = rows
+        CHOICES.write_text(json.dumps(choices).replace("}, ", "},\n").replace("], ", "],\n") + "\n", encoding="utf-8")
+
+
+def train(given: argparse.Namespace) -> None:
+    """Measure the cells that are missing, of the choices that there are."""
+    if "random" in given.methods:
+        measure(given, "random", given.targets)  # together: a draw serves all targets
+    for target, method in product(given.targets, given.methods):
+        if method != "random":
+            measure(given, method, [target])
+
+
+def measure(given: argparse.Namespace, method: str, targets: list[str]) -> None:
+    """Measure a method's cells of some targets."""
+    there = {(cell.target, cell.seed) for cell in read_cells(given.model.name) if cell.method == method}
+    missing = [target for target in targets if any((target, seed) not in there for seed in range(SEEDS))]
+    if not missing:
+        return
+    settings = settings_of(given, missing)
+    if method == "random":
+        settings |= {"baselines": ["random"]}
+    else:
+        (target,) = missing
+        rows = read_choices(given.model.name).get(method, {}).get(target)
+        if rows is None:
+            print(f"{method} has not chosen for {target} yet: `choose` first")
+            return
+        settings |= {"methods": {method: {"selection": str(write_choice(given.runs, method, target, rows))}}}
+    results = run_study(StudySettings.model_validate(settings))
+    write_cells([cell for cell in results.cells if cell.status == "done" and (cell.target, cell.seed) not in there])
+
+
+def settings_of(given: argparse.Namespace, targets: list[str]) -> dict[str, Any]:
+    """Return what every study here has."""
+    folders = {target: DATA / "targets" / target for target in targets}
+    return {
+        "name": "cheap gradients", "out": str(given.runs), "pool": str(draw_pool(given.runs)), "max_length": MAX_LENGTH,
         "models": {given.model.name: str(given.model)}, "budgets": [BUDGET], "seeds": SEEDS, "draws": SEEDS,
-        "targets": {target: {"query": str(folder / "dev.jsonl.gz"), "test": test}},
-        "recipe": "tis", "train": TRAIN, "keep": "results", "workers": given.workers,
+        "targets": {
+            target: {
+                "query": str(folder / "dev.jsonl.gz"),
+                "test": {"files": str(folder / "test.jsonl.gz"), "limit": N_TESTS} | TARGETS[target],
+            }
+            for target, folder in folders.items()
+        },
+        "baselines": [], "recipe": "tis", "train": TRAIN, "keep": "results", "workers": given.workers,
     }  # fmt: skip
+
+
+def write_choice(folder: Path, method: str, target: str, rows: list[int]) -> Path:
+    """Write a choice as a study takes one that was made elsewhere."""
+    lines = draw_pool(folder).read_bytes().splitlines()
+    ids = [json.loads(lines[row])["id"] for row in rows]
+    path = folder / "choices" / f"{method}-{target}".replace(" ", "-")
+    Selection(ids, [0.0] * len(ids), [None] * len(ids), {}, {}, lambda choice: lines[rows[choice]]).save(path)
+    return path
+
+
+def read_choices(model: str) -> dict[str, dict[str, list[int]]]:
+    """Return lines of the pool by method and target."""
+    found: dict[str, dict[str, list[int]]] = json.loads(CHOICES.read_text()).get(model, {}) if CHOICES.exists() else {}
+    return found
 
 
 def draw_pool(folder: Path) -> Path:
@@ -99,13 +165,16 @@ def draw_pool(folder: Path) -> Path:
     return path
 
 
-def read_cells() -> list[Cell]:
-    return [Cell.model_validate(each) for each in json.loads(RESULTS.read_text())] if RESULTS.exists() else []
+def read_cells(model: str | None = None) -> list[Cell]:
+    """Return the cells that are done, of one model or of all."""
+    cells = [Cell.model_validate(each) for each in json.loads(CELLS.read_text())] if CELLS.exists() else []
+    return [cell for cell in cells if model in (None, cell.model)]
 
 
-def write_cells(cells: list[Cell]) -> None:
-    kept = [cell.model_dump(mode="json", exclude={"steps", "reason", "status"}) for cell in cells]
-    RESULTS.write_text("\n".join(["[", ",\n".join(map(json.dumps, kept)), "]", ""]), encoding="utf-8")
+def write_cells(found: list[Cell]) -> None:
+    """Add cells to the file, which another run may have added to since."""
+    kept = [cell.model_dump(mode="json", exclude={"steps", "reason", "status"}) for cell in [*read_cells(), *found]]
+    CELLS.write_text("\n".join(["[", ",\n".join(map(json.dumps, kept)), "]", ""]), encoding="utf-8")
 
 
 def table(cells: list[Cell]) -> list[str]:

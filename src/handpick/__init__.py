@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handpick.algorithms import rank
+    from handpick.api.audition import audition
     from handpick.api.evaluate import evaluate
     from handpick.api.iterselect import iterselect
     from handpick.api.look import look
@@ -22,6 +23,7 @@ __all__ = [
     "HandpickError",
     "Selection",
     "Settings",
+    "audition",
     "evaluate",
     "iterselect",
     "look",
@@ -41,6 +43,7 @@ _HOME = {
     "HandpickError": "handpick.errors",
     "Selection": "handpick.selection",
     "Settings": "handpick.settings",
+    "audition": "handpick.api.audition",
     "evaluate": "handpick.api.evaluate",
     "iterselect": "handpick.api.iterselect",
     "look": "handpick.api.look",

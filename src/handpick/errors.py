@@ -50,5 +50,9 @@ class JudgeError(HandpickError):
     """A judge cannot be asked: a cap is reached, its server refuses, or the file with its answers cannot be used."""
 
 
+class AuditionError(HandpickError):
+    """No candidate of an audition beat random draws, and nothing was to be chosen then."""
+
+
 class WorkerError(HandpickError):
     """Processes that share the work out die again and again, or one failed in a way that none should."""

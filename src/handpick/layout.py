@@ -110,6 +110,7 @@ class RunLayout(ReportLayout):
     cost = InFolder("cost.json")  #: What the run took.
     distances = InFolder("distances.json")  #: How far the selection is from the queries.
     remarks = InFolder("remarks.json")  #: What the method itself says of its result.
+    audition = InFolder("audition")  #: How the method was found, an ``AuditionLayout``.
     similarity = InFolder("similarity.npy")  #: The similarity of queries and pool, whole.
     similarity_ids = InFolder("similarity.json")  #: The ids of its rows and columns.
 
@@ -425,6 +426,17 @@ class StudyLayout(ReportLayout, DataLayout):
     def step(self, name: str) -> Path:
         """Return the folder of a step, a ``StepLayout``."""
         return self.steps / name
+
+
+class AuditionLayout(StudyLayout):
+    """The folder of an audition: that of its rounds' studies, and what was planned and found."""
+
+    plan = InFolder("plan.json")  #: The rounds and candidates, fixed before the first training.
+    record = InFolder("audition.json")  #: What every round has found, and what was decided.
+
+    def queries(self, name: str) -> Path:
+        """Return a file of queries: all of a target, or those that one half chooses by."""
+        return self.folder / "queries" / f"{name}.jsonl"
 
 
 class StepLayout(Layout):

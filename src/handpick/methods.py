@@ -76,12 +76,16 @@ METHODS: dict[str, Method] = {
 
 
 ITERSELECT = "iterselect"
+AUTO = "auto"
 
 # no product of a representation and an algorithm, and so no preset of `select`: each is the command of its name
 OWN_COMMANDS: dict[str, Entry] = {
     ITERSELECT: Entry(
         "what the base model answers worse than the reference, by a judge and a classifier",
         "IterSelectTune, arXiv 2410.13464",
+    ),
+    "audition": Entry(
+        "which of several methods helps, by the queries themselves; `select --method auto` takes it", "ours"
     ),
 }
 
@@ -92,6 +96,8 @@ def find_method(name: str) -> Method:
     Raises:
         SettingsError: there is none; the message lists those there are, or names the command that the method has.
     """
+    if name == AUTO:
+        raise SettingsError("auto is found by an audition: it is a method of `handpick select` alone")
     if name not in METHODS:
         for own in get_close_matches(name.lower(), OWN_COMMANDS, n=1, cutoff=0.8):
             raise SettingsError(f"{own} is no method for --method but a command of its own: run `handpick {own}`")

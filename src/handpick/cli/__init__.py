@@ -1,6 +1,6 @@
 """The command line. It only calls the library, and loads it when a command runs, so that help is quick."""
 
-from handpick.cli import evaluate, iterselect, look, plan, report, study, train  # each adds its commands
+from handpick.cli import audition, evaluate, iterselect, look, plan, report, study, train  # each adds its commands
 from handpick.cli.app import app
 
-__all__ = ["app", "evaluate", "iterselect", "look", "plan", "report", "study", "train"]
+__all__ = ["app", "audition", "evaluate", "iterselect", "look", "plan", "report", "study", "train"]

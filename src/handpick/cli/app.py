@@ -7,14 +7,18 @@ import typer
 from pydantic import BaseModel
 
 from handpick.algorithms import AlgorithmSettings
+from handpick.auditions.settings import AuditionSettings
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.data.reading import ReadingSettings
+from handpick.errors import SettingsError
+from handpick.flag_names import as_flag
 from handpick.flag_names import parse_settings as parse_plain
 from handpick.layout import RunLayout
+from handpick.methods import AUTO
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.representations import SCORERS
-from handpick.settings import Constraints, Settings, parse_settings
+from handpick.settings import Constraints, Settings, parse_settings, read_yaml
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 
@@ -89,12 +93,13 @@ _STYLE = Style(
 )
 READING_FLAGS = flags_of(ReadingSettings, style=Style(heading="How records are read", sentences=True))
 SELECT_FLAGS = flags_of(Settings, SELECT, style=_STYLE)
+AUDITION_FLAGS = flags_of(AuditionSettings)
 REPRESENT_FLAGS = flags_of(Settings, REPRESENT, style=_STYLE)
 
 
 @app.command(rich_help_panel=CHOOSE)
-@with_flags(settings=SELECT_FLAGS)
-def select(settings: dict[str, Any]) -> None:
+@with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)
+def select(settings: dict[str, Any], audition: dict[str, Any]) -> None:
     """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
 
     A query's field `subtask`, where it has one, says which part of the task it is of: less and gist compare with the
@@ -103,6 +108,10 @@ def select(settings: dict[str, Any]) -> None:
     handpick select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL --budget 1000 --out runs/gsm8k
     """
     with report_errors():
+        if settings.get("method") == AUTO:
+            _select_by_audition(settings, audition)
+            return
+        refuse_without_auto(audition)
         _select(parse_settings(settings, where="--"))
 
 
@@ -145,7 +154,11 @@ def run(
 ) -> None:
     """Choose examples with the settings of a file."""
     with report_errors():
-        _select(Settings.from_yaml(config))
+        values = read_yaml(config)
+        if values.get("method") == AUTO:
+            _select_by_audition(values, values.pop("audition", {}))
+            return
+        _select(parse_settings(values, where=str(config)))
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -275,6 +288,21 @@ def merge(
         from handpick.pipeline import merge_stores
 
         typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")
+
+
+def refuse_without_auto(audition: dict[str, Any]) -> None:
+    """Refuse flags of an audition where none is held."""
+    for name in audition:
+        raise SettingsError(f"{as_flag(name)} is for --method auto: leave it out")
+
+
+def _select_by_audition(settings: dict[str, Any], audition: dict[str, Any]) -> None:
+    from handpick.auditions.chosen import run_auto
+    from handpick.cli.show import show_selection
+
+    run = run_auto(settings, AuditionSettings.from_values(audition))
+    RunLayout(run.settings.folder).report.unlink(missing_ok=True)  # of an earlier selection
+    show_selection(run, first_picks=False)
 
 
 def _select(settings: Settings, *, first_picks: bool = False, report: bool = False) -> None:

@@ -76,7 +76,7 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
     run.selection.save(settings.folder)
     write_missed(run.missed, layout.prefilter_check)
     _write_settings(settings, own)
-    _write_remarks(layout, run.remarks)
+    write_remarks(layout, run.remarks)
     cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
     atomic_write(layout.cost, json.dumps(cost, indent=1).encode())
     return replace(
@@ -138,7 +138,8 @@ def run_similarity(settings: Settings) -> Path:
     return settings.folder
 
 
-def _write_remarks(layout: RunLayout, remarks: Sequence[Remark]) -> None:
+def write_remarks(layout: RunLayout, remarks: Sequence[Remark]) -> None:
+    """Write what is said of a run's result, in place of what an earlier one said."""
     if not remarks:
         layout.remarks.unlink(missing_ok=True)  # of an earlier run
         return

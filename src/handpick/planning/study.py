@@ -33,7 +33,7 @@ from handpick.studies.trained import single_thread
 
 _LOOKED_AT = 2_000  # examples of the fine-tunings of one size that are tokenised
 # stages of a selection whose result lies in a folder that others of the same inputs find
-_SHARED = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE, StageKind.LANDMARKS)
+SHARED_STAGES = (StageKind.WARMUP, StageKind.POOL, StageKind.COVARIANCE, StageKind.LANDMARKS)
 
 
 def plan_study(settings: StudySettings, seconds: float = 10.0) -> Plan:
@@ -119,7 +119,7 @@ class _StudyPlanner:
         bound = any(scorer.bound_to_queries for scorer in settings.scorers)
         per_query = bound or settings.score_only  # a pass over the pool each
         for stage in plan.stages[1:]:
-            if stage.kind not in _SHARED or (per_query and stage.kind != StageKind.WARMUP):
+            if stage.kind not in SHARED_STAGES or (per_query and stage.kind != StageKind.WARMUP):
                 stages.append(_multiply_stage(stage, len(choices)))
             elif not stage.there and (stage.name, stage.inputs) not in planned:
                 planned.add((stage.name, stage.inputs))

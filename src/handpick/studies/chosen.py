@@ -1,5 +1,8 @@
 """What every cell of a study is trained on: its choice, made once for all cells that share it, and its ids."""
 
+from collections.abc import Callable
+from itertools import takewhile
+
 from handpick.errors import HandpickError, SettingsError
 from handpick.model import free_memory
 from handpick.progress import log
@@ -78,13 +81,13 @@ class CellSelections:
                 found.setdefault(choice.name, (choice, []))[1].append(place)
         return found
 
-    def choose_all(self) -> None:
-        """Make what is missing; a choice that cannot be made fails its cells, and the others go on."""
+    def choose_all(self, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Make what is missing, as long as it may go on; a choice that cannot be made fails its cells alone."""
         wanted = self.by_choice()
         missing = [name for name, (choice, places) in wanted.items() if self._is_missing(choice, places)]
         if missing:
             log(f"{len(missing)} of {len(wanted)} selections to make")
-        for name in missing:
+        for name in takewhile(lambda _: go_on(), missing):
             choice, places = wanted[name]
             first = places[0]
             log(

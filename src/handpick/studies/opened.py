@@ -157,6 +157,9 @@ class StudyInputs:
         rewards_of(own.test.metrics, allow_code_execution=self.settings.allow_code_execution)
         say_ungradable(test, ungradable_records(test))
         dev = None
+        if not self.settings.query_loss:
+            self.targets[name] = Target(query, test, dev)
+            return
         if any(example.messages[-1].role == "assistant" for example in query.examples(0, len(query))):
             dev = open_task(
                 TaskSettings(files=own.query, metrics=["loss"], subtask_field=None, **self.settings.how_read),

@@ -1,6 +1,7 @@
 """A study from settings to results: what is made already is found by its name, the rest is done, failures are told."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from handpick.layout import StudyLayout
@@ -46,17 +47,24 @@ class Study:
         self._distances = StudyDistances(self.opened, self.chosen)
         self._done: dict[CellKey, Cell] = {}
 
-    def run(self) -> Results:
-        """Choose, measure how far the choices are, train, evaluate."""
+    def run(self, go_on: Callable[[], bool] = lambda: True, *, distances: bool = True) -> Results:
+        """Choose, measure how far the choices are, train, evaluate.
+
+        Args:
+            go_on: asked before each choice and each fine-tuning; once it says no, what is left stays missing.
+            distances: whether to measure how far the choices are from the queries.
+        """
         places, reasons = self.opened.places, self.opened.reasons
-        self.chosen.choose_all()
-        self._distances.measure_all()
+        self.chosen.choose_all(go_on)
+        if distances:
+            self._distances.measure_all()
         waiting = self.trainings.waiting_cells()
         for name in self.trainings.finished_trainings(waiting):
             self._drop_model(name)
         done = sum(cell.status == "done" for cell in self._save_results().cells)
         with progress("cells", total=len(places), done=done) as advance:
-            for job, found in run_jobs(self.trainings.jobs(waiting), self.settings.workers):
+            jobs = takewhile(lambda _: go_on(), self.trainings.jobs(waiting))
+            for job, found in run_jobs(jobs, self.settings.workers):
                 for place in waiting[job.name]:
                     evaluations = self.trainings.evaluations(place, job.name).values()
                     failed = [reason for name in evaluations if (reason := found.get(name))]

@@ -100,6 +100,7 @@ class StudySettings(ReadingSettings):
     keep: Literal["models", "results"] = Field(
         "models", description="results: a fine-tuned model is removed once it is measured"
     )
+    query_loss: bool = Field(True, description="measure the loss on the queries too")
     workers: int = Field(1, ge=1, description="fine-tunings at a time, each in a process of one thread")
     allow_code_execution: bool = Field(False, description="pass@K, unit-tests: run the model's code, in a sandbox")
 

@@ -1,0 +1,121 @@
+"""The choice after an audition: by the winner, with all queries and the whole budget; or what is done if nobody won."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from handpick.auditions.candidates import Candidates
+from handpick.auditions.run import PROBE_SECONDS, Audition, PreparedAudition
+from handpick.auditions.settings import AuditionSettings
+from handpick.errors import AuditionError
+from handpick.layout import RunLayout
+from handpick.pipeline.run import Run, run_select, write_remarks
+from handpick.progress import log
+from handpick.scorers.scoring_problem import Remark
+from handpick.selection import Selection
+from handpick.settings import Settings
+from handpick.studies.run import Study
+
+
+def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = PROBE_SECONDS) -> Run:
+    """Find out which candidate helps, and choose by it.
+
+    Args:
+        values: settings of ``select`` without its method, as plain values.
+        own: settings of the audition.
+        seconds: to compute for before it, to see how fast this machine is.
+
+    Raises:
+        AuditionError: nothing beat random, and then nothing was to be chosen.
+        HandpickError: as ``PreparedAudition.run`` and ``run_select``.
+    """
+    prepared = PreparedAudition(values, own)
+    found = prepared.run(seconds)
+    log(found.verdict.why)
+    candidates, winner = prepared.candidates, found.verdict.winner
+    if winner is None and own.if_none == "stop":
+        raise AuditionError(f"nothing is chosen: {found.verdict.why}; {prepared.layout.record} has the rounds")
+    if winner is not None:
+        run = run_select(_winning_run(prepared, winner))
+    elif own.if_none == "random":
+        run = run_select(candidates.random_settings())
+    else:
+        run = _choose_in_turns(candidates)
+    remark = Remark(
+        "audition", _sentence(found, own), winner is None or bool(found.hazards), {"audition": found.to_json()}
+    )
+    run = replace(run, remarks=(*run.remarks, remark))
+    write_remarks(RunLayout(candidates.any.folder), run.remarks)
+    return run
+
+
+def _sentence(found: Audition, own: AuditionSettings) -> str:
+    said = found.verdict.why
+    if found.verdict.winner is None:
+        then = "drawn at random" if own.if_none == "random" else "chosen by all candidates and a random draw in turns"
+        said += f"; so the examples are {then} (--if-none {own.if_none})"
+    if found.hazards:
+        said += f"; look out: {'; '.join(found.hazards)}"
+    return said
+
+
+def _winning_run(prepared: PreparedAudition, winner: str) -> Settings:
+    """Return the winner's run, with the checkpoints of the audition's warmup and the features it has left."""
+    settings = prepared.candidates.runs[winner]
+    plan = prepared.plan()
+    study = Study(prepared.candidates.study(list(plan.candidates), plan.rounds[-1], prepared.targets))
+    place = next(each for each in study.opened.places if each.method == winner)
+    choice = study.chosen.choice(place)
+    if choice is None or choice.settings is None:
+        return settings
+    if choice.features is not None:
+        _lend(study.opened.steps.path(choice.features), settings.folder)
+    made = study.chosen.chooser.prepare_settings(choice)
+    return settings if choice.warmup is None else settings.model_copy(
+        update={"checkpoints": made.checkpoints, "warmup": "auto", "lora_targets": None}
+    )  # fmt: skip
+
+
+def _lend(step: Path, folder: Path, depth: int = 2) -> None:
+    """Move what an audition's choices have left of the pool to where a run looks for it, where nothing is there yet:
+    folders of the run, and the stores in its folder of features."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for child in sorted(step.iterdir()) if step.is_dir() else []:
+        place = folder / child.name
+        if child.is_dir() and not place.exists():
+            os.replace(child, place)
+        elif child.is_dir() and depth > 1:
+            _lend(child, place, depth - 1)
+
+
+def _choose_in_turns(candidates: Candidates) -> Run:
+    """Let every candidate and a random draw choose in turns, to the budget; what one has taken the others pass over."""
+    runs = [*candidates.runs.values(), candidates.random_settings()]
+    folder = candidates.any.folder
+    made = [
+        run_select(run.model_copy(update={"out": str(candidates.layout.folder / "union" / str(place))}))
+        for place, run in enumerate(runs)
+    ]
+    budget = len(made[-1].selection)
+    picks: dict[str, tuple[Selection, int]] = {}  # by the id: whose, and which of its own
+    for place, turn in enumerate(zip_longest(*(each.selection.ids for each in made))):
+        for each, example_id in zip(made, turn, strict=True):
+            if example_id is not None and len(picks) < budget:
+                picks.setdefault(example_id, (each.selection, place))
+    chosen = list(picks.values())
+    last = made[-1]
+    selection = Selection(
+        ids=list(picks),
+        scores=[of.scores[place] for of, place in chosen],
+        picked_for=[of.picked_for[place] for of, place in chosen],
+        settings=last.settings.model_dump(mode="json", exclude_none=True),
+        fingerprints={str(place): each.selection.fingerprints for place, each in enumerate(made)},
+        record=lambda choice: chosen[choice][0].record(chosen[choice][1]),
+        origins=[of.origins[place] for of, place in chosen],
+    )
+    selection.save(folder)
+    RunLayout(folder).settings.unlink(missing_ok=True)  # of an earlier run; no settings bring this choice back
+    return replace(last, selection=selection, settings=candidates.any)

@@ -1,0 +1,164 @@
+"""Who goes on after a round, and who is taken after the last: by what the other half of the queries says, and what each
+candidate costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handpick.auditions.estimate import Floats, Gain, Judges, can_move, gain_over_other, gain_over_random
+from handpick.auditions.rounds import Round
+from handpick.auditions.values import RoundValues
+from handpick.errors import DataError
+from handpick.evaluation.metrics import larger_is_better
+
+LOSS = "loss"
+_TAIL = 0.05  # that one of the intervals is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A candidate in a round: its gain over random draws by the metric that judges, and by the loss."""
+
+    candidate: str
+    value: float
+    random: float
+    gain: Gain
+    loss_gain: Gain
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a round has found. ``metric`` is what judges, the loss where the metric that was asked for cannot move;
+    ``lines`` go by gain, the best first; ``kept`` go on."""
+
+    round: Round
+    metric: str
+    lines: list[Line]
+    kept: list[str]
+    failed: dict[str, str]
+    queries: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who is taken (None: nobody beat random) and why, in a sentence."""
+
+    winner: str | None
+    why: str
+
+
+def judge_round(
+    round_: Round, values: RoundValues, judges: Judges, metric: str, n_candidates: int, keep: int
+) -> RoundResult:
+    """Hold every candidate against the random draws, and keep the best.
+
+    Args:
+        round_: which.
+        values: what was found.
+        judges: of the queries.
+        metric: that was asked for.
+        n_candidates: of the whole audition: each interval is as much wider.
+        keep: how many go on.
+
+    Raises:
+        DataError: no query has a value on every model.
+    """
+    used = metric if metric == LOSS or can_move([*values.own[metric].values(), values.draws[metric]]) else LOSS
+    seen = int(_measured(values, used).sum())
+    if not seen:
+        raise DataError(f"no query has a value in {used}, so that nothing can be judged: look at the queries' answers")
+    found = [_line(name, used, values, judges, n_candidates) for name in values.own[used]]
+    lines = sorted(found, key=lambda line: -line.gain.mean)
+    return RoundResult(round_, used, lines, [line.candidate for line in lines[:keep]], dict(values.failed), seen)
+
+
+def _measured(values: RoundValues, metric: str) -> NDArray[np.bool_]:
+    """Return which queries have a value of every candidate and draw."""
+    has_Q = np.isfinite(values.draws[metric]).all(axis=0)
+    for value_JQ in values.own[metric].values():
+        has_Q &= np.isfinite(value_JQ).any(axis=0)
+    return has_Q
+
+
+def _line(name: str, metric: str, values: RoundValues, judges: Judges, n_candidates: int) -> Line:
+    def gain(of: str) -> tuple[Gain, Floats, Floats]:
+        has_Q = _measured(values, of)
+        value_JQ, draw_DQ = values.own[of][name][:, has_Q], values.draws[of][:, has_Q]
+        own = judges.among(has_Q)
+        return gain_over_random(value_JQ, draw_DQ, own, _sign(of), 1 - _TAIL / n_candidates), value_JQ, draw_DQ
+
+    found, value_JQ, draw_DQ = gain(metric)
+    weight_Q = judges.among(_measured(values, metric)).weight_Q
+    return Line(
+        name,
+        float(np.nanmean(value_JQ, axis=0) @ weight_Q),
+        float(draw_DQ.mean(axis=0) @ weight_Q),
+        found,
+        gain(LOSS)[0],
+    )
+
+
+def decide(
+    result: RoundResult, values: RoundValues, judges: Judges, seconds: Mapping[str, float], n_candidates: int
+) -> Verdict:
+    """Take the best of those that clearly beat random, or the cheapest that is as good as it.
+
+    Args:
+        result: of the last round.
+        values: what it found.
+        judges: of the queries.
+        seconds: that a choice by each candidate takes, as planned.
+        n_candidates: of the whole audition.
+    """
+    clear = [line for line in result.lines if line.gain.is_clear]
+    confidence = f"{1 - _TAIL / n_candidates:.1%} interval"
+    draws = f"{result.round.draws} random draws"
+    if not clear:
+        return Verdict(None, f"nothing beat random here: {_said(result.lines, result.metric, draws, confidence)}")
+    best = clear[0]
+    has_Q = _measured(values, result.metric)
+    own = {name: value_JQ[:, has_Q] for name, value_JQ in values.own[result.metric].items()}
+
+    def is_as_good(line: Line) -> bool:
+        other = gain_over_other(
+            own[best.candidate],
+            own[line.candidate],
+            values.draws[result.metric][:, has_Q],
+            judges.among(has_Q),
+            _sign(result.metric),
+            1 - _TAIL,
+        )
+        return not other.is_clear
+
+    level = [line for line in clear if line is best or is_as_good(line)]
+    taken = min(level, key=lambda line: (seconds[line.candidate], -line.gain.mean))
+    why = f"{taken.candidate} is taken: {_describe_gain(taken.gain, result.metric)} than {draws} ({confidence})"
+    if taken is not best:
+        more = best.gain.mean - taken.gain.mean
+        why += f"; {best.candidate} did {more:.3g} better, which is within the noise, and costs more"
+    return Verdict(taken.candidate, why)
+
+
+def _said(lines: Sequence[Line], metric: str, draws: str, confidence: str) -> str:
+    if not lines:
+        return "no candidate could be measured"
+    best = lines[0]
+    return f"the best, {best.candidate}, was {_describe_gain(best.gain, metric)} than {draws} ({confidence})"
+
+
+def _describe_gain(gain: Gain, metric: str) -> str:
+    side = "better" if gain.mean >= 0 else "worse"
+    return f"{abs(gain.mean):.3g} {side} in {metric} ({gain.low:+.3g} to {gain.high:+.3g})"
+
+
+def _sign(metric: str) -> int:
+    return 1 if larger_is_better(metric) else -1

@@ -1,0 +1,218 @@
+"""What an audition will take, from one measured probe, and what of it a limit can hold: fixed before the first training
+and written down, so that a run that is resumed, or has other workers, follows the same rounds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handpick.auditions.candidates import Candidates
+from handpick.auditions.folds import HALVES
+from handpick.auditions.queries import TargetQueries
+from handpick.auditions.rounds import Round, plan_rounds
+from handpick.costs.probe import Probing
+from handpick.data.render import Rendered
+from handpick.errors import SettingsError, StoreError
+from handpick.fingerprint import Fingerprint, require_same
+from handpick.model import free_memory
+from handpick.objectives.next_token import NextToken
+from handpick.planning.evaluation_costs import EvaluationProbe, passes_of
+from handpick.planning.finetuning_costs import FinetuningProbe, SampledFinetunings, probe_finetuning
+from handpick.planning.select import plan_beside, scratch_folders
+from handpick.planning.study import SHARED_STAGES
+from handpick.store.files import atomic_write
+from handpick.studies.run import Study
+from handpick.studies.trained import single_thread
+
+_SEQUENCES = 64  # examples whose training stands for all
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateCost:
+    """Seconds of a candidate: ``once`` for the pool, and for ``each`` choice."""
+
+    once: float
+    each: float
+
+    @property
+    def choice(self) -> float:
+        """Of the choice in the end, as if nothing were there."""
+        return self.once + self.each
+
+
+@dataclass(frozen=True)
+class AuditionPlan:
+    """The rounds and who is in the first; ``left_out`` says of others why they are not. Seconds are estimates, of a
+    fine-tuning in each round and of an evaluation on all queries."""
+
+    candidates: dict[str, CandidateCost]
+    left_out: dict[str, str]
+    rounds: list[Round]
+    training_s: list[float]
+    evaluation_s: float
+    targets: int
+    limit_s: float | None
+    workers: int
+    made_from: Fingerprint = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """The audition and the choice after it, at most: of every round the dearest candidates."""
+        return bill(self.candidates, self.rounds, self.training_s, self.evaluation_s, self.targets, self.workers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines, with the seconds of all."""
+        return asdict(self) | {"seconds": self.seconds}
+
+    def save(self, path: Path) -> None:
+        """Write it down, for ``open``."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, (json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n").encode())
+
+    @classmethod
+    def open(cls, path: Path, made_from: Fingerprint) -> "AuditionPlan | None":
+        """Read a plan that an earlier run has written; None where there is none.
+
+        Raises:
+            FingerprintMismatch: it is of other data, another model or other settings.
+            StoreError: it is damaged.
+        """
+        try:
+            found = json.loads(path.read_bytes())
+            plan = cls(
+                **found
+                | {
+                    "candidates": {name: CandidateCost(**each) for name, each in found["candidates"].items()},
+                    "rounds": [Round(**each) for each in found["rounds"]],
+                }
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); remove it, and the audition is planned anew") from error
+        require_same(plan.made_from, made_from, what=f"the audition in {path.parent}")
+        return plan
+
+
+def bill(
+    candidates: Mapping[str, CandidateCost],
+    rounds: Sequence[Round],
+    training_s: Sequence[float],
+    evaluation_s: float,
+    targets: int,
+    workers: int,
+) -> float:
+    """Return the seconds of rounds whose dearest candidates stay in, and of the dearest choice in the end."""
+    each = sorted((cost.each for cost in candidates.values()), reverse=True)
+    total = sum(cost.once for cost in candidates.values()) + max(each, default=0.0)
+    for round_, seconds in zip(rounds, training_s, strict=True):
+        halves = targets * round_.repeats * HALVES
+        total += halves * sum(each[: round_.candidates])
+        cells = round_.candidates * halves
+        total += (cells * (seconds + evaluation_s / targets) + round_.draws * (seconds + evaluation_s)) / workers
+    return total
+
+
+def plan_audition(
+    candidates: Candidates, targets: Sequence[TargetQueries], budget: int, made_from: Fingerprint, seconds: float
+) -> AuditionPlan:
+    """Measure, and fit the rounds into the limit.
+
+    Args:
+        candidates: of the audition.
+        targets: whose queries judge.
+        budget: examples that are chosen in the end.
+        made_from: what the plan is of.
+        seconds: to compute for, about.
+
+    Raises:
+        SettingsError: the limit holds no candidate; or as ``probe_finetuning``.
+        HandpickError: a candidate cannot be run, in the words of its run.
+    """
+    own, workers = candidates.own, candidates.any.workers or 1
+    repeats = len(targets[0].side_RQ)
+    share = seconds / (len(candidates.names) + 2)
+    costs = {name: _candidate_cost(candidates, name, share) for name in candidates.names}
+    names = list(candidates.names)
+    rounds = plan_rounds(len(names), budget, own.share, repeats, own.draws)
+    study = Study(candidates.study(names, rounds[-1], targets))
+    with single_thread():
+        probe, sequences = _probe(study, share)
+        evaluation_s = _evaluation_seconds(study, probe, targets, share)
+    left_out: dict[str, str] = {}
+
+    def planned(names: Sequence[str], repeats: int) -> AuditionPlan:
+        rounds = plan_rounds(len(names), budget, own.share, repeats, own.draws)
+        training_s = [_training_seconds(probe, sequences, round_.examples) for round_ in rounds]
+        kept = {name: costs[name] for name in names}
+        return AuditionPlan(
+            kept, left_out, rounds, training_s, evaluation_s, len(targets), own.limit_s, workers, made_from
+        )
+
+    plan = planned(names, repeats)
+    while own.limit_s is not None and plan.seconds > own.limit_s:
+        if repeats > 1:
+            repeats -= 1
+        elif len(names) > 1:
+            dearest = max(names, key=lambda name: costs[name].choice)
+            names.remove(dearest)
+            left_out[dearest] = f"with it, all would take {_hours(plan.seconds)} of the {_hours(own.limit_s)} there are"
+        else:
+            raise SettingsError(
+                f"the limit of {_hours(own.limit_s)} holds no audition: with {names[0]} alone it takes about "
+                f"{_hours(plan.seconds)}; give more, or choose with --method {names[0]}"
+            )
+        plan = planned(names, repeats)
+    free_memory()
+    return plan
+
+
+def _candidate_cost(candidates: Candidates, name: str, seconds: float) -> CandidateCost:
+    with scratch_folders() as scratch:
+        settings = candidates.runs[name].model_copy(update={"out": str(scratch.run)})
+        plan = plan_beside(settings, Probing(seconds, scratch.probe), scratch.bad)
+    bound = any(scorer.bound_to_queries for scorer in settings.scorers)
+    once = each = 0.0
+    for stage in plan.stages:
+        took = 0.0 if stage.seconds is None else stage.seconds.value
+        if stage.kind in SHARED_STAGES and not bound:
+            once += took
+        else:
+            each += took
+    return CandidateCost(once, each)
+
+
+def _probe(study: Study, seconds: float) -> tuple[FinetuningProbe, list[Rendered]]:
+    (model,) = study.opened.models.values()
+    usable = sorted(set(study.opened.pool.ids()) - study.opened.unusable(model.name))
+    drawn = np.random.default_rng(0).permutation(len(usable))[:_SEQUENCES].tolist()
+    examples = [study.opened.pool[study.opened.row_of[usable[place]]] for place in drawn]
+    sequences = NextToken(model.renderer, model.recipe.max_length).prepare(examples).items
+    return probe_finetuning(model, sequences, seconds), sequences
+
+
+def _training_seconds(probe: FinetuningProbe, sequences: Sequence[Rendered], n: int) -> float:
+    some = sequences[:n]
+    stage = probe.stage("", SampledFinetunings(n, 1, [some], len(some) / n), 1, kept=False, note="")
+    assert stage.seconds is not None
+    return stage.seconds.value
+
+
+def _evaluation_seconds(
+    study: Study, probe: FinetuningProbe, targets: Sequence[TargetQueries], seconds: float
+) -> float:
+    """Return the seconds of one evaluation on all queries of all targets."""
+    (model,) = study.opened.models.values()
+    tasks = [study.opened.targets[target.half(0, 0)].test for target in targets]
+    parts = [part for task in tasks for part in passes_of(task, model.renderer, model.recipe.max_length)]
+    probed = EvaluationProbe(probe.model, model.renderer, parts, seconds)
+    return sum(probed.seconds(part).value for part in parts)
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,199 @@
+"""``audition`` and ``select --method auto``, from settings to what is written."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from handpick.auditions.candidates import Candidates
+from handpick.auditions.decision import LOSS, RoundResult, Verdict, decide, judge_round
+from handpick.auditions.plan import AuditionPlan, plan_audition
+from handpick.auditions.queries import find_hazards, judges_of, open_queries
+from handpick.auditions.rounds import repeats_of
+from handpick.auditions.settings import AuditionSettings
+from handpick.auditions.values import read_values
+from handpick.budget import Budget
+from handpick.data.pool import Pool
+from handpick.errors import DataError, SettingsError
+from handpick.fingerprint import Fingerprint
+from handpick.layout import DataLayout
+from handpick.model import model_fingerprint
+from handpick.pipeline.prepare import open_data
+from handpick.progress import log
+from handpick.store.files import atomic_write
+from handpick.store.manifest import contents_of
+from handpick.studies.run import Study
+
+PROBE_SECONDS = 20.0
+_DECIDES = ("metric", "share", "repeats", "draws", "train", "test")  # of an audition's settings
+
+
+@dataclass(frozen=True)
+class Audition:
+    """What an audition has found. ``hazards`` are what may have fooled it; ``seconds`` all its runs took together."""
+
+    plan: AuditionPlan
+    rounds: list[RoundResult]
+    verdict: Verdict
+    hazards: list[str]
+    seconds: float
+    is_over: bool = True
+    folder: Path = field(default_factory=Path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines; an end of an interval that is nowhere is null."""
+        found = {
+            "winner": self.verdict.winner,
+            "why": self.verdict.why,
+            "finished": self.is_over,
+            "hazards": self.hazards,
+            "rounds": [each.to_json() for each in self.rounds],
+            "left_out": self.plan.left_out,
+            "choice_seconds": {name: cost.choice for name, cost in self.plan.candidates.items()},
+            "planned_seconds": self.plan.seconds,
+            "seconds": round(self.seconds, 1),
+        }
+        return _without_infinities(found)
+
+
+class PreparedAudition:
+    """An audition before its work: everything opened and cut, and everything checked that can be.
+
+    Args:
+        values: settings of the run that the winner is to make, as plain values, without its method.
+        own: settings of the audition.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong.
+    """
+
+    def __init__(self, values: Mapping[str, Any], own: AuditionSettings) -> None:
+        self.candidates = Candidates(values, own)
+        self.own = own
+        run, self.layout = self.candidates.any, self.candidates.layout
+        pools = {
+            name: open_data("query", files, run.model_copy(update={"query": files, "target": {}}), self.layout).pool
+            for name, files in self.candidates.targets.items()
+        }
+        repeats = own.repeats or repeats_of(max(len(pool) for pool in pools.values()))
+        self.targets = [open_queries(name, pool, repeats, run.seed) for name, pool in pools.items()]
+        if own.metric == LOSS:
+            self._check_answers(pools)
+        self.pool = open_data("pool", run.pool, run, DataLayout(self.layout.folder)).pool
+        budget = Budget.parse(run.budget)
+        if budget.kind == "tokens":
+            raise SettingsError(
+                "an audition teaches every candidate as many examples: give a budget in examples or percent"
+            )
+        self.budget = budget.examples_needed(len(self.pool))
+        for target in self.targets:
+            target.write(self.layout, repeats)
+
+    def plan(self, seconds: float = PROBE_SECONDS, *, keep: bool = True) -> AuditionPlan:
+        """Return what an earlier run has planned, or plan; written down unless it is only looked at.
+
+        Raises:
+            FingerprintMismatch: the folder holds an audition of other data, another model or other settings.
+            SettingsError: the limit holds no candidate.
+        """
+        made_from = self._made_from()
+        plan = AuditionPlan.open(self.layout.plan, made_from)
+        if plan is None:
+            plan = plan_audition(self.candidates, self.targets, self.budget, made_from, seconds)
+            if keep:
+                plan.save(self.layout.plan)
+        return plan
+
+    def run(self, seconds: float = PROBE_SECONDS) -> Audition:
+        """Hold the audition, or go on with one that was stopped.
+
+        Raises:
+            HandpickError: a round cannot be held. What was trained and measured is kept.
+        """
+        began, spent = time.monotonic(), self._spent()
+        plan = self.plan(seconds)
+        hazards = find_hazards(self.targets, self.pool)
+        for each in hazards:
+            log(f"look out: {each}")
+        for name, why in plan.left_out.items():
+            log(f"left out: {name}: {why}")
+        limit = math.inf if self.own.limit_s is None else self.own.limit_s
+
+        def elapsed() -> float:
+            return spent + time.monotonic() - began
+
+        judges, rounds, metrics = judges_of(self.targets), [], list(dict.fromkeys([LOSS, self.own.metric]))
+        names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
+        verdict = Verdict(None, "the audition is not over")
+        for number, round_ in enumerate(plan.rounds):
+            is_last = number == len(plan.rounds) - 1
+            log(
+                f"round {number + 1} of {len(plan.rounds)}: {', '.join(names)} and {round_.draws} random draws, "
+                f"{round_.examples:,} examples each"
+            )
+            study = Study(self.candidates.study(names, round_, self.targets))
+            study.run(lambda: elapsed() < limit, distances=False)
+            if elapsed() >= limit and self._is_missing(study):
+                verdict = Verdict(None, f"nothing is decided: the time was over in round {number + 1}")
+                return self._keep(Audition(plan, rounds, verdict, hazards, elapsed(), False, self.layout.folder))
+            values = read_values(study, names, round_, self.targets, metrics)
+            keep = len(names) if is_last else plan.rounds[number + 1].candidates
+            result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
+            if result.metric != self.own.metric:
+                hazards.append(
+                    f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
+                )
+            rounds.append(result)
+            if is_last or not result.kept:
+                verdict = decide(result, values, judges, seconds_of, len(plan.candidates))
+                break
+            self._keep(Audition(plan, rounds, verdict, hazards, elapsed(), False, self.layout.folder))
+            names = [name for name in names if name in result.kept]
+        return self._keep(Audition(plan, rounds, verdict, hazards, elapsed(), True, self.layout.folder))
+
+    def _keep(self, found: Audition) -> Audition:
+        text = json.dumps(found.to_json(), ensure_ascii=False, indent=1)
+        atomic_write(self.layout.record, (text + "\n").encode())
+        return found
+
+    def _spent(self) -> float:
+        """Return the seconds that earlier runs took, up to the last round that they finished."""
+        try:
+            return float(json.loads(self.layout.record.read_bytes())["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
+
+    def _is_missing(self, study: Study) -> bool:
+        return any(cell.status == "missing" for cell in study.results().cells)
+
+    def _made_from(self) -> Fingerprint:
+        own = self.own.model_dump(mode="json")
+        return {
+            "pool": contents_of(self.pool.files),
+            "queries": {target.name: contents_of(target.pool.files) for target in self.targets},
+            "model": model_fingerprint(str(self.candidates.any.model)),
+            "budget": self.budget,
+            "candidates": {
+                name: run.model_dump(mode="json", include=run.changed - {"pool", "query", "target", "model", "out"})
+                for name, run in self.candidates.runs.items()
+            },
+            "audition": {name: own[name] for name in _DECIDES},
+        }
+
+    def _check_answers(self, pools: Mapping[str, Pool]) -> None:
+        for name, pool in pools.items():
+            if not any(example.messages[-1].role == "assistant" for example in pool.examples(0, len(pool))):
+                raise DataError(
+                    f"the queries of {name} have no answers, so there is no loss to judge by: give --metric"
+                )
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinities(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,261 @@
+"""An audition from settings to what is written: what it measures, that it goes on, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handpick
+from handpick.auditions import plan as module_plan
+from handpick.auditions import run as module
+from handpick.auditions.chosen import run_auto
+from handpick.auditions.decision import Verdict
+from handpick.auditions.run import Audition
+from handpick.auditions.settings import AuditionSettings
+from handpick.data.render import Renderer
+from handpick.errors import AuditionError, DataError, FingerprintMismatch, HandpickError, SettingsError
+from handpick.evaluation.evaluate import evaluate
+from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.task import open_task
+from handpick.finetuning.finetune import finetune, load_finetuned
+from handpick.model import load_tokenizer, padding_id
+from handpick.objectives.next_token import NextToken
+from handpick.selection import Selection
+from handpick.studies import trained
+from handpick.studies.trained import single_thread
+from tests.auditions.conftest import Ask
+from tests.conftest import write_jsonl
+
+PROBE = 0.5
+THREE: dict[str, dict[str, Any]] = {"bm25": {}, "longest": {}, "bm25 again": {"method": "bm25"}}
+
+
+def without_clock(found: Audition) -> dict[str, Any]:
+    dropped = ("seconds", "planned_seconds", "choice_seconds")
+    return {name: each for name, each in found.to_json().items() if name not in dropped}
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def wins(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let a candidate win, or nobody, whatever was measured."""
+
+    def let(winner: str | None) -> None:
+        monkeypatch.setattr(module, "decide", lambda *_: Verdict(winner, f"{winner} it is"))
+
+    return let
+
+
+def test_a_half_that_has_not_chosen_judges_what_was_learnt(
+    ask: Ask, tiny_model: Path, audition_data: Path, tmp_path: Path
+) -> None:
+    prepared = ask(methods="bm25")
+    found = prepared.run(PROBE)
+    (result,) = found.rounds
+    (target,) = prepared.targets
+    renderer, pool = Renderer(load_tokenizer(str(tiny_model))), prepared.pool
+    row_of = {example_id: row for row, example_id in enumerate(pool.ids())}
+    task = open_task(TaskSettings(files=[str(audition_data / "gsm8k.jsonl")]), tmp_path, "t")
+    study = prepared.candidates.study(["bm25"], result.round, prepared.targets)
+    recipe = module.Study(study).opened.models[tiny_model.name].recipe.model_copy(update={"seed": 0})
+    losses = np.full(10, np.nan)
+    lines = (audition_data / "gsm8k.jsonl").read_text().splitlines()
+    for side in range(2):
+        judging = target.side_RQ[0] == side
+        half = tmp_path / f"half-{side}.jsonl"
+        half.write_text("".join(line + "\n" for line, judges in zip(lines, judging, strict=True) if not judges))
+        picked = handpick.select(
+            str(audition_data / "pool.jsonl"), str(half), str(tiny_model), method="bm25", budget=16, max_length=384,
+            out=tmp_path / f"s{side}",
+        )  # fmt: skip
+        sequences = NextToken(renderer, 384).prepare([pool[row_of[i]] for i in picked.ids]).items
+        with single_thread():
+            folder = finetune(
+                str(tiny_model),
+                sequences,
+                recipe,
+                tmp_path / f"m{side}",
+                pad_id=padding_id(renderer.tokenizer),
+                quiet=True,
+            )
+            predictions = tmp_path / f"p{side}" / "predictions.jsonl"
+            evaluate(load_finetuned(folder), renderer, task, max_length=384, predictions=predictions, quiet=True)
+        own = [json.loads(line)["scores"]["loss"] for line in predictions.read_text().splitlines()]
+        losses[judging] = np.array(own)[judging]
+    assert result.lines[0].value == pytest.approx(losses.mean(), rel=1e-9)
+    assert result.queries == 10
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_end(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ask(out=str(tmp_path / "whole"), methods=THREE).run(PROBE)
+    assert len(whole.rounds) == 2
+    finetuned, real = [0], trained.finetune
+
+    def killed(*args: Any, **given: Any) -> Path:
+        finetuned[0] += 1
+        if finetuned[0] == 4:
+            raise KeyboardInterrupt
+        return real(*args, **given)
+
+    monkeypatch.setattr(trained, "finetune", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask(methods=THREE).run(PROBE)
+    done = finetuned[0]
+    prepared = ask(methods=THREE)
+    found = prepared.run(PROBE)
+    assert without_clock(found) == without_clock(whole)
+    before = finetuned[0]
+    assert before > done
+    assert without_clock(prepared.run(PROBE)) == without_clock(whole)
+    assert finetuned[0] == before  # nothing is trained again
+    with pytest.raises(FingerprintMismatch, match="draws is 2 there and 3 here"):
+        ask(methods=THREE, draws=3).run(PROBE)
+
+
+def test_the_winner_chooses_with_all_queries_and_the_whole_budget(
+    values: dict[str, Any], own: dict[str, Any], wins: Any, tmp_path: Path
+) -> None:
+    wins("rds+")
+    run = run_auto(values, AuditionSettings.from_values(own | {"methods": "bm25,rds+"}), PROBE)
+    alone = handpick.select(**values | {"out": str(tmp_path / "alone"), "method": "rds+"})
+    assert run.selection.ids == alone.ids
+    assert Selection.open(tmp_path / "run").ids == alone.ids
+    (remark,) = run.remarks
+    assert remark.said.startswith("rds+ it is")
+    assert json.loads((tmp_path / "run" / "remarks.json").read_text())["remarks"][0]["detail"]["audition"]["rounds"]
+    # the pool's features of the audition are the run's
+    assert not list((tmp_path / "run" / "audition" / "steps").glob("features-*/features/pool-rds*"))
+    page = handpick.report(tmp_path / "run")
+    assert "rds+ it is" in page.read_text()
+
+
+@pytest.mark.parametrize("then", ["random", "union", "stop"])
+def test_where_nobody_wins_it_is_done_what_was_asked(
+    then: str, values: dict[str, Any], own: dict[str, Any], wins: Any, tmp_path: Path
+) -> None:
+    wins(None)
+    settings = AuditionSettings.from_values(own | {"methods": "bm25", "if_none": then})
+    if then == "stop":
+        with pytest.raises(AuditionError, match="nothing is chosen: None it is"):
+            run_auto(values, settings, PROBE)
+        assert not (tmp_path / "run" / "selection.json").exists()
+        return
+    run = run_auto(values, settings, PROBE)
+    drawn = handpick.select(
+        **{k: v for k, v in values.items() if k not in ("model", "query", "max_length")}
+        | {"out": str(tmp_path / "r"), "method": "random"}
+    )
+    (remark,) = run.remarks
+    assert remark.warns
+    assert f"--if-none {then}" in remark.said
+    if then == "random":
+        assert run.selection.ids == drawn.ids
+    else:
+        by_words = handpick.select(**values | {"out": str(tmp_path / "b"), "method": "bm25"})
+        assert len(run.selection) == len(set(run.selection.ids)) == 20
+        assert run.selection.ids[0] == by_words.ids[0]
+        assert set(run.selection.ids) <= {*by_words.ids, *drawn.ids}
+        assert Selection.open(tmp_path / "run").record(0) == by_words.record(0)
+
+
+def test_a_limit_leaves_out_the_dearest_by_name(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {"bm25": 1.0, "longest": 5.0, "rds+": 900.0}
+    monkeypatch.setattr(
+        "handpick.auditions.plan._candidate_cost", lambda _, name, __: module_plan.CandidateCost(costs[name], 0.0)
+    )
+    plan = ask(repeats=2, time_limit="10m").plan(PROBE)
+    assert list(plan.candidates) == ["bm25", "longest"]
+    assert plan.left_out["rds+"].startswith("with it, all would take 15 min of the 10 min there are")
+    assert plan.seconds <= 600
+    # it is written down, and another limit does not change it
+    assert list(ask(repeats=2, time_limit="10h").plan(PROBE).candidates) == ["bm25", "longest"]
+
+
+def test_a_limit_that_holds_nothing_is_refused(ask: Ask) -> None:
+    with pytest.raises(SettingsError, match=r"the limit of 0 s holds no audition: with \S+ alone it takes about"):
+        ask(time_limit="0.1s").plan(PROBE)
+
+
+def test_time_that_is_over_stops_it_and_what_is_done_is_kept(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, *[1e6] * 1000])
+    prepared = ask(methods="bm25", time_limit="1h")
+    prepared.plan(PROBE)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: next(clock))}))
+        found = prepared.run(PROBE)
+    assert found.verdict == Verdict(None, "nothing is decided: the time was over in round 1")
+    assert not found.is_over
+    monkeypatch.setattr(prepared, "_spent", lambda: 0.0)
+    assert prepared.run(PROBE).is_over
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"methods": "bm52"}, "there is no method 'bm52'"),
+        ({"methods": "random"}, "there is no candidate beside random draws"),
+        ({"methods": "auto,bm25"}, "auto is no candidate of its own audition"),
+        ({"methods": {"bm25": {"whitening_damping": -1}}}, "the candidate bm25: "),
+        ({"representation": "rds+"}, "every candidate has its own representation"),
+        ({"model": None}, "no model given"),
+        ({"query": None}, "no query given"),
+        ({"budget": "2k tokens"}, "give a budget in examples or percent"),
+        ({"metric": "no-such"}, "no metric 'no-such'"),
+        ({"metric": "judge:x"}, "an audition cannot judge by judge:x"),
+        ({"time_limit": "soon"}, "should be a time such as 30m or 2h"),
+        ({"cost_limit": 3}, "--cost-limit and --price-per-hour go together"),
+        ({"store": "x"}, "every candidate has its own store"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_before_any_work(
+    given: dict[str, Any], sentence: str, values: dict[str, Any], own: dict[str, Any], tmp_path: Path
+) -> None:
+    of_own = {name: each for name, each in given.items() if name in AuditionSettings.model_fields}
+    of_run = {name: each for name, each in given.items() if name not in of_own}
+    merged = {name: each for name, each in (values | of_run).items() if each is not None}
+    with pytest.raises(HandpickError, match=sentence):
+        module.PreparedAudition(merged, AuditionSettings.from_values(own | of_own))
+
+
+def test_queries_without_answers_have_no_loss_to_judge_by(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
+    asked = [{"messages": each["messages"][:-1]} for each in lines_of(audition_data / "gsm8k.jsonl")]
+    write_jsonl(tmp_path / "asked.jsonl", asked)
+    with pytest.raises(DataError, match="have no answers, so there is no loss to judge by"):
+        ask(query=str(tmp_path / "asked.jsonl"))
+
+
+def test_what_would_fool_it_is_said(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
+    pool = lines_of(audition_data / "pool.jsonl")
+    asked = [_asking(f"Is {n} odd?") for n in range(9)]
+    write_jsonl(tmp_path / "q.jsonl", [*asked, _asking("is 0 ODD")])
+    write_jsonl(tmp_path / "pool.jsonl", [*pool, asked[3] | {"id": "copy"}])
+    prepared = ask(query=str(tmp_path / "q.jsonl"), pool=str(tmp_path / "pool.jsonl"))
+    found = module.find_hazards(prepared.targets, prepared.pool)
+    assert [each.partition(":")[2].strip()[:44] for each in found] == [
+        "9 different queries are few to judge by",
+        "1 of 10 queries ask what another asks; they ",
+        "all 10 queries have the answer 'Yes.': whate",
+        "1 of 10 queries stand in the pool too: who f",
+    ]
+
+
+def _asking(what: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": what}, {"role": "assistant", "content": "Yes."}]}
+
+
+def test_several_targets_are_judged_together(ask: Ask, audition_data: Path) -> None:
+    target = {name: str(audition_data / f"{name}.jsonl") for name in ("gsm8k", "mbpp")}
+    prepared = ask(query=None, target=target, methods="bm25")
+    found = prepared.run(PROBE)
+    assert found.rounds[0].queries == 20
+    assert prepared.plan().targets == 2
+    assert {path.name for path in (prepared.layout.folder / "queries").iterdir()} == {
+        f"{name}{half}.jsonl" for name in target for half in ("", "-1a", "-1b")
+    }
