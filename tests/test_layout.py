@@ -27,8 +27,8 @@ NAMES = {
     "OverlapLayout": "clean.jsonl overlap.jsonl parsed unwritten.json",
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
-    "RunLayout": "cost.json distances.json features features/parsed model overlap.jsonl prefilter prefilter.json "
-    "remarks.json report report.html samples selected.jsonl selection.json settings.yaml similarity.json "
+    "RunLayout": "audition cost.json distances.json features features/parsed model overlap.jsonl prefilter "
+    "prefilter.json remarks.json report report.html samples selected.jsonl selection.json settings.yaml similarity.json "
     "similarity.npy unwritten.json warmup warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",
@@ -45,6 +45,7 @@ NAMES = {
     "EvaluationLayout": "answers evaluation.json lm_eval.json parsed unwritten.json verdicts verdicts.jsonl "
     "versus.json",
     "StudyLayout": "parsed report report.html results.json steps unwritten.json",
+    "AuditionLayout": "audition.json parsed plan.json report report.html results.json steps unwritten.json",
     "StepLayout": "distances.json order.json predictions.jsonl step.json",
     "RoundLayout": "batch.json classifier hardness.npy round.json verdicts.jsonl",
     "ClassifierLayout": "classifier.json",

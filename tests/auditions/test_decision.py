@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from handpick.auditions.decision import RoundResult, Verdict, decide, judge_round
+from handpick.auditions.decision import Decision, RoundResult, decide, judge_round
 from handpick.auditions.estimate import Floats, Judges
-from handpick.auditions.rounds import Round
+from handpick.auditions.rounds import AuditionRound
 from handpick.auditions.values import RoundValues
 from handpick.errors import DataError
 
 N = 40
 JUDGES = Judges(np.zeros(N, dtype=np.int64), np.arange(N))
-LAST = Round(2, 100, 1, 4)
+LAST = AuditionRound(2, 100, 1, 4)
 
 
 def losses(gain: float, seed: int, spread: float = 0.1) -> Floats:
@@ -31,7 +31,7 @@ def judged(found: RoundValues, metric: str = "loss", keep: int = 2) -> RoundResu
     return judge_round(LAST, found, JUDGES, metric, 4, keep)
 
 
-def taken(found: RoundValues, seconds: dict[str, float], metric: str = "loss") -> Verdict:
+def taken(found: RoundValues, seconds: dict[str, float], metric: str = "loss") -> Decision:
     return decide(judged(found, metric), found, JUDGES, seconds, 4)
 
 
@@ -46,18 +46,18 @@ def test_the_best_go_on_in_order_of_their_gain() -> None:
 
 def test_who_clearly_beats_random_and_all_others_is_taken_whatever_it_costs() -> None:
     found = values({"dear": losses(1, 0), "cheap": losses(0.5, 1)})
-    verdict = taken(found, {"dear": 1000, "cheap": 1})
-    assert verdict.winner == "dear"
-    assert verdict.why.startswith("dear is taken: 0.9")
-    assert "better in loss" in verdict.why
-    assert "4 random draws" in verdict.why
+    decision = taken(found, {"dear": 1000, "cheap": 1})
+    assert decision.winner == "dear"
+    assert decision.why.startswith("dear is taken: 0.9")
+    assert "better in loss" in decision.why
+    assert "4 random draws" in decision.why
 
 
 def test_a_tie_goes_to_the_cheaper_and_is_said() -> None:
     found = values({"dear": losses(1.001, 0), "cheap": losses(1, 0)})
-    verdict = taken(found, {"dear": 1000, "cheap": 1})
-    assert verdict.winner == "cheap"
-    assert "dear did 0.001 better, which is within the noise, and costs more" in verdict.why
+    decision = taken(found, {"dear": 1000, "cheap": 1})
+    assert decision.winner == "cheap"
+    assert "dear did 0.001 better, which is within the noise, and costs more" in decision.why
     assert taken(found, {"dear": 1, "cheap": 1000}).winner == "dear"
 
 
@@ -68,9 +68,9 @@ def test_a_cheaper_one_that_does_not_beat_random_is_no_tie() -> None:
 
 @pytest.mark.parametrize("gain", [0.0, -1.0])
 def test_nothing_is_taken_where_nothing_beats_random(gain: float) -> None:
-    verdict = taken(values({"a": losses(gain, 0), "b": losses(gain - 0.1, 1)}), {"a": 1, "b": 1})
-    assert verdict.winner is None
-    assert verdict.why.startswith("nothing beat random here: the best, a, was ")
+    decision = taken(values({"a": losses(gain, 0), "b": losses(gain - 0.1, 1)}), {"a": 1, "b": 1})
+    assert decision.winner is None
+    assert decision.why.startswith("nothing beat random here: the best, a, was ")
 
 
 def test_a_metric_that_cannot_move_gives_way_to_the_loss() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from handpick.auditions.plan import CandidateCost, bill
-from handpick.auditions.rounds import Round, plan_rounds, repeats_of
+from handpick.auditions.rounds import AuditionRound, plan_rounds, repeats_of
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ def test_few_queries_are_split_twice() -> None:
 
 def test_a_bill_has_every_choice_training_and_evaluation() -> None:
     costs = {"cheap": CandidateCost(1, 2), "dear": CandidateCost(10, 20), "middle": CandidateCost(3, 5)}
-    rounds = [Round(3, 16, 1, 2), Round(2, 32, 2, 4)]
+    rounds = [AuditionRound(3, 16, 1, 2), AuditionRound(2, 32, 2, 4)]
     chosen = 2 * (2 + 20 + 5) + 4 * (20 + 5)  # each half chooses, and the dearest two stay in
     trained = (3 * 2 + 2) * 7 + (2 * 4 + 4) * 11
     evaluated = (3 * 2 + 2 + 2 * 4 + 4) * 0.5
     assert bill(costs, rounds, [7, 11], 0.5, 1, 1) == pytest.approx(14 + 20 + chosen + trained + evaluated)
     assert bill(costs, rounds, [7, 11], 0.5, 1, 2) == pytest.approx(14 + 20 + chosen + (trained + evaluated) / 2)
-    assert Round(3, 16, 2, 4).trainings_of(2) == 3 * 2 * 2 * 2 + 4
+    assert AuditionRound(3, 16, 2, 4).trainings_of(2) == 3 * 2 * 2 * 2 + 4

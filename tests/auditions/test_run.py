@@ -11,7 +11,7 @@ import handpick
 from handpick.auditions import plan as module_plan
 from handpick.auditions import run as module
 from handpick.auditions.chosen import run_auto
-from handpick.auditions.decision import Verdict
+from handpick.auditions.decision import Decision
 from handpick.auditions.run import Audition
 from handpick.auditions.settings import AuditionSettings
 from handpick.data.render import Renderer
@@ -46,7 +46,7 @@ def wins(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let a candidate win, or nobody, whatever was measured."""
 
     def let(winner: str | None) -> None:
-        monkeypatch.setattr(module, "decide", lambda *_: Verdict(winner, f"{winner} it is"))
+        monkeypatch.setattr(module, "decide", lambda *_: Decision(winner, f"{winner} it is"))
 
     return let
 
@@ -190,7 +190,7 @@ def test_time_that_is_over_stops_it_and_what_is_done_is_kept(ask: Ask, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: next(clock))}))
         found = prepared.run(PROBE)
-    assert found.verdict == Verdict(None, "nothing is decided: the time was over in round 1")
+    assert found.decision == Decision(None, "nothing is decided: the time was over in round 1")
     assert not found.is_over
     monkeypatch.setattr(prepared, "_spent", lambda: 0.0)
     assert prepared.run(PROBE).is_over
@@ -210,7 +210,7 @@ def test_time_that_is_over_stops_it_and_what_is_done_is_kept(ask: Ask, monkeypat
         ({"metric": "no-such"}, "no metric 'no-such'"),
         ({"metric": "judge:x"}, "an audition cannot judge by judge:x"),
         ({"time_limit": "soon"}, "should be a time such as 30m or 2h"),
-        ({"cost_limit": 3}, "--cost-limit and --price-per-hour go together"),
+        ({"cost_limit": 3}, "--cost-limit is in money, which takes --price-per-hour"),
         ({"store": "x"}, "every candidate has its own store"),
     ],
 )

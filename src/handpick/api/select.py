@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from handpick.api.handed_over import Files, Model, Records, merge_settings, name_inputs
+from handpick.auditions.chosen import run_auto
+from handpick.auditions.settings import AuditionSettings
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.errors import SettingsError
 from handpick.in_memory import PREFIX, is_in_memory
+from handpick.methods import AUTO
 from handpick.objectives.protocol import Objective
 from handpick.pipeline.run import run_represent, run_select
 from handpick.rewards import wrap
@@ -43,6 +46,7 @@ def select(
     reward: str | Callable[..., Any] | None = None,
     objective: str | Callable[[Renderer, int], Objective] | None = None,
     settings: Settings | None = None,
+    audition: Mapping[str, Any] | None = None,
     **others: Any,
 ) -> Selection:
     """Choose from a pool the examples that teach a model the task that a query set shows.
@@ -53,7 +57,8 @@ def select(
         pool: what to choose from: files, a data set on the Hub, a list of records or a ``datasets.Dataset``.
         query: the few examples of the task, likewise.
         model: the base model: a folder, a name on the Hub, or (module, tokenizer), of which a copy is worked on.
-        method: see ``handpick methods``; ``less-rr`` unless given.
+        method: see ``handpick methods``; ``less-rr`` unless given; ``auto`` finds out which helps
+            (``handpick.audition``).
         budget: ``1000``, which it is unless given, ``"5%"`` or ``"2M tokens"``.
         algorithm: instead of the method's own.
         representation: instead of the method's own.
@@ -72,6 +77,7 @@ def select(
         objective: of the query side, instead of the method's: a name, or ``(renderer, max_length) -> Objective`` that
             makes one of your own (``handpick.objectives.protocol``).
         settings: a whole ``handpick.Settings``, which what is given beside it replaces.
+        audition: with ``method="auto"``, fields of ``handpick.auditions.settings.AuditionSettings``.
         others: any other field of ``handpick.Settings``.
 
     Returns:
@@ -87,6 +93,13 @@ def select(
         seed=seed, max_length=max_length, dtype=dtype, workers=workers,
         reward=own.reward.name if own.reward else reward, objective=None if own.objective else objective, **others,
     )  # fmt: skip
+    if method == AUTO:
+        if own.reward is not None or own.objective is not None:
+            raise SettingsError("an audition reads files: a reward or objective of your own has no name there")
+        with name_inputs(values) as plain:
+            return run_auto(plain, AuditionSettings.from_values(audition or {})).selection
+    if audition is not None:
+        raise SettingsError('audition is for method="auto": leave it out')
     with checked_settings(values) as used:
         return run_select(used, own).selection
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from handpick.auditions.folds import HALVES
 from handpick.auditions.queries import TargetQueries
-from handpick.auditions.rounds import Round
+from handpick.auditions.rounds import AuditionRound
 from handpick.auditions.settings import AuditionSettings
 from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.in_memory import named_in_memory
-from handpick.layout import AuditionLayout
+from handpick.layout import AuditionLayout, RunLayout
 from handpick.methods import METHODS, find_method
 from handpick.model import parameter_count
 from handpick.settings import Constraints, Settings, not_given, parse_settings
@@ -89,9 +89,9 @@ class Candidates:
     @property
     def layout(self) -> AuditionLayout:
         """Where the audition is."""
-        return AuditionLayout(self.any.folder / "audition")
+        return AuditionLayout(RunLayout(self.any.folder).audition)
 
-    def study(self, names: Sequence[str], round_: Round, targets: Sequence[TargetQueries]) -> StudySettings:
+    def study(self, names: Sequence[str], round_: AuditionRound, targets: Sequence[TargetQueries]) -> StudySettings:
         """Return a round as a study: a target for each half, which the other half chooses for."""
         layout, own = self.layout, self.own
         metrics = list(dict.fromkeys(["loss", own.metric]))

@@ -34,10 +34,10 @@ def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = 
     """
     prepared = PreparedAudition(values, own)
     found = prepared.run(seconds)
-    log(found.verdict.why)
-    candidates, winner = prepared.candidates, found.verdict.winner
+    log(found.decision.why)
+    candidates, winner = prepared.candidates, found.decision.winner
     if winner is None and own.if_none == "stop":
-        raise AuditionError(f"nothing is chosen: {found.verdict.why}; {prepared.layout.record} has the rounds")
+        raise AuditionError(f"nothing is chosen: {found.decision.why}; {prepared.layout.record} has the rounds")
     if winner is not None:
         run = run_select(_winning_run(prepared, winner))
     elif own.if_none == "random":
@@ -53,8 +53,8 @@ def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = 
 
 
 def _sentence(found: Audition, own: AuditionSettings) -> str:
-    said = found.verdict.why
-    if found.verdict.winner is None:
+    said = found.decision.why
+    if found.decision.winner is None:
         then = "drawn at random" if own.if_none == "random" else "chosen by all candidates and a random draw in turns"
         said += f"; so the examples are {then} (--if-none {own.if_none})"
     if found.hazards:

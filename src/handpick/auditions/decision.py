@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.auditions.estimate import Floats, Gain, Judges, can_move, gain_over_other, gain_over_random
-from handpick.auditions.rounds import Round
+from handpick.auditions.rounds import AuditionRound
 from handpick.auditions.values import RoundValues
 from handpick.errors import DataError
 from handpick.evaluation.metrics import larger_is_better
@@ -19,7 +19,7 @@ _TAIL = 0.05  # that one of the intervals is wrong
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Placing:
     """A candidate in a round: its gain over random draws by the metric that judges, and by the loss."""
 
     candidate: str
@@ -37,9 +37,9 @@ class RoundResult:
     """What a round has found. ``metric`` is what judges, the loss where the metric that was asked for cannot move;
     ``lines`` go by gain, the best first; ``kept`` go on."""
 
-    round: Round
+    round: AuditionRound
     metric: str
-    lines: list[Line]
+    lines: list[Placing]
     kept: list[str]
     failed: dict[str, str]
     queries: int
@@ -49,7 +49,7 @@ class RoundResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """Who is taken (None: nobody beat random) and why, in a sentence."""
 
     winner: str | None
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def judge_round(
-    round_: Round, values: RoundValues, judges: Judges, metric: str, n_candidates: int, keep: int
+    round_: AuditionRound, values: RoundValues, judges: Judges, metric: str, n_candidates: int, keep: int
 ) -> RoundResult:
     """Hold every candidate against the random draws, and keep the best.
 
@@ -73,7 +73,7 @@ def judge_round(
         DataError: no query has a value on every model.
     """
     used = metric if metric == LOSS or can_move([*values.own[metric].values(), values.draws[metric]]) else LOSS
-    seen = int(_measured(values, used).sum())
+    seen = int(_find_measured(values, used).sum())
     if not seen:
         raise DataError(f"no query has a value in {used}, so that nothing can be judged: look at the queries' answers")
     found = [_line(name, used, values, judges, n_candidates) for name in values.own[used]]
@@ -81,7 +81,7 @@ def judge_round(
     return RoundResult(round_, used, lines, [line.candidate for line in lines[:keep]], dict(values.failed), seen)
 
 
-def _measured(values: RoundValues, metric: str) -> NDArray[np.bool_]:
+def _find_measured(values: RoundValues, metric: str) -> NDArray[np.bool_]:
     """Return which queries have a value of every candidate and draw."""
     has_Q = np.isfinite(values.draws[metric]).all(axis=0)
     for value_JQ in values.own[metric].values():
@@ -89,16 +89,16 @@ def _measured(values: RoundValues, metric: str) -> NDArray[np.bool_]:
     return has_Q
 
 
-def _line(name: str, metric: str, values: RoundValues, judges: Judges, n_candidates: int) -> Line:
+def _line(name: str, metric: str, values: RoundValues, judges: Judges, n_candidates: int) -> Placing:
     def gain(of: str) -> tuple[Gain, Floats, Floats]:
-        has_Q = _measured(values, of)
+        has_Q = _find_measured(values, of)
         value_JQ, draw_DQ = values.own[of][name][:, has_Q], values.draws[of][:, has_Q]
         own = judges.among(has_Q)
         return gain_over_random(value_JQ, draw_DQ, own, _sign(of), 1 - _TAIL / n_candidates), value_JQ, draw_DQ
 
     found, value_JQ, draw_DQ = gain(metric)
-    weight_Q = judges.among(_measured(values, metric)).weight_Q
-    return Line(
+    weight_Q = judges.among(_find_measured(values, metric)).weight_Q
+    return Placing(
         name,
         float(np.nanmean(value_JQ, axis=0) @ weight_Q),
         float(draw_DQ.mean(axis=0) @ weight_Q),
@@ -109,7 +109,7 @@ def _line(name: str, metric: str, values: RoundValues, judges: Judges, n_candida
 
 def decide(
     result: RoundResult, values: RoundValues, judges: Judges, seconds: Mapping[str, float], n_candidates: int
-) -> Verdict:
+) -> Decision:
     """Take the best of those that clearly beat random, or the cheapest that is as good as it.
 
     Args:
@@ -123,12 +123,12 @@ def decide(
     confidence = f"{1 - _TAIL / n_candidates:.1%} interval"
     draws = f"{result.round.draws} random draws"
     if not clear:
-        return Verdict(None, f"nothing beat random here: {_said(result.lines, result.metric, draws, confidence)}")
+        return Decision(None, f"nothing beat random here: {_said(result.lines, result.metric, draws, confidence)}")
     best = clear[0]
-    has_Q = _measured(values, result.metric)
+    has_Q = _find_measured(values, result.metric)
     own = {name: value_JQ[:, has_Q] for name, value_JQ in values.own[result.metric].items()}
 
-    def is_as_good(line: Line) -> bool:
+    def is_as_good(line: Placing) -> bool:
         other = gain_over_other(
             own[best.candidate],
             own[line.candidate],
@@ -145,10 +145,10 @@ def decide(
     if taken is not best:
         more = best.gain.mean - taken.gain.mean
         why += f"; {best.candidate} did {more:.3g} better, which is within the noise, and costs more"
-    return Verdict(taken.candidate, why)
+    return Decision(taken.candidate, why)
 
 
-def _said(lines: Sequence[Line], metric: str, draws: str, confidence: str) -> str:
+def _said(lines: Sequence[Placing], metric: str, draws: str, confidence: str) -> str:
     if not lines:
         return "no candidate could be measured"
     best = lines[0]

@@ -12,7 +12,7 @@ import numpy as np
 from handpick.auditions.candidates import Candidates
 from handpick.auditions.folds import HALVES
 from handpick.auditions.queries import TargetQueries
-from handpick.auditions.rounds import Round, plan_rounds
+from handpick.auditions.rounds import AuditionRound, plan_rounds
 from handpick.costs.probe import Probing
 from handpick.data.render import Rendered
 from handpick.errors import SettingsError, StoreError
@@ -50,7 +50,7 @@ class AuditionPlan:
 
     candidates: dict[str, CandidateCost]
     left_out: dict[str, str]
-    rounds: list[Round]
+    rounds: list[AuditionRound]
     training_s: list[float]
     evaluation_s: float
     targets: int
@@ -86,7 +86,7 @@ class AuditionPlan:
                 **found
                 | {
                     "candidates": {name: CandidateCost(**each) for name, each in found["candidates"].items()},
-                    "rounds": [Round(**each) for each in found["rounds"]],
+                    "rounds": [AuditionRound(**each) for each in found["rounds"]],
                 }
             )
         except FileNotFoundError:
@@ -99,7 +99,7 @@ class AuditionPlan:
 
 def bill(
     candidates: Mapping[str, CandidateCost],
-    rounds: Sequence[Round],
+    rounds: Sequence[AuditionRound],
     training_s: Sequence[float],
     evaluation_s: float,
     targets: int,
@@ -144,7 +144,7 @@ def plan_audition(
         evaluation_s = _evaluation_seconds(study, probe, targets, share)
     left_out: dict[str, str] = {}
 
-    def planned(names: Sequence[str], repeats: int) -> AuditionPlan:
+    def plan_with(names: Sequence[str], repeats: int) -> AuditionPlan:
         rounds = plan_rounds(len(names), budget, own.share, repeats, own.draws)
         training_s = [_training_seconds(probe, sequences, round_.examples) for round_ in rounds]
         kept = {name: costs[name] for name in names}
@@ -152,7 +152,7 @@ def plan_audition(
             kept, left_out, rounds, training_s, evaluation_s, len(targets), own.limit_s, workers, made_from
         )
 
-    plan = planned(names, repeats)
+    plan = plan_with(names, repeats)
     while own.limit_s is not None and plan.seconds > own.limit_s:
         if repeats > 1:
             repeats -= 1
@@ -165,7 +165,7 @@ def plan_audition(
                 f"the limit of {_hours(own.limit_s)} holds no audition: with {names[0]} alone it takes about "
                 f"{_hours(plan.seconds)}; give more, or choose with --method {names[0]}"
             )
-        plan = planned(names, repeats)
+        plan = plan_with(names, repeats)
     free_memory()
     return plan
 

@@ -15,7 +15,7 @@ _LEAST = 16  # examples that a candidate is trained on
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class AuditionRound:
     """One round: how many candidates are in it, how many examples each teaches, how often the queries are split, and
     how many random draws there are."""
 
@@ -32,7 +32,7 @@ class Round:
         return asdict(self)
 
 
-def plan_rounds(candidates: int, budget: int, share: float, repeats: int, draws: int) -> list[Round]:
+def plan_rounds(candidates: int, budget: int, share: float, repeats: int, draws: int) -> list[AuditionRound]:
     """Return the rounds.
 
     Args:
@@ -51,7 +51,7 @@ def plan_rounds(candidates: int, budget: int, share: float, repeats: int, draws:
         is_last = number == len(left) - 1
         part = share / 2 ** (len(left) - 1 - number)
         examples = min(budget, max(_LEAST, round(budget * part)))
-        rounds.append(Round(n, examples, repeats if is_last else 1, draws if is_last else min(2, draws)))
+        rounds.append(AuditionRound(n, examples, repeats if is_last else 1, draws if is_last else min(2, draws)))
     return rounds
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handpick.auditions.candidates import Candidates
-from handpick.auditions.decision import LOSS, RoundResult, Verdict, decide, judge_round
+from handpick.auditions.decision import LOSS, Decision, RoundResult, decide, judge_round
 from handpick.auditions.plan import AuditionPlan, plan_audition
 from handpick.auditions.queries import find_hazards, judges_of, open_queries
 from handpick.auditions.rounds import repeats_of
@@ -37,7 +37,7 @@ class Audition:
 
     plan: AuditionPlan
     rounds: list[RoundResult]
-    verdict: Verdict
+    decision: Decision
     hazards: list[str]
     seconds: float
     is_over: bool = True
@@ -46,8 +46,8 @@ class Audition:
     def to_json(self) -> dict[str, Any]:
         """Return it for machines; an end of an interval that is nowhere is null."""
         found = {
-            "winner": self.verdict.winner,
-            "why": self.verdict.why,
+            "winner": self.decision.winner,
+            "why": self.decision.why,
             "finished": self.is_over,
             "hazards": self.hazards,
             "rounds": [each.to_json() for each in self.rounds],
@@ -127,7 +127,7 @@ class PreparedAudition:
 
         judges, rounds, metrics = judges_of(self.targets), [], list(dict.fromkeys([LOSS, self.own.metric]))
         names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
-        verdict = Verdict(None, "the audition is not over")
+        decision = Decision(None, "the audition is not over")
         for number, round_ in enumerate(plan.rounds):
             is_last = number == len(plan.rounds) - 1
             log(
@@ -137,8 +137,8 @@ class PreparedAudition:
             study = Study(self.candidates.study(names, round_, self.targets))
             study.run(lambda: elapsed() < limit, distances=False)
             if elapsed() >= limit and self._is_missing(study):
-                verdict = Verdict(None, f"nothing is decided: the time was over in round {number + 1}")
-                return self._keep(Audition(plan, rounds, verdict, hazards, elapsed(), False, self.layout.folder))
+                decision = Decision(None, f"nothing is decided: the time was over in round {number + 1}")
+                return self._keep(Audition(plan, rounds, decision, hazards, elapsed(), False, self.layout.folder))
             values = read_values(study, names, round_, self.targets, metrics)
             keep = len(names) if is_last else plan.rounds[number + 1].candidates
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
@@ -148,11 +148,11 @@ class PreparedAudition:
                 )
             rounds.append(result)
             if is_last or not result.kept:
-                verdict = decide(result, values, judges, seconds_of, len(plan.candidates))
+                decision = decide(result, values, judges, seconds_of, len(plan.candidates))
                 break
-            self._keep(Audition(plan, rounds, verdict, hazards, elapsed(), False, self.layout.folder))
+            self._keep(Audition(plan, rounds, decision, hazards, elapsed(), False, self.layout.folder))
             names = [name for name in names if name in result.kept]
-        return self._keep(Audition(plan, rounds, verdict, hazards, elapsed(), True, self.layout.folder))
+        return self._keep(Audition(plan, rounds, decision, hazards, elapsed(), True, self.layout.folder))
 
     def _keep(self, found: Audition) -> Audition:
         text = json.dumps(found.to_json(), ensure_ascii=False, indent=1)

@@ -104,8 +104,8 @@ class AuditionSettings(BaseModel):
                     f"methods: there is no method {name!r}; say which with `method:`, or take one of "
                     f"{', '.join(METHODS)}"
                 )
-        if (self.cost_limit is None) != (self.price_per_hour is None):
-            raise SettingsError("--cost-limit and --price-per-hour go together: give both, or neither")
+        if self.cost_limit is not None and self.price_per_hour is None:
+            raise SettingsError("--cost-limit is in money, which takes --price-per-hour: give that too")
         return self
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from handpick.auditions.estimate import Floats
 from handpick.auditions.folds import HALVES
 from handpick.auditions.queries import TargetQueries
-from handpick.auditions.rounds import Round
+from handpick.auditions.rounds import AuditionRound
 from handpick.layout import StepLayout
 from handpick.studies.cells import RANDOM, CellKey
 from handpick.studies.run import Study
@@ -30,7 +30,7 @@ class RoundValues:
 
 
 def read_values(
-    study: Study, names: Sequence[str], round_: Round, targets: Sequence[TargetQueries], metrics: Sequence[str]
+    study: Study, names: Sequence[str], round_: AuditionRound, targets: Sequence[TargetQueries], metrics: Sequence[str]
 ) -> RoundValues:
     """Read the values of a round whose study has run."""
     reasons = study.opened.reasons
@@ -65,7 +65,7 @@ def read_values(
     return RoundValues(own, {metric: np.stack(each) for metric, each in draws.items()}, failed)
 
 
-def _key_of(study: Study, round_: Round, method: str, target: str, seed: int) -> CellKey:
+def _key_of(study: Study, round_: AuditionRound, method: str, target: str, seed: int) -> CellKey:
     (model,) = study.settings.models
     return CellKey(model, method, target, round_.examples, None, seed)
 

@@ -42,15 +42,17 @@ def audition(
 
         prepared = PreparedAudition(settings, AuditionSettings.from_values(audition))
         if dry_run:
-            plan = prepared.plan(probe, keep=False)
-            typer.echo(json.dumps(plan.to_json(), indent=1)) if as_json else show_plan(plan)
+            show_planned(prepared.plan(probe, keep=False), as_json=as_json)
             return
         found = prepared.run(probe)
         typer.echo(json.dumps(found.to_json(), indent=1)) if as_json else show_audition(found)
 
 
-def show_plan(plan: "AuditionPlan") -> None:
+def show_planned(plan: "AuditionPlan", *, as_json: bool) -> None:
     """Show the candidates, the rounds and what they take."""
+    if as_json:
+        typer.echo(json.dumps(plan.to_json(), indent=1))
+        return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -100,7 +102,7 @@ def show_audition(found: "Audition") -> None:
         for line in result.lines:
             gain = line.gain
             went = "goes on" if number < len(found.rounds) and line.candidate in result.kept else ""
-            took = "taken" if number == len(found.rounds) and line.candidate == found.verdict.winner else went
+            took = "taken" if number == len(found.rounds) and line.candidate == found.decision.winner else went
             table.add_row(
                 Text(line.candidate), f"{line.value:.4g}", f"{gain.mean:+.4g}", f"{gain.low:+.3g} to {gain.high:+.3g}",
                 format_duration(found.plan.candidates[line.candidate].choice), took,
@@ -112,5 +114,5 @@ def show_audition(found: "Audition") -> None:
             console.print(Text(f"failed: {name}: {why}"), soft_wrap=True)
     for each in found.hazards:
         console.print(Text(f"look out: {each}"), soft_wrap=True)
-    console.print(Text(found.verdict.why, style="bold"), soft_wrap=True)
+    console.print(Text(found.decision.why, style="bold"), soft_wrap=True)
     console.print(Text(f"the rounds, for machines: {AuditionLayout(found.folder).record}"), soft_wrap=True)

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handpick.cli.app import BEFORE, READING_FLAGS, REPRESENT_FLAGS, SELECT_FLAGS, app
+from handpick.auditions.settings import AuditionSettings
+from handpick.cli.app import (
+    AUDITION_FLAGS,
+    BEFORE,
+    READING_FLAGS,
+    REPRESENT_FLAGS,
+    SELECT_FLAGS,
+    app,
+    refuse_without_auto,
+)
+from handpick.cli.audition import show_planned
 from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
 from handpick.cli.flags_from_settings import flags_of, with_flags
@@ -14,6 +24,7 @@ from handpick.cli.targets import Target, tasks_of
 from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, TemplateArg, overrides_of, parse_recipe
 from handpick.cli.unused_flags import refuse_unread_answers
 from handpick.evaluation.settings import EvaluateSettings
+from handpick.methods import AUTO
 from handpick.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -32,9 +43,10 @@ _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how 
 
 
 @plan_app.command()
-@with_flags(settings=SELECT_FLAGS)
+@with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)
 def select(
     settings: dict[str, Any],
+    audition: dict[str, Any],
     compare: Annotated[bool, typer.Option("--compare", help="Show every method's bill, one line each.")] = False,
     train_model: Annotated[
         str | None,
@@ -42,9 +54,6 @@ def select(
             help="What is to be trained on the selection: a model, or its parameters, such as 7B; default: --model.",
             metavar="DIR|NAME|N",
         ),
-    ] = None,
-    price_per_hour: Annotated[
-        float | None, typer.Option(help="Money that an hour of this machine costs, in any currency.", min=0)
     ] = None,
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
@@ -59,16 +68,24 @@ def select(
         from handpick.cli.show_plan import show_beside_training, show_comparison
         from handpick.planning import bill_of, bill_training, compare_methods, parse_parameters, plan_select
 
+        own = AuditionSettings.from_values(audition)
+        if settings.get("method") == AUTO:
+            from handpick.auditions.run import PreparedAudition
+
+            settings.pop("method")
+            show_planned(PreparedAudition(settings, own).plan(probe, keep=False), as_json=as_json)
+            return
+        refuse_without_auto({name: value for name, value in audition.items() if name != "price_per_hour"})
         given = parse_settings(settings, where="--")
         if train_model is not None:
             parse_parameters(train_model)  # refused before anything is probed
         if compare:
-            comparison = compare_methods(given, probe, train_model, price_per_hour)
+            comparison = compare_methods(given, probe, train_model, own.price_per_hour)
             typer.echo(json.dumps(comparison.to_json(), indent=1)) if as_json else show_comparison(comparison)
             return
         plan = plan_select(given, probe)
         training = bill_training(given, train_model, probe * 0.35)
-        bill = bill_of(given, plan, training, price_per_hour)
+        bill = bill_of(given, plan, training, own.price_per_hour)
         if as_json:
             typer.echo(json.dumps(plan.to_json() | bill.beside(training), indent=1))
         else:

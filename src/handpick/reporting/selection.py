@@ -9,6 +9,7 @@ import numpy as np
 
 from handpick.data.examples import Message
 from handpick.layout import FiguresLayout, ReportLayout
+from handpick.reporting.auditioned import audition_plot, read_audition
 from handpick.reporting.checks import checks
 from handpick.reporting.distributions import distributions
 from handpick.reporting.iterated import Iterated
@@ -53,6 +54,8 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
     near = nearest_similarities(run)
     plots = distributions(run, near)
     of_rounds = _round_plots(iterated)
+    auditioned = read_audition(run.remarks)
+    of_audition = audition_plot(auditioned)
     kinds = [(pick.source, pick.category or "") for pick in run.picks]
     mixture = composition(kinds, None if run.pool is None else run.pool.kinds)
     text = page(
@@ -61,6 +64,8 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
         run=run,
         iterated=iterated,
         of_rounds=of_rounds,
+        auditioned=auditioned,
+        of_audition=of_audition,
         checks=checks(run, tests),
         near=near,
         plots=plots,
@@ -77,7 +82,7 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
     layout = ReportLayout(folder)
     beside = FiguresLayout(layout.report_folder)
     beside.folder.mkdir(exist_ok=True)
-    for plot in [*plots, *of_rounds]:
+    for plot in [*plots, *of_rounds, *([of_audition] if of_audition else [])]:
         plot.write(beside)
     write_csv(beside.composition, list(mixture[0]), [list(row.values()) for row in mixture])
     atomic_write(layout.report, text)
