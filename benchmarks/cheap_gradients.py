@@ -14,13 +14,15 @@ stay in --runs, so that a run that is stopped goes on. The data is found through
 import argparse
 import gzip
 import json
+import math
 import random
 from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from beats_random import DATA
+from scipy import stats  # type: ignore[import-untyped]
 
 from handpick.selection import Selection
 from handpick.studies.cells import Cell
@@ -178,16 +180,48 @@ def write_cells(found: list[Cell]) -> None:
 
 
 def table(cells: list[Cell]) -> list[str]:
-    """Return the mean loss of every method on every target, with those of its seeds."""
-    targets = [name for name in TARGETS if any(cell.target == name for cell in cells)]
+    """Return the mean loss of every method on every target, and what part of less-rr's gain over random it keeps."""
+    losses: dict[tuple[str, str], list[float]] = {}
+    for cell in cells:
+        losses.setdefault((cell.method, cell.target), []).append(cell.metrics["loss"])
+    targets = [name for name in TARGETS if any(target == name for _, target in losses)]
     lines = ["| method | " + " | ".join(targets) + " |", "|---|" + "---|" * len(targets)]
-    for method in dict.fromkeys(cell.method for cell in cells):
-        entries = []
-        for target in targets:
-            own = [cell.metrics["loss"] for cell in cells if (cell.method, cell.target) == (method, target)]
-            entries.append(f"{fmean(own):.4f} ({', '.join(f'{each:.4f}' for each in own)})" if own else "–")
-        lines.append("| " + " | ".join([method, *entries]) + " |")
+    for method in ["random", *METHODS]:
+        if any((method, target) in losses for target in targets):
+            entries = [describe(losses, method, target) for target in targets]
+            lines.append("| " + " | ".join([method, *entries]) + " |")
     return lines
+
+
+def describe(losses: dict[tuple[str, str], list[float]], method: str, target: str) -> str:
+    """Return a mean with its standard deviation, and the part of less-rr's gain with its 95% interval."""
+    own, random, best = (losses.get((name, target), []) for name in (method, "random", "less-rr"))
+    if not own:
+        return "–"
+    said = f"{fmean(own):.4f}" + (f" ± {stdev(own):.4f}" if len(own) > 1 else "")
+    if method in ("random", "less-rr") or min(map(len, (own, random, best))) < 2:
+        return said
+    part = kept_gain(random, own, best)
+    return said + ("; gain unclear" if part is None else "; keeps {:.2f} ({:.2f} to {:.2f})".format(*part))
+
+
+def kept_gain(random: list[float], own: list[float], best: list[float]) -> tuple[float, float, float] | None:
+    """Return (random − own) ÷ (random − best) of mean losses, with the interval of Fieller (1954).
+
+    The variance is pooled over the three. None where the gain below is not clearly above 0: then a ratio is of noise.
+    """
+    n = [len(each) for each in (random, own, best)]
+    freedom = sum(n) - 3
+    pooled = sum((len(each) - 1) * stdev(each) ** 2 for each in (random, own, best)) / freedom
+    top, bottom = fmean(random) - fmean(own), fmean(random) - fmean(best)
+    v_top, v_bottom, both = pooled * (1 / n[0] + 1 / n[1]), pooled * (1 / n[0] + 1 / n[2]), pooled / n[0]
+    t2 = float(stats.t.ppf(0.975, freedom)) ** 2
+    a = bottom**2 - t2 * v_bottom
+    if a <= 0 or bottom <= 0:
+        return None
+    b, c = top * bottom - t2 * both, top**2 - t2 * v_top
+    half = math.sqrt(max(0.0, b**2 - a * c))
+    return top / bottom, (b - half) / a, (b + half) / a
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ NAMES = {
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
     "RunLayout": "audition cost.json distances.json features features/parsed model overlap.jsonl prefilter "
-    "prefilter.json remarks.json report report.html samples selected.jsonl selection.json settings.yaml similarity.json "
-    "similarity.npy unwritten.json warmup warmup/warmup.json",
+    "prefilter.json remarks.json report report.html samples selected.jsonl selection.json settings.yaml "
+    "similarity.json similarity.npy unwritten.json warmup warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",
     "LandmarksLayout": "candidates.npy exact",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import handpick
 from handpick.cli import app
 from handpick.costs.cost import Amount, Plan, StageCost, StageKind
 from handpick.costs.flops import shape_of
@@ -265,3 +266,12 @@ def test_one_method_stands_beside_its_training_too(given: dict[str, Any]) -> Non
     assert "neither pays here" in read["rule"]
     shown = CliRunner().invoke(app, flags(given, "--method", "bm25"))
     assert "time to select ÷ time to train on all 40" in shown.stdout
+
+
+def test_a_comparison_in_python_is_the_command_s(given: dict[str, Any]) -> None:
+    with these_methods({name: METHODS[name] for name in ("bm25", "rds+")}):
+        found = handpick.plan("compare", probe_seconds=QUICK, train_model="7B", price_per_hour=36, **given)
+    assert {bill.method for bill in found.bills} == {"bm25", "rds+"}
+    assert not isinstance(found.training, str)
+    assert found.training.parameters == 7e9
+    assert found.price_per_hour == 36

@@ -56,7 +56,8 @@ class Audition:
             "planned_seconds": self.plan.seconds,
             "seconds": round(self.seconds, 1),
         }
-        return _without_infinities(found)
+        cleaned: dict[str, Any] = _without_infinities(found)
+        return cleaned
 
 
 class PreparedAudition:
@@ -125,7 +126,8 @@ class PreparedAudition:
         def elapsed() -> float:
             return spent + time.monotonic() - began
 
-        judges, rounds, metrics = judges_of(self.targets), [], list(dict.fromkeys([LOSS, self.own.metric]))
+        judges, metrics = judges_of(self.targets), list(dict.fromkeys([LOSS, self.own.metric]))
+        rounds: list[RoundResult] = []
         names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
         decision = Decision(None, "the audition is not over")
         for number, round_ in enumerate(plan.rounds):

@@ -12,7 +12,8 @@ from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.settings import Settings
 
 if TYPE_CHECKING:
-    from handpick.auditions.run import Audition, AuditionPlan
+    from handpick.auditions.plan import AuditionPlan
+    from handpick.auditions.run import Audition
 
 _EACH_ITS_OWN = ("method", "representation", "algorithm", "store", "score_only")
 _FLAGS = flags_of(Settings, SELECT, leave_out=_EACH_ITS_OWN, style=Style(heading="What a run has"))
