@@ -141,7 +141,8 @@ def test_where_nobody_wins_it_is_done_what_was_asked(
     then: str, values: dict[str, Any], own: dict[str, Any], wins: Any, tmp_path: Path
 ) -> None:
     wins(None)
-    settings = AuditionSettings.from_values(own | {"methods": "bm25", "if_none": then})
+    methods = "bm25,rds+" if then == "union" else "bm25"
+    settings = AuditionSettings.from_values(own | {"methods": methods, "if_none": then})
     if then == "stop":
         with pytest.raises(AuditionError, match="nothing is chosen: None it is"):
             run_auto(values, settings, PROBE)
@@ -161,7 +162,10 @@ def test_where_nobody_wins_it_is_done_what_was_asked(
         by_words = handpick.select(**values | {"out": str(tmp_path / "b"), "method": "bm25"})
         assert len(run.selection) == len(set(run.selection.ids)) == 20
         assert run.selection.ids[0] == by_words.ids[0]
-        assert set(run.selection.ids) <= {*by_words.ids, *drawn.ids}
+        by_states = handpick.select(**values | {"out": str(tmp_path / "s"), "method": "rds+"})
+        assert by_states.ids[0] in run.selection.ids[:2]
+        assert set(run.selection.ids) <= {*by_words.ids, *by_states.ids, *drawn.ids}
+        assert not list((tmp_path / "run" / "audition" / "steps").glob("features-*/features/pool-rds*"))
         assert Selection.open(tmp_path / "run").record(0) == by_words.record(0)
 
 
@@ -222,6 +226,11 @@ def test_what_cannot_be_held_is_refused_before_any_work(
     merged = {name: each for name, each in (values | of_run).items() if each is not None}
     with pytest.raises(HandpickError, match=sentence):
         module.PreparedAudition(merged, AuditionSettings.from_values(own | of_own))
+
+
+def test_a_metric_that_grades_no_query_is_one_sentence(ask: Ask) -> None:
+    with pytest.raises(DataError, match="nothing can be judged by queries-1a: no unit tests in the record"):
+        ask(methods="bm25", metric="unit-tests", allow_code_execution=True).run(PROBE)
 
 
 def test_queries_without_answers_have_no_loss_to_judge_by(ask: Ask, tmp_path: Path, audition_data: Path) -> None:

@@ -270,7 +270,8 @@ def test_one_method_stands_beside_its_training_too(given: dict[str, Any]) -> Non
 
 def test_a_comparison_in_python_is_the_command_s(given: dict[str, Any]) -> None:
     with these_methods({name: METHODS[name] for name in ("bm25", "rds+")}):
-        found = handpick.plan("compare", probe_seconds=QUICK, train_model="7B", price_per_hour=36, **given)
+        beside = {"method": "bm25", "train_model": "7B", "price_per_hour": 36}
+        found = handpick.plan("compare", probe_seconds=QUICK, **given, **beside)
     assert {bill.method for bill in found.bills} == {"bm25", "rds+"}
     assert not isinstance(found.training, str)
     assert found.training.parameters == 7e9

@@ -7,7 +7,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from handpick.auditions.candidates import Candidates
 from handpick.auditions.run import PROBE_SECONDS, Audition, PreparedAudition
 from handpick.auditions.settings import AuditionSettings
 from handpick.errors import AuditionError
@@ -39,11 +38,11 @@ def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = 
     if winner is None and own.if_none == "stop":
         raise AuditionError(f"nothing is chosen: {found.decision.why}; {prepared.layout.record} has the rounds")
     if winner is not None:
-        run = run_select(_winning_run(prepared, winner))
+        run = run_select(_lent_run(prepared, winner))
     elif own.if_none == "random":
         run = run_select(candidates.random_settings())
     else:
-        run = _choose_in_turns(candidates)
+        run = _choose_in_turns(prepared)
     remark = Remark(
         "audition", _sentence(found, own), winner is None or bool(found.hazards), {"audition": found.to_json()}
     )
@@ -62,21 +61,29 @@ def _sentence(found: Audition, own: AuditionSettings) -> str:
     return said
 
 
-def _winning_run(prepared: PreparedAudition, winner: str) -> Settings:
-    """Return the winner's run, with the checkpoints of the audition's warmup and the features it has left."""
-    settings = prepared.candidates.runs[winner]
-    plan = prepared.plan()
-    study = Study(prepared.candidates.study(list(plan.candidates), plan.rounds[-1], prepared.targets))
-    place = next(each for each in study.opened.places if each.method == winner)
-    choice = study.chosen.choice(place)
-    if choice is None or choice.settings is None:
+def _lent_run(prepared: PreparedAudition, name: str, folder: Path | None = None) -> Settings:
+    """Return a candidate's run with all queries and the whole budget, with the checkpoints of the audition's warmup and
+    what its choices have left of the pool.
+
+    Args:
+        prepared: the audition, which is over.
+        name: the candidate's.
+        folder: the run's; by default the audition's own run.
+    """
+    settings, plan = prepared.candidates.runs[name], prepared.plan()
+    study = Study(prepared.candidates.study([name], plan.rounds[-1], prepared.targets))
+    choice = study.chosen.choice(next(each for each in study.opened.places if each.method == name))
+    if choice is None or choice.settings is None or choice.settings.out is None:
         return settings
-    if choice.features is not None:
-        _lend(study.opened.steps.path(choice.features), settings.folder)
+    left = Path(choice.settings.out)
+    if folder is not None:  # candidates that read the same features share them
+        settings = settings.model_copy(update={"out": str(folder / left.name)})
+    if left.parent == prepared.layout.steps:
+        _lend(left, settings.folder)
+    if choice.warmup is None:
+        return settings
     made = study.chosen.chooser.prepare_settings(choice)
-    return settings if choice.warmup is None else settings.model_copy(
-        update={"checkpoints": made.checkpoints, "warmup": "auto", "lora_targets": None}
-    )  # fmt: skip
+    return settings.model_copy(update={"checkpoints": made.checkpoints, "warmup": "auto", "lora_targets": None})
 
 
 def _lend(step: Path, folder: Path, depth: int = 2) -> None:
@@ -91,14 +98,13 @@ def _lend(step: Path, folder: Path, depth: int = 2) -> None:
             _lend(child, place, depth - 1)
 
 
-def _choose_in_turns(candidates: Candidates) -> Run:
+def _choose_in_turns(prepared: PreparedAudition) -> Run:
     """Let every candidate and a random draw choose in turns, to the budget; what one has taken the others pass over."""
-    runs = [*candidates.runs.values(), candidates.random_settings()]
-    folder = candidates.any.folder
-    made = [
-        run_select(run.model_copy(update={"out": str(candidates.layout.folder / "union" / str(place))}))
-        for place, run in enumerate(runs)
-    ]
+    candidates = prepared.candidates
+    folder, apart = candidates.any.folder, prepared.layout.folder / "union"
+    drawn = candidates.random_settings().model_copy(update={"out": str(apart / "random")})
+    made = [run_select(_lent_run(prepared, name, apart)) for name in prepared.plan().candidates]
+    made.append(run_select(drawn))
     budget = len(made[-1].selection)
     picks: dict[str, tuple[Selection, int]] = {}  # by the id: whose, and which of its own
     for place, turn in enumerate(zip_longest(*(each.selection.ids for each in made))):
@@ -118,4 +124,4 @@ def _choose_in_turns(candidates: Candidates) -> Run:
     )
     selection.save(folder)
     RunLayout(folder).settings.unlink(missing_ok=True)  # of an earlier run; no settings bring this choice back
-    return replace(last, selection=selection, settings=candidates.any)
+    return replace(last, selection=selection, settings=last.settings.model_copy(update={"out": str(folder)}))

@@ -15,7 +15,7 @@ from handpick.auditions.queries import TargetQueries
 from handpick.auditions.rounds import AuditionRound, plan_rounds
 from handpick.costs.probe import Probing
 from handpick.data.render import Rendered
-from handpick.errors import SettingsError, StoreError
+from handpick.errors import DataError, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.model import free_memory
 from handpick.objectives.next_token import NextToken
@@ -130,15 +130,17 @@ def plan_audition(
 
     Raises:
         SettingsError: the limit holds no candidate; or as ``probe_finetuning``.
+        DataError: the metric can grade no query.
         HandpickError: a candidate cannot be run, in the words of its run.
     """
     own, workers = candidates.own, candidates.any.workers or 1
     repeats = len(targets[0].side_RQ)
     share = seconds / (len(candidates.names) + 2)
-    costs = {name: _candidate_cost(candidates, name, share) for name in candidates.names}
     names = list(candidates.names)
     rounds = plan_rounds(len(names), budget, own.share, repeats, own.draws)
     study = Study(candidates.study(names, rounds[-1], targets))
+    _require_open(study)
+    costs = {name: _candidate_cost(candidates, name, share) for name in candidates.names}
     with single_thread():
         probe, sequences = _probe(study, share)
         evaluation_s = _evaluation_seconds(study, probe, targets, share)
@@ -168,6 +170,13 @@ def plan_audition(
         plan = plan_with(names, repeats)
     free_memory()
     return plan
+
+
+def _require_open(study: Study) -> None:
+    """Raise DataError where the queries cannot be measured on, or the model cannot be opened."""
+    for place in study.opened.places:
+        if not study.opened.is_open(place):
+            raise DataError(f"nothing can be judged by {place.target}: {study.opened.reasons[place]}")
 
 
 def _candidate_cost(candidates: Candidates, name: str, seconds: float) -> CandidateCost:

@@ -14,6 +14,7 @@ from handpick.auditions.estimate import Floats
 from handpick.auditions.folds import HALVES
 from handpick.auditions.queries import TargetQueries
 from handpick.auditions.rounds import AuditionRound
+from handpick.errors import DataError
 from handpick.layout import StepLayout
 from handpick.studies.cells import RANDOM, CellKey
 from handpick.studies.run import Study
@@ -32,8 +33,14 @@ class RoundValues:
 def read_values(
     study: Study, names: Sequence[str], round_: AuditionRound, targets: Sequence[TargetQueries], metrics: Sequence[str]
 ) -> RoundValues:
-    """Read the values of a round whose study has run."""
+    """Read the values of a round whose study has run.
+
+    Raises:
+        DataError: a random draw could not be trained on or measured, so that there is nothing to hold others against.
+    """
     reasons = study.opened.reasons
+    if why := next((why for key, why in reasons.items() if key.method == RANDOM), None):
+        raise DataError(f"a random draw could not be measured: {why}")
     values = partial(_values_of, study, metrics=metrics)
     key_of = partial(_key_of, study, round_)
     draws: dict[str, list[Floats]] = {metric: [] for metric in metrics}
