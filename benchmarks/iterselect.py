@@ -55,6 +55,9 @@ BELOW = 0.15
 CLASSIFIER = {"model": ENCODER, "epochs": 4, "learning_rate": 1e-4, "max_length": 64}
 UNREAD = {**CLASSIFIER, "epochs": 1, "max_length": 8}  # at α 0, where the classifier decides nothing
 
+RoundsOf = dict[Reads, list[dict[str, Any]]]  # a line of figures a round
+Curves = dict[Reads, dict[float, dict[str, float | None]]]  # figures by α
+
 
 def known_truth(runs: Path) -> tuple[Path, dict[str, bool]]:
     """The pool, and which ids are hard."""
@@ -175,8 +178,8 @@ def main() -> None:
         for s in range(10)
     ]
     baselines["random"] = float(np.mean(draws))
-    rounds: dict[Reads, list[dict[str, Any]]] = {}
-    curves: dict[Reads, dict[float, dict[str, float | None]]] = {reads: {} for reads in given.reads}
+    rounds: RoundsOf = {}
+    curves: Curves = {reads: {} for reads in given.reads}
     for alpha in [DEFAULT, *(a for a in given.alphas if a != DEFAULT)]:
         for reads in given.reads:
             made = settings(path, runs, alpha, reads)
@@ -202,10 +205,7 @@ def main() -> None:
     print((given.out / f"{given.name}.md").read_text(encoding="utf-8"))
 
 
-def write(
-    out: Path, n: int, rounds: dict[Reads, list[dict[str, Any]]], curves: dict[Reads, dict[float, dict[str, float | None]]],
-    baselines: dict[str, float], draws: list[float],
-) -> None:  # fmt: skip
+def write(out: Path, n: int, rounds: RoundsOf, curves: Curves, baselines: dict[str, float], draws: list[float]) -> None:
     """The tables, the numbers behind them, and the two pictures; ``out`` is their name without an ending."""
     first = next(iter(rounds.values()))
     n_judged = sum(line["judged"] for line in first)
@@ -259,10 +259,7 @@ def _cell(value: Any) -> str:
     return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
 
 
-def picture(
-    path: Path, rounds: dict[Reads, list[dict[str, Any]]], curves: dict[Reads, dict[float, dict[str, float | None]]],
-    baselines: dict[str, float],
-) -> None:  # fmt: skip
+def picture(path: Path, rounds: RoundsOf, curves: Curves, baselines: dict[str, float]) -> None:
     import matplotlib
 
     matplotlib.use("agg")
