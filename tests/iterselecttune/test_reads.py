@@ -41,10 +41,12 @@ def run_on(ask: Ask, tmp_path: Path, tiny_classifier: Path) -> Callable[..., Ite
     """A run on records, by a rule that does not look at the answers."""
     (tmp_path / "rule.py").write_text(RULE)
 
-    def run(out: str, records: list[dict[str, Any]], **given: Any) -> IterRun:
+    def run(out: str, records: list[dict[str, Any]], classifier: dict[str, Any] | None = None, **given: Any) -> IterRun:
         pool = str(write_jsonl(tmp_path / f"pool-{out}.jsonl", records))
         rule = f"rule:{tmp_path / 'rule.py'}:marked"
-        quick = {"model": str(tiny_classifier), "epochs": 2, "learning_rate": 5e-3, "held_out": 0.25}
+        quick = {"model": str(tiny_classifier), "epochs": 2, "learning_rate": 5e-3, "held_out": 0.25} | (
+            classifier or {}
+        )
         few = {"rounds": 1, "batch": 16, "max_new_tokens": 1, "budget": "24", "classifier": quick}
         return run_iterselect(ask(out=out, pool=pool, judge=rule, **(few | given)))
 
@@ -153,12 +155,15 @@ def twins_of(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.parametrize(("share", "why"), [(0, "all but 0 of the 8 judged are hard"), (0.9999, "is held out")])
 def test_a_pool_of_one_prompt_is_taken_as_it_comes(
-    run_on: Callable[..., IterRun], capsys: pytest.CaptureFixture[str]
+    run_on: Callable[..., IterRun], capsys: pytest.CaptureFixture[str], share: float, why: str
 ) -> None:
     pool = [record(f"r{i}", ("user", "marker red"), ("assistant", f"said {'tree ' * i}")) for i in range(30)]
-    run = run_on("one", pool, budget="20", batch=8, clusters=4)
-    assert "29 of the 30 examples of the diverse subset read as an earlier one does" in capsys.readouterr().err
+    run = run_on("one", pool, budget="20", batch=8, clusters=4, classifier={"held_out": share})
+    said = capsys.readouterr().err
+    assert "29 of the 30 examples of the diverse subset read as an earlier one does" in said
+    assert f"{why}: no classifier" in said
     assert len(set(run.selection.ids)) == 20
     assert {pick.how for pick in run.picks[:8]} == {"judged"}
     assert [pick.cosine for pick in run.picks[8:]] == pytest.approx([1] * 12, abs=1e-6)

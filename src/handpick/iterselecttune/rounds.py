@@ -242,6 +242,9 @@ class Rounds:
     def _train_classifier(self, layout: RoundLayout) -> None:
         """Train the classifier on all that is judged and not held out, and ask it about the subset."""
         taught = [(e.place, hard) for e, hard in self._labelled.with_verdict() if not self._held_out_V[e.place]]
+        if not taught:
+            log("all that is judged is held out: no classifier")
+            return
         n_hard = sum(hard for _, hard in taught)
         if not 2 <= n_hard <= len(taught) - 2:
             what = "hard" if n_hard >= 2 else "easy"
