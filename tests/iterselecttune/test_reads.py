@@ -102,7 +102,9 @@ def test_answers_decide_nothing_but_verdicts_where_the_prompt_is_read(run_on: Ca
     others = [record(each["id"], ("user", each["messages"][0]["content"]), ("assistant", "road")) for each in records]
     found = {}
     for reads in ("prompt", "conversation"):
-        first, second = (run_on(f"{reads}-{i}", pool, reads=reads) for i, pool in enumerate((records, others)))
+        first, second = (
+            run_on(f"{reads}-{i}", pool, reads=reads, batch=30) for i, pool in enumerate((records, others))
+        )
         assert all(pick.hardness is not None for pick in first.picks if pick.how == "inferred")
         found[reads] = [(run.selection.ids, run.selection.scores, run.selection.picked_for) for run in (first, second)]
     assert found["prompt"][0] == found["prompt"][1]
@@ -112,18 +114,22 @@ def test_answers_decide_nothing_but_verdicts_where_the_prompt_is_read(run_on: Ca
 def test_equal_prompts_stand_together_and_each_is_judged_by_its_own_answer(
     run_on: Callable[..., IterRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_on("twins", [*world(30), *twins_of(world(30))], batch=24, budget="100%")
+    run = run_on("twins", [*world(60), *twins_of(world(60))], batch=60, budget="100%")
     said = capsys.readouterr().err
-    assert "30 of the 60 examples of the diverse subset read as an earlier one does: they have the same M and R" in said
-    assert sorted(run.selection.ids) == sorted(each["id"] for each in [*world(30), *twins_of(world(30))])
+    assert (
+        "60 of the 120 examples of the diverse subset read as an earlier one does: they have the same M and R" in said
+    )
+    assert sorted(run.selection.ids) == sorted(each["id"] for each in [*world(60), *twins_of(world(60))])
     pick_of = dict(zip(run.selection.ids, run.picks, strict=True))
-    pairs = [(pick_of[each["id"]], pick_of[f"t{each['id']}"]) for each in world(30)]
+    pairs = [(pick_of[each["id"]], pick_of[f"t{each['id']}"]) for each in world(60)]
     unasked = [pair for pair in pairs if pair[0].how == pair[1].how == "inferred"]
     assert unasked
+    assert all(one.hardness is not None for one, _ in unasked)
     for one, other in unasked:
         assert one.hardness == pytest.approx(other.hardness, abs=1e-6)
     # a prompt that is known to be hard is as like a hard one as can be
-    alone = [other for one, other in pairs if one.how == "judged" and other.how == "inferred"]
+    either_way = [*pairs, *((other, one) for one, other in pairs)]
+    alone = [other for one, other in either_way if one.how == "judged" and other.how == "inferred"]
     assert alone
     assert [each.cosine for each in alone] == pytest.approx([1] * len(alone), abs=1e-6)
 
