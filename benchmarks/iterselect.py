@@ -12,6 +12,9 @@ with ROUGE-L below .15 is worse than the reference.
 2. The share of truly hard among the chosen fifth, by round and by α, against random, longest, perplexity and IFD.
 3. Answers and seconds of each round, and how many judge calls a judge would have taken, against the whole pool.
 
+All of it for either value of ``--reads``: the classifier and the embeddings read the prompt alone, or the conversation
+with its answer. What was judged first is the same for all α, of one reading.
+
 The data is found through HANDPICK_DATA. What is there is not made again, so that a run that is stopped goes on.
 """
 
@@ -30,13 +33,14 @@ from unseen_third import unseen
 
 import handpick
 from handpick import bundled
-from handpick.data.plain_text import conversation
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.held_out import held_out_metrics
+from handpick.iterselecttune.reads import READ_AS
 from handpick.iterselecttune.run import IterRun, run_iterselect
-from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.iterselecttune.settings import IterSelectSettings, Reads
+from handpick.layout import RunLayout
 
 ENCODER = "all-minilm-l6-v2"
 N, ROUNDS, BATCH, BUDGET = 1500, 3, 100, "20%"
@@ -49,6 +53,10 @@ EASY = [
 ]  # fmt: skip
 BELOW = 0.15
 CLASSIFIER = {"model": ENCODER, "epochs": 4, "learning_rate": 1e-4, "max_length": 64}
+UNREAD = {**CLASSIFIER, "epochs": 1, "max_length": 8}  # at α 0, where the classifier decides nothing
+
+RoundsOf = dict[Reads, list[dict[str, Any]]]  # a line of figures a round
+Curves = dict[Reads, dict[float, dict[str, float | None]]]  # figures by α
 
 
 def known_truth(runs: Path) -> tuple[Path, dict[str, bool]]:
@@ -88,14 +96,16 @@ def is_of(record: dict[str, Any], kinds: list[tuple[str, str]]) -> bool:
     return any(record["source"] == s and (record.get("category") or "").startswith(c) for s, c in kinds)
 
 
-def settings(pool: Path, runs: Path, alpha: float) -> IterSelectSettings:
-    store = runs / "embeddings" / "features" / "pool-embed"
+def settings(pool: Path, runs: Path, alpha: float, reads: Reads) -> IterSelectSettings:
     return IterSelectSettings.from_values(
         {
             "pool": str(pool), "model": str(bundled.model_path()), "judge": "rule:rouge-l", "hard_below": BELOW,
-            "out": str(runs / f"alpha-{alpha}"), "budget": BUDGET, "rounds": ROUNDS, "batch": BATCH, "alpha": alpha,
+            "out": str(runs / reads / f"alpha-{alpha}"), "reads": reads, "budget": BUDGET, "rounds": ROUNDS,
+            "batch": BATCH, "alpha": alpha,
             "diverse": N, "clusters": 30, "patience": 0, "max_new_tokens": 64, "max_length": 512,
-            "dtype": "float32", "encoder": ENCODER, "store": str(store), "classifier": CLASSIFIER,
+            "dtype": "float32", "encoder": ENCODER,
+            "store": str(RunLayout(runs / "embeddings").pool_store(READ_AS[reads].representation)),
+            "classifier": CLASSIFIER if alpha else UNREAD,
         }
     )  # fmt: skip
 
@@ -117,7 +127,7 @@ def share(ids: list[str], truth: dict[str, bool]) -> float:
 
 def by_round(run: IterRun, made: IterSelectSettings, pool: Pool, truth: dict[str, bool]) -> list[dict[str, Any]]:
     """Of every round: what was judged, and the classifier on all records that were not judged by then."""
-    texts = {e.id: conversation(e.messages) for e in pool.examples(0, len(pool))}
+    texts = {e.id: READ_AS[made.reads].text(e) for e in pool.examples(0, len(pool))}
     judged: set[str] = set()
     found = []
     for figures in run.figures:
@@ -144,12 +154,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/iterselect-benchmark"))
     parser.add_argument("--alphas", type=float, nargs="*", default=ALPHAS)
+    parser.add_argument("--reads", nargs="+", choices=list(READ_AS), default=list(READ_AS))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--name", default="iterselect", help="of the files of results")
     given = parser.parse_args()
     runs: Path = given.runs
     path, truth = known_truth(runs)
     pool = Pool.open([path], cache=runs / "parsed", quarantine=Quarantine(runs / "quarantine.jsonl"))
-    handpick.represent_pool(path, method="embed", encoder=ENCODER, out=str(runs / "embeddings"))
+    for reads in given.reads:
+        handpick.represent_pool(
+            path, method="embed", representation=READ_AS[reads].representation, encoder=ENCODER,
+            out=str(runs / "embeddings"),
+        )  # fmt: skip
     model = str(bundled.model_path())
     baselines: dict[str, float] = {}
     for method in ("longest", "perplexity", "ifd"):
@@ -162,101 +178,113 @@ def main() -> None:
         for s in range(10)
     ]
     baselines["random"] = float(np.mean(draws))
-    rounds: list[dict[str, Any]] = []
-    curve: dict[float, dict[str, float]] = {}
+    rounds: RoundsOf = {}
+    curves: Curves = {reads: {} for reads in given.reads}
     for alpha in [DEFAULT, *(a for a in given.alphas if a != DEFAULT)]:
-        made = settings(path, runs, alpha)
-        if alpha != DEFAULT:
-            same_beginning(settings(path, runs, DEFAULT).folder, made.folder)
-        run = run_iterselect(made)
-        held = run.figures[-1]
-        curve[alpha] = {
-            "hard of the chosen": share(run.selection.ids, truth),
-            "judged hard": sum(each["hard"] for each in run.figures) / sum(each["judged"] for each in run.figures),
-            "held-out AUC": held["auc"],
-        }
-        if alpha == DEFAULT:
-            rounds = by_round(run, made, pool, truth)
-            shorter = {}
-            for n in range(1, ROUNDS):
-                cut = made.model_copy(update={"rounds": n})
-                shorter[n] = share(run_iterselect(cut).selection.ids, truth)
-            shorter[ROUNDS] = curve[alpha]["hard of the chosen"]
-            run_iterselect(made)
-            for line in rounds:
-                line["hard of the chosen"] = shorter[line["round"]]
-        write(given.out, len(truth), rounds, curve, baselines, draws)
-    print((given.out / "iterselect.md").read_text(encoding="utf-8"))
+        for reads in given.reads:
+            made = settings(path, runs, alpha, reads)
+            if alpha != DEFAULT:
+                same_beginning(settings(path, runs, DEFAULT, reads).folder, made.folder)
+            run = run_iterselect(made)
+            curves[reads][alpha] = {
+                "hard of the chosen": share(run.selection.ids, truth),
+                "judged hard": sum(each["hard"] for each in run.figures) / sum(each["judged"] for each in run.figures),
+                "held-out AUC": run.figures[-1]["auc"] if alpha else None,
+            }
+            if alpha == DEFAULT:
+                rounds[reads] = by_round(run, made, pool, truth)
+                shorter = {}
+                for n in range(1, ROUNDS):
+                    cut = made.model_copy(update={"rounds": n})
+                    shorter[n] = share(run_iterselect(cut).selection.ids, truth)
+                shorter[ROUNDS] = curves[reads][alpha]["hard of the chosen"]
+                run_iterselect(made)
+                for line in rounds[reads]:
+                    line["hard of the chosen"] = shorter[line["round"]]
+            write(given.out / given.name, len(truth), rounds, curves, baselines, draws)
+    print((given.out / f"{given.name}.md").read_text(encoding="utf-8"))
 
 
-def write(
-    out: Path, n: int, rounds: list[dict[str, Any]], curve: dict[float, dict[str, float]], baselines: dict[str, float],
-    draws: list[float],
-) -> None:  # fmt: skip
-    """The tables, the numbers behind them, and the two pictures."""
-    n_judged = sum(line["judged"] for line in rounds)
-    columns = [name for name in rounds[0] if name != "seconds"]
-    heading = [*columns, "seconds (answers, judge, classifier)"]
+def write(out: Path, n: int, rounds: RoundsOf, curves: Curves, baselines: dict[str, float], draws: list[float]) -> None:
+    """The tables, the numbers behind them, and the two pictures; ``out`` is their name without an ending."""
+    first = next(iter(rounds.values()))
+    n_judged = sum(line["judged"] for line in first)
+    columns = [name for name in first[0] if name != "seconds"]
+    heading = ["reads", *columns, "seconds (answers, judge, classifier)"]
     lines = [
         f"Made by `python benchmarks/iterselect.py`: {n:,} records, a third hard by construction; {ROUNDS} rounds of "
         f"{BATCH}.", "",
-        "| " + " | ".join(heading) + " |", "|" + "---:|" * len(heading),
+        "| " + " | ".join(heading) + " |", "|---|" + "---:|" * (len(heading) - 1),
     ]  # fmt: skip
-    for line in rounds:
-        seconds = ", ".join(f"{line['seconds'].get(part, 0):.0f}" for part in ("answers", "judge", "classifier"))
-        lines.append("| " + " | ".join([*(_cell(line[name]) for name in columns), seconds]) + " |")
-    lines += ["", "| chosen by | truly hard of the chosen fifth |", "|---|---:|"]
-    lines += [
-        f"| iterselect, α {alpha} | {found['hard of the chosen']:.3f} |" for alpha, found in sorted(curve.items())
-    ]
-    lines += [f"| {name} | {value:.3f} |" for name, value in baselines.items() if name != "random"]
-    lines += [f"| random, mean of 10 draws ({min(draws):.3f} to {max(draws):.3f}) | {baselines['random']:.3f} |", ""]
-    lines += ["| α | judged hard of the judged | held-out AUC, last round |", "|---:|---:|---:|"]
-    lines += [f"| {a} | {f['judged hard']:.3f} | {_cell(f['held-out AUC'])} |" for a, f in sorted(curve.items())]
+    for reads, of_reading in rounds.items():
+        for line in of_reading:
+            seconds = ", ".join(f"{line['seconds'].get(part, 0):.0f}" for part in ("answers", "judge", "classifier"))
+            cells = [reads, *(_cell(line[name]) for name in columns), seconds]
+            lines.append("| " + " | ".join(cells) + " |")
+    alphas = sorted({alpha for curve in curves.values() for alpha in curve})
+
+    def each_reading(alpha: float, name: str) -> str:
+        return " | ".join(_cell(curve.get(alpha, {}).get(name)) for curve in curves.values())
+
+    lines += ["", f"| truly hard of the chosen fifth, by | {' | '.join(curves)} |", "|---|" + "---:|" * len(curves)]
+    lines += [f"| iterselect, α {alpha} | {each_reading(alpha, 'hard of the chosen')} |" for alpha in alphas]
+    named = {name: value for name, value in baselines.items() if name != "random"}
+    named[f"random, mean of 10 draws ({min(draws):.3f} to {max(draws):.3f})"] = baselines["random"]
+    lines += [f"| {name} | {' | '.join([_cell(value)] * len(curves))} |" for name, value in named.items()]
+    for name in ("judged hard", "held-out AUC"):
+        said = {"judged hard": "judged hard of the judged", "held-out AUC": "held-out AUC, last round"}[name]
+        lines += ["", f"| {said} | {' | '.join(curves)} |", "|---|" + "---:|" * len(curves)]
+        lines += [f"| α {alpha} | {each_reading(alpha, name)} |" for alpha in alphas]
     lines += [
         "",
         f"A judge in both orders would have been asked {2 * n_judged:,} times; for the whole pool {2 * n:,} times "
         f"({n_judged / n:.0%} of them).",
         "",
     ]
-    (out / "iterselect.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"rounds": rounds, "alpha": {str(a): f for a, f in sorted(curve.items())}, "baselines": baselines,
-               "random draws": draws}  # fmt: skip
-    (out / "iterselect.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    with (out / "iterselect.csv").open("w", newline="", encoding="utf-8") as file:
+    out.with_name(f"{out.name}.md").write_text("\n".join(lines), encoding="utf-8")
+    by_alpha = {reads: {str(a): f for a, f in sorted(curve.items())} for reads, curve in curves.items()}
+    content = {"rounds": rounds, "alpha": by_alpha, "baselines": baselines, "random draws": draws}
+    out.with_name(f"{out.name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with out.with_name(f"{out.name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["by", "at", "hard of the chosen"])
-        writer.writerows([["round", line["round"], line["hard of the chosen"]] for line in rounds])
-        writer.writerows([["alpha", a, f["hard of the chosen"]] for a, f in sorted(curve.items())])
-    picture(out / "iterselect.png", rounds, curve, baselines)
+        writer.writerow(["reads", "by", "at", "hard of the chosen"])
+        for reads, curve in curves.items():
+            of_rounds = rounds.get(reads, [])
+            writer.writerows([[reads, "round", line["round"], line["hard of the chosen"]] for line in of_rounds])
+            writer.writerows([[reads, "alpha", a, f["hard of the chosen"]] for a, f in sorted(curve.items())])
+    picture(out.with_name(f"{out.name}.png"), rounds, curves, baselines)
 
 
 def _cell(value: Any) -> str:
     return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
 
 
-def picture(
-    path: Path, rounds: list[dict[str, Any]], curve: dict[float, dict[str, float]], baselines: dict[str, float]
-) -> None:
+def picture(path: Path, rounds: RoundsOf, curves: Curves, baselines: dict[str, float]) -> None:
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
-    at = [line["round"] for line in rounds]
-    left.plot(at, [line["hard of the chosen"] for line in rounds], marker="o", label="truly hard of the chosen fifth")
-    left.plot(at, [line["AUC on the unjudged, truth"] for line in rounds], marker="s", label="AUC on the unjudged")
-    left.plot(at, [line["truly hard of the judged"] for line in rounds], marker="^", label="truly hard of the judged")
-    left.set(xlabel="round", xticks=at, ylim=(0, 1.03), title="rounds, α 0.6")
-    alphas = sorted(curve)
-    right.plot(alphas, [curve[a]["hard of the chosen"] for a in alphas], marker="o", label="iterselect")
+    for reads, style in zip(curves, ("-", "--"), strict=False):
+        of_reading = rounds.get(reads, [])
+        at = [line["round"] for line in of_reading]
+        for name, marker, colour in (
+            ("hard of the chosen", "o", "C0"), ("AUC on the unjudged, truth", "s", "C1"),
+            ("truly hard of the judged", "^", "C2"),
+        ):  # fmt: skip
+            values = [line[name] for line in of_reading]
+            left.plot(at, values, style, marker=marker, color=colour, label=f"{name} ({reads})")
+        alphas = sorted(curves[reads])
+        chosen = [curves[reads][alpha]["hard of the chosen"] for alpha in alphas]
+        right.plot(alphas, chosen, style, marker="o", color="C0", label=f"iterselect, reads {reads}")
+    left.set(xlabel="round", xticks=range(1, ROUNDS + 1), ylim=(0, 1.03), title=f"rounds, α {DEFAULT}")
     right.set(xlabel="α: weight of the classifier", title="truly hard of the chosen fifth")
-    for name, style in (("random", ":"), ("longest", "--"), ("perplexity", "-."), ("ifd", (0, (1, 3)))):
-        right.axhline(baselines[name], linestyle=style, color="0.45", linewidth=1)
+    for name, line_style in (("random", ":"), ("longest", "--"), ("perplexity", "-."), ("ifd", (0, (1, 3)))):
+        right.axhline(baselines[name], linestyle=line_style, color="0.45", linewidth=1)
         right.annotate(name, (1.0, baselines[name]), textcoords="offset points", xytext=(4, 2), fontsize=8, ha="right")
-    left.legend(fontsize=8)
     for axes in (left, right):
+        axes.legend(fontsize=7)
         axes.grid(alpha=0.25)
     figure.savefig(path, dpi=120)
 

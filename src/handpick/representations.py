@@ -168,6 +168,11 @@ SCORERS: dict[str, ScorerSpec] = {
         frozenset({"query"}), frozenset({"encoder", "storage", "whitening_damping"}),
         rows=frozenset({"encoder", "storage"}), stores="embed", looks_at_pool=True, passes=_OF_ENCODER,
     ),
+    "embed-prompt": ScorerSpec(
+        "handpick.scorers.embedding:PromptEmbedding", "sentence embedding of the prompt alone, without the answer",
+        "IterSelectTune, arXiv 2410.13464", "features", frozenset({"query"}), frozenset({"encoder", "storage"}),
+        rows=frozenset({"encoder", "storage"}), passes=_OF_ENCODER,
+    ),
     "bm25": ScorerSpec(
         "handpick.scorers.bm25:Bm25Scorer", "BM25 of the query's words in an example", "Robertson and Zaragoza 2009",
         "similarity", frozenset({"query"}), looks_at_pool=True, keeps_rows=False,

@@ -33,6 +33,7 @@ def test_from_a_pool_to_a_choice(given: list[str], tmp_path: Path) -> None:
     assert "12 chosen: 12 judged hard, 0 by the classifier and likeness" in result.output
     rows = [line.split() for line in result.output.splitlines() if line.strip().startswith("1 ")]
     assert ["1", "12", "12", "0", "0", "0", "0", "0", "–", "–", "–", "–"] in rows
+    assert "the classifier and the embeddings read prompts alone" in result.stdout
     assert len((tmp_path / "out" / "selected.jsonl").read_bytes().splitlines()) == 12
     assert json.loads((tmp_path / "out" / "selection.json").read_bytes())["settings"]["seed"] == 3
 
@@ -41,6 +42,7 @@ def test_a_dry_run_does_nothing(given: list[str], tmp_path: Path) -> None:
     result = runner.invoke(app, [*given, "--dry-run"])
     assert result.exit_code == 0
     assert "12 answers of the base model, of up to 4 tokens each" in result.output
+    assert "read prompts alone (--reads prompt)" in result.output
     assert not (tmp_path / "out" / "rounds").exists()
 
 
@@ -56,6 +58,7 @@ def test_a_dry_run_does_nothing(given: list[str], tmp_path: Path) -> None:
         (["--classifier", "/nowhere"], "/nowhere"),
         (["--max-length", "100", "--max-new-tokens", "100"], "leave no room for a prompt in 100"),
         (["--verdict", "coin"], "--verdict"),
+        (["--reads", "answers"], "--reads"),
         (
             ["--judge", "rule:exact-match:last-number"],
             "(none of the 60 examples that the model can answer can be judged)",
@@ -99,5 +102,5 @@ def test_a_weak_sandbox_is_allowed_by_its_own_flag(given: list[str], monkeypatch
 def test_the_help_teaches() -> None:
     result = runner.invoke(app, ["iterselect", "--help"], env={"COLUMNS": "120"})
     assert result.exit_code == 0
-    for word in ("rule:rouge-l", "local:", "--max-judge-calls", "--dry-run", "--alpha"):
+    for word in ("rule:rouge-l", "local:", "--max-judge-calls", "--dry-run", "--alpha", "--reads"):
         assert word in result.output

@@ -20,7 +20,7 @@ def test_what_is_written_of_a_judge_is_what_was_given_but_its_address() -> None:
         '"rounds": 3, "batch": 1500, "alpha": 0.6, "clusters": 100, "patience": 1, "verdict": "pairwise", '
         '"hard_below": 0.5, "judging": {"temperature": null, "max_calls": 5, "backoff_s": 0.5}, '
         '"allow_code_execution": false, "allow_weak_sandbox": false, "max_new_tokens": 512, '
-        '"template_args": {}, "dtype": "auto", '
+        '"template_args": {}, "dtype": "auto", "reads": "prompt", '
         '"encoder": "sentence-transformers/gtr-t5-base", "classifier": {"model": "google-bert/bert-base-uncased", '
         '"epochs": 3, "learning_rate": 2e-05, "batch": 16, "max_length": 512, "held_out": 0.2}}'
     )

@@ -115,6 +115,20 @@ def test_settings_that_were_said_come_before_those_left_as_they_are(report: Page
     assert "runs/iter" not in text
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"reads": "prompt"}, "It and the embeddings read the prompt alone."),
+        ({"reads": "conversation"}, "It and the embeddings read the whole conversation, the answer included."),
+        ({}, "It and the embeddings read the whole conversation, the answer included."),  # before it could be set
+    ],
+)
+def test_it_says_what_the_classifier_read(folder: Folder, page: Read, given: dict[str, Any], said: str) -> None:
+    found = page(write_selection_report(folder(settings=given)))
+    assert said in "".join(found.all("section", id="judged"))
+    assert pairs(found)["reads"] == given.get("reads", "conversation")
+
+
 def test_each_pick_says_how_it_was_taken_and_beside_which_hard_example(written: Path, report: Page) -> None:
     data = report.data()
     texts = {each["id"]: [[m["role"], m["content"]] for m in each["messages"]] + [0] for each in pool_of(40)}

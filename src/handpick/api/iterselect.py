@@ -6,7 +6,7 @@ from typing import Any
 from handpick.api.handed_over import Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
 from handpick.iterselecttune.run import run_iterselect
-from handpick.iterselecttune.settings import IterSelectSettings, Verdicts
+from handpick.iterselecttune.settings import IterSelectSettings, Reads, Verdicts
 from handpick.selection import Selection
 
 
@@ -21,6 +21,7 @@ def iterselect(
     rounds: int | None = None,
     batch: int | None = None,
     verdict: Verdicts | None = None,
+    reads: Reads | None = None,
     encoder: str | Path | None = None,
     store: str | Path | None = None,
     dtype: Dtype | None = None,
@@ -38,6 +39,8 @@ def iterselect(
         rounds: of answering, judging and training the classifier, at most.
         batch: examples that are judged a round.
         verdict: both answers side by side, or a score each.
+        reads: what the classifier and the embeddings read of an example: ``"prompt"`` unless given, or
+            ``"conversation"``, with the answer.
         encoder: the sentence encoder.
         store: the pool's embeddings, where they are made already.
         dtype: what the models compute in.
@@ -51,7 +54,7 @@ def iterselect(
     """
     values = merge_settings(
         pool=pool, model=model, judge=judge, budget=None if budget is None else str(budget), out=out, seed=seed,
-        rounds=rounds, batch=batch, verdict=verdict, encoder=encoder, store=store, dtype=dtype, **others,
+        rounds=rounds, batch=batch, verdict=verdict, reads=reads, encoder=encoder, store=store, dtype=dtype, **others,
     )  # fmt: skip
     with name_inputs(values) as plain:
         return run_iterselect(IterSelectSettings.from_values(plain)).selection

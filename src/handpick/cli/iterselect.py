@@ -8,7 +8,6 @@ from handpick.cli.app import CHOOSE, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.iterselecttune.settings import ANSWERS, CLASSIFIER, JUDGE, ROUNDS, IterSelectSettings
-from handpick.layout import IterSelectLayout
 
 if TYPE_CHECKING:
     from handpick.iterselecttune.run import IterRun
@@ -50,14 +49,15 @@ def iterselect(
         for line in prepared.expected.lines():
             log(line)
         if not dry_run:
-            _show(prepared.run(), prepared.settings.layout)
+            _show(prepared.run(), prepared.settings)
 
 
-def _show(run: "IterRun", layout: IterSelectLayout) -> None:
+def _show(run: "IterRun", settings: IterSelectSettings) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from handpick.cli.show import console
+    from handpick.iterselecttune.reads import READ_AS
 
     table = Table(
         title="Rounds: what was judged, and how well the classifier tells it on what was held out",
@@ -74,6 +74,7 @@ def _show(run: "IterRun", layout: IterSelectLayout) -> None:
         ]
         table.add_row(*counts, f"{line['held_out']:,}", *held)
     console.print(table)
+    console.print(f"the classifier and the embeddings read {READ_AS[settings.reads].words}")
     how = {name: sum(pick.how == name for pick in run.picks) for name in ("judged", "inferred", "easy")}
     console.print(
         f"{len(run.picks):,} chosen: {how['judged']:,} judged hard, {how['inferred']:,} by the classifier and likeness"
@@ -82,4 +83,4 @@ def _show(run: "IterRun", layout: IterSelectLayout) -> None:
     calls, whole = run.judging["calls"], run.judging["whole_pool_calls"]
     if whole:
         console.print(f"{calls:,} judge calls; judging the whole pool would take {whole:,}")
-    console.print(f"the choice, and why: {layout.records}, {layout.explained}", soft_wrap=True)
+    console.print(f"the choice, and why: {settings.layout.records}, {settings.layout.explained}", soft_wrap=True)

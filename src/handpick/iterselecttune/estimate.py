@@ -11,7 +11,8 @@ from handpick.data.pool import Pool
 from handpick.errors import DataError, SettingsError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.judging import Judging
-from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.iterselecttune.reads import READ_AS
+from handpick.iterselecttune.settings import IterSelectSettings, Reads
 from handpick.judge import Usage
 from handpick.judge.template import as_text
 
@@ -24,6 +25,7 @@ class ExpectedWork:
 
     Tokens are about: a quarter of a prompt's characters, and the base model's answers as long as they may be. ``cost``
     is None without prices. ``capped`` says that the cap on calls makes the rounds smaller than was asked for.
+    ``reads`` is what the classifier and the embeddings read.
     """
 
     done: int
@@ -37,12 +39,14 @@ class ExpectedWork:
     cost: float | None
     calls_of_whole_pool: int
     capped: bool
+    reads: Reads
 
     def lines(self) -> list[str]:
         """Describe it for a person, in lines."""
+        reads = f"the classifier and the embeddings read {READ_AS[self.reads].words} (--reads {self.reads})"
         before = f"{_rounds(self.done)} of an earlier run; " if self.done else ""
         if not self.answers:
-            return [f"{before}nothing more is answered or judged"]
+            return [f"{before}nothing more is answered or judged", reads]
         found = [
             f"{before}{_rounds(self.rounds)} of up to {self.batch:,} examples: {self.answers:,} answers of the base "
             f"model, of up to {self.max_new_tokens:,} tokens each"
@@ -50,7 +54,7 @@ class ExpectedWork:
         if self.capped:
             found.append(f"(the cap on the judge's calls makes it {self.batch:,} a round)")
         if not self.calls:
-            return [*found, "no judge is asked: a rule decides"]
+            return [*found, "no judge is asked: a rule decides", reads]
         money = "" if self.cost is None else f", about {self.cost:,.2f} at the prices given"
         share = self.calls / self.calls_of_whole_pool
         return [
@@ -58,6 +62,7 @@ class ExpectedWork:
             f"at most {self.calls:,} judge calls, {self.tokens_in:,} tokens in (characters / 4) and "
             f"{self.tokens_out:,} out{money}",
             f"judging the whole pool would take {self.calls_of_whole_pool:,} calls; this is {share:.0%} of them",
+            reads,
         ]
 
 
@@ -109,6 +114,7 @@ def estimate_work(settings: IterSelectSettings, pool: Pool, judging: Judging) ->
         cost,
         judging.calls_each * len(pool),
         0 < batch < settings.batch,
+        settings.reads,
     )
 
 

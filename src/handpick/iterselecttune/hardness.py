@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from handpick.data.examples import Example
-from handpick.data.plain_text import conversation
 from handpick.data.pool import Pool
 from handpick.errors import StoreError
 from handpick.executors import Advance, Executor, fill_store
 from handpick.iterselecttune.classifier import Classifier
+from handpick.iterselecttune.reads import READ_AS, reads_fingerprint
+from handpick.iterselecttune.settings import Reads
 from handpick.objectives.protocol import Prepared, prepare_each
 from handpick.scorers.row_scorer import Trainable
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
@@ -22,15 +23,19 @@ from handpick.store.codec import Floats
 class _ClassifiedTexts:
     """What the classifier reads of an example."""
 
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        return prepare_each(examples, lambda example: conversation(example.messages))
+        return prepare_each(examples, READ_AS[self._reads].text)
 
 
 @dataclass(frozen=True)
 class HardnessSpec:
-    """A classifier by its folder; ``host`` is the one of this process, and does not pickle."""
+    """A classifier by its folder, and what it reads; ``host`` is the one of this process, and does not pickle."""
 
     folder: Path
+    reads: Reads
     host: Classifier | None = field(default=None, compare=False, repr=False)
     not_portable = None
 
@@ -39,15 +44,15 @@ class HardnessSpec:
 
     def load(self) -> "HardnessRows":
         """Return what makes the rows."""
-        return HardnessRows(self.host or Classifier.open(self.folder))
+        return HardnessRows(self.host or Classifier.open(self.folder), self.reads)
 
 
 class HardnessRows:
     """The probability of hard, a row of one number."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, reads: Reads) -> None:
         self._classifier = classifier
-        self.prepare = Trainable(_ClassifiedTexts()).prepare
+        self.prepare = Trainable(_ClassifiedTexts(reads)).prepare
 
     def encode(self, checkpoint: int, items: Sequence[str], advance: Advance) -> Floats:
         """Return the probabilities, float32 (N, 1)."""
@@ -60,6 +65,7 @@ def pool_hardness(
     ids: Sequence[str],
     path: Path,
     shard_rows: int,
+    reads: Reads,
     executor: Executor | None = None,
 ) -> Floats:
     """Return the probability of hard of every example, float32 (N,).
@@ -70,13 +76,14 @@ def pool_hardness(
         ids: of its examples with a response, N, in its order.
         path: the store's folder.
         shard_rows: records that are computed and kept together.
+        reads: what the classifier was trained on of an example.
         executor: who computes; this process where nothing is said.
 
     Raises:
         StoreError: the store cannot be written, or holds other examples.
     """
     manifest = Manifest(
-        space={"representation": "hardness", **classifier.fingerprint()},
+        space={"representation": "hardness", **classifier.fingerprint(), **reads_fingerprint(reads)},
         build={},
         dim=1,
         storage="float32",
@@ -85,7 +92,8 @@ def pool_hardness(
         shard_rows=shard_rows,
     )
     store = FeatureStore.create(path, manifest)
-    fill_store(store, pool, HardnessSpec(classifier.folder, host=classifier), "hardness of the pool", executor=executor)
+    spec = HardnessSpec(classifier.folder, reads, host=classifier)
+    fill_store(store, pool, spec, "hardness of the pool", executor=executor)
     row_of = {example_id: row for row, example_id in enumerate(store.ids)}
     if not row_of.keys() >= set(ids):  # more may be there: an embedding that is not finite is set aside
         raise StoreError(f"{path} has other examples than the embeddings: remove it, and run the same again")

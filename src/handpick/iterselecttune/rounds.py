@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Example
 from handpick.data.own_record import record_of
-from handpick.data.plain_text import conversation
 from handpick.errors import JudgeError, StoreError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.answering import Answering
@@ -33,6 +32,7 @@ from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.estimate import round_size
 from handpick.iterselecttune.held_out import HeldOutMetrics, accuracy, held_out_metrics, is_held_out
 from handpick.iterselecttune.judging import JudgedExample, Judging, Question
+from handpick.iterselecttune.reads import READ_AS
 from handpick.iterselecttune.score import NearestHard, ScoredCandidate, most_promising
 from handpick.iterselecttune.settings import IterSelectSettings
 from handpick.layout import RoundLayout
@@ -105,7 +105,7 @@ class Rounds:
         self._subset = subset
         self._answering = answering
         self._judging = judging
-        self._texts = [conversation(example.messages) for example in subset.examples]
+        self._texts = [READ_AS[settings.reads].text(example) for example in subset.examples]
         share, seed = settings.classifier.held_out, settings.seed
         self._held_out_V = np.array([is_held_out(text, share, seed) for text in self._texts], dtype=np.bool_)
         self._nearest = NearestHard(subset.embeddings_VD)
@@ -120,6 +120,11 @@ class Rounds:
             JudgeError: as the judge, or it has no verdict on anything.
             HandpickError: as the parts.
         """
+        if n_repeated := len(self._texts) - len(set(self._texts)):
+            log(
+                f"{n_repeated:,} of the {len(self._texts):,} examples of the diverse subset read as an earlier one "
+                "does: they have the same M and R, and each is judged by its own answer"
+            )
         figures: list[dict[str, Any]] = []
         without_a_rise = 0
         for number in range(1, self._settings.rounds + 1):
@@ -237,6 +242,9 @@ class Rounds:
     def _train_classifier(self, layout: RoundLayout) -> None:
         """Train the classifier on all that is judged and not held out, and ask it about the subset."""
         taught = [(e.place, hard) for e, hard in self._labelled.with_verdict() if not self._held_out_V[e.place]]
+        if not taught:
+            log("all that is judged is held out: no classifier")
+            return
         n_hard = sum(hard for _, hard in taught)
         if not 2 <= n_hard <= len(taught) - 2:
             what = "hard" if n_hard >= 2 else "easy"

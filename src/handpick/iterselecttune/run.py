@@ -20,7 +20,7 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwritten import count_unwritten, report_unwritten
-from handpick.errors import DataError, StoreError
+from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.in_memory import named_in_memory
@@ -31,16 +31,17 @@ from handpick.iterselecttune.estimate import ExpectedWork, estimate_work
 from handpick.iterselecttune.filling import fill_budget
 from handpick.iterselecttune.hardness import pool_hardness
 from handpick.iterselecttune.judging import Judging, find_judging
+from handpick.iterselecttune.reads import READ_AS, reads_fingerprint
 from handpick.iterselecttune.rounds import Rounds, RoundsOutcome, Subset
 from handpick.iterselecttune.score import ScoredCandidate
-from handpick.iterselecttune.settings import IterSelectSettings, written_settings
+from handpick.iterselecttune.settings import READS_UNSAID, IterSelectSettings, written_settings
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
 from handpick.pipeline.prepare import open_data
 from handpick.progress import collect_timings, log, progress
 from handpick.scorers.inputs import Data, Inputs
-from handpick.scorers.provenance import resume_from_store
+from handpick.scorers.provenance import resume_from_store, stored_representation
 from handpick.scorers.row_scorer import open_encoder
 from handpick.scorers.scorer import open_scorer
 from handpick.selection import Selection
@@ -232,7 +233,15 @@ class PreparedIterSelect:
             return None
         classifier = outcome.classifier
         path = self.settings.layout.hardness_store(digest(classifier.fingerprint()))
-        return pool_hardness(classifier, self.pool, store.ids, path, self._of_embeddings.shard_rows, self._executor)
+        return pool_hardness(
+            classifier,
+            self.pool,
+            store.ids,
+            path,
+            self._of_embeddings.shard_rows,
+            self.settings.reads,
+            self._executor,
+        )
 
     def _selection(self, picks: Sequence[IterPick], ids: Sequence[str], pool_row_N: NDArray[np.int64]) -> Selection:
         rows = [int(pool_row_N[pick.row]) for pick in picks]
@@ -262,6 +271,7 @@ class PreparedIterSelect:
         settings = self.settings
         return {
             "pool": contents_of(self.pool.files),
+            **reads_fingerprint(settings.reads),
             "embeddings": self._space,
             "answers": self.answering.fingerprint,
             "judge": self.judging.fingerprint(),
@@ -283,11 +293,17 @@ class PreparedIterSelect:
         """
         path = self.settings.layout.plan
         try:
-            inputs = json.loads(path.read_bytes())["inputs"]
+            inputs = dict(json.loads(path.read_bytes())["inputs"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
+        there, here = inputs.get("reads", READS_UNSAID), self.settings.reads
+        if there != here:
+            raise FingerprintMismatch(
+                f"the run in {self.settings.folder} was begun with --reads {there}, and this one has --reads {here}: "
+                f"give --reads {there} to go on with it, or another --out"
+            )
         require_same(inputs, self._inputs, what=f"the run in {self.settings.folder}")
 
 
@@ -308,8 +324,21 @@ def run_iterselect(settings: IterSelectSettings) -> IterRun:
 
 
 def _embedding_settings(settings: IterSelectSettings) -> Settings:
-    """Return the settings under which ``embed`` would make, or has made, the pool's embeddings."""
+    """Return the settings under which the pool's embeddings would be made, or are made already.
+
+    Raises:
+        SettingsError: the store holds something else.
+    """
+    wanted = READ_AS[settings.reads].representation
+    if settings.store is not None and (there := stored_representation(settings.store)) != wanted:
+        fits = [f"give --reads {reads}, or " for reads, each in READ_AS.items() if each.representation == there]
+        raise SettingsError(
+            f"the store {settings.store} holds {there} features, and --reads {settings.reads} takes {wanted}: "
+            f"{''.join(fits)}name one that `handpick represent --representation {wanted}` made"
+        )
     given: dict[str, Any] = {"method": "embed", "pool": settings.pool, "out": settings.out, "store": settings.store}
+    if wanted != "embed":
+        given["representation"] = wanted
     if settings.store is None or "encoder" in settings.model_fields_set:
         given["encoder"] = settings.encoder
     given |= {

@@ -19,6 +19,8 @@ from handpick.settings import Paths
 from handpick.settings.representation import RepresentationSettings
 
 Verdicts = Literal["pairwise", "pointwise"]
+Reads = Literal["prompt", "conversation"]
+READS_UNSAID: Reads = "conversation"  # of what was written before there was the setting
 RULE = "rule:"
 # headings in the help of the command
 JUDGE, ROUNDS, ANSWERS, CLASSIFIER = "The judge", "Rounds", "Answers of the base model", "Embeddings and classifier"
@@ -27,8 +29,8 @@ JUDGE, ROUNDS, ANSWERS, CLASSIFIER = "The judge", "Rounds", "Answers of the base
 class IterSelectSettings(ReadingSettings):
     """What ``handpick iterselect`` takes.
 
-    α, 100 clusters and three rounds are the paper's (arXiv 2410.13464); 1,500 judged a round, the size of the diverse
-    subset and ``hard_below`` are ours.
+    α, 100 clusters, three rounds and reading the prompt alone are the paper's (arXiv 2410.13464); 1,500 judged a round,
+    the size of the diverse subset and ``hard_below`` are ours.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -78,12 +80,15 @@ class IterSelectSettings(ReadingSettings):
     template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR, ANSWERS)] = Field({}, description=DESCRIPTION)
     dtype: Annotated[Dtype, Flag(heading=ANSWERS)] = Field("auto", description="what models compute in")
 
+    reads: Annotated[Reads, Flag(heading=CLASSIFIER)] = Field(
+        "prompt", description="what they read of an example: all before its answer, or the answer too"
+    )
     encoder: Annotated[str, Flag(heading=CLASSIFIER)] = Field(
         RepresentationSettings.model_fields["encoder"].default,
         description="sentence encoder (default: GTR-T5-base); all-minilm-l6-v2 comes in a package",
     )
     store: Annotated[str | None, Flag(heading=CLASSIFIER)] = Field(
-        None, description="embeddings that `represent --method embed` made"
+        None, description="embeddings that `represent --representation embed-prompt` made (embed, of conversations)"
     )
     classifier: Annotated[ClassifierSettings, Flag(heading=CLASSIFIER)] = Field(
         ClassifierSettings(), description="settings of the classifier"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from handpick.errors import StoreError
-from handpick.iterselecttune.settings import RULE
+from handpick.iterselecttune.settings import READS_UNSAID, RULE
 from handpick.layout import IterSelectLayout
 from handpick.methods import ITERSELECT
 
@@ -131,7 +131,7 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
 
     layout = IterSelectLayout(folder)
     return Iterated(
-        settings,
+        {"reads": READS_UNSAID, **settings},
         read(layout.figures, lambda data: [_parse_round(each) for each in json.loads(data)], []),
         read(layout.judging, lambda data: _known_fields(JudgingSummary, json.loads(data)), None),
         read(layout.explained, lambda data: dict(_parse_taken(json.loads(line)) for line in data.splitlines()), {}),

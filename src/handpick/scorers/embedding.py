@@ -1,4 +1,5 @@
-"""An example as a sentence encoder sees it: any sentence-transformers model on the conversation as plain text.
+"""An example as a sentence encoder sees it: any sentence-transformers model on the conversation as plain text, or on
+its prompt alone.
 
 The paper that compares representations (Nayak et al. 2026, arXiv 2602.14696) takes GTR-T5-base.
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.data.plain_text import conversation
 from handpick.data.render import Renderer
 from handpick.errors import DataError, ModelError, SettingsError
+from handpick.evaluation.task import prompt_of
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.model import device
@@ -59,6 +61,18 @@ class Embedding(RowEncoder):
 
     counts = "characters"
     cost_note = "the encoder's tokens and operations are not counted"
+    representation: ClassVar[str] = "embed"  # in the rows' fingerprint
+
+    @staticmethod
+    def text(example: Example) -> str:
+        """Return what is read of an example.
+
+        Raises:
+            DataError: there is nothing to read.
+        """
+        if not any(message.content.strip() for message in example.messages):
+            raise DataError("no turn with any text")
+        return conversation(example.messages)
 
     @classmethod
     def open(cls, settings: Settings, renderer: Renderer | None) -> Self:
@@ -91,14 +105,14 @@ class Embedding(RowEncoder):
         Raises:
             ModelError: there is no such encoder.
         """
-        return {"representation": "embed", "encoder": self._bytes}
+        return {"representation": self.representation, "encoder": self._bytes}
 
     def build(self) -> Fingerprint:
         return {"dtype": "float32", "batch": _BATCH}
 
     def prepare(self, examples: Sequence[Example]) -> Prepared:
-        """Prepare the text of every conversation; refused is one without any."""
-        return prepare_each(examples, _text)
+        """Prepare the text of every example; refused is one without any."""
+        return prepare_each(examples, self.text)
 
     def encode(self, items: Sequence[str], advance: Callable[[float], None] = lambda n: None) -> NDArray[np.float32]:
         """Compute rows (N, D), float32, of what was prepared, in its order.
@@ -144,14 +158,29 @@ class Embedding(RowEncoder):
             raise ModelError(f"the encoder {self._model_name} cannot be loaded: {_first_line(error)}") from error
 
 
+class PromptEmbedding(Embedding):
+    """The same of the prompt alone: all that a model is asked, so that of one question two answers have the same row.
+
+    Source: what IterSelectTune (arXiv 2410.13464) compares, by summaries of it.
+    """
+
+    representation = "embed-prompt"
+
+    @staticmethod
+    def text(example: Example) -> str:
+        """Return the turns before the answer that a record ends with, earlier answers and the system's among them.
+
+        Raises:
+            DataError: there are none, or none has any text.
+        """
+        prompt = prompt_of(example)
+        if not any(message.content.strip() for message in prompt):
+            raise DataError("no prompt: no turn before the answer has any text")
+        return conversation(prompt)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _text(example: Example) -> str:
-    if not any(message.content.strip() for message in example.messages):
-        raise DataError("no turn with any text")
-    return conversation(example.messages)
 
 
 def packaged_encoder(name: str) -> Path | None:

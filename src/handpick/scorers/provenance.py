@@ -61,6 +61,15 @@ def resume_from_store(settings: Settings) -> Settings:
     return parse_settings(kept | said, where=settings.store)
 
 
+def stored_representation(store: str | Path) -> str:
+    """Return the representation whose rows a store holds.
+
+    Raises:
+        StoreError: there is no store, or nothing says how it was made.
+    """
+    return str(_read_provenance(store).get("representation", _OLDEST))
+
+
 def read_run_settings(selection: Selection, folder: Path) -> Settings:
     """Read what the finished selection in a folder was made with; ``out`` is where it lies now.
 
