@@ -54,6 +54,11 @@ class ParsedLayout(Layout):
         return self.folder.glob("*.arrow")
 
 
+def checksums_of(table: Path) -> Path:
+    """Return where the checksums of parsed records are, by the path of their table; written last."""
+    return table.with_suffix(".crc32.json")
+
+
 class TriedLayout(Layout):
     """The user's cache folder: what tries of models have shown."""
 
@@ -242,6 +247,10 @@ class StoreLayout(Layout):
     def shards(self, checkpoint: int) -> Path:
         """Return the folder of a checkpoint's shards."""
         return self.folder / "shards" / str(checkpoint)
+
+    def has_shards(self) -> bool:
+        """Return whether any shard is written, whole or not."""
+        return any(self.folder.glob("shards/*/*.safetensors"))
 
     def shard(self, checkpoint: int, file: int, number: int) -> Path:
         """Return the tensors of the ``number``-th shard of the ``file``-th file."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import file_digest
 from handpick.layout import RunLayout
-from handpick.store.files import write_parts
+from handpick.files import write_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]

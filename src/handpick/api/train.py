@@ -14,7 +14,7 @@ from handpick.errors import DataError, SettingsError
 from handpick.finetuning.train import Recipe, run_train
 from handpick.layout import RunLayout
 from handpick.selection import Selection
-from handpick.store.files import write_parts
+from handpick.files import write_parts
 from handpick.training.settings import LoraSettings
 
 

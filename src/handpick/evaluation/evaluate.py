@@ -31,7 +31,7 @@ from handpick.progress import log, progress
 from handpick.rewards import Reward, find_reward, score
 from handpick.rewards.ifeval import ACCURACIES, follows
 from handpick.sampling.generate import Sampling
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 _AT_ONCE = 256  # answers that a reward is given, so that a bar can move

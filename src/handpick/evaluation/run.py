@@ -38,7 +38,7 @@ from handpick.model import (
 from handpick.progress import log
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.training.checkpoint import ADAPTER_CONFIG
 
 _MAX_LENGTH = 2048  # where the model can read as many

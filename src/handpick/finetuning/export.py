@@ -22,7 +22,7 @@ from handpick.finetuning.turn_marks import marks_of
 from handpick.layout import ExportLayout
 from handpick.model import load_config
 from handpick.progress import log
-from handpick.store.files import open_atomically
+from handpick.files import open_atomically
 from handpick.training.settings import EXPERTS, LLAMA_TARGETS, FinetuneSettings, micro_batch_of
 
 Tool = Literal["axolotl", "llama-factory"]

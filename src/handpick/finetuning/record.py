@@ -10,7 +10,7 @@ from handpick.errors import ModelError, first_line
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import FinetuneLayout
 from handpick.model import MODEL_CONFIG
-from handpick.store.files import open_atomically
+from handpick.files import open_atomically
 from handpick.training.checkpoint import ADAPTER_CONFIG
 
 

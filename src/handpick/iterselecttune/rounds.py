@@ -38,7 +38,7 @@ from handpick.iterselecttune.settings import IterSelectSettings
 from handpick.layout import RoundLayout
 from handpick.progress import log, progress
 from handpick.store.codec import Floats
-from handpick.store.files import atomic_write, write_array
+from handpick.files import atomic_write, write_array
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
-from handpick.store.files import atomic_write, write_array
+from handpick.files import atomic_write, write_array
 from handpick.store.manifest import contents_of
 
 

@@ -35,7 +35,7 @@ from handpick.rewards.judge import JudgeReward
 from handpick.rewards.reference import reference_answers
 from handpick.sampling.generate import Sample, Sampling, decode_answer, end_ids, sample, say_cut_off
 from handpick.sampling.vllm import Vllm
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 _SCORED_AT_ONCE = 256  # texts
 

@@ -20,7 +20,7 @@ from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store.codec import row_norms, unit_rows
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.store.memory import available_bytes
 
 # examples of a selection, and pairs of them with queries, whose distances are measured without being asked for

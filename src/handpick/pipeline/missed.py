@@ -27,7 +27,7 @@ from handpick.progress import log
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 TOLD = 0.8  # of the recall: a sample that is too small to say as much, even if none of it would be chosen, is called so
 

@@ -27,7 +27,7 @@ from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.similarity import write_similarity
 from handpick.store import FeatureStore
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)

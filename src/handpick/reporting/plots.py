@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from handpick.layout import FiguresLayout
 from handpick.reporting.page import replace_unprintable
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from handpick.reporting.plots import Plot, write_csv
 from handpick.reporting.rounds import calibration_plot, rounds_plot
 from handpick.reporting.run_folder import RunFolder, open_run
 from handpick.reporting.settings_groups import group_settings
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 _QUERIES = 200  # rows of the table of queries
 _DISTANCES = {

@@ -9,7 +9,7 @@ from handpick.reporting.curves import budget_curves, in_words, method_styles, qu
 from handpick.reporting.overlaps import overlaps
 from handpick.reporting.page import page
 from handpick.reporting.plots import write_csv
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.studies.cells import BASELINES, FULL, RANDOM, ZERO_SHOT, Cell, Results
 from handpick.studies.statistics import (
     DEV_LOSS,

@@ -28,7 +28,7 @@ from handpick.scorers.gradient_encoder import adapter_fingerprint
 from handpick.scorers.inputs import model_name
 from handpick.settings import Settings
 from handpick.store import Checkpoint
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.store.manifest import contents_of
 from handpick.training.checkpoint import check_checkpoint, check_moments
 from handpick.training.checkpoint_weights import checkpoint_weights

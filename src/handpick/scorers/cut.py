@@ -23,7 +23,7 @@ from handpick.algorithms.tie_rule import largest_similarity
 from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import CutLayout, RunLayout
-from handpick.store.files import atomic_write, write_array
+from handpick.files import atomic_write, write_array
 from handpick.store.memory import available_bytes
 
 _PLACE = 4 * 24  # bytes that a place of a list takes while lists are made

@@ -20,7 +20,7 @@ from torch import Tensor
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import Fingerprint, file_digest, require_same
 from handpick.layout import SubspaceLayout
-from handpick.store.files import atomic_write, write_array
+from handpick.files import atomic_write, write_array
 
 # Singular values under this share of the largest are rounding: their squares come out of float64 products of
 # float32 gradients.

@@ -45,7 +45,7 @@ from handpick.scorers.stages import Stage
 from handpick.similarity import write_similarity
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
-from handpick.store.files import write_array
+from handpick.files import write_array
 from handpick.store.manifest import contents_of
 from handpick.store.memory import available_bytes
 

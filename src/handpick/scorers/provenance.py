@@ -13,7 +13,7 @@ from handpick.representations import SCORERS
 from handpick.selection import Selection
 from handpick.settings import Settings, parse_settings
 from handpick.store import FeatureStore, merge
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.store.manifest import read_manifest
 
 _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representation: there was one

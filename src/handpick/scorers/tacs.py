@@ -57,7 +57,7 @@ from handpick.scorers.tacs_targets import (
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Floats
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.store.manifest import contents_of
 
 EPSILON = 1e-8  # beside the first loss

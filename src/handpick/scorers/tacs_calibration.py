@@ -30,7 +30,7 @@ from handpick.layout import TacsCalibrationLayout
 from handpick.random_streams import generator
 from handpick.scorers.tacs_path import Advance, PathModel
 from handpick.settings import Settings
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 RATES = (1e-5, 2e-5, 5e-5)
 DEPTHS = (2, 4, 8, 12, 16, 32, 64)

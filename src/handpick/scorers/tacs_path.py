@@ -42,7 +42,7 @@ from handpick.scorers.inputs import model_name
 from handpick.scorers.model_scores import mean_losses
 from handpick.settings import Settings
 from handpick.store import Checkpoint, Manifest
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.training.checkpoint import (
     adapter_tensors,
     load_adapter,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from handpick.progress import progress
 from handpick.store.codec import Floats, row_norms, unit_rows
-from handpick.store.files import write_array
+from handpick.files import write_array
 
 
 class StoredRows(Protocol):

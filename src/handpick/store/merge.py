@@ -8,7 +8,7 @@ from handpick.errors import StoreError
 from handpick.fingerprint import require_same
 from handpick.layout import sidecar_of
 from handpick.store.feature_store import FeatureStore
-from handpick.store.files import atomic_copy, link_or_copy
+from handpick.files import atomic_copy, link_or_copy
 from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import shard_path
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handpick.errors import StoreError
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 Baseline = Literal["zero-shot", "random", "full", "longest"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)

@@ -32,7 +32,7 @@ from handpick.scorers.inputs import open_renderer
 from handpick.scorers.provenance import resume_from_store
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.store.manifest import contents_of, read_manifest
 from handpick.studies.cells import RANDOM
 from handpick.studies.opened import Model

@@ -14,7 +14,7 @@ from handpick.layout import StepLayout
 from handpick.pipeline.distances import distances_of, run_to_features
 from handpick.progress import log
 from handpick.settings import Constraints, Settings
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 from handpick.studies.cells import FULL, ZERO_SHOT, CellKey
 from handpick.studies.choosing import PlannedSelection
 from handpick.studies.chosen import CellSelections

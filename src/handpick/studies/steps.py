@@ -8,7 +8,7 @@ from typing import Any
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
-from handpick.store.files import atomic_write
+from handpick.files import atomic_write
 
 
 def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
