@@ -76,10 +76,9 @@ def _lock(file: BinaryIO) -> bool:
 def remove_left_overs(folder: Path) -> None:
     """Remove temporary files in a folder whose writers are dead: those that can be locked."""
     for path in folder.glob(".*.partial"):
-        with suppress(OSError):  # gone meanwhile, or not ours to write
-            with path.open("r+b") as file:
-                if _lock(file):
-                    path.unlink(missing_ok=True)
+        with suppress(OSError), path.open("r+b") as file:  # gone meanwhile, or not ours to write
+            if _lock(file):
+                path.unlink(missing_ok=True)
 
 
 def place_folder(part: Path, folder: Path) -> None:

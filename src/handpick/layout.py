@@ -349,6 +349,7 @@ class CheckpointLayout(Layout):
     #: The step and the mean learning rate; in a warmup, what makes the checkpoint count.
     record = InFolder("handpick_checkpoint.json")
     moments = InFolder("adam_moments.safetensors")  #: Adam's state, by parameter name.
+    digests = InFolder("digests.json")  #: What its files are, where the checkpoint is ours.
     whole = InFolder("whole")  #: In a fine-tuning, what makes the checkpoint count.
 
 

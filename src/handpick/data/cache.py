@@ -2,10 +2,10 @@
 
 It is named by the first 16 hex digits of the SHA-256 of the source's bytes; all 64 are in its metadata.
 Beside ``<digest>.arrow`` stands ``<digest>.jsonl`` with the records that could not be used, so that a
-later run reports them too, and ``<digest>.crc32.json`` with the checksums of both, which is written last: what has none,
-or is not what it says, is parsed anew. What a user wants read otherwise than the table of formats says (``Reading``) is in the
-name too, and in the digest that the pool is known by. What depends on the other files of a pool, the uniqueness of
-ids, or on the name the file goes by, is not in here.
+later run reports them too, and ``<digest>.crc32.json`` with the checksums of both, which is written last: what has
+none, or is not what it says, is parsed anew. What a user wants read otherwise than the table of formats says
+(``Reading``) is in the name too, and in the digest that the pool is known by. What depends on the other files of a
+pool, the uniqueness of ids, or on the name the file goes by, is not in here.
 """
 
 import hashlib
@@ -157,12 +157,12 @@ def _find_damage(cached: CachedSource) -> Path | None:
     """Return the first file of a source that is not what its checksum says; the checksums' own where they are none."""
     try:
         checksums = json.loads(checksums_of(cached.table).read_bytes())
-        wanted = [(path, *checksums[path.name]) for path in cached.files()]
-    except (OSError, ValueError, KeyError, TypeError):
+        wanted = {path: (int(checksums[path.name][0]), int(checksums[path.name][1])) for path in cached.files()}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return checksums_of(cached.table)
-    for path, size, crc32 in wanted:
+    for path, there in wanted.items():
         try:
-            if path.stat().st_size != size or crc32_of(path) != crc32:
+            if (path.stat().st_size, crc32_of(path)) != there:
                 return path
         except OSError:
             return path
@@ -189,7 +189,9 @@ def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> Cach
     cached = _cached(folder, name, PREFIX.removesuffix(":"), sha256.decode("ascii", "replace"), reading)
     # A table of before has no checksums; it is all there is of these records.
     if checksums_of(table).exists() and (damaged := _find_damage(cached)) is not None:
-        raise DataError(f"{damaged} is damaged or gone: hand the records of {name} over again, and they are parsed anew")
+        raise DataError(
+            f"{damaged} is damaged or gone: hand the records of {name} over again, and they are parsed anew"
+        )
     return cached
 
 
@@ -208,7 +210,7 @@ def _metadata(table: Path) -> dict[bytes, bytes]:
 def is_current(table: Path) -> bool:
     """Return whether a table is there and parsed as this handpick would parse it."""
     try:
-        return _metadata(table).get(_VERSION) == SCHEMA.metadata[_VERSION]
+        return bool(_metadata(table).get(_VERSION) == SCHEMA.metadata[_VERSION])
     except (OSError, pa.ArrowInvalid):  # not there, or no table
         return False
 

@@ -21,6 +21,7 @@ from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
+from handpick.files import atomic_write
 from handpick.finetuning.finetune import load_finetuned
 from handpick.finetuning.record import read_record
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
@@ -38,8 +39,7 @@ from handpick.model import (
 from handpick.progress import log
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
-from handpick.files import atomic_write
-from handpick.training.checkpoint import ADAPTER_CONFIG
+from handpick.training.sealed_checkpoint import ADAPTER_CONFIG
 
 _MAX_LENGTH = 2048  # where the model can read as many
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from handpick.errors import StoreError
+from handpick.files import remove_left_overs
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats, encode, row_norms
-from handpick.files import remove_left_overs
 from handpick.store.manifest import SCHEMA_VERSION, Manifest, Shard, extend_manifest, read_manifest, write_manifest
 from handpick.store.memory import available_bytes
 from handpick.store.repeats import repeated_ids

@@ -16,11 +16,11 @@ from pydantic import (
 )
 
 from handpick.errors import StoreError
+from handpick.files import atomic_write
 from handpick.fingerprint import JSON, RECORD_RULE, Fingerprint, require_same
 from handpick.layout import StoreLayout
+from handpick.sealed import seal, unseal
 from handpick.store.codec import Storage
-from handpick.files import atomic_write
-from handpick.store.sealed import seal, unseal
 
 SCHEMA_VERSION = 2  # the newest that is read: some rows are not finite, which readers of the first take for zeros
 _FIRST_VERSION = 1

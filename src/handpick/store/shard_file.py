@@ -20,9 +20,9 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from handpick.errors import StoreError
+from handpick.files import atomic_write, remove
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.codec import Tensors
-from handpick.files import atomic_write, remove
 from handpick.store.manifest import Shard
 
 # The types a codec may store, as safetensors names and writes them (little-endian whatever the machine).
@@ -129,14 +129,11 @@ def _check(path: Path, whole: npt.NDArray[np.uint8]) -> None:
     where the folder may be written.
     """
     sidecar = read_sidecar(sidecar_of(path))
-    crc32 = zlib.crc32(whole)
-    if sidecar.crc32 is None:
-        is_whole = hashlib.sha256(whole).hexdigest() == sidecar.sha256
-    else:
-        is_whole = crc32 == sidecar.crc32
-    if not is_whole:
+    crc32 = zlib.crc32(whole.data)
+    of_before = sidecar.crc32 is None and hashlib.sha256(whole.data).hexdigest() == sidecar.sha256
+    if not of_before and crc32 != sidecar.crc32:
         raise ValueError("its checksum has changed")
-    if sidecar.crc32 is None:
+    if of_before:
         with suppress(StoreError):  # of others, who let it be read alone
             _write_sidecar(sidecar_of(path), replace(sidecar, crc32=crc32))
 

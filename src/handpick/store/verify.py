@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from handpick.errors import DataError, StoreError
+from handpick.files import crc32_of
 from handpick.fingerprint import file_digest
 from handpick.layout import sidecar_of
-from handpick.files import crc32_of
 from handpick.store.manifest import Manifest, Shard
 from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import (

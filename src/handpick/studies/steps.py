@@ -8,7 +8,7 @@ from typing import Any
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
-from handpick.files import atomic_write
+from handpick.sealed import unseal, write_sealed
 
 
 def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     """
     path = StepLayout(folder).record
     try:
-        found = json.loads(path.read_bytes())["made"]
+        found = unseal(json.loads(path.read_bytes()))["made"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -72,5 +72,4 @@ def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any]
         made: what the study wants to know of it, as plain JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"inputs": dict(inputs), "made": dict(made)}, ensure_ascii=False, indent=1)
-    atomic_write(StepLayout(folder).record, text.encode())
+    write_sealed(StepLayout(folder).record, {"inputs": dict(inputs), "made": dict(made)})

@@ -21,7 +21,7 @@ from handpick.errors import HandpickError
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.finetuning.finetune import finetune, load_finetuned
-from handpick.finetuning.record import read_record
+from handpick.finetuning.record import missing_weights, read_record
 from handpick.layout import FinetuneLayout, StepLayout
 from handpick.model import compute_dtype, free_memory, load_base, load_renderer, load_tokenizer, padding_id
 from handpick.studies.steps import finish_step, read_step
@@ -112,7 +112,10 @@ def _model(job: Job) -> nn.Module:
 
 def has_model(folder: Path) -> bool:
     """Return whether a fine-tuning step is finished and its model is there."""
-    return read_step(folder) is not None and bool((read_record(folder) or {}).get("finished"))
+    record = read_record(folder)
+    if read_step(folder) is None or record is None or not record.get("finished"):
+        return False
+    return missing_weights(folder, record) is None
 
 
 def drop_model(folder: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from handpick.errors import StoreError
-from handpick.fingerprint import digest
 from handpick.files import atomic_write
+from handpick.fingerprint import digest
 
 DIGEST = "digest"
 
