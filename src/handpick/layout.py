@@ -430,6 +430,7 @@ class StudyLayout(ReportLayout, DataLayout):
     """The folder of a study; a list of records set aside for the pool, and for each target's queries and tests."""
 
     results = InFolder("results.json")  #: The table of cells.
+    cost = InFolder("cost.json")  #: What each of them took.
     steps = InFolder("steps")  #: The folder of all steps.
 
     def step(self, name: str) -> Path:
@@ -441,6 +442,7 @@ class StepLayout(Layout):
     """The folder of a study's step; what it holds depends on its kind."""
 
     record = InFolder("step.json")  #: What it was made from and what came of it; written last.
+    cost = InFolder("cost.json")  #: What it took.
     order = InFolder("order.json")  #: The ids of the whole pool, in order of choice.
     distances = InFolder("distances.json")  #: How far subsets are from the queries.
     predictions = InFolder("predictions.jsonl")  #: An evaluation's answers and scores, a line a record.

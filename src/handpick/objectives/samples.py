@@ -59,12 +59,14 @@ class KeyedJournal:
         return self._found.values()
 
     def add(self, entries: Iterable[tuple[str, Any]]) -> None:
-        """Write entries behind the others, those of one call together.
+        """Write entries behind the others, those of one call together; not those that are there already.
 
         Raises:
             StoreError: the file system refuses; what was there before stays good.
         """
-        new = dict(entries)
+        new = {key: value for key, value in dict(entries).items() if key not in self or self[key] != value}
+        if not new:
+            return
         lines = [
             json.dumps(seal({"key": key, "value": value}), ensure_ascii=False) + "\n" for key, value in new.items()
         ]

@@ -5,6 +5,7 @@ and ours of before, have none, and are taken as they are.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from handpick.errors import DataError, ModelError
@@ -41,6 +42,18 @@ def seal_checkpoint(folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     write_sealed(CheckpointLayout(folder).digests, {"files": {name: file_digest(folder / name) for name in names}})
     sync_folder(folder)
+
+
+def remove_files(folder: Path, paths: Iterable[Path]) -> None:
+    """Remove files of a checkpoint that was written, and what is said of them.
+
+    Raises:
+        StoreError, OSError: the file system refuses.
+    """
+    for path in paths:
+        path.unlink()
+    left = {name: sha256 for name, sha256 in _digests(folder).items() if (folder / name).exists()}
+    write_sealed(CheckpointLayout(folder).digests, {"files": left})
 
 
 def find_damage(folder: Path) -> Path | None:

@@ -25,7 +25,7 @@ from handpick.model import compute_dtype, load_base
 from handpick.progress import log, log_once, progress
 from handpick.sealed import write_sealed
 from handpick.training.checkpoint import attach_adapter, check_adapter, check_checkpoint, save_moments, was_trained
-from handpick.training.sealed_checkpoint import find_damage, seal_checkpoint
+from handpick.training.sealed_checkpoint import find_damage, remove_files, seal_checkpoint
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 from handpick.training.targets import choose_targets
 from handpick.training.trainer_arguments import trainer_arguments
@@ -220,8 +220,7 @@ def _remove_half_written(out: Path) -> None:
 def _remove_pickles(checkpoints: Sequence[Path]) -> None:
     """Remove optimizer, schedule and random state, which only the Trainer's own resuming needs."""
     for path in checkpoints:
-        for file in [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")]:
-            file.unlink()
+        remove_files(path, [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")])
 
 
 def _arguments(
