@@ -77,7 +77,7 @@ def write_shard_file(path: Path, ids: Sequence[str], tensors: Tensors) -> None:
         StoreError: the file system refuses; the shard does not count then.
     """
     data = save(tensors)  # a fixed order of tensors and no metadata: the bytes depend on the content alone
-    sidecar = Sidecar(hashlib.sha256(data).hexdigest(), len(ids), ids_digest(ids), list(ids), zlib.crc32(data))
+    sidecar = Sidecar(_sha256(data), len(ids), ids_digest(ids), list(ids), zlib.crc32(data))
     # An old sidecar must not vouch for new tensors, should this process die between the two.
     remove(sidecar_of(path))
     atomic_write(path, data)
@@ -122,6 +122,10 @@ def map_tensors(path: Path, *, check: bool = True) -> Tensors:
         return {name: _view(whole[start:], entry) for name, entry in header.items()}
 
 
+def _sha256(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _check(path: Path, whole: npt.NDArray[np.uint8]) -> None:
     """Raise ValueError unless a shard's bytes are those that were written.
 
@@ -130,7 +134,7 @@ def _check(path: Path, whole: npt.NDArray[np.uint8]) -> None:
     """
     sidecar = read_sidecar(sidecar_of(path))
     crc32 = zlib.crc32(whole.data)
-    of_before = sidecar.crc32 is None and hashlib.sha256(whole.data).hexdigest() == sidecar.sha256
+    of_before = sidecar.crc32 is None and _sha256(whole.data) == sidecar.sha256
     if not of_before and crc32 != sidecar.crc32:
         raise ValueError("its checksum has changed")
     if of_before:

@@ -63,9 +63,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def finish_step(
-    folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any], seconds: float | None = None
-) -> None:
+def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any], seconds: float | None = None) -> None:
     """Say that a step is finished: the last thing that is written of it.
 
     Args:
