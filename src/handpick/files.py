@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.errors import StoreError
+from handpick.errors import StoreError, first_line
 
 _PIECE = 1 << 20  # bytes that are compared at a time
+_SEALED = b"crc32"
 
 
 @contextmanager
@@ -184,19 +185,21 @@ def read_array(path: Path) -> NDArray[Any]:
         ValueError: it is damaged.
     """
     data = path.read_bytes()
+    content, mark, crc32 = data[:-9], data[-9:-4], data[-4:]
+    if mark == _SEALED and crc32 != _seal(content)[-4:]:
+        raise ValueError("its checksum has changed")
     file = BytesIO(data)
     try:
         array: NDArray[Any] = np.load(file, allow_pickle=False)
-    except EOFError as error:
-        raise ValueError("it is empty") from error
-    end = file.tell()
-    if data[end:] not in (b"", _seal(data[:end])):
-        raise ValueError("its checksum has changed")
+    except Exception as error:  # NumPy reads the header as Python, and raises whatever that raises
+        raise ValueError(f"it is no array: {first_line(error)}") from error
+    if data[file.tell() :] and mark != _SEALED:
+        raise ValueError("there is something else behind the array")
     return array
 
 
 def _seal(content: bytes) -> bytes:
-    return b"crc32" + zlib.crc32(content).to_bytes(4, "little")
+    return _SEALED + zlib.crc32(content).to_bytes(4, "little")
 
 
 def remove(path: Path) -> None:

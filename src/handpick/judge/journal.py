@@ -1,8 +1,8 @@
 """The file in which a judge's answers are kept, and every call it took to get them.
 
-One JSON object per line, with its digest, only ever appended to. A call is written down before it is sent, with what it may use at most,
-and again when it is over, with what it did use and the answer. So a run that was killed leaves nothing unknown: its
-answers are there, and a call whose end nobody saw counts as what it may have used.
+One JSON object per line, with its digest, only ever appended to. A call is written down before it is sent, with what it
+may use at most, and again when it is over, with what it did use and the answer. So a run that was killed leaves nothing
+unknown: its answers are there, and a call whose end nobody saw counts as what it may have used.
 """
 
 import fcntl
