@@ -12,7 +12,7 @@ from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.carriers import carry_by
 from handpick.layer_numbers import ALL
-from handpick.layout import RunLayout, WarmupLayout
+from handpick.layout import CheckpointLayout, CheckpointsLayout, RunLayout, WarmupLayout
 from handpick.model import (
     TOKENIZER_FILE,
     compute_dtype,
@@ -38,6 +38,8 @@ from handpick.training.sealed_checkpoint import find_damage, seal_checkpoint
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
+_COUNTS = CheckpointLayout(Path()).record.name  # what makes a checkpoint of the warmup count
+
 
 def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: Renderer, model: Fingerprint) -> None:
     """Find out, before any training, what would stop ``find_checkpoints`` later.
@@ -58,8 +60,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
     if warmup is None and optimizer == "adam":
         raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
     record = RunLayout(settings.folder).warmup_record
-    if warmup is not None and record.exists():
-        there = read_record(record)
+    if warmup is not None and (there := read_record(record)) is not None:
         here = _record(settings, warmup, pool, renderer, model)
         # The pool may have grown since; features of its new files belong to the old warmup.
         here["files"] = here["files"][: len(there["files"])]
@@ -85,8 +86,8 @@ def needs_training(settings: Settings) -> bool:
     """Return whether ``find_checkpoints`` has training to do, or to finish."""
     if settings.checkpoints or warmup_of(settings)[0] is None:
         return False
-    record = RunLayout(settings.folder).warmup_record
-    return not record.exists() or "checkpoints" not in read_record(record)
+    record = read_record(RunLayout(settings.folder).warmup_record)
+    return record is None or "checkpoints" not in record
 
 
 def find_checkpoints(
@@ -105,8 +106,7 @@ def find_checkpoints(
     if warmup is None:
         return _weigh_checkpoints([_fresh_adapter(settings, folder, model)])
     record_path = WarmupLayout(folder).record
-    there = read_record(record_path) if record_path.exists() else None
-    record = there or _record(settings, warmup, pool, renderer, model)
+    record = read_record(record_path) or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
         _check_carriers(settings, warmup)
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,19 +117,23 @@ def find_checkpoints(
     return _weigh_checkpoints([folder / name for name in record["checkpoints"]])
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read what a warmup was made from, and its checkpoints once there are all.
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read what a warmup was made from, and its checkpoints once there are all; None where none was begun.
 
     Raises:
-        StoreError: it is damaged.
+        StoreError: it is damaged, or something that it tells of is gone.
     """
     advice = f"remove {path.parent} and run the same again, and the warmup is trained anew"
+    if not path.exists():
+        if CheckpointsLayout(path.parent).checkpoints():
+            raise StoreError(f"{path} is gone, which says what the checkpoints beside it are made from; {advice}")
+        return None
     record = read_sealed(path, advice)
     files, names = record.get("files"), record.get("checkpoints", [])
     if not (isinstance(files, list) and all(isinstance(file, dict) and "rows" in file for file in files)):
         raise StoreError(f"{path} is damaged: it does not say which files it was trained on; {advice}")
-    if not (isinstance(names, list) and all((path.parent / str(name)).is_dir() for name in names)):
-        raise StoreError(f"{path} names checkpoints that are gone; {advice}")
+    if not (isinstance(names, list) and all((path.parent / str(n) / _COUNTS).is_file() for n in names)):
+        raise StoreError(f"{path} names checkpoints that are gone, or lack their {_COUNTS}; {advice}")
     return record
 
 

@@ -251,6 +251,7 @@ def moments_file(path: Path) -> Path:
     for file in (ours, *(path / name for name in OPTIMIZER_FILES)):
         if file.exists():
             return file
+    check_file(ours)  # where it was there once
     found = ""
     if shards := _sharded_by_deepspeed(path):
         found = f"DeepSpeed keeps it in pieces ({shards.name}), which handpick does not put together; "

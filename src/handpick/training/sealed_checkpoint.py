@@ -70,7 +70,7 @@ def find_damage(folder: Path) -> Path | None:
 
 
 def check_file(path: Path) -> None:
-    """Raise ModelError where a file of a checkpoint of ours is not what was written."""
+    """Raise ModelError where a file of a checkpoint of ours is not what was written, or is not there any more."""
     digests = _digests(path.parent)
     if path.name not in digests:
         return
@@ -80,7 +80,7 @@ def check_file(path: Path) -> None:
         is_whole = False
     if not is_whole:
         raise ModelError(
-            f"{path} is damaged: its checksum has changed; {_advice(path.parent)}; where the change is meant, remove "
+            f"{path} is damaged or gone: its checksum is another than when it was written; {_advice(path.parent)}; where the change is meant, remove "
             f"{CheckpointLayout(path.parent).digests}"
         )
 
