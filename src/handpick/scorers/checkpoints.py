@@ -38,8 +38,6 @@ from handpick.training.sealed_checkpoint import find_damage, seal_checkpoint
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
-_COUNTS = CheckpointLayout(Path()).record.name  # what makes a checkpoint of the warmup count
-
 
 def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: Renderer, model: Fingerprint) -> None:
     """Find out, before any training, what would stop ``find_checkpoints`` later.
@@ -132,8 +130,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
     files, names = record.get("files"), record.get("checkpoints", [])
     if not (isinstance(files, list) and all(isinstance(file, dict) and "rows" in file for file in files)):
         raise StoreError(f"{path} is damaged: it does not say which files it was trained on; {advice}")
-    if not (isinstance(names, list) and all((path.parent / str(n) / _COUNTS).is_file() for n in names)):
-        raise StoreError(f"{path} names checkpoints that are gone, or lack their {_COUNTS}; {advice}")
+    if not isinstance(names, list):
+        raise StoreError(f"{path} is damaged: it does not list its checkpoints; {advice}")
+    for own in (CheckpointLayout(path.parent / str(name)).record for name in names):
+        if not own.is_file():
+            raise StoreError(f"{own} is gone, or the whole of its checkpoint; {advice}")
     return record
 
 

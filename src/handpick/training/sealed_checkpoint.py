@@ -80,8 +80,8 @@ def check_file(path: Path) -> None:
         is_whole = False
     if not is_whole:
         raise ModelError(
-            f"{path} is damaged or gone: its checksum is another than when it was written; {_advice(path.parent)}; where the change is meant, remove "
-            f"{CheckpointLayout(path.parent).digests}"
+            f"{path} is damaged or gone: its checksum is another than when it was written; "
+            f"{_advice(path.parent)}; where the change is meant, remove {CheckpointLayout(path.parent).digests}"
         )
 
 
