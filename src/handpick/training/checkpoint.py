@@ -325,6 +325,8 @@ def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
     check_file(CheckpointLayout(path).moments)
     with _open_own(CheckpointLayout(path).moments) as file:
         settings = json.loads(file.metadata()["adam"])
+        if not all(isinstance(settings[name], int | float) for name in ("step", "beta1", "beta2", "eps")):
+            raise ValueError("its step, betas and eps are no numbers")
         for name, parameter in trainable_parameters(model).items():
             for moments, kind in ((first, "first"), (second, "second")):
                 moment = file.get_tensor(f"{kind}.{name}")
