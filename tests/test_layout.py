@@ -44,8 +44,8 @@ NAMES = {
     "SamplesLayout": "verdicts",
     "EvaluationLayout": "answers evaluation.json lm_eval.json parsed unwritten.json verdicts verdicts.jsonl "
     "versus.json",
-    "StudyLayout": "parsed report report.html results.json steps unwritten.json",
-    "StepLayout": "distances.json order.json predictions.jsonl step.json",
+    "StudyLayout": "cost.json parsed report report.html results.json steps unwritten.json",
+    "StepLayout": "cost.json distances.json order.json predictions.jsonl step.json",
     "RoundLayout": "batch.json classifier hardness.npy round.json verdicts.jsonl",
     "ClassifierLayout": "classifier.json",
 }

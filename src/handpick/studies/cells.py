@@ -114,7 +114,7 @@ class Results(BaseModel):
         if not path.exists():
             return self
         seconds = read_sealed(path, "remove it: it says nothing but how long the cells took").get("seconds", [])
-        if len(seconds) != len(self.cells):  # a run was cut short between the two files
+        if not isinstance(seconds, list) or len(seconds) != len(self.cells):  # cut short between the two files
             return self
         cells = [cell.model_copy(update={"seconds": took}) for cell, took in zip(self.cells, seconds, strict=True)]
         return self.model_copy(update={"cells": cells})
