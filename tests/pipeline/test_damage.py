@@ -1,5 +1,6 @@
 """Every file that a run has left is damaged in turn: what comes next is the same result, or one sentence of refusal."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,27 @@ def test_these_kinds_are_all_there_are(finished: Finished) -> None:
     files = {path for path in finished.folder.rglob("*") if path.is_file()}
     assert {path.name for path in files - known} <= FOR_PEOPLE
     assert all(any(path in known for path in finished.folder.glob(pattern)) for pattern in KINDS.values())
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "digests.json"])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_adapter_that_was_never_trained_is_made_anew(
+    way: str, name: str, finished_untrained: Finished, untrained: dict[str, Any], tmp_path: Path
+) -> None:
+    out = finished_untrained.copy_to(tmp_path / "out")
+    (path,) = out.glob(f"warmup/fresh-*/{name}")
+    before = path.read_bytes()
+    WAYS[way](path)
+    handpick.select(**untrained, out=str(out))
+    assert path.read_bytes() == before
+    assert results(out) == results(finished_untrained.folder)
+
+
+def test_a_damaged_checkpoint_elsewhere_does_not_have_its_users_folder_removed(
+    finished: Finished, given: dict[str, Any], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(finished.folder / "warmup" / "checkpoint-3", tmp_path / "mine")
+    flip(copy / "adapter_model.safetensors")
+    with pytest.raises(HandpickError, match=r"is damaged or gone: .*; put back the one that was written") as refused:
+        handpick.select(**{**given, "warmup": "auto"}, checkpoints=[copy], out=str(tmp_path / "out"))
+    assert f"remove {tmp_path} " not in str(refused.value)

@@ -34,7 +34,7 @@ from handpick.store.manifest import contents_of
 from handpick.training.checkpoint import check_checkpoint, check_moments
 from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.disk import translate_disk_errors
-from handpick.training.sealed_checkpoint import find_damage, seal_checkpoint
+from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, ADAPTER_FILE, find_damage, seal_checkpoint
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
@@ -230,8 +230,8 @@ def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path
     lora, made_from = new_lora(settings), _fresh_from(settings, model)
     layout, name = WarmupLayout(parent), digest(made_from)
     folder = layout.fresh_adapter(name)
-    if folder.exists() and (damaged := find_damage(folder)) is not None:
-        log(f"{damaged} is damaged: the adapter is made anew")
+    if folder.exists() and (damaged := _find_fresh_damage(folder)) is not None:
+        log(f"{damaged} is damaged or gone: the adapter is made anew")
         shutil.rmtree(folder)
     if not folder.exists():
         part = layout.fresh_adapter_part(name)
@@ -242,6 +242,16 @@ def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path
             seal_checkpoint(part)
             place_folder(part, folder)  # whole or not at all
     return folder
+
+
+def _find_fresh_damage(folder: Path) -> Path | None:
+    """Return the first file of an adapter that was never trained which is damaged or gone."""
+    try:
+        damaged = find_damage(folder)
+    except StoreError:
+        return CheckpointLayout(folder).digests
+    gone = (path for path in (folder / ADAPTER_FILE, folder / ADAPTER_CONFIG) if not path.exists())
+    return damaged or next(gone, None)
 
 
 def _weigh_checkpoints(paths: list[Path]) -> tuple[list[Path], list[Checkpoint]]:

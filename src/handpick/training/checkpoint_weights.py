@@ -22,6 +22,7 @@ from handpick.layout import CheckpointLayout
 from handpick.progress import log
 from handpick.sealed import read_sealed
 from handpick.training.optimizer_state import OPTIMIZER_FILES, read_optimizer
+from handpick.training.sealed_checkpoint import repair_advice
 
 _TRAINER_STATE = "trainer_state.json"  # the Trainer's name for its log
 
@@ -64,7 +65,7 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
 def _own_rate(path: Path) -> float:
     """Read the mean learning rate that our own warmup wrote down."""
     file = CheckpointLayout(path).record
-    advice = f"remove {path.parent} and run the same again, and it is trained anew"
+    advice = repair_advice(path)
     rate = read_sealed(file, advice).get("mean_learning_rate")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < float("inf"):
         raise ModelError(f"{file} is damaged: it has no mean_learning_rate; {advice}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from handpick.errors import DataError, ModelError
 from handpick.files import atomic_write, sync_folder
 from handpick.fingerprint import file_digest
-from handpick.layout import CheckpointLayout
+from handpick.layout import CheckpointLayout, TacsPathLayout, WarmupLayout
 from handpick.sealed import read_sealed, write_sealed
 
 # peft's names
@@ -81,7 +81,7 @@ def check_file(path: Path) -> None:
     if not is_whole:
         raise ModelError(
             f"{path} is damaged or gone: its checksum is another than when it was written; "
-            f"{_advice(path.parent)}; where the change is meant, remove {CheckpointLayout(path.parent).digests}"
+            f"{repair_advice(path.parent)}; where the change is meant, remove {CheckpointLayout(path.parent).digests}"
         )
 
 
@@ -89,9 +89,12 @@ def _digests(folder: Path) -> dict[str, str]:
     path = CheckpointLayout(folder).digests
     if not path.exists():
         return {}
-    files: dict[str, str] = read_sealed(path, _advice(folder)).get("files", {})
+    files: dict[str, str] = read_sealed(path, repair_advice(folder)).get("files", {})
     return files
 
 
-def _advice(folder: Path) -> str:
-    return f"remove {folder.parent} and run the same again, and it is trained anew"
+def repair_advice(folder: Path) -> str:
+    """Return what to do about a damaged checkpoint: its run's folder is named where it stands in one."""
+    if WarmupLayout(folder.parent).record.exists() or TacsPathLayout(folder.parent).record.exists():
+        return f"remove {folder.parent} and run the same again, and it is trained anew"
+    return "put back the one that was written, or name another checkpoint"
