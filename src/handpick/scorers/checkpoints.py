@@ -96,6 +96,7 @@ def find_checkpoints(
     Raises:
         DataError: no example drawn for the warmup can be used.
         ModelError: what training or a foreign checkpoint raises.
+        StoreError: the record of the warmup is damaged, or a checkpoint that it names is gone.
     """
     if settings.checkpoints:
         return _weigh_checkpoints([Path(path) for path in settings.checkpoints])
@@ -112,6 +113,9 @@ def find_checkpoints(
         n_rows = sum(file["rows"] for file in record["files"])
         record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, n_rows, renderer, folder)]
         write_sealed(record_path, record)
+    for own in (CheckpointLayout(folder / name).record for name in record["checkpoints"]):
+        if not own.is_file():
+            raise StoreError(f"{own} is gone, or the whole of its checkpoint; {_trained_anew(record_path)}")
     return _weigh_checkpoints([folder / name for name in record["checkpoints"]])
 
 
@@ -119,9 +123,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Read what a warmup was made from, and its checkpoints once there are all; None where none was begun.
 
     Raises:
-        StoreError: it is damaged, or something that it tells of is gone.
+        StoreError: it is damaged, or gone from beside its checkpoints.
     """
-    advice = f"remove {path.parent} and run the same again, and the warmup is trained anew"
+    advice = _trained_anew(path)
     if not path.exists():
         if CheckpointsLayout(path.parent).checkpoints():
             raise StoreError(f"{path} is gone, which says what the checkpoints beside it are made from; {advice}")
@@ -132,10 +136,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
         raise StoreError(f"{path} is damaged: it does not say which files it was trained on; {advice}")
     if not isinstance(names, list):
         raise StoreError(f"{path} is damaged: it does not list its checkpoints; {advice}")
-    for own in (CheckpointLayout(path.parent / str(name)).record for name in names):
-        if not own.is_file():
-            raise StoreError(f"{own} is gone, or the whole of its checkpoint; {advice}")
     return record
+
+
+def _trained_anew(record: Path) -> str:
+    return f"remove {record.parent} and run the same again, and the warmup is trained anew"
 
 
 def _check_carriers(settings: Settings, warmup: WarmupSettings) -> None:
