@@ -36,7 +36,7 @@ NAMES = {
     "WarmupLayout": "warmup.json",
     "TacsPathLayout": "part path.json",
     "TacsCalibrationLayout": "calibration.json",
-    "CheckpointLayout": "adam_moments.safetensors handpick_checkpoint.json whole",
+    "CheckpointLayout": "adam_moments.safetensors digests.json handpick_checkpoint.json whole",
     "FinetuneLayout": "parsed train.yaml unfinished unfinished/model unwritten.json",
     "ExportLayout": ".tokenized.part axolotl.yaml chat_template.jinja dataset_info.json llama_factory.yaml "
     "messages.jsonl model parsed sharegpt.jsonl tokenized tokens.jsonl unwritten.json",
@@ -44,9 +44,9 @@ NAMES = {
     "SamplesLayout": "verdicts",
     "EvaluationLayout": "answers evaluation.json lm_eval.json parsed unwritten.json verdicts verdicts.jsonl "
     "versus.json",
-    "StudyLayout": "parsed report report.html results.json steps unwritten.json",
-    "AuditionLayout": "audition.json parsed plan.json report report.html results.json steps unwritten.json",
-    "StepLayout": "distances.json order.json predictions.jsonl step.json",
+    "StudyLayout": "cost.json parsed report report.html results.json steps unwritten.json",
+    "AuditionLayout": "audition.json cost.json parsed plan.json report report.html results.json steps unwritten.json",
+    "StepLayout": "cost.json distances.json order.json predictions.jsonl step.json",
     "RoundLayout": "batch.json classifier hardness.npy round.json verdicts.jsonl",
     "ClassifierLayout": "classifier.json",
 }
@@ -119,6 +119,7 @@ def test_a_cut_is_a_run_and_its_rows() -> None:
         (layout.WarmupLayout(FOLDER).fresh_adapter_part("a"), "fresh-a.part"),
         (layout.ParsedLayout(FOLDER).table("0123456789abcdef9"), "0123456789abcdef.arrow"),
         (layout.ParsedLayout(FOLDER).set_aside("0123456789abcdef9"), "0123456789abcdef.jsonl"),
+        (layout.checksums_of(layout.ParsedLayout(FOLDER).table("0123456789abcdef9")), "0123456789abcdef.crc32.json"),
         (layout.FiguresLayout(FOLDER).picture("a"), "a.png"),
         (layout.AnswersLayout(FOLDER).journal("a"), "answers-a.jsonl"),
         (layout.SamplesLayout(FOLDER).samples("a"), "samples-a.jsonl"),

@@ -106,7 +106,7 @@ def test_open_refuses_what_does_not_hold_together(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"schema version 2 .* handpick 9\.0"):
         Selection.open(tmp_path)
     (tmp_path / "selection.json").write_text("{")
-    with pytest.raises(StoreError, match="is not JSON"):
+    with pytest.raises(StoreError, match="is damaged"):
         Selection.open(tmp_path)
 
 

@@ -54,6 +54,11 @@ class ParsedLayout(Layout):
         return self.folder.glob("*.arrow")
 
 
+def checksums_of(table: Path) -> Path:
+    """Return where the checksums of parsed records are, by the path of their table; written last."""
+    return table.with_suffix(".crc32.json")
+
+
 class TriedLayout(Layout):
     """The user's cache folder: what tries of models have shown."""
 
@@ -244,6 +249,10 @@ class StoreLayout(Layout):
         """Return the folder of a checkpoint's shards."""
         return self.folder / "shards" / str(checkpoint)
 
+    def has_shards(self) -> bool:
+        """Return whether any shard is written, whole or not."""
+        return any(self.folder.glob("shards/*/*.safetensors"))
+
     def shard(self, checkpoint: int, file: int, number: int) -> Path:
         """Return the tensors of the ``number``-th shard of the ``file``-th file."""
         return self.shards(checkpoint) / f"{file}-{number}.safetensors"
@@ -341,6 +350,7 @@ class CheckpointLayout(Layout):
     #: The step and the mean learning rate; in a warmup, what makes the checkpoint count.
     record = InFolder("handpick_checkpoint.json")
     moments = InFolder("adam_moments.safetensors")  #: Adam's state, by parameter name.
+    digests = InFolder("digests.json")  #: What its files are, where the checkpoint is ours.
     whole = InFolder("whole")  #: In a fine-tuning, what makes the checkpoint count.
 
 
@@ -421,6 +431,7 @@ class StudyLayout(ReportLayout, DataLayout):
     """The folder of a study; a list of records set aside for the pool, and for each target's queries and tests."""
 
     results = InFolder("results.json")  #: The table of cells.
+    cost = InFolder("cost.json")  #: What each of them took.
     steps = InFolder("steps")  #: The folder of all steps.
 
     def step(self, name: str) -> Path:
@@ -443,6 +454,7 @@ class StepLayout(Layout):
     """The folder of a study's step; what it holds depends on its kind."""
 
     record = InFolder("step.json")  #: What it was made from and what came of it; written last.
+    cost = InFolder("cost.json")  #: What it took.
     order = InFolder("order.json")  #: The ids of the whole pool, in order of choice.
     distances = InFolder("distances.json")  #: How far subsets are from the queries.
     predictions = InFolder("predictions.jsonl")  #: An evaluation's answers and scores, a line a record.

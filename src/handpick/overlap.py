@@ -10,9 +10,9 @@ from handpick.data.overlap import HeldOut, Overlap, overlaps
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import TABLE_ALONE, Reading, check_columns
+from handpick.files import atomic_write, write_parts
 from handpick.layout import OverlapLayout
 from handpick.progress import log, progress
-from handpick.store.files import atomic_write, write_parts
 
 
 class OverlapResult(NamedTuple):

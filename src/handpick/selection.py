@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handpick.errors import DataError, StoreError
+from handpick.files import write_parts
 from handpick.fingerprint import file_digest
 from handpick.layout import RunLayout
-from handpick.store.files import write_parts
+from handpick.sealed import seal, unseal
 
 if TYPE_CHECKING:
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
@@ -48,19 +49,20 @@ class Selection:
         layout = RunLayout(Path(folder))
         summary_path, records_path = layout.selection, layout.records
         try:
-            summary = json.loads(summary_path.read_bytes())
+            summary = unseal(json.loads(summary_path.read_bytes()))
             line_starts = _line_starts(records_path)
         except OSError as error:
             raise StoreError(
                 f"no selection in {folder} ({error}); name a folder that `handpick select` wrote"
             ) from error
-        except ValueError as error:
-            raise StoreError(f"{summary_path} is not JSON ({error}); select again") from error
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{summary_path} is damaged ({error}); select again") from error
         if summary.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
                 f"{summary_path} has schema version {summary.get('schema_version')} and this handpick reads "
                 f"{SCHEMA_VERSION}; open it with handpick {summary.get('handpick_version')}, or select again"
             )
+        _check_fields(summary, summary_path)
         n_ids, n_records = len(summary["ids"]), len(line_starts) - 1
         if n_ids != n_records:
             raise StoreError(f"{summary_path} has {n_ids} ids and {records_path} {n_records} records; select again")
@@ -100,14 +102,15 @@ class Selection:
             "schema_version": SCHEMA_VERSION,
             "handpick_version": _handpick_version(),
             "settings": self.settings,
-            "fingerprints": self.fingerprints,
+            # computed here or read from a file of ours, whose keys are in another order
+            "fingerprints": json.loads(json.dumps(self.fingerprints, sort_keys=True)),
             "ids": self.ids,
             "scores": self.scores,
             "picked_for": self.picked_for,
             "origins": self.origins,
             "records": file_digest(layout.records),
         }
-        text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
+        text = json.dumps(seal(summary), ensure_ascii=False, indent=2) + "\n"
         write_parts(layout.selection, [text.encode()])
 
     def to_jsonl(self, path: str | Path) -> None:
@@ -144,6 +147,18 @@ class Selection:
         examples = "1 example" if len(self) == 1 else f"{len(self):,} examples"
         picked_for = "" if self.picked_for[0] is None else f" for {self.picked_for[0]!r}"
         return f"Selection of {examples}; first {self.ids[0]!r}{picked_for}, score {self.scores[0]:.4g}"
+
+
+def _check_fields(summary: dict[str, Any], path: Path) -> None:
+    """Raise StoreError unless a summary has what a selection has, which one without a digest need not."""
+    lists = [summary.get(name) for name in ("ids", "scores", "picked_for")]
+    if (
+        not all(isinstance(each, list) for each in lists)
+        or len({len(each) for each in lists if each is not None}) > 1
+        or not all(isinstance(summary.get(name), dict) for name in ("settings", "fingerprints"))
+        or not all(isinstance(each, list) and len(each) == 2 for each in summary.get("origins", []))
+    ):
+        raise StoreError(f"{path} is damaged (it lacks what a selection has); select again")
 
 
 def _line_starts(path: Path) -> list[int]:

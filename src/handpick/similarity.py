@@ -11,12 +11,13 @@ import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from handpick.errors import SettingsError, StoreError
+from handpick.files import open_atomically
 from handpick.fingerprint import require_same
 from handpick.store.codec import Floats
 
@@ -217,30 +218,29 @@ def _fill(similarity_QN: Floats, similarity: SimilarityBlocks) -> None:
 @contextmanager
 def _new_npy(path: Path, shape: tuple[int, int]) -> Generator[NDArray[np.float32], None, None]:
     """Open a float32 memory map that becomes ``path`` when the block ends well, and vanishes when it does not."""
-    partial = path.with_name(path.name + ".partial")
+    n_bytes = shape[0] * shape[1] * np.dtype(np.float32).itemsize
     try:
-        array = _reserve_npy(partial, shape)
-        yield array
-        array.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _reserve_npy(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
-    """Create a float32 ``.npy`` file with all its space on disk claimed, so that a full disk shows before the work.
-
-    A memory map of a file with holes is killed by SIGBUS when the disk runs full. Only Linux has the call.
-    """
-    try:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        if sys.platform == "linux":
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        with open_atomically(path) as file:
+            array = _reserve_npy(file, shape)
+            yield array
+            array.flush()
     except OSError as error:
-        n_bytes = shape[0] * shape[1] * np.dtype(np.float32).itemsize
         raise StoreError(
             f"{path} cannot be written ({error.strerror}): the similarity takes {n_bytes:,} bytes; "
             "free space there or name another place"
         ) from error
-    return array
+
+
+def _reserve_npy(file: BinaryIO, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    """Make a float32 ``.npy`` file with all its space on disk claimed, so that a full disk shows before the work.
+
+    A memory map of a file with holes is killed by SIGBUS when the disk runs full. Only Linux has the call.
+    """
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    )
+    start, n_bytes = file.tell(), shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    file.flush()
+    if sys.platform == "linux":
+        os.posix_fallocate(file.fileno(), 0, start + n_bytes)
+    return np.memmap(file, np.float32, "r+", start, shape)

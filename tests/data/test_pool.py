@@ -190,7 +190,7 @@ def test_cache_is_named_by_content_and_reused(
     file = write(tmp_path / "a.jsonl", record())
     (sha256,) = (f.sha256 for f in open_pool(file).files)
     names = sorted(path.name for path in (tmp_path / "cache").iterdir())
-    assert names == [f"{sha256[:16]}.arrow", f"{sha256[:16]}.jsonl"]
+    assert names == [f"{sha256[:16]}.arrow", f"{sha256[:16]}.crc32.json", f"{sha256[:16]}.jsonl"]
 
     with monkeypatch.context() as patch:
         patch.setattr(cache, "_write", lambda *_: pytest.fail("parsed again"))

@@ -305,7 +305,10 @@ def test_what_was_answered_before_a_kill_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     items, path = [qa(i) for i in range(6)], tmp_path / "predictions.jsonl"
-    whole = evaluate(model, renderer, task_of(items, "rouge-l"), max_length=512, quiet=True)
+    whole = evaluate(model, renderer, task_of(items, "rouge-l"), max_length=512, predictions=path, quiet=True)
+    files = {each.relative_to(tmp_path): each.read_bytes() for each in tmp_path.rglob("*.jsonl")}
+    for each in files:
+        (tmp_path / each).unlink()
     asked.clear()
     counting = answers_module.sample
 
@@ -325,6 +328,7 @@ def test_what_was_answered_before_a_kill_is_kept(
     asked.clear()
     assert evaluate(model, renderer, task, max_length=512, predictions=path, quiet=True) == whole
     assert len(asked) == 2  # two groups of two were kept
+    assert {each.relative_to(tmp_path): each.read_bytes() for each in tmp_path.rglob("*.jsonl")} == files
 
 
 # --- what is left out ---

@@ -38,7 +38,7 @@ def run(model: Path, out: Path, settings: FinetuneSettings = SETTINGS, **given: 
 KILLS: dict[str, tuple[Any, str, int]] = {
     "before any checkpoint": (module, "_as_main_says", 1),
     "in the second epoch": (module, "_as_main_says", 5),
-    "while a checkpoint is written": (Path, "touch", 4),
+    "while a checkpoint is written": (module, "seal_checkpoint", 4),
     "while the model is written": (module, "load_tokenizer", 2),
     "before it is marked as finished": (module, "write_record", 2),
 }

@@ -111,6 +111,15 @@ def test_a_damaged_line(judge: MakeJudge, cache: Path, line: bytes) -> None:
     assert cache.read_bytes() == before
 
 
+def test_a_changed_letter_of_an_answer(judge: MakeJudge, cache: Path) -> None:
+    judge().ask(["p"])
+    *_, answered = cache.read_bytes().splitlines(keepends=True)
+    text = json.loads(answered)["text"].encode()
+    cache.write_bytes(cache.read_bytes().replace(answered, answered.replace(text, bytes([text[0] ^ 1]) + text[1:])))
+    with pytest.raises(JudgeError, match=r"judge.jsonl: line 3 is damaged"):
+        judge().ask(["p"])
+
+
 @pytest.mark.parametrize("content", [b'{"messages": []}\n', b"a text without an end", b"\n"])
 def test_another_kind_of_file_is_left_alone(judge: MakeJudge, cache: Path, content: bytes) -> None:
     cache.parent.mkdir()

@@ -46,7 +46,35 @@ def test_half_a_line_of_a_killed_writer_is_taken_away(tmp_path: Path, left: byte
     with path.open("ab") as file:  # another writer is killed while this one has the file open
         file.write(left)
     open_all_along.add([("b", 2)])
-    assert path.read_bytes() == whole + b'{"key": "b", "value": 2}\n'
+    assert path.read_bytes().startswith(whole + b'{"key": "b", "value": 2, ')
+    assert list(KeyedJournal(path).values()) == [1, 2]
+
+
+@pytest.mark.parametrize("damage", [(b'"value": 1', b'"value": 7'), (b'"key": "a"', b'"kex": "a"'), (b"{", b"[")])
+def test_a_damaged_line_is_left_out_and_said(
+    tmp_path: Path, damage: tuple[bytes, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "samples.jsonl"
+    KeyedJournal(path).add([("a", 1), ("b", 2)])
+    path.write_bytes(path.read_bytes().replace(*damage, 1))
+    damaged = KeyedJournal(path)
+    assert ("a" in damaged, list(damaged.values())) == (False, [2])
+    assert f"{path}: 1 of 2 lines are damaged" in "".join(capsys.readouterr().err.splitlines())
+    damaged.add([("a", 1)])
+    assert sorted(KeyedJournal(path).values()) == [1, 2]
+
+
+def test_lines_of_before_have_no_digest(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text('{"key": "a", "value": 1}\n')
+    assert KeyedJournal(tmp_path / "samples.jsonl")["a"] == 1
+
+
+def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
+    journal = KeyedJournal(tmp_path / "samples.jsonl")
+    journal.add([("a", [1.5])])
+    before = journal.path.read_bytes()
+    journal.add([("a", [1.5])])
+    assert journal.path.read_bytes() == before
 
 
 def test_a_full_disk_leaves_no_half_entry(tmp_path: Path) -> None:

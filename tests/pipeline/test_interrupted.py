@@ -132,7 +132,7 @@ def test_a_shard_is_there_whole_or_not_at_all(
     def no_space(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    handpick.represent_pool(**{k: v for k, v in untrained.items() if k not in ("query", "budget")}, out=out)
+    handpick.select(**untrained, out=out)
     shard = Path(out, "features", "pool", "shards", "0", "0-2.json")
     shard.unlink()
     with monkeypatch.context() as full:

@@ -1,6 +1,8 @@
 """What the first rule's handpick left is used again where its records are read the same, and else refused by name."""
 
+import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,12 @@ def test_a_store_whose_records_are_read_the_same_is_used_again(tmp_path: Path, g
     settings = lengths("plain", tmp_path, given)
     before = files(tmp_path / "store", "**/*")
     selection = run_select(settings).selection
-    assert files(tmp_path / "store", "**/*") == before
+    after = files(tmp_path / "store", "**/*")
+    sidecar = "shards/0/0-0.json"
+    there, here = (json.loads(each.pop(sidecar)[1]) for each in (before, after))
+    assert after == before
+    assert here.pop("crc32") == zlib.crc32((tmp_path / "store/shards/0/0-0.safetensors").read_bytes())
+    assert here == there  # but for the checksum that it had not yet
     assert [len(selection), *sorted(selection.scores, reverse=True)] == [2, *selection.scores]
 
 

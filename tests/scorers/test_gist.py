@@ -128,7 +128,7 @@ def test_a_subspace_that_was_cut_off_is_computed_again(tmp_path: Path, monkeypat
         return query_subspace(gradients(3, 20, seed=1), 2)
 
     with monkeypatch.context() as patched:
-        patched.setattr("handpick.scorers.gist_subspace.atomic_write", lambda *_: pytest.fail("killed"))
+        patched.setattr("handpick.scorers.gist_subspace.write_sealed", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
             KeptSubspace(tmp_path, {}, lambda: query_subspace(gradients(3, 20), 2))
     assert torch.equal(KeptSubspace(tmp_path, {}, other).basis_DK, other().basis_DK)

@@ -3,6 +3,7 @@
 Legend: N rows, D features per row.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,11 @@ def test_open_names_what_is_wrong(tmp_path: Path, whole: FeatureStore) -> None:
     path.write_text(text.replace('"schema_version": 1', '"schema_version": 3'))
     with pytest.raises(StoreError, match="schema version 3 and this handpick reads up to 2"):
         FeatureStore.open(whole.path)
-    path.write_text(text.replace('"float32"', '"float3"'))
+    path.write_text(text.replace('"float32"', '"float16"'))
+    with pytest.raises(StoreError, match="cannot be read as a manifest \\(its digest has changed\\); restore it"):
+        FeatureStore.open(whole.path)
+    of_before = {key: value for key, value in json.loads(text).items() if key != "digest"}
+    path.write_text(json.dumps(of_before | {"storage": "float3"}))
     with pytest.raises(StoreError, match="cannot be read as a manifest \\(storage: Input should be"):
         FeatureStore.open(whole.path)
     path.write_text(text[:100])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from handpick.errors import FingerprintMismatch, StoreError
+from handpick.files import atomic_write
 from handpick.store import FeatureStore, Shard
-from handpick.store.files import atomic_write
 from tests.store import writer
 from tests.store.writer import data_file, manifest, tree
 

@@ -24,7 +24,7 @@ def test_a_measured_model_is_removed_and_not_trained_again(ask: Ask, monkeypatch
     assert {cell.status for cell in results.cells} == {"done"}
     assert len(trainings(settings)) == 3
     for folder in trainings(settings):
-        assert [path.name for path in folder.iterdir()] == ["step.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["cost.json", "step.json"]
     assert all(step.done for step in plan_steps(settings)[0])
     monkeypatch.setattr(trained, "finetune", lambda *_, **__: pytest.fail("trained again"))
     assert run_study(settings) == results
@@ -57,7 +57,7 @@ def test_what_was_kept_before_is_removed_and_half_a_removal_is_mended(ask: Ask) 
     assert numbers(run_study(kept)) == numbers(results)
     assert has_model(folder)
     assert numbers(run_study(kept.model_copy(update={"keep": "results"}))) == numbers(results)
-    assert [path.name for path in folder.iterdir()] == ["step.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cost.json", "step.json"]
 
 
 def test_a_model_that_could_not_be_measured_is_kept(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ KEPT = [
     "adam_moments.safetensors",
     "adapter_config.json",
     "adapter_model.safetensors",
+    "digests.json",
     "handpick_checkpoint.json",
     "trainer_state.json",
 ]

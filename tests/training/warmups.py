@@ -36,7 +36,7 @@ def run(
 KILLS: dict[str, tuple[Any, str, int]] = {
     "in the second epoch": (warmup, "_inputs", 9),  # an epoch asks for five batches, and the next one early
     "while the second checkpoint is written": (warmup, "save_moments", 2),
-    "while the pickles are thrown away": (Path, "unlink", 6),
+    "while the pickles are thrown away": (warmup, "remove_files", 2),
 }
 
 

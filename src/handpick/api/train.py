@@ -11,10 +11,10 @@ from handpick.choices import Dtype
 from handpick.data.memory import hold_records
 from handpick.data.read import BadRecord
 from handpick.errors import DataError, SettingsError
+from handpick.files import write_parts
 from handpick.finetuning.train import Recipe, run_train
 from handpick.layout import RunLayout
 from handpick.selection import Selection
-from handpick.store.files import write_parts
 from handpick.training.settings import LoraSettings
 
 

@@ -23,7 +23,7 @@ from handpick.planning.evaluation_costs import EvaluationProbe, passes_of
 from handpick.planning.finetuning_costs import FinetuningProbe, SampledFinetunings, probe_finetuning
 from handpick.planning.select import plan_beside, scratch_folders
 from handpick.planning.study import SHARED_STAGES
-from handpick.store.files import atomic_write
+from handpick.sealed import unseal, write_sealed
 from handpick.studies.run import Study
 from handpick.studies.trained import single_thread
 
@@ -70,7 +70,7 @@ class AuditionPlan:
     def save(self, path: Path) -> None:
         """Write it down, for ``open``."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, (json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n").encode())
+        write_sealed(path, asdict(self))
 
     @classmethod
     def open(cls, path: Path, made_from: Fingerprint) -> "AuditionPlan | None":
@@ -81,7 +81,7 @@ class AuditionPlan:
             StoreError: it is damaged.
         """
         try:
-            found = json.loads(path.read_bytes())
+            found = unseal(json.loads(path.read_bytes()))
             plan = cls(
                 **found
                 | {

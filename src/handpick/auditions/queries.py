@@ -14,9 +14,9 @@ from handpick.data.examples import Example, Message
 from handpick.data.pool import Pool
 from handpick.data.words import words_of
 from handpick.errors import DataError
+from handpick.files import atomic_write
 from handpick.layout import AuditionLayout
 from handpick.progress import progress
-from handpick.store.files import atomic_write
 
 FEW = 16  # different queries; below, an interval is wide and depends on each of them
 _READ = 1024  # records that are read together

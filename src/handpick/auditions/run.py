@@ -1,6 +1,5 @@
 """``audition`` and ``select --method auto``, from settings to what is written."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from handpick.layout import DataLayout
 from handpick.model import model_fingerprint
 from handpick.pipeline.prepare import open_data
 from handpick.progress import log
-from handpick.store.files import atomic_write
+from handpick.sealed import read_sealed, write_sealed
 from handpick.store.manifest import contents_of
 from handpick.studies.run import Study
 
@@ -157,16 +156,15 @@ class PreparedAudition:
         return self._keep(Audition(plan, rounds, decision, hazards, elapsed(), True, self.layout.folder))
 
     def _keep(self, found: Audition) -> Audition:
-        text = json.dumps(found.to_json(), ensure_ascii=False, indent=1)
-        atomic_write(self.layout.record, (text + "\n").encode())
+        write_sealed(self.layout.record, found.to_json())
         return found
 
     def _spent(self) -> float:
         """Return the seconds that earlier runs took, up to the last round that they finished."""
-        try:
-            return float(json.loads(self.layout.record.read_bytes())["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
+        if not self.layout.record.exists():
             return 0.0
+        found = read_sealed(self.layout.record, "remove it: nothing but the time that was spent is lost")
+        return float(found["seconds"])
 
     def _is_missing(self, study: Study) -> bool:
         return any(cell.status == "missing" for cell in study.results().cells)

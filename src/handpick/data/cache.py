@@ -2,19 +2,18 @@
 
 It is named by the first 16 hex digits of the SHA-256 of the source's bytes; all 64 are in its metadata.
 Beside ``<digest>.arrow`` stands ``<digest>.jsonl`` with the records that could not be used, so that a
-later run reports them too. What a user wants read otherwise than the table of formats says (``Reading``) is in the
-name too, and in the digest that the pool is known by. What depends on the other files of a pool, the uniqueness of
-ids, or on the name the file goes by, is not in here.
+later run reports them too, and ``<digest>.crc32.json`` with the checksums of both, which is written last: what has
+none, or is not what it says, is parsed anew. What a user wants read otherwise than the table of formats says
+(``Reading``) is in the name too, and in the digest that the pool is known by. What depends on the other files of a
+pool, the uniqueness of ids, or on the name the file goes by, is not in here.
 """
 
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
@@ -28,8 +27,10 @@ from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
 from handpick.data.reading import TABLE_ALONE, Reading
 from handpick.data.version import version_of
 from handpick.errors import DataError
+from handpick.files import crc32_of, open_atomically, remove_left_overs
 from handpick.in_memory import PREFIX, is_in_memory
-from handpick.layout import ParsedLayout
+from handpick.layout import ParsedLayout, checksums_of
+from handpick.progress import log
 
 _TURN = [
     ("role", pa.string()),
@@ -88,6 +89,10 @@ class CachedSource(NamedTuple):
         found: dict[str, int] = json.loads(self.columns_path.read_text(encoding="utf-8"))
         return found
 
+    def files(self) -> list[Path]:
+        """Return all that was parsed."""
+        return [self.table, self.set_aside, *([] if self.columns_path is None else [self.columns_path])]
+
     def report(self, quarantine: Quarantine) -> None:
         """Add the records that could not be used to the quarantine.
 
@@ -113,24 +118,55 @@ def parse_into(
 
     Raises:
         DataError: the source cannot be read, or the folder cannot be written.
+        StoreError: another run wrote something else there at the same time.
     """
     sha256 = source.sha256()
     cached = _cached(folder, source.name, source.stem, sha256, reading)
-    if is_current(cached.table) and (cached.columns_path is None or cached.columns_path.exists()):
-        return cached
+    if checksums_of(cached.table).exists():
+        damaged = _find_damage(cached)
+        if damaged is not None:
+            log(f"{damaged} is damaged or gone: {source.name} is parsed anew")
+        elif is_current(cached.table):
+            return cached
+    elif all(path.exists() for path in cached.files()) and is_current(cached.table) and not os.access(folder, os.W_OK):
+        return cached  # of before there were checksums, in a folder of others: nothing can be said against it
     # Readers turn their own OSErrors into DataErrors, so that one that arrives here came from writing.
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The table is renamed last: where it stands, the other file does too.
-        with _atomic_path(cached.table) as table, _atomic_path(cached.set_aside) as set_aside:
+        remove_left_overs(folder)
+        # Old checksums must not vouch for new files, should this process die between the two.
+        checksums_of(cached.table).unlink(missing_ok=True)
+        with open_atomically(cached.table) as table, open_atomically(cached.set_aside) as set_aside:
             columns = _write(source, sha256, table, set_aside, reading)
-            if cached.columns_path is not None:
-                with _atomic_path(cached.columns_path) as path:
-                    path.write_text(json.dumps(columns), encoding="utf-8")
+        if cached.columns_path is not None:
+            _write_json(cached.columns_path, columns)
+        checksums = {path.name: [path.stat().st_size, crc32_of(path)] for path in cached.files()}
+        _write_json(checksums_of(cached.table), checksums)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise DataError(f"cannot write the cache of {source.name} in {folder}: {reason}") from error
     return cached
+
+
+def _write_json(path: Path, content: object) -> None:
+    with open_atomically(path) as file:
+        file.write(json.dumps(content).encode())
+
+
+def _find_damage(cached: CachedSource) -> Path | None:
+    """Return the first file of a source that is not what its checksum says; the checksums' own where they are none."""
+    try:
+        checksums = json.loads(checksums_of(cached.table).read_bytes())
+        wanted = {path: (int(checksums[path.name][0]), int(checksums[path.name][1])) for path in cached.files()}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return checksums_of(cached.table)
+    for path, there in wanted.items():
+        try:
+            if (path.stat().st_size, crc32_of(path)) != there:
+                return path
+        except OSError:
+            return path
+    return None
 
 
 def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> CachedSource:
@@ -142,7 +178,7 @@ def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> Cach
         reading: how they were read.
 
     Raises:
-        DataError: the folder has no table of them.
+        DataError: the folder has no table of them, or a damaged one.
     """
     table = ParsedLayout(folder).table(name.rpartition("-")[2], reading.key)
     sha256 = _metadata(table).get(_DIGEST) if is_current(table) else None
@@ -150,7 +186,13 @@ def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> Cach
         raise DataError(
             f"{name} was handed over in Python, and {folder} does not have it parsed: hand the records over again"
         )
-    return _cached(folder, name, PREFIX.removesuffix(":"), sha256.decode(), reading)
+    cached = _cached(folder, name, PREFIX.removesuffix(":"), sha256.decode("ascii", "replace"), reading)
+    # A table of before has no checksums; it is all there is of these records.
+    if checksums_of(table).exists() and (damaged := _find_damage(cached)) is not None:
+        raise DataError(
+            f"{damaged} is damaged or gone: hand the records of {name} over again, and they are parsed anew"
+        )
+    return cached
 
 
 def _cached(folder: Path, name: str, stem: str, sha256: str, reading: Reading) -> CachedSource:
@@ -167,18 +209,10 @@ def _metadata(table: Path) -> dict[bytes, bytes]:
 
 def is_current(table: Path) -> bool:
     """Return whether a table is there and parsed as this handpick would parse it."""
-    return table.exists() and _metadata(table).get(_VERSION) == SCHEMA.metadata[_VERSION]
-
-
-@contextmanager
-def _atomic_path(path: Path) -> Generator[Path]:
-    """Open a name to write to, which becomes ``path`` if all goes well."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        return bool(_metadata(table).get(_VERSION) == SCHEMA.metadata[_VERSION])
+    except (OSError, pa.ArrowInvalid):  # not there, or no table
+        return False
 
 
 def _schema_of(source: FileInput | DatasetInput | MemoryInput, sha256: str) -> pa.Schema:
@@ -189,17 +223,17 @@ def _schema_of(source: FileInput | DatasetInput | MemoryInput, sha256: str) -> p
 
 
 def _write(
-    source: FileInput | DatasetInput | MemoryInput, sha256: str, table: Path, set_aside: Path, reading: Reading
+    source: FileInput | DatasetInput | MemoryInput,
+    sha256: str,
+    table: BinaryIO,
+    set_aside: BinaryIO,
+    reading: Reading,
 ) -> Counter[str]:
     """Write what was read and what could not be, and return how many records have a column."""
     columns: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     size = 0
-    with (
-        pa.OSFile(str(table), "wb") as file,
-        pa.ipc.new_stream(file, _schema_of(source, sha256)) as stream,
-        set_aside.open("w", encoding="utf-8", newline="\n") as bad,
-    ):
+    with pa.ipc.new_stream(table, _schema_of(source, sha256)) as stream:
         for record in source.records():
             if reading.columns and isinstance(record, RawRecord):
                 columns.update(name for name, value in record.fields.items() if value is not None)
@@ -207,7 +241,7 @@ def _write(
                 rows.append(_row(record, reading))
             except DataError as error:
                 entry = _entry(record, str(error))
-                bad.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                set_aside.write(f"{json.dumps(entry, ensure_ascii=False)}\n".encode())
                 continue
             size += len(record.raw)
             if len(rows) == BATCH_ROWS or size > BATCH_BYTES:

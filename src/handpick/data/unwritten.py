@@ -19,6 +19,7 @@ from handpick.data.examples import Conversation, Example
 from handpick.data.pool import Pool
 from handpick.data.turn_columns import BETWEEN_ROLES, TurnColumns
 from handpick.errors import DataError, StoreError
+from handpick.files import open_atomically
 from handpick.progress import log, progress
 
 _READ = 1000  # records that are read together
@@ -179,7 +180,8 @@ def report_unwritten(found: Mapping[str, Mapping[str, Unwritten]], path: Path) -
     try:
         if as_json:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(as_json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            with open_atomically(path) as file:
+                file.write((json.dumps(as_json, ensure_ascii=False, indent=1) + "\n").encode())
         else:
             path.unlink(missing_ok=True)  # of an earlier run
     except OSError as error:

@@ -23,6 +23,7 @@ from handpick.evaluation.likelihood import log_likelihood
 from handpick.evaluation.metrics import answers_per_prompt, is_likelihood
 from handpick.evaluation.pass_at_k import pass_at_k
 from handpick.evaluation.task import Task, prompt_of
+from handpick.files import atomic_write
 from handpick.fingerprint import Fingerprint
 from handpick.judge import JudgeOptions
 from handpick.layout import EvaluationLayout
@@ -31,7 +32,6 @@ from handpick.progress import log, progress
 from handpick.rewards import Reward, find_reward, score
 from handpick.rewards.ifeval import ACCURACIES, follows
 from handpick.sampling.generate import Sampling
-from handpick.store.files import atomic_write
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 _AT_ONCE = 256  # answers that a reward is given, so that a bar can move

@@ -21,6 +21,7 @@ from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
+from handpick.files import atomic_write
 from handpick.finetuning.finetune import load_finetuned
 from handpick.finetuning.record import read_record
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
@@ -38,8 +39,8 @@ from handpick.model import (
 from handpick.progress import log
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
-from handpick.store.files import atomic_write
-from handpick.training.checkpoint import ADAPTER_CONFIG
+from handpick.sealed import unseal, write_sealed
+from handpick.training.sealed_checkpoint import ADAPTER_CONFIG
 
 _MAX_LENGTH = 2048  # where the model can read as many
 
@@ -162,7 +163,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         if gone := sorted(written["tasks"].get(name, {}).get("metrics", {}).keys() - found[name].metrics.keys()):
             log(f"{', '.join(gone)} of {name}, measured before, is no longer in {folder}: name all metrics at once")
         written["tasks"][name] = {**found[name].to_json(), "task": fingerprints[name]}
-        _write(layout.evaluation, written)
+        write_sealed(layout.evaluation, written)
     return found
 
 
@@ -333,7 +334,7 @@ def _read_written(folder: Path, identity: Fingerprint, settings: EvaluateSetting
     if not path.exists():
         return new
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = unseal(json.loads(path.read_text(encoding="utf-8")))
         kept, tasks = there["made_with"], dict(there["tasks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} cannot be read; remove it, or give another --out") from error

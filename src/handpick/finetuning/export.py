@@ -16,13 +16,13 @@ import yaml
 from handpick.data.examples import Conversation, Example
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, SettingsError, StoreError
+from handpick.files import open_atomically, place_folder
 from handpick.finetuning.rows import no_progress_bars
 from handpick.finetuning.sharegpt import sharegpt_record
 from handpick.finetuning.turn_marks import marks_of
 from handpick.layout import ExportLayout
 from handpick.model import load_config
 from handpick.progress import log
-from handpick.store.files import open_atomically
 from handpick.training.settings import EXPERTS, LLAMA_TARGETS, FinetuneSettings, micro_batch_of
 
 Tool = Literal["axolotl", "llama-factory"]
@@ -188,7 +188,7 @@ def _save_tokenized(layout: ExportLayout, sequences: Sequence[Rendered]) -> None
     with no_progress_bars():
         DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(part)
     shutil.rmtree(whole, ignore_errors=True)
-    part.rename(whole)
+    place_folder(part, whole)
 
 
 def _llama_factory_config(layout: ExportLayout, settings: FinetuneSettings, model: str) -> dict[str, Any]:

@@ -23,15 +23,17 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, ModelError, SettingsError
-from handpick.finetuning.record import is_finished, read_record, write_record
+from handpick.files import atomic_write, move_file
+from handpick.finetuning.record import check_weights, is_finished, read_record, write_record
 from handpick.finetuning.rows import Order, lengths_of, rows_of
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
-from handpick.training.checkpoint import ADAPTER_CONFIG, attach_adapter, check_checkpoint
+from handpick.training.checkpoint import attach_adapter, check_checkpoint
 from handpick.training.disk import translate_disk_errors
+from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, find_damage, order_adapter_config, seal_checkpoint
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.trainer_arguments import trainer_arguments
 from handpick.training.warmup import new_adapter
@@ -120,8 +122,12 @@ def load_finetuned(folder: Path, *, base: str | None = None, dtype: Dtype = "flo
         ModelError: there is no model, it does not fit its base, or a file is missing or damaged.
         FingerprintMismatch: the base is not the one that the adapter was trained on.
     """
-    if (record := read_record(folder)) is not None and not record.get("finished"):
-        raise ModelError(f"the training of {folder} was not finished; run it again, and it goes on where it stopped")
+    if (record := read_record(folder)) is not None:
+        if not record.get("finished"):
+            raise ModelError(
+                f"the training of {folder} was not finished; run it again, and it goes on where it stopped"
+            )
+        check_weights(folder, record)
     if not (folder / ADAPTER_CONFIG).exists():
         return load_base(str(folder), compute_dtype(dtype)).eval()
     from peft import PeftConfig
@@ -313,6 +319,9 @@ def _train(trainer: "SFTTrainer", folder: Path, settings: FinetuneSettings, *, s
         for checkpoint in CheckpointsLayout(folder).checkpoints():
             if not CheckpointLayout(checkpoint).whole.exists():  # it is written last
                 shutil.rmtree(checkpoint)
+            elif (damaged := find_damage(checkpoint)) is not None:
+                log(f"{damaged} is damaged: what was trained up to that checkpoint is trained anew")
+                shutil.rmtree(checkpoint)
     wait()
     last = get_last_checkpoint(str(folder))
     done = step_of(Path(last)) if last else 0
@@ -342,7 +351,8 @@ def _keeper(folder: Path, advance: Any) -> Any:
             if args.process_index == 0:
                 layout = CheckpointsLayout(folder)
                 newest = layout.checkpoint(state.global_step)
-                CheckpointLayout(newest).whole.touch()
+                seal_checkpoint(newest)
+                atomic_write(CheckpointLayout(newest).whole, b"")
                 for checkpoint in set(layout.checkpoints()) - {newest}:
                     shutil.rmtree(checkpoint)
 
@@ -376,8 +386,10 @@ def _save(trainer: "SFTTrainer", base: str, out: Path) -> None:
     tokenizer = load_tokenizer(base)
     tokenizer.chat_template = Renderer(tokenizer).template  # also where it has none of its own
     tokenizer.save_pretrained(str(part))
+    if is_adapter:
+        order_adapter_config(part)
     for file in sorted(part.iterdir()):
-        os.replace(file, out / file.name)
+        move_file(file, out / file.name)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from handpick.errors import DataError, ModelError, StoreError
+from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
@@ -302,12 +303,9 @@ def _save(model: Any, tokenizer: Any, record: Mapping[str, Any], folder: Path) -
         files = {path.relative_to(part).as_posix(): file_digest(path) for path in part.rglob("*") if path.is_file()}
         kept = ClassifierLayout(part).record
         kept.write_text(json.dumps({**record, "files": files}, indent=2, sort_keys=True) + "\n", "utf-8")
-        for path in (*(part / name for name in files), kept):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
         if folder.exists():
             os.replace(folder, old)
-        os.replace(part, folder)
+        place_folder(part, folder)
     finally:  # also of runs that were killed
         for left_over in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
             shutil.rmtree(left_over, ignore_errors=True)

@@ -1,6 +1,5 @@
 """What a run will take, said before it starts: answers, judge's calls, tokens, money."""
 
-import json
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -12,6 +11,7 @@ from handpick.errors import DataError, SettingsError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.judging import Judging
 from handpick.iterselecttune.reads import READ_AS
+from handpick.iterselecttune.round_files import read_batch
 from handpick.iterselecttune.settings import IterSelectSettings, Reads
 from handpick.judge import Usage
 from handpick.judge.template import as_text
@@ -91,7 +91,7 @@ def estimate_work(settings: IterSelectSettings, pool: Pool, judging: Judging) ->
     batch = round_size(settings, judging, left) if left else 0
     begun = settings.layout.round(len(judged) + 1).batch
     if left and begun.exists():
-        batch = max(batch, len(json.loads(begun.read_bytes())))
+        batch = max(batch, len(read_batch(begun)))
     if batch < 1 and not judged:
         raise SettingsError(
             f"{settings.judging.max_calls:,} judge calls are less than {settings.rounds} rounds of one example take "

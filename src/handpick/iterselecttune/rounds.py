@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,20 +24,22 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Example
 from handpick.data.own_record import record_of
-from handpick.errors import JudgeError, StoreError
+from handpick.errors import JudgeError
 from handpick.evaluation.task import prompt_of
+from handpick.files import atomic_write, read_array, write_array
 from handpick.iterselecttune.answering import Answering
 from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.estimate import round_size
 from handpick.iterselecttune.held_out import HeldOutMetrics, accuracy, held_out_metrics, is_held_out
 from handpick.iterselecttune.judging import JudgedExample, Judging, Question
 from handpick.iterselecttune.reads import READ_AS
+from handpick.iterselecttune.round_files import damaged_error, read_batch, read_verdicts
 from handpick.iterselecttune.score import NearestHard, ScoredCandidate, most_promising
 from handpick.iterselecttune.settings import IterSelectSettings
 from handpick.layout import RoundLayout
 from handpick.progress import log, progress
+from handpick.sealed import read_sealed, seal, write_sealed
 from handpick.store.codec import Floats
-from handpick.store.files import atomic_write, write_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,8 @@ class Rounds:
         with _clock(seconds, "classifier"):
             self._train_classifier(layout)
         held, rose = self._measure_held_out(before_V)
-        kept = _json(layout.figures)
-        if kept is not None:
-            return kept, rose
+        if layout.figures.exists():
+            return read_sealed(layout.figures, "remove it, and run the same again"), rose
         known = [each for each in hard if each is not None]
         trained = [each for each, _ in self._labelled.with_verdict() if not self._held_out_V[each.place]]
         found = {
@@ -187,23 +187,27 @@ class Rounds:
             **_held_out_figures(held),
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
-        atomic_write(layout.figures, json.dumps(found, indent=1).encode())
+        write_sealed(layout.figures, found)
         return found, rose
 
     def _take_examples(self, layout: RoundLayout, number: int) -> list[TakenExample]:
         """Choose the round's examples: the most promising that are left."""
         path, ids = layout.batch, [example.id for example in self._subset.examples]
-        there = _json(path)
-        if there is not None:
+        if path.exists():
             place_of = {example_id: place for place, example_id in enumerate(ids)}
-            return [TakenExample(number, ScoredCandidate(place_of[each.pop("id")], **each)) for each in there]
+            try:
+                return [
+                    TakenExample(number, ScoredCandidate(place_of[each.pop("id")], **each)) for each in read_batch(path)
+                ]
+            except (KeyError, TypeError, AttributeError) as error:
+                raise damaged_error(path, error) from error
         n = round_size(self._settings, self._judging, self._settings.rounds - number + 1)
         left = np.setdiff1d(np.arange(len(ids)), [each.place for each in self._labelled.taken])
         best = most_promising(left, self._hardness_V, self._nearest, self._settings.alpha, n)
         lines = [{"id": ids[each.row], **asdict(each)} for each in best]
         for line in lines:
             del line["row"]
-        atomic_write(path, json.dumps(lines, ensure_ascii=False).encode())
+        write_sealed(path, {"taken": lines}, indent=None)
         return [TakenExample(number, each) for each in best]
 
     def _judge_examples(
@@ -216,10 +220,7 @@ class Rounds:
         """
         path = layout.verdicts
         if path.exists():
-            return [
-                JudgedExample(each["hard"], {}, each["tie"], each["flipped"])
-                for each in map(json.loads, path.read_bytes().splitlines())
-            ]
+            return read_verdicts(path, len(taken))
         examples = [self._subset.examples[each.place] for each in taken]
         with _clock(seconds, "answers"):
             texts = self._answering(examples)
@@ -236,7 +237,7 @@ class Rounds:
             {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
             for e, text, each in zip(examples, texts, judged, strict=True)
         ]
-        atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        atomic_write(path, "".join(json.dumps(seal(line), ensure_ascii=False) + "\n" for line in lines).encode())
         return judged
 
     def _train_classifier(self, layout: RoundLayout) -> None:
@@ -261,11 +262,15 @@ class Rounds:
                 seed=self._settings.seed,
             )
         path = layout.hardness
-        if not path.exists():
-            with progress("scoring the diverse subset", total=len(self._texts)) as advance:
-                found_V = self._classifier.probabilities(self._texts, advance)
-            write_array(path, found_V)
-        self._hardness_V = np.load(path, allow_pickle=False)
+        if path.exists():
+            try:
+                self._hardness_V = read_array(path)
+                return
+            except (OSError, ValueError) as error:
+                log(f"{path} is damaged ({error}): it is computed anew")
+        with progress("scoring the diverse subset", total=len(self._texts)) as advance:
+            self._hardness_V = self._classifier.probabilities(self._texts, advance)
+        write_array(path, self._hardness_V)
 
     def _measure_held_out(self, before_V: Floats | None) -> tuple[HeldOutMetrics | None, bool]:
         """Measure the classifier on what was held out, and whether it is better than the one of the round before.
@@ -294,20 +299,6 @@ def _question(example: Example, answer: str) -> Question:
 def _held_out_figures(held: HeldOutMetrics | None) -> dict[str, Any]:
     found = {each.name: None for each in fields(HeldOutMetrics)} if held is None else held.to_json()
     return {name: value for name, value in found.items() if name != "n"}
-
-
-def _json(path: Path) -> Any:
-    """Read what a file holds, None where there is none.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}); remove {path.parent} and what comes after it") from error
 
 
 @contextmanager

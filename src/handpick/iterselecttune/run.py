@@ -22,6 +22,7 @@ from handpick.data.reading import ReadingSettings
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.executors import executor_for, rows_of
+from handpick.files import atomic_write, read_array, write_array
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.in_memory import named_in_memory
 from handpick.iterselecttune.answering import Answering
@@ -44,11 +45,11 @@ from handpick.scorers.inputs import Data, Inputs
 from handpick.scorers.provenance import resume_from_store, stored_representation
 from handpick.scorers.row_scorer import open_encoder
 from handpick.scorers.scorer import open_scorer
+from handpick.sealed import unseal, write_sealed
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
-from handpick.store.files import atomic_write, write_array
 from handpick.store.manifest import contents_of
 
 
@@ -122,7 +123,7 @@ class PreparedIterSelect:
     def _run(self, layout: IterSelectLayout) -> IterRun:
         settings = self.settings
         layout.folder.mkdir(parents=True, exist_ok=True)
-        _write_json(layout.plan, {"inputs": self._inputs})
+        write_sealed(layout.plan, {"inputs": self._inputs})
         self._write_settings(layout.iterselect_settings)
         store = self._embed_pool()
         Budget.parse(settings.budget).examples_needed(len(store))  # of those that can be used
@@ -157,7 +158,10 @@ class PreparedIterSelect:
         """Choose the diverse subset: of every cluster in turn what the base model can be asked."""
         path = layout.diverse
         if path.exists():
-            rows = np.load(path, allow_pickle=False)
+            try:
+                rows = read_array(path)
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path} is damaged ({error}); remove it, and run the same again") from error
         else:
             log(f"k-means: {min(self.settings.clusters, len(pool_row_N))} clusters of {len(pool_row_N):,} embeddings")
             order_N = interleave_clusters(
@@ -293,7 +297,7 @@ class PreparedIterSelect:
         """
         path = self.settings.layout.plan
         try:
-            inputs = dict(json.loads(path.read_bytes())["inputs"])
+            inputs = dict(unseal(json.loads(path.read_bytes()))["inputs"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,12 +1,13 @@
 """The file in which a judge's answers are kept, and every call it took to get them.
 
-One JSON object per line, only ever appended to. A call is written down before it is sent, with what it may use at most,
-and again when it is over, with what it did use and the answer. So a run that was killed leaves nothing unknown: its
-answers are there, and a call whose end nobody saw counts as what it may have used.
+One JSON object per line, with its digest, only ever appended to. A call is written down before it is sent, with what it
+may use at most, and again when it is over, with what it did use and the answer. So a run that was killed leaves nothing
+unknown: its answers are there, and a call whose end nobody saw counts as what it may have used.
 """
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -16,6 +17,7 @@ from typing import Any
 from handpick.errors import JudgeError
 from handpick.judge.answers import JudgeAnswer, Usage
 from handpick.progress import log
+from handpick.sealed import seal, unseal
 
 HEADER = b'{"handpick": "answers of a judge", "version": 1}\n'
 
@@ -81,6 +83,11 @@ class Journal:
         """
         entry: dict[str, Any] = {"over": key, "in": used.tokens_in, "out": used.tokens_out}
         self._append(entry if answer is None else entry | {"text": answer.text, "cut": answer.cut})
+        try:
+            if self._file is not None:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._disk_error(error) from error
 
     def _catch_up(self) -> None:
         half = False
@@ -108,8 +115,8 @@ class Journal:
                 raise self._damaged_error()
         else:
             try:
-                self._note(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+                self._note(unseal(json.loads(line)))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise self._damaged_error() from error
         self._end += len(line)
         self._lines += 1
@@ -126,13 +133,13 @@ class Journal:
 
     def _append(self, entry: dict[str, Any]) -> None:
         try:
-            self._append_bytes(json.dumps(entry).encode() + b"\n")
+            self._append_bytes(json.dumps(seal(entry)).encode() + b"\n")
         except OSError as error:
             raise self._disk_error(error) from error
         self._note(entry)
 
     def _append_bytes(self, line: bytes) -> None:
-        """Append without a sync: a killed process loses nothing of it, a power cut at most the last seconds."""
+        """Append without a sync: a killed process loses nothing of it, a power cut at most calls that are not over."""
         if self._file is None:
             raise RuntimeError("the journal is not open")
         written = 0

@@ -7,7 +7,6 @@ written or read, everything is tried.
 
 import json
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -19,9 +18,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from handpick.errors import HandpickError
+from handpick.errors import HandpickError, StoreError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import TriedLayout
+from handpick.sealed import unseal, write_sealed
 
 T = TypeVar("T")
 _NAMED = ("torch", "transformers", "peft")  # libraries that what was found hangs on
@@ -56,11 +56,9 @@ def try_once(model: nn.Module, attempt: str, find: Callable[[], T]) -> T:
 
 def _write(made: Fingerprint, shown: dict[str, Any]) -> None:
     path = _path(made)
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}.partial")
-    with suppress(OSError):  # a folder that nobody may write to: the next command tries again
+    with suppress(OSError, StoreError):  # a folder that nobody may write to: the next command tries again
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"made with": made, "shown": shown}, indent=1))
-        temporary.replace(path)
+        write_sealed(path, {"made with": made, "shown": shown})
 
 
 def _made_with(model: nn.Module) -> Fingerprint | None:
@@ -87,9 +85,9 @@ def _own_code() -> str:
 
 def _read(made: Fingerprint) -> dict[str, Any]:
     """Return what is kept of a model; nothing where the file is missing, damaged, or of another."""
-    with suppress(OSError, ValueError):
-        kept = json.loads(_path(made).read_text())
-        if isinstance(kept, dict) and kept.get("made with") == made and isinstance(kept.get("shown"), dict):
+    with suppress(OSError, ValueError, RecursionError):
+        kept = unseal(json.loads(_path(made).read_text()))
+        if kept.get("made with") == made and isinstance(kept.get("shown"), dict):
             shown: dict[str, Any] = kept["shown"]
             return shown
     return {}

@@ -27,7 +27,7 @@ from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint, file_digest
 from handpick.objectives.protocol import Policy, Prepared, Row, WeightedSequence, prepare_each
-from handpick.training.checkpoint import ADAPTER_FILE
+from handpick.training.sealed_checkpoint import ADAPTER_FILE
 
 Floats = NDArray[np.float64]
 

@@ -24,6 +24,7 @@ from handpick.data.examples import Example
 from handpick.data.own_record import record_of
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, JudgeError, SettingsError
+from handpick.files import atomic_write
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import SamplesLayout
 from handpick.objectives.advantage import advantages, select_samples
@@ -35,7 +36,6 @@ from handpick.rewards.judge import JudgeReward
 from handpick.rewards.reference import reference_answers
 from handpick.sampling.generate import Sample, Sampling, decode_answer, end_ids, sample, say_cut_off
 from handpick.sampling.vllm import Vllm
-from handpick.store.files import atomic_write
 
 _SCORED_AT_ONCE = 256  # texts
 

@@ -1,7 +1,7 @@
 """Samples and their rewards on disk, so that neither a crash nor another reward draws again.
 
-One JSON line per prompt, in files named by the digest of all they depend on; a last line that a kill cut short is
-dropped. Rewards have files of their own.
+One JSON line per prompt, in files named by the digest of all they depend on, with a digest of its own; a last line that
+a kill cut short is dropped, and so is a damaged one, which is said. Rewards have files of their own.
 """
 
 import fcntl
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from handpick.errors import StoreError
+from handpick.progress import log
 from handpick.sampling.generate import Sample
+from handpick.sealed import seal, unseal
 
 
 class KeyedJournal:
@@ -34,11 +36,18 @@ class KeyedJournal:
         self._found: dict[str, Any] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for line in _whole_lines(path):
-                entry = json.loads(line)
-                self._found[entry["key"]] = entry["value"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = _whole_lines(path)
+        except OSError as error:
             raise StoreError(f"{path} cannot be read ({error}): remove it, and it is made anew") from error
+        n_damaged = 0
+        for line in lines:
+            try:
+                entry = unseal(json.loads(line))
+                self._found[entry["key"]] = entry["value"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                n_damaged += 1
+        if n_damaged:
+            log(f"{path}: {n_damaged} of {len(lines)} lines are damaged: what they held is made anew")
 
     def __contains__(self, key: str) -> bool:
         return key in self._found
@@ -50,16 +59,21 @@ class KeyedJournal:
         return self._found.values()
 
     def add(self, entries: Iterable[tuple[str, Any]]) -> None:
-        """Write entries behind the others, those of one call together.
+        """Write entries behind the others, those of one call together; not those that are there already.
 
         Raises:
             StoreError: the file system refuses; what was there before stays good.
         """
-        new = dict(entries)
-        lines = [json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n" for key, value in new.items()]
+        new = {key: value for key, value in dict(entries).items() if key not in self or self[key] != value}
+        if not new:
+            return
+        lines = [
+            json.dumps(seal({"key": key, "value": value}), ensure_ascii=False) + "\n" for key, value in new.items()
+        ]
         try:
             with _locked(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                 _append(file, "".join(lines).encode("utf-8", "surrogatepass"))
+                os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written ({error.strerror}); free space there") from error
         self._found |= new

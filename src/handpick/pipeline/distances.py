@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from handpick.distance import Distances, Products, distances
 from handpick.errors import DataError, HandpickError, SettingsError
+from handpick.files import atomic_write
 from handpick.layout import RunLayout
 from handpick.pipeline.prepare import executor_of, prepare_run
 from handpick.progress import log
@@ -20,7 +21,6 @@ from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem
 from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.store.codec import row_norms, unit_rows
-from handpick.store.files import atomic_write
 from handpick.store.memory import available_bytes
 
 # examples of a selection, and pairs of them with queries, whose distances are measured without being asked for

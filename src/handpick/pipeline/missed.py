@@ -22,12 +22,12 @@ import numpy as np
 from handpick.budget import Budget
 from handpick.errors import HandpickError, StoreError
 from handpick.evaluation.estimate import Estimate
+from handpick.files import atomic_write
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.progress import log
 from handpick.scorers.inputs import Inputs
 from handpick.scorers.scoring_problem import ScoringProblem
 from handpick.settings import Settings
-from handpick.store.files import atomic_write
 
 TOLD = 0.8  # of the recall: a sample that is too small to say as much, even if none of it would be chosen, is called so
 

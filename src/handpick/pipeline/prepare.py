@@ -16,6 +16,7 @@ from handpick.data.reading import check_columns
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
+from handpick.files import remove_left_overs
 from handpick.layout import DataLayout, RunLayout
 from handpick.overlap import find_overlaps
 from handpick.pipeline.apply_constraints import check_constraints, limits_of
@@ -75,6 +76,7 @@ def prepare_run(settings: Settings, own: UserObjects | None = None, exclude_ids:
     Raises:
         HandpickError: of the kind that fits what is wrong.
     """
+    remove_left_overs(settings.folder)
     prepared = open_run(settings, own, DataLayout(settings.folder))
     settings, pool = prepared.inputs.settings, prepared.inputs.pool.pool
     RunLayout(settings.folder).overlap.unlink(missing_ok=True)  # of an earlier run

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.distance import Distances
 from handpick.errors import SettingsError
+from handpick.files import atomic_write
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
@@ -27,7 +28,6 @@ from handpick.selection import Selection
 from handpick.settings import Settings
 from handpick.similarity import write_similarity
 from handpick.store import FeatureStore
-from handpick.store.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)

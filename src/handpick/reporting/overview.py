@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handpick.files import atomic_write
 from handpick.overview.look import Overview, Side
 from handpick.reporting.overview_tables import how_sampled, tables_of
 from handpick.reporting.page import page
 from handpick.reporting.plots import FAINT, NEUTRAL, SERIES, Plot, panels, style, whole_numbers
-from handpick.store.files import atomic_write
 
 _ROWS = 100  # of a table
 _BINS = 40

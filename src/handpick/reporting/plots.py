@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from handpick.files import atomic_write
 from handpick.layout import FiguresLayout
 from handpick.reporting.page import replace_unprintable
-from handpick.store.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handpick.data.examples import Message
+from handpick.files import atomic_write
 from handpick.layout import FiguresLayout, ReportLayout
 from handpick.reporting.auditioned import audition_plot, read_audition
 from handpick.reporting.checks import checks
@@ -20,7 +21,6 @@ from handpick.reporting.plots import Plot, write_csv
 from handpick.reporting.rounds import calibration_plot, rounds_plot
 from handpick.reporting.run_folder import RunFolder, open_run
 from handpick.reporting.settings_groups import group_settings
-from handpick.store.files import atomic_write
 
 _QUERIES = 200  # rows of the table of queries
 _DISTANCES = {

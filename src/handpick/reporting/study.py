@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from handpick.files import atomic_write
 from handpick.layout import FiguresLayout, ReportLayout
 from handpick.reporting.curves import budget_curves, in_words, method_styles, quantile_curves
 from handpick.reporting.overlaps import overlaps
 from handpick.reporting.page import page
 from handpick.reporting.plots import write_csv
-from handpick.store.files import atomic_write
 from handpick.studies.cells import BASELINES, FULL, RANDOM, ZERO_SHOT, Cell, Results
 from handpick.studies.statistics import (
     DEV_LOSS,

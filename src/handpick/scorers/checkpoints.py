@@ -1,17 +1,18 @@
 """Which checkpoints a run takes its gradients at: somebody else's, those of its own warmup, or a fresh adapter."""
 
-import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.errors import DataError, SettingsError, StoreError
+from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.carriers import carry_by
 from handpick.layer_numbers import ALL
-from handpick.layout import RunLayout, WarmupLayout
+from handpick.layout import CheckpointLayout, CheckpointsLayout, RunLayout, WarmupLayout
 from handpick.model import (
     TOKENIZER_FILE,
     compute_dtype,
@@ -26,13 +27,14 @@ from handpick.objectives.next_token import NextToken
 from handpick.progress import log
 from handpick.scorers.gradient_encoder import adapter_fingerprint
 from handpick.scorers.inputs import model_name
+from handpick.sealed import read_sealed, write_sealed
 from handpick.settings import Settings
 from handpick.store import Checkpoint
-from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of
 from handpick.training.checkpoint import check_checkpoint, check_moments
 from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.disk import translate_disk_errors
+from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, ADAPTER_FILE, find_damage, seal_checkpoint
 from handpick.training.settings import SMALL, SMALL_MODEL, LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter, train, warmup_rows
 
@@ -56,8 +58,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
     if warmup is None and optimizer == "adam":
         raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
     record = RunLayout(settings.folder).warmup_record
-    if warmup is not None and record.exists():
-        there: dict[str, Any] = json.loads(record.read_text())
+    if warmup is not None and (there := read_record(record)) is not None:
         here = _record(settings, warmup, pool, renderer, model)
         # The pool may have grown since; features of its new files belong to the old warmup.
         here["files"] = here["files"][: len(there["files"])]
@@ -83,8 +84,8 @@ def needs_training(settings: Settings) -> bool:
     """Return whether ``find_checkpoints`` has training to do, or to finish."""
     if settings.checkpoints or warmup_of(settings)[0] is None:
         return False
-    record = RunLayout(settings.folder).warmup_record
-    return not record.exists() or "checkpoints" not in json.loads(record.read_text())
+    record = read_record(RunLayout(settings.folder).warmup_record)
+    return record is None or "checkpoints" not in record
 
 
 def find_checkpoints(
@@ -95,6 +96,7 @@ def find_checkpoints(
     Raises:
         DataError: no example drawn for the warmup can be used.
         ModelError: what training or a foreign checkpoint raises.
+        StoreError: the record of the warmup is damaged, or a checkpoint that it names is gone.
     """
     if settings.checkpoints:
         return _weigh_checkpoints([Path(path) for path in settings.checkpoints])
@@ -103,16 +105,42 @@ def find_checkpoints(
     if warmup is None:
         return _weigh_checkpoints([_fresh_adapter(settings, folder, model)])
     record_path = WarmupLayout(folder).record
-    there = json.loads(record_path.read_text()) if record_path.exists() else None
-    record = there or _record(settings, warmup, pool, renderer, model)
+    record = read_record(record_path) or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
         _check_carriers(settings, warmup)
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(record_path, json.dumps(record, indent=1).encode())  # a run that is killed from here on is resumed
+        write_sealed(record_path, record)  # a run that is killed from here on is resumed
         n_rows = sum(file["rows"] for file in record["files"])
         record["checkpoints"] = [path.name for path in _train(settings, warmup, pool, n_rows, renderer, folder)]
-        atomic_write(record_path, json.dumps(record, indent=1).encode())
+        write_sealed(record_path, record)
+    for own in (CheckpointLayout(folder / name).record for name in record["checkpoints"]):
+        if not own.is_file():
+            raise StoreError(f"{own} is gone, or the whole of its checkpoint; {_trained_anew(record_path)}")
     return _weigh_checkpoints([folder / name for name in record["checkpoints"]])
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read what a warmup was made from, and its checkpoints once there are all; None where none was begun.
+
+    Raises:
+        StoreError: it is damaged, or gone from beside its checkpoints.
+    """
+    advice = _trained_anew(path)
+    if not path.exists():
+        if CheckpointsLayout(path.parent).checkpoints():
+            raise StoreError(f"{path} is gone, which says what the checkpoints beside it are made from; {advice}")
+        return None
+    record = read_sealed(path, advice)
+    files, names = record.get("files"), record.get("checkpoints", [])
+    if not (isinstance(files, list) and all(isinstance(file, dict) and "rows" in file for file in files)):
+        raise StoreError(f"{path} is damaged: it does not say which files it was trained on; {advice}")
+    if not isinstance(names, list):
+        raise StoreError(f"{path} is damaged: it does not list its checkpoints; {advice}")
+    return record
+
+
+def _trained_anew(record: Path) -> str:
+    return f"remove {record.parent} and run the same again, and the warmup is trained anew"
 
 
 def _check_carriers(settings: Settings, warmup: WarmupSettings) -> None:
@@ -207,13 +235,28 @@ def _fresh_adapter(settings: Settings, parent: Path, model: Fingerprint) -> Path
     lora, made_from = new_lora(settings), _fresh_from(settings, model)
     layout, name = WarmupLayout(parent), digest(made_from)
     folder = layout.fresh_adapter(name)
+    if folder.exists() and (damaged := _find_fresh_damage(folder)) is not None:
+        log(f"{damaged} is damaged or gone: the adapter is made anew")
+        shutil.rmtree(folder)
     if not folder.exists():
         part = layout.fresh_adapter_part(name)
+        shutil.rmtree(part, ignore_errors=True)
         base = load_base(model_name(settings), compute_dtype(settings.dtype), settings.quantization)
         with translate_disk_errors(f"an adapter to {part}"):
             new_adapter(base, lora, settings.seed, in_float32=True).save_pretrained(part)  # type: ignore[operator]
-            part.rename(folder)  # whole or not at all
+            seal_checkpoint(part)
+            place_folder(part, folder)  # whole or not at all
     return folder
+
+
+def _find_fresh_damage(folder: Path) -> Path | None:
+    """Return the first file of an adapter that was never trained which is damaged or gone."""
+    try:
+        damaged = find_damage(folder)
+    except StoreError:
+        return CheckpointLayout(folder).digests
+    gone = (path for path in (folder / ADAPTER_FILE, folder / ADAPTER_CONFIG) if not path.exists())
+    return damaged or next(gone, None)
 
 
 def _weigh_checkpoints(paths: list[Path]) -> tuple[list[Path], list[Checkpoint]]:

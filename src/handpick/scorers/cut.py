@@ -21,9 +21,10 @@ from handpick.algorithms import Similarity
 from handpick.algorithms.nearest import nearest_columns
 from handpick.algorithms.tie_rule import largest_similarity
 from handpick.errors import SettingsError, StoreError
+from handpick.files import read_array, write_array
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import CutLayout, RunLayout
-from handpick.store.files import atomic_write, write_array
+from handpick.sealed import unseal, write_sealed
 from handpick.store.memory import available_bytes
 
 _PLACE = 4 * 24  # bytes that a place of a list takes while lists are made
@@ -126,7 +127,7 @@ def write_cut(cut: Cut, folder: CutLayout) -> None:
     write_array(folder.left, cut.left)
     write_array(folder.checked, cut.checked)
     record = {"made_from": cut.made_from, "checked": list(cut.checked_ids), "depths": dict(cut.depths)}
-    atomic_write(folder.record, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    write_sealed(folder.record, record)
 
 
 def read_cut(folder: CutLayout) -> Cut | None:
@@ -138,8 +139,8 @@ def read_cut(folder: CutLayout) -> Cut | None:
     if not folder.record.exists():
         return None
     try:
-        record = json.loads(folder.record.read_bytes())
-        left, checked = np.load(folder.left), np.load(folder.checked)
+        record = unseal(json.loads(folder.record.read_bytes()))
+        left, checked = read_array(folder.left), read_array(folder.checked)
         return Cut(left, checked, record["checked"], record["depths"], record["made_from"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder.record} cannot be read ({error}); remove {folder.folder}, and run again") from error

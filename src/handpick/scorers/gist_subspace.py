@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handpick.errors import DataError, StoreError
+from handpick.files import read_array, write_array
 from handpick.fingerprint import Fingerprint, file_digest, require_same
 from handpick.layout import SubspaceLayout
-from handpick.store.files import atomic_write, write_array
+from handpick.sealed import unseal, write_sealed
 
 # Singular values under this share of the largest are rounding: their squares come out of float64 products of
 # float32 gradients.
@@ -87,7 +88,7 @@ class KeptSubspace:
         if make is not None and made_from is not None and not self._layout.record.exists():
             self._keep(make(), made_from)
         try:
-            record = json.loads(self._layout.record.read_bytes())
+            record = unseal(json.loads(self._layout.record.read_bytes()))
             there: Fingerprint = record["made_from"]
             self.dim: int = record["dim"]
             self.digest: str = record["basis"]
@@ -126,12 +127,12 @@ class KeptSubspace:
         write_array(self._layout.basis, subspace.basis_DK.numpy())
         basis = file_digest(self._layout.basis)
         record = {"made_from": made_from, "dim": subspace.basis_DK.shape[1], "basis": basis}
-        atomic_write(self._layout.record, json.dumps(record, indent=1).encode())
+        write_sealed(self._layout.record, record)
 
     def _read(self, path: Path) -> NDArray[np.float32]:
         try:
-            read: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            read: NDArray[np.float32] = read_array(path)
+        except (OSError, ValueError) as error:
             raise self._damaged_error(path, error) from error
         return read
 

@@ -31,7 +31,8 @@ from handpick.objectives.protocol import Objective, Policy, Row
 from handpick.progress import log_once
 from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
-from handpick.training.checkpoint import ADAPTER_FILE, check_moments, load_adapter, load_moments, moments_file
+from handpick.training.checkpoint import check_moments, load_adapter, load_moments, moments_file
+from handpick.training.sealed_checkpoint import ADAPTER_FILE, check_file
 from handpick.training.warmup import load_trainable
 
 
@@ -72,12 +73,17 @@ def tokens_per_batch(settings: GradientSettings) -> int:
 
 def adapter_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
     """Return the bytes of each checkpoint's adapter."""
+    for path in checkpoints:
+        check_file(path / ADAPTER_FILE)
     return [file_digest(path / ADAPTER_FILE)[:16] for path in checkpoints]
 
 
 def moments_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:
     """Return the bytes of each checkpoint's optimizer state."""
-    return [file_digest(moments_file(path))[:16] for path in checkpoints]
+    files = [moments_file(path) for path in checkpoints]
+    for file in files:
+        check_file(file)
+    return [file_digest(file)[:16] for file in files]
 
 
 def encode_rows(

@@ -24,6 +24,7 @@ from handpick.budget import Budget
 from handpick.costs.cost import StageKind
 from handpick.errors import SettingsError, StoreError
 from handpick.executors import Executor, Preparer, rows_of
+from handpick.files import read_array, write_array
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import LandmarksLayout, PartLayout, RunLayout
 from handpick.progress import log
@@ -45,7 +46,6 @@ from handpick.scorers.stages import Stage
 from handpick.similarity import write_similarity
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
-from handpick.store.files import write_array
 from handpick.store.manifest import contents_of
 from handpick.store.memory import available_bytes
 
@@ -394,10 +394,9 @@ def _read(path: Path) -> NDArray[Any]:
         StoreError: it is damaged.
     """
     try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_array(path)
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete {path.parent} and run the same again") from error
-    return found
 
 
 def _count(amount: str, n_pool: int) -> int:

@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 
 from handpick.data.read import absolute_source
-from handpick.errors import SettingsError, StoreError
+from handpick.errors import SettingsError, StoreError, first_line
+from handpick.files import atomic_write
 from handpick.layout import RunLayout, StoreLayout
 from handpick.representations import SCORERS
+from handpick.sealed import seal, unseal
 from handpick.selection import Selection
 from handpick.settings import Settings, parse_settings
 from handpick.store import FeatureStore, merge
-from handpick.store.files import atomic_write
 from handpick.store.manifest import read_manifest
 
 _OLDEST = next(iter(SCORERS))  # stores of the first handpick name no representation: there was one
@@ -83,13 +84,24 @@ def _read_provenance(store: str | Path) -> dict[str, Any]:
     read_manifest(Path(store))  # what is no store at all should be called that
     path = StoreLayout(Path(store)).provenance
     try:
-        kept: dict[str, Any] = yaml.safe_load(path.read_text())
-    except OSError as error:
+        kept = unseal(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
         raise StoreError(
             f"the feature store {store} has no {path.name}, so a query's features cannot be made like its own; put the "
             "one of the run that built it there"
         ) from error
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise StoreError(
+            f"{path} is damaged ({first_line(error)}); put back the one of the run that built the store"
+        ) from error
+    if not isinstance(kept.get("pool"), list):
+        raise StoreError(f"{path} names no pool; put back the one of the run that built the store")
     return kept
+
+
+def _write_kept(folder: Path, kept: dict[str, Any]) -> None:
+    text = yaml.safe_dump(seal(dict(sorted(kept.items()))), sort_keys=False)
+    atomic_write(StoreLayout(folder).provenance, text.encode())
 
 
 def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
@@ -102,7 +114,7 @@ def merge_stores(paths: Sequence[str | Path], out: str | Path) -> FeatureStore:
     provenance = [_read_provenance(path) for path in paths]
     store = merge(paths, out)
     kept = provenance[0] | {"pool": [source for each in provenance for source in each["pool"]]}
-    atomic_write(StoreLayout(store.path).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+    _write_kept(store.path, kept)
     return store
 
 
@@ -125,7 +137,7 @@ def write_provenance(folder: Path, settings: Settings, **found: Any) -> None:
         kept["encoder"] = _absolute(settings.encoder)
         if not settings.template_args:  # as a store has it that was made before there were any
             del kept["template_args"]
-    atomic_write(StoreLayout(folder).provenance, yaml.safe_dump(kept, sort_keys=False).encode())
+    _write_kept(folder, kept)
 
 
 def _absolute_representation(settings: Settings) -> str:

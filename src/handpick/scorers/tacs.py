@@ -24,7 +24,7 @@ import numpy as np
 from handpick.algorithms import Picks
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
-from handpick.errors import DataError
+from handpick.errors import DataError, StoreError
 from handpick.executors import Advance, Executor, Processes, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
@@ -54,10 +54,10 @@ from handpick.scorers.tacs_targets import (
     stated_targets,
     token_digest,
 )
+from handpick.sealed import unseal, write_sealed
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Floats
-from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of
 
 EPSILON = 1e-8  # beside the first loss
@@ -182,8 +182,8 @@ class Tacs(Scorer):
             model.restart()
             labels = cluster_labels(model.gradients(self.queries.sequences), number)
             record.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(record, json.dumps(labels).encode())
-        targets = self.queries.grouped(json.loads(record.read_text()))
+            write_sealed(record, {"labels": labels}, indent=None)
+        targets = self.queries.grouped(_read_labels(record))
         sizes = ", ".join(str(len(each.ids)) for each in targets)
         log(f"{len(targets)} clusters of {len(self.queries.ids)} queries: {sizes}")
         for target in targets:
@@ -321,6 +321,16 @@ class Tacs(Scorer):
             return POOL_GONE
         what = "relative drop of the loss once the queries are learnt"
         return Reopened(what, InMemory(scores_of(store)), columns_of(store))
+
+
+def _read_labels(record: Path) -> list[str]:
+    """Read which cluster each query is of; a record of before is the list alone."""
+    try:
+        there = json.loads(record.read_bytes())
+        labels: list[str] = there if isinstance(there, list) else unseal(there)["labels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{record} is damaged ({error}); remove it and run the same again") from error
+    return labels
 
 
 def scores_of(store: FeatureStore) -> Floats:

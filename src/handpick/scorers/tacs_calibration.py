@@ -13,7 +13,6 @@ cosine with a gradient that is zero is 0.
 Legend: Q queries.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.render import Rendered
-from handpick.errors import ModelError
+from handpick.errors import ModelError, StoreError
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import TacsCalibrationLayout
 from handpick.random_streams import generator
 from handpick.scorers.tacs_path import Advance, PathModel
+from handpick.sealed import read_sealed, write_sealed
 from handpick.settings import Settings
-from handpick.store.files import atomic_write
 
 RATES = (1e-5, 2e-5, 5e-5)
 DEPTHS = (2, 4, 8, 12, 16, 32, 64)
@@ -142,9 +141,13 @@ class Calibration:
         self._layout = TacsCalibrationLayout(folder)
         self.cells: list[Trial] = []
         if self._layout.record.exists():
-            there = json.loads(self._layout.record.read_text())
-            require_same(there["made_from"], made_from, what=f"the calibration in {folder}")
-            self.cells = [Trial(**cell) for cell in there["cells"]]
+            advice = f"remove {folder} and run the same again"
+            there = read_sealed(self._layout.record, advice)
+            try:
+                require_same(there["made_from"], made_from, what=f"the calibration in {folder}")
+                self.cells = [Trial(**cell) for cell in there["cells"]]
+            except (KeyError, TypeError, ValueError) as error:
+                raise StoreError(f"{self._layout.record} is damaged ({error!r}); {advice}") from error
 
     def missing(self) -> list[tuple[int, float, list[int]]]:
         """Return the paths with cells that are not done: the fold, the rate, those depths."""
@@ -201,7 +204,7 @@ class Calibration:
     def _note(self, cell: Trial) -> None:
         self.cells.append(cell)
         record = {"made_from": self._made_from, "cells": [each._asdict() for each in self.cells]}
-        atomic_write(self._layout.record, json.dumps(record, indent=1).encode())
+        write_sealed(self._layout.record, record)
 
 
 def _cosines(gradients_3D: NDArray[np.float32]) -> tuple[float | None, float | None]:

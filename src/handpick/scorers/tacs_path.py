@@ -12,7 +12,6 @@ is not finite is refused, and where only a later pass finds one, its step is lef
 Legend: S sequences, D coordinates of the adapter.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import nn
 from handpick.data.batching import collate, token_batches
 from handpick.data.render import Rendered
 from handpick.executors import refuse_queries
+from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint
 from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
@@ -40,9 +40,9 @@ from handpick.random_streams import generator
 from handpick.scorers.gradient_encoder import encode_rows, tokens_per_batch
 from handpick.scorers.inputs import model_name
 from handpick.scorers.model_scores import mean_losses
+from handpick.sealed import write_sealed
 from handpick.settings import Settings
 from handpick.store import Checkpoint, Manifest
-from handpick.store.files import atomic_write
 from handpick.training.checkpoint import (
     adapter_tensors,
     load_adapter,
@@ -51,6 +51,7 @@ from handpick.training.checkpoint import (
     trainable_parameters,
 )
 from handpick.training.disk import translate_disk_errors
+from handpick.training.sealed_checkpoint import seal_checkpoint
 from handpick.training.settings import LLAMA_TARGETS, LoraSettings, LoraTargets
 from handpick.training.warmup import new_adapter
 
@@ -200,7 +201,8 @@ class PathModel:
         with translate_disk_errors(f"a target's path to {layout.folder}", then):
             self.model.save_pretrained(layout.part)  # type: ignore[operator]
             save_moments(layout.part, self.model, optimizer)
-            layout.part.rename(layout.checkpoint(number))
+            seal_checkpoint(layout.part)
+            place_folder(layout.part, layout.checkpoint(number))
         for path in layout.checkpoints():
             if step_of(path) < number and step_of(path) not in keep:
                 shutil.rmtree(path)
@@ -297,7 +299,7 @@ def train_path(
         HandpickError: as ``PathModel.walk``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(TacsPathLayout(folder).record, json.dumps(made_from, indent=1).encode())
+    write_sealed(TacsPathLayout(folder).record, made_from)
     depths = {FIRST, depth, *(1 << power for power in range((depth - 1).bit_length()))}  # to go on from, if killed
     for _ in model.walk(ids, sequences, rate, depths, folder, keep=(FIRST, depth), advance=advance):
         pass

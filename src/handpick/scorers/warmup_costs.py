@@ -4,7 +4,6 @@ Some micro-batches of the warmup's own examples are trained on, and the adapter 
 checkpoints are there already, nothing is trained.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from handpick.errors import DataError
 from handpick.layout import CheckpointLayout, RunLayout, WarmupLayout
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.objectives.next_token import NextToken
-from handpick.scorers.checkpoints import needs_training, new_lora, warmup_of
+from handpick.scorers.checkpoints import new_lora, read_record, warmup_of
 from handpick.scorers.inputs import Inputs
 from handpick.training.settings import WarmupSettings
 from handpick.training.warmup import new_adapter, warmup_rows
@@ -54,8 +53,8 @@ def plan_warmup(inputs: Inputs, probing: Probing) -> WarmupPlan:
         return WarmupPlan(None, [scratch], 1)
     layout = WarmupLayout(RunLayout(settings.folder).warmup)
     folder = layout.folder
-    if not needs_training(settings):
-        names = json.loads(layout.record.read_text())["checkpoints"]
+    names = (read_record(layout.record) or {}).get("checkpoints")
+    if names is not None:
         line = StageCost.left(StageKind.WARMUP, note=f"an earlier run left it in {folder}")
         return WarmupPlan(line, [folder / name for name in names], len(names))
     return WarmupPlan(_training_stage(inputs, warmup, name, layout, probing), [scratch], warmup.epochs)

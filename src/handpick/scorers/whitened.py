@@ -86,7 +86,10 @@ class WhitenedQueries(FeatureScorer):
         if not all(path.exists() for path in moments):
             return "the pool's covariance is not in the folder any more"
         damping = run.settings.whitening_damping
-        return [whiten(rows, np.load(path), damping) for rows, path in zip(rows_TQD, moments, strict=True)]
+        return [
+            whiten(rows_QD, cached_second_moment(pool_store, t, path), damping)
+            for t, (rows_QD, path) in enumerate(zip(rows_TQD, moments, strict=True))
+        ]
 
 
 def check_room(dim: int, remedy: str) -> None:

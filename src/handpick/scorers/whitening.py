@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handpick.progress import progress
+from handpick.files import read_array, write_array
+from handpick.progress import log, progress
 from handpick.store.codec import Floats, row_norms, unit_rows
-from handpick.store.files import write_array
 
 
 class StoredRows(Protocol):
@@ -61,8 +61,12 @@ def whiten(query_QD: Floats, moment_DD: NDArray[np.float64], damping: float) -> 
 
 
 def cached_second_moment(store: StoredRows, checkpoint: int, path: Path) -> NDArray[np.float64]:
-    """Compute ``second_moment``, or read it from ``path`` where an earlier run has left it there."""
-    if not path.exists():
-        write_array(path, second_moment(store, checkpoint))
-    loaded: NDArray[np.float64] = np.load(path)
-    return loaded
+    """Compute ``second_moment``, or read it from ``path`` where an earlier run has left it there whole."""
+    if path.exists():
+        try:
+            return read_array(path)
+        except (OSError, ValueError) as error:
+            log(f"{path} is damaged ({error}): it is computed anew")
+    moment_DD = second_moment(store, checkpoint)
+    write_array(path, moment_DD)
+    return moment_DD

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handpick.errors import StoreError
+from handpick.files import remove_left_overs
 from handpick.layout import StoreLayout, sidecar_of
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats, encode, row_norms
@@ -52,15 +53,23 @@ class FeatureStore:
 
         Raises:
             FingerprintMismatch: the store at ``path`` has other settings or other data; names the first difference.
-            StoreError: the store at ``path`` is unreadable or newer, or the file system refuses.
+            StoreError: the store at ``path`` is unreadable or newer, its manifest is gone, or the file system refuses.
         """
         folder = Path(path)
+        has_shards = StoreLayout(folder).has_shards()  # before the manifest, which another run may be writing first
         is_new = not StoreLayout(folder).manifest.exists()
+        if is_new and has_shards:
+            raise StoreError(
+                f"{folder} holds features, and its {StoreLayout(folder).manifest.name}, which says of what, is gone: "
+                f"put it back, or remove {folder}, and they are made anew"
+            )
         there = manifest if is_new else read_manifest(folder)
         plan = extend_manifest(there, manifest, folder)
         try:
             for checkpoint in range(len(plan.checkpoints)):
                 StoreLayout(folder).shards(checkpoint).mkdir(parents=True, exist_ok=True)
+                remove_left_overs(StoreLayout(folder).shards(checkpoint))
+            remove_left_overs(folder)
         except OSError as error:
             raise StoreError(
                 f"cannot create the feature store {folder}: {error.strerror}; choose another folder"

@@ -16,10 +16,11 @@ from pydantic import (
 )
 
 from handpick.errors import StoreError
+from handpick.files import atomic_write
 from handpick.fingerprint import JSON, RECORD_RULE, Fingerprint, require_same
 from handpick.layout import StoreLayout
+from handpick.sealed import seal, unseal
 from handpick.store.codec import Storage
-from handpick.store.files import atomic_write
 
 SCHEMA_VERSION = 2  # the newest that is read: some rows are not finite, which readers of the first take for zeros
 _FIRST_VERSION = 1
@@ -141,14 +142,14 @@ def read_manifest(folder: Path) -> Manifest:
                 f"the feature store {folder} has schema version {version} and this handpick reads up to "
                 f"{SCHEMA_VERSION}; install a newer handpick"
             )
-        return Manifest.model_validate(document)
+        return Manifest.model_validate(unseal(document))
     except FileNotFoundError as error:
         raise StoreError(f"there is no feature store at {folder} (no {path.name}); check the path") from error
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise _unreadable_error(path, reason) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unreadable_error(path, str(error)) from error
 
 
@@ -162,7 +163,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         StoreError: the file system refuses.
     """
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False)
+    text = json.dumps(seal(manifest.model_dump(mode="json")), indent=2, sort_keys=True, allow_nan=False)
     atomic_write(StoreLayout(folder).manifest, f"{text}\n".encode())
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from handpick.errors import StoreError
+from handpick.files import atomic_copy, link_or_copy
 from handpick.fingerprint import require_same
 from handpick.layout import sidecar_of
 from handpick.store.feature_store import FeatureStore
-from handpick.store.files import atomic_copy, link_or_copy
 from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import shard_path
 

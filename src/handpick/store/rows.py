@@ -25,6 +25,9 @@ RowPick = slice | npt.NDArray[np.intp]
 class Rows:
     """Where the rows of some shards lie, when the shards stand one behind the other.
 
+    Whatever is read of a shard first, its whole file is held against its checksum then, and not again: where a
+    similarity is computed, of the bytes that it is computed from.
+
     Args:
         folder: of the store.
         manifest: of the store.
@@ -45,6 +48,7 @@ class Rows:
         self._kept = [None if finite_B.all() else np.flatnonzero(finite_B) for finite_B in finite]
         counts = [int(finite_B.sum()) for finite_B in finite]
         self.starts: npt.NDArray[np.intp] = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+        self._checked: set[Path] = set()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -102,8 +106,9 @@ class Rows:
         indices = [index for index in range(len(self.shards)) if self.starts[index] < self.starts[index + 1]]
 
         def read(index: int) -> Tensors:
+            is_in_memory = self._path(checkpoint, index) not in self._checked  # once its checksum is taken
             tensors = self._tensors(checkpoint, index)
-            for tensor in tensors.values():
+            for tensor in () if is_in_memory else tensors.values():
                 tensor.reshape(-1)[:: mmap.PAGESIZE // tensor.itemsize].max()  # a value of every page; no copy is made
             return tensors
 
@@ -145,11 +150,15 @@ class Rows:
                 f"the feature store {self.folder} has no checkpoint {checkpoint}; "
                 f"the last is {len(self.manifest.checkpoints) - 1}"
             )
-        path = shard_path(self.folder, checkpoint, self.shards[index])
-        tensors = map_tensors(path)
+        path = self._path(checkpoint, index)
+        tensors = map_tensors(path, check=path not in self._checked)
+        self._checked.add(path)
         if any(len(tensor) != self._stored[index] for tensor in tensors.values()):
             raise self._other_rows(path, self._stored[index])
         return tensors
+
+    def _path(self, checkpoint: int, index: int) -> Path:
+        return shard_path(self.folder, checkpoint, self.shards[index])
 
     @staticmethod
     def _other_rows(path: Path, rows: int) -> StoreError:

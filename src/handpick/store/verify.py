@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from handpick.errors import DataError, StoreError
+from handpick.files import crc32_of
 from handpick.fingerprint import file_digest
 from handpick.layout import sidecar_of
 from handpick.store.manifest import Manifest, Shard
@@ -11,7 +12,6 @@ from handpick.store.repeats import repeated_ids
 from handpick.store.shard_file import (
     Sidecar,
     finished_shards,
-    ids_digest,
     read_sidecar,
     repair_advice,
     shard_path,
@@ -57,8 +57,6 @@ def _verify_shard(path: Path) -> Sidecar:
         DataError: the shard cannot be read.
     """
     sidecar = read_sidecar(sidecar_of(path))
-    if sidecar.rows != len(sidecar.ids) or sidecar.ids_sha256 != ids_digest(sidecar.ids):
-        raise StoreError(f"{sidecar_of(path)} is damaged (its ids have changed); {repair_advice(path)}")
-    if sidecar.sha256 != file_digest(path):
+    if sidecar.sha256 != file_digest(path) or sidecar.crc32 not in (None, crc32_of(path)):
         raise StoreError(f"{path} is damaged (its checksum has changed); {repair_advice(path)}")
     return sidecar

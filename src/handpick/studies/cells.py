@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handpick.errors import StoreError
-from handpick.store.files import atomic_write
+from handpick.layout import StudyLayout
+from handpick.sealed import read_sealed, unseal, write_sealed
 
 Baseline = Literal["zero-shot", "random", "full", "longest"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -65,7 +66,10 @@ class CellKey:
 
 
 class Results(BaseModel):
-    """All cells of a study, in the order of its grid."""
+    """All cells of a study, in the order of its grid.
+
+    On disk what each of them took stands in a file of its own, so that the table depends on nothing but what was asked.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,8 +85,10 @@ class Results(BaseModel):
             StoreError: the file cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1)
-        atomic_write(path, (text + "\n").encode())
+        document = self.model_dump(mode="json")
+        seconds = [cell.pop("seconds") for cell in document["cells"]]
+        write_sealed(StudyLayout(path.parent).cost, {"seconds": seconds})
+        write_sealed(path, document)
 
     @classmethod
     def open(cls, path: Path) -> "Results":
@@ -92,10 +98,23 @@ class Results(BaseModel):
             StoreError: there is no such file, or it is damaged or of another schema.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            results = cls.model_validate(unseal(json.loads(path.read_bytes())))
         except OSError as error:
             raise StoreError(f"no results at {path} ({error.strerror}); name the folder of a study") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise StoreError(f"{path} does not hold the results of a study: {where}: {first['msg']}") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise StoreError(f"{path} is damaged ({error}); remove it, and the study writes it again") from error
+        return results._with_seconds(StudyLayout(path.parent).cost)
+
+    def _with_seconds(self, path: Path) -> "Results":
+        """Return the same with what each cell took, where that is known; a table of before has it in its cells."""
+        if not path.exists():
+            return self
+        seconds = read_sealed(path, "remove it: it says nothing but how long the cells took").get("seconds", [])
+        if not isinstance(seconds, list) or len(seconds) != len(self.cells):  # cut short between the two files
+            return self
+        cells = [cell.model_copy(update={"seconds": took}) for cell, took in zip(self.cells, seconds, strict=True)]
+        return self.model_copy(update={"cells": cells})

@@ -18,7 +18,7 @@ from typing import Any
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
-from handpick.errors import SettingsError
+from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
@@ -30,9 +30,9 @@ from handpick.scorers.checkpoints import find_checkpoints
 from handpick.scorers.gradient_encoder import adapter_fingerprint
 from handpick.scorers.inputs import open_renderer
 from handpick.scorers.provenance import resume_from_store
+from handpick.sealed import unseal, write_sealed
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
-from handpick.store.files import atomic_write
 from handpick.store.manifest import contents_of, read_manifest
 from handpick.studies.cells import RANDOM
 from handpick.studies.opened import Model
@@ -187,8 +187,7 @@ class Chooser:
             return None
         folder = self._steps.path(choice.name)
         if choice.budget is None:
-            ids: list[str] = json.loads((StepLayout(folder).order).read_bytes())
-            return ids
+            return _read_order(StepLayout(folder).order)
         return Selection.open(folder).ids
 
     def choose(self, choice: PlannedSelection) -> list[str]:
@@ -208,7 +207,7 @@ class Chooser:
             selection = run_select(settings, exclude_ids=choice.exclude_ids).selection
         folder.mkdir(parents=True, exist_ok=True)
         if choice.budget is None:
-            atomic_write(StepLayout(folder).order, json.dumps(selection.ids, ensure_ascii=False).encode())
+            write_sealed(StepLayout(folder).order, {"ids": selection.ids}, indent=None)
         else:
             selection.save(folder)
         finish_step(folder, choice.inputs, {"ids": len(selection)})
@@ -222,7 +221,7 @@ class Chooser:
         name = step_name("warmup", choice.warmup)
         folder = self._steps.path(name)
         made = self._steps.read_record(name)
-        if made is None:
+        if made is None or not all((folder / path).is_dir() for path in made["checkpoints"]):
             renderer = open_renderer(choice.settings)
             alone = choice.settings.model_copy(update={"out": str(folder)})
             paths, _ = find_checkpoints(alone, self._pool, renderer, choice.warmup["model"])
@@ -344,3 +343,17 @@ def _content(value: JSON) -> JSON:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
     return _content_of(value) if ":" in value else value
+
+
+def _read_order(path: Path) -> list[str]:
+    """Read the ids of the whole pool in order of choice; a file of before is the list alone.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        there = json.loads(path.read_bytes())
+        ids: list[str] = there if isinstance(there, list) else unseal(there)["ids"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} is damaged ({error}); remove {path.parent}, and the study makes it again") from error
+    return ids

@@ -1,6 +1,5 @@
 """How far every subset of a study is from the queries, in each of the study's kinds of features."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -13,8 +12,8 @@ from handpick.fingerprint import digest
 from handpick.layout import StepLayout
 from handpick.pipeline.distances import distances_of, run_to_features
 from handpick.progress import log
+from handpick.sealed import read_sealed, write_sealed
 from handpick.settings import Constraints, Settings
-from handpick.store.files import atomic_write
 from handpick.studies.cells import FULL, ZERO_SHOT, CellKey
 from handpick.studies.choosing import PlannedSelection
 from handpick.studies.chosen import CellSelections
@@ -107,7 +106,7 @@ def _step_of(choice: PlannedSelection) -> str:
 def read_distances(folder: Path) -> Found:
     """Read what was measured so far, by the subset's name."""
     path = StepLayout(folder).distances
-    found: Found = json.loads(path.read_bytes()) if path.exists() else {}
+    found: Found = read_sealed(path, "remove it, and it is measured again") if path.exists() else {}
     return found
 
 
@@ -134,5 +133,5 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     found = distances_of(features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(StepLayout(folder).distances, json.dumps(there, indent=1).encode())
+    write_sealed(StepLayout(folder).distances, there)
     return there

@@ -12,6 +12,7 @@ from handpick.studies.distances import StudyDistances
 from handpick.studies.listing import ListedStep, list_steps
 from handpick.studies.opened import StudyInputs
 from handpick.studies.settings import StudySettings
+from handpick.studies.steps import read_seconds
 from handpick.studies.trained import drop_model, evaluation_of, run_jobs
 from handpick.studies.trainings import Trainings
 
@@ -137,7 +138,7 @@ class Study:
             found["dev_loss"] = dev[0].metrics["loss"].value
             seconds += dev[1]
         chosen = None if place.method == ZERO_SHOT else trained.get("examples")
-        seconds = round(seconds + float(trained.get("seconds", 0)), 3)
+        seconds = round(seconds + read_seconds(steps.path(step)), 3)
         return place.cell(status="done", chosen=chosen, left_out=evaluation.left_out, seconds=seconds, **found)
 
     def _step_names(self, place: CellKey, step: str, evaluations: Mapping[str, str]) -> dict[str, str]:

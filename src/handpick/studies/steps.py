@@ -8,7 +8,7 @@ from typing import Any
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
-from handpick.store.files import atomic_write
+from handpick.sealed import read_sealed, unseal, write_sealed
 
 
 def step_name(kind: str, inputs: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     """
     path = StepLayout(folder).record
     try:
-        found = json.loads(path.read_bytes())["made"]
+        found = unseal(json.loads(path.read_bytes()))["made"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -63,14 +63,27 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+def finish_step(folder: Path, inputs: Mapping[str, Any], made: Mapping[str, Any], seconds: float | None = None) -> None:
     """Say that a step is finished: the last thing that is written of it.
 
     Args:
         folder: of the step.
         inputs: what its name is the hash of.
-        made: what the study wants to know of it, as plain JSON.
+        made: what the study wants to know of it, as plain JSON; the same whenever and wherever it was made.
+        seconds: that it took, kept in a file of their own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"inputs": dict(inputs), "made": dict(made)}, ensure_ascii=False, indent=1)
-    atomic_write(StepLayout(folder).record, text.encode())
+    if seconds is not None:
+        write_sealed(StepLayout(folder).cost, {"seconds": round(seconds, 3)})
+    write_sealed(StepLayout(folder).record, {"inputs": dict(inputs), "made": dict(made)})
+
+
+def read_seconds(folder: Path) -> float:
+    """Read how long a finished step took; 0 where that is not known. Those of before say it in their record.
+
+    Raises:
+        StoreError: a file of it is damaged.
+    """
+    path = StepLayout(folder).cost
+    there = read_sealed(path, "remove it: it says nothing but how long the step took") if path.exists() else None
+    return float((there or read_step(folder) or {}).get("seconds", 0.0))

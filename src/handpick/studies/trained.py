@@ -21,10 +21,10 @@ from handpick.errors import HandpickError
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.finetuning.finetune import finetune, load_finetuned
-from handpick.finetuning.record import read_record
+from handpick.finetuning.record import missing_weights, read_record
 from handpick.layout import FinetuneLayout, StepLayout
 from handpick.model import compute_dtype, free_memory, load_base, load_renderer, load_tokenizer, padding_id
-from handpick.studies.steps import finish_step, read_step
+from handpick.studies.steps import finish_step, read_seconds, read_step
 from handpick.training.settings import FinetuneSettings
 
 KILLED = "its process was killed, as the system does when memory runs out: give fewer workers, or a smaller batch"
@@ -105,14 +105,16 @@ def _model(job: Job) -> nn.Module:
         began = time.monotonic()
         pad_id = padding_id(load_tokenizer(job.model))
         finetune(job.model, job.sequences, job.recipe, job.folder, pad_id=pad_id, quiet=True)
-        made = {"examples": len(job.sequences), "seconds": round(time.monotonic() - began, 3)}
-        finish_step(job.folder, job.inputs, made)
+        finish_step(job.folder, job.inputs, {"examples": len(job.sequences)}, time.monotonic() - began)
     return load_finetuned(job.folder, base=job.model, dtype=job.dtype)
 
 
 def has_model(folder: Path) -> bool:
     """Return whether a fine-tuning step is finished and its model is there."""
-    return read_step(folder) is not None and bool((read_record(folder) or {}).get("finished"))
+    record = read_record(folder)
+    if read_step(folder) is None or record is None or not record.get("finished"):
+        return False
+    return missing_weights(folder, record) is None
 
 
 def drop_model(folder: Path) -> None:
@@ -123,11 +125,11 @@ def drop_model(folder: Path) -> None:
         OSError: something cannot be removed.
     """
     FinetuneLayout(folder).record.unlink(missing_ok=True)
-    record = StepLayout(folder).record
+    kept = {StepLayout(folder).record, StepLayout(folder).cost}
     for path in folder.glob("*"):
         if path.is_dir():
             shutil.rmtree(path)
-        elif path != record:
+        elif path not in kept:
             path.unlink()
 
 
@@ -144,14 +146,13 @@ def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) ->
         allow_code_execution=job.allow_code_execution,
         quiet=True,
     )
-    made = {"evaluation": evaluation.to_json(), "seconds": round(time.monotonic() - began, 3)}
-    finish_step(each.folder, each.inputs, made)
+    finish_step(each.folder, each.inputs, {"evaluation": evaluation.to_json()}, time.monotonic() - began)
 
 
 def evaluation_of(folder: Path) -> tuple[Evaluation, float] | None:
     """Read a finished evaluation step's estimates, and its seconds."""
     made = read_step(folder)
-    return None if made is None else (Evaluation.from_json(made["evaluation"]), float(made["seconds"]))
+    return None if made is None else (Evaluation.from_json(made["evaluation"]), read_seconds(folder))
 
 
 def reason_of(error: BaseException) -> str:

@@ -24,10 +24,7 @@ from handpick.gradients.layers import canonical_name
 from handpick.layout import CheckpointLayout
 from handpick.training.moments import check_fits, check_kind, moments_of
 from handpick.training.optimizer_state import OPTIMIZER_FILES, read_optimizer
-
-# peft's names
-ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
+from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, ADAPTER_FILE, check_file
 
 # Ways to begin an adapter that leave the base model as it is, or change it to the same weights every time.
 _REPEATABLE = {True, False, None, "gaussian", "eva", "orthogonal", "mica", "pissa", "olora"}
@@ -43,6 +40,7 @@ def check_checkpoint(path: Path) -> None:
         raise ModelError(f"there is no checkpoint folder {path}")
     if not (path / ADAPTER_CONFIG).exists():
         raise ModelError(f"{path} is no LoRA checkpoint: {_what_is_there(path)}")
+    check_file(path / ADAPTER_CONFIG)
     try:
         config = json.loads((path / ADAPTER_CONFIG).read_text())
         kind, begun = config["peft_type"], config.get("init_lora_weights", True)
@@ -51,6 +49,7 @@ def check_checkpoint(path: Path) -> None:
     if kind != "LORA":
         raise ModelError(f"{path} is no LoRA checkpoint: its {ADAPTER_CONFIG} says {kind}")
     if not (path / ADAPTER_FILE).exists():
+        check_file(path / ADAPTER_FILE)
         raise ModelError(f"{path} has no {ADAPTER_FILE}; save the adapter as safetensors (peft's default)")
     if begun not in _REPEATABLE:
         raise ModelError(
@@ -120,9 +119,7 @@ def check_adapter(model: nn.Module, path: Path) -> None:
 
     The message names the setting or the weight: missing, one too many, or of another shape.
     """
-    from peft import PeftConfig
-
-    here, there = model.peft_config["default"], PeftConfig.from_pretrained(str(path))  # type: ignore[index]
+    here, there = model.peft_config["default"], _read_config(path)  # type: ignore[index]
     for setting in _SETTINGS:
         is_there, is_here = getattr(there, setting, None), getattr(here, setting, None)
         if is_there != is_here and (setting != "init_lora_weights" or {is_there, is_here} & _CHANGES_BASE):
@@ -175,6 +172,7 @@ def attach_adapter(base: nn.Module, path: Path, fits: str = "this model", **give
     """
     from peft import PeftModel
 
+    check_file(path / ADAPTER_FILE)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
@@ -194,7 +192,18 @@ def was_trained(path: Path) -> bool:
     return any(bool(weight.any()) for name, weight in _adapter_weights(path).items() if ".lora_B." in name)
 
 
+def _read_config(path: Path) -> Any:
+    """Read peft's config of an adapter, which takes whatever stands there for its fields."""
+    from peft import PeftConfig
+
+    try:
+        return PeftConfig.from_pretrained(str(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path / ADAPTER_CONFIG} cannot be read as peft's: {first_line(error)}") from error
+
+
 def _adapter_weights(path: Path) -> dict[str, Tensor]:
+    check_file(path / ADAPTER_FILE)
     try:
         return load_file(path / ADAPTER_FILE)
     except SafetensorError as error:
@@ -242,6 +251,7 @@ def moments_file(path: Path) -> Path:
     for file in (ours, *(path / name for name in OPTIMIZER_FILES)):
         if file.exists():
             return file
+    check_file(ours)  # where it was there once
     found = ""
     if shards := _sharded_by_deepspeed(path):
         found = f"DeepSpeed keeps it in pieces ({shards.name}), which handpick does not put together; "
@@ -305,21 +315,24 @@ def _open_own(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             yield opened
-    except SafetensorError as error:
-        raise ModelError(f"{file} is damaged or belongs to another adapter: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} is damaged or belongs to another adapter: {first_line(error)}") from error
 
 
 def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
     first: dict[str, Tensor] = {}
     second: dict[str, Tensor] = {}
+    check_file(CheckpointLayout(path).moments)
     with _open_own(CheckpointLayout(path).moments) as file:
         settings = json.loads(file.metadata()["adam"])
+        if not all(isinstance(settings[name], int | float) for name in ("step", "beta1", "beta2", "eps")):
+            raise ValueError("its step, betas and eps are no numbers")
         for name, parameter in trainable_parameters(model).items():
             for moments, kind in ((first, "first"), (second, "second")):
                 moment = file.get_tensor(f"{kind}.{name}")
                 _require_shape(path, name, parameter, moment.shape)
                 moments[name] = moment.to(parameter.device, torch.float32)
-    return AdamMoments(first, second, **settings)
+        return AdamMoments(first, second, **settings)
 
 
 def _require_shape(path: Path, name: str, parameter: nn.Parameter, shape: Sequence[int]) -> None:

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from handpick.errors import ModelError
 from handpick.layout import CheckpointLayout
 from handpick.progress import log
+from handpick.sealed import read_sealed
 from handpick.training.optimizer_state import OPTIMIZER_FILES, read_optimizer
+from handpick.training.sealed_checkpoint import repair_advice
 
 _TRAINER_STATE = "trainer_state.json"  # the Trainer's name for its log
 
@@ -40,7 +42,7 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
     rates, told = [], set[tuple[float, ...]]()
     for path in paths:
         if path not in own:
-            rates.append(float(json.loads(CheckpointLayout(path).record.read_text())["mean_learning_rate"]))
+            rates.append(_own_rate(path))
             continue
         run = _of_one_run(own[path], list(own.values()))
         if not run.logged:
@@ -58,6 +60,16 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
         rates.append(float(np.mean(computed[before : own[path].step])))
     total = sum(rates)
     return [rate / total for rate in rates] if total > 0 else None
+
+
+def _own_rate(path: Path) -> float:
+    """Read the mean learning rate that our own warmup wrote down."""
+    file = CheckpointLayout(path).record
+    advice = repair_advice(path)
+    rate = read_sealed(file, advice).get("mean_learning_rate")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < float("inf"):
+        raise ModelError(f"{file} is damaged: it has no mean_learning_rate; {advice}")
+    return float(rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,7 @@ def _read_log(path: Path) -> _Log | None:
         step = int(state["global_step"])
         entries = [(int(e["step"]), float(e["learning_rate"])) for e in state["log_history"] if "learning_rate" in e]
         max_steps = int(state.get("max_steps") or step)
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{file} cannot be read as a Trainer's: {error!r}") from error
     if step < 1:
         return None

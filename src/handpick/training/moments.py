@@ -4,14 +4,15 @@ What is Adam's is on a list, by the keys that each implementation saves; everyth
 that has ``exp_avg`` and ``exp_avg_sq`` may be another optimizer's all the same (RAdam, NAdam, AMSGrad).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from handpick.errors import ModelError
+from handpick.errors import ModelError, first_line
 from handpick.gradients.adam import AdamMoments
 from handpick.training.optimizer_state import FourBit, SavedOptimizer, Shapes, State, keys_by_name
 
@@ -103,6 +104,18 @@ _OTHERS: tuple[tuple[str, Callable[[State, Mapping[str, Any]], Any]], ...] = (
 )
 
 
+@contextmanager
+def _or_odd(saved: SavedOptimizer) -> Iterator[None]:
+    """Turn what goes wrong inside with a file that is not made as PyTorch makes it into a ModelError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, StopIteration) as error:
+        raise ModelError(
+            f"{saved.file} is not made as an optimizer's state is ({type(error).__name__}: {first_line(error)}); "
+            "save it again, or choose --optimizer sgd"
+        ) from error
+
+
 def adam_of(saved: SavedOptimizer) -> Callable[[State], tuple[Tensor, Tensor]]:
     """Return what reads the two moments of a state of this optimizer.
 
@@ -141,9 +154,10 @@ def _flat(state: State) -> State:
 
 def check_kind(saved: SavedOptimizer) -> None:
     """Raise ModelError unless the state is an Adam's, with the same β and ε for all parameters."""
-    adam_of(saved)
-    _shared_settings(saved)
-    _rates(saved)
+    with _or_odd(saved):
+        adam_of(saved)
+        _shared_settings(saved)
+        _rates(saved)
 
 
 def check_fits(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> None:
@@ -155,12 +169,15 @@ def check_fits(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> None:
         wanted: of those whose moments are asked for.
     """
     check_kind(saved)
-    keys = keys_by_name(saved, trained)
+    with _or_odd(saved):
+        keys = keys_by_name(saved, trained)
+        moments = {name: _moment_tensors(_flat(saved.states.get(keys[name], {}))) for name in wanted}
+        shapes = {name: [tuple(value.shape) for value in own] for name, own in moments.items()}
     for name, shape in wanted.items():
-        for value in _moment_tensors(_flat(saved.states.get(keys[name], {}))):
-            if value.shape != shape:
+        for other in shapes[name]:
+            if other != tuple(shape):
                 raise ModelError(
-                    f"{saved.file}: the optimizer state for {name} is {tuple(value.shape)}, the weight {tuple(shape)}; "
+                    f"{saved.file}: the optimizer state for {name} is {other}, the weight {tuple(shape)}; "
                     "it belongs to another adapter"
                 )
 
@@ -178,6 +195,11 @@ def moments_of(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> AdamMo
         ModelError: as ``check_fits``.
     """
     check_fits(saved, trained, wanted)
+    with _or_odd(saved):
+        return _read_moments(saved, trained, wanted)
+
+
+def _read_moments(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> AdamMoments:
     read, keys = adam_of(saved), keys_by_name(saved, trained)
     first, second, steps = {}, {}, {}
     for name, shape in wanted.items():

@@ -4,7 +4,6 @@ Its checkpoints, one an epoch with Adam's state, are where gradients are taken. 
 ours are the choice of examples, the state by parameter name, and the order inside a batch.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,9 @@ from handpick.layer_numbers import ALL
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
 from handpick.progress import log, log_once, progress
+from handpick.sealed import write_sealed
 from handpick.training.checkpoint import attach_adapter, check_adapter, check_checkpoint, save_moments, was_trained
+from handpick.training.sealed_checkpoint import find_damage, remove_files, seal_checkpoint
 from handpick.training.settings import LoraSettings, WarmupSettings, micro_batch_of
 from handpick.training.targets import choose_targets
 from handpick.training.trainer_arguments import trainer_arguments
@@ -207,17 +208,19 @@ def train(
 
 
 def _remove_half_written(out: Path) -> None:
-    """Remove checkpoints without our record, which is written last."""
+    """Remove checkpoints without our record, which is written last; and damaged ones, of which that is said."""
     for folder in CheckpointsLayout(out).checkpoints():
         if not CheckpointLayout(folder).record.exists():
+            shutil.rmtree(folder)
+        elif (damaged := find_damage(folder)) is not None:
+            log(f"{damaged} is damaged: that checkpoint is trained anew")
             shutil.rmtree(folder)
 
 
 def _remove_pickles(checkpoints: Sequence[Path]) -> None:
     """Remove optimizer, schedule and random state, which only the Trainer's own resuming needs."""
     for path in checkpoints:
-        for file in [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")]:
-            file.unlink()
+        remove_files(path, [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")])
 
 
 def _arguments(
@@ -296,10 +299,8 @@ def _recorder(out: Path, advance: Any) -> Any:
                 )
             folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
+            seal_checkpoint(folder)
             record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
-            path = CheckpointLayout(folder).record
-            part = path.with_name(f"{path.name}.part")
-            part.write_text(json.dumps(record))
-            part.rename(path)
+            write_sealed(CheckpointLayout(folder).record, record, indent=None)
 
     return Recorder()

@@ -1,10 +1,12 @@
 """Files that are there whole or not at all."""
 
+import fcntl
 import glob
 import os
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,9 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.errors import StoreError
+from handpick.errors import StoreError, first_line
 
 _PIECE = 1 << 20  # bytes that are compared at a time
+_SEALED = b"crc32"
 
 
 @contextmanager
@@ -25,13 +28,15 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     same file, left by writers that were killed, are removed once it stands. Another writer may be at the very same
     file (a task given out twice); both succeed if both write the same.
 
+    While it is open it is locked, so that ``remove_left_overs`` can tell it from what a dead process has left.
+
     Raises:
         OSError: the file system refuses (disk full, no permission).
         StoreError: another process wrote something else there at the same time.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    temporary, file = _open_partial(path)
     try:
-        with temporary.open("x+b") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,11 +47,86 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
                     raise StoreError(
                         f"{path} was written by another run meanwhile; let one run use a folder"
                     ) from error
-        _sync_folder(path.parent)
+        _sync_names(path.parent)
         for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
             left_over.unlink(missing_ok=True)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
+    """Open a locked temporary file beside ``path``, under a name that nobody else has."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        file = temporary.open("x+b")
+        _lock(file)
+        if temporary.exists():  # else it was taken for a left-over before it was locked
+            return temporary, file
+        file.close()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file for as long as it is open; False where another process has it, or the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove temporary files in a folder whose writers are dead: those that can be locked."""
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError), path.open("r+b") as file:  # gone meanwhile, or not ours to write
+            if _lock(file):
+                path.unlink(missing_ok=True)
+
+
+def place_folder(part: Path, folder: Path) -> None:
+    """Rename a folder that is written into place, when every file in it is on the disk.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    sync_folder(part)
+    os.replace(part, folder)
+    _sync_names(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder and every file in it to the disk.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        _sync_names(path) if path.is_dir() else _sync_file(path)
+    _sync_names(folder)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename a file that another library has written into its place in another folder, when it is on the disk.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    _sync_file(source)
+    os.replace(source, target)
+    _sync_names(target.parent)
+
+
+def crc32_of(path: Path) -> int:
+    """Return the CRC-32 of a file's bytes, read in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    crc32 = 0
+    with path.open("rb", buffering=0) as file:
+        buffer = memoryview(bytearray(_PIECE))
+        while n := file.readinto(buffer):
+            crc32 = zlib.crc32(buffer[:n], crc32)
+    return crc32
 
 
 def _same_content(file: BinaryIO, path: Path) -> bool:
@@ -87,10 +167,39 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as ``numpy.load`` reads it without pickle, as ``atomic_write`` does."""
+    """Write an array as ``numpy.load`` reads it without pickle, as ``atomic_write`` does.
+
+    Behind it, where NumPy does not look, stands the CRC-32 of its bytes, for ``read_array``.
+    """
     data = BytesIO()
     np.save(data, array, allow_pickle=False)
-    atomic_write(path, data.getvalue())
+    content = data.getvalue()
+    atomic_write(path, content + _seal(content))
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read what ``write_array`` wrote; one of before, without a checksum, as it is.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    data = path.read_bytes()
+    content, mark, crc32 = data[:-9], data[-9:-4], data[-4:]
+    if mark == _SEALED and crc32 != _seal(content)[-4:]:
+        raise ValueError("its checksum has changed")
+    file = BytesIO(data)
+    try:
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
+    except Exception as error:  # NumPy reads the header as Python, and raises whatever that raises
+        raise ValueError(f"it is no array: {first_line(error)}") from error
+    if data[file.tell() :] and mark != _SEALED:
+        raise ValueError("there is something else behind the array")
+    return array
+
+
+def _seal(content: bytes) -> bytes:
+    return _SEALED + zlib.crc32(content).to_bytes(4, "little")
 
 
 def remove(path: Path) -> None:
@@ -114,7 +223,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     remove(target)
     try:
         os.link(source, target)
-        _sync_folder(target.parent)
+        _sync_names(target.parent)
     except OSError:  # another file system, or one without hard links
         atomic_copy(source, target)
 
@@ -139,7 +248,12 @@ def _disk_error(path: Path, error: OSError) -> StoreError:
     )
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_names(folder: Path) -> None:
     """Make renames in a folder outlast a power cut, in the order they were made."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,0 +1,45 @@
+"""What stands in a round's folder, read back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from handpick.errors import StoreError
+from handpick.iterselecttune.judging import JudgedExample
+from handpick.sealed import unseal
+
+
+def read_batch(path: Path) -> list[dict[str, Any]]:
+    """Read which examples a round has taken; a file of before is the list alone.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        there = json.loads(path.read_bytes())
+        taken: list[dict[str, Any]] = there if isinstance(there, list) else unseal(there)["taken"]
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged_error(path, error) from error
+    return taken
+
+
+def read_verdicts(path: Path, n: int) -> list[JudgedExample]:
+    """Read what was said of a round's ``n`` examples.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        said = [unseal(json.loads(line)) for line in path.read_bytes().splitlines()]
+        if len(said) != n:
+            raise ValueError(f"it has {len(said)} verdicts, and {n} examples were taken")
+        return [JudgedExample(each["hard"], {}, each["tie"], each["flipped"]) for each in said]
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged_error(path, error) from error
+
+
+def damaged_error(path: Path, error: Exception) -> StoreError:
+    """Return the error for a damaged file of a round, on which all later rounds depend."""
+    return StoreError(
+        f"{path} is damaged ({error}); remove {path.parent} and the rounds behind it, and run the same again"
+    )
