@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handpick.documents import WRONG_CONTENT, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.fingerprint import file_digest
 from handpick.layout import RunLayout
@@ -54,13 +55,17 @@ class Selection:
             raise StoreError(
                 f"no selection in {folder} ({error}); name a folder that `handpick select` wrote"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{summary_path} is not JSON ({error}); select again") from error
+        if not isinstance(summary, dict):
+            raise StoreError(f"{summary_path} holds no selection; select again")
         if summary.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
                 f"{summary_path} has schema version {summary.get('schema_version')} and this handpick reads "
                 f"{SCHEMA_VERSION}; open it with handpick {summary.get('handpick_version')}, or select again"
             )
+        with reading(summary_path, StoreError, "select again"):
+            _check_summary(summary)
         n_ids, n_records = len(summary["ids"]), len(line_starts) - 1
         if n_ids != n_records:
             raise StoreError(f"{summary_path} has {n_ids} ids and {records_path} {n_records} records; select again")
@@ -126,7 +131,10 @@ class Selection:
         """
         from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
-        records: list[dict[str, Any]] = [json.loads(self.record(choice)) for choice in range(len(self))]
+        try:
+            records = [as_object(json.loads(self.record(choice))) for choice in range(len(self))]
+        except WRONG_CONTENT as error:
+            raise DataError(f"a chosen record is no object of JSON ({error}); use to_jsonl instead") from error
         # Dataset.from_list would drop every field that the first record has not.
         fields = dict.fromkeys(field for record in records for field in record)
         columns = {field: [record.get(field) for record in records] for field in fields}
@@ -144,6 +152,21 @@ class Selection:
         examples = "1 example" if len(self) == 1 else f"{len(self):,} examples"
         picked_for = "" if self.picked_for[0] is None else f" for {self.picked_for[0]!r}"
         return f"Selection of {examples}; first {self.ids[0]!r}{picked_for}, score {self.scores[0]:.4g}"
+
+
+def _check_summary(summary: dict[str, Any]) -> None:
+    """Raise TypeError, ValueError or KeyError where a summary does not hold what a selection is made of."""
+    n = len(summary["ids"])
+    for name, kind in (("ids", str), ("scores", int | float), ("picked_for", str | None)):
+        if not isinstance(summary[name], list) or not all(isinstance(each, kind) for each in summary[name]):
+            raise TypeError(f"{name} is no list of what it should be")
+    if n != len(summary["scores"]) or n != len(summary["picked_for"]):
+        raise ValueError("its lists have several lengths")
+    for name in ("settings", "fingerprints"):
+        as_object(summary[name])
+    origins = [(file, line) for file, line in summary.get("origins", [])]
+    if (origins and len(origins) != n) or not all(isinstance(f, str) and isinstance(at, int) for f, at in origins):
+        raise TypeError("origins are no files and lines")
 
 
 def _line_starts(path: Path) -> list[int]:

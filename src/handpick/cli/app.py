@@ -17,6 +17,7 @@ from handpick.representations import SCORERS
 from handpick.settings import Constraints, Settings, parse_settings
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
+from handpick.terminal import say
 
 # the headings of the commands in the help
 CHOOSE, LOOK, TRAIN, BEFORE = (
@@ -116,7 +117,7 @@ def represent(settings: dict[str, Any]) -> None:
         store = run_represent(parse_settings(settings, where="--"))
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
-        typer.echo(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
+        say(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -131,10 +132,10 @@ def doctor(settings: dict[str, Any]) -> None:
 
         failed = 0
         for check in examine(parse_settings(settings, where="--")):
-            typer.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<10} {check.found}")
+            say(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<10} {check.found}")
             if not check.passed:
                 failed += 1
-                typer.echo(f"                {check.advice}")
+                say(f"                {check.advice}")
     if failed:
         raise typer.Exit(1)
 
@@ -256,13 +257,13 @@ def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature st
         store = FeatureStore.open(path, allow_incomplete=True)
         problems = store.verify()
         for problem in problems:
-            typer.echo(problem)
+            say(problem)
         if problems:
-            typer.echo(f"{len(problems)} problems")
+            say(f"{len(problems)} problems")
             raise typer.Exit(1)
         left_out = len(store.not_finite())
         also = f"; {left_out:,} rows that are not finite are left out" if left_out else ""
-        typer.echo(f"{len(store):,} examples, all as they were written{also}")
+        say(f"{len(store):,} examples, all as they were written{also}")
 
 
 @store_app.command()
@@ -274,7 +275,7 @@ def merge(
     with report_errors():
         from handpick.pipeline import merge_stores
 
-        typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")
+        say(f"{len(merge_stores(paths, out)):,} examples: {out}")
 
 
 def _select(settings: Settings, *, first_picks: bool = False, report: bool = False) -> None:

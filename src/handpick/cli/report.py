@@ -7,6 +7,7 @@ import typer
 
 from handpick.cli.app import LOOK, app
 from handpick.cli.errors import report_errors
+from handpick.terminal import say
 
 
 @app.command(rich_help_panel=LOOK)
@@ -32,4 +33,4 @@ def report(
     with report_errors():
         from handpick.reporting.write import write_report
 
-        typer.echo(write_report(folder, tests=test or [], published=published, out=out))
+        say(write_report(folder, tests=test or [], published=published, out=out))

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from handpick.documents import parse_yaml
 from handpick.errors import ModelError, first_line
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import FinetuneLayout
@@ -22,10 +23,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """
     path = FinetuneLayout(folder).record
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({first_line(error)}); remove {folder}") from error
     if not isinstance(found, dict) or not isinstance(found.get("made_from"), dict):
         raise ModelError(f"{path} is no record of a fine-tuning; remove it, or give another --out")

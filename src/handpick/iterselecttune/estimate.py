@@ -8,7 +8,8 @@ import numpy as np
 
 from handpick.data.plain_text import has_response
 from handpick.data.pool import Pool
-from handpick.errors import DataError, SettingsError
+from handpick.documents import reading
+from handpick.errors import DataError, SettingsError, StoreError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.judging import Judging
 from handpick.iterselecttune.settings import IterSelectSettings
@@ -86,7 +87,8 @@ def estimate_work(settings: IterSelectSettings, pool: Pool, judging: Judging) ->
     batch = round_size(settings, judging, left) if left else 0
     begun = settings.layout.round(len(judged) + 1).batch
     if left and begun.exists():
-        batch = max(batch, len(json.loads(begun.read_bytes())))
+        with reading(begun, StoreError, f"remove {begun.parent}, and run the same again"):
+            batch = max(batch, len(json.loads(begun.read_bytes())))
     if batch < 1 and not judged:
         raise SettingsError(
             f"{settings.judging.max_calls:,} judge calls are less than {settings.rounds} rounds of one example take "

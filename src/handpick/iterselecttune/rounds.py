@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from handpick.data.examples import Example
 from handpick.data.own_record import record_of
 from handpick.data.plain_text import conversation
+from handpick.documents import WRONG_CONTENT, reading
 from handpick.errors import JudgeError, StoreError
 from handpick.evaluation.task import prompt_of
 from handpick.iterselecttune.answering import Answering
@@ -211,10 +212,11 @@ class Rounds:
         """
         path = layout.verdicts
         if path.exists():
-            return [
-                JudgedExample(each["hard"], {}, each["tie"], each["flipped"])
-                for each in map(json.loads, path.read_bytes().splitlines())
-            ]
+            with reading(path, StoreError, f"remove {layout.folder} and what comes after it"):
+                return [
+                    JudgedExample(each["hard"], {}, each["tie"], each["flipped"])
+                    for each in map(json.loads, path.read_bytes().splitlines())
+                ]
         examples = [self._subset.examples[each.place] for each in taken]
         with _clock(seconds, "answers"):
             texts = self._answering(examples)
@@ -257,7 +259,8 @@ class Rounds:
             with progress("scoring the diverse subset", total=len(self._texts)) as advance:
                 found_V = self._classifier.probabilities(self._texts, advance)
             write_array(path, found_V)
-        self._hardness_V = np.load(path, allow_pickle=False)
+        with reading(path, StoreError, "remove it, and run the same again"):
+            self._hardness_V = np.load(path, allow_pickle=False)
 
     def _measure_held_out(self, before_V: Floats | None) -> tuple[HeldOutMetrics | None, bool]:
         """Measure the classifier on what was held out, and whether it is better than the one of the round before.
@@ -298,7 +301,7 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} is damaged ({error}); remove {path.parent} and what comes after it") from error
 
 

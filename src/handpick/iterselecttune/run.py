@@ -20,6 +20,7 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwritten import count_unwritten, report_unwritten
+from handpick.documents import WRONG_CONTENT, reading
 from handpick.errors import DataError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.fingerprint import Fingerprint, digest, require_same
@@ -37,6 +38,7 @@ from handpick.iterselecttune.settings import IterSelectSettings, written_setting
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
+from handpick.own_folder import check_inputs, hold_folder
 from handpick.pipeline.prepare import open_data
 from handpick.progress import collect_timings, log, progress
 from handpick.scorers.inputs import Data, Inputs
@@ -92,6 +94,8 @@ class PreparedIterSelect:
         self.settings = settings
         self._of_embeddings = _embedding_settings(settings)
         self._executor = executor_for(settings.workers)
+        named = {"judge": settings.judge, "judge_prompt": [settings.judging.prompt] if settings.judging.prompt else []}
+        check_inputs(settings.layout, {"pool": settings.pool}, named)
         self.judging: Judging = find_judging(settings)
         self.answering = Answering(settings)
         self._space = open_encoder(self._of_embeddings, None).space()  # what cannot be found is said now
@@ -112,7 +116,7 @@ class PreparedIterSelect:
             HandpickError: of the kind that fits what is wrong; what was computed is kept.
         """
         layout = self.settings.layout
-        with collect_timings() as seconds:
+        with hold_folder(layout.folder), collect_timings() as seconds:
             run = self._run(layout)
         cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
         _write_json(layout.cost, cost)
@@ -156,7 +160,14 @@ class PreparedIterSelect:
         """Choose the diverse subset: of every cluster in turn what the base model can be asked."""
         path = layout.diverse
         if path.exists():
-            rows = np.load(path, allow_pickle=False)
+            with reading(path, StoreError, "remove the folder, or give another --out"):
+                rows = np.load(path, allow_pickle=False)
+                if (
+                    rows.ndim != 1
+                    or rows.dtype != np.int64
+                    or (len(rows) and not 0 <= rows.min() <= rows.max() < len(pool_row_N))
+                ):
+                    raise ValueError("it holds no rows of the embeddings")
         else:
             log(f"k-means: {min(self.settings.clusters, len(pool_row_N))} clusters of {len(pool_row_N):,} embeddings")
             order_N = interleave_clusters(
@@ -286,7 +297,7 @@ class PreparedIterSelect:
             inputs = json.loads(path.read_bytes())["inputs"]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *WRONG_CONTENT) as error:
             raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
         require_same(inputs, self._inputs, what=f"the run in {self.settings.folder}")
 

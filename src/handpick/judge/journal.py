@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import JudgeError
 from handpick.judge.answers import JudgeAnswer, Usage
 from handpick.progress import log
@@ -109,7 +110,7 @@ class Journal:
         else:
             try:
                 self._note(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except WRONG_CONTENT as error:
                 raise self._damaged_error() from error
         self._end += len(line)
         self._lines += 1

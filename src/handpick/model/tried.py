@@ -87,7 +87,7 @@ def _own_code() -> str:
 
 def _read(made: Fingerprint) -> dict[str, Any]:
     """Return what is kept of a model; nothing where the file is missing, damaged, or of another."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(_path(made).read_text())
         if isinstance(kept, dict) and kept.get("made with") == made and isinstance(kept.get("shown"), dict):
             shown: dict[str, Any] = kept["shown"]

@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.sampling.generate import Sample
 
@@ -37,7 +38,7 @@ class KeyedJournal:
             for line in _whole_lines(path):
                 entry = json.loads(line)
                 self._found[entry["key"]] = entry["value"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *WRONG_CONTENT) as error:
             raise StoreError(f"{path} cannot be read ({error}): remove it, and it is made anew") from error
 
     def __contains__(self, key: str) -> bool:

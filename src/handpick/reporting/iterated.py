@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.iterselecttune.settings import RULE
 from handpick.layout import IterSelectLayout
@@ -124,7 +125,7 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
         except FileNotFoundError:
             missing.append(f"{path.name} is not in the folder.")
             return without
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *WRONG_CONTENT) as error:
             raise StoreError(
                 f"{path} cannot be read ({error}); remove it, or run `handpick {ITERSELECT}` again"
             ) from error

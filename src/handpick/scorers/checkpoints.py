@@ -7,7 +7,8 @@ from typing import Any
 
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
-from handpick.errors import DataError, SettingsError
+from handpick.documents import as_object, read_object, reading
+from handpick.errors import DataError, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest, require_same
 from handpick.gradients.carriers import carry_by
 from handpick.layer_numbers import ALL
@@ -57,12 +58,28 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
         raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
     record = RunLayout(settings.folder).warmup_record
     if warmup is not None and record.exists():
-        there: dict[str, Any] = json.loads(record.read_text())
+        there = _read_record(record)
         here = _record(settings, warmup, pool, renderer, model)
         # The pool may have grown since; features of its new files belong to the old warmup.
         here["files"] = here["files"][: len(there["files"])]
         there.pop("checkpoints", None)  # what came of it, not what it depends on
         require_same(there, here, what=f"the warmup in {record.parent}")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read what a warmup was made from.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    then = f"remove {path.parent}, and the warmup is trained anew"
+    record = read_object(path, StoreError, then)
+    with reading(path, StoreError, then):
+        if any(int(as_object(file)["rows"]) < 0 for file in record["files"]):
+            raise ValueError("a file has no rows")
+        if not all(isinstance(name, str) and Path(name).name == name for name in record.get("checkpoints", [])):
+            raise ValueError("checkpoints are no folders beside it")
+    return record
 
 
 def compare_tokenizers(checkpoint: Path, settings: Settings, renderer: Renderer) -> None:
@@ -84,7 +101,7 @@ def needs_training(settings: Settings) -> bool:
     if settings.checkpoints or warmup_of(settings)[0] is None:
         return False
     record = RunLayout(settings.folder).warmup_record
-    return not record.exists() or "checkpoints" not in json.loads(record.read_text())
+    return not record.exists() or "checkpoints" not in _read_record(record)
 
 
 def find_checkpoints(
@@ -103,7 +120,7 @@ def find_checkpoints(
     if warmup is None:
         return _weigh_checkpoints([_fresh_adapter(settings, folder, model)])
     record_path = WarmupLayout(folder).record
-    there = json.loads(record_path.read_text()) if record_path.exists() else None
+    there = _read_record(record_path) if record_path.exists() else None
     record = there or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
         _check_carriers(settings, warmup)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from handpick.algorithms import Similarity
 from handpick.algorithms.nearest import nearest_columns
 from handpick.algorithms.tie_rule import largest_similarity
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import CutLayout, RunLayout
@@ -141,5 +142,5 @@ def read_cut(folder: CutLayout) -> Cut | None:
         record = json.loads(folder.record.read_bytes())
         left, checked = np.load(folder.left), np.load(folder.checked)
         return Cut(left, checked, record["checked"], record["depths"], record["made_from"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{folder.record} cannot be read ({error}); remove {folder.folder}, and run again") from error

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from handpick.data.read import absolute_source
+from handpick.documents import read_yaml_mapping, reading
 from handpick.errors import SettingsError, StoreError
 from handpick.layout import RunLayout, StoreLayout
 from handpick.representations import SCORERS
@@ -74,8 +75,11 @@ def _read_provenance(store: str | Path) -> dict[str, Any]:
     read_manifest(Path(store))  # what is no store at all should be called that
     path = StoreLayout(Path(store)).provenance
     try:
-        kept: dict[str, Any] = yaml.safe_load(path.read_text())
-    except OSError as error:
+        kept = read_yaml_mapping(path, StoreError, "put the one of the run that built the store there")
+        with reading(path, StoreError, "put the one of the run that built the store there"):
+            if not isinstance(kept["pool"], list) or not all(isinstance(each, str) for each in kept["pool"]):
+                raise TypeError("its pool is no list of sources")
+    except FileNotFoundError as error:
         raise StoreError(
             f"the feature store {store} has no {path.name}, so a query's features cannot be made like its own; put the "
             "one of the run that built it there"

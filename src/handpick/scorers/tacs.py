@@ -24,7 +24,8 @@ import numpy as np
 from handpick.algorithms import Picks
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
-from handpick.errors import DataError
+from handpick.documents import reading
+from handpick.errors import DataError, StoreError
 from handpick.executors import Advance, Executor, Processes, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
@@ -183,7 +184,8 @@ class Tacs(Scorer):
             labels = cluster_labels(model.gradients(self.queries.sequences), number)
             record.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(record, json.dumps(labels).encode())
-        targets = self.queries.grouped(json.loads(record.read_text()))
+        with reading(record, StoreError, "remove it, and run the same again"):
+            targets = self.queries.grouped([str(label) for label in json.loads(record.read_bytes())])
         sizes = ", ".join(str(len(each.ids)) for each in targets)
         log(f"{len(targets)} clusters of {len(self.queries.ids)} queries: {sizes}")
         for target in targets:

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.render import Rendered
-from handpick.errors import ModelError
+from handpick.documents import read_object, reading
+from handpick.errors import ModelError, StoreError
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import TacsCalibrationLayout
 from handpick.random_streams import generator
@@ -142,9 +143,11 @@ class Calibration:
         self._layout = TacsCalibrationLayout(folder)
         self.cells: list[Trial] = []
         if self._layout.record.exists():
-            there = json.loads(self._layout.record.read_text())
-            require_same(there["made_from"], made_from, what=f"the calibration in {folder}")
-            self.cells = [Trial(**cell) for cell in there["cells"]]
+            record = self._layout.record
+            there = read_object(record, StoreError, f"remove {folder}, and run the same again")
+            with reading(record, StoreError, f"remove {folder}, and run the same again"):
+                require_same(there["made_from"], made_from, what=f"the calibration in {folder}")
+                self.cells = [Trial(**cell) for cell in there["cells"]]
 
     def missing(self) -> list[tuple[int, float, list[int]]]:
         """Return the paths with cells that are not done: the fold, the rate, those depths."""

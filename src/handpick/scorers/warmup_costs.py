@@ -14,7 +14,8 @@ from handpick.costs.disk import adapter_bytes
 from handpick.costs.machine import resident_bytes
 from handpick.costs.probe import Probing
 from handpick.costs.training import micro_batches, probe_training, training_stage, weight_bytes
-from handpick.errors import DataError
+from handpick.documents import reading
+from handpick.errors import DataError, StoreError
 from handpick.layout import CheckpointLayout, RunLayout, WarmupLayout
 from handpick.model import compute_dtype, free_memory, load_base, padding_id
 from handpick.objectives.next_token import NextToken
@@ -55,7 +56,8 @@ def plan_warmup(inputs: Inputs, probing: Probing) -> WarmupPlan:
     layout = WarmupLayout(RunLayout(settings.folder).warmup)
     folder = layout.folder
     if not needs_training(settings):
-        names = json.loads(layout.record.read_text())["checkpoints"]
+        with reading(layout.record, StoreError, f"remove {folder}, and the warmup is trained anew"):
+            names = [str(name) for name in json.loads(layout.record.read_bytes())["checkpoints"]]
         line = StageCost.left(StageKind.WARMUP, note=f"an earlier run left it in {folder}")
         return WarmupPlan(line, [folder / name for name in names], len(names))
     return WarmupPlan(_training_stage(inputs, warmup, name, layout, probing), [scratch], warmup.epochs)

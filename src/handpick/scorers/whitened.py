@@ -20,7 +20,7 @@ from handpick.scorers.feature_scorer import FeatureScorer
 from handpick.scorers.finished_run import FinishedRun
 from handpick.scorers.scorer import fingerprint
 from handpick.scorers.stages import Stage
-from handpick.scorers.whitening import cached_second_moment, whiten
+from handpick.scorers.whitening import cached_second_moment, read_second_moment, whiten
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
 from handpick.store.memory import available_bytes
@@ -86,7 +86,7 @@ class WhitenedQueries(FeatureScorer):
         if not all(path.exists() for path in moments):
             return "the pool's covariance is not in the folder any more"
         damping = run.settings.whitening_damping
-        return [whiten(rows, np.load(path), damping) for rows, path in zip(rows_TQD, moments, strict=True)]
+        return [whiten(rows, read_second_moment(path), damping) for rows, path in zip(rows_TQD, moments, strict=True)]
 
 
 def check_room(dim: int, remedy: str) -> None:

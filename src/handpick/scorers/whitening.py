@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handpick.documents import reading
+from handpick.errors import StoreError
 from handpick.progress import progress
 from handpick.store.codec import Floats, row_norms, unit_rows
 from handpick.store.files import write_array
@@ -64,5 +66,17 @@ def cached_second_moment(store: StoredRows, checkpoint: int, path: Path) -> NDAr
     """Compute ``second_moment``, or read it from ``path`` where an earlier run has left it there."""
     if not path.exists():
         write_array(path, second_moment(store, checkpoint))
-    loaded: NDArray[np.float64] = np.load(path)
+    return read_second_moment(path)
+
+
+def read_second_moment(path: Path) -> NDArray[np.float64]:
+    """Read what an earlier run has left.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    with reading(path, StoreError, "remove it, and run the same again"):
+        loaded: NDArray[np.float64] = np.load(path, allow_pickle=False)
+        if loaded.ndim != 2 or loaded.shape[0] != loaded.shape[1]:
+            raise ValueError("it is no square matrix")
     return loaded

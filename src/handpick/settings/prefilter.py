@@ -46,7 +46,7 @@ def _share(value: Any) -> float:
 class PrefilterSettings(BaseModel):
     """Which representations rank the pool before the method's own does, and how much each leaves."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prefilter: Annotated[
         list[str], BeforeValidator(_names), AfterValidator(_check_known), Flag(metavar="REPRESENTATION")

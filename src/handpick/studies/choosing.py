@@ -18,7 +18,8 @@ from typing import Any
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
-from handpick.errors import SettingsError
+from handpick.documents import reading
+from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
@@ -187,8 +188,8 @@ class Chooser:
             return None
         folder = self._steps.path(choice.name)
         if choice.budget is None:
-            ids: list[str] = json.loads((StepLayout(folder).order).read_bytes())
-            return ids
+            with reading(StepLayout(folder).order, StoreError, f"remove {folder}, and the study chooses again"):
+                return [str(each) for each in json.loads(StepLayout(folder).order.read_bytes())]
         return Selection.open(folder).ids
 
     def choose(self, choice: PlannedSelection) -> list[str]:

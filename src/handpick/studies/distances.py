@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from handpick.algorithms import AlgorithmSettings
+from handpick.documents import read_object
+from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
 from handpick.pipeline.distances import distances_of, run_to_features
@@ -107,7 +109,9 @@ def _step_of(choice: PlannedSelection) -> str:
 def read_distances(folder: Path) -> Found:
     """Read what was measured so far, by the subset's name."""
     path = StepLayout(folder).distances
-    found: Found = json.loads(path.read_bytes()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    found: Found = read_object(path, StoreError, f"remove {folder}, and the study measures it again")
     return found
 
 
