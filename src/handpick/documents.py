@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from handpick.errors import HandpickError, first_line
 from handpick.terminal import is_text
+
+Kind = TypeVar("Kind")
 
 _NODES = 1_000_000  # values that a YAML file may come to, those of aliases where they are used
 _CHARACTERS = 1 << 24  # of a YAML file
@@ -72,6 +74,21 @@ def as_object(value: Any) -> dict[str, Any]:
     return value
 
 
+def as_kind(kind: type[Kind], value: Any) -> Kind:
+    """Return a value as an object of a class with typed fields, whose types it is held to.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
 def parse_yaml(text: str) -> Any:
     """Return what a YAML text holds.
 
@@ -81,8 +98,8 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > _CHARACTERS:
         raise ValueError(f"it has {len(text):,} characters, and {_CHARACTERS:,} are the most")
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -91,8 +108,6 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, *WRONG_CONTENT) as error:
         said = "brackets are nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise ValueError(said or type(error).__name__) from error
-    finally:
-        loader.dispose()
 
 
 def read_yaml_mapping(path: Path, kind: type[HandpickError], then: str) -> dict[str, Any]:

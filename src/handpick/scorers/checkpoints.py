@@ -58,7 +58,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
         raise SettingsError("without a warmup there is no Adam state: choose --method gradient-rr or --optimizer sgd")
     record = RunLayout(settings.folder).warmup_record
     if warmup is not None and record.exists():
-        there = _read_record(record)
+        there = read_warmup_record(record)
         here = _record(settings, warmup, pool, renderer, model)
         # The pool may have grown since; features of its new files belong to the old warmup.
         here["files"] = here["files"][: len(there["files"])]
@@ -66,7 +66,7 @@ def check_checkpoints(settings: Settings, optimizer: str, pool: Pool, renderer: 
         require_same(there, here, what=f"the warmup in {record.parent}")
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_warmup_record(path: Path) -> dict[str, Any]:
     """Read what a warmup was made from.
 
     Raises:
@@ -101,7 +101,7 @@ def needs_training(settings: Settings) -> bool:
     if settings.checkpoints or warmup_of(settings)[0] is None:
         return False
     record = RunLayout(settings.folder).warmup_record
-    return not record.exists() or "checkpoints" not in _read_record(record)
+    return not record.exists() or "checkpoints" not in read_warmup_record(record)
 
 
 def find_checkpoints(
@@ -120,7 +120,7 @@ def find_checkpoints(
     if warmup is None:
         return _weigh_checkpoints([_fresh_adapter(settings, folder, model)])
     record_path = WarmupLayout(folder).record
-    there = _read_record(record_path) if record_path.exists() else None
+    there = read_warmup_record(record_path) if record_path.exists() else None
     record = there or _record(settings, warmup, pool, renderer, model)
     if "checkpoints" not in record:
         _check_carriers(settings, warmup)

@@ -459,7 +459,11 @@ def describe_errors(error: ValidationError, where: str, fields: Mapping[str, Ite
     errors = error.errors()
     # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
     first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
-    path = [str(part) for part in first["loc"] if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))]  # no types
+    top, *inner = first["loc"] or ("the settings",)
+    path = [
+        str(top),
+        *(str(part) for part in inner if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))),
+    ]  # no types
     name = flag_of(Settings, path[0]) if where == "--" else ".".join(path)
     before = f"{where}: " if where not in ("", "--") else ""
     if first["type"] == "extra_forbidden":

@@ -4,14 +4,17 @@ What is Adam's is on a list, by the keys that each implementation saves; everyth
 that has ``exp_avg`` and ``exp_avg_sq`` may be another optimizer's all the same (RAdam, NAdam, AMSGrad).
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from handpick.errors import ModelError
+from handpick.documents import WRONG_CONTENT
+from handpick.errors import ModelError, first_line
 from handpick.gradients.adam import AdamMoments
 from handpick.training.optimizer_state import FourBit, SavedOptimizer, Shapes, State, keys_by_name
 
@@ -141,9 +144,22 @@ def _flat(state: State) -> State:
 
 def check_kind(saved: SavedOptimizer) -> None:
     """Raise ModelError unless the state is an Adam's, with the same β and ε for all parameters."""
-    adam_of(saved)
-    _shared_settings(saved)
-    _rates(saved)
+    with _of(saved):
+        adam_of(saved)
+        _shared_settings(saved)
+        _rates(saved)
+
+
+@contextmanager
+def _of(saved: SavedOptimizer) -> Iterator[None]:
+    """Read a state within the block: what it holds in the place of what an optimizer saves is one sentence."""
+    try:
+        yield
+    except (RuntimeError, StopIteration, *WRONG_CONTENT) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ModelError(
+            f"{saved.file} is not what an optimizer saves ({what}); name another checkpoint, or choose --optimizer sgd"
+        ) from error
 
 
 def check_fits(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> None:
@@ -155,14 +171,15 @@ def check_fits(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> None:
         wanted: of those whose moments are asked for.
     """
     check_kind(saved)
-    keys = keys_by_name(saved, trained)
-    for name, shape in wanted.items():
-        for value in _moment_tensors(_flat(saved.states.get(keys[name], {}))):
-            if value.shape != shape:
-                raise ModelError(
-                    f"{saved.file}: the optimizer state for {name} is {tuple(value.shape)}, the weight {tuple(shape)}; "
-                    "it belongs to another adapter"
-                )
+    with _of(saved):
+        keys = keys_by_name(saved, trained)
+        for name, shape in wanted.items():
+            for value in _moment_tensors(_flat(saved.states.get(keys[name], {}))):
+                if value.shape != shape:
+                    raise ModelError(
+                        f"{saved.file}: the optimizer state for {name} is {tuple(value.shape)}, the weight "
+                        f"{tuple(shape)}; it belongs to another adapter"
+                    )
 
 
 def _moment_tensors(state: State) -> list[Tensor]:
@@ -178,6 +195,11 @@ def moments_of(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> AdamMo
         ModelError: as ``check_fits``.
     """
     check_fits(saved, trained, wanted)
+    with _of(saved):
+        return _read_moments(saved, trained, wanted)
+
+
+def _read_moments(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> AdamMoments:
     read, keys = adam_of(saved), keys_by_name(saved, trained)
     first, second, steps = {}, {}, {}
     for name, shape in wanted.items():
@@ -211,6 +233,8 @@ def _shared_settings(saved: SavedOptimizer) -> tuple[float, float, float]:
         raise ModelError(f"{saved.file}: its groups of parameters have different betas or eps; choose --optimizer sgd")
     (shared,) = found
     beta1, beta2, eps = shared
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and 0 <= eps < math.inf):
+        raise ValueError(f"betas {beta1}, {beta2} and eps {eps} are none of Adam's")
     return beta1, beta2, eps
 
 
@@ -221,6 +245,8 @@ def _rates(saved: SavedOptimizer) -> dict[Any, float]:
         ModelError: it is not to be found, since the first group's is zero and others are not.
     """
     rates = [float(group.get("initial_lr", group["lr"])) for group in saved.groups]
+    if not all(0 <= rate < math.inf for rate in rates):
+        raise ValueError("a learning rate is no positive number")
     if len({rate for rate, group in zip(rates, saved.groups, strict=True) if group["params"]} | {rates[0]}) == 1:
         rates = [1.0] * len(rates)
     elif rates[0] == 0:
