@@ -5,8 +5,10 @@ alias stands for is counted where it is used, so that a small file cannot be a l
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, TypeVar
@@ -98,6 +100,9 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > _CHARACTERS:
         raise ValueError(f"it has {len(text):,} characters, and {_CHARACTERS:,} are the most")
+    depths = accumulate(1 if each in "[{" else -1 for each in re.findall(r"[][{}]", text))
+    if max(depths, default=0) > 10 * _DEPTH:  # which PyYAML takes long to find out; some may stand in texts
+        raise ValueError("brackets are nested too deep")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

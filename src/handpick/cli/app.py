@@ -10,6 +10,7 @@ from handpick.algorithms import AlgorithmSettings
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.data.reading import ReadingSettings
+from handpick.flag_names import as_flag, check_values
 from handpick.flag_names import parse_settings as parse_plain
 from handpick.layout import RunLayout
 from handpick.objectives.settings import ObjectiveSettings
@@ -152,7 +153,9 @@ def run(
 @app.command(rich_help_panel=CHOOSE)
 def demo(
     target: Annotated[str, typer.Option(help="What to choose for: gsm8k, boolq or mbpp.")] = "gsm8k",
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.", metavar="DIR")
+    ] = None,
 ) -> None:
     """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
     with report_errors():
@@ -165,7 +168,7 @@ def demo(
                 model=str(bundled.model_path()),
                 budget="100",
                 max_length=256,  # so that it ends within three minutes on two cores
-                out=str(out or Path("runs") / f"demo-{target}"),
+                out=str(Path("runs") / f"demo-{target}" if out is None else out_folder(out)),
             ),
             first_picks=True,
             report=True,
@@ -221,7 +224,7 @@ def distance(
 def overlap(
     pool: Annotated[list[str], typer.Option(help="File to look through; several.", metavar="FILE")],
     test: Annotated[list[str], typer.Option(help="Test set; several.", metavar="FILE")],
-    out: Annotated[Path, typer.Option(help="Folder for overlap.jsonl and clean.jsonl.")],
+    out: Annotated[str, typer.Option(help="Folder for overlap.jsonl and clean.jsonl.", metavar="DIR")],
     threshold: Annotated[float, typer.Option(help="Part of a test item that must stand in an example.")] = 0.75,
     *,
     reading: dict[str, Any],
@@ -234,8 +237,8 @@ def overlap(
         from handpick.cli.show import show_overlap
         from handpick.overlap import run_overlap
 
-        read_by = parse_plain(ReadingSettings, reading).reading
-        show_overlap(run_overlap(pool, test, out, threshold, read_by), out)
+        read_by, folder = parse_plain(ReadingSettings, reading).reading, out_folder(out)
+        show_overlap(run_overlap(pool, test, folder, threshold, read_by), folder)
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -269,13 +272,23 @@ def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature st
 @store_app.command()
 def merge(
     paths: Annotated[list[Path], typer.Argument(help="Stores of the same model and settings.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new store.")],
+    out: Annotated[str, typer.Option(help="Folder of the new store.", metavar="DIR")],
 ) -> None:
     """Make one store of several."""
     with report_errors():
         from handpick.pipeline import merge_stores
 
-        say(f"{len(merge_stores(paths, out)):,} examples: {out}")
+        say(f"{len(merge_stores(paths, out_folder(out))):,} examples: {out}")
+
+
+def out_folder(text: str) -> Path:
+    """Return the folder that a flag names.
+
+    Raises:
+        SettingsError: it is empty, or no text that can be a folder's name.
+    """
+    check_values({"out": text}, of=as_flag)
+    return Path(text)
 
 
 def _select(settings: Settings, *, first_picks: bool = False, report: bool = False) -> None:

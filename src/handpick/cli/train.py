@@ -47,7 +47,7 @@ def train(
     reading: dict[str, Any],
     model: Model = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
+        str | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
     ] = None,
     recipe: Recipe = "auto",
     template_arg: TemplateArg = None,
@@ -77,7 +77,7 @@ def export(
     settings: dict[str, Any],
     reading: dict[str, Any],
     to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")],
+    out: Annotated[str, typer.Option(help="Folder to write to.", metavar="DIR")],
     model: Model = None,
     recipe: Recipe = "auto",
     template_arg: TemplateArg = None,

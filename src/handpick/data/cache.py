@@ -114,6 +114,7 @@ def parse_into(
     Raises:
         DataError: the source cannot be read, or the folder cannot be written.
     """
+    before = source.state()
     sha256 = source.sha256()
     cached = _cached(folder, source.name, source.stem, sha256, reading)
     if is_current(cached.table) and (cached.columns_path is None or cached.columns_path.exists()):
@@ -124,6 +125,10 @@ def parse_into(
         # The table is renamed last: where it stands, the other file does too.
         with _atomic_path(cached.table) as table, _atomic_path(cached.set_aside) as set_aside:
             columns = _write(source, sha256, table, set_aside, reading)
+            if source.state() != before:
+                raise DataError(
+                    f"{source.name} changed while it was read; run the same again when nothing writes to it any more"
+                )
             if cached.columns_path is not None:
                 with _atomic_path(cached.columns_path) as path:
                     path.write_text(json.dumps(columns), encoding="utf-8")

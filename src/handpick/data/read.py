@@ -84,6 +84,18 @@ class FileInput:
             return digest
         return hashlib.sha256("\n".join([digest, *map(str, decided_by)]).encode()).hexdigest()
 
+    def state(self) -> object:
+        """Return what tells a file that was written to from one that was not.
+
+        Raises:
+            DataError: there is no such file any more.
+        """
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from error
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
     def records(self) -> Records:
         """Yield every record, good and bad. ``raw`` is the line's own bytes for JSON Lines, compact JSON otherwise.
 
@@ -113,6 +125,10 @@ class DatasetInput:
         for record in self._records(lambda text: None):
             digest.update(record.raw + b"\n")
         return digest.hexdigest()
+
+    def state(self) -> object:
+        """Return nothing: rows of a data set do not change."""
+        return None
 
     def records(self) -> Records:
         """Yield every row, good and bad."""

@@ -20,7 +20,7 @@ from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
-from handpick.flag_names import check_values, parse_settings, show_value
+from handpick.flag_names import as_flag, check_values, parse_settings, show_value
 from handpick.layout import ExportLayout, FinetuneLayout, RunLayout
 from handpick.model import (
     MODEL_CONFIG,
@@ -68,6 +68,7 @@ def run_train(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
+    check_values({} if out is None else {"out": out}, as_flag)
     chosen = Path(selection)
     model, out = model_of(chosen, model), _output_folder(chosen, out)
     reading, own = reading_for(chosen, settings)
@@ -112,6 +113,7 @@ def run_export(
     Raises:
         HandpickError: of the kind that fits what is wrong.
     """
+    check_values({"out": out}, as_flag)
     chosen = Path(selection)
     model = model_of(chosen, model)
     reading, own = reading_for(chosen, settings)

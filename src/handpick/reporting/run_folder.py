@@ -7,7 +7,7 @@ more (a pool that was moved, or changed since) is left out, and the reason is ke
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import reading_of
 from handpick.data.unwanted import Unwanted
 from handpick.data.unwritten import Unwritten, read_unwritten
+from handpick.distance import Distances
 from handpick.documents import WRONG_CONTENT, as_kind, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
@@ -232,10 +233,7 @@ def _remarks(path: Path) -> list[Remark]:
 def _distances(path: Path) -> dict[str, dict[str, Any]]:
     found = _json(path)
     with reading(path, StoreError, "remove it, or select again"):
-        return {
-            name: {what: each if isinstance(each, str) else float(each) for what, each in as_object(own).items()}
-            for name, own in found.items()
-        }
+        return {name: asdict(as_kind(Distances, own)) for name, own in found.items()}
 
 
 def _json(path: Path) -> dict[str, Any]:

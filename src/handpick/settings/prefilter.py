@@ -38,7 +38,7 @@ def _share(value: Any) -> float:
         share = Decimal(text.removesuffix("%").rstrip()) / (100 if text.endswith("%") else 1)
     except InvalidOperation:
         share = Decimal(0)
-    if not 0 < share <= 1:
+    if not share.is_finite() or not 0 < share <= 1:
         raise ValueError("should be above 0 and at most the whole pool, such as 10% or 0.1")
     return float(share)
 

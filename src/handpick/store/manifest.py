@@ -148,7 +148,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise _unreadable_error(path, reason) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unreadable_error(path, str(error)) from error
 
 
