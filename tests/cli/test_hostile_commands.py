@@ -289,8 +289,8 @@ def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def less(folder: Path, model: Path) -> list[object]:
     return [
         "select", "--pool", folder / "pool.jsonl", "--query", folder / "q.jsonl", "--model", model,
-        "--method", "less-rr", "--warmup", "small", "--max-length", 64, "--projection-dim", 64, "--dtype", "float32", "--budget", 4,
-        "--out", folder / "run",
+        "--method", "less-rr", "--warmup", "small", "--max-length", 64, "--projection-dim", 64, "--dtype", "float32",
+        "--budget", 4, "--out", folder / "run",
     ]  # fmt: skip
 
 

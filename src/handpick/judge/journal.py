@@ -7,6 +7,7 @@ answers are there, and a call whose end nobody saw counts as what it may have us
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -47,7 +48,8 @@ class Journal:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("ab", buffering=0)
+            # for its owner alone: it holds what the judge was told
+            file = FileIO(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
         except OSError as error:
             raise self._disk_error(error) from error
         with file:

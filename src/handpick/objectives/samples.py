@@ -69,7 +69,7 @@ class KeyedJournal:
 @contextmanager
 def _locked(path: Path, flags: int) -> Iterator[FileIO]:
     """Lock the file while open: no other process reads or writes it through here."""
-    with FileIO(os.open(path, flags, 0o666), "r+" if flags & os.O_RDWR else "r") as file:
+    with FileIO(os.open(path, flags, 0o600), "r+" if flags & os.O_RDWR else "r") as file:
         fcntl.flock(file, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)  # gone when the file is closed
         yield file
 
