@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 MOST_BYTES = 16 << 20  # of an answer, as it is sent
 MOST_PACKED_BYTES = 1 << 18  # of one that is compressed, which unpacks to a thousand times as much at most
 TIMES = 10  # how many of the seconds that a server may be silent an answer may take in all
 
 
-def bounded_client(timeout_s: float) -> "httpx.Client":
+def bounded_client(timeout_s: float) -> "httpx2.Client":
     """Return what the openai client sends with: no redirects, and answers of bounded size and time.
 
     Args:
         timeout_s: seconds without a byte after which a server is given up.
     """
-    import httpx
+    import httpx2
     from openai import DefaultHttpxClient
 
-    class Body(httpx.SyncByteStream):
+    class Body(httpx2.SyncByteStream):
         """What a server sends, up to a limit."""
 
         def __init__(self, stream: Any, most: int, until: float) -> None:
@@ -36,26 +36,18 @@ def bounded_client(timeout_s: float) -> "httpx.Client":
             for part in self._stream:
                 size += len(part)
                 if size > self._most:
-                    raise httpx.ReadError(f"the answer is longer than {self._most:,} bytes")
+                    raise httpx2.ReadError(f"the answer is longer than {self._most:,} bytes")
                 if time.monotonic() > self._until:
-                    raise httpx.ReadTimeout(f"the answer takes longer than {TIMES} times the time-out")
+                    raise httpx2.ReadTimeout(f"the answer takes longer than {TIMES} times the time-out")
                 yield part
 
         def close(self) -> None:
             self._stream.close()
 
-    class Bounded(httpx.HTTPTransport):
-        """Sends a request, and hands its answer on with a limit."""
+    def bound(response: httpx2.Response) -> None:
+        packed = response.headers.get("content-encoding", "identity") != "identity"
+        most = MOST_PACKED_BYTES if packed else MOST_BYTES
+        response.stream = Body(response.stream, most, time.monotonic() + TIMES * timeout_s)
 
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            until = time.monotonic() + TIMES * timeout_s
-            response = super().handle_request(request)
-            packed = response.headers.get("content-encoding", "identity") != "identity"
-            return httpx.Response(
-                response.status_code,
-                headers=response.headers,
-                stream=Body(response.stream, MOST_PACKED_BYTES if packed else MOST_BYTES, until),
-                extensions=response.extensions,
-            )
-
-    return DefaultHttpxClient(transport=Bounded(), follow_redirects=False, timeout=timeout_s)
+    # a hook, and no transport of our own, which would pass over the proxies of the environment
+    return DefaultHttpxClient(event_hooks={"response": [bound]}, follow_redirects=False, timeout=timeout_s)
