@@ -6,7 +6,6 @@ tool's format (peft's ``adapter_config.json``) stay with the module that speaks 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +17,6 @@ class Layout:
     folder: Path
 
     also: ClassVar[tuple[str, ...]] = ()  #: Patterns of names that methods of the layout give.
-
-    def writes(self, name: str) -> bool:
-        """Return whether a file or folder of that name, directly in this one, is written by a run."""
-        return any(fnmatchcase(name, pattern) for pattern in self._names())
 
     def written_files(self) -> Iterator[Path]:
         """Yield every file or folder that is written directly in this one, and is there."""

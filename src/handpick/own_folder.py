@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from handpick.errors import SettingsError, StoreError
 from handpick.layout import Layout, lock_of
 from handpick.progress import log_once
+
+Identity: TypeAlias = tuple[int, int] | Path
 
 try:
     import fcntl
@@ -33,9 +35,10 @@ def check_inputs(layout: Layout, sources: Mapping[str, Any], files: Mapping[str,
 
     given = [(name, source, files_of_source(source)) for name, value in sources.items() for source in _texts(value)]
     given += [(name, text, _files_in(text)) for name, value in (files or {}).items() for text in _texts(value)]
+    written = {_identity(path): path for path in layout.written_files()}
     for name, source, found in given:
         for file in found:
-            if own := _claim_on(layout, file):
+            if own := next((written[each] for each in _identities(file) if each in written), None):
                 raise SettingsError(
                     f"{name} {source}: {file} lies where this run writes its own {own.name}; move it, or give "
                     "another --out"
@@ -53,7 +56,7 @@ def check_page(page: Path, sources: Mapping[str, Any]) -> None:
 
     for name, value in sources.items():
         for source in _texts(value):
-            if any(_is_same(page, file) for file in files_of_source(source)):
+            if any(_identity(page) == _identity(file) for file in files_of_source(source)):
                 raise SettingsError(f"{page} is what {name} names, and would be written over; give another --out")
 
 
@@ -77,30 +80,20 @@ def _files_in(text: str) -> list[Path]:
         return []
 
 
-def _claim_on(layout: Layout, file: Path) -> Path | None:
-    """Return what the layout writes where a file lies, or what the file lies in; None where it writes nothing there."""
-    folder = layout.folder
-    if not folder.exists():
-        return None
-    for place in _places(file):
-        for parent in (place, *place.parents):
-            if _is_same(parent.parent, folder) and layout.writes(parent.name):
-                return parent
-    return next((own for own in layout.written_files() if _is_same(own, file)), None)
+def _identities(file: Path) -> Iterator[Identity]:
+    """Yield what a file is, and the folders that it is in, by the way it is named and by where it lies."""
+    for place in dict.fromkeys((Path(os.path.abspath(file)), file.resolve())):
+        yield _identity(place)
+        yield from map(_identity, place.parents)
 
 
-def _places(file: Path) -> list[Path]:
-    """Return where a file is said to lie, and where it does."""
-    said = Path(os.path.abspath(file))
-    real = file.resolve()
-    return [said] if said == real else [said, real]
-
-
-def _is_same(a: Path, b: Path) -> bool:
+def _identity(path: Path) -> Identity:
+    """Return what the file system knows a file or folder by, whatever it is called."""
     try:
-        return a.samefile(b)
+        found = path.stat()
     except OSError:
-        return False
+        return path
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -141,6 +134,8 @@ def _take(lock: Path, folder: Path) -> int | None:
             held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:  # its folder was empty, and removed by the run that ends
             continue
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreError(f"cannot write in {folder}: it is no folder; name another one") from error
         except OSError as error:
             raise StoreError(f"cannot write in {folder}: {error.strerror or error}; name another folder") from error
         try:
