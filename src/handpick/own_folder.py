@@ -35,7 +35,10 @@ def check_inputs(layout: Layout, sources: Mapping[str, Any], files: Mapping[str,
 
     given = [(name, source, files_of_source(source)) for name, value in sources.items() for source in _texts(value)]
     given += [(name, text, _files_in(text)) for name, value in (files or {}).items() for text in _texts(value)]
-    written = {_identity(path): path for path in layout.written_files()}
+    try:
+        written = {_identity(path): path for path in layout.written_files()}
+    except OSError as error:  # a name that is too long for the file system
+        raise SettingsError(f"out: no folder can be named so: {error.strerror}; give another --out") from error
     for name, source, found in given:
         for file in found:
             if own := next((written[each] for each in _identities(file) if each in written), None):

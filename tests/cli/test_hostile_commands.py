@@ -213,7 +213,8 @@ SETTINGS = [
     "target: {a: 3}", "columns: {prompt: [1]}", "template_args: {a: .nan}", "query: [3]", "'': 3", "pool.x: 3",
     "max_length: 9999999999999999999999", "prefilter_share: [.nan]\nprefilter: bm25", "lora_targets: {}", "[/b]: 3",
     "workers: -1", "dtype: [bfloat16]", "method: \"[/b]\"", "method: [x]", "budget: .inf", "budget: nan",
-    "budget: 1e9", "layers: '9-1'", "seeds: 99999999999", "draws: 99999999999", "targets: {t: {query: [], test: []}}",
+    "budget: 1e9", "layers: '9-1'", f"out: x{'9' * 400}\npool: x", "seeds: 99999999999", "draws: 99999999999",
+    "targets: {t: {query: [], test: []}}",
 ]  # fmt: skip
 
 

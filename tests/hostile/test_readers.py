@@ -1,5 +1,6 @@
 """Whatever is in a file, its reader reads it or raises a HandpickError: one sentence, never anything else."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,11 @@ def test_damage_is_read_or_said(reader: Reader, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_damage_of_every_kind_is_read_or_said(reader: Reader, tmp_path: Path) -> None:
     drive(reader, tmp_path, 10_000, SEED + 1)
+
+
+@pytest.mark.parametrize("value", [{}, [], {"r": 1}, [[]], None, "x", -1, 1e400])
+@pytest.mark.parametrize("name", ["peft_type", "r", "init_lora_weights", "target_modules", "lora_alpha"])
+def test_an_adapter_s_configuration_with_an_odd_value(name: str, value: object, tmp_path: Path) -> None:
+    reader = READERS["an adapter's configuration"]
+    said = outcome(reader, tmp_path, json.dumps(json.loads(reader.whole) | {name: value}).encode())
+    assert said is None or "adapter" in said

@@ -54,7 +54,7 @@ def check_checkpoint(path: Path) -> None:
         raise ModelError(f"{path} is no LoRA checkpoint: its {ADAPTER_CONFIG} says {kind}")
     if not (path / ADAPTER_FILE).exists():
         raise ModelError(f"{path} has no {ADAPTER_FILE}; save the adapter as safetensors (peft's default)")
-    if begun not in _REPEATABLE:
+    if isinstance(begun, list | dict) or begun not in _REPEATABLE:
         raise ModelError(
             f"{path}: the adapter began with init_lora_weights={begun!r}, which changes the base model in a way that "
             "cannot be repeated; convert it (peft's save_pretrained with path_initial_model_for_weight_conversion)"
