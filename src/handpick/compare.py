@@ -115,7 +115,10 @@ def _alone(selection: Selection, others: Container[str]) -> Alone:
 
 
 def _source(raw: bytes) -> str | None:
-    record = json.loads(raw)
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
     source = record.get("source") if isinstance(record, dict) else None
     return source if isinstance(source, str) else None
 

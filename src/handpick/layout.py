@@ -7,7 +7,7 @@ tool's format (peft's ``adapter_config.json``) stay with the module that speaks 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,35 @@ class Layout:
 
     folder: Path
 
+    also: ClassVar[tuple[str, ...]] = ()  #: Patterns of names that methods of the layout give.
+
+    def written_files(self) -> Iterator[Path]:
+        """Yield every file or folder that is written directly in this one, and is there."""
+        for pattern in self._names():
+            yield from self.folder.glob(pattern)
+
+    @classmethod
+    def _names(cls) -> Iterator[str]:
+        for kind in cls.__mro__:
+            yield from vars(kind).get("also", ())
+            yield from (each.name.partition("/")[0] for each in vars(kind).values() if isinstance(each, InFolder))
+
 
 class InFolder(property):
     """A file or folder of a layout, by its name there."""
 
     def __init__(self, name: str) -> None:
         super().__init__(lambda layout: layout.folder / name)
+        self.name = name
 
     def __get__(self, layout: Any, kind: type | None = None, /) -> Path:  # type: ignore[override]  # of a layout alone
         path: Path = super().__get__(layout, kind)
         return path
+
+
+def lock_of(folder: Path) -> Path:
+    """Return what a run holds while it writes in a folder."""
+    return folder / ".lock"
 
 
 class ParsedLayout(Layout):
@@ -70,6 +89,8 @@ class TriedLayout(Layout):
 class DataLayout(Layout):
     """A folder that records are read into: those parsed, and lists of those that were set aside."""
 
+    also: ClassVar[tuple[str, ...]] = ("quarantine.jsonl", "quarantine-*.jsonl")
+
     parsed = InFolder("parsed")  #: The cache of parsed records, a ``ParsedLayout``.
     unwritten = InFolder("unwritten.json")  #: What records carry and the chat template does not write.
 
@@ -109,6 +130,7 @@ class FiguresLayout(Layout):
 class RunLayout(ReportLayout):
     """The folder of ``select``, ``represent`` or ``similarity``."""
 
+    also: ClassVar[tuple[str, ...]] = ("quarantine.jsonl", "quarantine-*.jsonl", "overlap.jsonl", "unwritten.json")
     selection = InFolder("selection.json")  #: The selection: ids, scores, settings, fingerprints.
     records = InFolder("selected.jsonl")  #: The chosen records, as they came.
     settings = InFolder("settings.yaml")  #: The settings, as ``handpick run`` takes them.
@@ -357,6 +379,11 @@ class CheckpointLayout(Layout):
 class FinetuneLayout(DataLayout):
     """The folder of a fine-tuned model."""
 
+    #: What peft and transformers write of the model and of its tokenizer.
+    also: ClassVar[tuple[str, ...]] = (
+        "*.safetensors", "*.bin", "*.index.json", "*config.json", "tokenizer*", "special_tokens_map.json",
+        "added_tokens.json", "vocab.*", "merges.txt", "chat_template*",
+    )  # fmt: skip
     record = InFolder("train.yaml")  #: What the model was made from, and whether it is finished.
     unfinished = InFolder("unfinished")  #: Checkpoints, a ``CheckpointsLayout``; gone when the model stands.
     unfinished_model = InFolder("unfinished/model")  #: Where the model is written before it is moved into place.
@@ -414,6 +441,7 @@ class SamplesLayout(Layout):
 class EvaluationLayout(DataLayout):
     """The folder of an evaluation."""
 
+    also: ClassVar[tuple[str, ...]] = ("predictions-*.jsonl",)
     evaluation = InFolder("evaluation.json")  #: The estimates of all tasks.
 
     def predictions(self, task: str) -> Path:
@@ -463,6 +491,7 @@ class StepLayout(Layout):
 class IterSelectLayout(RunLayout):
     """The folder of ``iterselect``: a run's, and the rounds."""
 
+    also: ClassVar[tuple[str, ...]] = ("rounds",)
     plan = InFolder("plan.json")  #: What decides the rounds: a folder is gone on with by the same alone.
     iterselect_settings = InFolder("iterselect.yaml")  #: The settings of ``iterselect``, without the judge's address.
     diverse = InFolder("diverse.npy")  #: Rows of the diverse subset.

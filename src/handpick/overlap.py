@@ -12,6 +12,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import TABLE_ALONE, Reading, check_columns
 from handpick.files import atomic_write, write_parts
 from handpick.layout import OverlapLayout
+from handpick.own_folder import check_inputs, hold_folder
 from handpick.progress import log, progress
 
 
@@ -76,13 +77,20 @@ def run_overlap(
         DataError: the pool or a test set cannot be read.
         StoreError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     layout = OverlapLayout(folder)
+    check_inputs(layout, {"pool": list(pool), "test": list(test_sets)})
+    with hold_folder(folder):
+        return _look_through(pool, test_sets, layout, threshold, reading)
+
+
+def _look_through(
+    pool: Sequence[str], test_sets: Sequence[str], layout: OverlapLayout, threshold: float, reading: Reading
+) -> OverlapResult:
     quarantine = Quarantine(layout.quarantine(), None)
     opened = Pool.open(list(pool), cache=layout.parsed, quarantine=quarantine, reading=reading, unwanted="keep")
     check_columns(reading, [opened.columns])
     quarantine.report()
-    found = find_overlaps(opened, test_sets, folder, threshold, reading)
+    found = find_overlaps(opened, test_sets, layout.folder, threshold, reading)
     repeated = {each.row for each in found}
     write_parts(layout.clean, (opened.raw(row) + b"\n" for row in range(len(opened)) if row not in repeated))
     return OverlapResult(opened, [(each.row, each.share) for each in found])

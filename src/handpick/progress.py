@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+from handpick.terminal import Terminal
+
+console = Terminal(stderr=True)
 _clocks: list[dict[str, float]] = []
 _said: list[set[str]] = []  # lines that each open command has printed
 _sinks: list[Callable[[str], None]] = []  # where lines go in a worker, whose console is not the person's
@@ -27,7 +28,7 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float],
     On something that is no terminal there is no bar, but a line when it is over.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
@@ -62,7 +63,7 @@ def log(text: str) -> None:
     if _sinks:
         _sinks[-1](text)
     else:
-        console.print(text, markup=False, emoji=False, soft_wrap=True)  # a path may end in :train:
+        console.print(text, soft_wrap=True)
 
 
 def log_once(text: str) -> None:

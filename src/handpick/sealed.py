@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.files import atomic_write
 from handpick.fingerprint import digest
@@ -58,5 +59,5 @@ def read_sealed(path: Path, advice: str) -> dict[str, Any]:
     """
     try:
         return unseal(json.loads(path.read_bytes().decode("utf-8", "surrogatepass")))
-    except (OSError, ValueError, RecursionError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} is damaged ({error}); {advice}") from error

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handpick.documents import WRONG_CONTENT, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.files import write_parts
 from handpick.fingerprint import file_digest
@@ -62,7 +63,8 @@ class Selection:
                 f"{summary_path} has schema version {summary.get('schema_version')} and this handpick reads "
                 f"{SCHEMA_VERSION}; open it with handpick {summary.get('handpick_version')}, or select again"
             )
-        _check_fields(summary, summary_path)
+        with reading(summary_path, StoreError, "select again"):
+            _check_summary(summary)
         n_ids, n_records = len(summary["ids"]), len(line_starts) - 1
         if n_ids != n_records:
             raise StoreError(f"{summary_path} has {n_ids} ids and {records_path} {n_records} records; select again")
@@ -129,7 +131,10 @@ class Selection:
         """
         from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
-        records: list[dict[str, Any]] = [json.loads(self.record(choice)) for choice in range(len(self))]
+        try:
+            records = [as_object(json.loads(self.record(choice))) for choice in range(len(self))]
+        except WRONG_CONTENT as error:
+            raise DataError(f"a chosen record is no object of JSON ({error}); use to_jsonl instead") from error
         # Dataset.from_list would drop every field that the first record has not.
         fields = dict.fromkeys(field for record in records for field in record)
         columns = {field: [record.get(field) for record in records] for field in fields}
@@ -149,16 +154,19 @@ class Selection:
         return f"Selection of {examples}; first {self.ids[0]!r}{picked_for}, score {self.scores[0]:.4g}"
 
 
-def _check_fields(summary: dict[str, Any], path: Path) -> None:
-    """Raise StoreError unless a summary has what a selection has, which one without a digest need not."""
-    lists = [summary.get(name) for name in ("ids", "scores", "picked_for")]
-    if (
-        not all(isinstance(each, list) for each in lists)
-        or len({len(each) for each in lists if each is not None}) > 1
-        or not all(isinstance(summary.get(name), dict) for name in ("settings", "fingerprints"))
-        or not all(isinstance(each, list) and len(each) == 2 for each in summary.get("origins", []))
-    ):
-        raise StoreError(f"{path} is damaged (it lacks what a selection has); select again")
+def _check_summary(summary: dict[str, Any]) -> None:
+    """Raise TypeError, ValueError or KeyError where a summary does not hold what a selection is made of."""
+    n = len(summary["ids"])
+    for name, kind in (("ids", str), ("scores", int | float), ("picked_for", str | None)):
+        if not isinstance(summary[name], list) or not all(isinstance(each, kind) for each in summary[name]):
+            raise TypeError(f"{name} is no list of what it should be")
+    if n != len(summary["scores"]) or n != len(summary["picked_for"]):
+        raise ValueError("its lists have several lengths")
+    for name in ("settings", "fingerprints"):
+        as_object(summary[name])
+    origins = [(file, line) for file, line in summary.get("origins", [])]
+    if (origins and len(origins) != n) or not all(isinstance(f, str) and isinstance(at, int) for f, at in origins):
+        raise TypeError("origins are no files and lines")
 
 
 def _line_starts(path: Path) -> list[int]:

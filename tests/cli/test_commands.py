@@ -160,7 +160,7 @@ def test_a_long_category_is_cut_and_not_folded(
         ("store", "none", "there is no feature store at none"),
         ("checkpoints", "none", "there is no checkpoint folder none"),
         ("query", "none.jsonl", "there is no file none.jsonl"),
-        ("out", "/dev/null", "cannot write /dev/null/quarantine"),
+        ("out", "/dev/null", "cannot write in /dev/null: it is no folder"),
     ],
 )
 def test_a_wrong_value_is_one_line_and_exit_code_2(

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class AlgorithmSettings(BaseModel):
     """Each setting is read by the algorithms that its description names, and by no other."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     knn_alpha: float = Field(0.01, gt=0, lt=1, description="knn-*: what nearness weighs against diversity")
     knn_scale: float = Field(5.0, gt=0, description="knn-*: the C that distances are divided by")

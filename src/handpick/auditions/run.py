@@ -20,7 +20,8 @@ from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.layout import DataLayout
 from handpick.model import model_fingerprint
-from handpick.pipeline.prepare import open_data
+from handpick.own_folder import check_inputs, hold_folder
+from handpick.pipeline.prepare import data_of, files_of, open_data
 from handpick.progress import log
 from handpick.sealed import read_sealed, write_sealed
 from handpick.store.manifest import contents_of
@@ -74,6 +75,7 @@ class PreparedAudition:
         self.candidates = Candidates(values, own)
         self.own = own
         run, self.layout = self.candidates.any, self.candidates.layout
+        check_inputs(self.layout, data_of(run), files_of(run))
         pools = {
             name: open_data("query", files, run.model_copy(update={"query": files, "target": {}}), self.layout).pool
             for name, files in self.candidates.targets.items()
@@ -113,6 +115,10 @@ class PreparedAudition:
         Raises:
             HandpickError: a round cannot be held. What was trained and measured is kept.
         """
+        with hold_folder(self.layout.folder):
+            return self._run(seconds)
+
+    def _run(self, seconds: float) -> Audition:
         began, spent = time.monotonic(), self._spent()
         plan = self.plan(seconds)
         hazards = find_hazards(self.targets, self.pool)

@@ -12,7 +12,7 @@ from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
-from handpick.flag_names import as_flag
+from handpick.flag_names import as_flag, check_values
 from handpick.flag_names import parse_settings as parse_plain
 from handpick.layout import RunLayout
 from handpick.methods import AUTO
@@ -21,6 +21,7 @@ from handpick.representations import SCORERS
 from handpick.settings import Constraints, Settings, parse_settings, read_yaml
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
+from handpick.terminal import say
 
 # the headings of the commands in the help
 CHOOSE, LOOK, TRAIN, BEFORE = (
@@ -125,7 +126,7 @@ def represent(settings: dict[str, Any]) -> None:
         store = run_represent(parse_settings(settings, where="--"))
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
-        typer.echo(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
+        say(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -140,10 +141,10 @@ def doctor(settings: dict[str, Any]) -> None:
 
         failed = 0
         for check in examine(parse_settings(settings, where="--")):
-            typer.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<10} {check.found}")
+            say(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<10} {check.found}")
             if not check.passed:
                 failed += 1
-                typer.echo(f"                {check.advice}")
+                say(f"                {check.advice}")
     if failed:
         raise typer.Exit(1)
 
@@ -164,7 +165,9 @@ def run(
 @app.command(rich_help_panel=CHOOSE)
 def demo(
     target: Annotated[str, typer.Option(help="What to choose for: gsm8k, boolq or mbpp.")] = "gsm8k",
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.", metavar="DIR")
+    ] = None,
 ) -> None:
     """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
     with report_errors():
@@ -177,7 +180,7 @@ def demo(
                 model=str(bundled.model_path()),
                 budget="100",
                 max_length=256,  # so that it ends within three minutes on two cores
-                out=str(out or Path("runs") / f"demo-{target}"),
+                out=str(Path("runs") / f"demo-{target}" if out is None else out_folder(out)),
             ),
             first_picks=True,
             report=True,
@@ -233,7 +236,7 @@ def distance(
 def overlap(
     pool: Annotated[list[str], typer.Option(help="File to look through; several.", metavar="FILE")],
     test: Annotated[list[str], typer.Option(help="Test set; several.", metavar="FILE")],
-    out: Annotated[Path, typer.Option(help="Folder for overlap.jsonl and clean.jsonl.")],
+    out: Annotated[str, typer.Option(help="Folder for overlap.jsonl and clean.jsonl.", metavar="DIR")],
     threshold: Annotated[float, typer.Option(help="Part of a test item that must stand in an example.")] = 0.75,
     *,
     reading: dict[str, Any],
@@ -246,8 +249,8 @@ def overlap(
         from handpick.cli.show import show_overlap
         from handpick.overlap import run_overlap
 
-        read_by = parse_plain(ReadingSettings, reading).reading
-        show_overlap(run_overlap(pool, test, out, threshold, read_by), out)
+        read_by, folder = parse_plain(ReadingSettings, reading).reading, out_folder(out)
+        show_overlap(run_overlap(pool, test, folder, threshold, read_by), folder)
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -269,25 +272,35 @@ def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature st
         store = FeatureStore.open(path, allow_incomplete=True)
         problems = store.verify()
         for problem in problems:
-            typer.echo(problem)
+            say(problem)
         if problems:
-            typer.echo(f"{len(problems)} problems")
+            say(f"{len(problems)} problems")
             raise typer.Exit(1)
         left_out = len(store.not_finite())
         also = f"; {left_out:,} rows that are not finite are left out" if left_out else ""
-        typer.echo(f"{len(store):,} examples, all as they were written{also}")
+        say(f"{len(store):,} examples, all as they were written{also}")
 
 
 @store_app.command()
 def merge(
     paths: Annotated[list[Path], typer.Argument(help="Stores of the same model and settings.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new store.")],
+    out: Annotated[str, typer.Option(help="Folder of the new store.", metavar="DIR")],
 ) -> None:
     """Make one store of several."""
     with report_errors():
         from handpick.pipeline import merge_stores
 
-        typer.echo(f"{len(merge_stores(paths, out)):,} examples: {out}")
+        say(f"{len(merge_stores(paths, out_folder(out))):,} examples: {out}")
+
+
+def out_folder(text: str) -> Path:
+    """Return the folder that a flag names.
+
+    Raises:
+        SettingsError: it is empty, or no text that can be a folder's name.
+    """
+    check_values({"out": text}, of=as_flag)
+    return Path(text)
 
 
 def refuse_without_auto(audition: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from handpick.cli.app import AUDITION_FLAGS, CHOOSE, SELECT, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.settings import Settings
+from handpick.terminal import say
 
 if TYPE_CHECKING:
     from handpick.auditions.plan import AuditionPlan
@@ -46,20 +47,20 @@ def audition(
             show_planned(prepared.plan(probe, keep=False), as_json=as_json)
             return
         found = prepared.run(probe)
-        typer.echo(json.dumps(found.to_json(), indent=1)) if as_json else show_audition(found)
+        say(json.dumps(found.to_json(), indent=1)) if as_json else show_audition(found)
 
 
 def show_planned(plan: "AuditionPlan", *, as_json: bool) -> None:
     """Show the candidates, the rounds and what they take."""
     if as_json:
-        typer.echo(json.dumps(plan.to_json(), indent=1))
+        say(json.dumps(plan.to_json(), indent=1))
         return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    from handpick.cli.show import console
     from handpick.cli.show_plan import format_duration
+    from handpick.terminal import console
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("candidate", "a choice takes"):
@@ -85,9 +86,9 @@ def show_audition(found: "Audition") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from handpick.cli.show import console
     from handpick.cli.show_plan import format_duration
     from handpick.layout import AuditionLayout
+    from handpick.terminal import console
 
     for number, result in enumerate(found.rounds, 1):
         round_ = result.round

@@ -56,8 +56,8 @@ def _show(run: "IterRun", settings: IterSelectSettings) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from handpick.cli.show import console
     from handpick.iterselecttune.reads import READ_AS
+    from handpick.terminal import console
 
     table = Table(
         title="Rounds: what was judged, and how well the classifier tells it on what was held out",

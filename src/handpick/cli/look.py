@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from handpick.cli.app import BEFORE, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.overview.settings import LookSettings
+from handpick.terminal import say
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -34,4 +33,4 @@ def look(settings: dict[str, Any]) -> None:
         if chosen.out is not None:
             from handpick.reporting.overview import write_overview_page
 
-            typer.echo(f"the same on one page, for a browser: {write_overview_page(found, Path(chosen.out))}")
+            say(f"the same on one page, for a browser: {write_overview_page(found, Path(chosen.out))}")

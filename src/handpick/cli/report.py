@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from handpick.cli.app import LOOK, app
+from handpick.cli.app import LOOK, app, out_folder
 from handpick.cli.errors import report_errors
+from handpick.terminal import say
 
 
 @app.command(rich_help_panel=LOOK)
@@ -21,7 +22,9 @@ def report(
     published: Annotated[
         str | None, typer.Option(help="The folder holds published numbers in this shape: tis.", metavar="SHAPE")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Of published numbers: the folder to write to.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Of published numbers: the folder to write to.", metavar="DIR")
+    ] = None,
 ) -> None:
     """Write one HTML file that opens from disk: what was chosen and why, or what a study found.
 
@@ -32,4 +35,4 @@ def report(
     with report_errors():
         from handpick.reporting.write import write_report
 
-        typer.echo(write_report(folder, tests=test or [], published=published, out=out))
+        say(write_report(folder, tests=test or [], published=published, out=None if out is None else out_folder(out)))

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,9 +20,9 @@ from handpick.overlap import OverlapResult
 from handpick.pipeline import Run
 from handpick.selection import Selection
 from handpick.settings import Settings
+from handpick.terminal import console
 
 _ROWS = 12  # of the table of composition
-console = Console(highlight=False)
 
 
 def show_selection(run: Run, *, first_picks: bool) -> None:
@@ -39,7 +38,7 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     if run.distances is not None:
         show_distances(run.distances)
     for remark in run.remarks:
-        console.print(f"{'warning: ' if remark.warns else ''}{remark.said}", soft_wrap=True, markup=False)
+        console.print(f"{'warning: ' if remark.warns else ''}{remark.said}", soft_wrap=True)
     layout = RunLayout(run.settings.folder)
     console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_describe_method(run.settings)}")
     if run.missed is not None:

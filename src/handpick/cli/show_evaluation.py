@@ -6,12 +6,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from handpick.cli.show import console
 from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation
 from handpick.evaluation.settings import TaskSettings
 from handpick.evaluation.versus import Match
 from handpick.layout import EvaluationLayout
+from handpick.terminal import console
 
 
 def show_evaluations(

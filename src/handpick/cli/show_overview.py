@@ -1,15 +1,14 @@
 """What a person sees of ``handpick look`` in a terminal."""
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from handpick.overview.look import Overview
 from handpick.reporting.overview_tables import OverviewTable, how_sampled, tables_of
+from handpick.terminal import console
 
 _ROWS = 12  # of a table
 _NAME = 50  # characters of a name
-console = Console(highlight=False)
 
 
 def show_overview(found: Overview) -> None:

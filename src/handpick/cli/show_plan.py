@@ -1,12 +1,10 @@
 """What a person sees of a plan."""
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from handpick.planning import Amount, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
-
-console = Console(highlight=False)
+from handpick.terminal import console
 
 
 def show_plan(plan: Plan) -> None:

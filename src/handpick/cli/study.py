@@ -7,6 +7,7 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.errors import report_errors
+from handpick.terminal import say
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -37,8 +38,6 @@ def study(
             failed = sum(cell.status == "failed" for cell in results.cells)
             show_results(results)
             done = sum(cell.status == "done" for cell in results.cells)
-            typer.echo(
-                f"{done} of {len(results.cells)} cells done, {failed} failed: {StudyLayout(settings.folder).results}"
-            )
+            say(f"{done} of {len(results.cells)} cells done, {failed} failed: {StudyLayout(settings.folder).results}")
     if failed:
         raise typer.Exit(1)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from handpick.objectives import OBJECTIVES
 from handpick.representations import SCORERS
 from handpick.rewards import REWARDS
 from handpick.settings.passes import passes_of
+from handpick.terminal import console
 
 
 class _TableEntry(NamedTuple):
@@ -61,7 +61,6 @@ def _tables() -> list[_TableEntry]:
 
 def print_tables() -> None:
     """Print the tables, in as few columns as an ordinary terminal has room for."""
-    console = Console(highlight=False)
     for listed in _tables():
         table = Table(title=listed.title, title_justify="left", title_style="bold", box=None, show_header=False)
         of_methods = "algorithm" in listed.headings

@@ -24,6 +24,7 @@ def files_by_task(targets: Sequence[str]) -> dict[str, list[str]]:
     """Return the files by the name of their task: the one before ``=``, else the file's own."""
     from handpick.data.read import FileInput
     from handpick.errors import SettingsError
+    from handpick.file_names import check_file_name
 
     named: dict[str, list[str]] = {}
     for text in targets:
@@ -32,5 +33,5 @@ def files_by_task(targets: Sequence[str]) -> dict[str, list[str]]:
             name, file = FileInput(Path(text)).stem, text
         if not re.fullmatch(r"[\w.+-]+", name) or not file:
             raise SettingsError(f"--target {text!r} names no task: write NAME=FILE, with letters, digits and - in NAME")
-        named.setdefault(name, []).append(file)
+        named.setdefault(check_file_name(name, "--target"), []).append(file)
     return named

@@ -10,6 +10,7 @@ from handpick.cli.app import READING_FLAGS, TRAIN, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.data.template_args import METAVAR, parse_template_args
+from handpick.terminal import say
 from handpick.training.settings import FinetuneSettings
 
 _SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora"), "lora"]
@@ -46,7 +47,7 @@ def train(
     reading: dict[str, Any],
     model: Model = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
+        str | None, typer.Option(help="Folder of the new model; default: model in the selection's.", metavar="DIR")
     ] = None,
     recipe: Recipe = "auto",
     template_arg: TemplateArg = None,
@@ -66,7 +67,7 @@ def train(
         )
         _leave_other_processes()
         if is_main:
-            typer.echo(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
+            say(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -76,7 +77,7 @@ def export(
     settings: dict[str, Any],
     reading: dict[str, Any],
     to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")],
+    out: Annotated[str, typer.Option(help="Folder to write to.", metavar="DIR")],
     model: Model = None,
     recipe: Recipe = "auto",
     template_arg: TemplateArg = None,
@@ -94,7 +95,7 @@ def export(
         config = run_export(
             selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings, template_arg), **reading
         )
-        typer.echo(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
+        say(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
 
 
 def overrides_of(settings: dict[str, Any], template_arg: list[str] | None = None) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def parse_into(
         DataError: the source cannot be read, or the folder cannot be written.
         StoreError: another run wrote something else there at the same time.
     """
+    before = source.state()
     sha256 = source.sha256()
     cached = _cached(folder, source.name, source.stem, sha256, reading)
     if checksums_of(cached.table).exists():
@@ -138,6 +139,10 @@ def parse_into(
         checksums_of(cached.table).unlink(missing_ok=True)
         with open_atomically(cached.table) as table, open_atomically(cached.set_aside) as set_aside:
             columns = _write(source, sha256, table, set_aside, reading)
+            if source.state() != before:
+                raise DataError(
+                    f"{source.name} changed while it was read; run the same again when nothing writes to it any more"
+                )
         if cached.columns_path is not None:
             _write_json(cached.columns_path, columns)
         checksums = {path.name: [path.stat().st_size, crc32_of(path)] for path in cached.files()}

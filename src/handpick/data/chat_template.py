@@ -19,7 +19,7 @@ from jinja2 import Environment, TemplateError, TemplateSyntaxError
 from jinja2.meta import find_undeclared_variables
 
 from handpick.data.examples import Conversation, Json, Message, Span
-from handpick.errors import DataError, ModelError
+from handpick.errors import DataError, ModelError, first_line
 
 TULU_TEMPLATE = (
     "{% for tool in tools or [] %}{{ ('<|tools|>\n' if loop.first else '') + tool | tojson + '\n' }}{% endfor %}"
@@ -180,9 +180,8 @@ class ChatTemplate:
             )
         except TemplateSyntaxError as error:
             raise ModelError(f"the tokenizer's chat template is not valid Jinja: {error}") from error
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            # What a template raises by itself is a TemplateError; the rest comes out of the Python it calls.
-            raise DataError(f"refused by the chat template: {error}") from error
+        except Exception as error:  # a template is a program, and calls Python's own: any of its errors may come
+            raise DataError(f"refused by the chat template: {first_line(error)}") from error
         texts, generated = written
         return Written(str(texts[0]), tuple(generated[0]) if generated else ())
 
@@ -230,8 +229,8 @@ def _variables(source: str) -> frozenset[str]:
     unmarked = _GENERATION.sub("", source)  # a statement of transformers' own
     try:
         return frozenset(find_undeclared_variables(_JINJA.parse(unmarked)))
-    except TemplateSyntaxError as error:
-        raise ModelError(f"the tokenizer's chat template is not valid Jinja: {error}") from error
+    except (TemplateError, RecursionError) as error:
+        raise ModelError(f"the tokenizer's chat template is not valid Jinja: {first_line(error)}") from error
 
 
 def _own_args(conversation: Conversation) -> dict[str, Json]:

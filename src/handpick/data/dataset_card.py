@@ -7,6 +7,7 @@ import yaml
 
 from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.splits import kind_of_split
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError
 
 CARD = "README.md"
@@ -31,7 +32,10 @@ def read_configs(folder: Path) -> Configs:
     found = Configs({}, None)
     for config in configs if isinstance(configs, list) else []:
         if isinstance(config, dict) and (config.get("data_files") or config.get("data_dir")):
-            base = folder / str(config.get("data_dir") or "")
+            place = str(config.get("data_dir") or "")
+            if _leads_elsewhere(place):
+                raise DataError(f"the card of {folder} names a folder of elsewhere: {place}; name its files")
+            base = folder / place
             name = str(config.get("config_name", "default"))
             patterns = _patterns_by_split(config["data_files"]) if config.get("data_files") else None
             found.files[name] = (
@@ -56,8 +60,9 @@ def _header(card: Path) -> dict[str, Any]:
     end = [line.strip() for line in lines].index("---", 1)
     try:
         header = yaml.safe_load("\n".join(lines[1:end]))
-    except yaml.YAMLError as error:
-        raise DataError(f"the header of {card} is no YAML: {error}; mend it, or name the data files") from error
+    except (yaml.YAMLError, *WRONG_CONTENT) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"the header of {card} is no YAML: {said}; mend it, or name the data files") from error
     return header if isinstance(header, dict) else {}
 
 
@@ -83,6 +88,11 @@ def _by_names(base: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _leads_elsewhere(name: str) -> bool:
+    """Return whether a name that a data set says leads out of its folder."""
+    return "://" in name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts
+
+
 def _as_list(value: Any) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else [str(value)]
 
@@ -90,9 +100,14 @@ def _as_list(value: Any) -> list[str]:
 def _find(base: Path, patterns: list[str], folder: Path) -> list[Path]:
     files: list[Path] = []
     for pattern in patterns:
-        if "://" in pattern or Path(pattern).is_absolute():
+        if _leads_elsewhere(pattern):
             raise DataError(f"the card of {folder} names files of elsewhere: {pattern}; fetch them, and name them")
         exact = base / pattern
-        found = [exact] if exact.is_file() else [file for file in base.glob(pattern) if file.is_file()]
+        try:
+            found = [exact] if exact.is_file() else [file for file in base.glob(pattern) if file.is_file()]
+        except (OSError, ValueError, NotImplementedError, IndexError) as error:
+            raise DataError(
+                f"the card of {folder} names files by {pattern!r}, which is no pattern: {error}; name the data files"
+            ) from error
         files += [file for file in sorted(found) if file not in files]
     return files

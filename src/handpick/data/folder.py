@@ -80,6 +80,7 @@ def _snapshot(folder: Path, say: Say) -> Path:
 def _files_of_dict(folder: Path, choice: str | None, say: Say) -> list[Path]:
     splits = _load_object(folder / _DICT).get("splits")
     names = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
+    names = [name for name in names if Path(name).name == name]  # the others are no folders in this one
     split = choose_split(str(folder), names, choice, say, f"name one, as {folder}:{{}}")
     if not _is_saved(folder / split):
         raise DataError(f"{folder / split} is not there, or is no data set that save_to_disk wrote")
@@ -94,10 +95,12 @@ def _files_of_saved(folder: Path) -> list[Path]:
     state = _load_object(folder / _STATE)
     if state.get("_indices_data_files"):
         raise DataError(f"{folder} was saved with indices, by an old datasets: load and save it again")
-    entries = state["_data_files"]
+    entries = state["_data_files"] if isinstance(state["_data_files"], list) else []
     names = [str(each["filename"]) for each in entries if isinstance(each, dict) and "filename" in each]
     if not names:
         raise DataError(f"{folder} is a saved data set without data files")
+    if elsewhere := [name for name in names if Path(name).name != name]:
+        raise DataError(f"{folder / _STATE} names a file of elsewhere: {elsewhere[0]!r}; save the data set again")
     return [folder / name for name in names]
 
 

@@ -18,7 +18,9 @@ from handpick.data.hub import hub_or_cache
 from handpick.data.splits import choose_split, kind_of_split
 from handpick.data.spool import SpooledRows
 from handpick.errors import DataError
+from handpick.in_memory import is_in_memory
 from handpick.progress import log
+from handpick.terminal import escape_controls, is_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -82,6 +84,18 @@ class FileInput:
             return digest
         return hashlib.sha256("\n".join([digest, *map(str, decided_by)]).encode()).hexdigest()
 
+    def state(self) -> object:
+        """Return what tells a file that was written to from one that was not.
+
+        Raises:
+            DataError: there is no such file any more.
+        """
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from error
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
     def records(self) -> Records:
         """Yield every record, good and bad. ``raw`` is the line's own bytes for JSON Lines, compact JSON otherwise.
 
@@ -111,6 +125,10 @@ class DatasetInput:
         for record in self._records(lambda text: None):
             digest.update(record.raw + b"\n")
         return digest.hexdigest()
+
+    def state(self) -> object:
+        """Return nothing: rows of a data set do not change."""
+        return None
 
     def records(self) -> Records:
         """Yield every row, good and bad."""
@@ -169,23 +187,32 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
     """
     if not isinstance(source, str | Path):
         return [DatasetInput(one_table(source))]
-    found = _find_inputs(source)
+    _refuse_name(str(source))
+    found = _find_inputs(source, _SayOnce(str(source)))
     for each in found:
         _refuse_name(each.name)
     return found
 
 
+def files_of_source(source: str | Path) -> list[Path]:
+    """Return the files of this machine that ``open_source`` would read; none of a name on the Hub.
+
+    Raises:
+        DataError: as ``open_source``.
+    """
+    path, _ = _path_and_choice(source)
+    if is_in_memory(str(source)) or not (path.exists() or is_pattern(source)):
+        return []
+    return [each.path for each in _find_inputs(source, lambda text: None) if isinstance(each, FileInput)]
+
+
 def _refuse_name(name: str) -> None:
     """Refuse a name that is no text, since it is written into files of text beside the results."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise DataError(f"the name of the file {shown} is not UTF-8; rename it") from None
+    if not is_text(name):
+        raise DataError(f"the name of the file {escape_controls(name)} is not UTF-8; rename it")
 
 
-def _find_inputs(source: str | Path) -> list[FileInput | DatasetInput]:
-    say = _SayOnce(str(source))
+def _find_inputs(source: str | Path, say: Say) -> list[FileInput | DatasetInput]:
     path, choice = _path_and_choice(source)
     if path.is_file():
         return [FileInput(path, choice, say)]

@@ -101,7 +101,7 @@ Columns = Annotated[dict[str, str], BeforeValidator(_mapping)]
 class ReadingSettings(BaseModel):
     """How records are read, where their shape alone does not say it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     columns: Annotated[Columns, Flag(metavar="ROLE=COLUMN,…")] = Field(
         {}, description=f"which columns hold what: {', '.join(COLUMN_ROLES)}; text=COLUMN learns a bare text whole"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from handpick.data.examples import Conversation, Example
 from handpick.data.pool import Pool
 from handpick.data.turn_columns import BETWEEN_ROLES, TurnColumns
+from handpick.documents import WRONG_CONTENT, as_kind
 from handpick.errors import DataError, StoreError
 from handpick.files import open_atomically
 from handpick.progress import log, progress
@@ -196,8 +197,8 @@ def read_unwritten(path: Path) -> dict[str, dict[str, Unwritten]]:
     """
     try:
         found: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_bytes())
-        return {what: {name: Unwritten(**each) for name, each in own.items()} for what, own in found.items()}
+        return {what: {name: as_kind(Unwritten, each) for name, each in own.items()} for what, own in found.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or run again") from error

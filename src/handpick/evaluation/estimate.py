@@ -44,7 +44,7 @@ class Estimate:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "Estimate":
         low, high = (math.nan if found[name] is None else found[name] for name in ("low", "high"))
-        return cls(found["value"], low, high, found["n"])
+        return cls(float(found["value"]), float(low), float(high), int(found["n"]))
 
 
 def mean(value_R: Values, example_R: Sequence[Hashable], weight_R: Values | None = None) -> Estimate:

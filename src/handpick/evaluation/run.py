@@ -12,6 +12,7 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.data.unwritten import count_unwritten_of, report_unwritten
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
 from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
@@ -21,6 +22,7 @@ from handpick.evaluation.judges import LOCAL, find_judge
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.task import Task, open_tasks
 from handpick.evaluation.versus import Match, judge_by_rule, match
+from handpick.file_names import check_file_names
 from handpick.files import atomic_write
 from handpick.finetuning.finetune import load_finetuned
 from handpick.finetuning.record import read_record
@@ -36,12 +38,14 @@ from handpick.model import (
     position_limit,
     tokenizer_fingerprint,
 )
+from handpick.own_folder import check_inputs, hold_folder
 from handpick.progress import log
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
 from handpick.sealed import unseal, write_sealed
 from handpick.training.sealed_checkpoint import ADAPTER_CONFIG
 
+VERSUS = "versus"  # the task of what both models answer
 _MAX_LENGTH = 2048  # where the model can read as many
 
 
@@ -128,6 +132,21 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
         FingerprintMismatch: the folder has the evaluation of another model.
         HandpickError: as ``evaluate``, ``open_task`` and ``open_model``.
     """
+    check_file_names(tasks, "the task")
+    _check_inputs(settings, tasks)
+    with hold_folder(settings.folder):
+        return _evaluate_tasks(settings, tasks)
+
+
+def _check_inputs(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> None:
+    """Refuse a task whose files lie where the evaluation writes; as ``check_inputs``."""
+    data = {f"the task {name}" if name != VERSUS else "prompts": list(task.files) for name, task in tasks.items()}
+    files = {"metric": [metric for task in tasks.values() for metric in task.metrics]}
+    files["judge_prompt"] = [settings.judge.prompt] if settings.judge.prompt else []
+    check_inputs(EvaluationLayout(settings.folder), data, files)
+
+
+def _evaluate_tasks(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> dict[str, Evaluation]:
     folder, layout = settings.folder, EvaluationLayout(settings.folder)
     opened_tasks = open_tasks(tasks, folder)
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
@@ -180,8 +199,14 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         JudgeError: as ``Judge``; what was answered and judged is kept.
         HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
     """
+    _check_inputs(settings, {VERSUS: prompts})
+    with hold_folder(settings.folder):
+        return _compare_models(settings, versus, prompts, judge)
+
+
+def _compare_models(settings: EvaluateSettings, versus: str, prompts: TaskSettings, judge: str) -> Match:
     layout = EvaluationLayout(settings.folder)
-    task = open_tasks({"versus": prompts}, settings.folder)["versus"]
+    task = open_tasks({VERSUS: prompts}, settings.folder)[VERSUS]
     decide, check = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
     ungradable = {} if check is None else refused_rows(task, judge, lambda row: check(task.records[row]))
     if ungradable:
@@ -266,11 +291,11 @@ def run_harness(
     found = harness_results(
         opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
     )
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    _write(
-        EvaluationLayout(settings.folder).lm_eval,
-        {"model": settings.model, "identity": opened.identity, "tasks": found},
-    )
+    with hold_folder(settings.folder):
+        _write(
+            EvaluationLayout(settings.folder).lm_eval,
+            {"model": settings.model, "identity": opened.identity, "tasks": found},
+        )
     return found
 
 
@@ -319,7 +344,7 @@ def _base_of(adapter: Path) -> str:
     try:
         found = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         base = found["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise ModelError(f"{adapter}/{ADAPTER_CONFIG} cannot be read: give --base, the adapter's base model") from error
     if not base:
         raise ModelError(f"{adapter}/{ADAPTER_CONFIG} names no base model: give --base")
@@ -336,7 +361,7 @@ def _read_written(folder: Path, identity: Fingerprint, settings: EvaluateSetting
     try:
         there = unseal(json.loads(path.read_text(encoding="utf-8")))
         kept, tasks = there["made_with"], dict(there["tasks"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} cannot be read; remove it, or give another --out") from error
     require_same(kept, provenance, what=f"the evaluation in {folder}")
     return new | {"tasks": tasks}

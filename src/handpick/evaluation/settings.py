@@ -53,7 +53,7 @@ class TaskSettings(ReadingSettings):
     )
     temperature: Annotated[float, Flag(heading=ANSWERS)] = Field(0.8, gt=0, description="pass@K: of sampling")
     top_p: Annotated[float, NO_FLAG] = Field(0.95, gt=0, le=1, description="pass@K: of sampling")
-    seed: Annotated[int, NO_FLAG] = Field(0, ge=0, description="pass@K: of sampling")
+    seed: Annotated[int, NO_FLAG] = Field(0, ge=0, lt=2**32, description="pass@K: of sampling")
 
     @field_validator("metrics")
     @classmethod
@@ -83,7 +83,7 @@ class TaskSettings(ReadingSettings):
 class EvaluateSettings(BaseModel):
     """What ``handpick evaluate`` takes, besides the tasks."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="base model, fine-tuned model's folder or adapter's")
     base: Annotated[str | None, Flag(heading=HOW)] = Field(

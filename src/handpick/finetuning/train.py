@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,10 +20,19 @@ from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
 from handpick.finetuning.finetune import finetune
-from handpick.flag_names import parse_settings
-from handpick.layout import FinetuneLayout, RunLayout
-from handpick.model import compute_dtype, device, load_renderer, padding_id, parameter_count, position_limit
+from handpick.flag_names import as_flag, check_values, parse_settings, show_value
+from handpick.layout import ExportLayout, FinetuneLayout, RunLayout
+from handpick.model import (
+    MODEL_CONFIG,
+    compute_dtype,
+    device,
+    load_renderer,
+    padding_id,
+    parameter_count,
+    position_limit,
+)
 from handpick.objectives.next_token import NextToken
+from handpick.own_folder import check_inputs, hold_folder
 from handpick.progress import log
 from handpick.selection import Selection
 from handpick.training.settings import SMALL_FINETUNE, SMALL_MODEL, FinetuneSettings
@@ -59,12 +68,18 @@ def run_train(
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
+    check_values({} if out is None else {"out": out}, as_flag)
     chosen = Path(selection)
     model, out = model_of(chosen, model), _output_folder(chosen, out)
     reading, own = reading_for(chosen, settings)
     used = recipe_for(model, recipe, own)
     told = template_args_of(chosen, template_args)
-    with open_records(chosen, model, used.max_length, out, reading, told) as data:
+    _check_inputs(FinetuneLayout(out), chosen, model)
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, which write as one
+    with (
+        hold_folder(out) if is_first else nullcontext(),
+        open_records(chosen, model, used.max_length, out, reading, told) as data,
+    ):
         steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
         log(
             f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
@@ -98,13 +113,20 @@ def run_export(
     Raises:
         HandpickError: of the kind that fits what is wrong.
     """
+    check_values({"out": out}, as_flag)
     chosen = Path(selection)
     model = model_of(chosen, model)
     reading, own = reading_for(chosen, settings)
     used = recipe_for(model, recipe, own)
     told = template_args_of(chosen, template_args)
-    with open_records(chosen, model, used.max_length, Path(out), reading, told) as data:
+    _check_inputs(ExportLayout(Path(out)), chosen, model)
+    with hold_folder(Path(out)), open_records(chosen, model, used.max_length, Path(out), reading, told) as data:
         return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
+
+
+def _check_inputs(layout: FinetuneLayout | ExportLayout, selection: Path, model: str) -> None:
+    records = RunLayout(selection).records if selection.is_dir() else selection
+    check_inputs(layout, {"selection": records}, {"model": Path(model) / MODEL_CONFIG})
 
 
 def reading_for(selection: Path, settings: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
@@ -141,6 +163,7 @@ def replace_settings(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> F
     Raises:
         SettingsError: a setting is unknown or out of range.
     """
+    check_values(settings)
     values, own = recipe.model_dump(), settings.get("lora", {})
     lora = values["lora"] | dict(own) if isinstance(own, Mapping) else own
     try:
@@ -148,7 +171,9 @@ def replace_settings(recipe: FinetuneSettings, settings: Mapping[str, Any]) -> F
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{name}: {first['msg'].removeprefix('Input ')}, not {first['input']!r}") from error
+        raise SettingsError(
+            f"{name}: {first['msg'].removeprefix('Input ')}, not {show_value(first['input'])}"
+        ) from error
 
 
 def model_of(selection: Path, model: str | None) -> str:

@@ -10,7 +10,7 @@ from handpick.flag_names import NO_FLAG, Flag
 class ClassifierSettings(BaseModel):
     """How the classifier is trained; BERT is the paper's, the rest what BERT is fine-tuned with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Annotated[str, Flag("classifier", "DIR|NAME")] = Field(
         "google-bert/bert-base-uncased", description="its encoder (default: BERT-base)"

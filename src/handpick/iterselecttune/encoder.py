@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint
 from handpick.model import load_config, load_tokenizer, load_weights, model_fingerprint
@@ -46,7 +47,7 @@ def transformer_path(name: str) -> str:
         return name
     try:
         return str(Path(name) / json.loads(modules.read_text(encoding="utf-8"))[0]["path"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise ModelError(f"the modules.json of {name} cannot be read: {error}") from error
 
 

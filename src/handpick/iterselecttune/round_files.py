@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.iterselecttune.judging import JudgedExample
 from handpick.sealed import unseal
@@ -18,7 +19,7 @@ def read_batch(path: Path) -> list[dict[str, Any]]:
     try:
         there = json.loads(path.read_bytes())
         taken: list[dict[str, Any]] = there if isinstance(there, list) else unseal(there)["taken"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise damaged_error(path, error) from error
     return taken
 
@@ -34,7 +35,7 @@ def read_verdicts(path: Path, n: int) -> list[JudgedExample]:
         if len(said) != n:
             raise ValueError(f"it has {len(said)} verdicts, and {n} examples were taken")
         return [JudgedExample(each["hard"], {}, each["tie"], each["flipped"]) for each in said]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise damaged_error(path, error) from error
 
 

@@ -20,6 +20,7 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwritten import count_unwritten, report_unwritten
+from handpick.documents import WRONG_CONTENT, reading
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.files import atomic_write, read_array, write_array
@@ -39,6 +40,7 @@ from handpick.iterselecttune.settings import READS_UNSAID, IterSelectSettings, w
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
+from handpick.own_folder import check_inputs, hold_folder
 from handpick.pipeline.prepare import open_data
 from handpick.progress import collect_timings, log, progress
 from handpick.scorers.inputs import Data, Inputs
@@ -94,6 +96,8 @@ class PreparedIterSelect:
         self.settings = settings
         self._of_embeddings = _embedding_settings(settings)
         self._executor = executor_for(settings.workers)
+        named = {"judge": settings.judge, "judge_prompt": [settings.judging.prompt] if settings.judging.prompt else []}
+        check_inputs(settings.layout, {"pool": settings.pool}, named)
         self.judging: Judging = find_judging(settings)
         self.answering = Answering(settings)
         self._space = open_encoder(self._of_embeddings, None).space()  # what cannot be found is said now
@@ -114,7 +118,7 @@ class PreparedIterSelect:
             HandpickError: of the kind that fits what is wrong; what was computed is kept.
         """
         layout = self.settings.layout
-        with collect_timings() as seconds:
+        with hold_folder(layout.folder), collect_timings() as seconds:
             run = self._run(layout)
         cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
         _write_json(layout.cost, cost)
@@ -158,10 +162,14 @@ class PreparedIterSelect:
         """Choose the diverse subset: of every cluster in turn what the base model can be asked."""
         path = layout.diverse
         if path.exists():
-            try:
+            with reading(path, StoreError, "remove it, and run the same again"):
                 rows = read_array(path)
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{path} is damaged ({error}); remove it, and run the same again") from error
+                if (
+                    rows.ndim != 1
+                    or rows.dtype != np.int64
+                    or (len(rows) and not 0 <= rows.min() <= rows.max() < len(pool_row_N))
+                ):
+                    raise ValueError("it holds no rows of the embeddings")
         else:
             log(f"k-means: {min(self.settings.clusters, len(pool_row_N))} clusters of {len(pool_row_N):,} embeddings")
             order_N = interleave_clusters(
@@ -300,7 +308,7 @@ class PreparedIterSelect:
             inputs = dict(unseal(json.loads(path.read_bytes()))["inputs"])
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *WRONG_CONTENT) as error:
             raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
         there, here = inputs.get("reads", READS_UNSAID), self.settings.reads
         if there != here:

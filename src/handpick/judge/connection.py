@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from handpick.errors import JudgeError
 from handpick.judge.answers import JudgeAnswer
+from handpick.judge.bounded import bounded_client
 from handpick.judge.retry import retry_after
 from handpick.judge.settings import JudgeSettings
 
@@ -35,6 +36,7 @@ _ENDS_RUN = {
     403: "check the key in {key_env} and what it may use, and run again",
     404: "check the model's name and the URL, which mostly ends in /v1, and run again",
     405: "check the URL, which mostly ends in /v1, and run again",
+    **dict.fromkeys((301, 302, 303, 307, 308), "it sends elsewhere: give the URL that it stands at, and run again"),
 }
 
 
@@ -93,7 +95,11 @@ class Connection:
         self._key_env = settings.key_env
         self._key = _key(settings)
         self._client = OpenAI(
-            api_key=self._key or _NO_KEY, base_url=settings.url, timeout=settings.timeout_s, max_retries=0
+            api_key=self._key or _NO_KEY,
+            base_url=settings.url,
+            timeout=settings.timeout_s,
+            max_retries=0,
+            http_client=bounded_client(settings.timeout_s),
         )
         self.address = settings.url or str(self._client.base_url)
         self._parameters = self._server_parameters(settings)

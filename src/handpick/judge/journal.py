@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import JudgeError
 from handpick.judge.answers import JudgeAnswer, Usage
 from handpick.progress import log
@@ -48,7 +49,8 @@ class Journal:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("ab", buffering=0)
+            # for its owner alone: it holds what the judge was told
+            file = FileIO(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
         except OSError as error:
             raise self._disk_error(error) from error
         with file:
@@ -116,7 +118,7 @@ class Journal:
         else:
             try:
                 self._note(unseal(json.loads(line)))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except WRONG_CONTENT as error:
                 raise self._damaged_error() from error
         self._end += len(line)
         self._lines += 1

@@ -29,7 +29,7 @@ class JudgeOptions(BaseModel):
         SettingsError: a setting that would hold a key, or a cap on the cost without prices. Neither is repeated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     url: Annotated[str | None, Flag("judge_url", "URL")] = Field(
         None, description="OpenAI-compatible server (default: OpenAI's own)"

@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.progress import log
 from handpick.sampling.generate import Sample
@@ -44,7 +45,7 @@ class KeyedJournal:
             try:
                 entry = unseal(json.loads(line))
                 self._found[entry["key"]] = entry["value"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except WRONG_CONTENT:
                 n_damaged += 1
         if n_damaged:
             log(f"{path}: {n_damaged} of {len(lines)} lines are damaged: what they held is made anew")
@@ -82,7 +83,7 @@ class KeyedJournal:
 @contextmanager
 def _locked(path: Path, flags: int) -> Iterator[FileIO]:
     """Lock the file while open: no other process reads or writes it through here."""
-    with FileIO(os.open(path, flags, 0o666), "r+" if flags & os.O_RDWR else "r") as file:
+    with FileIO(os.open(path, flags, 0o600), "r+" if flags & os.O_RDWR else "r") as file:
         fcntl.flock(file, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)  # gone when the file is closed
         yield file
 

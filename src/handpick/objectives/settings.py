@@ -13,7 +13,7 @@ _OF_PREFERENCE = ("preference_loss", "beta", "gamma", "reference")
 class _OwnSettings(BaseModel):
     """All but the judge's, which come after them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     objective: ObjectiveName | None = Field(None, description="of the query side; default: the method's own")
 

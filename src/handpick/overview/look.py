@@ -20,6 +20,7 @@ from handpick.model import load_renderer
 from handpick.overview.counts import Counts, count_records
 from handpick.overview.sample import SampleFindings, look_at_sample
 from handpick.overview.settings import LookSettings
+from handpick.own_folder import check_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ def run_look(settings: LookSettings) -> Overview:
         ModelError: the tokenizer cannot be used.
         DataError: a source cannot be read, or has no usable record.
     """
+    if settings.out is not None:
+        check_page(Path(settings.out), {"pool": settings.pool, "query": settings.query})
     renderer = None if settings.model is None else load_renderer(settings.model, settings.template_args)
     with _parsed_records(settings.cache) as cache:
         pool = _look_at(settings.pool, settings, renderer, cache)

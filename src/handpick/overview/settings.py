@@ -18,7 +18,7 @@ SAMPLE = 20_000  # a share is then known within 0.7 percentage points
 class LookSettings(ReadingSettings):
     """What is looked at, and how closely."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     pool: Paths = Field(description="file, folder, pattern or Hub data set to look at; several")
     query: Paths = Field([], description="query set to show beside it; several")
@@ -29,7 +29,7 @@ class LookSettings(ReadingSettings):
     template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR)] = Field({}, description=DESCRIPTION)
     all: bool = Field(False, description="look at every record for languages, tokens and template, not at a sample")
     sample: int = Field(SAMPLE, ge=1, description="records to look at for these")
-    seed: int = Field(0, ge=0, description="of the sample")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the sample")
     cache: Annotated[str | None, Flag(metavar="DIR")] = Field(
         None,
         description="folder of parsed records, to use and to keep, such as runs/gsm8k/features/parsed; "

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from handpick.budget import Budget
 from handpick.data.pool import Pool
@@ -18,7 +19,10 @@ from handpick.errors import DataError, SettingsError
 from handpick.executors import Executor, executor_for
 from handpick.files import remove_left_overs
 from handpick.layout import DataLayout, RunLayout
+from handpick.model import MODEL_CONFIG
+from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.overlap import find_overlaps
+from handpick.own_folder import check_inputs
 from handpick.pipeline.apply_constraints import check_constraints, limits_of
 from handpick.progress import log
 from handpick.scorers.inputs import Data, Inputs, UserObjects, open_renderer, subtask_labels, target_labels
@@ -123,6 +127,7 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
         raise not_given("query")
     if not settings.pool:
         raise not_given("pool")
+    check_inputs(RunLayout(settings.folder), data_of(settings), files_of(settings))
     counts = needs & {"model", "tokenizer"} or budget.kind == "tokens"
     renderer = open_renderer(settings) if counts else None
     query = open_data("query", settings.sources, settings, bad) if "query" in needs else None
@@ -153,6 +158,7 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     if not settings.pool:
         raise not_given("pool")
     executor_of(settings)  # refuses what it cannot do
+    check_inputs(RunLayout(settings.folder), data_of(settings), files_of(settings))
     renderer = open_renderer(settings) if spec.needs & {"model", "tokenizer"} else None
     pool = open_data("pool", settings.pool, settings, bad)
     check_columns(settings.reading, [pool.pool.columns])
@@ -160,6 +166,20 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     scorer.preflight()
     _say_unwritten(scorer.inputs, bad)
     return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget))
+
+
+def data_of(settings: Settings) -> dict[str, Any]:
+    """Return the sources that a run reads its data from, by the settings that name them."""
+    return {name: getattr(settings, name) for name in ("pool", "query", "target", "exclude_overlap")}
+
+
+def files_of(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a run that may name a file, but for its data."""
+    named = {name: getattr(settings, name) for name in ("always", "reward", "representation", "prefilter")}
+    named |= {"judge_prompt": getattr(settings, JUDGE_FIELDS["prompt"])}
+    if settings.model is not None and Path(settings.model).resolve() != RunLayout(settings.folder).model.resolve():
+        named["model"] = Path(settings.model) / MODEL_CONFIG  # the folder of a model that was trained on it is no run's
+    return named
 
 
 def _say_unwritten(inputs: Inputs, layout: DataLayout) -> None:

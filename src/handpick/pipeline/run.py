@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from handpick.data.pool import Pool
 from handpick.distance import Distances
-from handpick.errors import SettingsError
+from handpick.errors import HandpickError, SettingsError, StoreError
 from handpick.files import atomic_write
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import device
+from handpick.own_folder import hold_folder
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.pipeline.distances import distances_of_selection
 from handpick.pipeline.missed import Missed, estimate_missed, write_missed
@@ -54,12 +56,12 @@ def run_represent(settings: Settings) -> FeatureStore:
     Raises:
         HandpickError: as ``represent_pool``.
     """
-    with executor_of(settings) as executor:
+    with hold_folder(settings.folder), executor_of(settings) as executor:
         prepared = open_pool_run(settings, DataLayout(settings.folder))
         for stage in prepared.scorer.stages():
             stage.run(executor)
         store = prepared.scorer.pool_features()
-    _write_settings(settings)
+        _write_settings(settings)
     return store
 
 
@@ -70,9 +72,15 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
         HandpickError: as ``select``.
     """
     settings = resume_from_store(settings)
+    with hold_folder(settings.folder):
+        return _select(settings, own, exclude_ids)
+
+
+def _select(settings: Settings, own: UserObjects | None, exclude_ids: Collection[str]) -> Run:
     layout = RunLayout(settings.folder)
     with collect_timings() as seconds:
         run, problem, columns_B = _choose(settings, own, exclude_ids)
+    _say_changed(layout, run.selection)
     run.selection.save(settings.folder)
     write_missed(run.missed, layout.prefilter_check)
     _write_settings(settings, own)
@@ -126,16 +134,34 @@ def run_similarity(settings: Settings) -> Path:
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
     if settings.prefilter:
         raise SettingsError("a prefilter is for a selection: `similarity` is of the whole pool")
-    with executor_of(settings) as executor:
-        prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
-        problem, layout = prepared.run_stages(executor), RunLayout(settings.folder)
-    layout.folder.mkdir(parents=True, exist_ok=True)
-    write_similarity(problem.similarity, layout.similarity)
-    ids = prepared.inputs.pool.pool.ids()
-    names = {"queries": problem.query_ids, "examples": [ids[row] for row in problem.rows]}
-    atomic_write(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
-    _write_settings(settings)
+    with hold_folder(settings.folder):
+        with executor_of(settings) as executor:
+            prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
+            problem, layout = prepared.run_stages(executor), RunLayout(settings.folder)
+        layout.folder.mkdir(parents=True, exist_ok=True)
+        write_similarity(problem.similarity, layout.similarity)
+        ids = prepared.inputs.pool.pool.ids()
+        names = {"queries": problem.query_ids, "examples": [ids[row] for row in problem.rows]}
+        atomic_write(layout.similarity_ids, json.dumps(names, ensure_ascii=False).encode())
+        _write_settings(settings)
     return settings.folder
+
+
+def _say_changed(layout: RunLayout, chosen: Selection) -> None:
+    """Say where the folder has a selection from other records than these, under the same names."""
+    try:
+        earlier = Selection.open(layout.folder)
+    except StoreError:  # there is none, or none that could be said anything of
+        return
+    before, now = ((each.settings.get("pool"), _contents(each)) for each in (earlier, chosen))
+    if before[0] == now[0] and None not in (before[1], now[1]) and before[1] != now[1]:
+        log(f"the pool has changed since the selection that {layout.folder} had, which this one takes the place of")
+
+
+def _contents(selection: Selection) -> Any:
+    """Return the digests of the pool's files; None where the selection does not say them."""
+    pool = selection.fingerprints.get("pool")
+    return json.loads(json.dumps(pool["files"])) if isinstance(pool, dict) and "files" in pool else None
 
 
 def write_remarks(layout: RunLayout, remarks: Sequence[Remark]) -> None:
@@ -157,4 +183,12 @@ def _write_settings(settings: Settings, own: UserObjects | None = None) -> None:
         were = "was" if len(in_python) == 1 else "were"
         log(f"no {path.name}: no file can name {' and '.join(in_python)} that {were} handed over in Python")
         return
-    atomic_write(path, settings.to_yaml().encode())
+    if not _says_the_same(path, settings):  # what a user wrote, and ran, stays as it is written
+        atomic_write(path, settings.to_yaml().encode())
+
+
+def _says_the_same(path: Path, settings: Settings) -> bool:
+    try:
+        return path.exists() and resume_from_store(Settings.from_yaml(path)) == settings
+    except HandpickError:
+        return False

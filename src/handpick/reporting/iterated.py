@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from handpick.documents import WRONG_CONTENT, as_kind
 from handpick.errors import StoreError
 from handpick.iterselecttune.settings import READS_UNSAID, RULE
 from handpick.layout import IterSelectLayout
@@ -124,7 +125,7 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
         except FileNotFoundError:
             missing.append(f"{path.name} is not in the folder.")
             return without
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *WRONG_CONTENT) as error:
             raise StoreError(
                 f"{path} cannot be read ({error}); remove it, or run `handpick {ITERSELECT}` again"
             ) from error
@@ -149,4 +150,4 @@ def _parse_taken(values: dict[str, Any]) -> tuple[str, TakenPick]:
 
 def _known_fields(kind: type[Found], values: dict[str, Any]) -> Found:
     """Return the fields that are known here: a later handpick may write more."""
-    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+    return as_kind(kind, {field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]

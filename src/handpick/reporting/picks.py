@@ -11,6 +11,7 @@ from handpick.data.examples import Message
 from handpick.data.formats import parse_record
 from handpick.data.read import FileInput
 from handpick.data.reading import reading_of
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError, StoreError
 from handpick.reporting.iterated import HOW, TakenPick
 from handpick.selection import Selection
@@ -45,7 +46,7 @@ def parse_picks(selection: Selection) -> list[ReportedPick]:
         try:
             record = json.loads(selection.record(choice))
             messages = parse_record(record, reading).messages
-        except (ValueError, TypeError, DataError) as error:
+        except (*WRONG_CONTENT, DataError) as error:
             raise StoreError(
                 f"line {choice + 1} of selected.jsonl cannot be read as a record ({error}); select again"
             ) from error

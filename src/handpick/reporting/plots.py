@@ -80,16 +80,30 @@ class Plot:
         write_csv(layout.table(self.name), self.columns, self.rows)
 
 
+# What makes a spreadsheet take a cell for a formula; the wide forms are what some take for the same.
+_FORMULA = re.compile(r"[\s\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\u2212]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?|[+-]?(inf|nan)")
+
+
+def harmless_cell(value: object) -> object:
+    """Return a cell that no spreadsheet runs: text that begins like a formula has an apostrophe before it.
+
+    Numbers, and texts that are a number, stay as they are. (OWASP, CSV Injection.)
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return replace_unprintable(value)
+    return f"'{replace_unprintable(value)}"
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table as UTF-8 CSV, numbers in full.
+    """Write a table as UTF-8 CSV, numbers in full, and nothing in it that a spreadsheet would run.
 
     Raises:
         StoreError: it cannot be written.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([replace_unprintable(cell) for cell in row] for row in rows)
+    writer.writerows([harmless_cell(cell) for cell in row] for row in (columns, *rows))
     atomic_write(path, text.getvalue().encode())
 
 

@@ -7,7 +7,7 @@ more (a pool that was moved, or changed since) is left out, and the reason is ke
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import reading_of
 from handpick.data.unwanted import Unwanted
 from handpick.data.unwritten import Unwritten, read_unwritten
+from handpick.distance import Distances
+from handpick.documents import WRONG_CONTENT, as_kind, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
 from handpick.methods import ITERSELECT
@@ -109,7 +111,7 @@ def open_run(folder: Path) -> RunFolder:
     """
     selection = Selection.open(folder)
     layout = RunLayout(folder)
-    cost = _json(layout.cost)
+    seconds, machine = _cost(layout.cost)
     if not len(selection):
         raise StoreError(f"the selection in {folder} is empty, so there is nothing to report; select again")
     missing: list[str] = []
@@ -139,15 +141,15 @@ def open_run(folder: Path) -> RunFolder:
         query_ids=query_ids,
         target_of=dict(zip(query_ids, labels, strict=True)) if labels else {},
         missing=missing,
-        distances=_json(layout.distances),
+        distances=_distances(layout.distances),
         missed=read_missed(layout.prefilter_check),
-        remarks=[Remark(**each) for each in _json(layout.remarks).get("remarks", [])],
+        remarks=_remarks(layout.remarks),
         set_aside={name: len(own) for name, own in bad.items()},
         unwritten=read_unwritten(layout.unwritten),
         read={name: len(own) + _count_outside(own, bad[name]) for name, own in pools.items() if own is not None},
         disk=_disk(folder),
-        seconds=cost.get("seconds", {}),
-        machine=f"{cost['device']}, {cost['threads']} threads" if cost else "",
+        seconds=seconds,
+        machine=machine,
     )
 
 
@@ -215,12 +217,31 @@ def n_characters(messages: Sequence[Message]) -> int:
     return sum(len(message.content) for message in messages)
 
 
+def _cost(path: Path) -> tuple[dict[str, float], str]:
+    """Return what a run took, and on which machine; nothing where the folder does not say it."""
+    cost = _json(path)
+    with reading(path, StoreError, "remove it, or select again"):
+        seconds = {name: float(each) for name, each in as_object(cost.get("seconds", {})).items()}
+        return seconds, f"{cost['device']}, {cost['threads']} threads" if cost else ""
+
+
+def _remarks(path: Path) -> list[Remark]:
+    with reading(path, StoreError, "remove it, or select again"):
+        return [as_kind(Remark, each) for each in _json(path).get("remarks", [])]
+
+
+def _distances(path: Path) -> dict[str, dict[str, Any]]:
+    found = _json(path)
+    with reading(path, StoreError, "remove it, or select again"):
+        return {name: asdict(as_kind(Distances, own)) for name, own in found.items()}
+
+
 def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        found = as_object(json.loads(path.read_bytes()))
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
     return found
 
@@ -229,11 +250,18 @@ def _read_quarantine(path: Path) -> list[tuple[str | None, str, int | None]]:
     """Read id, file and line of every record that was set aside."""
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-        return [(line["id"], line["file"], line["line"]) for line in lines]
+        return [_place_of(line) for line in lines]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
+
+
+def _place_of(line: dict[str, Any]) -> tuple[str | None, str, int | None]:
+    own_id, at = line["id"], line["line"]
+    if not isinstance(own_id, str | None) or not isinstance(at, int | None):
+        raise TypeError("a line that says no record")
+    return own_id, str(line["file"]), at
 
 
 def _count_outside(pool: Pool, quarantined: Sequence[tuple[str | None, str, int | None]]) -> int:
@@ -275,7 +303,7 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         found = {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} cannot be read ({error}); run `handpick overlap` or select again") from error
     n = f"{len(found):,} examples of the pool" if len(found) != 1 else "1 example of the pool"
     return {each: found[each] for each in found if each in chosen}, f"overlap.jsonl names {n}"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from handpick.choices import look_up
 from handpick.errors import DataError, SettingsError
-from handpick.layout import RunLayout, StudyLayout
+from handpick.layout import ReportLayout, RunLayout, StudyLayout
+from handpick.own_folder import check_inputs
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.study import write_study_report
 from handpick.studies.cells import Results
@@ -47,6 +48,7 @@ def write_report(
             raise SettingsError("--test is for the report of a selection, and this is a study: leave it out")
         return write_study_report(Results.open(results), folder, study=folder)
     if RunLayout(folder).selection.exists():
+        check_inputs(ReportLayout(folder), {"test": list(tests)})
         return write_selection_report(folder, tests)
     raise DataError(
         f"{folder} holds neither a selection (selection.json) nor a study (results.json); name the folder that "

@@ -7,6 +7,7 @@ from typing import Any
 
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
+from handpick.documents import as_object, reading
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint, digest, require_same
@@ -131,11 +132,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
             raise StoreError(f"{path} is gone, which says what the checkpoints beside it are made from; {advice}")
         return None
     record = read_sealed(path, advice)
-    files, names = record.get("files"), record.get("checkpoints", [])
-    if not (isinstance(files, list) and all(isinstance(file, dict) and "rows" in file for file in files)):
-        raise StoreError(f"{path} is damaged: it does not say which files it was trained on; {advice}")
-    if not isinstance(names, list):
-        raise StoreError(f"{path} is damaged: it does not list its checkpoints; {advice}")
+    with reading(path, StoreError, advice):
+        if any(int(as_object(file)["rows"]) < 0 for file in record["files"]):
+            raise ValueError("a file has no rows")
+        if not all(isinstance(name, str) and Path(name).name == name for name in record.get("checkpoints", [])):
+            raise ValueError("checkpoints are no folders beside it")
     return record
 
 

@@ -25,6 +25,7 @@ from handpick.data.examples import Example
 from handpick.data.hub import hub_answers, hub_or_cache
 from handpick.data.plain_text import conversation
 from handpick.data.render import Renderer
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError, ModelError, SettingsError
 from handpick.evaluation.task import prompt_of
 from handpick.fingerprint import Fingerprint, digest, file_digest
@@ -229,7 +230,7 @@ def _check(name: str, folder: Path) -> None:
         raise ModelError(f"{name} is no sentence-transformers model: it has no modules.json")
     try:
         modules = [(str(module["type"]), folder / module["path"]) for module in json.loads(modules_file.read_text())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise ModelError(f"the modules.json of {name} cannot be read: {error}") from error
     for kind, place in modules:
         if not kind.startswith("sentence_transformers."):

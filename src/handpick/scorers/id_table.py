@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint, file_digest
 
@@ -130,7 +131,7 @@ class IdTable:
         path = self._files()[0]
         try:
             loaded: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, *WRONG_CONTENT) as error:
             raise DataError(f"{path} cannot be read as NumPy writes arrays: {error}") from error
         return loaded
 

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from handpick.data.read import absolute_source
-from handpick.errors import SettingsError, StoreError, first_line
+from handpick.documents import read_yaml_mapping, reading
+from handpick.errors import SettingsError, StoreError
 from handpick.files import atomic_write
 from handpick.layout import RunLayout, StoreLayout
 from handpick.representations import SCORERS
@@ -84,18 +85,16 @@ def _read_provenance(store: str | Path) -> dict[str, Any]:
     read_manifest(Path(store))  # what is no store at all should be called that
     path = StoreLayout(Path(store)).provenance
     try:
-        kept = unseal(yaml.safe_load(path.read_text(encoding="utf-8")))
+        advice = "put the one of the run that built the store there"
+        with reading(path, StoreError, advice):
+            kept = unseal(read_yaml_mapping(path, StoreError, advice))
+            if not isinstance(kept["pool"], list) or not all(isinstance(each, str) for each in kept["pool"]):
+                raise TypeError("its pool is no list of sources")
     except FileNotFoundError as error:
         raise StoreError(
             f"the feature store {store} has no {path.name}, so a query's features cannot be made like its own; put the "
             "one of the run that built it there"
         ) from error
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise StoreError(
-            f"{path} is damaged ({first_line(error)}); put back the one of the run that built the store"
-        ) from error
-    if not isinstance(kept.get("pool"), list):
-        raise StoreError(f"{path} names no pool; put back the one of the run that built the store")
     return kept
 
 

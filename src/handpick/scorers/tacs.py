@@ -24,6 +24,7 @@ import numpy as np
 from handpick.algorithms import Picks
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError, StoreError
 from handpick.executors import Advance, Executor, Processes, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
@@ -328,7 +329,7 @@ def _read_labels(record: Path) -> list[str]:
     try:
         there = json.loads(record.read_bytes())
         labels: list[str] = there if isinstance(there, list) else unseal(there)["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{record} is damaged ({error}); remove it and run the same again") from error
     return labels
 

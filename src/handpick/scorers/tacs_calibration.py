@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.render import Rendered
+from handpick.documents import reading
 from handpick.errors import ModelError, StoreError
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.layout import TacsCalibrationLayout
@@ -141,13 +142,11 @@ class Calibration:
         self._layout = TacsCalibrationLayout(folder)
         self.cells: list[Trial] = []
         if self._layout.record.exists():
-            advice = f"remove {folder} and run the same again"
-            there = read_sealed(self._layout.record, advice)
-            try:
+            record, advice = self._layout.record, f"remove {folder} and run the same again"
+            there = read_sealed(record, advice)
+            with reading(record, StoreError, advice):
                 require_same(there["made_from"], made_from, what=f"the calibration in {folder}")
                 self.cells = [Trial(**cell) for cell in there["cells"]]
-            except (KeyError, TypeError, ValueError) as error:
-                raise StoreError(f"{self._layout.record} is damaged ({error!r}); {advice}") from error
 
     def missing(self) -> list[tuple[int, float, list[int]]]:
         """Return the paths with cells that are not done: the fold, the rate, those depths."""

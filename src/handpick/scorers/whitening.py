@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handpick.documents import WRONG_CONTENT
 from handpick.files import read_array, write_array
 from handpick.progress import log, progress
 from handpick.store.codec import Floats, row_norms, unit_rows
@@ -64,8 +65,11 @@ def cached_second_moment(store: StoredRows, checkpoint: int, path: Path) -> NDAr
     """Compute ``second_moment``, or read it from ``path`` where an earlier run has left it there whole."""
     if path.exists():
         try:
-            return read_array(path)
-        except (OSError, ValueError) as error:
+            found = read_array(path)
+            if found.ndim == 2 and found.shape[0] == found.shape[1]:
+                return found
+            log(f"{path} holds no square matrix: it is computed anew")
+        except (OSError, *WRONG_CONTENT) as error:
             log(f"{path} is damaged ({error}): it is computed anew")
     moment_DD = second_moment(store, checkpoint)
     write_array(path, moment_DD)

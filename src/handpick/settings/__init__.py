@@ -19,11 +19,15 @@ from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwanted import Unwanted
+from handpick.documents import parse_yaml
 from handpick.errors import SettingsError
-from handpick.flag_names import Flag, flag_of
+from handpick.file_names import check_file_name, check_file_names
+from handpick.flag_names import Flag, check_values, flag_of, show_value
+from handpick.layout import RunLayout
 from handpick.methods import find_method
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
+from handpick.own_folder import check_inputs
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
 from handpick.settings.passes import passes_by_method
 from handpick.settings.prefilter import PrefilterSettings
@@ -76,7 +80,7 @@ NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
 class Constraints(BaseModel):
     """What a selection must keep to, whatever the algorithm ranks first."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
     max_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at most; * for every other source")
@@ -247,6 +251,7 @@ class Settings(
             raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
 
     def _check_targets(self) -> None:
+        check_file_names(self.target, "the target")
         if self.target and self.query:
             raise SettingsError("give either --query, for one task, or --target NAME=FILE for each of several")
         if self.target_weight and (self.split != "weight" or set(self.target_weight) != set(self.target)):
@@ -378,7 +383,7 @@ class Settings(
         if self.out is not None:
             return Path(self.out)
         name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
-        return Path("runs") / name
+        return Path("runs") / check_file_name(name, "the folder of a run, which --out names otherwise,")
 
     def to_yaml(self) -> str:
         """Return all settings, as ``from_yaml`` reads them back."""
@@ -391,7 +396,13 @@ class Settings(
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        return parse_settings(read_yaml(path), where=str(path))
+        settings = parse_settings(read_yaml(path), where=str(path))
+        layout = RunLayout(settings.folder)
+        if (
+            Path(path).resolve() != layout.settings.resolve()
+        ):  # which is written there, and stays where it says the same
+            check_inputs(layout, {}, {"the settings": path})
+        return settings
 
 
 def not_given(name: str) -> SettingsError:
@@ -406,11 +417,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         SettingsError: there is no such file, or it is no YAML mapping.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} is no YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
     return loaded
@@ -426,6 +437,9 @@ def parse_settings(values: dict[str, Any], where: str = "") -> Settings:
     Raises:
         SettingsError: a name is unknown or a value is wrong.
     """
+    check_values(
+        values, lambda name: flag_of(Settings, name) if where == "--" else f"{where}: {name}" if where else name
+    )
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -445,7 +459,11 @@ def describe_errors(error: ValidationError, where: str, fields: Mapping[str, Ite
     errors = error.errors()
     # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
     first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
-    path = [str(part) for part in first["loc"] if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))]  # no types
+    top, *inner = first["loc"] or ("the settings",)
+    path = [
+        str(top),
+        *(str(part) for part in inner if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))),
+    ]  # no types
     name = flag_of(Settings, path[0]) if where == "--" else ".".join(path)
     before = f"{where}: " if where not in ("", "--") else ""
     if first["type"] == "extra_forbidden":
@@ -458,5 +476,5 @@ def describe_errors(error: ValidationError, where: str, fields: Mapping[str, Ite
         return f"{before}{name} is missing"
     wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     is_of_judge = any(part in JUDGE_FIELDS.values() for part in path)
-    shown = "" if is_of_judge else f", not {first['input']!r}"  # of a judge it may be a misplaced key
+    shown = "" if is_of_judge else f", not {show_value(first['input'])}"  # of a judge it may be a misplaced key
     return f"{before}{name} {wrong}{shown}"

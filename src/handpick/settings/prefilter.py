@@ -38,7 +38,7 @@ def _share(value: Any) -> float:
         share = Decimal(text.removesuffix("%").rstrip()) / (100 if text.endswith("%") else 1)
     except InvalidOperation:
         share = Decimal(0)
-    if not 0 < share <= 1:
+    if not share.is_finite() or not 0 < share <= 1:
         raise ValueError("should be above 0 and at most the whole pool, such as 10% or 0.1")
     return float(share)
 
@@ -46,7 +46,7 @@ def _share(value: Any) -> float:
 class PrefilterSettings(BaseModel):
     """Which representations rank the pool before the method's own does, and how much each leaves."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prefilter: Annotated[
         list[str], BeforeValidator(_names), AfterValidator(_check_known), Flag(metavar="REPRESENTATION")

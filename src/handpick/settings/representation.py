@@ -67,7 +67,7 @@ def _check_paths(paths: str) -> str:
 class RepresentationSettings(BaseModel):
     """Which representation, and what is set of the others than the gradient's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     representation: Annotated[Annotated[str, AfterValidator(_check_known)] | None, Flag(metavar=_METAVAR)] = Field(
         None, description="instead of the method's own"
@@ -108,10 +108,10 @@ class RepresentationSettings(BaseModel):
 class GradientSettings(BaseModel):
     """What decides the gradient features of an example, besides the checkpoints and the side it is on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str | None = Field(None, description="base model: a folder, or a name on the Hub")
-    seed: int = Field(0, ge=0, description="of the warmup, the projection and random choices")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the warmup, the projection and random choices")
     max_length: int = Field(2048, ge=2, description="tokens of an example that are kept")
     template_args: Annotated[TemplateArgs, Flag(FLAG, METAVAR)] = Field({}, description=DESCRIPTION)
     eps_mode: EpsMode = Field("less", description="where Adam's epsilon stands: as in LESS's code, or as in AdamW")

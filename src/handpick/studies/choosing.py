@@ -18,6 +18,7 @@ from typing import Any
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import SettingsError, StoreError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
@@ -354,6 +355,6 @@ def _read_order(path: Path) -> list[str]:
     try:
         there = json.loads(path.read_bytes())
         ids: list[str] = there if isinstance(there, list) else unseal(there)["ids"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} is damaged ({error}); remove {path.parent}, and the study makes it again") from error
     return ids

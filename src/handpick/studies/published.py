@@ -71,11 +71,14 @@ def _read(path: Path, found: dict[CellKey, dict[str, float]]) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}; get it again") from error
     table = csv.reader(lines)
-    header = next(table, [])
+    try:
+        header, *rows = [*table] or [[]]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {table.line_num}: {error}; get the file again") from error
     if missing := [column for column in needed if column not in header]:
         raise DataError(f"{path} has no column {missing[0]!r}; it should have {', '.join(needed)}")
     n_lines = 0
-    for line, fields in enumerate(table, 2):
+    for line, fields in enumerate(rows, 2):
         if not fields:
             continue
         n_lines += 1

@@ -5,6 +5,7 @@ from itertools import takewhile
 from typing import Any
 
 from handpick.layout import StudyLayout
+from handpick.own_folder import hold_folder
 from handpick.progress import log, progress
 from handpick.studies.cells import ZERO_SHOT, Cell, CellKey, Results
 from handpick.studies.chosen import CellSelections
@@ -24,7 +25,8 @@ def run_study(settings: StudySettings) -> Results:
         HandpickError: the pool cannot be read, or the folder not be written. Whatever stops a single method, target,
             model or cell is in its cells.
     """
-    return Study(settings).run()
+    with hold_folder(settings.folder):
+        return Study(settings).run()
 
 
 def plan_steps(settings: StudySettings) -> tuple[list[ListedStep], dict[CellKey, str]]:

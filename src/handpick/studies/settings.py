@@ -12,8 +12,12 @@ from handpick.data.template_args import TemplateArgs
 from handpick.data.unwanted import Unwanted
 from handpick.errors import SettingsError
 from handpick.evaluation.settings import TaskSettings
+from handpick.file_names import check_file_name, check_file_names
 from handpick.finetuning.train import Recipe, replace_settings
+from handpick.flag_names import check_values
+from handpick.layout import StudyLayout
 from handpick.methods import METHODS
+from handpick.own_folder import check_inputs
 from handpick.settings import Paths, Settings, describe_errors, parse_settings, read_yaml
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
 from handpick.training.settings import FinetuneSettings
@@ -22,6 +26,9 @@ _OF_THE_STUDY = (
     *("pool", "query", "target", "model", "budget", "target_weight", "split", "template_args"),
     *ReadingSettings.model_fields,
 )
+
+
+_MOST = 10_000  # seeds, draws and slices of a study
 
 
 def _models(value: Any) -> dict[str, str]:
@@ -38,7 +45,11 @@ def _models(value: Any) -> dict[str, str]:
 
 
 def _seeds(value: Any) -> Any:
-    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value > _MOST:
+        raise ValueError(f"should be {_MOST:,} at most")
+    return list(range(value))
 
 
 class TargetSettings(BaseModel):
@@ -48,7 +59,7 @@ class TargetSettings(BaseModel):
     what goes into those settings, such as ``metrics``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     query: Paths
     test: TaskSettings
@@ -68,16 +79,16 @@ class TargetSettings(BaseModel):
 class QuantileSettings(BaseModel):
     """TIS's first experiment: the pool in each method's order is cut into ``bins``; the first of each are learned."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    bins: int = Field(10, ge=2, description="slices of the ordered pool")
+    bins: int = Field(10, ge=2, le=_MOST, description="slices of the ordered pool")
     each: int = Field(500, ge=1, description="examples that are trained on, the first of a slice")
 
 
 class StudySettings(ReadingSettings):
     """What ``handpick study`` reads. Relative paths are relative to the working folder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field("study", min_length=1, description="what the results are called")
     out: str | None = Field(None, description="folder for everything that is written; default runs/NAME")
@@ -88,8 +99,10 @@ class StudySettings(ReadingSettings):
         {}, description="NAME: settings of `handpick select`, or selection: the folder of one that was made elsewhere"
     )
     budgets: list[int | str] = Field(min_length=1, description="examples, or a percent of the pool")
-    seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field([0, 1, 2], min_length=1, description="of training")
-    draws: int = Field(10, ge=1, description="random draws, each trained on once")
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], BeforeValidator(_seeds)] = Field(
+        [0, 1, 2], min_length=1, description="of training"
+    )
+    draws: int = Field(10, ge=1, le=_MOST, description="random draws, each trained on once")
     baselines: list[Baseline] = Field(list(BASELINES), description="all unless taken out")
     quantiles: QuantileSettings | None = Field(None, description="experiment 1 of TIS as well")
     recipe: Recipe = Field("auto", description="of training: tis, or small for models under 100M parameters")
@@ -140,6 +153,9 @@ class StudySettings(ReadingSettings):
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "StudySettings":
+        check_file_names(self.targets, "targets:")
+        if self.out is None:
+            check_file_name(self.name, "name:")
         for what, values in (("seeds", self.seeds), ("budgets", self.budgets), ("baselines", self.baselines)):
             if len(set(map(str, values))) < len(values):
                 raise SettingsError(f"{what} has an entry twice: take one out")
@@ -226,7 +242,9 @@ class StudySettings(ReadingSettings):
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        return cls.from_values(read_yaml(path), where=str(path))
+        settings = cls.from_values(read_yaml(path), where=str(path))
+        check_inputs(StudyLayout(settings.folder), {}, {"the settings": path})
+        return settings
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], where: str) -> "StudySettings":
@@ -240,11 +258,10 @@ class StudySettings(ReadingSettings):
             SettingsError: a setting is wrong.
         """
         try:
+            check_values(values)
             return cls(**values)
         except ValidationError as error:
             raise SettingsError(describe_errors(error, where, _FIELDS, see="handpick study --help")) from error
-        except TypeError as error:  # a key that is no text
-            raise SettingsError(f"{where}: every setting has a name: {error}") from error
         except SettingsError as error:
             raise SettingsError(f"{where}: {error}") from error
 

@@ -21,6 +21,7 @@ from handpick.studies.statistics import (
     quantile_correlation,
     wins,
 )
+from handpick.terminal import Terminal
 
 _RHO = "* the 95% interval leaves out 0; intervals, points and p are in the report."
 _SPREAD = "95% intervals over seeds; better and worse: the interval of the difference from random leaves out 0."
@@ -38,7 +39,7 @@ def show_results(results: Results, console: Console | None = None) -> None:
     Raises:
         DataError: a value is not finite, or a cell is there twice.
     """
-    console = console or Console(highlight=False)
+    console = console or Terminal()
     metrics = metrics_of(results.cells)
     metrics = [metric for metric in metrics if metric != DEV_LOSS] or metrics
     several = len({cell.model for cell in results.cells}) > 1

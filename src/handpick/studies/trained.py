@@ -17,7 +17,8 @@ from torch import nn
 
 from handpick.choices import Dtype
 from handpick.data.render import Rendered, Renderer
-from handpick.errors import HandpickError
+from handpick.documents import reading
+from handpick.errors import HandpickError, StoreError
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.finetuning.finetune import finetune, load_finetuned
@@ -152,7 +153,10 @@ def _measure(job: Job, each: Measuring, model: nn.Module, renderer: Renderer) ->
 def evaluation_of(folder: Path) -> tuple[Evaluation, float] | None:
     """Read a finished evaluation step's estimates, and its seconds."""
     made = read_step(folder)
-    return None if made is None else (Evaluation.from_json(made["evaluation"]), read_seconds(folder))
+    if made is None:
+        return None
+    with reading(StepLayout(folder).record, StoreError, f"remove {folder}, and the study makes it again"):
+        return Evaluation.from_json(made["evaluation"]), read_seconds(folder)
 
 
 def reason_of(error: BaseException) -> str:

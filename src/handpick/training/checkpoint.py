@@ -6,6 +6,7 @@ state: ours in ``adam_moments.safetensors``, by canonical parameter name; a trai
 """
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from handpick.documents import WRONG_CONTENT, as_object
 from handpick.errors import ModelError, first_line
 from handpick.gradients.adam import AdamMoments
 from handpick.gradients.layers import canonical_name
@@ -44,14 +46,14 @@ def check_checkpoint(path: Path) -> None:
     try:
         config = json.loads((path / ADAPTER_CONFIG).read_text())
         kind, begun = config["peft_type"], config.get("init_lora_weights", True)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, *WRONG_CONTENT) as error:
         raise ModelError(f"{path / ADAPTER_CONFIG} cannot be read as peft's: {error!r}") from error
     if kind != "LORA":
         raise ModelError(f"{path} is no LoRA checkpoint: its {ADAPTER_CONFIG} says {kind}")
     if not (path / ADAPTER_FILE).exists():
         check_file(path / ADAPTER_FILE)
         raise ModelError(f"{path} has no {ADAPTER_FILE}; save the adapter as safetensors (peft's default)")
-    if begun not in _REPEATABLE:
+    if isinstance(begun, list | dict) or begun not in _REPEATABLE:
         raise ModelError(
             f"{path}: the adapter began with init_lora_weights={begun!r}, which changes the base model in a way that "
             "cannot be repeated; convert it (peft's save_pretrained with path_initial_model_for_weight_conversion)"
@@ -177,7 +179,7 @@ def attach_adapter(base: nn.Module, path: Path, fits: str = "this model", **give
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
             model: nn.Module = PeftModel.from_pretrained(base, str(path), **given)
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, RuntimeError, *WRONG_CONTENT, SafetensorError) as error:
         raise ModelError(f"the adapter {path} does not fit {fits}: {first_line(error)}") from error
     load_adapter(model, path)
     return model
@@ -315,8 +317,24 @@ def _open_own(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             yield opened
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, *WRONG_CONTENT) as error:
         raise ModelError(f"{file} is damaged or belongs to another adapter: {first_line(error)}") from error
+
+
+def _adam_settings(file: Any) -> dict[str, Any]:
+    """Return what our own file says of Adam, in the names of ``AdamMoments``.
+
+    Raises:
+        ValueError, KeyError, TypeError: it says something else.
+    """
+    settings = as_object(json.loads(file.metadata()["adam"]))
+    numbers = [settings["step"], settings["beta1"], settings["beta2"], settings["eps"]]
+    own = as_object(settings.get("own_steps", {}))
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in [*numbers, *own.values()]):
+        raise ValueError("its settings of Adam are no numbers")
+    if settings.keys() - {"step", "beta1", "beta2", "eps", "own_steps"}:
+        raise ValueError("it has settings that are not Adam's")
+    return settings
 
 
 def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
@@ -324,9 +342,7 @@ def _own_moments(path: Path, model: nn.Module) -> AdamMoments:
     second: dict[str, Tensor] = {}
     check_file(CheckpointLayout(path).moments)
     with _open_own(CheckpointLayout(path).moments) as file:
-        settings = json.loads(file.metadata()["adam"])
-        if not all(isinstance(settings[name], int | float) for name in ("step", "beta1", "beta2", "eps")):
-            raise ValueError("its step, betas and eps are no numbers")
+        settings = _adam_settings(file)
         for name, parameter in trainable_parameters(model).items():
             for moments, kind in ((first, "first"), (second, "second")):
                 moment = file.get_tensor(f"{kind}.{name}")

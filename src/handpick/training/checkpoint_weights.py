@@ -9,6 +9,7 @@ Legend: S steps, W numbers of steps of warmup.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handpick.documents import WRONG_CONTENT, reading
 from handpick.errors import ModelError
 from handpick.layout import CheckpointLayout
 from handpick.progress import log
@@ -27,6 +29,9 @@ from handpick.training.sealed_checkpoint import repair_advice
 _TRAINER_STATE = "trainer_state.json"  # the Trainer's name for its log
 
 Floats = NDArray[np.float64]
+
+
+_MOST_STEPS = 10_000_000  # of a run whose schedule is told
 
 
 def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
@@ -42,7 +47,9 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
     rates, told = [], set[tuple[float, ...]]()
     for path in paths:
         if path not in own:
-            rates.append(_own_rate(path))
+            record = CheckpointLayout(path).record
+            with reading(record, ModelError, "name another checkpoint, or train the warmup anew"):
+                rates.append(_rate(_own_rate(path)))
             continue
         run = _of_one_run(own[path], list(own.values()))
         if not run.logged:
@@ -99,15 +106,17 @@ def _read_log(path: Path) -> _Log | None:
     try:
         state: Mapping[str, Any] = json.loads(file.read_text())
         step = int(state["global_step"])
-        entries = [(int(e["step"]), float(e["learning_rate"])) for e in state["log_history"] if "learning_rate" in e]
+        entries = [(int(e["step"]), _rate(e["learning_rate"])) for e in state["log_history"] if "learning_rate" in e]
         max_steps = int(state.get("max_steps") or step)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        if max(step, max_steps) > _MOST_STEPS:
+            raise ValueError(f"a run of more than {_MOST_STEPS:,} steps")
+    except (OSError, *WRONG_CONTENT) as error:
         raise ModelError(f"{file} cannot be read as a Trainer's: {error!r}") from error
     if step < 1:
         return None
     group = _first_group(path)
-    told = {step: float(group["lr"])} if "lr" in group else {}
-    peak = float(group["initial_lr"]) if "initial_lr" in group else None
+    told = {step: group["lr"]} if "lr" in group else {}
+    peak = group.get("initial_lr")
     return _Log(step, max(step, max_steps), {at: rate for at, rate in sorted(entries) if 0 < at <= step}, told, peak)
 
 
@@ -118,7 +127,23 @@ def _first_group(path: Path) -> Mapping[str, Any]:
         groups = read_optimizer(file).groups if file else []
     except ModelError:  # the rates can do without it, and whoever needs the moments says what is wrong
         return {}
-    return groups[0] if groups else {}
+    group = groups[0] if groups else {}
+    return {name: float(group[name]) for name in ("lr", "initial_lr") if _is_rate(group.get(name))}
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _rate(value: Any) -> float:
+    """Return a learning rate that a file holds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _is_rate(value):
+        raise ValueError(f"{value!r} is no learning rate")
+    return float(value)
 
 
 def _of_one_run(own: _Log, all_logs: Sequence[_Log]) -> _Log:

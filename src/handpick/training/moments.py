@@ -4,6 +4,7 @@ What is Adam's is on a list, by the keys that each implementation saves; everyth
 that has ``exp_avg`` and ``exp_avg_sq`` may be another optimizer's all the same (RAdam, NAdam, AMSGrad).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handpick.documents import WRONG_CONTENT
 from handpick.errors import ModelError, first_line
 from handpick.gradients.adam import AdamMoments
 from handpick.training.optimizer_state import FourBit, SavedOptimizer, Shapes, State, keys_by_name
@@ -104,18 +106,6 @@ _OTHERS: tuple[tuple[str, Callable[[State, Mapping[str, Any]], Any]], ...] = (
 )
 
 
-@contextmanager
-def _or_odd(saved: SavedOptimizer) -> Iterator[None]:
-    """Turn what goes wrong inside with a file that is not made as PyTorch makes it into a ModelError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, StopIteration) as error:
-        raise ModelError(
-            f"{saved.file} is not made as an optimizer's state is ({type(error).__name__}: {first_line(error)}); "
-            "save it again, or choose --optimizer sgd"
-        ) from error
-
-
 def adam_of(saved: SavedOptimizer) -> Callable[[State], tuple[Tensor, Tensor]]:
     """Return what reads the two moments of a state of this optimizer.
 
@@ -154,10 +144,22 @@ def _flat(state: State) -> State:
 
 def check_kind(saved: SavedOptimizer) -> None:
     """Raise ModelError unless the state is an Adam's, with the same β and ε for all parameters."""
-    with _or_odd(saved):
+    with _of(saved):
         adam_of(saved)
         _shared_settings(saved)
         _rates(saved)
+
+
+@contextmanager
+def _of(saved: SavedOptimizer) -> Iterator[None]:
+    """Read a state within the block: what it holds in the place of what an optimizer saves is one sentence."""
+    try:
+        yield
+    except (RuntimeError, StopIteration, *WRONG_CONTENT) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ModelError(
+            f"{saved.file} is not what an optimizer saves ({what}); name another checkpoint, or choose --optimizer sgd"
+        ) from error
 
 
 def check_fits(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> None:
@@ -169,17 +171,15 @@ def check_fits(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> None:
         wanted: of those whose moments are asked for.
     """
     check_kind(saved)
-    with _or_odd(saved):
+    with _of(saved):
         keys = keys_by_name(saved, trained)
-        moments = {name: _moment_tensors(_flat(saved.states.get(keys[name], {}))) for name in wanted}
-        shapes = {name: [tuple(value.shape) for value in own] for name, own in moments.items()}
-    for name, shape in wanted.items():
-        for other in shapes[name]:
-            if other != tuple(shape):
-                raise ModelError(
-                    f"{saved.file}: the optimizer state for {name} is {other}, the weight {tuple(shape)}; "
-                    "it belongs to another adapter"
-                )
+        for name, shape in wanted.items():
+            for value in _moment_tensors(_flat(saved.states.get(keys[name], {}))):
+                if value.shape != shape:
+                    raise ModelError(
+                        f"{saved.file}: the optimizer state for {name} is {tuple(value.shape)}, the weight "
+                        f"{tuple(shape)}; it belongs to another adapter"
+                    )
 
 
 def _moment_tensors(state: State) -> list[Tensor]:
@@ -195,7 +195,7 @@ def moments_of(saved: SavedOptimizer, trained: Shapes, wanted: Shapes) -> AdamMo
         ModelError: as ``check_fits``.
     """
     check_fits(saved, trained, wanted)
-    with _or_odd(saved):
+    with _of(saved):
         return _read_moments(saved, trained, wanted)
 
 
@@ -233,6 +233,8 @@ def _shared_settings(saved: SavedOptimizer) -> tuple[float, float, float]:
         raise ModelError(f"{saved.file}: its groups of parameters have different betas or eps; choose --optimizer sgd")
     (shared,) = found
     beta1, beta2, eps = shared
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and 0 <= eps < math.inf):
+        raise ValueError(f"betas {beta1}, {beta2} and eps {eps} are none of Adam's")
     return beta1, beta2, eps
 
 
@@ -243,6 +245,8 @@ def _rates(saved: SavedOptimizer) -> dict[Any, float]:
         ModelError: it is not to be found, since the first group's is zero and others are not.
     """
     rates = [float(group.get("initial_lr", group["lr"])) for group in saved.groups]
+    if not all(0 <= rate < math.inf for rate in rates):
+        raise ValueError("a learning rate is no positive number")
     if len({rate for rate, group in zip(rates, saved.groups, strict=True) if group["params"]} | {rates[0]}) == 1:
         rates = [1.0] * len(rates)
     elif rates[0] == 0:

@@ -36,7 +36,7 @@ class LoraSettings(BaseModel):
     All, that is, which work (``handpick.training.targets``): fused experts only where ``experts`` is named.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rank: Annotated[int, Flag("lora_rank")] = Field(128, gt=0, description="of the adapter")
     alpha: Annotated[float, Flag("lora_alpha")] = Field(
@@ -55,7 +55,7 @@ class LoraSettings(BaseModel):
 class WarmupSettings(BaseModel):
     """How the warmup is trained; the defaults are LESS's (docs/sources.md names the file of each)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     share: float = Field(0.05, gt=0, le=1, description="of the pool to train on")
     at_least: int = Field(1000, gt=0, description="examples, or the whole pool where it is smaller")
@@ -76,7 +76,7 @@ SMALL_MODEL = 100_000_000  # parameters; the preset ``small`` is for models belo
 class FinetuneSettings(BaseModel):
     """How a model is fine-tuned on a selection; the defaults are TIS's (docs/sources.md names the file of each)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(2, gt=0, description="passes over the examples")
     learning_rate: float = Field(2e-5, gt=0, description="of AdamW, at its highest")
@@ -92,7 +92,7 @@ class FinetuneSettings(BaseModel):
     dtype: Dtype = Field("auto", description="what the model computes in; what is trained is kept in float32")
     quantization: Quantization = Field("none", description="of the frozen weights under an adapter")
     gradient_checkpointing: bool = Field(False, description="make activations again: less memory, a third slower")
-    seed: int = Field(0, ge=0, description="of the adapter, the order and the dropout")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the adapter, the order and the dropout")
 
     @model_validator(mode="after")
     def _check_trainable(self) -> "FinetuneSettings":

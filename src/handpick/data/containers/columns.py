@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from handpick.data.containers.json_form import json_form, seconds_form
 from handpick.data.containers.record import Records, Say, record_of_json
-from handpick.errors import DataError
+from handpick.errors import DataError, first_line
 
 ROWS_AT_A_TIME = 1000
 _Decode: TypeAlias = Callable[[Any], Any]
@@ -30,12 +30,60 @@ def column_records(batches: Iterable[pa.RecordBatch | pa.Table], where: str, say
         DataError: two columns have one name.
     """
     line = 0
-    for batch in batches:
-        as_before = _is_read_as_before(batch.schema)
-        for value in _rows(batch, where, say):
-            line += 1
-            record = record_of_json(line, value)
-            yield record if as_before else record._replace(as_before=False)
+    try:
+        for batch in batches:
+            check_layout(batch, where)
+            as_before = _is_read_as_before(batch.schema)
+            for value in _rows(batch, where, say):
+                line += 1
+                record = record_of_json(line, value)
+                yield record if as_before else record._replace(as_before=False)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is damaged: the name of a column is not UTF-8: {first_line(error)}") from error
+
+
+def check_layout(batch: pa.RecordBatch | pa.Table, where: str) -> None:
+    """Refuse columns that point outside of their own data, which Arrow reads as they are written.
+
+    Text that is no UTF-8 is let through: it is found, and set aside, record by record.
+
+    Raises:
+        DataError: one does.
+    """
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for part in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            try:
+                _check_array(part)
+            except (pa.ArrowException, ValueError, OverflowError) as error:
+                raise DataError(
+                    f"{where} is damaged: the column {name!r} cannot be read: {first_line(error)}"
+                ) from error
+
+
+def _check_array(array: pa.Array) -> None:
+    try:
+        array.validate(full=True)
+        return
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+    # Arrow looks no further than the text; what is around it is looked at without
+    if isinstance(array, pa.ExtensionArray):
+        _check_array(array.storage)
+    elif isinstance(array, pa.DictionaryArray):
+        _check_array(array.dictionary)
+        array.indices.validate(full=True)
+    elif isinstance(array, pa.StructArray):
+        for i in range(array.type.num_fields):
+            _check_array(array.field(i))
+    elif isinstance(array, pa.ListArray | pa.LargeListArray | pa.MapArray):
+        kind = pa.LargeListArray if isinstance(array, pa.LargeListArray) else pa.ListArray
+        kind.from_arrays(array.offsets, pa.nulls(len(array.values))).validate(full=True)
+        _check_array(array.values)
+    elif isinstance(array, pa.FixedSizeListArray):
+        _check_array(array.values)
+    elif not _is_text(array.type):
+        raise pa.ArrowInvalid("text that is no UTF-8 in a column of a kind that cannot be looked into")
 
 
 def _is_read_as_before(schema: pa.Schema) -> bool:

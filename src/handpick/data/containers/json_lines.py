@@ -7,6 +7,7 @@ from pathlib import Path
 from handpick.data.containers.record import BadRecord, RawRecord, Records
 from handpick.data.examples import Json
 from handpick.data.lines import read_lines
+from handpick.data.nesting import TOO_DEEP, is_nested_too_deep
 from handpick.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
@@ -29,6 +30,8 @@ def json_line_records(path: Path) -> Records:
             not_finite.clear()
             try:
                 fields = _fields_of_line(raw, decoder)
+                if is_nested_too_deep(fields, raw):
+                    raise DataError(TOO_DEEP)
                 yield RawRecord(line.number, raw, fields, as_before=not not_finite)
             except DataError as error:
                 yield BadRecord(line.number, raw, str(error))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from handpick.data.containers.json_form import json_form
 from handpick.data.examples import Json
+from handpick.data.nesting import TOO_DEEP, is_nested_too_deep
 
 Say: TypeAlias = Callable[[str], None]
 """Where a reader says, in one line, what it did that the file does not say by itself. Puts the source's name before."""
@@ -46,16 +47,20 @@ def record_of_json(line: int, value: Json) -> RawRecord | BadRecord:
         return BadRecord(line, _show(value), f"not an object: the element is a {type(value).__name__}")
     try:
         try:
-            return RawRecord(line, _compact(value), value)
+            raw = _compact(value)
+            return BadRecord(line, raw, TOO_DEEP) if is_nested_too_deep(value, raw) else RawRecord(line, raw, value)
         except UnicodeEncodeError:
             raise
         except ValueError:  # NaN and infinity, which Python writes
             finite: Any = json_form(value)
-            return RawRecord(line, _compact(finite), finite, as_before=False)
+            raw = _compact(finite)
+            if is_nested_too_deep(finite, raw):
+                return BadRecord(line, raw, TOO_DEEP)
+            return RawRecord(line, raw, finite, as_before=False)
     except UnicodeEncodeError:
         reason = "not text: a string holds bytes that are not UTF-8, or half of a surrogate pair"
     except RecursionError:
-        reason = "malformed JSON: it is nested too deep"
+        reason = TOO_DEEP
     except (ValueError, TypeError) as error:
         reason = f"malformed JSON: {error}"
     return BadRecord(line, _show(value), reason)
@@ -77,7 +82,7 @@ def record_of_python(line: int, value: object) -> RawRecord | BadRecord:
     try:
         return record_of_json(line, json_form(value) if isinstance(value, Mapping) else value)  # type: ignore[arg-type]
     except RecursionError:
-        return BadRecord(line, b"", "malformed JSON: it is nested too deep")
+        return BadRecord(line, b"", TOO_DEEP)
     except (TypeError, ValueError) as error:
         return BadRecord(line, _show(value), f"malformed JSON: {error}")
 

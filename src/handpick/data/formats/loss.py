@@ -38,7 +38,7 @@ def _number(value: Json) -> float | None:
     """Return a number, which CSV files write as text."""
     try:
         return float(value) if isinstance(value, int | float | str) else None
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number may be of more digits than a float
         return None
 
 
@@ -74,7 +74,7 @@ def _stretch(detail: Json, field: str) -> tuple[int, int, bool]:
 
 def _is_offset(value: Json) -> TypeGuard[float]:
     """Return whether a value counts characters; data frames make floats of whole numbers."""
-    return isinstance(value, int | float) and value >= 0 and float(value).is_integer()
+    return isinstance(value, int | float) and value >= 0 and (isinstance(value, int) or value.is_integer())
 
 
 def _spans_without(trained: bytearray) -> tuple[Span, ...]:

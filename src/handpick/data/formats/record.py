@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from handpick.data.examples import Conversation, Json
+from handpick.data.nesting import TOO_DEEP, is_nested_too_deep
 from handpick.data.reading import Reading
 from handpick.errors import DataError
 
@@ -81,8 +82,11 @@ def parse_json(text: str, field: str, what: str) -> Any:
     except ValueError as error:
         try:
             value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError):
+            json.dumps(value, default=str)  # a key of Python's may be what no key of JSON's is
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise DataError(f"{what}: {field} is text, but no JSON: {error}") from error
+    if is_nested_too_deep(value, text):
+        raise DataError(TOO_DEEP)
     if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode()
