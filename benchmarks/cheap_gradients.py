@@ -26,7 +26,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from handpick.selection import Selection
 from handpick.studies.cells import Cell
-from handpick.studies.run import Study, run_study
+from handpick.studies.run import Study
 from handpick.studies.settings import StudySettings
 
 RESULTS = Path(__file__).parent / "results"
@@ -120,8 +120,12 @@ def measure(given: argparse.Namespace, method: str, targets: list[str]) -> None:
             print(f"{method} has not chosen for {target} yet: `choose` first")
             return
         settings |= {"methods": {method: {"selection": str(write_choice(given.runs, method, target, rows))}}}
-    results = run_study(StudySettings.model_validate(settings))
-    write_cells([cell for cell in results.cells if cell.status == "done" and (cell.target, cell.seed) not in there])
+    study = Study(StudySettings.model_validate(settings))
+    try:
+        study.run()
+    finally:  # also of a run that is stopped by hand
+        cells = study.results().cells
+        write_cells([cell for cell in cells if cell.status == "done" and (cell.target, cell.seed) not in there])
 
 
 def settings_of(given: argparse.Namespace, targets: list[str]) -> dict[str, Any]:

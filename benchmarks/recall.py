@@ -49,7 +49,11 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--runs", type=Path, default=Path("runs/recall"))
     parser.add_argument("--methods", nargs="+", default=list(PREFILTERS), choices=list(PREFILTERS))
+    parser.add_argument(
+        "--store", nargs="+", default=[], metavar="METHOD=FOLDER", help="features that there are already"
+    )
     given = parser.parse_args()
+    given.store = dict(each.split("=", 1) for each in given.store)
     name = given.model.resolve().name if given.model != bundled.model_path() else "shipped"
     command = " ".join(["python benchmarks/recall.py", *sys.argv[1:]])
     lines = [f"`{command}`, {time.strftime('%Y-%m-%d')}.", ""]
@@ -103,9 +107,10 @@ def folder(given: argparse.Namespace, target: str, method: str) -> Path:
 
 def settings(given: argparse.Namespace, target: str, method: str, own: dict[str, Any]) -> Any:
     query = DATA / "targets" / target / "dev.jsonl.gz"
+    start = {"store": given.store[method]} if method in given.store else {"pool": [str(path) for path in given.pool]}
     return parse_settings(
         {
-            "pool": [str(path) for path in given.pool], "model": str(given.model), "method": method,
+            **start, "model": str(given.model), "method": method,
             "query": str(query if query.exists() else bundled.target_path(target)),
             "max_length": given.max_length, "out": str(folder(given, target, method)), **own,
         },
@@ -132,7 +137,8 @@ def aligned(found_QN: Floats, found: list[str], ids: list[str]) -> Floats:
 
 def rds_features(given: argparse.Namespace, target: str, ids: list[str]) -> Floats:
     """Return the unit rows of the candidates in the store that ``rds+`` has left."""
-    (path,) = (folder(given, target, "rds+") / "features").glob("pool-rds*")
+    kept = given.store.get("rds+")
+    (path,) = [Path(kept)] if kept else (folder(given, target, "rds+") / "features").glob("pool-rds*")
     store = handpick.FeatureStore.open(path)
     row = {example_id: place for place, example_id in enumerate(store.ids)}
     rows_ND = np.asarray(store.array(0))

@@ -83,7 +83,7 @@ def judge_round(
 
 def _find_measured(values: RoundValues, metric: str) -> NDArray[np.bool_]:
     """Return which queries have a value of every candidate and draw."""
-    has_Q: NDArray[np.bool_] = np.isfinite(values.draws[metric]).all(axis=0)
+    has_Q: NDArray[np.bool_] = np.all(np.isfinite(values.draws[metric]), axis=0)
     for value_JQ in values.own[metric].values():
         has_Q = has_Q & np.isfinite(value_JQ).any(axis=0)
     return has_Q

@@ -10,7 +10,6 @@ from handpick.cli.app import AUDITION_FLAGS, CHOOSE, SELECT, app
 from handpick.cli.errors import report_errors
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.settings import Settings
-from handpick.terminal import say
 
 if TYPE_CHECKING:
     from handpick.auditions.plan import AuditionPlan
@@ -47,13 +46,13 @@ def audition(
             show_planned(prepared.plan(probe, keep=False), as_json=as_json)
             return
         found = prepared.run(probe)
-        say(json.dumps(found.to_json(), indent=1)) if as_json else show_audition(found)
+        typer.echo(json.dumps(found.to_json(), indent=1)) if as_json else show_audition(found)
 
 
 def show_planned(plan: "AuditionPlan", *, as_json: bool) -> None:
     """Show the candidates, the rounds and what they take."""
     if as_json:
-        say(json.dumps(plan.to_json(), indent=1))
+        typer.echo(json.dumps(plan.to_json(), indent=1))
         return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
