@@ -1,6 +1,7 @@
 """Which way keeps the quality of exact gradients for a fifth of their bill: cells of a study on a real small model.
 
     python benchmarks/cheap_gradients.py choose MODEL_FOLDER          # what every method chooses for every target
+    python benchmarks/cheap_gradients.py derive MODEL_FOLDER --recall runs/recall
     python benchmarks/cheap_gradients.py train MODEL_FOLDER           # whatever cells are missing, one after the other
     python benchmarks/cheap_gradients.py train MODEL_FOLDER --methods rds+ less-rr --targets boolq
     python benchmarks/cheap_gradients.py tables MODEL_FOLDER          # the tables of what is done
@@ -8,7 +9,9 @@
 A pool of 2,000 drawn from the large one, budget 200, 200 tests a target, three seeds of training, random three times.
 What was chosen stands in benchmarks/results/cheap_gradients_choices.json, as lines of that pool, and what was measured
 in benchmarks/results/cheap_gradients.json: neither is made again, on whatever machine. Features and half-done steps
-stay in --runs, so that a run that is stopped goes on. The data is found through HANDPICK_DATA.
+stay in --runs, so that a run that is stopped goes on. `derive` makes the choices of prefilters and landmarks out of
+the similarities that recall.py has kept of the whole pool, with the product's own functions: the same candidates, whose
+exact rows need not be made again. The data is found through HANDPICK_DATA.
 """
 
 import argparse
@@ -21,9 +24,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 from beats_random import DATA
 from scipy import stats  # type: ignore[import-untyped]
 
+import handpick
 from handpick.selection import Selection
 from handpick.studies.cells import Cell
 from handpick.studies.run import Study
@@ -61,15 +66,19 @@ TRAIN = {"epochs": 3, "learning_rate": 5e-4, "batch": 16, "lora": {"rank": 16, "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["choose", "train", "tables"])
+    parser.add_argument("what", choices=["choose", "derive", "train", "tables"])
     parser.add_argument("model", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/cheap_gradients"))
     parser.add_argument("--methods", nargs="+", default=["random", *METHODS], choices=["random", *METHODS])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--recall", type=Path, default=Path("runs/recall"), help="derive: the folder of recall.py")
+    parser.add_argument("--features", type=Path, help="derive: the store of hidden states, which landmarks take")
     given = parser.parse_args()
     if given.what == "choose":
         choose(given)
+    elif given.what == "derive":
+        derive(given)
     elif given.what == "train":
         train(given)
     else:
@@ -87,12 +96,42 @@ def choose(given: argparse.Namespace) -> None:
         (place,) = {place for place in study.opened.places if place.seed == 0}
         if place in study.opened.reasons:
             raise SystemExit(f"{method} for {target}: {study.opened.reasons[place]}")
-        ids = study.chosen.ids(place)
-        row_of = {json.loads(line)["id"]: row for row, line in enumerate(draw_pool(given.runs).open("rb"))}
-        rows = [row_of[example_id] for example_id in ids or []]
-        choices = json.loads(CHOICES.read_text()) if CHOICES.exists() else {}
-        choices.setdefault(given.model.name, {}).setdefault(method, {})[target] = rows
-        CHOICES.write_text(json.dumps(choices).replace("}, ", "},\n").replace("], ", "],\n") + "\n", encoding="utf-8")
+        keep_choice(given, method, target, study.chosen.ids(place) or [])
+
+
+def derive(given: argparse.Namespace) -> None:
+    """Make the choices of prefilters and landmarks that are missing, of similarities of the whole pool."""
+    import recall
+
+    for target in given.targets:
+        kept = given.recall / given.model.name / target
+        exact_QN, ids = read_similarity(kept / "less-rr")
+        for method in ("bm25", "rds+"):
+            if target not in read_choices(given.model.name).get(f"prefilter {method}", {}):
+                cheap_QN = recall.aligned(*read_similarity(kept / method), ids)
+                picked = recall.picks_of_the_left(exact_QN, cheap_QN, 0.1, BUDGET)
+                keep_choice(given, f"prefilter {method}", target, [ids[column] for column in picked])
+        if given.features is not None and target not in read_choices(given.model.name).get("landmarks", {}):
+            store = handpick.FeatureStore.open(given.features)
+            row = {example_id: place for place, example_id in enumerate(store.ids)}
+            features_ND = np.asarray(store.array(0))[[row[example_id] for example_id in ids]]
+            n = METHODS["landmarks"]["landmarks"]
+            picked = recall.picks_by_landmarks(exact_QN, features_ND, "random", n, BUDGET, 0)
+            keep_choice(given, "landmarks", target, [ids[column] for column in picked])
+
+
+def read_similarity(folder: Path) -> tuple[Any, list[str]]:
+    """Return a similarity of queries and candidates, and the candidates' ids."""
+    names = json.loads((folder / "similarity.json").read_text())
+    return np.load(folder / "similarity.npy"), names["examples"]
+
+
+def keep_choice(given: argparse.Namespace, method: str, target: str, ids: list[str]) -> None:
+    """Write a choice down, as lines of the pool."""
+    row_of = {json.loads(line)["id"]: row for row, line in enumerate(draw_pool(given.runs).open("rb"))}
+    choices = json.loads(CHOICES.read_text()) if CHOICES.exists() else {}
+    choices.setdefault(given.model.name, {}).setdefault(method, {})[target] = [row_of[example_id] for example_id in ids]
+    CHOICES.write_text(json.dumps(choices).replace("}, ", "},\n").replace("], ", "],\n") + "\n", encoding="utf-8")
 
 
 def train(given: argparse.Namespace) -> None:

@@ -89,6 +89,11 @@ def tables(given: argparse.Namespace, target: str) -> list[str]:
 
 def spread_recall(exact_QN: Floats, features_ND: Floats, draw: str, n: int, wanted: set[int], seed: int) -> float:
     """Return the share of the picks that round-robin finds where ``n`` candidates are exact and the others foretold."""
+    return len(wanted & set(picks_by_landmarks(exact_QN, features_ND, draw, n, len(wanted), seed))) / len(wanted)
+
+
+def picks_by_landmarks(exact_QN: Floats, features_ND: Floats, draw: str, n: int, budget: int, seed: int) -> list[int]:
+    """Return what round-robin picks where ``n`` candidates are exact and the others foretold."""
     total = exact_QN.shape[1]
     if draw == "random":
         landmarks_L = draw_uniformly(total, max(2, n), seed)
@@ -97,8 +102,15 @@ def spread_recall(exact_QN: Floats, features_ND: Floats, draw: str, n: int, want
     fitted = fit_ridge(features_ND[landmarks_L], exact_QN[:, landmarks_L].T)
     foretold_QN = fitted.ridge.predict(features_ND).T.astype(np.float32)
     foretold_QN[:, landmarks_L] = exact_QN[:, landmarks_L]
-    found = pick(Matrix(foretold_QN), len(wanted), "round-robin").columns.tolist()
-    return len(wanted & set(found)) / len(wanted)
+    picked: list[int] = pick(Matrix(foretold_QN), budget, "round-robin").columns.tolist()
+    return picked
+
+
+def picks_of_the_left(exact_QN: Floats, cheap_QN: Floats, share: float, budget: int) -> list[int]:
+    """Return what round-robin picks of the candidates that a cheap similarity leaves."""
+    left = np.sort(best_columns(Matrix(cheap_QN), round(share * exact_QN.shape[1])))
+    picked: list[int] = left[pick(Matrix(exact_QN[:, left]), budget, "round-robin").columns].tolist()
+    return picked
 
 
 def folder(given: argparse.Namespace, target: str, method: str) -> Path:

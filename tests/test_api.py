@@ -318,7 +318,11 @@ def test_plan_takes_what_the_function_takes(
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        ("selct", {}, r"^no command to plan 'selct' \(did you mean 'select'\?\); choose one of select, represent, "),
+        (
+            "selct",
+            {},
+            r"^no command to plan 'selct' \(did you mean 'select'\?\); choose one of select, compare, represent, ",
+        ),
         ("train", {}, "^no selection given"),
         ("evaluate", {"model": "m"}, "^no target given"),
         ("study", {"pool": "p"}, "^a study is planned from its config alone"),

@@ -55,7 +55,7 @@ def test_train_without_a_model_that_can_be_named(folder: Path, tmp_path: Path) -
     copy = tmp_path / "nameless"
     copy.mkdir()
     summary = json.loads((folder / "selection.json").read_text())
-    del summary["settings"]["model"]
+    del summary["settings"]["model"], summary["digest"]
     (copy / "selection.json").write_text(json.dumps(summary))
     (copy / "selected.jsonl").write_bytes((folder / "selected.jsonl").read_bytes())
     with pytest.raises(SettingsError, match="name one with --model"):

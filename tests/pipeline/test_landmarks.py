@@ -319,7 +319,7 @@ def test_a_row_that_is_not_finite_is_set_aside(
         ({"landmarks": "2M tokens"}, SettingsError, r"landmarks is a number of examples, such as 4096, or a share"),
         ({"refine": "half"}, SettingsError, r"refine is a number of examples.*not 'half'"),
         ({"landmark_features": "whitened-rds+"}, SettingsError, r"only the pool's side is spread over: give rds\+"),
-        ({"landmark_features": "gist"}, SettingsError, r"cheaper than gradients: choose one of rds\+, embed, vectors"),
+        ({"landmark_features": "gist"}, SettingsError, r"cheaper than gradients: choose one of rds\+, embed, embed-"),
         ({"landmark_features": "vectors:./nothing.npy"}, DataError, r"there is no file nothing\.npy"),
         ({"max_cosine": 0.9}, SettingsError, r"landmarks has no features to find near-duplicates by"),
         ({"score_only": True}, SettingsError, r"score_only is for gradients, not for landmarks"),

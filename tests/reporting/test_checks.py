@@ -11,6 +11,7 @@ import handpick
 from handpick.reporting.checks import checks
 from handpick.reporting.run_folder import open_run, overlap_of
 from handpick.reporting.thresholds import THRESHOLDS, SelectionCheck
+from handpick.sealed import seal, unseal
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
 from tests.reporting.conftest import record
@@ -26,7 +27,7 @@ def check(folder: Path, name: str, tests: list[str] | None = None) -> SelectionC
 def rescored(folder: Path, scores: list[float]) -> Path:
     """The same selection with other scores."""
     path = folder / "selection.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"scores": scores}))
+    path.write_text(json.dumps(seal(unseal(json.loads(path.read_text())) | {"scores": scores})))
     return folder
 
 
@@ -79,7 +80,7 @@ def test_queries_served(chosen_from: Choose, served: int, state: str) -> None:
     folder = chosen_from(pool, [record(10 + n, word, "b") for n, word in enumerate(words)])
     path = folder / "selection.json"
     picked_for = [f"r{10 + n % served}" for n in range(4)]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"picked_for": picked_for}))
+    path.write_text(json.dumps(seal(unseal(json.loads(path.read_text())) | {"picked_for": picked_for})))
     found = check(folder, "Queries served")
     assert found.state == state
     assert f"{served} of 4 queries have a pick" in found.said
@@ -146,7 +147,9 @@ def test_overlap_is_looked_for_among_the_picks(chosen_from: Choose, tmp_path: Pa
     assert check(folder, "Overlap with a test set", [str(clean)]).state == "fine"
     assert sorted(path.name for path in folder.iterdir()) == before
     path = folder / "selection.json"  # a record that is named by its content may have another name when read alone
-    path.write_text(path.read_text().replace('"r0"', '"its-name-in-the-pool"'))
+    renamed = json.loads(path.read_text().replace('"r0"', '"its-name-in-the-pool"'))
+    del renamed["digest"]
+    path.write_text(json.dumps(renamed))
     found, _ = overlap_of(open_run(folder), [str(leak)])
     assert found == {"its-name-in-the-pool": ("r5", 1.0)}
 

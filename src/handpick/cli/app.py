@@ -17,6 +17,7 @@ from handpick.flag_names import parse_settings as parse_plain
 from handpick.layout import RunLayout
 from handpick.methods import AUTO
 from handpick.objectives.settings import ObjectiveSettings
+from handpick.own_folder import check_inputs
 from handpick.representations import SCORERS
 from handpick.settings import Constraints, Settings, parse_settings, read_yaml
 from handpick.settings.prefilter import PrefilterSettings
@@ -157,9 +158,9 @@ def run(
     with report_errors():
         values = read_yaml(config)
         if values.get("method") == AUTO:
-            _select_by_audition(values, values.pop("audition", {}))
+            _select_by_audition(values, values.pop("audition", {}), config)
             return
-        _select(parse_settings(values, where=str(config)))
+        _select(Settings.from_yaml(config))
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -309,11 +310,15 @@ def refuse_without_auto(audition: dict[str, Any]) -> None:
         raise SettingsError(f"{as_flag(name)} is for --method auto: leave it out")
 
 
-def _select_by_audition(settings: dict[str, Any], audition: dict[str, Any]) -> None:
+def _select_by_audition(settings: dict[str, Any], audition: dict[str, Any], config: Path | None = None) -> None:
+    from handpick.auditions.candidates import Candidates
     from handpick.auditions.chosen import run_auto
     from handpick.cli.show import show_selection
 
-    run = run_auto(settings, AuditionSettings.from_values(audition))
+    own = AuditionSettings.from_values(audition)
+    if config is not None:  # its settings are not those that the winner leaves
+        check_inputs(RunLayout(Candidates(settings, own).any.folder), {}, {"the settings": config})
+    run = run_auto(settings, own)
     RunLayout(run.settings.folder).report.unlink(missing_ok=True)  # of an earlier selection
     show_selection(run, first_picks=False)
 

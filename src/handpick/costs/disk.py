@@ -48,7 +48,7 @@ def checkpoint_bytes(
     n_shards = len(plan.shards())
     row_1K = np.zeros((1, dim), np.float32)
     header = len(save(encode(row_1K, row_norms(row_1K), storage))) - row_bytes(dim, storage)
-    sidecar = len(json.dumps(asdict(Sidecar("0" * 64, shard_rows, "0" * 64, [])), separators=(",", ":")))
+    sidecar = len(json.dumps(asdict(Sidecar("0" * 64, shard_rows, "0" * 64, [], 2**32 - 1)), separators=(",", ":")))
     id_bytes = sum(len(json.dumps(each)) + 1 for each in ids)
     share = usable / max(1, len(ids))
     return round(n_shards * (header + sidecar) + usable * row_bytes(dim, storage) + share * id_bytes)
