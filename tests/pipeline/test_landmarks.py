@@ -207,7 +207,7 @@ def test_all_refined_is_what_takes_all(spread: Given, done: Finished, finished: 
 # --- resumed, shared out, large --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stopped_in", ["exact", "refined"])
+@pytest.mark.parametrize("stopped_in", ["exact", pytest.param("refined", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on(
     stopped_in: str, spread: Given, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,7 +322,10 @@ def adapters(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("adapter_model.safetensors"))}
 
 
-@pytest.mark.parametrize("at", [0, 2, 3])  # of the passes that a run makes
+@pytest.mark.parametrize(
+    "at",  # of the passes that a run makes
+    [pytest.param(0, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)],
+)
 def test_a_path_that_was_killed_goes_on(at: int, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     want = handpick.select(**given, out=str(whole))
@@ -346,6 +349,7 @@ def test_a_path_that_was_killed_goes_on(at: int, given: Given, tmp_path: Path, m
     assert len(adapters(whole)) == 2  # the endpoints alone stay
 
 
+@pytest.mark.slow
 def test_a_calibration_and_a_pool_that_were_killed_go_on(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

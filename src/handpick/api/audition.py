@@ -20,6 +20,7 @@ def audition(
     time_limit: str | float | None = None,
     out: str | Path | None = None,
     audition: Mapping[str, Any] | None = None,
+    probe_seconds: float = PROBE_SECONDS,
     **others: Any,
 ) -> Audition:
     """Try candidates on the queries: each chooses by one half, and the other half judges what it has taught a model.
@@ -35,6 +36,7 @@ def audition(
         time_limit: seconds, or such as ``"2h"``; what it cannot hold is left out by name.
         out: as ``handpick.select``; the audition is in the folder ``audition`` there.
         audition: any other field of ``handpick.auditions.settings.AuditionSettings``.
+        probe_seconds: to compute for before the first round, to see how fast this machine is.
         others: any other field of ``handpick.Settings`` but the method's own.
 
     Returns:
@@ -51,4 +53,4 @@ def audition(
     }
     values = merge_settings(pool=pool, query=query, model=model, budget=budget, out=out, **others)
     with name_inputs(values) as plain:
-        return PreparedAudition(plain, AuditionSettings.from_values(own)).run(PROBE_SECONDS)
+        return PreparedAudition(plain, AuditionSettings.from_values(own)).run(probe_seconds)
