@@ -82,8 +82,8 @@ def cost(parts: dict[str, dict[str, float]], method: str, n: int, n_warmup: int)
     known = {
         "less-rr": lambda: warmed + less["pool features"] * times,
         "bm25": lambda: words,
-        "prefilter bm25": lambda: ranked(words, 0.1),
-        "prefilter rds+": lambda: ranked(hidden, 0.1),
+        "prefilter bm25": lambda: ranked(words, 0.2),
+        "prefilter rds+": lambda: ranked(hidden, 0.2),
         "landmarks": lambda: warmed + hidden + less["pool features"] * METHODS["landmarks"]["landmarks"] / SAMPLE,
     }
     if method in known:

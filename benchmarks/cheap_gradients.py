@@ -47,15 +47,15 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 # a tenth of the pool, 28 steps; by default it would be half of a pool as small as this
 WARMUP = {"at_least": 200}
-# method → its settings
+# method → its settings; a prefilter leaves a fifth, since the budget alone is a tenth of the pool
 METHODS: dict[str, dict[str, Any]] = {
     "bm25": {},
     "rds+": {},
     "whitened-rds-rr": {},
     "less-rr": {"warmup": WARMUP},
     "gradient-rr": {},
-    "prefilter bm25": {"method": "less-rr", "prefilter": "bm25", "prefilter_share": "10%", "warmup": WARMUP},
-    "prefilter rds+": {"method": "less-rr", "prefilter": "rds+", "prefilter_share": "10%", "warmup": WARMUP},
+    "prefilter bm25": {"method": "less-rr", "prefilter": "bm25", "prefilter_share": "20%", "warmup": WARMUP},
+    "prefilter rds+": {"method": "less-rr", "prefilter": "rds+", "prefilter_share": "20%", "warmup": WARMUP},
     "landmarks": {"landmarks": 100, "warmup": WARMUP},
     # calibration would take hours a target here: the rates' and the depths' middle, for all targets alike
     "tacs": {"tacs_rate": 2e-5, "tacs_depth": 8},
@@ -109,7 +109,7 @@ def derive(given: argparse.Namespace) -> None:
         for method in ("bm25", "rds+"):
             if target not in read_choices(given.model.name).get(f"prefilter {method}", {}):
                 cheap_QN = recall.aligned(*read_similarity(kept / method), ids)
-                picked = recall.picks_of_the_left(exact_QN, cheap_QN, 0.1, BUDGET)
+                picked = recall.picks_of_the_left(exact_QN, cheap_QN, 0.2, BUDGET)
                 keep_choice(given, f"prefilter {method}", target, [ids[column] for column in picked])
         if given.features is not None and target not in read_choices(given.model.name).get("landmarks", {}):
             store = handpick.FeatureStore.open(given.features)
