@@ -180,7 +180,8 @@ def settings_of(given: argparse.Namespace, targets: list[str]) -> dict[str, Any]
             }
             for target, folder in folders.items()
         },
-        "baselines": [], "recipe": "tis", "train": TRAIN, "keep": "results", "workers": given.workers,
+        "baselines": [], "recipe": "tis", "train": TRAIN, "keep": "results", "query_loss": False,
+        "workers": given.workers,
     }  # fmt: skip
 
 
