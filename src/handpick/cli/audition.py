@@ -98,18 +98,18 @@ def show_audition(found: "Audition") -> None:
             box=SIMPLE_HEAD,
             pad_edge=False,
         )
-        for heading in ("candidate", result.metric, "gain", "interval of the gain", "a choice takes", ""):
+        for heading in ("candidate", result.metric, "gain", "its interval", "takes", ""):
             table.add_column(heading, justify="left" if heading in ("candidate", "") else "right", no_wrap=True)
         for line in result.lines:
             gain = line.gain
-            went = "goes on" if number < len(found.rounds) and line.candidate in result.kept else ""
+            went = "stays" if number < len(found.rounds) and line.candidate in result.kept else ""
             took = "taken" if number == len(found.rounds) and line.candidate == found.decision.winner else went
             table.add_row(
-                Text(line.candidate), f"{line.value:.4g}", f"{gain.mean:+.4g}", f"{gain.low:+.3g} to {gain.high:+.3g}",
+                Text(line.candidate), f"{line.value:.3g}", f"{gain.mean:+.3g}", f"{gain.low:+.3g} to {gain.high:+.3g}",
                 format_duration(found.plan.candidates[line.candidate].choice), took,
             )  # fmt: skip
         if result.lines:
-            table.add_row(f"random, {round_.draws} draws", f"{result.lines[0].random:.4g}", "", "", "", "")
+            table.add_row(f"random, {round_.draws} draws", f"{result.lines[0].random:.3g}", "", "", "", "")
         console.print(table)
         for name, why in result.failed.items():
             console.print(Text(f"failed: {name}: {why}"), soft_wrap=True)
