@@ -61,3 +61,22 @@ def read_sealed(path: Path, advice: str) -> dict[str, Any]:
         return unseal(json.loads(path.read_bytes().decode("utf-8", "surrogatepass")))
     except (OSError, *WRONG_CONTENT) as error:
         raise StoreError(f"{path} is damaged ({error}); {advice}") from error
+
+
+def read_sealed_list(path: Path, name: str, advice: str) -> list[Any]:
+    """Read the list that a sealed document has under a name; a file of before is the list alone.
+
+    Args:
+        path: of the file.
+        name: of the list in the document.
+        advice: what to do where it is damaged.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    try:
+        there = json.loads(path.read_bytes())
+        found: list[Any] = there if isinstance(there, list) else unseal(there)[name]
+    except (OSError, *WRONG_CONTENT) as error:
+        raise StoreError(f"{path} is damaged ({error}); {advice}") from error
+    return found

@@ -73,37 +73,46 @@ def judge_round(
         DataError: no query has a value on every model.
     """
     used = metric if metric == LOSS or can_move([*values.own[metric].values(), values.draws[metric]]) else LOSS
-    seen = int(_find_measured(values, used).sum())
+    by_used = _values_in(used, values, judges)
+    seen = len(by_used.judges.group_Q)
     if not seen:
         raise DataError(f"no query has a value in {used}, so that nothing can be judged: look at the queries' answers")
-    found = [_line(name, used, values, judges, n_candidates) for name in values.own[used]]
-    lines = sorted(found, key=lambda line: -line.gain.mean)
+    by_loss = by_used if used == LOSS else _values_in(LOSS, values, judges)
+    lines = [_place(name, by_used, by_loss, 1 - _TAIL / n_candidates) for name in by_used.own]
+    lines.sort(key=lambda line: -line.gain.mean)
     return RoundResult(round_, used, lines, [line.candidate for line in lines[:keep]], dict(values.failed), seen)
 
 
-def _find_measured(values: RoundValues, metric: str) -> NDArray[np.bool_]:
-    """Return which queries have a value of every candidate and draw."""
+@dataclass(frozen=True)
+class _InMetric:
+    """The values in one metric, of the queries alone that have one of every candidate and draw."""
+
+    own: dict[str, Floats]
+    draws: Floats
+    judges: Judges
+    sign: int
+
+    def gain(self, name: str, confidence: float) -> Gain:
+        """Return a candidate's gain over the random draws."""
+        return gain_over_random(self.own[name], self.draws, self.judges, self.sign, confidence)
+
+
+def _values_in(metric: str, values: RoundValues, judges: Judges) -> _InMetric:
     has_Q: NDArray[np.bool_] = np.all(np.isfinite(values.draws[metric]), axis=0)
     for value_JQ in values.own[metric].values():
         has_Q = has_Q & np.isfinite(value_JQ).any(axis=0)
-    return has_Q
+    own = {name: value_JQ[:, has_Q] for name, value_JQ in values.own[metric].items()}
+    return _InMetric(own, values.draws[metric][:, has_Q], judges.among(has_Q), 1 if larger_is_better(metric) else -1)
 
 
-def _line(name: str, metric: str, values: RoundValues, judges: Judges, n_candidates: int) -> Placing:
-    def gain(of: str) -> tuple[Gain, Floats, Floats]:
-        has_Q = _find_measured(values, of)
-        value_JQ, draw_DQ = values.own[of][name][:, has_Q], values.draws[of][:, has_Q]
-        own = judges.among(has_Q)
-        return gain_over_random(value_JQ, draw_DQ, own, _sign(of), 1 - _TAIL / n_candidates), value_JQ, draw_DQ
-
-    found, value_JQ, draw_DQ = gain(metric)
-    weight_Q = judges.among(_find_measured(values, metric)).weight_Q
+def _place(name: str, by_used: _InMetric, by_loss: _InMetric, confidence: float) -> Placing:
+    weight_Q = by_used.judges.weight_Q
     return Placing(
         name,
-        float(np.nanmean(value_JQ, axis=0) @ weight_Q),
-        float(draw_DQ.mean(axis=0) @ weight_Q),
-        found,
-        gain(LOSS)[0],
+        float(np.nanmean(by_used.own[name], axis=0) @ weight_Q),
+        float(by_used.draws.mean(axis=0) @ weight_Q),
+        by_used.gain(name, confidence),
+        by_loss.gain(name, confidence),
     )
 
 
@@ -125,19 +134,11 @@ def decide(
     if not clear:
         return Decision(None, f"nothing beat random here: {_said(result.lines, result.metric, draws, confidence)}")
     best = clear[0]
-    has_Q = _find_measured(values, result.metric)
-    own = {name: value_JQ[:, has_Q] for name, value_JQ in values.own[result.metric].items()}
+    found = _values_in(result.metric, values, judges)
 
     def is_as_good(line: Placing) -> bool:
-        other = gain_over_other(
-            own[best.candidate],
-            own[line.candidate],
-            values.draws[result.metric][:, has_Q],
-            judges.among(has_Q),
-            _sign(result.metric),
-            1 - _TAIL,
-        )
-        return not other.is_clear
+        own, others = found.own[best.candidate], found.own[line.candidate]
+        return not gain_over_other(own, others, found.draws, found.judges, found.sign, 1 - _TAIL).is_clear
 
     level = [line for line in clear if line is best or is_as_good(line)]
     taken = min(level, key=lambda line: (seconds[line.candidate], -line.gain.mean))
@@ -158,7 +159,3 @@ def _said(lines: Sequence[Placing], metric: str, draws: str, confidence: str) ->
 def _describe_gain(gain: Gain, metric: str) -> str:
     side = "better" if gain.mean >= 0 else "worse"
     return f"{abs(gain.mean):.3g} {side} in {metric} ({gain.low:+.3g} to {gain.high:+.3g})"
-
-
-def _sign(metric: str) -> int:
-    return 1 if larger_is_better(metric) else -1

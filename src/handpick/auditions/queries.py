@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handpick.auditions.estimate import Judges
 from handpick.auditions.folds import HALVES, group_queries, split_queries
-from handpick.data.examples import Example, Message
+from handpick.data.examples import Example, before_answer
 from handpick.data.pool import Pool
 from handpick.data.words import words_of
 from handpick.errors import DataError
@@ -113,12 +113,7 @@ def _key(prompt: str) -> tuple[str, ...]:
 
 def _prompt(example: Example) -> str:
     """Return all that stands before the answer."""
-    return "\n".join(message.content for message in _before_answer(example))
-
-
-def _before_answer(example: Example) -> Sequence[Message]:
-    answered = example.messages[-1].role == "assistant"
-    return example.messages[:-1] if answered else example.messages
+    return "\n".join(message.content for message in before_answer(example.messages))
 
 
 def _answer(example: Example) -> str | None:

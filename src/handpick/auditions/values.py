@@ -41,44 +41,34 @@ def read_values(
     reasons = study.opened.reasons
     if why := next((why for key, why in reasons.items() if key.method == RANDOM), None):
         raise DataError(f"a random draw could not be measured: {why}")
-    values = partial(_values_of, study, metrics=metrics)
-    key_of = partial(_key_of, study, round_)
-    draws: dict[str, list[Floats]] = {metric: [] for metric in metrics}
-    for draw in range(round_.draws):
-        # a draw is one model; its evaluation on a target is one too, whichever half asks for it
-        found = [values(key_of(RANDOM, target.half(0, 0), draw), n=len(target.examples)) for target in targets]
-        for metric in metrics:
-            draws[metric].append(np.concatenate([each[metric] for each in found]))
+    values = partial(_values_of, study, round_, metrics=metrics)
+    halves = [(repeat, side) for repeat in range(round_.repeats) for side in range(HALVES)]
+    # a draw is one model, and its evaluation on a target is one too, whichever half asks for it
+    drawn = [[values(RANDOM, t.half(0, 0), draw, n=len(t.examples)) for t in targets] for draw in range(round_.draws)]
+    draws = {metric: np.stack([np.concatenate([of[metric] for of in draw]) for draw in drawn]) for metric in metrics}
     own: dict[str, dict[str, Floats]] = {metric: {} for metric in metrics}
     failed: dict[str, str] = {}
     for name in names:
-        keys = [key_of(name, t.half(r, s), 0) for t in targets for r in range(round_.repeats) for s in range(HALVES)]
-        if why := next((reasons[key] for key in keys if key in reasons), None):
+        if why := next((why for key, why in reasons.items() if key.method == name), None):
             failed[name] = why
             continue
-        rows: dict[str, list[Floats]] = {metric: [] for metric in metrics}
-        for repeat in range(round_.repeats):
-            for side in range(HALVES):
-                parts: dict[str, list[Floats]] = {metric: [] for metric in metrics}
-                for target in targets:
-                    found_M = values(key_of(name, target.half(repeat, side), 0), n=len(target.examples))
-                    for metric in metrics:
-                        judged = target.side_RQ[repeat] == side
-                        parts[metric].append(np.where(judged, found_M[metric], np.nan))
-                for metric in metrics:
-                    rows[metric].append(np.concatenate(parts[metric]))
+        # of each half, of each target: which queries judge, and what all were given
+        found = [
+            [(t.side_RQ[repeat] == side, values(name, t.half(repeat, side), 0, n=len(t.examples))) for t in targets]
+            for repeat, side in halves
+        ]
         for metric in metrics:
-            own[metric][name] = np.stack(rows[metric])
-    return RoundValues(own, {metric: np.stack(each) for metric, each in draws.items()}, failed)
+            rows = [np.concatenate([np.where(judge_Q, of[metric], np.nan) for judge_Q, of in half]) for half in found]
+            own[metric][name] = np.stack(rows)
+    return RoundValues(own, draws, failed)
 
 
-def _key_of(study: Study, round_: AuditionRound, method: str, target: str, seed: int) -> CellKey:
-    (model,) = study.settings.models
-    return CellKey(model, method, target, round_.examples, None, seed)
-
-
-def _values_of(study: Study, key: CellKey, *, metrics: Sequence[str], n: int) -> dict[str, Floats]:
+def _values_of(
+    study: Study, round_: AuditionRound, method: str, target: str, seed: int, *, metrics: Sequence[str], n: int
+) -> dict[str, Floats]:
     """Return the values of all queries of a target on a cell's model; NaN of a record that has none."""
+    (model,) = study.settings.models
+    key = CellKey(model, method, target, round_.examples, None, seed)
     step = study.trainings.name(key)
     assert step is not None  # the cell is done
     evaluation = study.trainings.evaluations(key, step)["test"]

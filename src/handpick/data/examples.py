@@ -75,6 +75,11 @@ class Conversation(tuple[Message, ...]):
         return Conversation(turns, self.tools, self.template_args, self.document)
 
 
+def before_answer(conversation: Conversation) -> Conversation:
+    """Return the turns before the answer that a conversation ends with; all, where it ends with none."""
+    return conversation[:-1] if conversation[-1].role == "assistant" else conversation
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One record of a pool or a query set.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from handpick.data.examples import before_answer
 from handpick.data.render import Rendered, Renderer
 from handpick.errors import DataError, ModelError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, pass_at_k_sampling, prompts_of
@@ -434,8 +435,7 @@ def _prediction_lines(scores: RecordScores, task: Task) -> Iterator[str]:
         line: dict[str, Any] = {"id": example.id, "example": task.example_R[row]}
         if task.subtask_R is not None:
             line["subtask"] = task.subtask_R[row]
-        answered_last = example.messages[-1].role == "assistant"
-        line["prompt"] = [m.to_json() for m in (example.messages[:-1] if answered_last else example.messages)]
+        line["prompt"] = [m.to_json() for m in before_answer(example.messages)]
         if row in scores.answers:
             line["answer"] = scores.answers[row]
         if row in scores.samples:

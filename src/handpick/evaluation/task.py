@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handpick.data.examples import Conversation, Example
+from handpick.data.examples import Conversation, Example, before_answer
 from handpick.data.own_record import record_of
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
@@ -121,7 +121,7 @@ def prompt_of(example: Example) -> Conversation:
     Raises:
         DataError: there is nothing before it.
     """
-    prompt = example.messages[:-1] if example.messages[-1].role == "assistant" else example.messages
+    prompt = before_answer(example.messages)
     if not prompt:
         raise DataError("no prompt: the record begins with its answer")
     return prompt

@@ -7,7 +7,7 @@ from typing import Any
 from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.iterselecttune.judging import JudgedExample
-from handpick.sealed import unseal
+from handpick.sealed import read_sealed_list, unseal
 
 
 def read_batch(path: Path) -> list[dict[str, Any]]:
@@ -16,12 +16,7 @@ def read_batch(path: Path) -> list[dict[str, Any]]:
     Raises:
         StoreError: it is damaged.
     """
-    try:
-        there = json.loads(path.read_bytes())
-        taken: list[dict[str, Any]] = there if isinstance(there, list) else unseal(there)["taken"]
-    except (OSError, *WRONG_CONTENT) as error:
-        raise damaged_error(path, error) from error
-    return taken
+    return read_sealed_list(path, "taken", _advice(path))
 
 
 def read_verdicts(path: Path, n: int) -> list[JudgedExample]:
@@ -41,6 +36,8 @@ def read_verdicts(path: Path, n: int) -> list[JudgedExample]:
 
 def damaged_error(path: Path, error: Exception) -> StoreError:
     """Return the error for a damaged file of a round, on which all later rounds depend."""
-    return StoreError(
-        f"{path} is damaged ({error}); remove {path.parent} and the rounds behind it, and run the same again"
-    )
+    return StoreError(f"{path} is damaged ({error}); {_advice(path)}")
+
+
+def _advice(path: Path) -> str:
+    return f"remove {path.parent} and the rounds behind it, and run the same again"

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from handpick.choices import Advantage, Variant
-from handpick.data.examples import Example
+from handpick.data.examples import Example, before_answer
 from handpick.data.own_record import record_of
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, JudgeError, SettingsError
@@ -139,7 +139,7 @@ class PolicyGradient:
 
     def _make_prompt(self, example: Example) -> PromptItem:
         answered = example.messages[-1].role == "assistant"
-        before = example.messages[:-1] if answered else example.messages
+        before = before_answer(example.messages)
         if not before:
             raise DataError("no prompt: the record begins with its answer")
         ids = self._renderer.prompt(before)

@@ -12,7 +12,6 @@ nearly the same, their difference in float32 would be rounding.
 Shapes: N candidates, P paths, B examples of a shard.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,8 +23,7 @@ import numpy as np
 from handpick.algorithms import Picks
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
-from handpick.documents import WRONG_CONTENT
-from handpick.errors import DataError, StoreError
+from handpick.errors import DataError
 from handpick.executors import Advance, Executor, Processes, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
@@ -55,7 +53,7 @@ from handpick.scorers.tacs_targets import (
     stated_targets,
     token_digest,
 )
-from handpick.sealed import unseal, write_sealed
+from handpick.sealed import read_sealed_list, write_sealed
 from handpick.settings import Settings
 from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 from handpick.store.codec import Floats
@@ -184,7 +182,7 @@ class Tacs(Scorer):
             labels = cluster_labels(model.gradients(self.queries.sequences), number)
             record.parent.mkdir(parents=True, exist_ok=True)
             write_sealed(record, {"labels": labels}, indent=None)
-        targets = self.queries.grouped(_read_labels(record))
+        targets = self.queries.grouped(read_sealed_list(record, "labels", "remove it and run the same again"))
         sizes = ", ".join(str(len(each.ids)) for each in targets)
         log(f"{len(targets)} clusters of {len(self.queries.ids)} queries: {sizes}")
         for target in targets:
@@ -322,16 +320,6 @@ class Tacs(Scorer):
             return POOL_GONE
         what = "relative drop of the loss once the queries are learnt"
         return Reopened(what, InMemory(scores_of(store)), columns_of(store))
-
-
-def _read_labels(record: Path) -> list[str]:
-    """Read which cluster each query is of; a record of before is the list alone."""
-    try:
-        there = json.loads(record.read_bytes())
-        labels: list[str] = there if isinstance(there, list) else unseal(there)["labels"]
-    except (OSError, *WRONG_CONTENT) as error:
-        raise StoreError(f"{record} is damaged ({error}); remove it and run the same again") from error
-    return labels
 
 
 def scores_of(store: FeatureStore) -> Floats:

@@ -10,7 +10,6 @@ What is named by its inputs here:
 A selection that was made elsewhere is named by its ids alone.
 """
 
-import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any
 
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
-from handpick.documents import WRONG_CONTENT
-from handpick.errors import SettingsError, StoreError
+from handpick.errors import SettingsError
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
@@ -31,7 +29,7 @@ from handpick.scorers.checkpoints import find_checkpoints
 from handpick.scorers.gradient_encoder import adapter_fingerprint
 from handpick.scorers.inputs import open_renderer
 from handpick.scorers.provenance import resume_from_store
-from handpick.sealed import unseal, write_sealed
+from handpick.sealed import read_sealed_list, write_sealed
 from handpick.selection import Selection
 from handpick.settings import Constraints, Settings
 from handpick.store.manifest import contents_of, read_manifest
@@ -188,7 +186,7 @@ class Chooser:
             return None
         folder = self._steps.path(choice.name)
         if choice.budget is None:
-            return _read_order(StepLayout(folder).order)
+            return read_sealed_list(StepLayout(folder).order, "ids", f"remove {folder}, and the study makes it again")
         return Selection.open(folder).ids
 
     def choose(self, choice: PlannedSelection) -> list[str]:
@@ -344,17 +342,3 @@ def _content(value: JSON) -> JSON:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
     return _content_of(value) if ":" in value else value
-
-
-def _read_order(path: Path) -> list[str]:
-    """Read the ids of the whole pool in order of choice; a file of before is the list alone.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        there = json.loads(path.read_bytes())
-        ids: list[str] = there if isinstance(there, list) else unseal(there)["ids"]
-    except (OSError, *WRONG_CONTENT) as error:
-        raise StoreError(f"{path} is damaged ({error}); remove {path.parent}, and the study makes it again") from error
-    return ids
