@@ -238,6 +238,8 @@ def test_queries_without_answers_have_no_loss_to_judge_by(ask: Ask, tmp_path: Pa
     write_jsonl(tmp_path / "asked.jsonl", asked)
     with pytest.raises(DataError, match="have no answers, so there is no loss to judge by"):
         ask(query=str(tmp_path / "asked.jsonl"))
+    with pytest.raises(DataError, match="which an audition measures beside any metric"):  # not after the trainings
+        ask(query=str(tmp_path / "asked.jsonl"), metric="exact-match:last-number")
 
 
 def test_what_would_fool_it_is_said(ask: Ask, tmp_path: Path, audition_data: Path) -> None:

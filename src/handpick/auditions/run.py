@@ -82,8 +82,7 @@ class PreparedAudition:
         }
         repeats = own.repeats or repeats_of(max(len(pool) for pool in pools.values()))
         self.targets = [open_queries(name, pool, repeats, run.seed) for name, pool in pools.items()]
-        if own.metric == LOSS:
-            self._check_answers(pools)
+        self._check_answers(pools)
         self.pool = open_data("pool", run.pool, run, DataLayout(self.layout.folder)).pool
         budget = Budget.parse(run.budget)
         if budget.kind == "tokens":
@@ -193,7 +192,8 @@ class PreparedAudition:
         for name, pool in pools.items():
             if not any(example.messages[-1].role == "assistant" for example in pool.examples(0, len(pool))):
                 raise DataError(
-                    f"the queries of {name} have no answers, so there is no loss to judge by: give --metric"
+                    f"the queries of {name} have no answers, so there is no loss to judge by, which an audition "
+                    "measures beside any metric: give queries with answers, or choose with a --method of your own"
                 )
 
 
