@@ -160,6 +160,7 @@ def measure(given: argparse.Namespace, method: str, targets: list[str]) -> None:
             return
         settings |= {"methods": {method: {"selection": str(write_choice(given.runs, method, target, rows))}}}
     study = Study(StudySettings.model_validate(settings))
+    study.opened.places = [place for place in study.opened.places if (place.target, place.seed) not in there]
     try:
         study.run()
     finally:  # also of a run that is stopped by hand

@@ -1,6 +1,6 @@
 """float32 products through PyTorch's default library and through oneDNN: what each costs on this processor.
 
-    python benchmarks/kernels.py
+    python benchmarks/onednn.py
 
 Milliseconds, medians of nine in turn, of what the engine asks for: the layers of a Llama of hidden size 512, its head
 on some positions, and attention forward and backward. Decides nothing: handpick.gradients.kernels does, by the
@@ -45,7 +45,7 @@ def attention(b: int, h: int, t: int, d: int) -> Callable[[], object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kernels.md"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/onednn.md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
