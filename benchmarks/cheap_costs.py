@@ -1,11 +1,13 @@
 """What each way of choosing costs beside ``less-rr``, timed in turns on a sample and multiplied.
 
     python benchmarks/cheap_costs.py MODEL_FOLDER    # three rounds on 200 records; about 40 minutes on two cores
+    OMP_NUM_THREADS=1 python benchmarks/cheap_costs.py MODEL_FOLDER --clock cpu    # on a machine with other work
 
 In every round each part is timed once, from nothing and by the product's own runs: a warmup of 40 examples, 200 rows at
 its four checkpoints, hidden states of the 200, plain gradients, TACS's path and its two passes. A method's cost at a
 pool's size is made of these: what goes with the pool is multiplied by its size, a warmup by its examples, and what is
 done once (queries, a path) is taken as it is. Ratios are of parts of the same round; the table has their median.
+Rounds that stand in --runs are not made again.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from beats_random import DATA
 from cheap_gradients import MAX_LENGTH, METHODS, draw_pool
 
 import handpick
+from handpick import progress
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLE, WARMED_UP = 200, 40
@@ -34,7 +37,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/cheap_costs"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--target", default="gsm8k")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: seconds of the process")
     given = parser.parse_args()
+    if given.clock == "cpu":
+        progress.clock = time.process_time
     lines = draw_pool(given.runs).read_bytes().splitlines(keepends=True)
     sample = given.runs / "sample.jsonl"
     sample.write_bytes(b"".join(random.Random(1).sample(lines, SAMPLE)))
@@ -58,6 +64,9 @@ def time_parts(given: argparse.Namespace, sample: Path, number: int) -> dict[str
         "tacs": METHODS["tacs"],
     }.items():
         out = given.runs / f"round-{number}" / name
+        if (out / "cost.json").exists():
+            found[name] = json.loads((out / "cost.json").read_text())["seconds"]
+            continue
         shutil.rmtree(out, ignore_errors=True)
         values: dict[str, Any] = {"method": name, "budget": 20, "max_length": MAX_LENGTH, "out": out, **own}
         query = DATA / "targets" / given.target / "dev.jsonl.gz"
@@ -95,8 +104,9 @@ def cost(parts: dict[str, dict[str, float]], method: str, n: int, n_warmup: int)
 def table(given: argparse.Namespace, rounds: list[dict[str, dict[str, float]]]) -> list[str]:
     """Return each method's cost as a part of ``less-rr``'s, for the study's pool and for a large one."""
     lines = [
-        f"`python benchmarks/cheap_costs.py {given.model.name}`, {time.strftime('%Y-%m-%d')}, "
-        f"{torch.get_num_threads()} threads, {len(rounds)} rounds.",
+        f"`python benchmarks/cheap_costs.py {given.model.name} --clock {given.clock} --rounds {given.rounds}`, "
+        f"{time.strftime('%Y-%m-%d')}, threads: {torch.get_num_threads()}; "
+        f"minutes {'that the process computed' if given.clock == 'cpu' else 'on the wall'}.",
         "",
         "| method | of 2,000, warmup on 200 | ÷ less-rr | of 100,000, warmup on 5,000 | ÷ less-rr |",
         "|---|---:|---:|---:|---:|",

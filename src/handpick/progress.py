@@ -10,7 +10,8 @@ from rich.text import Text
 from handpick.terminal import Terminal
 
 console = Terminal(stderr=True)
-_clocks: list[dict[str, float]] = []
+clock = time.perf_counter  # what parts take; a benchmark on a busy machine counts the process's own seconds instead
+_timings: list[dict[str, float]] = []
 _said: list[set[str]] = []  # lines that each open command has printed
 _sinks: list[Callable[[str], None]] = []  # where lines go in a worker, whose console is not the person's
 
@@ -37,25 +38,25 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[float],
     if _sinks:
         yield lambda n: None
         return
-    began = time.perf_counter()
+    began = clock()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield lambda n: bar.advance(task, n)
-    for clock in _clocks:
-        clock[what] = clock.get(what, 0.0) + time.perf_counter() - began
+    for timings in _timings:
+        timings[what] = timings.get(what, 0.0) + clock() - began
 
 
 @contextmanager
 def collect_timings() -> Iterator[dict[str, float]]:
     """Collect seconds by what had a bar while this is open; when it closes, the whole under ``total``."""
-    clock: dict[str, float] = {}
-    began = time.perf_counter()
-    _clocks.append(clock)
+    timings: dict[str, float] = {}
+    began = clock()
+    _timings.append(timings)
     try:
-        yield clock
+        yield timings
     finally:
-        _clocks.pop()  # they close in reverse
-        clock["total"] = time.perf_counter() - began
+        _timings.pop()  # they close in reverse
+        timings["total"] = clock() - began
 
 
 def log(text: str) -> None:
