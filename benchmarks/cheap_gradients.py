@@ -29,6 +29,7 @@ from beats_random import DATA
 from scipy import stats  # type: ignore[import-untyped]
 
 import handpick
+from handpick.allocator import keep_freed_memory
 from handpick.selection import Selection
 from handpick.studies.cells import Cell
 from handpick.studies.run import Study
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--recall", type=Path, default=Path("runs/recall"), help="derive: the folder of recall.py")
     parser.add_argument("--features", type=Path, help="derive: the store of hidden states, which landmarks take")
     given = parser.parse_args()
+    keep_freed_memory()  # as the command line does: a quarter of a cell's time
     if given.what == "choose":
         choose(given)
     elif given.what == "derive":

@@ -69,10 +69,10 @@ def test_the_rounds_are_those_of_the_folder(written: Path, report: Page) -> None
             assert row[name] == ("" if found[name] is None else str(found[name]))
         assert float(row["seconds"]) == sum(found["seconds"].values())
     cells = report.all("td", class_="n")
-    first = ["8", "3", "4", "1", "1", "1", "6", "1", "1.00", "–", "–", "–", "2 min"]
+    first = ["8", "3", "4", "1", "1", "1", "6", "1", "1.00", "–", "–", "–", "1 min 32 s"]
     assert cells[: 2 * len(first)] == [
         *first,
-        *["8", "5", "3", "0", "1", "0", "12", "3", "0.667", "0.500", "1.00", "0.750", "3 min"],
+        *["8", "5", "3", "0", "1", "0", "12", "3", "0.667", "0.500", "1.00", "0.750", "3 min 23 s"],
     ]
     assert (written / "report" / "rounds.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

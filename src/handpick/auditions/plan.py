@@ -16,6 +16,7 @@ from handpick.auditions.rounds import AuditionRound, plan_rounds
 from handpick.costs.probe import Probing
 from handpick.data.render import Rendered
 from handpick.documents import WRONG_CONTENT
+from handpick.durations import format_duration
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, require_same
 from handpick.model import free_memory
@@ -162,11 +163,12 @@ def plan_audition(
         elif len(names) > 1:
             dearest = max(names, key=lambda name: costs[name].choice)
             names.remove(dearest)
-            left_out[dearest] = f"with it, all would take {_hours(plan.seconds)} of the {_hours(own.limit_s)} there are"
+            takes, limit = format_duration(plan.seconds), format_duration(own.limit_s)
+            left_out[dearest] = f"with it, all would take {takes} of the {limit} there are"
         else:
             raise SettingsError(
-                f"the limit of {_hours(own.limit_s)} holds no audition: with {names[0]} alone it takes about "
-                f"{_hours(plan.seconds)}; give more, or choose with --method {names[0]}"
+                f"the limit of {format_duration(own.limit_s)} holds no audition: with {names[0]} alone it takes about "
+                f"{format_duration(plan.seconds)}; give more, or choose with --method {names[0]}"
             )
         plan = plan_with(names, repeats)
     free_memory()
@@ -220,9 +222,3 @@ def _evaluation_seconds(
     parts = [part for task in tasks for part in passes_of(task, model.renderer, model.recipe.max_length)]
     probed = EvaluationProbe(probe.model, model.renderer, parts, seconds)
     return sum(probed.seconds(part).value for part in parts)
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -58,7 +58,7 @@ def show_planned(plan: "AuditionPlan", *, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from handpick.cli.show_plan import format_duration
+    from handpick.durations import format_duration
     from handpick.terminal import console
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -85,7 +85,7 @@ def show_audition(found: "Audition") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from handpick.cli.show_plan import format_duration
+    from handpick.durations import format_duration
     from handpick.layout import AuditionLayout
     from handpick.terminal import console
 

@@ -3,6 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
+from handpick.durations import format_duration
 from handpick.planning import Amount, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
 from handpick.terminal import console
 
@@ -131,14 +132,3 @@ def format_scaled(number: float) -> str:
 def format_bytes(number: float) -> str:
     """Format bytes in powers of 1000, as disks are sold."""
     return f"{format_scaled(number)}B"
-
-
-def format_duration(seconds: float) -> str:
-    """Format seconds as 4.2 s, 3 min 20 s, 5 h 10 min, 3 d 4 h."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    for limit, large, small, unit in ((3600, 60, 1, "min/s"), (86400, 3600, 60, "h/min")):
-        if seconds < limit:
-            first, second = unit.split("/")
-            return f"{int(seconds // large)} {first} {int(seconds % large // small)} {second}"
-    return f"{int(seconds // 86400)} d {int(seconds % 86400 // 3600)} h"

@@ -14,6 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from handpick.durations import format_duration
+
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -34,7 +36,7 @@ def page(template: str, **values: Any) -> bytes:
     )
     environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed} | {
         "bytes": format_bytes,
-        "duration": duration,
+        "duration": format_duration,
         "half": half,
         "middle": middle,
     }
@@ -104,14 +106,6 @@ def _decimals(row: Any) -> int | None:
     if row.low is None or row.high is None or row.high <= row.low:
         return None
     return max(0, 1 - math.floor(math.log10((row.high - row.low) / 2)))
-
-
-def duration(seconds: float) -> str:
-    """Format as 2 h 5 min, 12 min, 3.2 s."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
 def format_bytes(value: float) -> str:
