@@ -38,6 +38,31 @@ print(kept - before, held() - before)
     assert given_back < 150
 
 
+@pytest.mark.skipif(_glibc_function("malloc_trim") is None, reason="there is no glibc")
+@pytest.mark.parametrize(("told", "most", "stays"), [(True, 100, False), (True, 1000, True), (False, 100, True)])
+def test_what_is_kept_is_held_under_a_bound(told: bool, most: int, stays: bool) -> None:
+    """Whoever was not told to keep does not give back either: its allocator is its caller's."""
+    code = f"""
+import os
+import numpy as np
+from handpick import allocator
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+allocator.keep_freed_memory()
+allocator._keeps = {told}
+memory = allocator.KeptMemory({most} << 20)
+before = held()
+blocks = [np.ones(1 << 23) for _ in range(8)]  # of 64 MiB
+del blocks[:-1]
+memory.bound()
+print(held() - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (int(ran.stdout) > 400) == stays
+
+
 def test_the_library_leaves_its_callers_allocator_alone() -> None:
     code = """
 import sys, handpick, handpick.allocator

@@ -6,7 +6,9 @@ to those of its workers; the library leaves its caller's allocator alone.
 """
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 # glibc's names, their numbers in malloc.h, and what they are set to. MALLOC_name_ in the environment does the same.
@@ -17,8 +19,13 @@ KEEP_FREED = {
 }
 
 
+_keeps = False  # whether this process was told to
+
+
 def keep_freed_memory() -> None:
     """Tell glibc's allocator to keep what is freed; nothing where there is no glibc."""
+    global _keeps
+    _keeps = True
     mallopt = _glibc_function("mallopt")
     if mallopt is not None:
         for number, value in KEEP_FREED.values():
@@ -30,6 +37,43 @@ def give_back_freed_memory() -> None:
     malloc_trim = _glibc_function("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(ctypes.c_size_t(0))
+
+
+class KeptMemory:
+    """What this process keeps although it was freed, held under a bound.
+
+    Blocks of ever other sizes leave holes that the next ones do not fit, so that what is kept grows from step to step:
+    to 12 GB fine-tuning a model of 135 M parameters, 16 × 512 tokens at a time, where 5 do.
+
+    Args:
+        most: bytes that may be kept; an eighth of the machine's memory where nothing is said.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = _physical_memory() // 8 if most is None else most
+        self._needed = _resident_memory()
+
+    def bound(self) -> None:
+        """Give back what is kept, if that is too much; to be called where little is in use, such as after a step.
+
+        Nothing in a process whose allocator was left alone.
+        """
+        if _keeps and _resident_memory() - self._needed > self._most:
+            give_back_freed_memory()
+            self._needed = _resident_memory()
+
+
+def _resident_memory() -> int:
+    """Return the bytes of this process's that are in memory; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _glibc_function(name: str) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from handpick.allocator import KeptMemory
 from handpick.choices import Dtype
 from handpick.data.render import IGNORED, Rendered, Renderer
 from handpick.errors import DataError, ModelError, SettingsError
@@ -339,9 +340,11 @@ def _keeper(folder: Path, advance: Any) -> Any:
 
     class Keeper(TrainerCallback):
         since = time.monotonic()
+        memory = KeptMemory()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             advance(1)
+            self.memory.bound()
             is_due = time.monotonic() - self.since >= CHECKPOINT_SECONDS and state.global_step < state.max_steps
             control.should_save = _as_main_says(args, is_due)
 
