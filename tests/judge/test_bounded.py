@@ -108,7 +108,7 @@ def test_whatever_is_sent_without_end_is_cut_off(
     what: str, pause_s: float, judge: MakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, again = WITHOUT_END[what]
-    timeout_s = 0.4 if pause_s or not again else 5
+    timeout_s = 0.4 if pause_s or not again else 60  # what comes at once is cut off by its size
     monkeypatch.setattr(bounded, "TIMES", 2)
     monkeypatch.setattr(bounded, "MOST_BYTES", 1 << 17)
     monkeypatch.setattr(bounded, "MOST_READ_BYTES", 1 << 18)
@@ -118,7 +118,7 @@ def test_whatever_is_sent_without_end_is_cut_off(
         took = time.monotonic() - start
     assert answer.text is None
     assert (answer.failure == "no answer in time") == (timeout_s < 1), answer.failure
-    assert took < timeout_s * 2 + 10  # of a machine that is busy
+    assert took < timeout_s * 2 + 30  # of a machine that is busy
 
 
 def test_a_server_that_reads_nothing_is_given_up(judge: MakeJudge) -> None:
@@ -148,7 +148,7 @@ def test_a_server_that_reads_a_little_at_a_time_is_cut_off(judge: MakeJudge, mon
         (answer,) = judge(url=url, retries=0, timeout_s=0.4).ask(["p" * (16 << 20)])
         over.set()
     assert answer.failure == "no answer in time"
-    assert time.monotonic() - start < 0.4 * 2 + 10
+    assert time.monotonic() - start < 0.4 * 2 + 30
 
 
 def test_connections_are_used_again_and_their_limits_begin_anew(

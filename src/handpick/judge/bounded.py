@@ -53,7 +53,7 @@ def bounded_client(timeout_s: float) -> "httpx2.Client":
 
     def left_s(silent_s: float | None, kind: type[Exception]) -> float:
         """Return how long to wait for the next byte."""
-        left = request.until - time.monotonic()
+        left: float = request.until - time.monotonic()
         if left <= 0:
             raise kind(f"the answer takes longer than {TIMES} times the time-out")
         return left if silent_s is None else min(left, silent_s)
@@ -66,7 +66,7 @@ def bounded_client(timeout_s: float) -> "httpx2.Client":
         read, write = stream.read, stream.write
 
         def read_bounded(max_bytes: int, timeout: float | None = None) -> bytes:
-            data = read(max_bytes, left_s(timeout, httpcore2.ReadTimeout))
+            data: bytes = read(max_bytes, left_s(timeout, httpcore2.ReadTimeout))
             request.n_read += len(data)
             if request.n_read > MOST_READ_BYTES:
                 raise httpcore2.ReadError(f"the server sends more than {MOST_READ_BYTES:,} bytes for an answer")
