@@ -273,7 +273,7 @@ def begin_program(control: int, order: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if sys.platform == "linux" and not order["private"]:
         libc("setting dumpable", "prctl", SET_DUMPABLE, 1, 0, 0, 0)  # else its own /proc/self is closed to it
-    for file in (control, ended, end):  # by their numbers too, which may be high in a process with many files
+    for file in (control, ended, end):  # of a process with many files they may be beyond what is closed below
         os.close(file)
     files, channel = KEPT_FILES, order["channel"]
     if channel is not None:
