@@ -5,8 +5,8 @@
 Runs `tests/sandbox` and counts its tests by the isolation that each is made in: those that try to get a verdict that
 the code has not earned (`test_passing.py`), and those that try to see, reach, use or outlast more than is allowed
 (`test_run.py`); tests of what is right and must work are not counted. Where the code is shut in with limits alone, what
-such a sandbox does not promise is not tried. An isolation that the machine lacks is said. Bubblewrap is not for root: run it as another user to see all three. Writes
-benchmarks/results/sandbox_attempts.md.
+such a sandbox does not promise is not tried. An isolation that the machine lacks is said. Bubblewrap is not for root:
+run it as another user to see all three. Writes benchmarks/results/sandbox_attempts.md.
 """
 
 import datetime
