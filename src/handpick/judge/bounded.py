@@ -6,7 +6,7 @@ every byte, of headers too, of which it takes any number that announce an answer
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import local
 from typing import TYPE_CHECKING, Any
 
@@ -88,5 +88,5 @@ def bounded_client(timeout_s: float) -> "httpx2.Client":
         response.stream = Body(response.stream, MOST_PACKED_BYTES if packed else MOST_BYTES)
 
     # hooks, and no transport of our own, which would pass over the proxies of the environment
-    hooks = {"request": [begin], "response": [bound_body]}
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [begin], "response": [bound_body]}
     return DefaultHttpxClient(event_hooks=hooks, follow_redirects=False, timeout=timeout_s)
