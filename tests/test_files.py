@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from handpick.files import (
     crc32_of,
     move_file,
     open_atomically,
+    open_private,
     place_folder,
     read_array,
     remove_left_overs,
@@ -67,6 +69,31 @@ def test_a_file_system_without_locks_is_written_to_and_not_swept(
     atomic_write(tmp_path / "b", b"whole")
     remove_left_overs(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"b", ".a.0.partial"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0])
+def test_what_is_private_is_its_owners_from_the_first_byte_and_the_rest_is_as_the_user_has_it(
+    umask: int, tmp_path: Path
+) -> None:
+    def mode(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    before = os.umask(umask)
+    try:
+        (tmp_path / "of before").touch()
+        for path in (tmp_path / "of before", tmp_path / "new"):
+            with open_atomically(path, private=True) as file:
+                assert mode(Path(file.name)) == 0o600
+                file.write(b"answer")
+            assert mode(path) == 0o600
+        atomic_write(tmp_path / "shared", b"record")
+        assert mode(tmp_path / "shared") == 0o666 & ~umask
+        for name in ("shared", "journal"):  # one of an earlier handpick's, and a new one
+            os.close(open_private(tmp_path / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+            assert mode(tmp_path / name) == 0o600
+    finally:
+        os.umask(before)
+    assert (tmp_path / "shared").read_bytes() == b"record"
 
 
 def test_all_is_synced_before_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

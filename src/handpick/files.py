@@ -1,9 +1,9 @@
 """Files that are there whole or not at all."""
 
-import fcntl
 import glob
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.errors import StoreError, first_line
+from handpick.locks import lock_file
 
 _PIECE = 1 << 20  # bytes that are compared at a time
 _SEALED = b"crc32"
+_OWNER_ALONE = 0o600
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file that its owner alone can read, and return its descriptor; one of before is made so where it can be.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC, _OWNER_ALONE)
+    with suppress(PermissionError):  # it is somebody else's
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & ~_OWNER_ALONE:
+            os.fchmod(descriptor, _OWNER_ALONE)
+    return descriptor
 
 
 @contextmanager
-def open_atomically(path: Path) -> Iterator[BinaryIO]:
+def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that becomes ``path`` where the block ends well, and is gone where it does not.
 
     It is written under a temporary name in the same folder, synced, and renamed into place. Temporary files of this
@@ -30,11 +45,15 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
     While it is open it is locked, so that ``remove_left_overs`` can tell it from what a dead process has left.
 
+    Args:
+        path: of the file.
+        private: whether its owner alone can read it, from its first byte on: what a model or a judge was asked or said.
+
     Raises:
         OSError: the file system refuses (disk full, no permission).
         StoreError: another process wrote something else there at the same time.
     """
-    temporary, file = _open_partial(path)
+    temporary, file = _open_partial(path, private)
     try:
         with file:
             yield file
@@ -54,11 +73,12 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
+def _open_partial(path: Path, private: bool) -> tuple[Path, BinaryIO]:
     """Open a locked temporary file beside ``path``, under a name that nobody else has."""
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-        file = temporary.open("x+b")
+        mode = _OWNER_ALONE if private else 0o666  # less what the umask takes
+        file = open(temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: B023, SIM115
         _lock(file)
         if temporary.exists():  # else it was taken for a left-over before it was locked
             return temporary, file
@@ -68,7 +88,7 @@ def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
 def _lock(file: BinaryIO) -> bool:
     """Lock a file for as long as it is open; False where another process has it, or the file system has no locks."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file)
     except OSError:
         return False
     return True
@@ -139,14 +159,14 @@ def _same_content(file: BinaryIO, path: Path) -> bool:
     return False
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file as ``open_atomically`` does.
 
     Raises:
         StoreError: the file system refuses, or another process wrote something else there at the same time.
     """
     try:
-        with open_atomically(path) as file:
+        with open_atomically(path, private=private) as file:
             file.write(data)
     except OSError as error:
         raise _disk_error(path, error) from error

@@ -8,14 +8,10 @@ from typing import Any, TypeAlias
 
 from handpick.errors import SettingsError, StoreError
 from handpick.layout import Layout, lock_of
+from handpick.locks import lock_file
 from handpick.progress import log_once
 
 Identity: TypeAlias = tuple[int, int] | Path
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 def check_inputs(layout: Layout, sources: Mapping[str, Any], files: Mapping[str, Any] | None = None) -> None:
@@ -109,10 +105,6 @@ def hold_folder(folder: Path) -> Iterator[None]:
     Raises:
         StoreError: another run is in it, or it cannot be made.
     """
-    if fcntl is None:
-        log_once(f"on this system nothing keeps a second run out of {folder}: let one run use a folder")
-        yield
-        return
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = lock_of(folder)
     held = _take(lock, folder)
@@ -142,7 +134,7 @@ def _take(lock: Path, folder: Path) -> int | None:
         except OSError as error:
             raise StoreError(f"cannot write in {folder}: {error.strerror or error}; name another folder") from error
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(held)
         except BlockingIOError as error:
             os.close(held)
             raise StoreError(f"another run is writing in {folder}; wait for its end, or give another --out") from error

@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def test_it_shows_and_writes_metrics_with_intervals_by_subtask(boolq: Path, tmp_
     assert set(task["subtasks"]) == {"left", "right"}
     assert task["metrics"]["loss"]["n"] == 3
     assert task["metrics"]["loss"]["low"] <= task["metrics"]["loss"]["value"] <= task["metrics"]["loss"]["high"]
-    kept = [json.loads(line) for line in (tmp_path / "predictions-boolq_test.jsonl").read_text().splitlines()]
+    predictions = tmp_path / "predictions-boolq_test.jsonl"
+    assert stat.S_IMODE(predictions.stat().st_mode) == 0o600
+    kept = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert [line["id"] for line in kept] == [record["id"] for record in records_of(boolq)]
     assert all({"prompt", "answer", "scores", "subtask", "example"} <= set(line) for line in kept)
 
@@ -293,6 +296,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def verdicts(folder: Path) -> list[dict[str, Any]]:
+    assert stat.S_IMODE((folder / "verdicts.jsonl").stat().st_mode) == 0o600
     return records_of(folder / "verdicts.jsonl")
 
 

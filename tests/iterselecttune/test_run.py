@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -41,6 +42,7 @@ def test_the_hard_ones_are_chosen_and_every_pick_says_why(ask: Ask, server: Serv
     assert sum(map(is_hard, selection.ids)) >= 17
     asked = [lines(settings.folder / "rounds" / str(r) / "verdicts.jsonl") for r in (1, 2, 3)]
     assert [len(each) for each in asked] == [16, 16, 16]
+    assert stat.S_IMODE((settings.folder / "rounds" / "1" / "verdicts.jsonl").stat().st_mode) == 0o600
     for line in (line for each in asked for line in each):
         assert line["hard"] == is_hard(line["id"])
         assert line["tie"] == (not is_hard(line["id"]))

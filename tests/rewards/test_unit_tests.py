@@ -57,12 +57,19 @@ def test_it_needs_leave_to_run_code() -> None:
         UnitTests(allow_code_execution=False)
 
 
-def test_a_weak_sandbox_needs_a_second_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weak_sandbox_needs_a_second_leave_and_says_what_is_open(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     reasons = {"bwrap": "no bwrap", "namespaces": "no namespaces", "weak": None}
     monkeypatch.setattr("handpick.sandbox.find.why_not", reasons.__getitem__)
     with pytest.raises(SettingsError, match=r"no bwrap; no namespaces; .* --allow-weak-sandbox"):
         UnitTests(allow_code_execution=True)
+    capsys.readouterr()
     UnitTests(allow_code_execution=True, allow_weak_sandbox=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("code that a model wrote runs in a weak sandbox: it is limited, but can read your files, ")
+    for word in ("files", "network", "sockets", "signal", "environment"):
+        assert word in said
 
 
 @needs_sandbox

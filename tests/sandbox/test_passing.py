@@ -8,7 +8,7 @@ from handpick.errors import DataError
 from handpick.sandbox.find import find_isolation, why_not
 from handpick.sandbox.isolation import Isolation
 from handpick.sandbox.limits import MIB, Limits
-from handpick.sandbox.testing.passing import Suite, run_tests
+from handpick.sandbox.testing.passing import Suite, draw_words, read_verdicts, run_tests
 
 if why_not("bwrap") and why_not("namespaces"):
     pytest.skip(f"{why_not('bwrap')}; {why_not('namespaces')}", allow_module_level=True)
@@ -18,9 +18,15 @@ LIMITS = Limits(wall_s=10, cpu_s=10)
 
 
 def results(
-    code: str, *tests: str, setup: str = "", hidden: str = "", entry_point: str | None = None, limits: Limits = LIMITS
+    code: str,
+    *tests: str,
+    setup: str = "",
+    hidden: str = "",
+    entry_point: str | None = None,
+    limits: Limits = LIMITS,
+    isolation: Isolation | None = None,
 ) -> list[bool]:
-    return run_tests(code, Suite(setup, tests, entry_point, hidden), limits, find_isolation())
+    return run_tests(code, Suite(setup, tests, entry_point, hidden), limits, isolation or find_isolation())
 
 
 # --- right and wrong code ---
@@ -344,18 +350,125 @@ for process in {os.getppid(), 1, 2, 3} - {os.getpid()}:
             pass
 def f(x): return None
 """,
+    "writes what passing looks like into every pipe of every process": """
+import os
+def f(x):
+    for process in os.listdir("/proc") if os.path.isdir("/proc/1") else ():
+        try:
+            files = os.listdir(f"/proc/{process}/fd") if process.isdigit() and int(process) != os.getpid() else ()
+        except OSError:
+            continue
+        for file in files:
+            path = f"/proc/{process}/fd/{file}"
+            try:
+                if os.readlink(path).startswith("pipe:"):
+                    pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                    os.write(pipe, b"".join(b"begin %d\\npass %d\\n" % (test, test) for test in range(4)))
+                    os.close(pipe)
+            except OSError:
+                pass
+""",
+    "answers every question that may come, then hangs": """
+import json, os, time
+for number in range(200):
+    os.write(3, json.dumps({"question": number, "value": "expected"}).encode() + b"\\n")
+def f(x): time.sleep(60)
+""",
+    "raises what ends the referee": """
+def f(x):
+    raise {1: SystemExit(0), 2: KeyboardInterrupt(), 3: GeneratorExit(), 4: StopIteration()}[x]
+""",
+    "leaves threads and processes that go on writing": """
+import os, threading
+def write():
+    for _ in range(2000):
+        try:
+            os.write(3, b'{"value": true}\\npass 0\\n')
+        except OSError:
+            return
+threading.Thread(target=write, daemon=True).start()
+if os.fork() == 0:
+    write()
+    os._exit(0)
+def f(x): return None
+""",
+    "ends when the interpreter ends": """
+import atexit, os, sys
+atexit.register(os._exit, 0)
+def f(x):
+    sys.exit(0)
+""",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("how", FORGERIES)
-def test_a_verdict_cannot_be_forged(how: str) -> None:
+def test_a_verdict_cannot_be_forged(how: str, every: Isolation) -> None:
     tests = [
         f"assert f(1) == {EXPECTED!r}",
         "import math\nassert abs(f(2) - 3.5) < 1e-6 or math.isclose(f(2), 3.5)",
         "assert 5 < f(3) < 7 and [f(3)] == [6]",
         "assert math.isclose(f(4), 2.5)",
     ]
-    assert results(FORGERIES[how], *tests) == [False] * 4
+    limits = Limits(wall_s=2) if "hangs" in how else LIMITS
+    assert results(FORGERIES[how], *tests, limits=limits, isolation=every) == [False] * 4
+
+
+RAISES = "try:\n    f(1)\nexcept {}:\n    pass\nelse:\n    assert False"
+NO_EXCEPTIONS = {
+    "ends": "import os\ndef f(x): os._exit(0)",
+    "is killed": "import os\ndef f(x): os.kill(os.getpid(), 9)",
+    "hangs": "def f(x):\n    while True: pass",
+    "hangs and answers no signal": "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))\n"
+    "def f(x): time.sleep(60)",
+    "closes the channel": "import os\ndef f(x): os.close(3)",
+    "sends what is no answer": "import os\ndef f(x): os.write(3, b'oh no\\n')",
+    "sends an answer without end": "def f(x): return 'a' * (32 << 20)",
+    "answers another question": """import os\ndef f(x): os.write(3, b'{"question": 1, "raised": "ValueError"}\\n')""",
+}
+
+
+@pytest.mark.parametrize("how", NO_EXCEPTIONS)
+def test_an_end_or_a_hang_is_not_the_exception_that_a_test_expects(how: str, every: Isolation) -> None:
+    limits = Limits(wall_s=1.5, memory_bytes=256 * MIB)
+    tests = [RAISES.format(expected) for expected in ("Exception", "BaseException")]
+    assert results(NO_EXCEPTIONS[how], *tests, limits=limits, isolation=every) == [False, False]
+
+
+def test_an_exception_is(every: Isolation) -> None:
+    tests = [RAISES.format(expected) for expected in ("Exception", "BaseException", "ValueError", "KeyError")]
+    code = "def f(x): raise ValueError(x)"
+    assert results(code, *tests, "assert True", isolation=every) == [True, True, True, False, True]
+
+
+def test_a_right_answer_of_code_that_ends_with_it_does_not_pass(every: Isolation) -> None:
+    code = """
+import json, os, sys
+def f(x):
+    frame = sys._getframe()
+    while "request" not in frame.f_locals:
+        frame = frame.f_back
+    answer = {"question": frame.f_locals["request"]["question"], "value": x}
+    os.write(3, json.dumps(answer).encode() + b"\\n")
+    END
+"""
+    ends = code.replace("END", "os._exit(0)")
+    assert results(ends, "assert f(1) == 1", "assert f(2) == 3", isolation=every) == [False, False]
+    hangs = code.replace("END", "import time; time.sleep(60)")
+    assert results(hangs, "assert f(1) == 1", limits=Limits(wall_s=1), isolation=every) == [False]
+
+
+def test_what_is_written_where_a_referee_speaks_is_no_verdict() -> None:
+    words, others = draw_words(0, 2), draw_words(0, 2)
+    assert set(words) == {"broken", "begin 0", "pass 0", "begin 1", "pass 1"} == set(others)
+    assert len({*words.values(), *others.values()}) == 10
+    said = f"{words['begin 0']}\n{words['pass 0']}\n{words['begin 1']}\n".encode()
+    assert read_verdicts(said, words) == {"begin 0": "", "pass 0": "", "begin 1": ""}
+    assert read_verdicts(said + said, words) == read_verdicts(said, words)  # who has read a word can say it again
+    written = f"begin 1\npass 1\nbroken all\n{others['pass 1']}\n {words['pass 1'][:-1]}\n\nbegin x\n".encode()
+    assert read_verdicts(written + b"\xff\0" + said, words) == {"pass 0": "", "begin 1": ""}
+    assert read_verdicts(f"{words['broken']} No module named 'x'\n".encode(), words) == {
+        "broken": "No module named 'x'"
+    }
 
 
 def test_the_look_for_the_answer_would_find_it() -> None:
@@ -373,8 +486,10 @@ def f(x):
 
 
 @pytest.mark.parametrize("how", CHECK_FORGERIES)
-def test_a_check_cannot_be_forged(how: str) -> None:
-    assert results(CHECK_FORGERIES[how], "check(f)", hidden=CHECK, entry_point="f") == [False]
+def test_a_check_cannot_be_forged(how: str, every: Isolation) -> None:
+    limits = Limits(wall_s=2) if "hangs" in how else LIMITS
+    found = results(CHECK_FORGERIES[how], "check(f)", hidden=CHECK, entry_point="f", limits=limits, isolation=every)
+    assert found == [False]
 
 
 @pytest.mark.parametrize("how", ["looks into the check", "looks for the answer in everything it can see"])
@@ -397,6 +512,8 @@ def test_tests_that_give_the_code_what_cannot_be_sent_are_an_error() -> None:
         DataError, match=r"^Unpassable: an object of the type Pair cannot be given to the code under test$"
     ):
         results("def f(x): return 1", "assert f(Pair()) == 1", setup="class Pair: pass")
+    with pytest.raises(DataError, match=r"^Unpassable: "):  # and no exception that the test may expect
+        results("def f(x): return 1", "try:\n    f(Pair())\nexcept Exception:\n    pass", setup="class Pair: pass")
 
 
 def test_code_cannot_make_its_tests_look_broken() -> None:

@@ -4,6 +4,7 @@ Every attempt is written so that it does no harm where the sandbox fails: it cou
 a decoy.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -16,11 +17,13 @@ from types import FrameType
 import pytest
 
 from handpick.errors import SandboxError, SettingsError
+from handpick.sandbox.enter import MAKE_RULESET, NOBODY
 from handpick.sandbox.find import find_isolation, why_not
 from handpick.sandbox.isolation import KEEPERS, Isolation
 from handpick.sandbox.limits import MIB, Limits
 from handpick.sandbox.process import Outcome, Process
 from handpick.sandbox.run import run
+from tests.sandbox.conftest import SYSTEM_PYTHON
 
 RECEIVE_S = 5
 
@@ -214,6 +217,96 @@ print(*[number for number in range(256) if is_open(number)])
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert lines(attempt(program, every, channel=theirs.fileno())) == ["0 1 2 3"]
+
+
+def test_no_line_of_a_program_is_run_before_it_may_begin(every: Isolation) -> None:
+    ours, theirs = socket.socketpair()
+    program = "import os; os.write(3, b'begun')"
+    with ours, theirs, Process(program, Limits(), every, channel=theirs.fileno()) as process:
+        theirs.close()
+        process.stand()
+        ours.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            ours.recv(5)
+        process.ready()
+        ours.settimeout(RECEIVE_S)
+        assert ours.recv(5) == b"begun"
+        assert process.finish().exit_code == 0
+
+
+def test_a_private_program_is_closed_to_all_of_its_user(every: Isolation) -> None:
+    program = """
+try:
+    print(open("/proc/self/environ", "rb").read() != b"")
+except OSError as error:
+    print(type(error).__name__)
+"""
+    said = []
+    for private in (False, True):
+        with Process(program, Limits(), every, private=private) as process:
+            process.ready()
+            said += lines(process.finish())
+    if said[0] == "FileNotFoundError":
+        pytest.skip("no /proc can be mounted here")
+    assert said == ["True", "PermissionError"]
+
+
+LOOK = """
+import os, signal
+seen = []
+for name in PROCESSES:
+    for what in ("environ", "mem"):
+        try:
+            seen.append((what, open(f"/proc/{name}/{what}", "rb").read(0)))
+        except OSError:
+            pass
+    try:
+        seen += [os.readlink(f"/proc/{name}/fd/{file}") for file in os.listdir(f"/proc/{name}/fd")]
+    except OSError:
+        pass
+    try:
+        os.kill(int(name), signal.SIGUSR1) if SIGNALS else None
+        seen.append("signal") if SIGNALS else None
+    except OSError:
+        pass
+print(len(seen))
+"""
+
+
+def test_no_process_in_the_sandbox_but_its_own_can_be_looked_into(strong: Isolation) -> None:
+    others = "[name for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid()]"
+    program = LOOK.replace("PROCESSES", others).replace("SIGNALS", "False")
+    outcome = attempt(program, strong)
+    if b"FileNotFoundError" in outcome.stderr:
+        pytest.skip("no /proc can be mounted here")
+    assert lines(outcome) == ["0"]
+
+
+def test_without_isolation_no_process_of_the_user_can_be_looked_into_where_there_is_landlock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version = ctypes.CDLL(None).syscall(ctypes.c_long(MAKE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if sys.platform != "linux" or version < 1:
+        pytest.skip("this system has no Landlock")
+    user = NOBODY if os.geteuid() == 0 else None
+    if user is not None:
+        monkeypatch.setattr("handpick.sandbox.isolation.interpreter", lambda: SYSTEM_PYTHON)
+        why_not.cache_clear()
+    if reason := why_not("weak"):
+        pytest.skip(reason)
+    python = SYSTEM_PYTHON if user is not None else sys.executable
+    ignore = "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([python, "-c", ignore], stdout=subprocess.PIPE, user=user, env={"DECOY": "decoy"}) as decoy:
+        try:
+            assert decoy.stdout is not None
+            decoy.stdout.readline()
+            look = LOOK.replace("PROCESSES", f"[{decoy.pid}]").replace("SIGNALS", str(version >= 6))
+            outside = subprocess.run([python, "-c", look], stdout=subprocess.PIPE, user=user, check=True)
+            assert int(outside.stdout) >= 2  # so there is something to be kept from
+            assert lines(attempt(look, "weak")) == ["0"]
+        finally:
+            decoy.kill()
+            why_not.cache_clear()
 
 
 # --- strong isolations ---
@@ -466,7 +559,9 @@ def test_a_machine_without_a_strong_sandbox_says_what_is_missing(monkeypatch: py
     with pytest.raises(
         SettingsError,
         match=r"^no strong sandbox works here: no bwrap; no namespaces; install .* or give --allow-weak-sandbox "
-        r"\(allow_weak_sandbox=True\), under which the code can read your files, use the network",
+        r"\(allow_weak_sandbox=True\), under which the code can read your files, use the network and the sockets of "
+        r"this machine, change and delete what you can, signal your processes, and see the environment that they were "
+        r"given, keys in it too$",
     ):
         find_isolation()
     assert find_isolation(allow_weak=True) == "weak"

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -268,6 +269,7 @@ def test_a_metric_of_ones_own_is_measured(ask: Ask, study_data: Path, tmp_path: 
     assert {cell.status for cell in results.cells} == {"done"}
     for cell in results.cells:
         path = settings.folder / "steps" / cell.steps["evaluation"] / "predictions.jsonl"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         answers = [json.loads(line).get("answer") for line in path.read_text().splitlines()]
         scores = [len(answer) % 7 for answer in answers if answer is not None]
         assert scores

@@ -426,7 +426,8 @@ def _measure_ifeval(scores: RecordScores, task: Task, rows: Sequence[int]) -> No
 
 def _write_predictions(path: Path, scores: RecordScores, task: Task) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(_prediction_lines(scores, task)).encode("utf-8", "surrogatepass"))
+    lines = "".join(_prediction_lines(scores, task))
+    atomic_write(path, lines.encode("utf-8", "surrogatepass"), private=True)
 
 
 def _prediction_lines(scores: RecordScores, task: Task) -> Iterator[str]:

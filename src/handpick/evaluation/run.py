@@ -232,7 +232,8 @@ def _compare_models(settings: EvaluateSettings, versus: str, prompts: TaskSettin
         }
         for row, prompt, verdict in zip(both, prompts_in_json(task, both), verdicts, strict=True)
     ]
-    atomic_write(layout.versus_verdicts, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    atomic_write(layout.versus_verdicts, text.encode(), private=True)
     found = match(verdicts, [task.example_R[row] for row in both])
     _write(
         layout.versus,

@@ -104,7 +104,7 @@ class EvaluateSettings(BaseModel):
         False, description="pass@K, unit-tests: run the model's code, in a sandbox"
     )
     allow_weak_sandbox: Annotated[bool, Flag(heading=ANSWERS)] = Field(
-        False, description="run it also where nothing shuts it off from files and network"
+        False, description="run it also where nothing keeps it from files, sockets, processes"
     )
     judge: Annotated[JudgeField, Flag(heading=JUDGES)] = Field(
         JudgeOptions(), description="of a judge: settings besides its model"

@@ -238,7 +238,8 @@ class Rounds:
             {"id": e.id, "hard": each.hard, "tie": each.tie, "flipped": each.flipped, "answer": text, **each.said}
             for e, text, each in zip(examples, texts, judged, strict=True)
         ]
-        atomic_write(path, "".join(json.dumps(seal(line), ensure_ascii=False) + "\n" for line in lines).encode())
+        sealed = "".join(json.dumps(seal(line), ensure_ascii=False) + "\n" for line in lines)
+        atomic_write(path, sealed.encode(), private=True)
         return judged
 
     def _train_classifier(self, layout: RoundLayout) -> None:

@@ -71,7 +71,7 @@ class IterSelectSettings(ReadingSettings):
         False, description="rule:unit-tests: run the model's code, in a sandbox"
     )
     allow_weak_sandbox: Annotated[bool, Flag(heading=JUDGE)] = Field(
-        False, description="run it also where nothing shuts it off from files and network"
+        False, description="run it also where nothing keeps it from files, sockets, processes"
     )
     max_new_tokens: Annotated[int, Flag(heading=ANSWERS)] = Field(512, ge=1, description="tokens of an answer, at most")
     max_length: Annotated[int | None, Flag(heading=ANSWERS)] = Field(

@@ -5,7 +5,6 @@ may use at most, and again when it is over, with what it did use and the answer.
 unknown: its answers are there, and a call whose end nobody saw counts as what it may have used.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ from typing import Any
 
 from handpick.documents import WRONG_CONTENT
 from handpick.errors import JudgeError
+from handpick.files import open_private
 from handpick.judge.answers import JudgeAnswer, Usage
+from handpick.locks import lock_file
 from handpick.progress import log
 from handpick.sealed import seal, unseal
 
@@ -49,13 +50,12 @@ class Journal:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # for its owner alone: it holds what the judge was told
-            file = FileIO(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+            file = FileIO(open_private(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
         except OSError as error:
             raise self._disk_error(error) from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file)
             except BlockingIOError as error:
                 raise JudgeError(
                     f"another run has the judge's answers in {self.path}; wait until it is over, or name another file"

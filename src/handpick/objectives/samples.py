@@ -4,7 +4,6 @@ One JSON line per prompt, in files named by the digest of all they depend on, wi
 a kill cut short is dropped, and so is a damaged one, which is said. Rewards have files of their own.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,8 @@ from typing import Any
 
 from handpick.documents import WRONG_CONTENT
 from handpick.errors import StoreError
+from handpick.files import open_private
+from handpick.locks import lock_file
 from handpick.progress import log
 from handpick.sampling.generate import Sample
 from handpick.sealed import seal, unseal
@@ -76,15 +77,17 @@ class KeyedJournal:
                 _append(file, "".join(lines).encode("utf-8", "surrogatepass"))
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be written ({error.strerror}); free space there") from error
+            raise StoreError(
+                f"{self.path} cannot be written ({error.strerror}); mend that, or name another place"
+            ) from error
         self._found |= new
 
 
 @contextmanager
 def _locked(path: Path, flags: int) -> Iterator[FileIO]:
     """Lock the file while open: no other process reads or writes it through here."""
-    with FileIO(os.open(path, flags, 0o600), "r+" if flags & os.O_RDWR else "r") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)  # gone when the file is closed
+    with FileIO(open_private(path, flags), "r+" if flags & os.O_RDWR else "r") as file:
+        lock_file(file, shared=not flags & os.O_RDWR, wait=True)
         yield file
 
 

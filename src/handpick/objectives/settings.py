@@ -37,7 +37,7 @@ class _OwnSettings(BaseModel):
     stop: list[str] = Field([], description="reward: texts that end an answer; may be given several times")
     allow_code_execution: bool = Field(False, description="reward unit-tests: run the model's code, in a sandbox")
     allow_weak_sandbox: bool = Field(
-        False, description="reward unit-tests: run it also where nothing shuts it off from files and network"
+        False, description="reward unit-tests: run it also where nothing keeps it from files, sockets, processes"
     )
 
 

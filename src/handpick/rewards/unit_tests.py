@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from textwrap import indent
 
 from handpick.errors import DataError, SettingsError
+from handpick.progress import log_once
 from handpick.rewards.protocol import Prompt, Record
 from handpick.rewards.reference import record_name
-from handpick.sandbox.find import find_isolation
+from handpick.sandbox.find import OPEN, find_isolation
 from handpick.sandbox.isolation import Isolation
 from handpick.sandbox.limits import Limits
 from handpick.sandbox.testing.passing import Suite, run_tests
@@ -31,14 +32,16 @@ class UnitTests:
     as Python, else the first fenced block, else the whole completion; for HumanEval the body alone will do.
 
     The code runs in one sandbox and the tests in another, and only plain values pass between them, so the code can
-    neither see the tests nor touch the verdict: what it prints, raises, redefines, or how it ends, counts for nothing.
+    neither see the tests nor touch the verdict: what it prints, redefines or writes anywhere counts for nothing, and
+    a test during which it ends or hangs is not passed, even where the test expects an exception.
     Of the record it is given what it may need, MBPP's setup and imports or HumanEval's prompt, and nothing else.
-    What it can still do is what any function can, return the right value for the wrong reason. Besides:
+    What it can still do is what any function can, return the right value, or raise, for the wrong reason. Besides:
 
     - where a test compares two objects of classes that the code defines, the code's own ``__eq__`` decides;
     - a name that a test uses and that neither the record nor Python defines comes from the code, so a test that calls
       a helper (``isclose``) must import it in the record's setup; a module as in ``math.isclose`` is Python's own;
-    - in a weak sandbox, code that attacks the process that runs handpick can do anything that the user can.
+    - in a weak sandbox the code can do what the user can: change this program's files, and so what it finds. On Linux
+      before 5.13, or without Landlock, it can also attack the process that runs handpick.
 
     Arguments are copies: a test that looks at what the code did to them fails, and so does code that returns an object
     that only claims to be equal to the expected value.
@@ -70,7 +73,8 @@ class UnitTests:
             if not 0 < getattr(self, name) < math.inf:
                 value = getattr(self, name)
                 raise SettingsError(f"{name} of the reward unit-tests is {value}; give a number above zero")
-        find_isolation(allow_weak=self.allow_weak_sandbox)
+        if find_isolation(allow_weak=self.allow_weak_sandbox) == "weak":
+            log_once(f"code that a model wrote runs in a weak sandbox: it is limited, but can {OPEN}")
 
     def check(self, record: Record) -> None:
         """Raise DataError where there are no tests, or they are no Python."""

@@ -2,8 +2,9 @@
 
 It is given to a bare interpreter as text (``python -S -c``), so it knows the standard library and nothing of
 handpick, and needs no file that the sandbox would have to show. Its argument is the number of an open socket. It reads
-one order from there (eight bytes of length, then JSON) and reports in lines: ``ready``, then ``exit N`` or
-``signal N``; or ``failed`` and why. When the other end of the socket is closed it stops everything.
+one order from there (eight bytes of length, then JSON) and reports in lines: ``ready`` when all doors are shut, upon
+which it waits for one byte more to let the program begin; then ``exit N`` or ``signal N``; or ``failed`` and why. When
+the other end of the socket is closed it stops everything.
 
 Of the kinds of isolation, ``namespaces`` is made here. Of ``bwrap`` the walls stand already, and ``weak`` has none.
 """
@@ -26,6 +27,8 @@ REMOUNT, BIND, RECURSIVE, PRIVATE = 1 << 5, 1 << 12, 1 << 14, 1 << 18
 DETACH = 2
 SET_DUMPABLE, DROP_FROM_BOUNDS, SET_NO_NEW_PRIVILEGES, AMBIENT = 4, 24, 38, 47  # from linux/prctl.h
 CLEAR_AMBIENT = 4
+MAKE_RULESET, ENTER_DOMAIN = 444, 446  # calls of Landlock, the same on every machine but Alpha
+MAKE_BLOCK_DEVICES, ABSTRACT_SOCKETS, SIGNALS = 1 << 11, 1, 2  # from linux/landlock.h
 CAPABILITIES_V3 = 0x20080522
 NOBODY = 65534  # the user outside whom root becomes: limits on processes do not apply to root
 INSIDE = 1000  # what that user is called inside
@@ -45,6 +48,8 @@ def main() -> dict[str, Any]:
             enter_namespaces(control, order)
         if sys.platform == "linux":
             drop_privileges()
+        if order["isolation"] == "weak":
+            part_from_other_processes()
         os.chdir(order["folder"])
     except OSError as error:
         report(control, f"failed {error.strerror or error}")
@@ -230,8 +235,32 @@ def drop_privileges() -> None:
     libc("setting dumpable", "prctl", SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def part_from_other_processes() -> None:
+    """Let no process outside be looked into or, from Linux 6.12 on, be signalled; without Landlock do nothing.
+
+    A process in a domain of Landlock's has no access to one outside it: not to its memory, its environment or its open
+    files, whoever the user is. A domain needs something to forbid: here the making of block devices.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or os.uname().machine == "alpha":
+        return
+    version = library.syscall(ctypes.c_long(MAKE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if version < 1:
+        return
+    rules = (ctypes.c_uint64 * 3)(MAKE_BLOCK_DEVICES, 0, ABSTRACT_SOCKETS | SIGNALS)
+    size = ctypes.c_size_t(24 if version >= 6 else 8)  # older ones know of files alone
+    ruleset = library.syscall(ctypes.c_long(MAKE_RULESET), rules, size, ctypes.c_uint32(0))
+    if ruleset == -1:
+        return
+    library.syscall(ctypes.c_long(ENTER_DOMAIN), ctypes.c_int(ruleset), ctypes.c_uint32(0))
+    os.close(ruleset)
+
+
 def begin_program(control: int, order: dict[str, Any]) -> None:
-    """Return in a child that is ready to be the program; in this process watch over it and never return."""
+    """Return in a child that is to be the program, once it may begin; in this process watch over it, never return."""
+    report(control, "ready")
+    if not os.read(control, 1):
+        os._exit(0)
     ended, end = os.pipe()
     os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -239,16 +268,19 @@ def begin_program(control: int, order: dict[str, Any]) -> None:
     program = os.fork()
     if program:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        report(control, "ready")
         watch(control, ended, program, order)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not order["private"]:
         libc("setting dumpable", "prctl", SET_DUMPABLE, 1, 0, 0, 0)  # else its own /proc/self is closed to it
-    files = KEPT_FILES
-    if order["channel"] is not None:
-        os.dup2(order["channel"], KEPT_FILES)
+    for file in (control, ended, end):  # of a process with many files they may be beyond what is closed below
+        os.close(file)
+    files, channel = KEPT_FILES, order["channel"]
+    if channel is not None:
+        os.dup2(channel, KEPT_FILES)
         files += 1
+        if channel != KEPT_FILES:
+            os.close(channel)
     os.closerange(files, 1 << 16)
     set_limits(order["limits"], order["isolation"])
 

@@ -10,6 +10,10 @@ from handpick.sandbox.limits import Limits
 from handpick.sandbox.process import Process
 
 GREETING = "print('inside')"
+OPEN = (  # in a weak sandbox
+    "read your files, use the network and the sockets of this machine, change and delete what you can, signal your "
+    "processes, and see the environment that they were given, keys in it too"
+)
 
 
 def find_isolation(*, allow_weak: bool = False) -> Isolation:
@@ -33,7 +37,7 @@ def find_isolation(*, allow_weak: bool = False) -> Isolation:
         raise SettingsError(
             f"no strong sandbox works here: {'; '.join(missing)}; install bubblewrap 0.8 or newer, or run where "
             "unprivileged user namespaces are allowed; or give --allow-weak-sandbox (allow_weak_sandbox=True), under "
-            "which the code can read your files, use the network and signal your processes"
+            f"which the code can {OPEN}"
         )
     if reason := why_not("weak"):
         advice = "run as a user other than root" if os.geteuid() == 0 else "install bubblewrap"

@@ -64,6 +64,7 @@ def _enter_text() -> str:
 def _bwrap(limits: Limits) -> list[str]:
     program = shutil.which("bwrap") or "bwrap"
     words = [program, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--cap-drop", "ALL"]
+    words += ["--as-pid-1"]  # else there is a process of bwrap's own inside, which others may look into
     words += ["--hostname", "sandbox", "--uid", str(INSIDE), "--gid", str(INSIDE)]
     for path in filter(os.path.lexists, readable_paths()):
         words += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind", path, path]

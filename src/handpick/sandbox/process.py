@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Process:
-    """A sandbox that is started at once; ``ready``, then ``finish`` or ``stop``. A context manager that stops it.
+    """A sandbox that is made at once; ``ready``, then ``finish`` or ``stop``. A context manager that stops it.
 
     Args:
         program: source code for a bare interpreter: no site-packages, stdin empty.
@@ -53,6 +53,8 @@ class Process:
         isolation: how it is shut in.
         modules: further source code, by the name under which the program may import it; a package before what is in it.
         channel: an open file that the program has as number 3.
+        private: whether no other process may look into the program's, whoever its user is; its own /proc/self is
+            closed to it then. Linux alone keeps it.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Process:
         *,
         modules: Mapping[str, str] | None = None,
         channel: int | None = None,
+        private: bool = False,
     ) -> None:
         self._limits, self._isolation = limits, isolation
         self._reports = b""
@@ -85,6 +88,7 @@ class Process:
                 "program": program,
                 "modules": dict(modules or {}),
                 "channel": channel,
+                "private": private,
             }
         )
 
@@ -132,7 +136,18 @@ class Process:
         self.stop()
 
     def ready(self) -> None:
-        """Wait until the sandbox stands and the program begins, from when its time counts.
+        """Wait until the sandbox stands and let the program begin, from when its time counts.
+
+        Raises:
+            SandboxError: as ``stand``.
+        """
+        self.stand()
+        self._started = time.monotonic()
+        with suppress(OSError):  # it has ended already
+            self._control.send(b"!")
+
+    def stand(self) -> None:
+        """Wait until the sandbox stands, its doors shut, before any line of the program is run.
 
         Raises:
             SandboxError: the sandbox cannot be made.
@@ -140,7 +155,6 @@ class Process:
         with suppress(OSError):
             while b"\n" not in self._reports and (data := self._control.recv(4096)):
                 self._reports += data
-        self._started = time.monotonic()
         report = self._reports.partition(b"\n")[0].decode()
         if report != "ready":
             self._halt()

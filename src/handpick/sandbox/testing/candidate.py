@@ -29,32 +29,24 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "str": str,
     "repr": repr,
     "eq": operator.eq,
+    "wait": lambda: None,
 }
 
 
 class Candidate:
-    """The code under test, once it is loaded.
+    """The code under test.
 
     Args:
         wire: to the referee.
+        setup: what comes before it, and may need it: then it fails here, and the referee runs it with the code at hand.
+        code: it.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, setup: str, code: str) -> None:
+        self._wire, self._setup, self._code = wire, setup, code
         self._module = types.ModuleType(MODULE)
         self._objects: list[Any] = []
-
-    def load(self, setup: str, code: str) -> dict[str, Any]:
-        """Run the setup, which may need the code and then fails here, and the code; return what to tell of it."""
-        sys.modules[MODULE] = self._module
-        names = self._module.__dict__
-        with suppress(Exception):  # the referee runs it too, with the code at hand
-            exec(compile(setup, "setup.py", "exec"), names)
-        try:
-            exec(compile(code, f"{MODULE}.py", "exec"), names)
-        except BaseException as error:
-            return describe_exception(error)
-        return {"value": None}
+        self._question: Any = None  # that of the referee's which is being answered
 
     def serve(self) -> Any:
         """Answer requests until one is a result: that of a function of the referee's, which was being called."""
@@ -62,15 +54,26 @@ class Candidate:
             request = self._wire.receive()
             if "do" not in request:
                 return self._result(request)
+            outer, self._question = self._question, request["question"]
             try:
                 values = [decode(value, self._resolve) for value in request["values"]]
                 named = {name: decode(value, self._resolve) for name, value in request["named"].items()}
                 answer = {"value": encode(self._do(request["do"], *values, **named), self._refer)}
             except BaseException as error:
                 answer = describe_exception(error)
-            self._wire.send(answer)
+            self._wire.send({"question": request["question"], **answer})
+            self._question = outer
+
+    def _load(self) -> None:
+        sys.modules[MODULE] = self._module
+        names = self._module.__dict__
+        with suppress(Exception):
+            exec(compile(self._setup, "setup.py", "exec"), names)
+        exec(compile(self._code, f"{MODULE}.py", "exec"), names)
 
     def _do(self, operation: str, /, *values: Any, **named: Any) -> Any:
+        if operation == "load":
+            return self._load()
         if operation == "name":
             if values[0] not in self._module.__dict__:
                 raise NameError(values[0])
@@ -94,6 +97,7 @@ class Candidate:
         """Call a function of the referee's."""
         self._wire.send(
             {
+                "question": self._question,
                 "function": number,
                 "values": [encode(value, self._refer) for value in values],
                 "named": {name: encode(value, self._refer) for name, value in named.items()},
@@ -133,10 +137,5 @@ def main(setup: str, code: str) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for file in (0, 1, 2):
         os.dup2(nowhere, file)
-    wire = Wire(CHANNEL)
-    candidate = Candidate(wire)
-    try:
-        wire.send(candidate.load(setup, code))
-        candidate.serve()
-    except Lost:
-        return
+    with suppress(Lost):
+        Candidate(Wire(CHANNEL), setup, code).serve()

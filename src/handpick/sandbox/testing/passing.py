@@ -1,8 +1,9 @@
 """Which of its unit tests some code passes."""
 
+import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -52,26 +53,44 @@ def run_tests(code: str, tests: Suite, limits: Limits, isolation: Isolation) -> 
     passed = [False] * len(tests.tests)
     first, left = 0, limits.wall_s
     while first < len(passed) and left > 0:
-        lines, seconds = _go_on(code, tests, first, replace(limits, wall_s=left), isolation)
+        words = draw_words(first, len(passed))
+        said, seconds = _go_on(code, tests, first, words, replace(limits, wall_s=left), isolation)
         left -= seconds
-        begun = first - 1
-        for word, _, rest in (line.partition(" ") for line in lines):
-            if word == "broken":
-                raise DataError(rest)
-            if word == "pass":
-                passed[int(rest)] = True
-            if word == "begin":
-                begun = int(rest)
-        if begun < first:  # the code cannot even be loaded
+        facts = read_verdicts(said, words)
+        if "broken" in facts:
+            raise DataError(facts["broken"])
+        begun = [number for number in range(first, len(passed)) if f"begin {number}" in facts]
+        for number in begun:
+            passed[number] = f"pass {number}" in facts
+        if not begun:  # the code cannot even be loaded
             break
-        first = begun + 1
+        first = begun[-1] + 1
     return passed
 
 
-def _go_on(code: str, tests: Suite, first: int, limits: Limits, isolation: Isolation) -> tuple[list[str], float]:
+def draw_words(first: int, end: int) -> dict[str, str]:
+    """Draw the words in which a referee says what becomes of the tests from ``first`` to before ``end``, once."""
+    facts = [f"{what} {number}" for number in range(first, end) for what in ("begin", "pass")]
+    return {fact: secrets.token_hex(16) for fact in ["broken", *facts]}
+
+
+def read_verdicts(said: bytes, words: Mapping[str, str]) -> dict[str, str]:
+    """Return what a referee said, and what stood behind the word; a line that begins with no word of its is none.
+
+    So what anybody else writes where the referee does is no verdict: nobody knows a word before it is said, and it
+    says the same when it is said again.
+    """
+    facts = {word: fact for fact, word in words.items()}
+    lines = (line.partition(" ") for line in said.decode(errors="replace").splitlines())
+    return {facts[word]: rest for word, _, rest in lines if word in facts}
+
+
+def _go_on(
+    code: str, tests: Suite, first: int, words: dict[str, str], limits: Limits, isolation: Isolation
+) -> tuple[bytes, float]:
     """Return what the referee says of the tests from ``first`` on, and the time that took."""
     candidate_program = f"from testing.candidate import main\nmain({tests.setup!r}, {code!r})"
-    arguments = (f"{tests.setup}\n{tests.hidden}", list(tests.tests), tests.entry_point, first, limits.wall_s)
+    arguments = (f"{tests.setup}\n{tests.hidden}", list(tests.tests), tests.entry_point, first, limits.wall_s, words)
     referee_program = f"from testing.referee import main\nmain{arguments!r}"
     referee_limits = replace(limits, wall_s=limits.wall_s + GRACE_S, cpu_s=limits.cpu_s + GRACE_S)
     of_candidate, of_referee = socket.socketpair()
@@ -82,16 +101,23 @@ def _go_on(code: str, tests: Suite, first: int, limits: Limits, isolation: Isola
             candidate_program, limits, isolation, modules=_modules("candidate"), channel=of_candidate.fileno()
         ) as candidate,
         Process(
-            referee_program, referee_limits, isolation, modules=_modules("referee"), channel=of_referee.fileno()
+            referee_program,
+            referee_limits,
+            isolation,
+            modules=_modules("referee"),
+            channel=of_referee.fileno(),
+            private=True,
         ) as referee,
     ):
         of_candidate.close()  # each has its end now, and is to notice when the other is gone
         of_referee.close()
-        candidate.ready()
+        candidate.stand()
+        referee.stand()  # both behind their doors before the code begins
         referee.ready()
+        candidate.ready()
         start = time.monotonic()
         outcome = referee.finish()
-        return outcome.stdout.decode(errors="replace").splitlines(), time.monotonic() - start
+        return outcome.stdout, time.monotonic() - start
 
 
 @cache

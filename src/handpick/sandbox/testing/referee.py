@@ -3,6 +3,10 @@
 It runs in a sandbox of its own, where no line of the code under test ever runs. What comes from there are plain values,
 and stand-ins (``Remote``) for what is no plain value. A stand-in never equals a plain value, and does no arithmetic
 and no ordering: an object that claims to equal, or to be near, everything gains nothing here.
+
+An answer names its question, which nobody can know before it is asked. A test passes if it ends without an error and
+the code is there still, to answer a last question; not if the code was lost or late in between, whatever exceptions
+the test expects. What becomes of it is said in words that are drawn for each test and known here alone.
 """
 
 import ast
@@ -12,7 +16,7 @@ import signal
 import symtable
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from types import FrameType
@@ -108,10 +112,8 @@ class Referee:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._lent: list[Callable[..., Any]] = []
-
-    def wait_until_loaded(self) -> bool:
-        """Wait until the code has been loaded, and return whether it was without an error."""
-        return "value" in self._wire.receive()
+        self.over = False  #: Whether the code is lost or late; a test may have caught the exception that said so.
+        self.unpassable: Unpassable | None = None  #: What could not be sent, for the same reason.
 
     def ask(self, operation: str, /, *values: Any, **named: Any) -> Any:
         """Have something done over there, and return the value of it.
@@ -121,8 +123,22 @@ class Referee:
             Lost: the candidate is gone, or sends what is no answer.
             Unpassable: one of the values cannot be sent.
         """
+        try:
+            return self._ask(operation, *values, **named)
+        except Lost:
+            self.over = True
+            raise
+        except Unpassable as error:
+            self.unpassable = error
+            raise
+
+    def _ask(self, operation: str, /, *values: Any, **named: Any) -> Any:
+        if self.over:
+            raise Lost("the code is given up")
+        question = os.urandom(8).hex()
         self._wire.send(
             {
+                "question": question,
                 "do": operation,
                 "values": [encode(value, self._refer) for value in values],
                 "named": {name: encode(value, self._refer) for name, value in named.items()},
@@ -130,6 +146,8 @@ class Referee:
         )
         while True:
             answer = self._wire.receive()
+            if answer.get("question") != question:
+                raise Lost("an answer to another question")
             if "function" in answer:
                 self._wire.send(self._call_lent(answer))
             elif "value" in answer:
@@ -221,11 +239,13 @@ def fill(names: dict[str, Any], referee: Referee, source: str) -> None:
             continue
 
 
-def main(setup: str, tests: Sequence[str], entry_point: str | None, first: int, seconds: float) -> None:
-    """Run tests, and write to stdout what becomes of each.
+def main(
+    setup: str, tests: Sequence[str], entry_point: str | None, first: int, seconds: float, words: Mapping[str, str]
+) -> None:
+    """Run tests, and write to stdout what becomes of each, a line each time, which begins with a word for it.
 
-    The lines are ``wait_until_loaded``, then for each test ``begin N`` and ``pass N`` or ``fail N``; or ``broken`` and
-    why, where the tests themselves cannot be run. It ends after a test that leaves the candidate hanging or dead.
+    The words stand for ``begin N`` and ``pass N`` of each test; and for ``broken``, which is followed by why the tests
+    themselves cannot be run. It ends after a test that leaves the candidate hanging or dead.
 
     Args:
         setup: what to run before the tests.
@@ -233,48 +253,53 @@ def main(setup: str, tests: Sequence[str], entry_point: str | None, first: int, 
         entry_point: what the setup may have defined too, but the code is to be asked for.
         first: number of the test to begin with.
         seconds: time for all of it, of which each test has an equal share of what is left.
+        words: by what they stand for.
     """
     verdicts = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
     end = time.monotonic() + seconds
 
-    def write_line(line: str) -> None:
-        os.write(verdicts, " ".join(line.split()).encode(errors="replace") + b"\n")
+    def say(what: str, why: str = "") -> None:
+        os.write(verdicts, " ".join([words[what], *why.split()]).encode(errors="replace") + b"\n")
+
+    def complain(error: BaseException) -> None:
+        say("broken", f"{type(error).__name__}: {error}")
 
     referee = Referee(Wire(CHANNEL))
     names: dict[str, Any] = {"__name__": "tests"}
-    signal.signal(signal.SIGALRM, _time_up)
+
+    def raise_time_up(number: int, frame: FrameType | None) -> None:
+        referee.over = True
+        raise TimeUp
+
+    signal.signal(signal.SIGALRM, raise_time_up)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        if not referee.wait_until_loaded():
-            return
+        referee.ask("load")
         fill(names, referee, "\n".join([setup, *tests]))
         exec(compile(setup, "setup.py", "exec"), names)
         if entry_point is not None:
             names[entry_point] = referee.ask("name", entry_point)
-        write_line("loaded")
     except (Exception, TimeUp) as error:
         if is_of_tests(error):
-            write_line(f"broken {type(error).__name__}: {error}")
+            complain(error)
         return
     for number in range(first, len(tests)):
-        write_line(f"begin {number}")
+        say(f"begin {number}")
+        failed: BaseException | None = None
         try:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, (end - time.monotonic()) / (len(tests) - number)))
             exec(compile(tests[number], "test.py", "exec"), names)
+            referee.ask("wait")
             signal.setitimer(signal.ITIMER_REAL, 0)
-        except (Lost, TimeUp):
-            write_line(f"fail {number}")
-            return
         except BaseException as error:
-            if is_of_tests(error):
-                write_line(f"broken {type(error).__name__}: {error}")
-                return
-            write_line(f"fail {number}")
-        else:
-            write_line(f"pass {number}")
-
-
-def _time_up(number: int, frame: FrameType | None) -> None:
-    raise TimeUp
+            failed = error
+        broken = referee.unpassable or failed
+        if broken is not None and is_of_tests(broken):
+            complain(broken)
+            return
+        if referee.over:
+            return
+        if failed is None:
+            say(f"pass {number}")
