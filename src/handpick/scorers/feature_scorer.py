@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from handpick.algorithms import Similarity
+from handpick.algorithms.protocol import inner_products
 from handpick.costs.cost import Extent
 from handpick.costs.probe import Probing
 from handpick.executors import rows_of
@@ -20,6 +21,7 @@ from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem, make_
 from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
+from handpick.store.sign_rows import SignKernel, query_slope
 
 
 class FeatureScorer(Scorer):
@@ -46,8 +48,12 @@ class FeatureScorer(Scorer):
 
     def space(self, pool_store: FeatureStore, queries: Queries) -> FeatureSpace:
         """Return the features of both sides."""
+        storage = pool_store.manifest.storage
         return FeatureSpace(
-            partial(candidate_features, pool_store), partial(candidate_features, queries.store, queries.kept_Q)
+            partial(candidate_features, pool_store),
+            partial(candidate_features, queries.store, queries.kept_Q),
+            SignKernel(len(pool_store.weights)) if storage == "1bit" else inner_products,
+            query_slope(storage),
         )
 
     def state(
