@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +21,17 @@ from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.render import Rendered, Renderer
-from handpick.errors import DataError, ModelError, SettingsError
+from handpick.errors import DataError, ModelError, SettingsError, first_line
 from handpick.gradients.carriers import carry_by
 from handpick.gradients.check import autograd_row
 from handpick.gradients.engine import GradientEngine
-from handpick.gradients.forward import causal_of
+from handpick.gradients.forward import causal_of, eval_mode
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.layer_numbers import ALL
 from handpick.layout import DataLayout
-from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
+from handpick.model import compute_dtype, device, free_memory, has_bfloat16, load_base, load_unread, padding_id
 from handpick.model.mixing import describe, mixing_of
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.sampling.decode import company
@@ -77,7 +78,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield check
     pad_id = padding_id(renderer.tokenizer)
 
-    exact = _with_adapter(model, settings, torch.float32)
+    yield _look(model, settings, sequences[0])
+    free_memory()
+    exact = _with_adapter(load_base(model, torch.float32, settings.quantization), settings)
     yield _reading(exact)
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
@@ -101,7 +104,8 @@ def examine(settings: Settings) -> Iterator[Check]:
 
     own_engine, dtype = engine, compute_dtype(settings.dtype)
     if dtype != torch.float32:
-        own_engine = GradientEngine(_with_adapter(model, settings, dtype), recompute=settings.gradient_checkpointing)
+        own = _with_adapter(load_base(model, dtype, settings.quantization), settings)
+        own_engine = GradientEngine(own, recompute=settings.gradient_checkpointing)
     yield _precision(settings, dtype, _rows(own_engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE), autograd_ND)
 
     project = projection(
@@ -148,6 +152,32 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     )
 
 
+def _look(name: str, settings: Settings, sequence: Rendered) -> Check:
+    """Check that a model has the same gradient before and after it was read without one, by autograd alone.
+
+    Loading reads it so, and so do answers and losses; a kernel that repacks weights then, as bitsandbytes has for 4 bits
+    on a CPU, may leave other gradients, or none.
+    """
+    model: Any = _with_adapter(load_unread(name, torch.float32, settings.quantization), settings)
+    engine = GradientEngine(model)
+    before_D = autograd_row(engine, sequence).cpu()
+    ids_BT = torch.tensor([sequence.input_ids], device=next(model.parameters()).device)
+    with torch.no_grad(), eval_mode(model):
+        model(input_ids=ids_BT, use_cache=False)
+    advice = (
+        "reading this model without gradients changes the gradients that follow: --quantization none, or another "
+        "version of the library that its layers are of; and report it"
+    )
+    try:
+        after_D = autograd_row(engine, sequence).cpu()
+    except RuntimeError as error:
+        said = f"no gradient can be taken after a pass without gradients: {first_line(error)}"
+        return Check("look", False, said, advice)
+    off = _relative_error(after_D[None], before_D[None])
+    found = f"relative error {off:.1e} between a gradient after a pass without gradients and one before"
+    return Check("look", off <= _EXACT, found, advice)
+
+
 def _reading(model: nn.Module) -> Check:
     """Say what loading has shown, which refuses a model else, and what is tried before answers are drawn."""
     limits = describe(mixing_of(causal_of(model).config))
@@ -168,9 +198,8 @@ def _choose_sequences(sequences: list[Rendered], n: int) -> list[Rendered]:
     return chosen
 
 
-def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Module:
-    """Return the model with the first checkpoint's adapter, else with a new one whose gradient is not zero."""
-    base = load_base(name, dtype, settings.quantization)
+def _with_adapter(base: nn.Module, settings: Settings) -> nn.Module:
+    """Return a model with the first checkpoint's adapter, else with a new one whose gradient is not zero."""
     if settings.checkpoints:
         return load_trainable(base, [Path(settings.checkpoints[0])], settings.layers)
     model = new_adapter(base, new_lora(settings), settings.seed, in_float32=False)
