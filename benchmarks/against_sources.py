@@ -1,15 +1,14 @@
 """handpick's methods, statistics and metrics against independent programs that compute the same.
 
     python -m venv sources && sources/bin/pip install torch==2.13.0
-    sources/bin/pip install '.[text,rouge,transport]' 'lm-eval[ifeval]' torchmetrics scipy apricot-select data-selection \\
-        dattri-llm 'transformers[torch]'
-    sources/bin/pip install --no-deps llama-index-core        # for nltk's punkt_tab, which its wheel carries
+    sources/bin/pip install '.[text,rouge,transport]' 'lm-eval[ifeval]' torchmetrics apricot-select dattri-llm
+    sources/bin/pip install --no-deps llama-index-core data-selection   # the first for nltk's punkt_tab, in its wheel
     HANDPICK_DATA=… sources/bin/python benchmarks/against_sources.py [NAME ...]
 
-Each line: what was compared with which package, how many values, how many are equal, how many are not, and why. A package
-that is not there is said, and its lines are left out. Real texts are those of HANDPICK_DATA; gradients are the shipped
-model's, of the shipped pool, which need no other file. Writes benchmarks/results/against_sources.md and .json; with names
-(ifeval, squad, …) it prints their lines and writes nothing.
+Each line: what was compared with which package, how many values, how many are equal, how many are not, and why. A
+package that is not there is said, and its lines are left out. Real texts are those of HANDPICK_DATA; gradients are the
+shipped model's, of the shipped pool, and need no other file. Lines are kept in benchmarks/results/against_sources.json
+by the comparison's name, so that some can be made anew (ifeval, squad, …), and the table beside it is made of them.
 """
 
 import argparse
@@ -31,13 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beats_random import DATA
 from numpy.typing import NDArray
 
 from handpick import bundled
 
 Floats = NDArray[np.floating[Any]]
 RESULTS = Path(__file__).parent / "results"
+DATA = Path(os.environ.get("HANDPICK_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ANSWERS = 5  # real answers held against every prompt of IFEval
 
 
@@ -193,7 +192,7 @@ def short_answers(language: str | None) -> list[tuple[str, str]]:
     rng = random.Random(0)
     found = [(distorted(reference, rng), reference) for record in records("targets", "xquad", "test.jsonl.gz")
              if str(record.get("subtask")) in known for reference in record["answers"]["text"][:1]]  # fmt: skip
-    return found + [("the", "a"), ("", ""), ("...", "the"), ("a", "a cat")]
+    return [*found, ("the", "a"), ("", ""), ("...", "the"), ("a", "a cat")]
 
 
 def squad() -> Iterator[Line]:
@@ -375,7 +374,7 @@ def dsir() -> Iterator[Line]:
 
 
 def gradient_rows(n: int, length: int) -> tuple[Any, list[Any], Any]:
-    """The shipped model with an adapter that has been trained a little, sequences of the shipped pool, its optimizer."""
+    """The shipped model with an adapter that was trained a little, sequences of the shipped pool, its optimizer."""
     import torch
 
     from handpick.data.pool import Pool
@@ -454,7 +453,9 @@ def less() -> Iterator[Line]:
         task = AttributionTask(lambda model, batch: model(**batch).loss, model)
         attributor = LESSAttributor(args, task=task, optimizers=[optimizer])
         score = attributor.attribute(
-            Sequences(sequences[:n_pool]), Sequences(sequences[n_pool:]), hook_config=HookManagerConfig(hook_types=layers)
+            Sequences(sequences[:n_pool]),
+            Sequences(sequences[n_pool:]),
+            hook_config=HookManagerConfig(hook_types=layers),
         )
     _, theirs = score.agnostic_matrix()
     assert REGISTER_ALL is not None
@@ -501,14 +502,25 @@ def stores() -> Iterator[Line]:
         tolerance = 0.05 if storage == "1bit" else 0.01
         what = f"stores: {storage}, cosines of 400 rows to each other"
         yield near(what, "float32", found[upper], cosines[upper], tolerance, between)
-        yield near(f"stores: {storage}, of 32 queries to 400 rows", "float32", told, to_queries, tolerance, spread(told, to_queries))
+        yield near(
+            f"stores: {storage}, of 32 queries to 400 rows",
+            "float32",
+            told,
+            to_queries,
+            tolerance,
+            spread(told, to_queries),
+        )
         if storage == "1bit":
             own = (stored.T.astype(np.float64) @ stored) / len(stored)
-            white = [whiten(queries, each.copy(), 0.1) for each in (moment, own)]
-            first = [np.argsort(-(each @ side.T), axis=1)[:, :20] for each, side in zip(white, (exact, stored), strict=True)]
+            white = [whiten(queries, each.copy(), 10.0) for each in (moment, own)]
+            first = [
+                np.argsort(-(each @ side.T), axis=1)[:, :20] for each, side in zip(white, (exact, stored), strict=True)
+            ]
             shared = [len(set(a) & set(b)) for a, b in zip(*(each.tolist() for each in first), strict=True)]
             why = "the second moment is the sign rows' own, whose off-diagonals are about 2/π of the true"
-            yield Line("stores: 1bit, whitened: first 20 of 400 that stay, of 32 queries", "float32", 640, sum(shared), why)
+            yield Line(
+                "stores: 1bit, whitened: first 20 of 400 that stay, of 32 queries", "float32", 640, sum(shared), why
+            )
 
 
 def spread(told: Floats, exact: Floats) -> str:
@@ -524,36 +536,37 @@ COMPARISONS: dict[str, Callable[[], Iterator[Line]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*COMPARISONS, []], help="some of the comparisons")
+    parser.add_argument("names", nargs="*", help=f"some of the comparisons: {', '.join(COMPARISONS)}")
     names = parser.parse_args().names or list(COMPARISONS)
-    lines: list[Line] = []
-    missing: list[str] = []
+    path = RESULTS / "against_sources.json"
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name in names:
+        made: dict[str, Any] = {"with": f"Python {platform.python_version()}, {need('numpy', 'torch', 'handpick')}"}
         try:
-            for line in COMPARISONS[name]():
-                lines.append(line)
-                print(f"{line.what}: {line.equal:,} of {line.compared:,} equal ({line.source}) {line.why}", flush=True)
+            made["lines"] = [asdict(line) for line in COMPARISONS[name]()]
         except (MissingError, ImportError) as error:
-            missing.append(f"{name}: {error}")
-            print(f"left out: {missing[-1]}", flush=True)
-    if names != list(COMPARISONS):
-        return
-    RESULTS.joinpath("against_sources.json").write_text(
-        json.dumps({"lines": [asdict(line) for line in lines], "left out": missing}, indent=1, ensure_ascii=False) + "\n"
+            made["left out"] = str(error)
+        kept[name] = made
+        print(json.dumps(made, indent=1, ensure_ascii=False), flush=True)
+        path.write_text(json.dumps({each: kept[each] for each in COMPARISONS if each in kept}, indent=1) + "\n")
+        path.with_suffix(".md").write_text(page(kept))
+
+
+def page(kept: dict[str, Any]) -> str:
+    rows = [
+        f"| {line['what']} | {line['source']} | {line['compared']:,} | {line['equal']:,} | "
+        f"{line['compared'] - line['equal']:,} | {line['why']} |"
+        for name in COMPARISONS
+        for line in kept.get(name, {}).get("lines", [])
+    ]
+    out = [f"Left out: {name}: {made['left out']}." for name, made in kept.items() if "left out" in made]
+    head = "; ".join(dict.fromkeys(made["with"] for made in kept.values()))
+    table = ["| what | against | compared | equal | different | why |", "|---|---|---|---|---|---|", *rows]
+    return (
+        "\n".join([f"`python benchmarks/against_sources.py`, {head}.", "", *table, *([""] if out else []), *out]) + "\n"
     )
-    RESULTS.joinpath("against_sources.md").write_text(page(lines, missing))
-
-
-def page(lines: list[Line], missing: list[str]) -> str:
-    head = f"`python benchmarks/against_sources.py`, Python {platform.python_version()}, {need('numpy', 'torch', 'handpick')}."
-    table = [
-        head, "", "| what | against | compared | equal | different | why |", "|---|---|---|---|---|---|",
-        *(f"| {line.what} | {line.source} | {line.compared:,} | {line.equal:,} | {line.compared - line.equal:,} | "
-          f"{line.why} |" for line in lines),
-    ]  # fmt: skip
-    return "\n".join(table + (["", "Left out: " + "; ".join(missing) + "."] if missing else [])) + "\n"
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(main())
+    sys.path.remove(str(Path(__file__).parent))  # kernels.py is not the package that some libraries look for
+    main()

@@ -14,7 +14,6 @@ from handpick.cli import app
 from handpick.costs.probe import Size
 from handpick.doctor import Check, examine
 from handpick.errors import DataError, SettingsError
-from handpick.gradients.check import autograd_row
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import Footprint
 from handpick.model import load_base, load_tokenizer, load_unread
@@ -77,16 +76,16 @@ def test_weights_that_change_as_they_are_read_are_caught(settings: Settings, mon
 def test_gradients_that_cannot_be_taken_after_a_look_are_caught(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    taken = []
+    own, taken = doctor._input_gradient, []
 
-    def row(*given: Any) -> torch.Tensor:
+    def gradient(*given: Any) -> torch.Tensor:
         taken.append(given)
         if len(taken) == 2:
             raise error
-        return autograd_row(*given)
+        return own(*given)
 
-    monkeypatch.setattr(doctor, "autograd_row", row)
-    check = checks(settings)["look"]
+    monkeypatch.setattr(doctor, "_input_gradient", gradient)
+    check = next(check for check in examine(settings) if check.name == "look")
     assert not check.passed
     assert check.found == "no gradient can be taken after a pass without gradients: no backward pass"
 
@@ -97,7 +96,7 @@ def test_the_4_bit_kernel_that_repacks_is_off(settings: Settings, monkeypatch: p
     from bitsandbytes.nn import modules
 
     own = settings.model_copy(update={"quantization": "4bit", "model": str(bundled.model_path())})
-    assert checks(own)["look"].passed
+    assert next(check for check in examine(own) if check.name == "look").passed
     if not modules.has_avx512bf16():
         pytest.skip("this CPU has no AVX512-BF16, and so no such kernel")
 

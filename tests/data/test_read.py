@@ -124,7 +124,10 @@ def test_dataset_with_a_selection_of_rows() -> None:
     assert source.sha256() == DatasetInput(datasets.Dataset.from_list([RECORDS[2], RECORDS[0]])).sha256()
 
 
-TWICE = "ambiguous JSON: the key 'prompt' stands twice in one object, of which some readers take the first and some the last"
+TWICE = (
+    "ambiguous JSON: the key 'prompt' stands twice in one object, of which some readers take the first and some the "
+    "last"
+)
 TOO_LARGE = "malformed JSON: the number -1e400 is beyond what a float64 holds, and what is written of it is no JSON"
 
 

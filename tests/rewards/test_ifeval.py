@@ -1,7 +1,6 @@
 """IFEval's 25 instructions: answers that follow each one and answers that do not."""
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any

@@ -11,7 +11,25 @@ from handpick import bundled
 from handpick.rewards.punkt import sentences
 from tests.rewards.nltks_punkt import NLTKS_PUNKT
 
-_KNOWN = ["Mr", "u.s", "p.m", "e.g", "J", "12", "-3,000.5", "1", "the", "The", "he", "Bach", "inc", "co", "a", "A", "..."]
+_KNOWN = [
+    "Mr",
+    "u.s",
+    "p.m",
+    "e.g",
+    "J",
+    "12",
+    "-3,000.5",
+    "1",
+    "the",
+    "The",
+    "he",
+    "Bach",
+    "inc",
+    "co",
+    "a",
+    "A",
+    "...",
+]
 _WORDS = st.tuples(
     st.sampled_from(["", "", "", "(", '"', "“", "*", "-"]),
     st.sampled_from(_KNOWN) | st.text(alphabet="abTHeé1一", min_size=1, max_size=4),

@@ -47,9 +47,7 @@ class AcceptedFeatures:
         kernel: makes cosines of unit features; it must grow with the length of either side, as inner products do.
     """
 
-    def __init__(
-        self, candidates: Candidates | None, max_cosine: float, kernel: Kernel = inner_products
-    ) -> None:
+    def __init__(self, candidates: Candidates | None, max_cosine: float, kernel: Kernel = inner_products) -> None:
         self._candidates = candidates
         self._kernel = kernel
         self._max_cosine = max_cosine

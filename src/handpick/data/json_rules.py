@@ -51,8 +51,8 @@ class JsonReader:
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             self.wrong = self.wrong or (
-                f"ambiguous JSON: the key {_shorten(repr(twice))} stands twice in one object, of which some readers take "
-                "the first and some the last"
+                f"ambiguous JSON: the key {_shorten(repr(twice))} stands twice in one object, of which some readers "
+                "take the first and some the last"
             )
         return fields
 
@@ -60,8 +60,8 @@ class JsonReader:
         value = float(text)
         if math.isinf(value):
             self.wrong = self.wrong or (
-                f"malformed JSON: the number {_shorten(text)} is beyond what a float64 holds, and what is written of it "
-                "is no JSON"
+                f"malformed JSON: the number {_shorten(text)} is beyond what a float64 holds, and what is written of "
+                "it is no JSON"
             )
         return value
 

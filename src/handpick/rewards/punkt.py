@@ -1,8 +1,8 @@
 """English sentences as punkt cuts them (Kiss and Strunk, Computational Linguistics 32, 2006), with nltk's parameters.
 
-IFEval's program counts sentences and cuts words by nltk's tokenizers. This is the half of ``nltk.tokenize.punkt`` (3.10)
-that cuts, written anew, so that neither nltk nor a download is needed; the parameters are those of its ``punkt_tab``,
-which it learnt from newspapers (``bundled/LICENSES.md``). Held to nltk's own in ``tests/rewards/test_punkt.py``.
+IFEval's program counts sentences and cuts words by nltk's tokenizers. This is the half of ``nltk.tokenize.punkt`` that
+cuts (of nltk 3.10), written anew, so that neither nltk nor a download is needed; the parameters are those of its
+``punkt_tab``, learnt from newspapers (``bundled/LICENSES.md``). Held to nltk's own in ``tests/rewards/test_punkt.py``.
 
 A stop, question or exclamation mark before white space or a closing mark may end a sentence. A stop does not behind an
 abbreviation, an initial or a number, where the next word's case, as the newspapers had it, speaks against it.
@@ -97,15 +97,13 @@ def _decide(token: _Token, following: _Token) -> None:
         token.ends = False
         return
     is_capital, starts = following.text[0].isupper(), following.starts()
-    if (token.is_abbreviation or token.is_ellipsis) and not initial:
-        if starts or (is_capital and next_type in known.starters):
-            token.ends = True
-            return
-    if initial or of == "##number##":
-        if starts is False or (
-            starts is None and initial and is_capital and not known.contexts.get(next_type, 0) & _SMALL
-        ):
-            token.ends = False
+    may_start = starts or (is_capital and next_type in known.starters)
+    if (token.is_abbreviation or token.is_ellipsis) and not initial and may_start:
+        token.ends = True
+        return
+    is_name = initial and starts is None and is_capital and not known.contexts.get(next_type, 0) & _SMALL
+    if (initial or of == "##number##") and (starts is False or is_name):
+        token.ends = False
 
 
 def _has_end(text: str) -> bool:

@@ -4,6 +4,7 @@ Shapes: Q queries, N candidates, D features, T checkpoints.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -22,6 +23,13 @@ from handpick.similarity import StoredScores, StoredSimilarity, candidate_featur
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
 from handpick.store.sign_rows import SignKernel, query_slope
+
+
+def feature_space(pool_store: FeatureStore, queries: Callable[[], Floats]) -> FeatureSpace:
+    """Return the features of a store and of some queries, which are float32, with what makes similarities of them."""
+    storage = pool_store.manifest.storage
+    kernel = SignKernel(len(pool_store.weights)) if storage == "1bit" else inner_products
+    return FeatureSpace(partial(candidate_features, pool_store), queries, kernel, query_slope(storage))
 
 
 class FeatureScorer(Scorer):
@@ -48,13 +56,7 @@ class FeatureScorer(Scorer):
 
     def space(self, pool_store: FeatureStore, queries: Queries) -> FeatureSpace:
         """Return the features of both sides."""
-        storage = pool_store.manifest.storage
-        return FeatureSpace(
-            partial(candidate_features, pool_store),
-            partial(candidate_features, queries.store, queries.kept_Q),
-            SignKernel(len(pool_store.weights)) if storage == "1bit" else inner_products,
-            query_slope(storage),
-        )
+        return feature_space(pool_store, partial(candidate_features, queries.store, queries.kept_Q))
 
     def state(
         self, pool_store: FeatureStore, queries: Queries, similarity: Similarity, features: FeatureSpace | None

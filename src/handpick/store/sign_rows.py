@@ -46,7 +46,9 @@ class SignKernel:
     def __call__(self, rows_AE: Floats, rows_BE: Floats) -> Floats:
         """Return it of all pairs, float32 (A, B); that of a zero row to anything is 0."""
         found_AB = np.zeros((len(rows_AE), len(rows_BE)), np.float32)
-        for a_AD, b_BD in zip(*(np.split(rows, self.n_checkpoints, axis=1) for rows in (rows_AE, rows_BE)), strict=True):
+        for a_AD, b_BD in zip(
+            *(np.split(rows, self.n_checkpoints, axis=1) for rows in (rows_AE, rows_BE)), strict=True
+        ):
             length_A, length_B = (np.sqrt(np.einsum("nd,nd->n", rows, rows)) for rows in (a_AD, b_BD))
             length_AB = length_A[:, None] * length_B
             cosine_AB = np.divide(a_AD @ b_BD.T, length_AB, out=np.zeros_like(length_AB), where=length_AB > 0)
