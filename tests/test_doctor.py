@@ -63,7 +63,9 @@ def test_weights_that_change_as_they_are_read_are_caught(settings: Settings, mon
 
     def load(*given: Any) -> nn.Module:
         model = load_unread(*given)
-        next(each for each in model.modules() if isinstance(each, nn.Linear)).register_forward_pre_hook(repack)
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                layer.register_forward_pre_hook(repack)
         return model
 
     monkeypatch.setattr(doctor, "load_unread", load)

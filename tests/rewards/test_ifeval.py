@@ -40,7 +40,7 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "at least"},
      ["One. Two! Three?", "One. 2. Three"], ["One. Two.", "Mr. Smith met Dr. Brown. They ate 3.5 pies."]),
     ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"},
-     ["Only one, e.g. this.", "J. K. Rowling wrote it."], ["One. Two."]),
+     ["Only Mr. Smith came.", "J. K. Rowling wrote it."], ["One. Two."]),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2},
      ["one\n***\ntwo", "***\none\n***\ntwo\n***"], ["one two", "one\n***\ntwo\n***\nthree", "one\n***\n***\ntwo"]),
     ("length_constraints:number_words", {"num_words": 4, "relation": "at least"}, ["one two three four"],

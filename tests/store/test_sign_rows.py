@@ -3,6 +3,7 @@
 Shapes: N rows, D features, Q queries.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from handpick import bundled
 from handpick.algorithms import Picks
+from handpick.algorithms.knn_kde import densities
+from handpick.algorithms.protocol import inner_products
 from handpick.constraints import Walk
 from handpick.data.examples import Conversation, Message
 from handpick.data.render import Renderer
@@ -20,6 +23,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.projection import projection
 from handpick.model import load_base, load_tokenizer
 from handpick.objectives.next_token import mean_loss
+from handpick.pipeline.distances import distances_of
 from handpick.scorers.feature_scorer import feature_space
 from handpick.scorers.gradient_encoder import encode_rows
 from handpick.similarity import StoredSimilarity, candidate_features, query_rows, similarity
@@ -33,6 +37,7 @@ from tests.conftest import records
 
 Floats = NDArray[np.float32]
 DIM = 8192
+NEAR = 0.8
 
 
 def store_of(folder: Path, rows_TND: Floats, storage: Storage, weights: tuple[float, ...] = (1.0,)) -> FeatureStore:
@@ -161,13 +166,13 @@ def test_near_duplicates_and_similarities_of_real_rows_are_those_of_float32(tmp_
     assert abs(off_NN.mean()) < 0.01
     assert np.abs(off_NN).max() < 0.12
     plain_NN = features["1bit"] @ features["1bit"].T  # what was taken for the cosine before
-    counts = {name: int((np.triu(found_NN, 1) > 0.9).sum()) for name, found_NN in (*cosines.items(), ("0", plain_NN))}
-    assert counts["float32"] >= 20
+    counts = {name: int((np.triu(found_NN, 1) > NEAR).sum()) for name, found_NN in (*cosines.items(), ("0", plain_NN))}
+    assert counts["float32"] >= 20, counts
     assert abs(counts["1bit"] - counts["float32"]) <= 0.2 * counts["float32"]
     assert counts["0"] < 0.2 * counts["float32"]
     passed = {}
     for name, space in spaces.items():
-        walk = Walk(in_order, len(real_rows), 40, candidates=space.candidates, kernel=space.kernel, max_cosine=0.9)
+        walk = Walk(in_order, len(real_rows), 40, candidates=space.candidates, kernel=space.kernel, max_cosine=NEAR)
         assert len(list(walk)) == 40
         passed[name] = len(walk.passed.near_duplicates)
     assert passed["float32"] > 0
@@ -175,3 +180,31 @@ def test_near_duplicates_and_similarities_of_real_rows_are_those_of_float32(tmp_
     queries_QE, told = spaces["1bit"].queries(), spaces["1bit"].slope * spaces["1bit"].queries() @ features["1bit"].T
     exact = queries_QE @ features["float32"].T
     assert (told * exact).sum() / (exact**2).sum() == pytest.approx(1, abs=0.05)
+
+
+def test_densities_and_distances_are_on_the_scale_of_float32(tmp_path: Path, real_rows: Floats) -> None:
+    columns = np.arange(len(real_rows))
+    queries_QD = unit(real_rows[:8])
+    stores = {name: store_of(tmp_path, real_rows[None], name) for name in ("float32", "1bit")}  # type: ignore[arg-type]
+    spaces = {name: feature_space(store, lambda: queries_QD) for name, store in stores.items()}
+    density = {name: densities(s.candidates, columns, 0.75, 20, s.kernel) for name, s in spaces.items()}
+    before = densities(spaces["1bit"].candidates, columns, 0.75, 20)
+    assert np.abs(density["1bit"] - density["float32"]).mean() < 0.3 * np.abs(before - density["float32"]).mean()
+    found = {name: distances_of(space, {"s": columns[8:40]})["s"] for name, space in spaces.items()}
+    plain = distances_of(replace(spaces["1bit"], kernel=inner_products, slope=1.0), {"s": columns[8:40]})["s"]
+    for name in ("query_to_subset", "subset_to_query", "wasserstein", "energy"):
+        want, told, was = (getattr(each, name) for each in (found["float32"], found["1bit"], plain))
+        assert abs(told - want) < 0.5 * abs(was - want), name
+
+
+def test_densities_are_those_of_the_kernels_similarities(tmp_path: Path) -> None:
+    rows_ND = np.random.default_rng(5).standard_normal((2500, 64)).astype(np.float32)
+    rows_ND[1250:] = rows_ND[:1250] + 0.4 * rows_ND[1250:]
+    space = feature_space(store_of(tmp_path, rows_ND[None], "1bit"), lambda: rows_ND)
+    features_NE = space.candidates(np.arange(2500))
+    similarity_NN = space.kernel(features_NE, features_NE)
+    np.fill_diagonal(similarity_NN, 1)
+    kernel_NN = np.maximum(1 - 2 * np.maximum(1 - similarity_NN, 0) / 1.2**2, 0)
+    want_N = np.sort(kernel_NN, axis=1)[:, -30:].sum(axis=1)
+    found_N = densities(space.candidates, np.arange(2500), 1.2, 30, space.kernel)
+    assert found_N == pytest.approx(want_N, rel=1e-5)

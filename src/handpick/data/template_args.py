@@ -47,7 +47,7 @@ def _parse_value(text: str) -> JsonValue:
     except ValueError:
         return text
     if reader.wrong:
-        raise ValueError(f"has a value that cannot be taken: {reader.wrong}")
+        raise ValueError(f"should have a value that JSON has a word for: {reader.wrong}")
     return value
 
 
