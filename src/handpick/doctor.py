@@ -159,17 +159,19 @@ def _look(name: str, settings: Settings, sequence: Rendered) -> Check:
     4 bits on a CPU, may leave other gradients, or none.
     """
     model: Any = load_unread(name, torch.float32, settings.quantization)
-    before_TE = _input_gradient(model, sequence)
-    with torch.no_grad(), eval_mode(model):
-        model(input_ids=torch.tensor([sequence.input_ids], device=before_TE.device), use_cache=False)
     advice = (
         "reading this model without gradients changes the gradients that follow: --quantization none, or another "
         "version of the library that its layers are of; and report it"
     )
+    when = "before"
     try:
+        before_TE = _input_gradient(model, sequence)
+        with torch.no_grad(), eval_mode(model):
+            model(input_ids=torch.tensor([sequence.input_ids], device=before_TE.device), use_cache=False)
+        when = "after"
         after_TE = _input_gradient(model, sequence)
-    except RuntimeError as error:
-        said = f"no gradient can be taken after a pass without gradients: {first_line(error)}"
+    except Exception as error:  # whatever a model's own code raises; one that cannot read at all is refused further on
+        said = f"no gradient can be taken {when} a pass without gradients: {first_line(error)}"
         return Check("look", False, said, advice)
     off = float((after_TE - before_TE).norm() / before_TE.norm())
     found = f"relative error {off:.1e} between a gradient after a pass without gradients and one before"
@@ -185,7 +187,7 @@ def _input_gradient(model: Any, sequence: Rendered) -> Tensor:
 
     def keep(_: nn.Module, __: Any, output_1TE: Tensor) -> Tensor:
         embedded.append(output_1TE.detach().requires_grad_())
-        return embedded[-1]
+        return embedded[-1].clone()  # which a model may write to, as some scale their embeddings in place
 
     embedding: nn.Module = model.get_input_embeddings()
     hook = embedding.register_forward_hook(keep)
