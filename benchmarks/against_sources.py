@@ -269,9 +269,8 @@ def spearman() -> Iterator[Line]:
     from scipy import stats
 
     rng, rho, share = np.random.default_rng(0), [], []
-    for n in range(200):
-        ties = 3 if n % 2 else 100
-        x, y = (rng.integers(0, ties, 4 + n % 3).tolist() for _ in range(2))
+    for n in range(60):
+        x, y = (rng.integers(0, 3 if n % 2 else 100, 4 + n // 2 % 2).tolist() for _ in range(2))
         if (found := ours_of(x, y)) is None:
             continue
         every = [stats.spearmanr(x, each).statistic for each in itertools.permutations(y)]
@@ -482,7 +481,7 @@ def stores() -> Iterator[Line]:
     from handpick.store.codec import decode, encode, products, row_norms
     from handpick.store.sign_rows import SignKernel, query_slope
 
-    model, sequences, _ = gradient_rows(432, 128)
+    model, sequences, _ = gradient_rows(232, 128)
     engine = GradientEngine(model)
     sparse = projection("sparse", engine.n_coordinates, 8192, 0, 4)
     rows = encode_rows(engine, [mean_loss(sequence) for sequence in sequences], 0, sparse, 1024)
@@ -498,8 +497,8 @@ def stores() -> Iterator[Line]:
         told = products(np.float32(query_slope(storage)) * queries, tensors, storage)  # type: ignore[arg-type]
         why = f"pairs over .9: {over(cosines[upper])} in float32, {over(found[upper])} in {storage}"
         why += f", {over(plain[upper])} by inner products" if storage == "1bit" else ""
-        yield near(f"stores: {storage}, cosines of 400 rows", "float32", found[upper], cosines[upper], tolerance, why)
-        what = f"stores: {storage}, of 32 queries to 400 rows"
+        yield near(f"stores: {storage}, cosines of 200 rows", "float32", found[upper], cosines[upper], tolerance, why)
+        what = f"stores: {storage}, of 32 queries to 200 rows"
         yield near(what, "float32", told, to_queries, tolerance, f"slope {slope(told, to_queries):.3f}")
     yield whitened(queries, rows)
 
@@ -517,7 +516,7 @@ def whitened(queries: Floats, rows: Floats) -> Line:
     shared = sum(len(set(one) & set(other)) for one, other in zip(*first, strict=True))
     plain = [np.argsort(-(queries @ each.T), axis=1)[:, :20].tolist() for each in (rows, signs)]
     without = sum(len(set(one) & set(other)) for one, other in zip(*plain, strict=True))
-    what = "stores: 1bit, whitened at 1,024 dimensions: first 20 of 400 that stay, of 32 queries"
+    what = "stores: 1bit, whitened at 1,024 dimensions: first 20 of 200 that stay, of 32 queries"
     why = f"the second moment is the sign rows' own; without whitening {without} stay"
     return Line(what, "float32", 640, shared, why)
 

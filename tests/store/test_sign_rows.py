@@ -71,7 +71,7 @@ def in_order(count: int) -> Picks:
 
 @pytest.fixture(scope="module")
 def real_rows() -> Floats:
-    """Projected gradients, (96, D), of 48 records of the shipped pool, each followed by itself with words more."""
+    """Projected gradients, (64, D), of 32 records of the shipped pool, each followed by itself with words more."""
     name = str(bundled.model_path())
     model = new_adapter(load_base(name, torch.float32), LoraSettings(rank=8), 0, in_float32=True)
     generator = torch.Generator().manual_seed(0)
@@ -79,11 +79,11 @@ def real_rows() -> Floats:
         if ".lora_B." in parameter_name:
             parameter.data.copy_(1e-3 * torch.randn(parameter.shape, generator=generator))
     renderer, sequences = Renderer(load_tokenizer(name)), []
-    for record in records(bundled.pool_paths()[0], 48):
+    for record in records(bundled.pool_paths()[0], 32):
         question, answer = (message["content"] for message in record["messages"])
         for said in (answer, f"{answer} That is it."):
-            turns = Conversation((Message("user", question[:300]), Message("assistant", said[:300])))
-            sequences.append(renderer(turns, 160))
+            turns = Conversation((Message("user", question[:150]), Message("assistant", said[-150:])))
+            sequences.append(renderer(turns, 128))
     engine = GradientEngine(model)
     sparse = projection("sparse", engine.n_coordinates, DIM, 0, 4)
     return encode_rows(engine, [mean_loss(sequence) for sequence in sequences], 0, sparse, 2048)
@@ -167,13 +167,13 @@ def test_near_duplicates_and_similarities_of_real_rows_are_those_of_float32(tmp_
     assert np.abs(off_NN).max() < 0.12
     plain_NN = features["1bit"] @ features["1bit"].T  # what was taken for the cosine before
     counts = {name: int((np.triu(found_NN, 1) > NEAR).sum()) for name, found_NN in (*cosines.items(), ("0", plain_NN))}
-    assert counts["float32"] >= 20, counts
+    assert counts["float32"] >= 10, counts
     assert abs(counts["1bit"] - counts["float32"]) <= 0.2 * counts["float32"]
     assert counts["0"] < 0.2 * counts["float32"]
     passed = {}
     for name, space in spaces.items():
-        walk = Walk(in_order, len(real_rows), 40, candidates=space.candidates, kernel=space.kernel, max_cosine=NEAR)
-        assert len(list(walk)) == 40
+        walk = Walk(in_order, len(real_rows), 24, candidates=space.candidates, kernel=space.kernel, max_cosine=NEAR)
+        assert len(list(walk)) == 24
         passed[name] = len(walk.passed.near_duplicates)
     assert passed["float32"] > 0
     assert abs(passed["1bit"] - passed["float32"]) <= max(2, 0.2 * passed["float32"])
