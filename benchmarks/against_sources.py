@@ -209,22 +209,10 @@ def squad() -> Iterator[Line]:
         return {name: float(value) / 100 for name, value in scores.items()}
 
     scored = [theirs(*pair) for pair in pairs]
-    why = "SQuAD 1.1's rule"
+    why = "torchmetrics gives 1 where both sides have no word, as version 2.0's script; that of 1.1, followed here, gives 0"
     yield near("SQuAD F1, English", source, [f1(*pair) for pair in pairs], [each["f1"] for each in scored], 1e-6, why)
     exact = [each["exact_match"] for each in scored]
     yield near("SQuAD exact match, English", source, [same_words(*pair) for pair in pairs], exact, 1e-6)
-
-
-def squad_2() -> Iterator[Line]:
-    from handpick.rewards.squad import f1
-
-    source = need("transformers")
-    from transformers.data.metrics.squad_metrics import compute_f1
-
-    pairs = short_answers(None)
-    why = "where both sides have no word, version 2.0 gives 1 and version 1.1, which is followed here, 0"
-    ours, theirs = [f1(*pair) for pair in pairs], [compute_f1(b, a) for a, b in pairs]
-    yield near("SQuAD F1, English, version 2.0", source, ours, theirs, 1e-6, why)
 
 
 def mlqa() -> Iterator[Line]:
@@ -419,8 +407,8 @@ def less() -> Iterator[Line]:
     from dattri_llm import REGISTER_ALL, AttributionArguments, AttributionTask, HookManagerConfig, LESSAttributor
 
     from handpick.gradients.adam import AdamMoments, AdamPreconditioner
-    from handpick.gradients.carriers import canonical_name
     from handpick.gradients.engine import GradientEngine
+    from handpick.gradients.layers import canonical_name
     from handpick.gradients.projection import NoProjection
     from handpick.objectives.next_token import mean_loss
     from handpick.scorers.gradient_encoder import encode_rows
@@ -495,7 +483,7 @@ def stores() -> Iterator[Line]:
         plain = stored @ stored.T
         found = SignKernel(1)(stored, stored) if storage == "1bit" else plain
         told = products(np.float32(query_slope(storage)) * queries, tensors, storage)  # type: ignore[arg-type]
-        why = f"pairs over .9: {over(cosines[upper])} in float32, {over(found[upper])} in {storage}"
+        why = f"pairs over .5: {over(cosines[upper])} in float32, {over(found[upper])} in {storage}"
         why += f", {over(plain[upper])} by inner products" if storage == "1bit" else ""
         yield near(f"stores: {storage}, cosines of 200 rows", "float32", found[upper], cosines[upper], tolerance, why)
         what = f"stores: {storage}, of 32 queries to 200 rows"
@@ -522,7 +510,7 @@ def whitened(queries: Floats, rows: Floats) -> Line:
 
 
 def over(cosines: Floats) -> int:
-    return int((cosines > 0.9).sum())
+    return int((cosines > 0.5).sum())
 
 
 def slope(told: Floats, exact: Floats) -> float:
@@ -532,7 +520,7 @@ def slope(told: Floats, exact: Floats) -> float:
 
 COMPARISONS: dict[str, Callable[[], Iterator[Line]]] = {
     each.__name__: each
-    for each in (ifeval, squad, squad_2, mlqa, rouge, spearman, facility_location, transport, dsir, less, stores)
+    for each in (ifeval, squad, mlqa, rouge, spearman, facility_location, transport, dsir, less, stores)
 }
 
 

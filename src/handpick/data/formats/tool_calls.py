@@ -34,8 +34,8 @@ def calls_in_text(text: str, where: str) -> CallsInText:
 
 def _wrap_call(call: Json, where: str) -> Json:
     """Put a bare ``{name, arguments}`` into OpenAI's form; arguments stay an object or a text, as they are."""
-    if isinstance(call, dict) and isinstance(call.get("function"), dict):
-        check_argument_text(call["function"].get("arguments"), where)
+    if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
+        check_argument_text(function.get("arguments"), where)
         return call
     name = call.get("name") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(name, str):
