@@ -169,7 +169,7 @@ def test_near_duplicates_and_similarities_of_real_rows_are_those_of_float32(tmp_
     counts = {name: int((np.triu(found_NN, 1) > NEAR).sum()) for name, found_NN in (*cosines.items(), ("0", plain_NN))}
     assert counts["float32"] >= 10, counts
     assert abs(counts["1bit"] - counts["float32"]) <= 0.2 * counts["float32"]
-    assert counts["0"] < 0.2 * counts["float32"]
+    assert counts["0"] < 0.5 * counts["float32"]
     passed = {}
     for name, space in spaces.items():
         walk = Walk(in_order, len(real_rows), 24, candidates=space.candidates, kernel=space.kernel, max_cosine=NEAR)
