@@ -58,7 +58,9 @@ def similarities(pool: FeatureStore, query_QD: Floats) -> tuple[dict[Storage, Fl
         for storage, similarity_QN in found.items():
             tensors = encode(rows_BD, norms_B, storage)
             sizes[storage] += sum(tensor.nbytes for tensor in tensors.values())
-            similarity_QN[:, start : start + len(rows_BD)] = products(np.float32(query_slope(storage)) * query_QD, tensors, storage)
+            similarity_QN[:, start : start + len(rows_BD)] = products(
+                np.float32(query_slope(storage)) * query_QD, tensors, storage
+            )
     return found, sizes
 
 
