@@ -24,6 +24,7 @@ from handpick.algorithms import rank
 from handpick.errors import StoreError
 from handpick.store import FeatureStore
 from handpick.store.codec import Storage, encode, products, row_norms
+from handpick.store.sign_rows import query_slope
 
 Floats = NDArray[np.float32]
 
@@ -57,7 +58,9 @@ def similarities(pool: FeatureStore, query_QD: Floats) -> tuple[dict[Storage, Fl
         for storage, similarity_QN in found.items():
             tensors = encode(rows_BD, norms_B, storage)
             sizes[storage] += sum(tensor.nbytes for tensor in tensors.values())
-            similarity_QN[:, start : start + len(rows_BD)] = products(query_QD, tensors, storage)
+            similarity_QN[:, start : start + len(rows_BD)] = products(
+                np.float32(query_slope(storage)) * query_QD, tensors, storage
+            )
     return found, sizes
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from handpick import bundled, doctor
@@ -15,13 +16,13 @@ from handpick.doctor import Check, examine
 from handpick.errors import DataError, SettingsError
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import Footprint
-from handpick.model import load_base, load_tokenizer
+from handpick.model import load_base, load_tokenizer, load_unread
 from handpick.settings import Settings
 from handpick.training.settings import LoraSettings, WarmupSettings
 from handpick.training.warmup import new_adapter
 from tests.conftest import write_jsonl
 
-NAMES = ["data", "reading", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
+NAMES = ["data", "look", "reading", "adapter", "gradient", "padding", "dtype", "projection", "memory", "speed"]
 
 
 @pytest.fixture
@@ -51,6 +52,66 @@ def test_a_wrong_gradient_is_caught(settings: Settings, monkeypatch: pytest.Monk
     monkeypatch.setattr(GradientEngine, "features", lambda *args: own(*args) * 1.01)
     failed = [name for name, check in checks(settings).items() if not check.passed]
     assert failed == ["gradient"]
+
+
+def test_weights_that_change_as_they_are_read_are_caught(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel does that repacks them in a pass without gradients."""
+
+    def repack(module: nn.Module, *_: Any) -> None:
+        if not torch.is_grad_enabled():
+            module.weight.data *= 1.01  # type: ignore[operator, union-attr]
+
+    def load(*given: Any) -> nn.Module:
+        model = load_unread(*given)
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                layer.register_forward_pre_hook(repack)
+        return model
+
+    monkeypatch.setattr(doctor, "load_unread", load)
+    found = checks(settings)
+    assert [name for name, check in found.items() if not check.passed] == ["look"]
+    assert "--quantization none" in found["look"].advice
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no backward pass"), NotImplementedError("no backward pass")])
+def test_gradients_that_cannot_be_taken_after_a_look_are_caught(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    own, taken = doctor._input_gradient, []
+
+    def gradient(*given: Any) -> torch.Tensor:
+        taken.append(given)
+        if len(taken) == 2:
+            raise error
+        return own(*given)
+
+    monkeypatch.setattr(doctor, "_input_gradient", gradient)
+    check = next(check for check in examine(settings) if check.name == "look")
+    assert not check.passed
+    assert check.found == "no gradient can be taken after a pass without gradients: no backward pass"
+
+
+def test_the_4_bit_kernel_that_repacks_is_off(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where it is on, on a CPU that has it, the look says so."""
+    pytest.importorskip("bitsandbytes")
+    from bitsandbytes.nn import modules
+
+    own = settings.model_copy(update={"quantization": "4bit", "model": str(bundled.model_path())})
+    assert next(check for check in examine(own) if check.name == "look").passed
+    if not modules.has_avx512bf16():
+        pytest.skip("this CPU has no AVX512-BF16, and so no such kernel")
+
+    def as_shipped(*given: Any) -> nn.Module:
+        model = load_unread(*given)
+        for module in model.modules():
+            if isinstance(module, modules.Linear4bit):
+                module.support_avx512bf16_for_cpu = True
+        return model
+
+    monkeypatch.setattr(doctor, "load_unread", as_shipped)
+    look = next(check for check in examine(own) if check.name == "look")
+    assert not look.passed
 
 
 def test_rows_that_depend_on_their_neighbours_are_caught(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +256,7 @@ def test_the_new_adapter_leaves_a_trained_model_about_as_it_was(settings: Settin
     """Of a real model with all layers adapted, updates of a twentieth of a weight leave noise."""
     warmup = WarmupSettings(lora=LoraSettings(targets="all-linear"))  # rank 128
     own = settings.model_copy(update={"model": str(bundled.model_path()), "warmup": warmup})
-    model = doctor._with_adapter(str(own.model), own, torch.float32)
+    model = doctor._with_adapter(load_base(str(own.model), torch.float32), own)
     shares = [
         float(layer.get_delta_weight("default").detach().norm() / layer.get_base_layer().weight.norm())
         for layer in model.modules()

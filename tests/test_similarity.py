@@ -26,7 +26,7 @@ class Features:
 
     @property
     def manifest(self) -> SimpleNamespace:
-        return SimpleNamespace(space=self.space)
+        return SimpleNamespace(space=self.space, storage="float32")
 
     def __len__(self) -> int:
         return len(self.arrays[0])

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.protocol import Kernel, inner_products
 from handpick.algorithms.sinkhorn import transport
 from handpick.errors import SettingsError, SimilarityError
 
@@ -66,15 +67,20 @@ class SimilarityRows(Protocol):
 
 
 class Products:
-    """Inner products of rows with each other, (R, R), computed as they are read: R² values need not fit in memory."""
+    """Similarities of rows to each other, (R, R), computed as they are read: R² values need not fit in memory.
 
-    def __init__(self, rows_RE: NDArray[np.float32]) -> None:
+    Args:
+        rows_RE: features.
+        kernel: makes similarities of two sets of them; their inner products, where nothing is said.
+    """
+
+    def __init__(self, rows_RE: NDArray[np.float32], kernel: Kernel = inner_products) -> None:
         self._rows_RE = rows_RE
+        self._kernel = kernel
         self.shape = (len(rows_RE), len(rows_RE))
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
-        products: NDArray[np.float32] = self._rows_RE[rows] @ self._rows_RE.T
-        return products
+        return self._kernel(self._rows_RE[rows], self._rows_RE)
 
 
 def distances(similarity_QB: Values, similarity_QQ: SimilarityRows, similarity_BB: SimilarityRows) -> Distances:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +20,18 @@ from handpick.costs.training import training_bytes
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
-from handpick.data.render import Rendered, Renderer
-from handpick.errors import DataError, ModelError, SettingsError
+from handpick.data.render import IGNORED, Rendered, Renderer
+from handpick.errors import DataError, ModelError, SettingsError, first_line
 from handpick.gradients.carriers import carry_by
 from handpick.gradients.check import autograd_row
 from handpick.gradients.engine import GradientEngine
-from handpick.gradients.forward import causal_of
+from handpick.gradients.forward import causal_of, eval_mode
 from handpick.gradients.kernels import takes_onednn
 from handpick.gradients.memory import footprint
 from handpick.gradients.projection import NoProjection, Projection, projection
 from handpick.layer_numbers import ALL
 from handpick.layout import DataLayout
-from handpick.model import compute_dtype, device, has_bfloat16, load_base, padding_id
+from handpick.model import compute_dtype, device, free_memory, has_bfloat16, load_base, load_unread, padding_id
 from handpick.model.mixing import describe, mixing_of
 from handpick.objectives.next_token import NextToken, mean_loss
 from handpick.sampling.decode import company
@@ -77,7 +78,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield check
     pad_id = padding_id(renderer.tokenizer)
 
-    exact = _with_adapter(model, settings, torch.float32)
+    yield _look(model, settings, sequences[0])
+    free_memory()
+    exact = _with_adapter(load_base(model, torch.float32, settings.quantization), settings)
     yield _reading(exact)
     engine = GradientEngine(exact, recompute=settings.gradient_checkpointing)
     n_held = max(2, min(_EXAMPLES, _HELD // (3 * 4 * engine.n_coordinates)))
@@ -101,7 +104,8 @@ def examine(settings: Settings) -> Iterator[Check]:
 
     own_engine, dtype = engine, compute_dtype(settings.dtype)
     if dtype != torch.float32:
-        own_engine = GradientEngine(_with_adapter(model, settings, dtype), recompute=settings.gradient_checkpointing)
+        own = _with_adapter(load_base(model, dtype, settings.quantization), settings)
+        own_engine = GradientEngine(own, recompute=settings.gradient_checkpointing)
     yield _precision(settings, dtype, _rows(own_engine, sequences, pad_id, raw, batch_tokens=_ALL_AT_ONCE), autograd_ND)
 
     project = projection(
@@ -148,6 +152,63 @@ def _data(settings: Settings, renderer: Renderer) -> tuple[list[Rendered], Check
     )
 
 
+def _look(name: str, settings: Settings, sequence: Rendered) -> Check:
+    """Check that a model has the same gradient before and after it is read without one, by autograd alone.
+
+    Loading reads it so, and so do answers and losses; a kernel that repacks weights then, as bitsandbytes has one for
+    4 bits on a CPU, may leave other gradients, or none.
+    """
+    model: Any = load_unread(name, torch.float32, settings.quantization)
+    advice = (
+        "reading this model without gradients changes the gradients that follow: --quantization none, or another "
+        "version of the library that its layers are of; and report it"
+    )
+    when = "before"
+    try:
+        before_TE = _input_gradient(model, sequence)
+        with torch.no_grad(), eval_mode(model):
+            model(input_ids=torch.tensor([sequence.input_ids], device=before_TE.device), use_cache=False)
+        when = "after"
+        after_TE = _input_gradient(model, sequence)
+    except Exception as error:  # whatever a model's own code raises; one that cannot read at all is refused further on
+        said = f"no gradient can be taken {when} a pass without gradients: {first_line(error)}"
+        return Check("look", False, said, advice)
+    off = float((after_TE - before_TE).norm() / before_TE.norm())
+    found = f"relative error {off:.1e} between a gradient after a pass without gradients and one before"
+    return Check("look", off <= _EXACT, found, advice)
+
+
+def _input_gradient(model: Any, sequence: Rendered) -> Tensor:
+    """Return the gradient of a sequence's mean loss by its tokens' embeddings, (T, E), which all layers stand behind.
+
+    Not an adapter's: putting one in reads the model without gradients.
+    """
+    embedded: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output_1TE: Tensor) -> Tensor:
+        embedded.append(output_1TE.detach().requires_grad_())
+        return embedded[-1].clone()  # which a model may write to, as some scale their embeddings in place
+
+    embedding: nn.Module = model.get_input_embeddings()
+    hook = embedding.register_forward_hook(keep)
+    try:
+        with eval_mode(model):
+            ids_1T, labels_1T = (
+                torch.tensor([each], device=next(model.parameters()).device)
+                for each in (sequence.input_ids, sequence.labels)
+            )
+            logits_1TV = model(input_ids=ids_1T, use_cache=False).logits[:, :-1].float()
+            nn.functional.cross_entropy(
+                logits_1TV.flatten(0, 1), labels_1T[:, 1:].flatten(), ignore_index=IGNORED
+            ).backward()
+    finally:
+        hook.remove()
+    gradient_TE = embedded[0].grad
+    if gradient_TE is None:
+        raise RuntimeError("the loss does not depend on the tokens' embeddings")
+    return gradient_TE[0]
+
+
 def _reading(model: nn.Module) -> Check:
     """Say what loading has shown, which refuses a model else, and what is tried before answers are drawn."""
     limits = describe(mixing_of(causal_of(model).config))
@@ -168,9 +229,8 @@ def _choose_sequences(sequences: list[Rendered], n: int) -> list[Rendered]:
     return chosen
 
 
-def _with_adapter(name: str, settings: Settings, dtype: torch.dtype) -> nn.Module:
-    """Return the model with the first checkpoint's adapter, else with a new one whose gradient is not zero."""
-    base = load_base(name, dtype, settings.quantization)
+def _with_adapter(base: nn.Module, settings: Settings) -> nn.Module:
+    """Return a model with the first checkpoint's adapter, else with a new one whose gradient is not zero."""
     if settings.checkpoints:
         return load_trainable(base, [Path(settings.checkpoints[0])], settings.layers)
     model = new_adapter(base, new_lora(settings), settings.seed, in_float32=False)

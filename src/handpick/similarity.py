@@ -1,7 +1,8 @@
 """The similarity of every query to every candidate, from two feature stores.
 
 S[q, n] = Σ_t w_t ⟨x_t(q), x_t(n)⟩ over unit rows x_t of the checkpoints t (LESS, Xia et al. ICML 2024,
-arXiv 2402.04333, equation 3).
+arXiv 2402.04333, equation 3). Where the pool's rows are kept as signs, S is estimated from them
+(``handpick.store.sign_rows``), on the scale that it has in float32.
 
 Shapes: Q queries, N candidates, B candidates of a block, C columns asked for, D features, T checkpoints.
 """
@@ -19,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from handpick.errors import SettingsError, StoreError
 from handpick.files import open_atomically
 from handpick.fingerprint import require_same
-from handpick.store.codec import Floats
+from handpick.store.codec import Floats, Storage
+from handpick.store.sign_rows import query_slope
 
 _GATHERED = 1 << 24  # features of single candidates that are held at a time
 
@@ -27,6 +29,9 @@ _GATHERED = 1 << 24  # features of single candidates that are held at a time
 class _Manifest(Protocol):
     @property
     def space(self) -> Mapping[str, Any]: ...
+
+    @property
+    def storage(self) -> Storage: ...
 
 
 class _Rows(Protocol):
@@ -61,7 +66,7 @@ def query_rows(pool: Features, query: Features) -> list[Floats]:
 
     Raises:
         FingerprintMismatch: the two stores do not share a space.
-        SettingsError: they hold different numbers of checkpoints.
+        SettingsError: they hold different numbers of checkpoints, or the queries' rows are kept as signs.
     """
     require_same(pool.manifest.space, query.manifest.space, what="the space of the pool's features")
     if len(query.weights) != len(pool.weights):
@@ -69,6 +74,8 @@ def query_rows(pool: Features, query: Features) -> list[Floats]:
             f"the query's features have {len(query.weights)} checkpoints and the pool's {len(pool.weights)}; "
             "represent both with the same checkpoints"
         )
+    if query.manifest.storage == "1bit":
+        raise SettingsError("the query's features are kept as signs (1bit): represent the queries again, in float32")
     return [np.asarray(query.array(t), dtype=np.float32) for t in range(len(pool.weights))]
 
 
@@ -82,8 +89,9 @@ class StoredSimilarity:
 
     def __init__(self, pool: Features, query_TQD: Sequence[Floats]) -> None:
         self._pool = pool
+        slope = query_slope(pool.manifest.storage)
         self._weighted_TQD = [
-            np.float32(weight) * query_QD for weight, query_QD in zip(pool.weights, query_TQD, strict=True)
+            np.float32(weight * slope) * query_QD for weight, query_QD in zip(pool.weights, query_TQD, strict=True)
         ]
 
     @property
@@ -146,8 +154,10 @@ class StoredScores:
 
 
 def candidate_features(pool: Features, columns_C: NDArray[np.int64]) -> Floats:
-    """Return features of some candidates whose inner products are their similarities to each other, float32 (C,
-    T·D)."""
+    """Return features of some candidates, float32 (C, T·D).
+
+    Their inner products are their similarities to each other; of sign rows ``SignKernel`` estimates these.
+    """
     stored_T = [pool.on_disk(t) for t in range(len(pool.weights))]
     return np.concatenate(
         [np.float32(np.sqrt(w)) * rows[columns_C] for w, rows in zip(pool.weights, stored_T, strict=True)], axis=1

@@ -124,6 +124,51 @@ def test_dataset_with_a_selection_of_rows() -> None:
     assert source.sha256() == DatasetInput(datasets.Dataset.from_list([RECORDS[2], RECORDS[0]])).sha256()
 
 
+TWICE = (
+    "ambiguous JSON: the key 'prompt' stands twice in one object, of which some readers take the first and some the "
+    "last"
+)
+TOO_LARGE = "malformed JSON: the number -1e400 is beyond what a float64 holds, and what is written of it is no JSON"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"prompt": "x", "completion": "y", "prompt": "z"}', TWICE),
+        (b'{"prompt": "x", "completion": "y", "p\\u0072ompt": "x"}', TWICE),
+        (b'{"prompt": "x", "completion": "y", "more": [{"in": {"prompt": 1, "prompt": 1}}]}', TWICE),
+        (b'{"prompt": "x", "completion": "y", "n": -1e400}', TOO_LARGE),
+        (b'{"prompt": "x", "completion": "y", "n": {"of": [1.5, -1e400]}}', TOO_LARGE),
+    ],
+)
+def test_what_readers_take_for_different_things_is_set_aside_by_one_rule(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    """In JSON Lines, an array, a list in an object, and values behind each other over several lines."""
+    good = b'{"prompt": "p", "completion": "c", "n": 1e300, "m": {"prompt": {"prompt": 0}}}'
+    spread = line.replace(b", ", b",\n")
+    several = b"\n".join(each.replace(b", ", b",\n") for each in (good, line, good))
+    for name, content in (
+        ("a.jsonl", good + b"\n" + line + b"\n" + good), ("b.json", b"[" + b", ".join((good, line, good)) + b"]"),
+        ("c.json", b'{"data": [' + b", ".join((good, line, good)) + b"]}"), ("d.json", several),
+        ("e.json", b'{"one": ' + good + b', "two": ' + line + b', "three": ' + good + b"}"),
+    ):  # fmt: skip
+        first, bad, last = read(tmp_path / name, content)
+        assert isinstance(first, RawRecord), name
+        assert isinstance(last, RawRecord), name
+        assert isinstance(bad, BadRecord), name
+        assert (bad.reason, bad.as_before) == (reason, False), name
+    (alone,) = read(tmp_path / "f.json", spread)
+    assert isinstance(alone, BadRecord)
+    assert alone.reason == reason
+
+
+def test_a_list_of_records_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    records = b"[" + LINES[0] + b"]"
+    with pytest.raises(DataError, match=r"a.json has the field 'data' twice in one object: rename one$"):
+        read(tmp_path / "a.json", b'{"data": ' + records + b', "data": ' + records + b"}")
+
+
 def test_what_python_writes_for_no_number_is_null(tmp_path: Path) -> None:
     line = b'{"prompt": "x", "tools": NaN, "n": [-Infinity, 1.5], "o": {"m": Infinity}}'
     fields = {"prompt": "x", "tools": None, "n": [None, 1.5], "o": {"m": None}}

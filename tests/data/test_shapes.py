@@ -479,6 +479,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "malformed tool call: .* not an object with a name",
     ),
     ({"messages": [user(), bot(None, tool_calls="set_lamp()")]}, "malformed tool call: `tool_calls` of turn 2"),
+    (
+        {"messages": [user(), bot(None, tool_calls='[{"name": "f", "name": "g", "arguments": {}}]')]},
+        r"ambiguous JSON: the key 'name' stands twice in one object.* \(in `tool_calls` of turn 2 of `messages`\)",
+    ),
+    (
+        {"messages": [user(), bot(None, tool_calls=[{"name": "f", "arguments": '{"a": {"b": 1, "b": 2}}'}])]},
+        r"ambiguous JSON: the key 'b' stands twice in one object.* \(in `tool_calls` of turn 2 of `messages`\)",
+    ),
+    (
+        {"messages": [user(), bot(None, function_call={"name": "f", "arguments": '{"a": 1e400}'})]},
+        r"malformed JSON: the number 1e400 is beyond .* \(in `function_call` of turn 2 of `messages`\)",
+    ),
+    ({"messages": ASKED, "tools": '[{"name": "f", "name": "g"}]'}, r"ambiguous JSON: .* \(in `tools`\)"),
     ({"messages": [user(), bot(None, tool_calls=["f"])]}, "malformed tool call: `tool_calls` of turn 2 .* no JSON"),
     ({"messages": [user(), bot(None, tool_calls=[3])]}, "malformed tool call: .* no list of objects"),
     ({"messages": [user(), bot(None, tool_calls=[{}])]}, "malformed tool call: .* one of them is empty"),

@@ -25,7 +25,8 @@ def test_values_are_json_where_they_are_some_and_else_text() -> None:
         (["tools=[]"], "--template-arg cannot say tools, which handpick or the record says"),
         ({"add_generation_prompt": True}, "cannot say add_generation_prompt"),
         ({"a": float("inf")}, "should have a value that JSON has a word for: Out of range float"),
-        (["a=1e999"], "should have a value that JSON has a word for"),
+        (["a=1e999"], "should have a value that JSON has a word for: malformed JSON: the number 1e999 is beyond"),
+        (['a={"b": 1, "b": 2}'], "should have a value that JSON has a word for: ambiguous JSON: the key 'b' stands"),
         ({"a": {1, 2}}, "should have a value that JSON has a word for: Object of type set"),
     ],
 )

@@ -11,6 +11,7 @@ from handpick.judge import JudgeSettings
 from handpick.rewards import REWARDS, find_reward, is_reward, reward_fingerprint
 from handpick.rewards.choice import Choice
 from handpick.rewards.exact_match import ExactMatch
+from handpick.rewards.ifeval import IFEval
 from handpick.rewards.rouge import RougeL
 from handpick.rewards.squad import SquadEM, SquadF1
 
@@ -21,8 +22,6 @@ from handpick.rewards.squad import SquadEM, SquadF1
         ("exact-match", ExactMatch("text")),
         ("exact-match:last-number", ExactMatch("last-number")),
         ("choice", Choice()),
-        ("squad-f1", SquadF1()),
-        ("squad-f1:zh", SquadF1("zh")),
         ("squad-em", SquadEM()),
         ("rouge-l", RougeL()),
     ],
@@ -30,6 +29,14 @@ from handpick.rewards.squad import SquadEM, SquadF1
 def test_a_reward_is_found_by_its_text(spec: str, reward: object) -> None:
     assert find_reward(spec) == reward
     assert reward_fingerprint(spec) == {"reward": spec}
+
+
+@pytest.mark.parametrize(
+    ("spec", "reward"), [("squad-f1", SquadF1()), ("squad-f1:zh", SquadF1("zh")), ("ifeval", IFEval())]
+)
+def test_scores_by_an_older_rule_are_told_apart(spec: str, reward: object) -> None:
+    assert find_reward(spec) == reward
+    assert reward_fingerprint(spec) == {"reward": spec, "rule": 2}
 
 
 @pytest.mark.parametrize(

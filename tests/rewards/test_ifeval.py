@@ -1,7 +1,6 @@
 """IFEval's 25 instructions: answers that follow each one and answers that do not."""
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from nltk.tokenize import NLTKWordTokenizer
 
 from handpick.errors import DataError
 from handpick.rewards import find_reward, score
-from handpick.rewards.ifeval import INSTRUCTIONS, count_capital_words, count_sentences, follows
+from handpick.rewards.ifeval import INSTRUCTIONS, count_capital_words, count_sentences, follows, has_bullets
 from handpick.rewards.language import is_in
 from tests.conftest import records
+from tests.rewards.nltks_punkt import NLTKS_PUNKT
 
 DATA = Path(os.environ.get("HANDPICK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -38,9 +38,9 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
      ["This is a book and it is on the table.", "हे एक पुस्तक आहे आणि ते टेबलावर आहे."]),
     ("language:response_language", {"language": "ko"}, ["이것은 책입니다."], ["这是一本书。", "これは本です。"]),
     ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "at least"},
-     ["One. Two! Three?", "A. fly. Two. Three"], ["One. Two.", "Mr. Smith met Dr. Brown. They ate 3.5 pies."]),
+     ["One. Two! Three?", "One. 2. Three"], ["One. Two.", "Mr. Smith met Dr. Brown. They ate 3.5 pies."]),
     ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"},
-     ["Only one, e.g. this.", "J. K. Rowling wrote it."], ["One. Two."]),
+     ["Only Mr. Smith came.", "J. K. Rowling wrote it."], ["One. Two."]),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2},
      ["one\n***\ntwo", "***\none\n***\ntwo\n***"], ["one two", "one\n***\ntwo\n***\nthree", "one\n***\n***\ntwo"]),
     ("length_constraints:number_words", {"num_words": 4, "relation": "at least"}, ["one two three four"],
@@ -112,15 +112,25 @@ def test_every_instruction_has_a_case() -> None:
 @pytest.mark.parametrize(
     ("text", "n"),
     [
-        ("", 0), ("...", 0), ("one", 1), ("One. Two", 2), ("He said “Stop!” Then he left.", 2), ("v1.2.3 is out.", 1),
-        ("1. First thing.\n2. Second thing.", 2), ("At 5 p.m. we left.", 2), ("一。二！三？", 3),
+        ("", 0), ("...", 1), ("one", 1), ("One. Two", 2), ("He said “Stop!” Then he left.", 2), ("v1.2.3 is out.", 1),
+        ("1. Wash the rice.\n2. Cook it.\n3. Eat.", 6), ("At 5 p.m. we left.", 1), ("一。二！三？", 1),
         ("What?! Really...", 2),
         ("The U.S. Navy came.", 1),
     ],
 )  # fmt: skip
-def test_sentences_are_counted(text: str, n: int) -> None:
-    """One is wrong, and known to be: "At 5 p.m. we left." is one sentence, but its stop looks like the end of one."""
+def test_sentences_are_counted_as_the_authors_program_counts_them(text: str, n: int) -> None:
     assert count_sentences(text) == n
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("*\none", 1), ("*", 0), ("one\n*\n\n* two", 2), ("*\n* two\n- three", 2), ("* one\n * two\n- three", 3),
+        ("** no\n---", 1), ("*\n*\n", 1),
+    ],
+)  # fmt: skip
+def test_bullets_are_counted_as_the_authors_program_counts_them(text: str, n: int) -> None:
+    assert [k for k in range(9) if has_bullets(text, num_bullets=k)] == [n]
 
 
 @pytest.mark.parametrize(
@@ -149,9 +159,7 @@ _WORDS = st.tuples(
 @settings(deadline=None)
 @given(st.lists(_WORDS, max_size=6).map("".join))
 def test_words_in_capitals_are_nltks(text: str) -> None:
-    """Which looks at one sentence at a time: each stop at the end of a word is taken for the end of one."""
-    sentences = re.split(r"(?<=\.)\s", text)
-    words = [word for sentence in sentences for word in NLTKWordTokenizer().tokenize(sentence)]
+    words = [word for sentence in NLTKS_PUNKT.tokenize(text) for word in NLTKWordTokenizer().tokenize(sentence)]
     assert count_capital_words(text) == sum(word.isupper() for word in words)
 
 

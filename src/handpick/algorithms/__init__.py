@@ -18,7 +18,7 @@ from handpick.algorithms.importance import importance
 from handpick.algorithms.knn_kde import knn_kde
 from handpick.algorithms.knn_uniform import knn_uniform
 from handpick.algorithms.mean_max import mean_max
-from handpick.algorithms.protocol import Algorithm, Picks, Similarity
+from handpick.algorithms.protocol import Algorithm, Kernel, Picks, Similarity, inner_products
 from handpick.algorithms.round_robin import round_robin
 from handpick.algorithms.settings import AlgorithmSettings
 from handpick.algorithms.uniform_random import uniform_random
@@ -100,6 +100,7 @@ def pick(
     seed: int = 0,
     balanced: bool = False,
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    kernel: Kernel = inner_products,
     settings: AlgorithmSettings | None = None,
 ) -> Picks:
     """Choose ``budget`` candidates and say, for each, what it was ranked on and which query it is for.
@@ -116,6 +117,7 @@ def pick(
         seed: for algorithms that draw; the others ignore it.
         balanced: every subtask counts the same, however many queries it has.
         candidates: features (C, E) of some columns, for algorithms that compare candidates with each other.
+        kernel: makes similarities (A, B) of features (A, E) and (B, E); their inner products, where nothing is said.
         settings: of the algorithms.
 
     Raises:
@@ -123,7 +125,7 @@ def pick(
         SettingsError: a setting is out of range or names no algorithm.
     """
     entry = find(algorithm)
-    return entry.choose(validate_request(similarity_QN, budget, subtasks, seed, balanced, candidates, settings))
+    return entry.choose(validate_request(similarity_QN, budget, subtasks, seed, balanced, candidates, kernel, settings))
 
 
 def rank(
@@ -135,6 +137,7 @@ def rank(
     seed: int = 0,
     balanced: bool = False,
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    kernel: Kernel = inner_products,
     settings: AlgorithmSettings | None = None,
 ) -> NDArray[np.int64]:
     """Return the columns that ``pick`` chooses, in order of choice, int64 (B,); see there."""
@@ -146,5 +149,6 @@ def rank(
         seed=seed,
         balanced=balanced,
         candidates=candidates,
+        kernel=kernel,
         settings=settings,
     ).columns

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.matrix import Matrix
-from handpick.algorithms.protocol import Request, Similarity, Values
+from handpick.algorithms.protocol import Kernel, Request, Similarity, Values, inner_products
 from handpick.algorithms.settings import AlgorithmSettings
 from handpick.errors import SettingsError, SimilarityError
 
@@ -30,6 +30,7 @@ def validate_request(
     seed: int = 0,
     balanced: bool = False,
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    kernel: Kernel = inner_products,
     settings: AlgorithmSettings | None = None,
 ) -> Request:
     """Validate what was asked for, and return a request that algorithms can trust.
@@ -53,7 +54,8 @@ def validate_request(
     if seed < 0:
         raise SettingsError(f"the seed is {seed}; give 0 or more")
     labels = None if subtasks is None else tuple(subtasks)
-    return Request(similarity, checked_budget, labels, seed, balanced, candidates, settings or AlgorithmSettings())
+    settings = settings or AlgorithmSettings()
+    return Request(similarity, checked_budget, labels, seed, balanced, candidates, kernel, settings)
 
 
 def _validate_matrix(similarity_QN: object) -> Matrix:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.knn_mass import neighbourhood, picks_by_mass, sum_mass
-from handpick.algorithms.protocol import Picks, Request
+from handpick.algorithms.protocol import Kernel, Picks, Request, inner_products
 from handpick.algorithms.queries import query_mass
 from handpick.errors import SettingsError
 from handpick.progress import log
@@ -43,7 +43,8 @@ def knn_kde(request: Request) -> Picks:
     if request.candidates is not None and settings.kde_width > 0:
         columns_M, where_QL = np.unique(near.columns, return_inverse=True)
         neighbours = min(settings.kde_neighbours, a_tenth)
-        density_QL = densities(request.candidates, columns_M, settings.kde_width, neighbours)[where_QL]
+        density_M = densities(request.candidates, columns_M, settings.kde_width, neighbours, request.kernel)
+        density_QL = density_M[where_QL]
     mass_QL, enough = kde_mass(near.distance, density_QL, query_mass(request), settings.knn_alpha, settings.knn_scale)
     if not enough:
         log(
@@ -99,6 +100,7 @@ def densities(
     columns_M: NDArray[np.int64],
     width: float,
     neighbours: int,
+    kernel: Kernel = inner_products,
 ) -> NDArray[np.float64]:
     """Return how crowded each of these candidates stands among them, float64 (M,), from 1 on.
 
@@ -117,7 +119,7 @@ def densities(
         best_RK = np.zeros((rows_R.size, count), dtype=features_RE.dtype)
         for other in starts:
             features_CE = features_RE if other == start else candidates(columns_M[other : other + _ROWS])
-            similarity_RC = features_RE @ features_CE.T
+            similarity_RC = kernel(features_RE, features_CE)
             if other == start:
                 np.fill_diagonal(similarity_RC, 1)
             # Most rows have nobody near in most blocks: sorting out the largest would cost more than the product.

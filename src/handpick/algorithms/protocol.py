@@ -1,6 +1,7 @@
 """What an algorithm is given, what it gives back, and its line in the table.
 
-Shapes: Q queries, N candidates, B budget or columns of a block, C columns asked for, E features.
+Shapes: Q queries, N candidates, B budget or columns of a block, C columns asked for, E features; A and B rows of two
+sets of features.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +14,13 @@ from numpy.typing import NDArray
 from handpick.algorithms.settings import AlgorithmSettings
 
 Values = NDArray[np.floating[Any]]
+Kernel = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+
+def inner_products(rows_AE: NDArray[np.float32], rows_BE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the inner products of all pairs of rows, (A, B)."""
+    products_AB: NDArray[np.float32] = rows_AE @ rows_BE.T
+    return products_AB
 
 
 class Similarity(Protocol):
@@ -40,8 +48,8 @@ class Request:
     changes none of the old ones.
 
     ``budget`` is from 1 to N. ``subtasks`` has a label for every query. With ``balanced`` every subtask counts the
-    same, however many queries it has. ``candidates`` gives the features of some columns, float32 (C, E), whose inner
-    products are the candidates' similarities to each other; None where there are no features.
+    same, however many queries it has. ``candidates`` gives the features of some columns, float32 (C, E); None where
+    there are no features. ``kernel`` makes of two sets of these the candidates' similarities to each other.
     """
 
     similarity: Similarity
@@ -50,6 +58,7 @@ class Request:
     seed: int = 0
     balanced: bool = False
     candidates: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
+    kernel: Kernel = inner_products
     settings: AlgorithmSettings = field(default_factory=AlgorithmSettings)
 
 

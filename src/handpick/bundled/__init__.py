@@ -1,4 +1,4 @@
-"""What handpick ships: a small language model, a demo pool and the dev sets of three targets.
+"""What handpick ships: a small language model, a demo pool, the dev sets of three targets, and punkt's parameters.
 
 ``LICENSES.md`` beside this file says where each comes from and under which licence it stands.
 """
@@ -10,7 +10,7 @@ from handpick.errors import DataError, ModelError, SettingsError
 
 TARGETS = ("gsm8k", "boolq", "mbpp")
 
-__all__ = ["TARGETS", "model_path", "pool_paths", "target_path"]
+__all__ = ["TARGETS", "model_path", "pool_paths", "punkt_path", "target_path"]
 
 
 def _root() -> Path:
@@ -48,6 +48,15 @@ def target_path(name: str) -> Path:
     if name not in TARGETS:
         raise SettingsError(f"no bundled target {name!r}; choose one of {', '.join(TARGETS)}")
     return _data(Path("targets", f"{name}.jsonl.gz"))
+
+
+def punkt_path() -> Path:
+    """Return the parameters by which English sentences are told apart.
+
+    Raises:
+        DataError: this installation came without it.
+    """
+    return _data(Path("punkt", "english.json.gz"))
 
 
 def _data(relative: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from handpick.algorithms.protocol import Kernel, inner_products
 from handpick.errors import SettingsError
 
 Candidates = Callable[[NDArray[np.int64]], NDArray[np.float32]]  # features of some columns, (C, E)
@@ -38,10 +39,17 @@ def check_cosine(candidates: Candidates | None, max_cosine: float | None) -> tup
 
 
 class AcceptedFeatures:
-    """The unit features of what has been accepted, a block's at a time; with no features nothing is near anything."""
+    """The unit features of what has been accepted, a block's at a time; with no features nothing is near anything.
 
-    def __init__(self, candidates: Candidates | None, max_cosine: float) -> None:
+    Args:
+        candidates: features of some columns.
+        max_cosine: how near is too near.
+        kernel: makes cosines of unit features; it must grow with the length of either side, as inner products do.
+    """
+
+    def __init__(self, candidates: Candidates | None, max_cosine: float, kernel: Kernel = inner_products) -> None:
         self._candidates = candidates
+        self._kernel = kernel
         self._max_cosine = max_cosine
         self._kept: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
 
@@ -49,7 +57,7 @@ class AcceptedFeatures:
         """Return some columns, compared with all that was accepted before them."""
         if self._candidates is None or not columns_C.size:
             return ComparedBlock(columns_C, np.zeros((columns_C.size, 0), np.float32), self._max_cosine)
-        block = ComparedBlock(columns_C, _unit_rows(self._candidates(columns_C)), self._max_cosine)
+        block = ComparedBlock(columns_C, _unit_rows(self._candidates(columns_C)), self._max_cosine, self._kernel)
         for columns_K, features_KE in self._kept:
             block.compare(columns_K, features_KE)
         return block
@@ -64,18 +72,25 @@ class AcceptedFeatures:
 class ComparedBlock:
     """A block of columns and, of each, the accepted one nearest to it so far."""
 
-    def __init__(self, columns_C: NDArray[np.int64], features_CE: NDArray[np.float32], max_cosine: float) -> None:
+    def __init__(
+        self,
+        columns_C: NDArray[np.int64],
+        features_CE: NDArray[np.float32],
+        max_cosine: float,
+        kernel: Kernel = inner_products,
+    ) -> None:
         self.columns_C = columns_C
         self.features_CE = features_CE
         self.accepted_C = np.zeros(columns_C.size, dtype=np.bool_)
         self._max_cosine = max_cosine
-        self._within_CC = np.clip(features_CE @ features_CE.T, -1, 1)
+        self._kernel = kernel
+        self._within_CC = np.clip(kernel(features_CE, features_CE), -1, 1)
         self._cosine_C = np.full(columns_C.size, -np.inf, dtype=np.float32)
         self._nearest_C = np.full(columns_C.size, -1, dtype=np.int64)
 
     def compare(self, columns_K: NDArray[np.int64], features_KE: NDArray[np.float32]) -> None:
         """Look for nearer ones among some accepted columns."""
-        cosine_CK = np.clip(self.features_CE @ features_KE.T, -1, 1)
+        cosine_CK = np.clip(self._kernel(self.features_CE, features_KE), -1, 1)
         place_C = np.argmax(cosine_CK, axis=1)
         self._take_nearer(cosine_CK[np.arange(place_C.size), place_C], columns_K[place_C])
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from handpick.algorithms.protocol import Kernel, inner_products
 from handpick.constraints.near_duplicates import AcceptedFeatures, Candidates, NearDuplicate, check_cosine
 from handpick.constraints.order import Order, Pick, column_blocks, pick_blocks
 from handpick.constraints.quotas import Quotas, Source
@@ -59,6 +60,7 @@ class Walk:
         always: columns that come first, in this order and with score 0 and no query; they count in all shares.
         candidates: features of columns; the cosine of a zero row to anything is 0. Those of what is accepted are
             held, B·E float32 values, and never all similarities.
+        kernel: makes cosines of unit features; their inner products, where nothing is said.
         max_cosine: the largest cosine to an accepted column, from −1 to 1; 1 lets everything pass.
 
     Raises:
@@ -77,6 +79,7 @@ class Walk:
         min_share: Mapping[str, float] | None = None,
         always: Sequence[int] = (),
         candidates: Candidates | None = None,
+        kernel: Kernel = inner_products,
         max_cosine: float | None = None,
     ) -> None:
         self.passed = PassedOver()
@@ -86,7 +89,7 @@ class Walk:
         self._always = _check_always(always, n, budget)
         self._quotas = Quotas(sources_N, max_share or {}, min_share or {}, budget)
         self._quotas.require_room(self._always)
-        self._accepted = AcceptedFeatures(*check_cosine(candidates, max_cosine))
+        self._accepted = AcceptedFeatures(*check_cosine(candidates, max_cosine), kernel)
 
     def __iter__(self) -> Iterator[Pick]:
         count = 0

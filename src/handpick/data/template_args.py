@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, JsonValue, TypeAdapter, ValidationError
 
+from handpick.data.json_rules import JsonReader
 from handpick.errors import SettingsError
 from handpick.flag_names import as_flag
 
@@ -40,10 +41,13 @@ def _parse_args(value: Any) -> dict[str, JsonValue]:
 
 
 def _parse_value(text: str) -> JsonValue:
+    reader = JsonReader(lambda constant: constant)
     try:
-        value: JsonValue = json.loads(text, parse_constant=lambda constant: constant)
+        value: JsonValue = reader.decode(text)
     except ValueError:
         return text
+    if reader.wrong:
+        raise ValueError(f"should have a value that JSON has a word for: {reader.wrong}")
     return value
 
 

@@ -174,6 +174,17 @@ def load_config(name: str) -> Any:
 
 
 def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none") -> nn.Module:
+    """Load a model as ``load_unread``, and read a few tokens with it, to refuse one that cannot be used.
+
+    Raises:
+        ModelError: as ``load_unread``, or it does not read each sequence of a batch by itself.
+    """
+    model = load_unread(name, dtype, quantization)
+    _check(model, name, "" if held_model(name) is not None else quantization)
+    return model
+
+
+def load_unread(name: str, dtype: torch.dtype, quantization: Quantization = "none") -> nn.Module:
     """Load the causal language model of a folder or a Hub name, frozen, on ``device()``; a multimodal one whole.
 
     Of a model in memory it is a copy, so that its weights are there twice: the user's own is never touched.
@@ -195,7 +206,6 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
             )
         copy = held.copy_module(dtype).to(device())
         forget_lengths(copy)
-        _check(copy, name)
         return copy
     quantized = {} if quantization == "none" else _quantization_arguments(quantization, dtype)
     model = load_weights(text_class(name, load_config(name)), name, dtype, **quantized)
@@ -207,7 +217,6 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     model = model if quantized else model.to(device())
     identify(model, lambda: {"model": model_fingerprint(name), "dtype": str(dtype), "quantization": quantization})
-    _check(model, name, quantization)
     return model
 
 

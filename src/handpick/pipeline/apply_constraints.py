@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
+from handpick.algorithms.protocol import inner_products
 from handpick.budget import Budget, longest_prefix
-from handpick.constraints import Candidates, Order, PassedOver, Pick, Walk, combine_picks
+from handpick.constraints import Order, PassedOver, Pick, Walk, combine_picks
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.pipeline.order import order_of
 from handpick.scorers.inputs import ChoiceLimits, Data, Inputs, target_labels
-from handpick.scorers.scoring_problem import ScoringProblem
+from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem
 from handpick.settings import Settings
 
 
@@ -44,7 +45,7 @@ def apply_constraints(
     targets = {} if inputs.query is None else _own_budgets(settings, problem, inputs.query)
     order = order_of(settings, problem, targets, count or 1000)
     always = _always_columns(settings, problem.rows, pool)
-    walk = _walk(settings, order, pool, problem.rows, count, always, problem.candidates)
+    walk = _walk(settings, order, pool, problem.rows, count, always, problem.features)
     accepted: list[Pick] = []
 
     def n_tokens() -> Iterator[int]:
@@ -103,14 +104,15 @@ def _walk(
     rows_N: NDArray[np.int64],
     count: int | None,
     always: Sequence[int],
-    candidates: Candidates | None,
+    features: FeatureSpace | None,
 ) -> Walk:
     """Return the constraints of a run, on columns that are these rows of the pool.
 
-    Without ``candidates`` all but one.
+    Without ``features`` all but one.
     """
     sources = pool.column("source") if settings.max_share or settings.min_share else None
-    max_cosine = None if candidates is None else settings.max_cosine
+    if settings.max_cosine is None:
+        features = None
     return Walk(
         order,
         len(rows_N),
@@ -119,8 +121,9 @@ def _walk(
         max_share=settings.max_share,
         min_share=settings.min_share,
         always=always,
-        candidates=None if max_cosine is None else candidates,
-        max_cosine=max_cosine,
+        candidates=None if features is None else features.candidates,
+        kernel=inner_products if features is None else features.kernel,
+        max_cosine=None if features is None else settings.max_cosine,
     )
 
 

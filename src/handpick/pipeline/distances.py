@@ -112,7 +112,10 @@ def distances_of(features: FeatureSpace, columns: Mapping[str, NDArray[np.int64]
         subset_BE = _unit_rows_of(features.candidates, columns_B, query_QE.shape[1], name)
         if not len(subset_BE):
             raise DataError(f"{name} has no example whose features are not zero: there is no distance to measure")
-        found[name] = distances(query_QE @ subset_BE.T, Products(query_QE), Products(subset_BE))
+        similarity_QB = query_QE @ subset_BE.T
+        if features.slope != 1:  # an estimate, which may be above 1
+            similarity_QB = np.clip(features.slope * similarity_QB, -1, 1)
+        found[name] = distances(similarity_QB, Products(query_QE), Products(subset_BE, features.kernel))
     return found
 
 

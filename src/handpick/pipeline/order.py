@@ -45,6 +45,7 @@ def _rank_queries(settings: Settings, problem: ScoringProblem, queries: list[int
         seed=settings.seed,
         balanced=settings.balanced,
         candidates=problem.candidates,
+        kernel=problem.kernel,
         settings=AlgorithmSettings(**{name: getattr(settings, name) for name in AlgorithmSettings.model_fields}),
     )
     return Picks(picks.columns, picks.scores, np.where(picks.queries >= 0, rows_Q[picks.queries], -1))

@@ -52,12 +52,16 @@ class RewardContext:
 
 @dataclass(frozen=True, slots=True)
 class RewardEntry:
-    """One line of the table: how a reward is made, and what may or must stand behind its colon."""
+    """One line of the table: how a reward is made, and what may or must stand behind its colon.
+
+    ``rule`` counts how often an answer's score has changed since; scores by another rule are not used again.
+    """
 
     make: Callable[[str, RewardContext], Reward]
     summary: str
     argument: str | None = None
     needs_argument: bool = False
+    rule: int = 1
 
 
 def _make_reward_model(argument: str, given: RewardContext) -> Reward:
@@ -86,7 +90,7 @@ REWARDS: dict[str, RewardEntry] = {
     ),
     "choice": RewardEntry(lambda argument, given: Choice(), "1 where the right choice is picked"),
     "squad-f1": RewardEntry(
-        lambda argument, given: SquadF1(argument or None), "words shared with the reference, 0 to 1", "LANGUAGE"
+        lambda argument, given: SquadF1(argument or None), "words shared with the reference, 0 to 1", "LANGUAGE", rule=2
     ),
     "squad-em": RewardEntry(
         lambda argument, given: SquadEM(argument or None), "1 where the words are the reference's", "LANGUAGE"
@@ -94,7 +98,7 @@ REWARDS: dict[str, RewardEntry] = {
     "rouge-l": RewardEntry(lambda argument, given: RougeL(), "longest common subsequence with the reference, 0 to 1"),
     "unit-tests": RewardEntry(_make_unit_tests, "share of the record's unit tests that pass, 0 to 1"),
     "ifeval": RewardEntry(
-        lambda argument, given: IFEval(), "share of the record's instructions that are followed, 0 to 1"
+        lambda argument, given: IFEval(), "share of the record's instructions that are followed, 0 to 1", rule=2
     ),
     "model": RewardEntry(_make_reward_model, "a reward model's score, any number", "PATH", needs_argument=True),
     "judge": RewardEntry(_make_judge_reward, "a language model's grade", "MODEL", needs_argument=True),
@@ -146,7 +150,7 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
 
     Of a user's function it is the SHA-256 of the file that it stands in, not what that file imports; of a reward
     model, its configuration and weights, and the rule by which its template is followed; of a judge, its model and
-    what else decides a verdict; of any other reward, the text itself.
+    what else decides a verdict; of any other reward, the text itself, and its ``rule`` where that is not the first.
 
     Args:
         spec: as ``find_reward`` has it.
@@ -160,7 +164,7 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
         reward = load_callable(spec)
         return {"reward": spec} if reward.file is None else _file_fingerprint(reward, reward.file)
     name, _, argument = spec.partition(":")
-    _entry(name)
+    entry = _entry(name)
     if name == "model":
         from handpick.data.render import Renderer
         from handpick.model import load_tokenizer, model_fingerprint, template_rule
@@ -170,7 +174,7 @@ def reward_fingerprint(spec: str, *, judge: AnyJudge | None = None) -> Fingerpri
         return found | (template_rule(Renderer(tokenizer)) if tokenizer.chat_template else {})
     if name == "judge":
         return {"reward": name, **JudgeOptions.from_values(judge or {}).for_model(argument).fingerprint()}
-    return {"reward": spec}
+    return {"reward": spec} if entry.rule == 1 else {"reward": spec, "rule": entry.rule}
 
 
 def user_reward_fingerprint(reward: UserReward) -> Fingerprint:

@@ -1,10 +1,10 @@
 """F1 and exact match of short answers, as SQuAD and MLQA define them.
 
 An answer is lower-cased, its punctuation and articles are dropped, and it is cut into words. Without a language these
-are SQuAD's rules: ASCII punctuation and English articles (Rajpurkar et al. 2016, arXiv 1606.05250, and its evaluation
-script). With one they are MLQA's: all of Unicode's punctuation, that language's articles, and Chinese by characters
-(Lewis et al. 2020, arXiv 1910.07475, and its evaluation script). Where MLQA has no rule for a language there are no
-articles to drop, and what is written without spaces is cut into characters as Chinese is.
+are SQuAD's rules: ASCII punctuation and English articles (Rajpurkar et al. 2016, arXiv 1606.05250, and the evaluation
+script of version 1.1). With one they are MLQA's: all of Unicode's punctuation, that language's articles, and Chinese
+by characters (Lewis et al. 2020, arXiv 1910.07475, and its evaluation script). Where MLQA has no rule for a language
+there are no articles to drop, and what is written without spaces is cut into characters as Chinese is.
 """
 
 import re
@@ -131,10 +131,14 @@ class SquadEM:
 
 
 def f1(completion: str, reference: str, language: str | None = None) -> float:
-    """Compute the harmonic mean of the shares of words of each that the other has too; 1.0 if neither has any."""
+    """Compute the harmonic mean of the shares of words of each that the other has too; 0.0 if either has none.
+
+    So it is in the scripts of SQuAD 1.1 and MLQA, where neither has any too, which is an exact match all the same; that
+    of SQuAD 2.0, which has questions without an answer, gives 1 to both.
+    """
     ours, theirs = words(completion, language), words(reference, language)
     if not ours or not theirs:
-        return float(ours == theirs)
+        return 0.0
     common = (Counter(ours) & Counter(theirs)).total()
     return 2 * common / (len(ours) + len(theirs))
 

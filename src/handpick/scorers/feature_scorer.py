@@ -4,12 +4,14 @@ Shapes: Q queries, N candidates, D features, T checkpoints.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from handpick.algorithms import Similarity
+from handpick.algorithms.protocol import inner_products
 from handpick.costs.cost import Extent
 from handpick.costs.probe import Probing
 from handpick.executors import rows_of
@@ -20,6 +22,14 @@ from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem, make_
 from handpick.similarity import StoredScores, StoredSimilarity, candidate_features, query_rows
 from handpick.store import FeatureStore
 from handpick.store.codec import Floats
+from handpick.store.sign_rows import SignKernel, query_slope
+
+
+def feature_space(pool_store: FeatureStore, queries: Callable[[], Floats]) -> FeatureSpace:
+    """Return the features of a store and of some queries, which are float32, with what makes similarities of them."""
+    storage = pool_store.manifest.storage
+    kernel = SignKernel(len(pool_store.weights)) if storage == "1bit" else inner_products
+    return FeatureSpace(partial(candidate_features, pool_store), queries, kernel, query_slope(storage))
 
 
 class FeatureScorer(Scorer):
@@ -46,9 +56,7 @@ class FeatureScorer(Scorer):
 
     def space(self, pool_store: FeatureStore, queries: Queries) -> FeatureSpace:
         """Return the features of both sides."""
-        return FeatureSpace(
-            partial(candidate_features, pool_store), partial(candidate_features, queries.store, queries.kept_Q)
-        )
+        return feature_space(pool_store, partial(candidate_features, queries.store, queries.kept_Q))
 
     def state(
         self, pool_store: FeatureStore, queries: Queries, similarity: Similarity, features: FeatureSpace | None

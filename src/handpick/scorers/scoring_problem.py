@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from handpick.algorithms import Picks, Similarity, find
 from handpick.algorithms.matrix import Matrix
+from handpick.algorithms.protocol import Kernel, inner_products
 from handpick.algorithms.tie_rule import largest_similarity
 from handpick.algorithms.view import SimilarityView
 from handpick.fingerprint import Fingerprint
@@ -30,13 +31,17 @@ _IN_MEMORY = 1 << 30  # bytes of a similarity that is computed once and kept, if
 
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
-    """Features of candidates and of single queries, in one space: their inner products are their similarities.
+    """Features of candidates and of single queries, in one space.
 
-    ``candidates`` gives those of some columns, (C, E); ``queries`` those of all queries, (Q, E).
+    ``candidates`` gives those of some columns, (C, E); ``queries`` those of all queries, (Q, E). The similarities of
+    queries to each other are their inner products, those to candidates ``slope`` times these, and those of candidates
+    to each other the ``kernel``'s.
     """
 
     candidates: FeaturesOf
     queries: Callable[[], Floats]
+    kernel: Kernel = inner_products
+    slope: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,11 @@ class ScoringProblem:
     def candidates(self) -> FeaturesOf | None:
         """Features of some columns, (C, E); None where there are none."""
         return None if self.features is None else self.features.candidates
+
+    @property
+    def kernel(self) -> Kernel:
+        """What makes similarities of two sets of candidates' features."""
+        return inner_products if self.features is None else self.features.kernel
 
     def queries_of_picks(self, picks: Picks) -> list[str | None]:
         """Return the id of the query that each pick is for."""

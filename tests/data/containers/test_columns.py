@@ -80,6 +80,7 @@ COLUMNS: list[tuple[str, pa.Array, list[Any]]] = [
     ("opaque", pa.ExtensionArray.from_storage(pa.opaque(pa.int64(), "a", "b"), pa.array([1, 2])), [1, 2]),
     ("json", pa.array(['{"a": 1}', '"b"'], pa.json_()), [{"a": 1}, "b"]),
     ("broken json", pa.array(["{", None], pa.json_()), ["{", None]),
+    ("ambiguous json", pa.array(['{"a": 1, "a": 2}', "1e400"], pa.json_()), ['{"a": 1, "a": 2}', "1e400"]),
     ("deep", pa.array([[{"d": decimal.Decimal("0.1"), "t": [datetime.timedelta(seconds=1)]}], []]),
      [[{"d": "0.1", "t": ["PT1S"]}], []]),
     ("deep and out of range", pa.array([[{"d": 10**18, "s": "x"}], []], pa.list_(pa.struct(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from handpick.data.containers.json_form import json_form, seconds_form
 from handpick.data.containers.record import Records, Say, record_of_json
+from handpick.data.json_rules import JsonReader
 from handpick.errors import DataError, first_line
 
 ROWS_AT_A_TIME = 1000
@@ -170,12 +171,15 @@ def _of_fields(by_field: Mapping[str, _Decode]) -> _Decode:
 
 
 def _load_json(text: Any) -> Any:
+    """Return what JSON text holds; the text itself where it is none, or readers disagree on what it holds."""
     if not isinstance(text, str):
         return text
+    reader = JsonReader(lambda name: None)
     try:
-        return json.loads(text, parse_constant=lambda name: None)
+        value = reader.decode(text)
     except (ValueError, RecursionError):
         return text
+    return text if reader.wrong else value
 
 
 _TIME = "ISO 8601 text"

@@ -1,4 +1,7 @@
-"""JSON Lines: a record a line, whose very bytes are kept. NaN and infinity, which Python writes, are read as null."""
+"""JSON Lines: a record a line, whose very bytes are kept. NaN and infinity, which Python writes, are read as null.
+
+A key that stands twice in an object, or a number that is too large, sets its record aside (``data/json_rules.py``).
+"""
 
 import json
 import re
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from handpick.data.containers.record import BadRecord, RawRecord, Records
 from handpick.data.examples import Json
+from handpick.data.json_rules import JsonReader
 from handpick.data.lines import read_lines
 from handpick.data.nesting import TOO_DEEP, is_nested_too_deep
 from handpick.errors import DataError
@@ -21,7 +25,7 @@ def json_line_records(path: Path) -> Records:
         DataError: the file cannot be read.
     """
     not_finite: list[str] = []  # what of a line stands for no number: NaN, Infinity, -Infinity
-    decoder = json.JSONDecoder(parse_constant=not_finite.append)
+    reader = JsonReader(not_finite.append)
     for line in read_lines(path):
         raw = line.content.removeprefix(BOM)
         if line.damage is not None:
@@ -29,7 +33,10 @@ def json_line_records(path: Path) -> Records:
         elif raw.strip():
             not_finite.clear()
             try:
-                fields = _fields_of_line(raw, decoder)
+                fields = _fields_of_line(raw, reader)
+                if reader.wrong:  # which was not looked for before
+                    yield BadRecord(line.number, raw, reader.wrong, as_before=False)
+                    continue
                 if is_nested_too_deep(fields, raw):
                     raise DataError(TOO_DEEP)
                 yield RawRecord(line.number, raw, fields, as_before=not not_finite)
@@ -37,10 +44,10 @@ def json_line_records(path: Path) -> Records:
                 yield BadRecord(line.number, raw, str(error))
 
 
-def _fields_of_line(raw: bytes, decoder: json.JSONDecoder) -> dict[str, Json]:
+def _fields_of_line(raw: bytes, reader: JsonReader) -> dict[str, Json]:
     try:
         text = raw.decode("utf-8")
-        value: Json = decoder.decode(text)
+        value = reader.decode(text)
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:

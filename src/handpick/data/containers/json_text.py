@@ -14,6 +14,7 @@ from handpick.data.containers.json_lines import BOM, json_line_records
 from handpick.data.containers.record import BadRecord, RawRecord, Records, Say, record_of_json
 from handpick.data.examples import Json
 from handpick.data.formats import parse_record
+from handpick.data.json_rules import JsonReader
 from handpick.data.lines import Damaged, read_chunks, read_lines
 from handpick.errors import DataError
 
@@ -21,7 +22,6 @@ SHOWN_CHARACTERS = 1000  # of what stands where the text cannot be read any furt
 _SHOWN_FIELDS = 10
 _TRIED = 10  # elements of a list that are looked at to tell whether it holds records
 _SPACE = re.compile(r"[\s\ufeff]*")
-_DECODER = json.JSONDecoder()
 _INSIDE = (b"{", b"[", b",", b":")  # how a line ends behind which a value goes on
 _DEPTH = 3  # of objects in objects that are searched for the list of records
 _Path: TypeAlias = tuple[str, ...]
@@ -41,6 +41,7 @@ class _Text:
             self.what, self.is_damaged = f"damaged file: {error}", True
         # What is not UTF-8 is found when its record is written as JSON.
         self.content = content.decode("utf-8", errors="surrogateescape")
+        self._reader = JsonReader()
         self._line, self._counted = 1, 0
 
     def skip(self, position: int) -> int:
@@ -50,7 +51,13 @@ class _Text:
 
     def decode(self, position: int) -> tuple[Json, int]:
         """Return the value that begins here, and where it ends."""
-        return _DECODER.raw_decode(self.content, position)
+        return self._reader.decode_at(self.content, position)
+
+    def record(self, position: int, value: Json) -> RawRecord | BadRecord:
+        """Return the value that was decoded last, from here, as a record."""
+        if isinstance(value, dict) and self._reader.wrong:  # which was not looked for before
+            return BadRecord(self.line(position), self.show(position), self._reader.wrong, as_before=False)
+        return record_of_json(self.line(position), value)
 
     def line(self, position: int) -> int:
         """Return the line of a position, counted from 1."""
@@ -124,7 +131,7 @@ def _records(text: _Text, field: str | None, say: Say) -> Records:
         yield from _what_is_left(text, start, error, say)
         return
     if (behind := text.skip(end)) < len(text.content):
-        yield record_of_json(text.line(start), value)
+        yield text.record(start, value)
         yield from _objects(text, behind)
     elif isinstance(value, dict):
         yield from _of_one_object(text, start, value, field, say)
@@ -151,7 +158,7 @@ def _elements(text: _Text, position: int) -> _Elements:
         except (ValueError, RecursionError) as error:
             yield text.bad(start, f"the array cannot be read past here: {error}")
             return len(text.content)
-        yield record_of_json(text.line(start), value)
+        yield text.record(start, value)
         position = text.skip(end)
         if text.content.startswith(",", position):
             position += 1
@@ -165,7 +172,7 @@ def _objects(text: _Text, position: int) -> Records:
         except (ValueError, RecursionError) as error:
             yield text.bad(position, f"the file cannot be read past here: {error}")
             return
-        yield record_of_json(text.line(position), value)
+        yield text.record(position, value)
         position = text.skip(end)
 
 
@@ -190,12 +197,15 @@ def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str |
     if path is not None:
         say(f"one JSON object, whose records are the list {'.'.join(path)!r}")
         for name in path:
-            start = dict(_fields(text, start))[name]
+            starts = [position for field, position in _fields(text, start) if field == name]
+            if len(starts) > 1:
+                raise DataError(f"{text.path} has the field {name!r} twice in one object: rename one")
+            start = starts[0]
         yield from _elements(text, start)
     elif len(value) > 1 and all(isinstance(each, dict) for each in value.values()) and _holds_records(value.values()):
         say(f"one JSON object, whose records are the values of its {len(value):,} fields")
         for _, position in _fields(text, start):
-            yield record_of_json(text.line(position), text.decode(position)[0])
+            yield text.record(position, text.decode(position)[0])
     elif not _is_good_record(value) and _has_columns(value):
         reason = f"columns and not records: the fields {_names(list(value))}; write a record a line (pandas: to_json("
         yield BadRecord(text.line(start), text.show(start), reason + "orient='records', lines=True))")
@@ -205,7 +215,7 @@ def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str |
     elif "\n" not in text.content.strip():
         yield from json_line_records(text.path)
     else:
-        yield record_of_json(text.line(start), value)
+        yield text.record(start, text.decode(start)[0])
 
 
 def _lists(value: dict[str, Json], depth: int = _DEPTH) -> dict[_Path, list[Json]]:

@@ -4,9 +4,11 @@ import ast
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 from handpick.data.examples import Conversation, Json
+from handpick.data.json_rules import JsonReader
 from handpick.data.nesting import TOO_DEEP, is_nested_too_deep
 from handpick.data.reading import Reading
 from handpick.errors import DataError
@@ -71,20 +73,38 @@ def to_json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
+def check_argument_text(arguments: Json, field: str) -> None:
+    """Refuse arguments that stand as JSON text, which stays as it is, where readers disagree on what it says.
+
+    Raises:
+        DataError: a key stands twice in one object, or a number is too large.
+    """
+    reader = JsonReader()
+    if isinstance(arguments, str):
+        with suppress(ValueError, RecursionError):  # text of another kind is a template's or a trainer's to judge
+            reader.decode(arguments)
+            if reader.wrong:
+                raise DataError(f"{reader.wrong} (in {field})")
+
+
 def parse_json(text: str, field: str, what: str) -> Any:
     """Read a value that stands as text in a field, as JSON or as Python writes it.
 
     Raises:
-        DataError: it is neither.
+        DataError: it is neither, or readers disagree on what it is (``data/json_rules.py``).
     """
+    reader = JsonReader()
     try:
-        value = json.loads(text)
+        value = reader.decode(text)
     except ValueError as error:
+        reader.wrong = ""
         try:
             value = ast.literal_eval(text.strip())
             json.dumps(value, default=str)  # a key of Python's may be what no key of JSON's is
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise DataError(f"{what}: {field} is text, but no JSON: {error}") from error
+    if reader.wrong:
+        raise DataError(f"{reader.wrong} (in {field})")
     if is_nested_too_deep(value, text):
         raise DataError(TOO_DEEP)
     if _SURROGATE.search(text):

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from handpick.data.examples import Json
-from handpick.data.formats.record import is_blank, is_null, parse_json, without_nulls
+from handpick.data.formats.record import check_argument_text, is_blank, is_null, parse_json, without_nulls
 from handpick.errors import DataError
 
 _THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
@@ -34,7 +34,8 @@ def calls_in_text(text: str, where: str) -> CallsInText:
 
 def _wrap_call(call: Json, where: str) -> Json:
     """Put a bare ``{name, arguments}`` into OpenAI's form; arguments stay an object or a text, as they are."""
-    if isinstance(call, dict) and isinstance(call.get("function"), dict):
+    if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
+        check_argument_text(function.get("arguments"), where)
         return call
     name = call.get("name") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(name, str):
@@ -42,6 +43,7 @@ def _wrap_call(call: Json, where: str) -> Json:
             f"malformed tool call: {where} holds {str(call)[:60]!r}, not an object with a name and arguments"
         )
     arguments = next((call[field] for field in ("arguments", "parameters") if not is_null(call.get(field))), {})
+    check_argument_text(arguments, where)
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -67,6 +69,7 @@ def _openai_call(value: Json, field: str) -> Json:
     if not isinstance(call, dict) or not call:
         raise DataError(f"malformed tool call: {field} is no list of objects, or one of them is empty")
     function = call.get("function")
+    check_argument_text((function if isinstance(function, dict) else call).get("arguments"), field)
     if "function" not in call and isinstance(call.get("name"), str):
         return call if "parameters" in call else call | {"arguments": call.get("arguments", {})}
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):

@@ -18,9 +18,10 @@ _PERMUTATIONS = 9999
 def spearman(x_N: Sequence[float], y_N: Sequence[float]) -> tuple[float, float, float, float] | None:
     """Compute Spearman's rho (ties share their mean rank), its interval by ``rho_interval``, and its p.
 
-    p is the share of all pairings of the two sides that are as far from none as this one, or of 9,999 drawn with a
-    fixed seed where there are more than that, and never 0. It holds for few points and for ties, where the usual t
-    distribution does not.
+    p is the share of all pairings of the two sides whose rho is at least as far from 0, on either side of it, as this
+    one's; or of 9,999 drawn with a fixed seed where there are more than that, this one counted among them, so that it
+    is never 0 (Phipson and Smyth 2010, arXiv 1603.05766). It holds for few points and for ties, where the usual t
+    distribution does not; nor, with ties, does twice the smaller tail, since the two tails differ.
 
     Args:
         x_N: finite values.
@@ -37,8 +38,9 @@ def spearman(x_N: Sequence[float], y_N: Sequence[float]) -> tuple[float, float, 
     p = stats.permutation_test(
         (x_rank_N,),
         # rounded: pairings that are as far from none as each other must compare as equal
-        lambda sample, axis: np.round((sample * y_rank_N).sum(axis=axis), 12),
+        lambda sample, axis: np.round(np.abs((sample * y_rank_N).sum(axis=axis)), 12),
         permutation_type="pairings",
+        alternative="greater",
         n_resamples=_PERMUTATIONS,
         vectorized=True,
         rng=np.random.default_rng(0),
