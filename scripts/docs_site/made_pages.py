@@ -100,7 +100,7 @@ def python_page() -> str:
 
 def settings_page() -> str:
     """Return the page of every setting: its flag, its type, its default, what it is, and where that comes from."""
-    sources = dict(_SOURCE.findall((ROOT / "docs" / "sources.md").read_text(encoding="utf-8")))
+    sources = _sources()
     lines = [
         "# Every setting",
         "",
@@ -127,6 +127,20 @@ def settings_page() -> str:
         lines += [f"## {title}", "", f"Of {of}: `{kind.__module__}.{kind.__name__}`.", ""]
         lines += _table(["setting", "flag", "takes", "default", "what it is", "default from"], rows)
     return "\n".join(lines)
+
+
+def _sources() -> dict[str, str]:
+    """Return where each default comes from, by the place of the setting; "the same" is followed to what it names."""
+    found: dict[str, str] = {}
+    named = ""
+    for place, source in _SOURCE.findall((ROOT / "docs" / "sources.md").read_text(encoding="utf-8")):
+        source = re.sub(r"\]\((\w+\.md)", r"](../\1", source)
+        if re.search(r"\bthe same\b", source) and named:
+            source = f"{source} ({named})"
+        else:
+            named = source.partition(":")[0].partition(";")[0]
+        found[place] = source
+    return found
 
 
 # of YAML and Python alone
@@ -240,7 +254,7 @@ def _file_rows(statement: ast.stmt, lines: list[str]) -> Iterator[list[str]]:
         name = _path_of(returned)
         if name is not None and not statement.name.startswith("_"):
             said = (ast.get_docstring(statement) or "").partition("\n")[0]
-            said = re.sub(r"^Return (where |the |which )?", lambda m: "" if m[1] != "which " else "which ", said)
+            said = re.sub(r"^Return (?:where (.*) (?:is|are)\.|(?:the )?(.*))$", lambda m: m[1] or m[2], said).rstrip(".") + "."
             yield [f"`{name}`", _prose(said[:1].upper() + said[1:])]
 
 

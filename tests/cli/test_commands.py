@@ -58,13 +58,13 @@ def test_help(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["select", "represent", "doctor", "plan select", "plan represent", "train"])
 def test_the_layers_of_the_adapter_are_a_flag(command: str) -> None:
-    shown = " ".join(handpick(*command.split(), "--help").stdout.split())
+    shown = " ".join(handpick(*command.split(), "--help-all").stdout.split())
     assert "--lora-targets" in shown
     assert "auto|all-linear|NAMES" in shown
 
 
 def test_select_takes_the_flags_that_scripts_use() -> None:
-    shown = handpick("select", "--help").stdout
+    shown = handpick("select", "--help-all").stdout
     fixed = (
         "pool query model checkpoints method budget out seed max-length optimizer eps-mode projection projection-dim "
         "store algorithm"

@@ -82,7 +82,7 @@ def test_each_has_help(command: str) -> None:
 
 
 def test_select_takes_constraints_targets_and_what_algorithms_read() -> None:
-    shown = handpick("select", "--help").stdout
+    shown = handpick("select", "--help-all").stdout
     names = (
         "representation encoder target split target-weight balanced max-share min-share always max-cosine "
         "exclude-overlap overlap-threshold knn-alpha knn-scale knn-neighbours kde-width kde-neighbours uot-epsilon "
@@ -92,11 +92,11 @@ def test_select_takes_constraints_targets_and_what_algorithms_read() -> None:
 
 
 def test_select_says_which_field_names_a_subtask() -> None:
-    assert "field `subtask`" in " ".join(handpick("select", "--help").stdout.split())
+    assert "field `subtask`" in " ".join(handpick("select", "--help-all").stdout.split())
 
 
 def test_similarity_takes_nothing_of_the_choice() -> None:
-    shown = handpick("similarity", "--help").stdout
+    shown = handpick("similarity", "--help-all").stdout
     assert "--store " in shown
     assert [name for name in ("budget", "algorithm", "always", "max-share") if f"--{name} " in shown] == []
 

@@ -74,7 +74,7 @@ def test_what_is_wrong_is_one_line(trained: tuple[Path, Result], records: Path, 
 
 def test_every_setting_of_a_recipe_is_a_flag() -> None:
     for command in ("train", "export"):
-        shown = handpick_(command, "--help").stdout
+        shown = handpick_(command, "--help-all").stdout
         names = [name for name in FinetuneSettings.model_fields if name != "lora"]
         names += [f"lora_{name}" for name in LoraSettings.model_fields]
         assert [name for name in names if f"--{name.replace('_', '-')}" not in shown] == []

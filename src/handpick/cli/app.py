@@ -119,8 +119,8 @@ def main(
 
 @add_command(
     app,
-    *("pool", "query", "target", "model", "method", "budget", "out", "store", "prefilter", "exclude_overlap"),
-    *("max_length", "workers", "seed"),
+    *("pool", "query", "target", "model", "method", "budget", "out", "store", "prefilter", "max_length"),
+    "workers",
     rich_help_panel=CHOOSE,
 )
 @with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)

@@ -23,7 +23,7 @@ _FLAGS = flags_of(Settings, SELECT, leave_out=_EACH_ITS_OWN, style=Style(heading
 @add_command(
     app,
     *("methods", "metric", "time_limit", "if_none", "pool", "query", "model", "budget", "out", "max_length"),
-    *("dry_run", "as_json"),
+    "dry_run",
     rich_help_panel=CHOOSE,
 )
 @with_flags(audition=AUDITION_FLAGS, settings=_FLAGS)

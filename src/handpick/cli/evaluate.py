@@ -33,7 +33,6 @@ _OF_PROMPTS = (
 @add_command(
     app,
     *("model", "target", "metric", "out", "limit", "max_new_tokens", "versus", "prompts", "judge", "lm_eval"),
-    *("allow_code_execution", "max_length"),
     rich_help_panel=TRAIN,
 )
 @with_flags(settings=flags_of(EvaluateSettings, style=SENTENCES), task=TASK_FLAGS, headings=HEADINGS)

@@ -29,7 +29,7 @@ _FLAGS = flags_of(
 
 @add_command(
     app,
-    *("pool", "model", "judge", "judge_url", "max_judge_calls", "budget", "out", "rounds", "alpha", "reads", "dry_run"),
+    *("pool", "model", "judge", "judge_url", "max_judge_calls", "budget", "out", "rounds", "dry_run"),
     rich_help_panel=CHOOSE,
 )
 @with_flags(settings=_FLAGS, headings=(JUDGE, ROUNDS, ANSWERS, CLASSIFIER))
