@@ -2,9 +2,9 @@
 
     python scripts/docs_site/diagrams.py
 
-writes ``docs/pictures/PAGE-N.svg`` for the N-th diagram of each page, and needs Graphviz's ``dot`` (``DOT`` names it, where
-it is not on the path). Each picture ends with the digest of the diagram it was drawn from, by which the site's build
-notices one that was changed since. Read is the part of Mermaid's flowcharts that the pages use.
+writes ``docs/pictures/PAGE-N.svg`` for the N-th diagram of each page, and needs Graphviz's ``dot`` (``DOT`` names it,
+where it is not on the path). Each picture ends with the digest of the diagram it was drawn from, by which the site's
+build notices one that was changed since. Read is the part of Mermaid's flowcharts that the pages use.
 """
 
 import hashlib
@@ -39,15 +39,14 @@ def as_dot(diagram: str) -> str:
         ValueError: a line is none of the kinds that are read.
     """
     head, *lines = diagram.strip().splitlines()
-    direction = re.fullmatch(r"flowchart (LR|TB|TD)", head.strip())
-    if direction is None:
+    if not re.fullmatch(r"flowchart (LR|TB|TD)", head.strip()):
         raise ValueError(f"no flowchart that is read: {head}")
     nodes: dict[str, str] = {}
     edges = [edge for line in lines if line.strip() for edge in _edges(line.strip(), nodes)]
     return "\n".join(
         [
             "digraph {",
-            f'rankdir={direction[1].replace("TD", "TB")}; bgcolor=transparent; ranksep=0.35; nodesep=0.22;',
+            "rankdir=TB; bgcolor=transparent; ranksep=0.3; nodesep=0.2;",  # a page has more length than width
             f'node [shape=box, style=rounded, color="{_INK}", fontcolor="{_INK}", fontname="DejaVu Sans", fontsize=11,'
             " height=0.3, margin=0.1];",
             f'edge [color="{_INK}", fontcolor="{_INK}", fontname="DejaVu Sans", fontsize=9, arrowsize=0.6];',

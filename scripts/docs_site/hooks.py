@@ -1,7 +1,7 @@
 """What MkDocs does beside rendering docs/: it brings in files from elsewhere in the repository, pictures and tables.
 
-- A link out of docs/ (``../findings/x.sh``, ``../benchmarks/results/y.md``) leads to a page that is made of that file, so
-  that the same link works in the repository and on the site, also where the site is read from a disk.
+- A link out of docs/ (``../findings/x.sh``, ``../benchmarks/results/y.md``) leads to a page that is made of that file,
+  so that the same link works in the repository and on the site, also where the site is read from a disk.
 - README.md is the first page.
 - Mermaid's diagrams become the pictures that ``diagrams.py`` drew of them.
 - The pages under reference/, and the lists of findings and benchmarks, are made of the code (``made_pages.py``).
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -36,7 +37,9 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
     for name, text in made_pages.make_pages().items():
         files.append(File.generated(config, name, content=text))
     texts = {f"docs/{file.src_uri}": file.content_string for file in files if file.src_uri.endswith(".md")}
-    texts |= {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+    texts |= {
+        name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+    }
     _stands_for.update({"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"})
     to_read = list(texts.items())
     for name, site_name in _stands_for.items():
@@ -107,3 +110,22 @@ def _with_pictures(markdown: str, name: str) -> str:
         picture = f'<div class="diagram">\n{path.read_text(encoding="utf-8")}</div>'
         markdown = markdown.replace(f"```mermaid\n{diagram}```", picture, 1)
     return markdown
+
+
+_LOADED = re.compile(r"<(?:script|img|link|source|iframe)\b[^>]*?\b(?:src|href)=\"?([^\"\s>]+)")
+_LED_TO = re.compile(r"<a\b[^>]*?\bhref=\"?([^\"\s>]+)")
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Warn of whatever a page would load from elsewhere, and of links to files that are not there."""
+    site = Path(config.site_dir)
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = _LOADED.findall(text)
+        for url in loaded:
+            if re.match(r"(https?:)?//", url):
+                log.warning("%s loads %s, which a page that is read from disk does not have", page.name, url)
+        for url in {*loaded, *_LED_TO.findall(text)}:
+            path = unquote(url.partition("#")[0].partition("?")[0])
+            if path and not re.match(r"\w+:|//|/", path) and not (page.parent / path).exists():
+                log.warning("%s links to %s, which is not there", page.relative_to(site), path)

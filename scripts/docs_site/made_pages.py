@@ -1,6 +1,7 @@
 """Pages of the site that are made of the code: every public name, setting, flag and file, findings and benchmarks."""
 
 import ast
+import html
 import inspect
 import re
 import types
@@ -88,13 +89,21 @@ def python_page() -> str:
     lines = [
         "# Every public name",
         "",
-        "What `import handpick` offers, from its docstrings. [In Python](../python.md) has an example of each function; "
-        "the fields of `handpick.Settings` are on [a page of their own](settings.md).",
+        "What `import handpick` offers, from its docstrings. [In Python](../python.md) has an example of each "
+        "function; the fields of `handpick.Settings` are on [a page of their own](settings.md).",
         "",
     ]
     for title, names in (("Functions", functions), ("What they give", kinds)):
-        lines += [f"## {title}", "", *(f"::: handpick.{name}\n    options:\n      heading_level: 3\n" for name in names)]
-    lines += ["## What they raise", "", *(f"::: handpick.errors.{name}\n    options:\n      heading_level: 3\n" for name in raised)]
+        lines += [
+            f"## {title}",
+            "",
+            *(f"::: handpick.{name}\n    options:\n      heading_level: 3\n" for name in names),
+        ]
+    lines += [
+        "## What they raise",
+        "",
+        *(f"::: handpick.errors.{name}\n    options:\n      heading_level: 3\n" for name in raised),
+    ]
     return "\n".join(lines)
 
 
@@ -104,11 +113,10 @@ def settings_page() -> str:
     lines = [
         "# Every setting",
         "",
-        "Made of the classes that check them. Each can be set by its flag, by its name in YAML (`handpick run`, `handpick "
-        "study`) and by its name in Python; where there is no flag, in the last two alone. The last column says which "
-        "paper or code a default was taken from, or that it is ours; [where the defaults come from](../sources.md) has "
-        "the whole list, with constants that cannot be set. Settings without a source have no default that a method "
-        "depends on.",
+        "Made of the classes that check them. Each can be set by its flag, by its name in YAML (`handpick run`, "
+        "`handpick study`) and by its name in Python; where no flag stands below the name, in the last two alone. "
+        "Where a method depends on a default, it is said which paper or code it was taken from, or that it is ours; "
+        "[where the defaults come from](../sources.md) has the whole list, with constants that cannot be set.",
         "",
     ]
     shown: set[tuple[type, str]] = set()
@@ -120,12 +128,13 @@ def settings_page() -> str:
                 continue
             shown.add((owner, name))
             option = option_name(name, setting)
-            flag = f"`{as_flag(option)}`" if option and nested_settings(setting) is None and kind not in _NO_FLAGS else "–"
-            source = sources.get(f"{owner.__name__}.{name}", "")
-            said = _cell(setting.description or "")
-            rows.append([f"`{name}`", flag, _cell_code(_type(setting.annotation)), _default(setting), said, source])
+            has_flag = option and nested_settings(setting) is None and kind not in _NO_FLAGS
+            names = f"`{name}`" + (f"<br>`{as_flag(option)}`" if has_flag else "")
+            source = sources.get(f"{owner.__name__}.{name}")
+            said = _cell(setting.description or "") + (f"<br>*Default: {source}*" if source else "")
+            rows.append([names, _type(setting.annotation), _default(setting), said])
         lines += [f"## {title}", "", f"Of {of}: `{kind.__module__}.{kind.__name__}`.", ""]
-        lines += _table(["setting", "flag", "takes", "default", "what it is", "default from"], rows)
+        lines += _table(["setting", "takes", "default", "what it is"], rows)
     return "\n".join(lines)
 
 
@@ -153,7 +162,7 @@ def _owner(kind: type[BaseModel], name: str) -> type[BaseModel]:
 
 
 def _cell_code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|")
+    return f"`{text}`" if "|" not in text else f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
 
 
 def _type(annotation: Any) -> str:
@@ -161,12 +170,15 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(get_args(annotation)[0])
     if origin is Literal:
-        return " | ".join(map(str, get_args(annotation)))
+        return ", ".join(f"`{word}`" for word in get_args(annotation))
     if origin in (Union, types.UnionType):
-        return " | ".join(_type(each) for each in get_args(annotation) if each is not type(None))
+        return " or ".join(_type(each) for each in get_args(annotation) if each is not type(None))
     if origin in (list, dict, tuple):
-        return f"{origin.__name__} of {', '.join(_type(each) for each in get_args(annotation))}"
-    return getattr(annotation, "__name__", None) or str(annotation)
+        inner = [_type(each) for each in get_args(annotation)]
+        return f"{' to '.join(inner)}, several" if origin is dict else f"{inner[0]}, several"
+    return {str: "text", int: "a number", float: "a number", bool: "yes or no"}.get(annotation) or str(
+        getattr(annotation, "__name__", "any")
+    )
 
 
 def _default(setting: FieldInfo) -> str:
@@ -199,7 +211,9 @@ def commands_page() -> str:
             if each.name in ("help_all", "help"):
                 continue
             is_flag = each.param_type_name == "option"
-            takes = getattr(each, "metavar", None) or ("" if getattr(each, "is_flag", False) else "TEXT" if is_flag else "")
+            takes = getattr(each, "metavar", None) or (
+                "" if getattr(each, "is_flag", False) else "TEXT" if is_flag else ""
+            )
             shown = each.opts[0] if is_flag else (each.name or "").upper()
             rows.append([f"`{shown}`", _cell_code(takes) if takes else "", _cell(getattr(each, "help", None) or "")])
         lines += _table(["flag or argument", "takes", "what it is"], rows) if rows else []
@@ -214,6 +228,13 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", command
 
 
+# they stand first on the page; what is in their folders follows
+_FOLDERS_OF_COMMANDS = {
+    "RunLayout", "StudyLayout", "AuditionLayout", "FinetuneLayout", "ExportLayout", "EvaluationLayout",
+    "IterSelectLayout",
+}  # fmt: skip
+
+
 def files_page() -> str:
     """Return the page of every file that is written, folder by folder, from the module that names them."""
     source = inspect.getsource(layout)
@@ -221,13 +242,14 @@ def files_page() -> str:
     lines = [
         "# Every file that is written",
         "",
-        "Made of `handpick.layout`, the one module that names files. A name in capitals stands for what differs: a digest "
-        "of all that the file depends on, a number, a target's name. [What survives](../reliability.md) says what of it "
-        "outlives a kill or a damaged disk.",
+        "Made of `handpick.layout`, the one module that names files. A name in capitals stands for what differs: a "
+        "digest of all that the file depends on, a number, a target's name. [What survives](../reliability.md) says "
+        "what of it outlives a kill or a damaged disk.",
         "",
     ]
-    for kind in ast.parse(source).body:
-        if not isinstance(kind, ast.ClassDef) or kind.name in ("Layout", "InFolder"):
+    kinds = [each for each in ast.parse(source).body if isinstance(each, ast.ClassDef)]
+    for kind in sorted(kinds, key=lambda each: each.name not in _FOLDERS_OF_COMMANDS):
+        if kind.name in ("Layout", "InFolder"):
             continue
         said, _, more = inspect.cleandoc(ast.get_docstring(kind) or "").partition("\n\n")
         rows = [row for each in kind.body for row in _file_rows(each, text_lines)]
@@ -254,7 +276,10 @@ def _file_rows(statement: ast.stmt, lines: list[str]) -> Iterator[list[str]]:
         name = _path_of(returned)
         if name is not None and not statement.name.startswith("_"):
             said = (ast.get_docstring(statement) or "").partition("\n")[0]
-            said = re.sub(r"^Return (?:where (.*) (?:is|are)\.|(?:the )?(.*))$", lambda m: m[1] or m[2], said).rstrip(".") + "."
+            said = (
+                re.sub(r"^Return (?:where (.*) (?:is|are)\.|(?:the )?(.*))$", lambda m: m[1] or m[2], said).rstrip(".")
+                + "."
+            )
             yield [f"`{name}`", _prose(said[:1].upper() + said[1:])]
 
 
@@ -265,7 +290,11 @@ def _path_of(value: ast.expr | None) -> str | None:
     if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
         return None
     left = value.left
-    before = "" if isinstance(left, ast.Attribute) and left.attr == "folder" else f"{_path_of(left) or ast.unparse(left).removeprefix('self.')}/"
+    before = (
+        ""
+        if isinstance(left, ast.Attribute) and left.attr == "folder"
+        else f"{_path_of(left) or ast.unparse(left).removeprefix('self.')}/"
+    )
     right = value.right
     if isinstance(right, ast.Constant):
         return f"{before}{right.value}"
@@ -304,9 +333,9 @@ def findings_page() -> str:
     lines = [
         "# Findings",
         "",
-        "What other software does with valid input that few would expect: a library, a trainer, a chat template or a file "
-        "format, most often where two of them meet. Each has a script that shows it with pinned public packages and "
-        "without handpick, in a folder of its own, and ends with \"as found\" or with what has changed.",
+        "What other software does with valid input that few would expect: a library, a trainer, a chat template or a "
+        "file format, most often where two of them meet. Each has a script that shows it with pinned public packages and "
+        'without handpick, in a folder of its own, and ends with "as found" or with what has changed.',
         "",
         *_table(["what happens"], rows),
     ]
@@ -346,9 +375,9 @@ def evidence_page() -> str:
     lines = [
         "# What was measured, by what",
         "",
-        "Every number on this site was printed by a command that stands beside it. The scripts lie in `benchmarks/`, what "
-        "they printed in `benchmarks/results/`. Read first: [does it work? the controlled study](study.md), and [what was "
-        "measured](results.md) before it; [the presets beside each other](representations.md).",
+        "Every number on this site was printed by a command that stands beside it. The scripts lie in `benchmarks/`, "
+        "what they printed in `benchmarks/results/`. Read first: [does it work? the controlled study](study.md), and "
+        "[what was measured](results.md) before it; [the presets beside each other](representations.md).",
         "",
         *_table(["command", "what it measures", "results"], rows),
     ]

@@ -2,8 +2,9 @@
 
     python scripts/docs_site/report_picture.py
 
-chooses 100 of the pool that comes with handpick for its GSM8K questions, by words, writes the report, and takes a picture of
-its head in a Chromium (``CHROMIUM`` names it, where it is not on the path) through playwright: docs/pictures/report.png.
+chooses 100 of the pool that comes with handpick for its GSM8K questions, by words, writes the report, and takes a
+picture of its head in a Chromium (``CHROMIUM`` names it, where it is not on the path) through playwright:
+docs/pictures/report.png.
 """
 
 import os

@@ -95,7 +95,9 @@ def test_the_version() -> None:
     assert re.fullmatch(r"handpick (\d+\.\d+\S*|from its source tree)\n", handpick("--version").stdout)
 
 
-def test_what_comes_next(pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_what_comes_next(
+    pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]], tmp_path: Path
+) -> None:
     pool = write_jsonl(tmp_path / "pool.jsonl", pool_records[:20])
     query = write_jsonl(tmp_path / "query.jsonl", query_records[:2])
     out = tmp_path / "a run"

@@ -1,9 +1,10 @@
 """Pages of docs/ as programs: their blocks run in order, in one folder and one process, and say what the page says.
 
-- ```` ```python title="x.py" ```` (or yaml, json) writes a file; without a title the code runs, all of a page in one namespace.
-- ```` ```console ```` is a transcript: lines that begin with ``$`` run, and the others are what is said then. ``…`` alone on a
-  line stands for any lines, at the end of a line for any rest. Numbers with a point, and what times and bytes are in, may
-  differ; all else may not.
+- ```` ```python title="x.py" ```` (or yaml, json) writes a file; without a title the code runs, all of a page in one
+  namespace.
+- ```` ```console ```` is a transcript: lines that begin with ``$`` run, and the others are what is said then. ``…`` alone
+  on a line stands for any lines, at the end of a line for any rest. Numbers with a point, and what times and bytes are
+  in, may differ; all else may not.
 """
 
 import contextlib
@@ -83,7 +84,10 @@ class Reader:
                 else:
                     runpy.run_path(words[1], run_name="__main__")
             return said.getvalue()
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C"}
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "LC_ALL": "C",
+        }
         return subprocess.run(
             command, shell=True, check=True, capture_output=True, text=True, encoding="utf-8", env=environment
         ).stdout

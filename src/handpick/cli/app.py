@@ -34,6 +34,7 @@ CHOOSE, LOOK, TRAIN, BEFORE = (
     "What there is, and what it costs",
 )
 
+
 def _show_version(is_asked: bool) -> None:
     if is_asked:
         from handpick.selection import handpick_version
@@ -100,7 +101,7 @@ _HEADINGS: dict[type[BaseModel], str] = {
 _FIRST = ("model", "seed")  # nearly every run names them
 _STYLE = Style(
     descriptions={"method": "see `handpick methods`, which also says what each takes"},
-    headings={name: title for kind, title in _HEADINGS.items() for name in kind.model_fields if name not in _FIRST}
+    headings={name: title for kind, title in _HEADINGS.items() for name in kind.model_fields if name not in _FIRST},
 )
 READING_FLAGS = flags_of(ReadingSettings, style=Style(heading="How records are read", sentences=True))
 SELECT_FLAGS = flags_of(Settings, SELECT, style=_STYLE)

@@ -18,8 +18,8 @@ from handpick.cli.app import (
 )
 from handpick.cli.audition import show_planned
 from handpick.cli.errors import report_errors
-from handpick.cli.first_screen import add_command
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, TemplateArg, overrides_of, parse_recipe

@@ -227,8 +227,8 @@ class StudySettings(ReadingSettings):
         own = dict(self.methods.get(name, {}))
         if "method" not in own and "representation" not in own and name not in METHODS:
             raise SettingsError(
-                f"methods: there is no method {name!r}{suggest(METHODS, name)}; say which with `method:`, or take one of "
-                f"{', '.join(METHODS)}"
+                f"methods: there is no method {name!r}{suggest(METHODS, name)}; say which with `method:`, or take one "
+                f"of {', '.join(METHODS)}"
             )
         own.setdefault("method", name if name in METHODS else "less-rr")
         if self.max_length is not None:
