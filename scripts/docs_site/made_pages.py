@@ -334,7 +334,7 @@ def findings_page() -> str:
         "# Findings",
         "",
         "What other software does with valid input that few would expect: a library, a trainer, a chat template or a "
-        "file format, most often where two of them meet. Each has a script that shows it with pinned public packages and "
+        "file format, most often where two of them meet. Each has a script that shows it with pinned packages and "
         'without handpick, in a folder of its own, and ends with "as found" or with what has changed.',
         "",
         *_table(["what happens"], rows),

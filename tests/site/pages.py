@@ -2,7 +2,7 @@
 
 - ```` ```python title="x.py" ```` (or yaml, json) writes a file; without a title the code runs, all of a page in one
   namespace.
-- ```` ```console ```` is a transcript: lines that begin with ``$`` run, and the others are what is said then. ``…`` alone
+- ```` ```console ```` is a transcript: lines that begin with ``$`` run, the others are what is said then. ``…`` alone
   on a line stands for any lines, at the end of a line for any rest. Numbers with a point, and what times and bytes are
   in, may differ; all else may not.
 """

@@ -13,17 +13,12 @@ from tests.site.pages import DOCS, Reader, blocks_of, check_said
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if path.name.startswith(("start", "tutorial_", "how_to_")))
 
 
-@pytest.fixture
-def small_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's pool, cut to what a test has time for; `test_the_demo_as_it_is` takes it whole."""
-    whole = bundled.pool_paths()
-    parts = []
-    for path, count in zip(whole, (200, 10), strict=True):
-        part = tmp_path / path.name
-        with gzip.open(path, "rt", encoding="utf-8") as lines, gzip.open(part, "wt", encoding="utf-8") as cut:
-            cut.writelines(islice(lines, count))
-        parts.append(part)
-    monkeypatch.setattr(bundled, "pool_paths", lambda: parts)
+def cut(path: Path, folder: Path, count: int) -> Path:
+    """The first lines of a file that ships."""
+    part = folder / path.name
+    with gzip.open(path, "rt", encoding="utf-8") as lines, gzip.open(part, "wt", encoding="utf-8") as written:
+        written.writelines(islice(lines, count))
+    return part
 
 
 def test_all_are_found() -> None:
@@ -39,13 +34,19 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         reader.follow(block)
 
 
-def test_start_runs(small_pool: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo on what a test has time for; `test_the_demo_as_it_is` takes the whole of it."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     reader = Reader("start.md")
     demo, *others = blocks_of("start.md")
     assert demo.text.startswith("$ handpick demo")
-    reader.follow(demo, any_number=True)  # fewer than there are
+    pool = [cut(path, tmp_path, count) for path, count in zip(bundled.pool_paths(), (96, 6), strict=True)]
+    query = cut(bundled.target_path("gsm8k"), tmp_path, 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(bundled, "pool_paths", lambda: pool)
+        patch.setattr(bundled, "target_path", lambda name: query)
+        reader.follow(demo, any_number=True)
     for block in others:
         reader.follow(block)
 
