@@ -5,7 +5,7 @@ import html
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -23,6 +23,7 @@ from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.flag_names import as_flag, nested_settings, option_name
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.iterselecttune.settings import IterSelectSettings
+from handpick.layout import InFolder, Layout
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.overview.settings import LookSettings
 from handpick.settings import Constraints, Settings
@@ -237,8 +238,6 @@ _FOLDERS_OF_COMMANDS = {
 
 def files_page() -> str:
     """Return the page of every file that is written, folder by folder, from the module that names them."""
-    source = inspect.getsource(layout)
-    text_lines = source.splitlines()
     lines = [
         "# Every file that is written",
         "",
@@ -247,67 +246,77 @@ def files_page() -> str:
         "what of it outlives a kill or a damaged disk.",
         "",
     ]
-    kinds = [each for each in ast.parse(source).body if isinstance(each, ast.ClassDef)]
-    for kind in sorted(kinds, key=lambda each: each.name not in _FOLDERS_OF_COMMANDS):
-        if kind.name in ("Layout", "InFolder"):
+    comments = _comments_of_names()
+    kinds = [each for each in vars(layout).values() if isinstance(each, type) and issubclass(each, Layout)]
+    for kind in sorted(kinds, key=lambda each: each.__name__ not in _FOLDERS_OF_COMMANDS):
+        if kind is Layout:
             continue
-        said, _, more = inspect.cleandoc(ast.get_docstring(kind) or "").partition("\n\n")
-        rows = [row for each in kind.body for row in _file_rows(each, text_lines)]
-        bases = [base.id for base in kind.bases if isinstance(base, ast.Name) and base.id not in ("Layout",)]
-        lines += [f"## {kind.name.removesuffix('Layout')} {{ #{kind.name.lower()} }}", "", _prose(f"{said} {more}"), ""]
-        if bases:
-            links = [f"[{base.removesuffix('Layout')}](#{base.lower()})" for base in bases]
+        said, _, more = inspect.getdoc(kind).partition("\n\n")
+        lines += [
+            f"## {kind.__name__.removesuffix('Layout')} {{ #{kind.__name__.lower()} }}",
+            "",
+            _prose(f"{said} {more}"),
+            "",
+        ]
+        if bases := [base for base in kind.__bases__ if base is not Layout]:
+            links = [f"[{base.__name__.removesuffix('Layout')}](#{base.__name__.lower()})" for base in bases]
             lines += [f"It holds what {' and '.join(links)} {'has' if len(links) == 1 else 'have'} too.", ""]
-        if rows:
+        if rows := list(_file_rows(kind, comments)):
             lines += _table(["name", "what it is"], rows)
     return "\n".join(lines)
 
 
-def _file_rows(statement: ast.stmt, lines: list[str]) -> Iterator[list[str]]:
-    """Yield the names that a statement of a layout's class gives, and what is said of them."""
-    if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
-        call = statement.value
-        if isinstance(call.func, ast.Name) and call.func.id == "InFolder":
-            own, before = lines[statement.lineno - 1], lines[statement.lineno - 2].strip()
-            said = own.partition("#:")[2] or (before[2:] if before.startswith("#:") else "")
-            yield [f"`{ast.literal_eval(call.args[0])}`", _prose(said)]
-    elif isinstance(statement, ast.FunctionDef) and statement.returns is not None:
-        returned = next((each.value for each in statement.body if isinstance(each, ast.Return)), None)
-        name = _path_of(returned)
-        if name is not None and not statement.name.startswith("_"):
-            said = (ast.get_docstring(statement) or "").partition("\n")[0]
-            said = (
-                re.sub(r"^Return (?:where (.*) (?:is|are)\.|(?:the )?(.*))$", lambda m: m[1] or m[2], said).rstrip(".")
-                + "."
-            )
-            yield [f"`{name}`", _prose(said[:1].upper() + said[1:])]
+class _Stand(str):
+    """An argument's name in capitals, in place of a text or a number."""
+
+    def __add__(self, other: object) -> "_Stand":
+        return self
+
+    def __format__(self, how: str) -> str:
+        return str(self)
 
 
-def _path_of(value: ast.expr | None) -> str | None:
-    """Return what ``self.folder / f"x-{digest}"`` names, as ``x-DIGEST``; None for anything else."""
-    if isinstance(value, ast.Call) and len(value.args) == 1:  # the layout of a folder
-        return _path_of(value.args[0])
-    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
-        return None
-    left = value.left
-    before = (
-        ""
-        if isinstance(left, ast.Attribute) and left.attr == "folder"
-        else f"{_path_of(left) or ast.unparse(left).removeprefix('self.')}/"
-    )
-    right = value.right
-    if isinstance(right, ast.Constant):
-        return f"{before}{right.value}"
-    if isinstance(right, ast.JoinedStr):
-        parts = [
-            part.value if isinstance(part, ast.Constant) else re.sub(r"\W+", "", ast.unparse(part.value)).upper()
-            for part in right.values
-            if isinstance(part, ast.Constant | ast.FormattedValue)
-        ]
-        return before + "".join(map(str, parts))
-    if isinstance(right, ast.Name):
-        return f"{before}{right.id.upper()}"
-    return None
+def _file_rows(kind: type[Layout], comments: Mapping[tuple[str, str], str]) -> Iterator[list[str]]:
+    """Yield the names that a layout itself gives, and what is said of them."""
+    example = kind(Path("folder"))
+    for name, each in vars(kind).items():
+        if isinstance(each, InFolder):
+            yield [f"`{each.name}`", _prose(comments[kind.__name__, name])]
+        elif isinstance(each, property):
+            yield [f"`{_below(each.fget(example))}`", _prose(inspect.getdoc(each))]
+        elif inspect.isfunction(each) and not name.startswith("_"):
+            _, *asked = inspect.signature(each).parameters.values()
+            required = [_Stand(one.name.upper()) for one in asked if one.default is one.empty]
+            ways = [required, [_Stand(one.name.upper()) for one in asked]]
+            found = [
+                _below(path) for path in (each(example, *given) for given in ways) if isinstance(path, Path | Layout)
+            ]
+            if found:
+                said = (inspect.getdoc(each) or "").partition("\n")[0]
+                said = (
+                    re.sub(r"^Return (?:where (.*) (?:is|are)\.|(.*))$", lambda m: m[1] or m[2], said).rstrip(".,")
+                    + "."
+                )
+                yield [" or ".join(f"`{path}`" for path in dict.fromkeys(found)), _prose(said[:1].upper() + said[1:])]
+
+
+def _below(path: Path | Layout) -> str:
+    """Return where a path is, seen from the folder."""
+    whole = path.folder if isinstance(path, Layout) else path
+    return str(whole.relative_to("folder")) if whole.is_relative_to("folder") else f"../{whole}"
+
+
+def _comments_of_names() -> dict[tuple[str, str], str]:
+    """Return the ``#:`` comment of every name, behind it or above it, by class and name."""
+    source = inspect.getsource(layout)
+    lines = source.splitlines()
+    found = {}
+    for kind in ast.parse(source).body:
+        for each in kind.body if isinstance(kind, ast.ClassDef) else []:
+            if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
+                own, above = lines[each.lineno - 1].partition("#:")[2], lines[each.lineno - 2].strip()
+                found[kind.name, each.targets[0].id] = own or above.removeprefix("#:")
+    return found
 
 
 def _prose(text: str) -> str:

@@ -50,6 +50,7 @@ def test_every_file() -> None:
                 assert re.search(rf"^\| `{re.escape(each.name)}` \| \S.*\. \|$", part, re.MULTILINE), each.name
     assert "| `predictions-TASK.jsonl` |" in page
     assert "| `shards/CHECKPOINT` |" in page
+    assert "| `SHA256.arrow` or `SHA256-READING.arrow` |" in page
 
 
 def test_every_finding_and_benchmark() -> None:

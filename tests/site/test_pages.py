@@ -41,7 +41,7 @@ def test_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader("start.md")
     demo, *others = blocks_of("start.md")
     assert demo.text.startswith("$ handpick demo")
-    pool = [cut(path, tmp_path, count) for path, count in zip(bundled.pool_paths(), (96, 6), strict=True)]
+    pool = [cut(path, tmp_path, count) for path, count in zip(bundled.pool_paths(), (112, 6), strict=True)]
     query = cut(bundled.target_path("gsm8k"), tmp_path, 6)
     with monkeypatch.context() as patch:
         patch.setattr(bundled, "pool_paths", lambda: pool)

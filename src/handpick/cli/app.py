@@ -11,7 +11,7 @@ from handpick.auditions.settings import AuditionSettings
 from handpick.cli.errors import report_errors
 from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
-from handpick.cli.next_steps import quoted, say_next
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.flag_names import as_flag, check_values
@@ -161,7 +161,7 @@ def represent(settings: dict[str, Any]) -> None:
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
         say(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
-        say_next(f"handpick select --store {quoted(store.path)} --query QUERY --budget 1000")
+        say_next(f"handpick select --store {quote_path(store.path)} --query QUERY --budget 1000")
 
 
 @add_command(

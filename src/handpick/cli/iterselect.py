@@ -8,7 +8,7 @@ from handpick.cli.app import CHOOSE, app
 from handpick.cli.errors import report_errors
 from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
-from handpick.cli.next_steps import quoted, say_next
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.iterselecttune.settings import ANSWERS, CLASSIFIER, JUDGE, ROUNDS, IterSelectSettings
 
 if TYPE_CHECKING:
@@ -91,5 +91,5 @@ def _show(run: "IterRun", settings: IterSelectSettings) -> None:
     if whole:
         console.print(f"{calls:,} judge calls; judging the whole pool would take {whole:,}")
     console.print(f"the choice, and why: {settings.layout.records}, {settings.layout.explained}", soft_wrap=True)
-    folder = quoted(settings.layout.folder)
+    folder = quote_path(settings.layout.folder)
     say_next(f"handpick report {folder}", f"handpick train --selection {folder}")

@@ -14,6 +14,6 @@ def say_next(*commands: str) -> None:
         console.print(Text("next: ", style="dim") + Text(command), soft_wrap=True)
 
 
-def quoted(path: str | Path) -> str:
+def quote_path(path: str | Path) -> str:
     """Return a path as a shell takes it."""
     return shlex.quote(str(path))

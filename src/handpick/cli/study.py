@@ -7,7 +7,7 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.errors import report_errors
-from handpick.cli.next_steps import quoted, say_next
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.terminal import say
 
 
@@ -40,6 +40,6 @@ def study(
             show_results(results)
             done = sum(cell.status == "done" for cell in results.cells)
             say(f"{done} of {len(results.cells)} cells done, {failed} failed: {StudyLayout(settings.folder).results}")
-            say_next(f"handpick report {quoted(settings.folder)}")
+            say_next(f"handpick report {quote_path(settings.folder)}")
     if failed:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from handpick.cli.app import READING_FLAGS, TRAIN, app
 from handpick.cli.errors import report_errors
 from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
-from handpick.cli.next_steps import quoted, say_next
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.data.template_args import METAVAR, parse_template_args
 from handpick.terminal import say
 from handpick.training.settings import FinetuneSettings
@@ -77,7 +77,7 @@ def train(
         _leave_other_processes()
         if is_main:
             say(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
-            say_next(f"handpick evaluate --model {quoted(folder)} --target TEST --metric loss")
+            say_next(f"handpick evaluate --model {quote_path(folder)} --target TEST --metric loss")
 
 
 @add_command(
@@ -112,7 +112,7 @@ def export(
             selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings, template_arg), **reading
         )
         say(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
-        say_next(f"{_TRAINERS[tool]} {quoted(config)}")
+        say_next(f"{_TRAINERS[tool]} {quote_path(config)}")
 
 
 def overrides_of(settings: dict[str, Any], template_arg: list[str] | None = None) -> dict[str, Any]:
