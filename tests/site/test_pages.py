@@ -26,6 +26,7 @@ def test_all_are_found() -> None:
     assert sum(name.startswith("how_to_") for name in PAGES) == 3
 
 
+@pytest.mark.timeout(900)  # a busy machine is no fault of a page
 @pytest.mark.parametrize("page", [name for name in PAGES if name != "start.md"])
 def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -34,6 +35,7 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         reader.follow(block)
 
 
+@pytest.mark.timeout(900)
 def test_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo on what a test has time for; `test_the_demo_as_it_is` takes the whole of it."""
     (tmp_path / "here").mkdir()
