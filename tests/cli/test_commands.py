@@ -213,7 +213,10 @@ def test_run_repeats_what_select_wrote(chosen: tuple[Path, Result], tmp_path: Pa
 def test_represent_then_select_from_its_store(flags: list[object], chosen: tuple[Path, Result], tmp_path: Path) -> None:
     made = handpick("represent", *flags[:2], *flags[4:6], *flags[8:], "--out", tmp_path / "made")
     store = tmp_path / "made" / "features" / "pool"
-    assert made.stdout == f"20 examples, 256 features, 1 checkpoint: {store}\n"
+    assert made.stdout.splitlines() == [
+        f"20 examples, 256 features, 1 checkpoint: {store}",
+        f"next: handpick select --store {store} --query QUERY --budget 1000",
+    ]
     out = tmp_path / "out"
     again = handpick("select", "--store", store, *flags[2:4], *flags[6:10], "--out", out)
     assert again.exit_code == 0

@@ -234,7 +234,11 @@ def test_select_says_what_stood_in_for_the_methods_own(
     shown = handpick("select", *flags, "--query", files["query"], *by_words, "--budget", 5, "--out", out)
     assert "5 of 20 examples chosen by gradient-rr and bm25 and mean-max" in shown.stdout
     made = handpick("represent", *flags[:4], "--method", "rds+", "--out", tmp_path / "made")
-    assert made.stdout == f"20 examples, 32 features, 1 checkpoint: {tmp_path / 'made' / 'features' / 'pool-rds+'}\n"
+    store = tmp_path / "made" / "features" / "pool-rds+"
+    assert made.stdout.splitlines() == [
+        f"20 examples, 32 features, 1 checkpoint: {store}",
+        f"next: handpick select --store {store} --query QUERY --budget 1000",
+    ]
     store = tmp_path / "made" / "features" / "pool-rds+"
     shown = handpick("select", "--store", store, "--query", files["query"], "--budget", 5, "--out", tmp_path / "from")
     assert "5 of 20 examples chosen by less-rr and rds+" in shown.stdout
