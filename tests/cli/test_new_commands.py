@@ -239,7 +239,6 @@ def test_select_says_what_stood_in_for_the_methods_own(
         f"20 examples, 32 features, 1 checkpoint: {store}",
         f"next: handpick select --store {store} --query QUERY --budget 1000",
     ]
-    store = tmp_path / "made" / "features" / "pool-rds+"
     shown = handpick("select", "--store", store, "--query", files["query"], "--budget", 5, "--out", tmp_path / "from")
     assert "5 of 20 examples chosen by less-rr and rds+" in shown.stdout
 
