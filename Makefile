@@ -9,7 +9,7 @@ SUITS := 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c $(SUITS) 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test coverage lint format clean
+.PHONY: help demo test coverage docs lint format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: $(VENV)/.installed-dev ## run the tests (less slow, GPU and network ones)
 
 coverage: $(VENV)/.installed-dev ## run the same tests and say which lines of src they miss; twice the time
 	$(TESTS) --cov --cov-report=term
+
+docs: $(VENV)/.installed-docs ## build the site into build/site, strictly: pages, links, docstrings; it is read from disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site: build/site/index.html"
 
 lint: $(VENV)/.installed-dev ## ruff (lint, format) and mypy in strict mode
 	$(BIN)/ruff check .
@@ -57,4 +61,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the development tools into $(VENV)"
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "installing what the site is built with into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@

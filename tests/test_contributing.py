@@ -113,7 +113,7 @@ similarity_QN = np.load("similarity.npy")
 found["median"] = handpick.rank(similarity_QN, budget=4, algorithm="median").tolist()
 found["format"] = handpick.select(**given | {"pool": "questions.jsonl"}, method="bm25", out="out-format").ids
 
-shown = CliRunner().invoke(app, ["select", "--help"], env={"COLUMNS": "200"})
+shown = CliRunner().invoke(app, ["select", "--help-all"], env={"COLUMNS": "200"})
 found["flag"] = "--turns-most" in shown.stdout
 arguments = (
     "--pool pool.jsonl --budget 3 --representation turns --algorithm doubly-greedy --turns-most 2 --out out-flag"

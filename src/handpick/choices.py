@@ -1,6 +1,6 @@
 """The words that settings take, and how a name is looked up in a table of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Literal, NamedTuple, TypeVar
 
@@ -36,7 +36,11 @@ def look_up(table: Mapping[str, Line], name: str, what: str) -> Line:
         SettingsError: there is none; the message says what was looked for, and which there are.
     """
     if name not in table:
-        close = get_close_matches(name, table, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SettingsError(f"no {what} {name!r}{hint}; choose one of {', '.join(table)}")
+        raise SettingsError(f"no {what} {name!r}{suggest(table, name)}; choose one of {', '.join(table)}")
     return table[name]
+
+
+def suggest(names: Iterable[str], name: str) -> str:
+    """Return ``" (did you mean 'bm25'?)"`` for a mistyped name, and nothing where none is near."""
+    close = get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -102,7 +102,7 @@ class Selection:
         self.to_jsonl(layout.records)
         summary = {
             "schema_version": SCHEMA_VERSION,
-            "handpick_version": _handpick_version(),
+            "handpick_version": handpick_version(),
             "settings": self.settings,
             # computed here or read from a file of ours, whose keys are in another order
             "fingerprints": json.loads(json.dumps(self.fingerprints, sort_keys=True)),
@@ -175,7 +175,7 @@ def _line_starts(path: Path) -> list[int]:
         return list(accumulate((len(line) for line in file), initial=0))
 
 
-def _handpick_version() -> str | None:
+def handpick_version() -> str | None:
     """Return the installed version; None where handpick runs from its source tree."""
     try:
         return importlib.metadata.version("handpick")

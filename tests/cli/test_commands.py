@@ -58,13 +58,13 @@ def test_help(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["select", "represent", "doctor", "plan select", "plan represent", "train"])
 def test_the_layers_of_the_adapter_are_a_flag(command: str) -> None:
-    shown = " ".join(handpick(*command.split(), "--help").stdout.split())
+    shown = " ".join(handpick(*command.split(), "--help-all").stdout.split())
     assert "--lora-targets" in shown
     assert "auto|all-linear|NAMES" in shown
 
 
 def test_select_takes_the_flags_that_scripts_use() -> None:
-    shown = handpick("select", "--help").stdout
+    shown = handpick("select", "--help-all").stdout
     fixed = (
         "pool query model checkpoints method budget out seed max-length optimizer eps-mode projection projection-dim "
         "store algorithm"
@@ -213,7 +213,10 @@ def test_run_repeats_what_select_wrote(chosen: tuple[Path, Result], tmp_path: Pa
 def test_represent_then_select_from_its_store(flags: list[object], chosen: tuple[Path, Result], tmp_path: Path) -> None:
     made = handpick("represent", *flags[:2], *flags[4:6], *flags[8:], "--out", tmp_path / "made")
     store = tmp_path / "made" / "features" / "pool"
-    assert made.stdout == f"20 examples, 256 features, 1 checkpoint: {store}\n"
+    assert made.stdout.splitlines() == [
+        f"20 examples, 256 features, 1 checkpoint: {store}",
+        f"next: handpick select --store {store} --query QUERY --budget 1000",
+    ]
     out = tmp_path / "out"
     again = handpick("select", "--store", store, *flags[2:4], *flags[6:10], "--out", out)
     assert again.exit_code == 0

@@ -389,7 +389,7 @@ def test_a_function_in_a_module_is_a_rule(
 
 
 def test_help_teaches() -> None:
-    shown = " ".join(good("--help").split())
+    shown = " ".join(good("--help-all").split())
     assert "--judge gpt-5-mini --judge-temperature none" in shown
     for words in ("--versus", "--lm-eval", "--allow-code-execution", "exact-match:last-number"):
         assert words in shown

@@ -100,7 +100,7 @@ def test_a_weak_sandbox_is_allowed_by_its_own_flag(given: list[str], monkeypatch
 
 
 def test_the_help_teaches() -> None:
-    result = runner.invoke(app, ["iterselect", "--help"], env={"COLUMNS": "120"})
+    result = runner.invoke(app, ["iterselect", "--help-all"], env={"COLUMNS": "120"})
     assert result.exit_code == 0
     for word in ("rule:rouge-l", "local:", "--max-judge-calls", "--dry-run", "--alpha", "--reads"):
         assert word in result.output

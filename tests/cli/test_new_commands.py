@@ -82,7 +82,7 @@ def test_each_has_help(command: str) -> None:
 
 
 def test_select_takes_constraints_targets_and_what_algorithms_read() -> None:
-    shown = handpick("select", "--help").stdout
+    shown = handpick("select", "--help-all").stdout
     names = (
         "representation encoder target split target-weight balanced max-share min-share always max-cosine "
         "exclude-overlap overlap-threshold knn-alpha knn-scale knn-neighbours kde-width kde-neighbours uot-epsilon "
@@ -92,11 +92,11 @@ def test_select_takes_constraints_targets_and_what_algorithms_read() -> None:
 
 
 def test_select_says_which_field_names_a_subtask() -> None:
-    assert "field `subtask`" in " ".join(handpick("select", "--help").stdout.split())
+    assert "field `subtask`" in " ".join(handpick("select", "--help-all").stdout.split())
 
 
 def test_similarity_takes_nothing_of_the_choice() -> None:
-    shown = handpick("similarity", "--help").stdout
+    shown = handpick("similarity", "--help-all").stdout
     assert "--store " in shown
     assert [name for name in ("budget", "algorithm", "always", "max-share") if f"--{name} " in shown] == []
 
@@ -234,8 +234,11 @@ def test_select_says_what_stood_in_for_the_methods_own(
     shown = handpick("select", *flags, "--query", files["query"], *by_words, "--budget", 5, "--out", out)
     assert "5 of 20 examples chosen by gradient-rr and bm25 and mean-max" in shown.stdout
     made = handpick("represent", *flags[:4], "--method", "rds+", "--out", tmp_path / "made")
-    assert made.stdout == f"20 examples, 32 features, 1 checkpoint: {tmp_path / 'made' / 'features' / 'pool-rds+'}\n"
     store = tmp_path / "made" / "features" / "pool-rds+"
+    assert made.stdout.splitlines() == [
+        f"20 examples, 32 features, 1 checkpoint: {store}",
+        f"next: handpick select --store {store} --query QUERY --budget 1000",
+    ]
     shown = handpick("select", "--store", store, "--query", files["query"], "--budget", 5, "--out", tmp_path / "from")
     assert "5 of 20 examples chosen by less-rr and rds+" in shown.stdout
 

@@ -39,7 +39,10 @@ def trained(records: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFa
 def test_train_says_what_it_does_and_where_the_model_is(trained: tuple[Path, Result]) -> None:
     out, shown = trained
     assert shown.exit_code == 0, shown.output
-    assert shown.stdout == f"{out}: the model, its tokenizer, and train.yaml, which says what it was made from\n"
+    assert shown.stdout.splitlines() == [
+        f"{out}: the model, its tokenizer, and train.yaml, which says what it was made from",
+        f"next: handpick evaluate --model {out} --target TEST --metric loss",
+    ]
     lines = [re.split(" ━", line)[0] for line in shown.stderr.splitlines() if "Loading weights" not in line]
     assert [line.split(" ")[0] for line in lines] == ["recipe:", "fine-tuning", "LoRA", "fine-tuning"], shown.stderr
     recipe = yaml.safe_load((out / "train.yaml").read_text())["made_from"]["recipe"]
@@ -74,7 +77,7 @@ def test_what_is_wrong_is_one_line(trained: tuple[Path, Result], records: Path, 
 
 def test_every_setting_of_a_recipe_is_a_flag() -> None:
     for command in ("train", "export"):
-        shown = handpick_(command, "--help").stdout
+        shown = handpick_(command, "--help-all").stdout
         names = [name for name in FinetuneSettings.model_fields if name != "lora"]
         names += [f"lora_{name}" for name in LoraSettings.model_fields]
         assert [name for name in names if f"--{name.replace('_', '-')}" not in shown] == []

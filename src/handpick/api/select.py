@@ -122,9 +122,18 @@ def represent_pool(
     """Build the feature store of a pool alone; ``select(store=…)`` starts from it.
 
     Args:
-        pool, model, method, representation, checkpoints, warmup, seed, max_length, dtype, settings, others: as
-            ``select``.
+        pool: as ``select`` takes it, like all that follows but for ``out``.
+        model: the base model.
+        method: of which the representation is taken.
+        representation: instead of the method's own.
         out: the folder for all that is written; ``runs/features`` unless given.
+        checkpoints: LoRA checkpoints to use instead of a warmup.
+        warmup: how the adapter is trained first.
+        seed: of every random choice.
+        max_length: tokens of a conversation that are kept.
+        dtype: what the model computes in.
+        settings: a whole ``handpick.Settings``, which what is given beside it replaces.
+        others: any other field of ``handpick.Settings``.
 
     Returns:
         The store, ``features/pool`` in that folder, or ``features/pool-NAME`` of another representation.

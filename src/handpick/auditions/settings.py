@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from handpick.choices import suggest
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import check_metric
 from handpick.flag_names import NO_FLAG, Flag, parse_settings
@@ -101,8 +102,8 @@ class AuditionSettings(BaseModel):
                 raise SettingsError("methods: auto is no candidate of its own audition: leave it out")
             if name not in METHODS and "method" not in own and "representation" not in own:
                 raise SettingsError(
-                    f"methods: there is no method {name!r}; say which with `method:`, or take one of "
-                    f"{', '.join(METHODS)}"
+                    f"methods: there is no method {name!r}{suggest(METHODS, name)}; say which with `method:`, or take "
+                    f"one of {', '.join(METHODS)}"
                 )
         if self.cost_limit is not None and self.price_per_hour is None:
             raise SettingsError("--cost-limit is in money, which takes --price-per-hour: give that too")

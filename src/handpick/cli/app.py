@@ -9,7 +9,9 @@ from pydantic import BaseModel
 from handpick.algorithms import AlgorithmSettings
 from handpick.auditions.settings import AuditionSettings
 from handpick.cli.errors import report_errors
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.flag_names import as_flag, check_values
@@ -32,11 +34,18 @@ CHOOSE, LOOK, TRAIN, BEFORE = (
     "What there is, and what it costs",
 )
 
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from handpick.selection import handpick_version
+
+        say(f"handpick {handpick_version() or 'from its source tree'}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="handpick",
-    help="Choose, from a large pool of instruction data, the few examples that teach a language model a task.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -91,7 +100,8 @@ _HEADINGS: dict[type[BaseModel], str] = {
 }
 _FIRST = ("model", "seed")  # nearly every run names them
 _STYLE = Style(
-    headings={name: title for kind, title in _HEADINGS.items() for name in kind.model_fields if name not in _FIRST}
+    descriptions={"method": "see `handpick methods`, which also says what each takes"},
+    headings={name: title for kind, title in _HEADINGS.items() for name in kind.model_fields if name not in _FIRST},
 )
 READING_FLAGS = flags_of(ReadingSettings, style=Style(heading="How records are read", sentences=True))
 SELECT_FLAGS = flags_of(Settings, SELECT, style=_STYLE)
@@ -99,15 +109,31 @@ AUDITION_FLAGS = flags_of(AuditionSettings)
 REPRESENT_FLAGS = flags_of(Settings, REPRESENT, style=_STYLE)
 
 
-@app.command(rich_help_panel=CHOOSE)
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Choose, from a large pool of instruction data, the few examples that teach a language model a task."""
+
+
+@add_command(
+    app,
+    *("pool", "query", "target", "model", "method", "budget", "out", "store", "prefilter", "max_length"),
+    "workers",
+    rich_help_panel=CHOOSE,
+)
 @with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)
 def select(settings: dict[str, Any], audition: dict[str, Any]) -> None:
-    """Choose examples for a task. Writes selected.jsonl, selection.json and the features to --out.
+    """Choose examples for a task.
+
+    handpick select --pool pool.jsonl --query dev.jsonl --model MODEL --budget 1000 --out runs/dev
+
+    Writes selected.jsonl, selection.json and the features to --out.
 
     A query's field `subtask`, where it has one, says which part of the task it is of: less and gist compare with the
     mean of each part's queries, and --balanced counts every part the same.
-
-    handpick select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL --budget 1000 --out runs/gsm8k
     """
     with report_errors():
         if settings.get("method") == AUTO:
@@ -117,10 +143,17 @@ def select(settings: dict[str, Any], audition: dict[str, Any]) -> None:
         _select(parse_settings(settings, where="--"))
 
 
-@app.command(rich_help_panel=CHOOSE)
+@add_command(
+    app,
+    *("pool", "model", "method", "out", "checkpoints", "storage", "max_length", "workers", "seed"),
+    rich_help_panel=CHOOSE,
+)
 @with_flags(settings=REPRESENT_FLAGS)
 def represent(settings: dict[str, Any]) -> None:
-    """Build the feature store of a pool alone; `select --store` starts from it."""
+    """Build the feature store of a pool alone; `select --store` starts from it.
+
+    handpick represent --pool pool.jsonl --model MODEL --out runs/pool
+    """
     with report_errors():
         from handpick.pipeline import run_represent
 
@@ -128,12 +161,15 @@ def represent(settings: dict[str, Any]) -> None:
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
         say(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
+        say_next(f"handpick select --store {quote_path(store.path)} --query QUERY --budget 1000")
 
 
-@app.command(rich_help_panel=BEFORE)
+@add_command(
+    app, *("pool", "model", "checkpoints", "dtype", "max_length", "quantization", "seed"), rich_help_panel=BEFORE
+)
 @with_flags(settings=flags_of(Settings, _DOCTOR, style=_STYLE))
 def doctor(settings: dict[str, Any]) -> None:
-    """Check, on a few examples, that gradients are right on this model, data and machine, and how fast.
+    """Check on a few examples that gradients are right on this machine, and how fast.
 
     handpick doctor --pool pool.jsonl.gz --model MODEL
     """
@@ -154,7 +190,10 @@ def doctor(settings: dict[str, Any]) -> None:
 def run(
     config: Annotated[Path, typer.Argument(help="A YAML file of settings, such as the settings.yaml of a run.")],
 ) -> None:
-    """Choose examples with the settings of a file."""
+    """Choose examples with the settings of a file.
+
+    handpick run runs/dev/settings.yaml
+    """
     with report_errors():
         values = read_yaml(config)
         if values.get("method") == AUTO:
@@ -170,7 +209,10 @@ def demo(
         str | None, typer.Option(help="Folder to write to; default runs/demo-TARGET.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Choose 100 of the 2,500 examples that come with handpick, with the small model that comes with it."""
+    """Choose 100 of the 2,500 examples that come with handpick, with its small model.
+
+    handpick demo --target boolq
+    """
     with report_errors():
         from handpick import bundled
 
@@ -188,10 +230,14 @@ def demo(
         )
 
 
-@app.command(rich_help_panel=LOOK)
+@add_command(
+    app,
+    *("pool", "query", "model", "method", "out", "store", "max_length", "workers", "seed"),
+    rich_help_panel=LOOK,
+)
 @with_flags(settings=flags_of(Settings, SELECT, leave_out=_OF_CHOICE, style=_STYLE))
 def similarity(settings: dict[str, Any]) -> None:
-    """Compute the similarity of every query to every example, and write it down with the ids of rows and columns.
+    """Write the similarity of every query to every example, with the ids.
 
     handpick similarity --store runs/gsm8k/features/pool --query boolq_dev.jsonl.gz --out runs/boolq
     """
@@ -207,7 +253,10 @@ def diff(
     a: Annotated[Path, typer.Argument(help="The folder of a selection.")],
     b: Annotated[Path, typer.Argument(help="The folder of another.")],
 ) -> None:
-    """Compare two selections: what they share, and what each has that the other has not."""
+    """Compare two selections: what they share, and what each has alone.
+
+    handpick diff runs/a runs/b
+    """
     with report_errors():
         from handpick.cli.show import show_comparison
         from handpick.compare import compare
@@ -224,7 +273,12 @@ def distance(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random draw that stands beside them.")] = 0,
 ) -> None:
-    """Measure how far a selection is from the queries, beside a random draw and other subsets of the same pool."""
+    """Measure how far a selection is from the queries, beside a random draw.
+
+    handpick distance runs/a --subset runs/b
+
+    Other subsets of the same pool may stand beside them.
+    """
     with report_errors():
         from handpick.cli.show import read_ids, show_distances
         from handpick.pipeline import run_distance
@@ -242,7 +296,7 @@ def overlap(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Find examples of a pool that repeat an item of a test set, and write the pool without them.
+    """Find examples of a pool that repeat a test item; write the pool without them.
 
     handpick overlap --pool pool.jsonl.gz --test gsm8k_test.jsonl.gz --out runs/overlap
     """
@@ -258,7 +312,10 @@ def overlap(
 def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md has them.")] = False,
 ) -> None:
-    """List the methods and what they are made of: representations, objectives, algorithms, rewards."""
+    """List the methods, representations, objectives, algorithms and rewards.
+
+    handpick methods
+    """
     from handpick.cli.tables import as_markdown, print_tables
 
     typer.echo(as_markdown(), nl=False) if markdown else print_tables()
@@ -266,7 +323,10 @@ def methods(
 
 @store_app.command()
 def verify(path: Annotated[Path, typer.Argument(help="The folder of a feature store.")]) -> None:
-    """Read every byte of a store and name what is wrong."""
+    """Read every byte of a store and name what is wrong.
+
+    handpick store verify runs/dev/features/pool
+    """
     with report_errors():
         from handpick.store import FeatureStore
 
@@ -287,7 +347,10 @@ def merge(
     paths: Annotated[list[Path], typer.Argument(help="Stores of the same model and settings.")],
     out: Annotated[str, typer.Option(help="Folder of the new store.", metavar="DIR")],
 ) -> None:
-    """Make one store of several."""
+    """Make one store of several.
+
+    handpick store merge runs/a/features/pool runs/b/features/pool --out runs/both
+    """
     with report_errors():
         from handpick.pipeline import merge_stores
 

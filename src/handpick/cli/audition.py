@@ -8,6 +8,7 @@ import typer
 from handpick.auditions.settings import AuditionSettings
 from handpick.cli.app import AUDITION_FLAGS, CHOOSE, SELECT, app
 from handpick.cli.errors import report_errors
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.settings import Settings
 
@@ -19,7 +20,12 @@ _EACH_ITS_OWN = ("method", "representation", "algorithm", "store", "score_only")
 _FLAGS = flags_of(Settings, SELECT, leave_out=_EACH_ITS_OWN, style=Style(heading="What a run has"))
 
 
-@app.command(rich_help_panel=CHOOSE)
+@add_command(
+    app,
+    *("methods", "metric", "time_limit", "if_none", "pool", "query", "model", "budget", "out", "max_length"),
+    "dry_run",
+    rich_help_panel=CHOOSE,
+)
 @with_flags(audition=AUDITION_FLAGS, settings=_FLAGS)
 def audition(
     audition: dict[str, Any],
@@ -32,7 +38,9 @@ def audition(
         float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)
     ] = 20.0,
 ) -> None:
-    """Find out which way to choose helps: candidates choose by half of the queries, the other half judges them.
+    """Find out by your own queries which way to choose helps.
+
+    Candidates choose by half of the queries, the other half judges them.
 
     handpick audition --methods bm25,rds+,less-rr --pool pool.jsonl --query q.jsonl --model MODEL --out runs/q
 

@@ -8,6 +8,7 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.errors import report_errors
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.unused_flags import refuse_unread, refuse_unread_judge
@@ -29,7 +30,11 @@ _OF_PROMPTS = (
 )  # what holds for --prompts too
 
 
-@app.command(rich_help_panel=TRAIN)
+@add_command(
+    app,
+    *("model", "target", "metric", "out", "limit", "max_new_tokens", "versus", "prompts", "judge", "lm_eval"),
+    rich_help_panel=TRAIN,
+)
 @with_flags(settings=flags_of(EvaluateSettings, style=SENTENCES), task=TASK_FLAGS, headings=HEADINGS)
 def evaluate(
     target: Target = None,
@@ -62,13 +67,15 @@ def evaluate(
     task: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
-    """Measure a model on tasks, with 95% intervals, or against another model. Answers are kept and not made again.
+    """Measure a model on tasks, with 95% intervals, or against another model.
 
-    handpick evaluate --model runs/gsm8k/model --target gsm8k_test.jsonl --metric exact-match:last-number --metric loss
+    handpick evaluate --model runs/dev/model --target test.jsonl --metric exact-match:last-number --metric loss
 
     handpick evaluate --model A --versus B --prompts p.jsonl --judge gpt-5-mini --judge-temperature none
 
     handpick evaluate --model A --lm-eval gsm8k,bbh
+
+    Answers are kept and not made again.
     """
     with report_errors():
         _refuse_what_lacks(target, versus, prompts, judge, lm_eval)

@@ -6,7 +6,9 @@ import typer
 
 from handpick.cli.app import CHOOSE, app
 from handpick.cli.errors import report_errors
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.iterselecttune.settings import ANSWERS, CLASSIFIER, JUDGE, ROUNDS, IterSelectSettings
 
 if TYPE_CHECKING:
@@ -25,13 +27,17 @@ _FLAGS = flags_of(
 )
 
 
-@app.command(rich_help_panel=CHOOSE)
+@add_command(
+    app,
+    *("pool", "model", "judge", "judge_url", "max_judge_calls", "budget", "out", "rounds", "dry_run"),
+    rich_help_panel=CHOOSE,
+)
 @with_flags(settings=_FLAGS, headings=(JUDGE, ROUNDS, ANSWERS, CLASSIFIER))
 def iterselect(
     settings: dict[str, Any],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and do nothing.")] = False,
 ) -> None:
-    """Choose what is hard for a model: no target task, few judge calls (IterSelectTune). A stopped run goes on.
+    """Choose what is hard for a model, without a target task (IterSelectTune).
 
     handpick iterselect --pool alpaca.jsonl --model M --judge JUDGE --judge-url URL --max-judge-calls 4500
 
@@ -39,7 +45,8 @@ def iterselect(
 
     handpick iterselect --pool alpaca.jsonl --model M --judge rule:rouge-l --out runs/iter
 
-    It says first how many answers, judge calls and tokens it will take; a cap on calls is never passed.
+    It says first how many answers, judge calls and tokens it will take; a cap on calls is never passed. A stopped run
+    goes on.
     """
     with report_errors():
         from handpick.iterselecttune.run import PreparedIterSelect
@@ -84,3 +91,5 @@ def _show(run: "IterRun", settings: IterSelectSettings) -> None:
     if whole:
         console.print(f"{calls:,} judge calls; judging the whole pool would take {whole:,}")
     console.print(f"the choice, and why: {settings.layout.records}, {settings.layout.explained}", soft_wrap=True)
+    folder = quote_path(settings.layout.folder)
+    say_next(f"handpick report {folder}", f"handpick train --selection {folder}")

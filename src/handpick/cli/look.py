@@ -5,15 +5,16 @@ from typing import Any
 
 from handpick.cli.app import BEFORE, app
 from handpick.cli.errors import report_errors
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.overview.settings import LookSettings
 from handpick.terminal import say
 
 
-@app.command(rich_help_panel=BEFORE)
+@add_command(app, *("pool", "query", "model", "out", "all", "max_length", "seed", "cache"), rich_help_panel=BEFORE)
 @with_flags(settings=flags_of(LookSettings, style=Style(sentences=True)))
 def look(settings: dict[str, Any]) -> None:
-    """Show what is in a pool: how it was read, what is in it, what would be set aside and lost, and why.
+    """Show what is in a pool, and what would be set aside or lost.
 
     handpick look --pool pool.jsonl.gz
 

@@ -19,6 +19,7 @@ from handpick.cli.app import (
 from handpick.cli.audition import show_planned
 from handpick.cli.errors import report_errors
 from handpick.cli.evaluate import HEADINGS, SENTENCES, TASK_FLAGS
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, TemplateArg, overrides_of, parse_recipe
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from handpick.planning import Plan
 
 plan_app = typer.Typer(
-    help="Say what a command will cost, before it starts: tokens, operations, disk, memory, and time from a probe.",
+    help="Say what a command will cost, before it starts.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -42,7 +43,11 @@ _JSON = Annotated[bool, typer.Option("--json", help="For machines: bytes, second
 _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)]
 
 
-@plan_app.command()
+@add_command(
+    plan_app,
+    *("pool", "query", "target", "model", "method", "budget", "out", "max_length"),
+    *("compare", "train_model", "price_per_hour", "as_json", "probe"),
+)
 @with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)
 def select(
     settings: dict[str, Any],
@@ -58,11 +63,13 @@ def select(
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
-    """Show what `handpick select` with the same flags will take, beside the training that the selection is for.
+    """Show what `handpick select` with the same flags will take.
 
     handpick plan select --pool pool.jsonl.gz --query gsm8k_dev.jsonl.gz --model MODEL
 
     handpick plan select --compare --train-model 7B --price-per-hour 2.5 …
+
+    Beside it stands the training that the selection is for.
     """
     with report_errors():
         from handpick.cli.show_plan import show_beside_training, show_comparison
@@ -93,17 +100,26 @@ def select(
             show_beside_training(bill, training)
 
 
-@plan_app.command()
+@add_command(
+    plan_app,
+    *("pool", "model", "method", "out", "checkpoints", "storage", "max_length", "as_json", "probe"),
+)
 @with_flags(settings=REPRESENT_FLAGS)
 def represent(settings: dict[str, Any], as_json: _JSON = False, probe: _PROBE = 10.0) -> None:
-    """Show what `handpick represent` with the same flags will take."""
+    """Show what `handpick represent` with the same flags will take.
+
+    handpick plan represent --pool pool.jsonl --model MODEL
+    """
     with report_errors():
         from handpick.planning import plan_represent
 
         _show(plan_represent(parse_settings(settings, where="--"), probe), as_json=as_json)
 
 
-@plan_app.command()
+@add_command(
+    plan_app,
+    *("selection", "model", "recipe", "epochs", "batch", "learning_rate", "adapter", "max_length", "as_json", "probe"),
+)
 @with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def train(
     selection: Selection,
@@ -126,7 +142,9 @@ def train(
         _show(plan_train(selection, model, recipe=parse_recipe(recipe), seconds=probe, **overrides), as_json=as_json)
 
 
-@plan_app.command()
+@add_command(
+    plan_app, *("target", "model", "metric", "limit", "max_new_tokens", "samples", "max_length", "as_json", "probe")
+)
 @with_flags(
     settings=flags_of(EvaluateSettings, leave_out=_NOT_PLANNED, style=SENTENCES), task=TASK_FLAGS, headings=HEADINGS
 )
@@ -159,7 +177,7 @@ def study(
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
-    """Show what is left of a study: selections, fine-tunings and evaluations that are not there yet.
+    """Show what is left of a study: steps that are not there yet.
 
     handpick plan study study.yaml
     """

@@ -26,7 +26,7 @@ def report(
         str | None, typer.Option(help="Of published numbers: the folder to write to.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Write one HTML file that opens from disk: what was chosen and why, or what a study found.
+    """Write one HTML page: what was chosen and why, or what a study found.
 
     handpick report runs/gsm8k
 

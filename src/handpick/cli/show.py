@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.compare import Comparison
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
@@ -55,7 +56,8 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         if path.exists():
             console.print(Text(f"  {path}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
     if not layout.report.exists():
-        console.print(f"one page for a browser: handpick report {layout.folder}", soft_wrap=True)
+        console.print(f"one page for a browser: handpick report {quote_path(layout.folder)}", soft_wrap=True)
+    say_next(f"handpick train --selection {quote_path(layout.folder)}")
 
 
 def _describe_method(settings: Settings) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from handpick.cli.app import TRAIN, app
 from handpick.cli.errors import report_errors
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.terminal import say
 
 
@@ -15,12 +16,12 @@ def study(
     config: Annotated[Path, typer.Argument(help="A YAML file: pool, models, targets, methods, budgets, seeds.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the steps, done and to do, and do none.")] = False,
 ) -> None:
-    """Train on what each method chooses and measure it, against random draws. A run that is stopped goes on.
+    """Train on what each method chooses and measure it, against random draws.
 
     handpick study study.yaml
 
     Writes results.json after every fine-tuning. A cell that fails says why, and the others go on; the command then
-    exits with 1.
+    exits with 1. A run that is stopped goes on.
     """
     failed = 0
     with report_errors():
@@ -39,5 +40,6 @@ def study(
             show_results(results)
             done = sum(cell.status == "done" for cell in results.cells)
             say(f"{done} of {len(results.cells)} cells done, {failed} failed: {StudyLayout(settings.folder).results}")
+            say_next(f"handpick report {quote_path(settings.folder)}")
     if failed:
         raise typer.Exit(1)

@@ -8,7 +8,9 @@ import typer
 
 from handpick.cli.app import READING_FLAGS, TRAIN, app
 from handpick.cli.errors import report_errors
+from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
+from handpick.cli.next_steps import quote_path, say_next
 from handpick.data.template_args import METAVAR, parse_template_args
 from handpick.terminal import say
 from handpick.training.settings import FinetuneSettings
@@ -17,6 +19,7 @@ _SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora
 RECIPE_FLAGS = flags_of(
     FinetuneSettings, _SHAPE_LAST, style=Style(heading="Recipe (default: that of --recipe)", defaults=False)
 )
+_TRAINERS = {"axolotl": "axolotl train", "llama-factory": "llamafactory-cli train"}  # how each is started
 Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
 Model = Annotated[
     str | None, typer.Option(help="Base model; default: the one the selection was made with.", metavar="DIR|NAME")
@@ -39,7 +42,11 @@ TemplateArg = Annotated[
 ]
 
 
-@app.command(rich_help_panel=TRAIN)
+@add_command(
+    app,
+    *("selection", "model", "out", "recipe", "epochs", "batch", "learning_rate", "adapter", "max_length", "seed"),
+    rich_help_panel=TRAIN,
+)
 @with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def train(
     selection: Selection,
@@ -52,11 +59,13 @@ def train(
     recipe: Recipe = "auto",
     template_arg: TemplateArg = None,
 ) -> None:
-    """Fine-tune a model on a selection. A run that is stopped goes on with the same command.
+    """Fine-tune a model on a selection.
 
     handpick train --selection runs/gsm8k --model MODEL --out runs/gsm8k/model
 
     On several GPUs: accelerate launch -m handpick train …
+
+    A run that is stopped goes on with the same command.
     """
     with report_errors():
         from handpick.finetuning.train import run_train
@@ -68,9 +77,14 @@ def train(
         _leave_other_processes()
         if is_main:
             say(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
+            say_next(f"handpick evaluate --model {quote_path(folder)} --target TEST --metric loss")
 
 
-@app.command(rich_help_panel=TRAIN)
+@add_command(
+    app,
+    *("selection", "to", "out", "model", "recipe", "epochs", "batch", "learning_rate", "max_length"),
+    rich_help_panel=TRAIN,
+)
 @with_flags(settings=RECIPE_FLAGS, reading=READING_FLAGS)
 def export(
     selection: Selection,
@@ -82,7 +96,9 @@ def export(
     recipe: Recipe = "auto",
     template_arg: TemplateArg = None,
 ) -> None:
-    """Write a selection for another trainer, with the config that trains on it with the same template, mask and recipe.
+    """Write a selection for another trainer, with the config that trains on it.
+
+    Template, mask and recipe are those that `handpick train` takes.
 
     handpick export --selection runs/gsm8k --model MODEL --to axolotl --out runs/gsm8k/axolotl
     """
@@ -96,6 +112,7 @@ def export(
             selection, tool, out, model, recipe=parse_recipe(recipe), **overrides_of(settings, template_arg), **reading
         )
         say(f"{out}: the examples as messages and as tokens, and how to train on them: {config}")
+        say_next(f"{_TRAINERS[tool]} {quote_path(config)}")
 
 
 def overrides_of(settings: dict[str, Any], template_arg: list[str] | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from handpick.budget import Budget
+from handpick.choices import suggest
 from handpick.data.reading import ReadingSettings
 from handpick.data.template_args import TemplateArgs
 from handpick.data.unwanted import Unwanted
@@ -226,7 +227,8 @@ class StudySettings(ReadingSettings):
         own = dict(self.methods.get(name, {}))
         if "method" not in own and "representation" not in own and name not in METHODS:
             raise SettingsError(
-                f"methods: there is no method {name!r}; say which with `method:`, or take one of {', '.join(METHODS)}"
+                f"methods: there is no method {name!r}{suggest(METHODS, name)}; say which with `method:`, or take one "
+                f"of {', '.join(METHODS)}"
             )
         own.setdefault("method", name if name in METHODS else "less-rr")
         if self.max_length is not None:

@@ -1,0 +1,19 @@
+"""The last lines of a run: what one would type next."""
+
+import shlex
+from pathlib import Path
+
+from rich.text import Text
+
+from handpick.terminal import console
+
+
+def say_next(*commands: str) -> None:
+    """Print commands, one a line."""
+    for command in commands:
+        console.print(Text("next: ", style="dim") + Text(command), soft_wrap=True)
+
+
+def quote_path(path: str | Path) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))
