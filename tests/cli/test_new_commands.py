@@ -232,7 +232,7 @@ def test_select_says_what_stood_in_for_the_methods_own(
     out = tmp_path / "out"
     by_words = ["--representation", "bm25", "--algorithm", "mean-max"]
     shown = handpick("select", *flags, "--query", files["query"], *by_words, "--budget", 5, "--out", out)
-    assert "5 of 20 examples chosen by gradient-rr and bm25 and mean-max" in shown.stdout
+    assert "5 of 20 examples chosen by mean-max over bm25" in shown.stdout
     made = handpick("represent", *flags[:4], "--method", "rds+", "--out", tmp_path / "made")
     store = tmp_path / "made" / "features" / "pool-rds+"
     assert made.stdout.splitlines() == [
@@ -240,7 +240,7 @@ def test_select_says_what_stood_in_for_the_methods_own(
         f"next: handpick select --store {store} --query QUERY --budget 1000",
     ]
     shown = handpick("select", "--store", store, "--query", files["query"], "--budget", 5, "--out", tmp_path / "from")
-    assert "5 of 20 examples chosen by less-rr and rds+" in shown.stdout
+    assert "5 of 20 examples chosen by round-robin over rds+" in shown.stdout
 
 
 def test_constraints_and_targets_as_flags(flags: list[object], files: dict[str, Path], tmp_path: Path) -> None:

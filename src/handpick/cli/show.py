@@ -61,10 +61,11 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
 
 
 def _describe_method(settings: Settings) -> str:
-    """Name the method, and what was taken instead of its own representation and algorithm."""
-    other = settings.used_representation
-    own = other == find_method(settings.method).representation
-    return " and ".join(name for name in (settings.method, None if own else other, settings.algorithm) if name)
+    """Name the method; of one that another representation stood in for, what chose, since nothing of it did."""
+    other, method = settings.used_representation, settings.method
+    if other != find_method(method).representation:
+        return f"{settings.used_algorithm} over {other}"
+    return f"{method} with {settings.algorithm}" if settings.algorithm else method
 
 
 def _kinds(run: Run) -> list[str]:
