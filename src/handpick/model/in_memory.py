@@ -59,7 +59,7 @@ class MemoryModel:
                 f"the model cannot be copied ({error}); save it in a folder and name the folder"
             ) from error
         copy.name_or_path = copy.config._name_or_path = ""  # its weights may be others than those of that folder
-        if copy.is_gradient_checkpointing:
+        if any(getattr(module, "gradient_checkpointing", False) for module in copy.modules()):
             copy.gradient_checkpointing_disable()
         _cast(copy, dtype)
         module: nn.Module = copy.requires_grad_(False).eval()
