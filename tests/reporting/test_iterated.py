@@ -15,7 +15,7 @@ from handpick.reporting.selection import write_selection_report
 from handpick.reporting.thresholds import SelectionCheck
 from tests.conftest import write_jsonl
 from tests.reporting.conftest import Page
-from tests.reporting.iterated import JUDGING, ROUNDS, explained_of, iterated_folder, pool_of
+from tests.reporting.iterated import JUDGING, ROUNDS, SECONDS, explained_of, iterated_folder, pool_of
 
 Read = Callable[[Path], Page]
 Folder = Callable[..., Path]
@@ -62,12 +62,12 @@ def test_it_says_how_many_were_judged_and_how_many_inferred(report: Page) -> Non
 
 def test_the_rounds_are_those_of_the_folder(written: Path, report: Page) -> None:
     rows = table(written / "report" / "rounds.csv")
-    for row, found in zip(rows, ROUNDS, strict=True):
+    for row, found, seconds in zip(rows, ROUNDS, SECONDS, strict=True):
         for name in ("round", "judged", "hard", "easy", "ties", "flipped", "missing", "train", "held_out"):
             assert int(row[name]) == found[name]
         for name in ("accuracy", "precision", "recall", "auc", "ece"):
             assert row[name] == ("" if found[name] is None else str(found[name]))
-        assert float(row["seconds"]) == sum(found["seconds"].values())
+        assert float(row["seconds"]) == sum(seconds.values())
     cells = report.all("td", class_="n")
     first = ["8", "3", "4", "1", "1", "1", "6", "1", "1.00", "–", "–", "–", "2 min"]
     assert cells[: 2 * len(first)] == [

@@ -7,7 +7,8 @@ that a run that was killed goes on behind its last finished step:
     verdicts.jsonl   the base model's answer and what the judge says of it
     classifier/      trained on all that is judged so far, but for what is held out
     hardness.npy     its M of every example of the diverse subset
-    round.json       the figures
+    cost.json        the seconds that they took, by this machine's clock
+    round.json       the figures: the same, whenever and wherever they are made
 
 Legend: V examples of the diverse subset.
 """
@@ -186,8 +187,8 @@ class Rounds:
             "train": len(trained),
             "held_out": 0 if held is None else held.n,
             **_held_out_figures(held),
-            "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
+        write_sealed(layout.cost, {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
         write_sealed(layout.figures, found)
         return found, rose
 

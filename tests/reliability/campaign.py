@@ -1,0 +1,377 @@
+"""Commands of handpick, struck at chosen moments and run again: what was lost, what was done twice, what was said.
+
+    python -m tests.reliability.campaign --work DIR [--command NAME …] [--fault NAME …] [--points N] [--table FILE]
+
+Each strike runs a command in an empty folder, and a fault befalls it: at its n-th change to a file, n counted over all
+of them, or after a random part of its own time. Then the same command runs again, and every file is compared with
+those of a run that nothing befell. What was found goes to ``DIR/struck.jsonl``, a line a strike; those that stand there
+are not made again, so a campaign that was stopped goes on.
+"""
+
+import argparse
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.reliability.changes import TAKE_ROOM, WRITES, Answer, Call, Ended, supervise
+from tests.reliability.world import COMMANDS, ENVIRONMENT, Command, give, judge, run_command
+
+SEED = 21
+LIMIT = 900.0  # seconds that a command may take on a busy machine
+#: Times differ; locks stay while a folder does.
+NOT_COMPARED = {"cost.json", ".lock"}
+JOURNAL = "judge.jsonl"
+#: Exit statuses that a fault may end a command with; 0 where it went on all the same.
+STATUSES = {
+    "kill": (-9,), "tear": (-9,), "moment": (-9,), "interrupt": (130,), "full": (0, 2), "read-only": (0, 2),
+    "handles": (0, 2), "memory": (0, 2),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """A fault, and where it befalls a command: at which of its changes, or after which part of its time."""
+
+    command: str
+    fault: str
+    at: float
+
+    @property
+    def key(self) -> tuple[str, str, float]:
+        return self.command, self.fault, self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of a strike. All is well where ``wrong`` is empty."""
+
+    command: str
+    fault: str
+    at: float
+    struck: bool  #: False where the command had ended before.
+    call: str  #: The change at which it was struck.
+    path: str
+    status: int
+    said: str  #: The last line.
+    asked: int  #: Calls to the judge before.
+    asked_again: int  #: Of those, what was asked once more.
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file's content, and what tells whether it was written again."""
+
+    sha256: str
+    stamp: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a command leaves when nothing befalls it."""
+
+    files: dict[str, File]
+    answers: dict[str, str]  #: Of the judge, by request.
+    changes: int
+    opened: int
+    seconds: float
+    asked: int
+
+
+class Campaign:
+    """Strikes commands in a folder.
+
+    Args:
+        work: the folder; what the commands are given is made there.
+        url: the judge's address.
+        asked: the file in which the judge notes what it is asked.
+    """
+
+    def __init__(self, work: Path, url: str, asked: Path) -> None:
+        self._work = work
+        self._here = work / "here"
+        self._said = work / "said"
+        self._url = url
+        self._asked = asked
+        self._truths: dict[str, Truth] = {}
+
+    def truth(self, name: str) -> Truth:
+        """Return what the command leaves when nothing befalls it; it is run when first asked for.
+
+        It is run twice, the second time with all modules loaded that the first has loaded, and both must leave the
+        same.
+        """
+        if name not in self._truths:
+            command = COMMANDS[name]
+            first = self._run_whole(command, load_too=True)
+            second = self._run_whole(command)
+            wrong = _differences(first, second.files, second.answers)
+            if wrong:
+                raise SystemExit(f"two unbroken runs of {name} differ: {wrong}")
+            self._truths[name] = second
+        return self._truths[name]
+
+    def _run_whole(self, command: Command, *, load_too: bool = False) -> Truth:
+        self._clear(command)
+        modules = self._work / "modules"
+        opened = 0
+
+        def counts(call: Call) -> bool:
+            nonlocal opened
+            opened += call.opens
+            return call.changes
+
+        def work() -> int:
+            status = run_command(command.words(self._url), self._here, self._said)
+            if load_too:
+                modules.write_text("\n".join(sys.modules))
+            return status
+
+        asked = self._n_asked()
+        ended = supervise(work, self._here, lambda call: None, counts=counts, limit=LIMIT)
+        if ended.status:
+            raise SystemExit(f"{command.name} ended with {ended.status}: {self._said.read_text()}")
+        if load_too:
+            _load(modules.read_text().splitlines())
+        out = self._here / command.out
+        return Truth(
+            _files(out), _answers(out)[0], ended.calls, opened, ended.seconds, self._n_asked() - asked
+        )
+
+    def strike(self, strike: Strike) -> Found:
+        """Let a fault befall a command, run it again, and say what is wrong then."""
+        command, truth = COMMANDS[strike.command], self.truth(strike.command)
+        self._clear(command)
+        out = self._here / command.out
+        before = self._n_asked()
+        ended = self._befall(strike, command, truth)
+        said = self._said.read_text(errors="replace").splitlines()
+        wrong = _wrong_end(strike.fault, ended, said)
+        kept, (answers, _) = _files(out), _answers(out)
+        struck_asked = self._prompts()[before:]
+
+        again = supervise(lambda: self._run(command), self._here, lambda call: None, limit=LIMIT)
+        if again.status:
+            wrong.append(f"the run that goes on ends with {again.status}: {self._last_line()}")
+        then_asked = self._prompts()[before + len(struck_asked) :]
+        files, (all_answers, n_sent) = _files(out), _answers(out)
+        wrong += _differences(truth, files, all_answers)
+        wrong += [
+            f"{name} is written again"
+            for name, file in kept.items()
+            if is_kept(name) and name in truth.files and file.sha256 == truth.files[name].sha256
+            and name in files and files[name].stamp != file.stamp
+        ]
+        asked_again = len(set(struck_asked) & set(then_asked))
+        if command.judged:
+            wanted = truth.asked - len(answers)
+            if len(then_asked) != wanted:
+                wrong.append(f"{len(then_asked)} calls to the judge in the run that goes on, and {wanted} were left")
+            if n_sent - truth.asked > 1 or asked_again > 1:
+                wrong.append(f"{asked_again} calls repeated, {n_sent - truth.asked} more in the journal: 1 was in flight")
+        call = ended.struck
+        return Found(
+            strike.command, strike.fault, strike.at,
+            struck=call is not None or ended.status != 0,
+            call=call.name if call else "", path=call.path if call else "",
+            status=ended.status, said=said[-1] if said else "",
+            asked=len(struck_asked), asked_again=asked_again, wrong=wrong,
+        )  # fmt: skip
+
+    def _befall(self, strike: Strike, command: Command, truth: Truth) -> Ended:
+        at, here = strike.at, self._here
+        run = lambda: self._run(command)  # noqa: E731
+        match strike.fault:
+            case "moment":
+                return supervise(run, here, lambda call: None, kill_after=at * truth.seconds)
+            case "handles":
+                return supervise(
+                    run, here, lambda call: errno.EMFILE if call.number >= at else None,
+                    counts=lambda call: call.opens, limit=LIMIT,
+                )  # fmt: skip
+            case "memory":
+                return supervise(lambda: self._run_short_of_memory(command, int(at)), here, lambda call: None, limit=LIMIT)
+        return supervise(run, here, ANSWERS[strike.fault](int(at)), limit=LIMIT)
+
+    def _run(self, command: Command) -> int:
+        return run_command(command.words(self._url), self._here, self._said)
+
+    def _run_short_of_memory(self, command: Command, megabytes: int) -> int:
+        """Run a command with so much address space beyond what it starts with."""
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + megabytes * 2**20,) * 2)
+        return self._run(command)
+
+    def _clear(self, command: Command) -> None:
+        shutil.rmtree(self._here / command.out, ignore_errors=True)
+
+    def _last_line(self) -> str:
+        lines = self._said.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else ""
+
+    def _prompts(self) -> list[str]:
+        return self._asked.read_text().splitlines() if self._asked.exists() else []
+
+    def _n_asked(self) -> int:
+        return len(self._prompts())
+
+
+def _from(at: int, answer: Answer, hits: Callable[[Call], bool] = lambda call: True) -> Callable[[Call], Answer]:
+    return lambda call: answer if call.number >= at and hits(call) else None
+
+
+def _once(at: int, answer: Answer) -> Callable[[Call], Answer]:
+    return lambda call: answer if call.number == at else None
+
+
+#: What becomes of a change, by the fault, given the number of the change from which it befalls.
+ANSWERS: dict[str, Callable[[int], Callable[[Call], Answer]]] = {
+    "kill": lambda at: _once(at, "kill"),
+    "tear": lambda at: lambda call: None if call.number != at else "tear" if call.name in WRITES else "kill",
+    "interrupt": lambda at: _once(at, "interrupt"),
+    "full": lambda at: _from(at, errno.ENOSPC, lambda call: call.name in TAKE_ROOM or call.makes),
+    "read-only": lambda at: _from(at, errno.EROFS, lambda call: call.name not in ("fsync", "fdatasync")),
+}
+
+
+def is_kept(name: str) -> bool:
+    """Return whether a file took work, so that a run that goes on must leave it as it is."""
+    return True
+
+
+def _wrong_end(fault: str, ended: Ended, said: Sequence[str]) -> list[str]:
+    """Say what is wrong with how a struck command ended and what it said."""
+    if ended.timed_out:
+        return ["it hangs"]
+    wrong = []
+    if ended.status not in (*STATUSES[fault], 0):
+        wrong.append(f"it ends with {ended.status}")
+    if any(line.startswith("Traceback (most") for line in said):
+        wrong.append("a traceback")
+    if ended.status > 0 and not (said and said[-1].startswith("handpick: ")):
+        wrong.append("no sentence at the end")
+    return wrong
+
+
+def _files(out: Path) -> dict[str, File]:
+    """Every file of a folder, by its name there."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file() and path.name not in NOT_COMPARED:
+            state = path.stat()
+            stamp = (state.st_ino, state.st_mtime_ns)
+            found[str(path.relative_to(out))] = File(hashlib.sha256(path.read_bytes()).hexdigest(), stamp)
+    return found
+
+
+def _answers(out: Path) -> tuple[dict[str, str], int]:
+    """What a judge has answered, by its journals, and how many requests were sent."""
+    answers, sent = {}, 0
+    for path in out.rglob(JOURNAL):
+        for line in path.read_bytes().splitlines()[1:]:
+            with suppress(ValueError):  # half a line
+                entry = json.loads(line)
+                sent += "sent" in entry
+                if "text" in entry:
+                    answers[entry["over"]] = entry["text"]
+    return answers, sent
+
+
+def _differences(truth: Truth, files: dict[str, File], answers: dict[str, str]) -> list[str]:
+    """Say in what a folder differs from the truth."""
+    wrong = [f"{name} is missing" for name in sorted(truth.files.keys() - files.keys())]
+    wrong += [f"{name} is left over" for name in sorted(files.keys() - truth.files.keys())]
+    wrong += [
+        f"{name} differs"
+        for name in sorted(truth.files.keys() & files.keys())
+        if Path(name).name != JOURNAL and truth.files[name].sha256 != files[name].sha256
+    ]
+    if truth.answers != answers:
+        wrong.append("the judge's answers differ")
+    return wrong
+
+
+def _load(modules: Sequence[str]) -> None:
+    """Load what a run has loaded, so that the next need not."""
+    for name in modules:
+        if name not in sys.modules and not name.startswith("__"):
+            with suppress(Exception):
+                __import__(name)
+    names = {Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")}
+    if others := names - {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}:  # which is Arrow's, and forks
+        raise SystemExit(f"{others} are threads that a module has started: this process cannot be forked")
+
+
+def strikes(name: str, fault: str, n: int, truth: Truth) -> list[Strike]:
+    """Draw where a fault is to befall a command, ``n`` times, evenly over all that it does."""
+    draw = random.Random(f"{SEED} {name} {fault}")
+    if fault == "moment":
+        return [Strike(name, fault, round((i + draw.random()) / n, 4)) for i in range(n)]
+    if fault == "memory":
+        return [Strike(name, fault, 4 * i) for i in range(n)]
+    last = truth.opened if fault == "handles" else truth.changes
+    if n >= last:
+        return [Strike(name, fault, i + 1) for i in range(last)]
+    return [Strike(name, fault, 1 + int((i + draw.random()) * last / n)) for i in range(n)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--command", action="append", choices=COMMANDS)
+    parser.add_argument("--fault", action="append", choices=STATUSES)
+    parser.add_argument("--points", type=int, default=5)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    os.environ |= ENVIRONMENT | {"CAMPAIGN_KEY": "none", "HANDPICK_CACHE": str(given.work / "cache")}
+    results = given.work / "struck.jsonl"
+    there = {(f["command"], f["fault"], f["at"]) for f in map(json.loads, results.open())} if results.exists() else set()
+    here = given.work / "here"
+    if not (here / "given").exists():
+        _fork(lambda: give(here / "given"))
+    with judge(given.work / "asked") as url:
+        campaign = Campaign(given.work, url, given.work / "asked")
+        for name in given.command or COMMANDS:
+            truth = campaign.truth(name)
+            print(f"{name}: {truth.changes} changes, {truth.seconds:.1f} s, {len(truth.files)} files", flush=True)
+            for fault in given.fault or STATUSES:
+                for strike in strikes(name, fault, given.points, truth):
+                    if strike.key in there:
+                        continue
+                    found = campaign.strike(strike)
+                    with results.open("a") as lines:
+                        lines.write(json.dumps(asdict(found)) + "\n")
+                    if found.wrong:
+                        print(json.dumps(asdict(found), indent=1), flush=True)
+
+
+def _fork(work: Callable[[], None]) -> None:
+    """Do something in a process of its own, which leaves this one without threads."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit("what the commands are given could not be made")
+
+
+if __name__ == "__main__":
+    main()
