@@ -1,6 +1,7 @@
 """Commands of handpick, struck at chosen moments and run again: what was lost, what was done twice, what was said.
 
-    python -m tests.reliability.campaign --work DIR [--command NAME …] [--fault NAME …] [--points N] [--table FILE]
+    python -m tests.reliability.campaign --work DIR [--command NAME …] [--fault NAME …] [--points N]
+    python -m tests.reliability.campaign --work DIR --table
 
 Each strike runs a command in an empty folder, and a fault befalls it: at its n-th change to a file, n counted over all
 of them, or after a random part of its own time. Then the same command runs again, and every file is compared with
@@ -34,9 +35,9 @@ NOT_COMPARED = {"cost.json", ".lock"}
 JOURNAL = "judge.jsonl"
 #: What is written last of a folder's work.
 RECORDS = ("digests.json", "step.json", "classifier.json", "train.yaml")
-#: Exit statuses that a fault may end a command with; 0 where it went on all the same.
+#: Exit statuses that a fault may end a command with; 0 where that can be done without, or it had ended before.
 STATUSES = {
-    "kill": (-9,), "tear": (-9,), "moment": (-9,), "interrupt": (130,), "full": (0, 2), "read-only": (0, 2),
+    "kill": (-9,), "tear": (-9,), "moment": (0, -9), "interrupt": (130,), "full": (0, 2), "read-only": (0, 2),
     "handles": (0, 2), "memory": (0, 2),
 }  # fmt: skip
 
@@ -110,6 +111,7 @@ class Campaign:
         self._url = url
         self._asked = asked
         self._truths: dict[str, Truth] = {}
+        self._modules = work / "modules"  # that a run has loaded
 
     def truth(self, name: str) -> Truth:
         """Return what the command leaves when nothing befalls it; it is run when first asked for.
@@ -118,13 +120,9 @@ class Campaign:
         """
         if name not in self._truths:
             command = COMMANDS[name]
-            loaded = self._work / f"modules-{name}"
-            if loaded.exists():  # by an earlier run
-                _load(loaded.read_text().splitlines())
-            else:
-                self._run_whole(command, loaded)
-                _load(loaded.read_text().splitlines())
+            _load(self._modules)  # of an earlier process of the campaign
             truth = self._run_whole(command)
+            _load(self._modules)
             kept = self._work / f"truth-{name}.json"
             if kept.exists() and (wrong := _differences(truth, *_of_before(json.loads(kept.read_text())))):
                 raise SystemExit(f"two unbroken runs of {name} differ: {wrong}")
@@ -132,7 +130,7 @@ class Campaign:
             self._truths[name] = truth
         return self._truths[name]
 
-    def _run_whole(self, command: Command, loaded: Path | None = None) -> Truth:
+    def _run_whole(self, command: Command) -> Truth:
         self._clear(command)
         opened = 0
 
@@ -143,8 +141,7 @@ class Campaign:
 
         def work() -> int:
             status = run_command(command.words(self._url), self._here, self._said)
-            if loaded is not None:
-                loaded.write_text("\n".join(sys.modules))
+            self._modules.write_text("\n".join(sys.modules))
             return status
 
         asked = self._n_asked()
@@ -152,9 +149,7 @@ class Campaign:
         if ended.status:
             raise SystemExit(f"{command.name} ended with {ended.status}: {self._said.read_text()}")
         out = self._here / command.out
-        return Truth(
-            _files(out), _answers(out)[0], ended.calls, opened, ended.seconds, self._n_asked() - asked
-        )
+        return Truth(_files(out), _answers(out)[0], ended.calls, opened, ended.seconds, self._n_asked() - asked)
 
     def strike(self, strike: Strike) -> Found:
         """Let a fault befall a command, run it again, and say what is wrong then."""
@@ -167,6 +162,8 @@ class Campaign:
         wrong = _wrong_end(strike.fault, ended, said)
         kept, (answers, _) = _files(out), _answers(out)
         struck_asked = self._prompts()[before:]
+        if ended.status == 0:
+            wrong += [f"{each}, and it says that all is well" for each in _differences(truth, kept, answers)]
 
         again = supervise(lambda: self._run(command), self._here, lambda call: None, limit=LIMIT)
         if again.status:
@@ -186,7 +183,8 @@ class Campaign:
             if len(then_asked) != wanted:
                 wrong.append(f"{len(then_asked)} calls to the judge in the run that goes on, and {wanted} were left")
             if n_sent - truth.asked > 1 or asked_again > 1:
-                wrong.append(f"{asked_again} calls repeated, {n_sent - truth.asked} more in the journal: 1 was in flight")
+                more = n_sent - truth.asked
+                wrong.append(f"{asked_again} calls repeated, {more} more in the judge's journal: 1 was in flight")
         call = ended.struck
         return Found(
             strike.command, strike.fault, strike.at,
@@ -208,7 +206,8 @@ class Campaign:
                     counts=lambda call: call.opens, limit=LIMIT,
                 )  # fmt: skip
             case "memory":
-                return supervise(lambda: self._run_short_of_memory(command, int(at)), here, lambda call: None, limit=LIMIT)
+                short = lambda: self._run_short_of_memory(command, int(at))  # noqa: E731
+                return supervise(short, here, lambda call: None, limit=LIMIT)
         return supervise(run, here, ANSWERS[strike.fault](int(at)), limit=LIMIT)
 
     def _run(self, command: Command) -> int:
@@ -272,7 +271,7 @@ def _wrong_end(fault: str, ended: Ended, said: Sequence[str]) -> list[str]:
     if ended.timed_out:
         return ["it hangs"]
     wrong = []
-    if ended.status not in (*STATUSES[fault], 0):
+    if ended.status not in STATUSES[fault]:
         wrong.append(f"it ends with {ended.status}")
     if any(line.startswith("Traceback (most") for line in said):
         wrong.append("a traceback")
@@ -322,9 +321,9 @@ def _of_before(truth: dict[str, Any]) -> tuple[dict[str, File], dict[str, str]]:
     return {name: File(each["sha256"], (0, 0)) for name, each in truth["files"].items()}, truth["answers"]
 
 
-def _load(modules: Sequence[str]) -> None:
+def _load(modules: Path) -> None:
     """Load what a run has loaded, so that the next need not."""
-    for name in modules:
+    for name in modules.read_text().splitlines() if modules.exists() else ():
         if name not in sys.modules and not name.startswith("__"):
             with suppress(Exception):
                 __import__(name)
@@ -332,8 +331,10 @@ def _load(modules: Sequence[str]) -> None:
         conversions.get_checkpoint_conversion_mapping("llama")  # kept from then on: a tenth of a run's time
     gc.collect()
     gc.freeze()  # else every collection of a child copies what it shares with this process
-    names = {Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")}
-    if others := names - {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}:  # which is Arrow's, and forks
+    tasks = Path("/proc/self/task")
+    names = {path.read_text().strip() for path in tasks.glob("*/comm")}
+    # Arrow's allocator has a thread, and knows how to fork
+    if others := names - {(tasks.parent / "comm").read_text().strip(), "jemalloc_bg_thd"}:
         raise SystemExit(f"{others} are threads that a module has started: this process cannot be forked")
 
 
@@ -350,17 +351,48 @@ def strikes(name: str, fault: str, n: int, truth: Truth) -> list[Strike]:
     return [Strike(name, fault, 1 + int((i + draw.random()) * last / n)) for i in range(n)]
 
 
+COLUMNS = {
+    "killed": ("kill", "tear", "moment"), "Ctrl-C": ("interrupt",), "disk full": ("full",), "read-only": ("read-only",),
+    "out of handles": ("handles",), "out of memory": ("memory",),
+}  # fmt: skip
+
+
+def table(found: Sequence[Found]) -> str:
+    """Count what was survived of what befell, by command, as Markdown; what befell none counts nowhere."""
+    struck = [each for each in found if each.struck]
+    lines = [
+        f"| command | {' | '.join(COLUMNS)} | calls to the judge before | made again: in flight | repeated or lost |",
+        "|---|" + "---:|" * (len(COLUMNS) + 3),
+    ]
+    for name in COMMANDS:
+        own = [each for each in struck if each.command == name]
+        cells = []
+        for faults in COLUMNS.values():
+            those = [each for each in own if each.fault in faults]
+            cells.append(f"{sum(not each.wrong for each in those)} of {len(those)}" if those else "–")
+        wrong = sum("judge" in said or "calls" in said for each in own for said in each.wrong)
+        asked, again = (sum(getattr(each, what) for each in own) for what in ("asked", "asked_again"))
+        cells += [f"{asked:,}", f"{again:,}", f"{wrong:,}"] if COMMANDS[name].judged else ["–"] * 3
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--command", action="append", choices=COMMANDS)
     parser.add_argument("--fault", action="append", choices=STATUSES)
-    parser.add_argument("--points", type=int, default=5)
+    parser.add_argument("--points", type=int, default=5, help="how often each fault befalls a command")
+    parser.add_argument("--table", action="store_true", help="strike nothing, and show what was found so far")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    os.environ |= ENVIRONMENT | {"CAMPAIGN_KEY": "none", "HANDPICK_CACHE": str(given.work / "cache")}
+    os.environ.update(ENVIRONMENT, CAMPAIGN_KEY="none", HANDPICK_CACHE=str(given.work / "cache"))
     results = given.work / "struck.jsonl"
-    there = {(f["command"], f["fault"], f["at"]) for f in map(json.loads, results.open())} if results.exists() else set()
+    before = [Found(**json.loads(line)) for line in results.open()] if results.exists() else []
+    if given.table:
+        print(table(before))
+        return
+    there = {(each.command, each.fault, each.at) for each in before}
     here = given.work / "here"
     if not (here / "given").exists():
         _fork(lambda: give(here / "given"))

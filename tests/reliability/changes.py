@@ -5,7 +5,7 @@ process that was started by one of them. The supervisor counts it and lets it th
 system's, or kills the process group there. So every moment between two changes can be reached, one by one, and the same
 moment again.
 
-See seccomp(2) and seccomp_unotify(2). It takes no rights beyond a user's own. Numbers of system calls are those of x86-64.
+See seccomp(2) and seccomp_unotify(2). It takes no rights beyond a user's own. Numbers of calls are those of x86-64.
 """
 
 import ctypes

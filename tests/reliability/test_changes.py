@@ -46,7 +46,7 @@ def left(folder: Path) -> dict[str, bytes]:
 
 def test_every_change_is_seen_in_its_order(folder: Path) -> None:
     seen: list[Call] = []
-    ended = supervise(lambda: write_some(folder), folder, lambda call: seen.append(call))
+    ended = supervise(lambda: write_some(folder), folder, seen.append)
     assert [(call.name, call.path) for call in seen] == [
         ("openat", "a"), ("write", "a"), ("mkdir", "sub"), ("rename", "sub/b"), ("openat", "journal"),
         ("write", "journal"), ("write", "journal"), ("fsync", "journal"), ("unlink", "sub/b"),
@@ -95,9 +95,7 @@ def test_a_refusal_is_the_systems_own_error(folder: Path, capfd: pytest.CaptureF
 
 def test_an_interrupt_is_one_of_python(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert (
-        supervise(
-            lambda: write_some(folder), folder, lambda call: "interrupt" if call.number == 3 else None
-        ).status
+        supervise(lambda: write_some(folder), folder, lambda call: "interrupt" if call.number == 3 else None).status
         == 70
     )
     assert "KeyboardInterrupt" in capfd.readouterr().err

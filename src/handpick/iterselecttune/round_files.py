@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import StoreError
 from handpick.iterselecttune.judging import JudgedExample
 from handpick.layout import RoundLayout
@@ -31,7 +31,7 @@ def read_verdicts(path: Path, n: int) -> list[JudgedExample]:
         if len(said) != n:
             raise ValueError(f"it has {len(said)} verdicts, and {n} examples were taken")
         return [JudgedExample(each["hard"], {}, each["tie"], each["flipped"]) for each in said]
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise damaged_error(path, error) from error
 
 

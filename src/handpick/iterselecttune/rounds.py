@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Example
 from handpick.data.own_record import record_of
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import JudgeError
 from handpick.evaluation.task import prompt_of
 from handpick.files import atomic_write, read_array, write_array
@@ -268,7 +268,7 @@ class Rounds:
             try:
                 self._hardness_V = read_array(path)
                 return
-            except (OSError, *WRONG_CONTENT) as error:
+            except DAMAGED as error:
                 log(f"{path} is damaged ({error}): it is computed anew")
         with progress("scoring the diverse subset", total=len(self._texts)) as advance:
             self._hardness_V = self._classifier.probabilities(self._texts, advance)

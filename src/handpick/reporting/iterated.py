@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from handpick.documents import WRONG_CONTENT, as_kind
+from handpick.documents import DAMAGED, as_kind
 from handpick.errors import StoreError
 from handpick.iterselecttune.round_files import read_round_seconds
 from handpick.iterselecttune.settings import READS_UNSAID, RULE
@@ -126,7 +126,7 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
         except FileNotFoundError:
             missing.append(f"{path.name} is not in the folder.")
             return without
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             raise StoreError(
                 f"{path} cannot be read ({error}); remove it, or run `handpick {ITERSELECT}` again"
             ) from error
