@@ -33,6 +33,7 @@ LIMIT = 900.0  # seconds that a command may take on a busy machine
 #: Times differ; locks stay while a folder does.
 NOT_COMPARED = {"cost.json", ".lock"}
 JOURNAL = "judge.jsonl"
+BILL = "judging.json"  # of iterselect: a call that was in flight, and is made again, was paid for twice
 #: What is written last of a folder's work.
 RECORDS = ("digests.json", "step.json", "classifier.json", "train.yaml")
 #: Exit statuses that a fault may end a command with; 0 where that can be done without, or it had ended before.
@@ -170,7 +171,8 @@ class Campaign:
             wrong.append(f"the run that goes on ends with {again.status}: {self._last_line()}")
         then_asked = self._prompts()[before + len(struck_asked) :]
         files, (all_answers, n_sent) = _files(out), _answers(out)
-        wrong += _differences(truth, files, all_answers)
+        more_sent = n_sent - truth.asked
+        wrong += _differences(truth, files, all_answers, {BILL} if more_sent else set())
         there = {name: file for name, file in kept.items() if name in truth.files and file.is_as(truth.files[name])}
         wrong += [
             f"{name} is written again"
@@ -182,9 +184,8 @@ class Campaign:
             wanted = truth.asked - len(answers)
             if len(then_asked) != wanted:
                 wrong.append(f"{len(then_asked)} calls to the judge in the run that goes on, and {wanted} were left")
-            if n_sent - truth.asked > 1 or asked_again > 1:
-                more = n_sent - truth.asked
-                wrong.append(f"{asked_again} calls repeated, {more} more in the judge's journal: 1 was in flight")
+            if more_sent > 1 or asked_again > 1:
+                wrong.append(f"{asked_again} calls repeated, {more_sent} more in the judge's journal: 1 was in flight")
         call = ended.struck
         return Found(
             strike.command, strike.fault, strike.at,
@@ -303,14 +304,14 @@ def _answers(out: Path) -> tuple[dict[str, str], int]:
     return answers, sent
 
 
-def _differences(truth: Truth, files: dict[str, File], answers: dict[str, str]) -> list[str]:
+def _differences(truth: Truth, files: dict[str, File], answers: dict[str, str], but: Container[str] = ()) -> list[str]:
     """Say in what a folder differs from the truth."""
     wrong = [f"{name} is missing" for name in sorted(truth.files.keys() - files.keys())]
     wrong += [f"{name} is left over" for name in sorted(files.keys() - truth.files.keys())]
     wrong += [
         f"{name} differs"
         for name in sorted(truth.files.keys() & files.keys())
-        if Path(name).name != JOURNAL and not truth.files[name].is_as(files[name])
+        if Path(name).name != JOURNAL and name not in but and not truth.files[name].is_as(files[name])
     ]
     if truth.answers != answers:
         wrong.append("the judge's answers differ")
