@@ -36,11 +36,9 @@ JOURNAL = "judge.jsonl"
 BILL = "judging.json"  # of iterselect: a call that was in flight, and is made again, was paid for twice
 #: What is written last of a folder's work.
 RECORDS = ("digests.json", "step.json", "classifier.json", "train.yaml")
-#: Exit statuses that a fault may end a command with; 0 where that can be done without, or it had ended before.
-STATUSES = {
-    "kill": (-9,), "tear": (-9,), "moment": (0, -9), "interrupt": (130,), "full": (0, 2), "read-only": (0, 2),
-    "handles": (0, 2), "memory": (0, 2),
-}  # fmt: skip
+FAULTS = ("kill", "tear", "moment", "interrupt", "full", "read-only", "handles", "memory")
+#: Exit statuses of some; of the others 0, where what is refused can be done without, or those of the command's failure.
+STATUSES = {"kill": (-9,), "tear": (-9,), "moment": (0, -9), "interrupt": (130,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,7 @@ class Campaign:
         before = self._n_asked()
         ended = self._befall(strike, command, truth)
         said = self._said.read_text(errors="replace").splitlines()
-        wrong = _wrong_end(strike.fault, ended, said)
+        wrong = _wrong_end(ended, said, STATUSES.get(strike.fault, (0, *command.fails)))
         kept, (answers, _) = _files(out), _answers(out)
         struck_asked = self._prompts()[before:]
         if ended.status == 0:
@@ -267,16 +265,16 @@ def is_done(name: str, there: Container[str]) -> bool:
     return any(str(folder / record) in there for folder in path.parents for record in RECORDS)
 
 
-def _wrong_end(fault: str, ended: Ended, said: Sequence[str]) -> list[str]:
+def _wrong_end(ended: Ended, said: Sequence[str], statuses: Sequence[int]) -> list[str]:
     """Say what is wrong with how a struck command ended and what it said."""
     if ended.timed_out:
         return ["it hangs"]
     wrong = []
-    if ended.status not in STATUSES[fault]:
+    if ended.status not in statuses:
         wrong.append(f"it ends with {ended.status}")
     if any(line.startswith("Traceback (most") for line in said):
         wrong.append("a traceback")
-    if ended.status > 0 and not (said and said[-1].startswith("handpick: ")):
+    if ended.status > 1 and not (said and said[-1].startswith("handpick: ")):
         wrong.append("no sentence at the end")
     return wrong
 
@@ -382,7 +380,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--command", action="append", choices=COMMANDS)
-    parser.add_argument("--fault", action="append", choices=STATUSES)
+    parser.add_argument("--fault", action="append", choices=FAULTS)
     parser.add_argument("--points", type=int, default=5, help="how often each fault befalls a command")
     parser.add_argument("--table", action="store_true", help="strike nothing, and show what was found so far")
     given = parser.parse_args()
@@ -402,7 +400,7 @@ def main() -> None:
         for name in given.command or COMMANDS:
             truth = campaign.truth(name)
             print(f"{name}: {truth.changes} changes, {truth.seconds:.1f} s, {len(truth.files)} files", flush=True)
-            for fault in given.fault or STATUSES:
+            for fault in given.fault or FAULTS:
                 for strike in strikes(name, fault, given.points, truth):
                     if strike.key in there:
                         continue

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.campaign import COMMANDS, STATUSES, Found, table
+from tests.reliability.campaign import COMMANDS, FAULTS, Found, table
 from tests.reliability.changes import can_supervise
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_every_fault_at_fifty_places(name: str, tmp_path: Path) -> None:
     points = 100 if name == "select" else 50  # and as many torn writes and random moments
     found = run_campaign(tmp_path, "--command", name, "--points", points)
     assert [each for each in found if each["wrong"]] == []
-    assert {each["fault"] for each in found if each["struck"]} == set(STATUSES)
+    assert {each["fault"] for each in found if each["struck"]} == set(FAULTS)
 
 
 def test_the_table_counts_what_befell() -> None:

@@ -20,15 +20,17 @@ class Command:
     """A command line, and the folder that it writes."""
 
     name: str
-    arguments: str  #: With ``URL`` where the judge's address is to stand; no word has a space.
+    arguments: str  #: With ``URL`` for the judge's address and ``OUT`` for the folder; no word has a space.
     judged: bool = False
+    fails: tuple[int, ...] = (2,)  #: Exit statuses where something could not be done.
 
     @property
     def out(self) -> str:
         return f"runs/{self.name}"
 
     def words(self, url: str) -> list[str]:
-        return [url if word == "URL" else word for word in f"{self.arguments} --out {self.out}".split()]
+        there = {"URL": url, "OUT": self.out}
+        return [there.get(word, word) for word in self.arguments.split()]
 
 
 _JUDGE = "--judge-url URL --judge-key-env CAMPAIGN_KEY --judge-workers 1"
@@ -37,41 +39,42 @@ COMMANDS = {
     for command in (
         Command(
             "select",
-            "select --pool given/pool.jsonl --query given/query.jsonl --model given/model --method less-rr --budget 8"
-            " --warmup small --projection-dim 64 --shard-rows 8 --max-length 256 --dtype float32",
+            "select --out OUT --pool given/pool.jsonl --query given/query.jsonl --model given/model --method less-rr"
+            " --budget 8 --warmup small --projection-dim 64 --shard-rows 8 --max-length 256 --dtype float32",
         ),
         Command(
             "represent",
-            "represent --pool given/pool.jsonl --model given/model --method gradient-rr --warmup none"
+            "represent --out OUT --pool given/pool.jsonl --model given/model --method gradient-rr --warmup none"
             " --projection-dim 64 --shard-rows 8 --max-length 256 --dtype float32",
         ),
         Command(
             "iterselect",
-            "iterselect --pool given/marked.jsonl --model given/model --judge m --rounds 2 --batch 12 --clusters 3"
-            f" --max-new-tokens 4 --encoder given/encoder --classifier given/bert {_JUDGE}",
+            "iterselect --out OUT --pool given/marked.jsonl --model given/model --judge m --rounds 2 --batch 12"
+            f" --clusters 3 --max-new-tokens 4 --encoder given/encoder --classifier given/bert {_JUDGE}",
             judged=True,
         ),
-        Command("study", "study given/study.yaml"),
+        Command("study", "study given/study.yaml", fails=(1, 2)),  # 1: some cells failed
         Command(
             "train",
-            "train --selection given/pool.jsonl --model given/model --epochs 2 --batch 4 --lora-rank 2"
+            "train --out OUT --selection given/pool.jsonl --model given/model --epochs 2 --batch 4 --lora-rank 2"
             " --max-length 256 --dtype float32",
         ),
         Command(
             "evaluate",
-            "evaluate --model given/model --target t=given/test.jsonl --metric loss --metric judge:m"
+            "evaluate --out OUT --model given/model --target t=given/test.jsonl --metric loss --metric judge:m"
             f" --max-new-tokens 4 {_JUDGE}",
             judged=True,
         ),
         Command(
             "audition",
-            "audition --methods bm25,rds+ --draws 2 --repeats 1 --pool given/pool.jsonl --query given/query.jsonl"
-            " --model given/model --budget 12 --max-length 256 --dtype float32",
+            "audition --out OUT --methods bm25,rds+ --draws 2 --repeats 1 --pool given/pool.jsonl"
+            " --query given/query.jsonl --model given/model --budget 12 --max-length 256 --dtype float32",
         ),
     )
 }
 
 _STUDY = """
+out: runs/study
 pool: given/pool.jsonl
 models: given/model
 targets: {gsm8k: {query: given/query.jsonl, test: given/test.jsonl}}

@@ -1,5 +1,6 @@
 """What a disk refuses while a model is written, as one sentence."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,4 +26,6 @@ def translate_disk_errors(what: str, then: str = "") -> Iterator[None]:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
             raise
         first_line = (str(error).splitlines() or [""])[0]
-        raise StoreError(f"cannot write {what}; is the disk full?{then and ' ' + then} ({first_line})") from error
+        other = isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC, errno.EDQUOT)
+        guess = ("." if then else "") if other else "; is the disk full?"
+        raise StoreError(f"cannot write {what}{guess}{then and ' ' + then} ({first_line})") from error
