@@ -34,8 +34,14 @@ LIMIT = 900.0  # seconds that a command may take on a busy machine
 NOT_COMPARED = {"cost.json", ".lock"}
 JOURNAL = "judge.jsonl"
 BILL = "judging.json"  # of iterselect: a call that was in flight, and is made again, was paid for twice
+#: What stands in a file and is of the clock: an audition is planned by the seconds that were measured before it.
+CLOCK = {
+    "audition/plan.json": ("once", "each", "training_s", "evaluation_s"),
+    "audition/audition.json": ("choice_seconds", "planned_seconds", "seconds"),
+}
 #: What is written last of a folder's work.
 RECORDS = ("digests.json", "step.json", "classifier.json", "train.yaml")
+_MEMORY_STEP = 8  # megabytes
 FAULTS = ("kill", "tear", "moment", "interrupt", "full", "read-only", "handles", "memory")
 #: Exit statuses of some; of the others 0, where what is refused can be done without, or those of the command's failure.
 STATUSES = {"kill": (-9,), "tear": (-9,), "moment": (0, -9), "interrupt": (130,)}
@@ -284,9 +290,18 @@ def _files(out: Path) -> dict[str, File]:
     found = {}
     for path in sorted(out.rglob("*")):
         if path.is_file() and path.name not in NOT_COMPARED:
-            state, digest = path.stat(), hashlib.sha256(path.read_bytes()).hexdigest()
-            found[str(path.relative_to(out))] = File(digest, (state.st_ino, state.st_mtime_ns))
+            state, name, content = path.stat(), str(path.relative_to(out)), path.read_bytes()
+            if name in CLOCK:
+                content = json.dumps(_without(json.loads(content), (*CLOCK[name], "digest"))).encode()
+            found[name] = File(hashlib.sha256(content).hexdigest(), (state.st_ino, state.st_mtime_ns))
     return found
+
+
+def _without(value: Any, keys: Container[str]) -> Any:
+    """Return a JSON value without some keys, at any depth."""
+    if isinstance(value, dict):
+        return {key: _without(each, keys) for key, each in value.items() if key not in keys}
+    return [_without(each, keys) for each in value] if isinstance(value, list) else value
 
 
 def _answers(out: Path) -> tuple[dict[str, str], int]:
@@ -338,16 +353,20 @@ def _load(modules: Path) -> None:
 
 
 def strikes(name: str, fault: str, n: int, truth: Truth) -> list[Strike]:
-    """Draw where a fault is to befall a command, ``n`` times, evenly over all that it does."""
+    """Draw where a fault is to befall a command, ``n`` times, evenly over all that it does, in any order."""
     draw = random.Random(f"{SEED} {name} {fault}")
-    if fault == "moment":
-        return [Strike(name, fault, round((i + draw.random()) / n, 4)) for i in range(n)]
-    if fault == "memory":
-        return [Strike(name, fault, 4 * i) for i in range(n)]
     last = truth.opened if fault == "handles" else truth.changes
-    if n >= last:
-        return [Strike(name, fault, i + 1) for i in range(last)]
-    return [Strike(name, fault, 1 + int((i + draw.random()) * last / n)) for i in range(n)]
+    places: list[float]
+    if fault == "moment":
+        places = [round((i + draw.random()) / n, 4) for i in range(n)]
+    elif fault == "memory":
+        places = [_MEMORY_STEP * (i + 1) for i in range(n)]
+    elif n >= last:
+        places = list(range(1, last + 1))
+    else:
+        places = [1 + int((i + draw.random()) * last / n) for i in range(n)]
+    draw.shuffle(places)  # so that a campaign that is stopped has looked everywhere
+    return [Strike(name, fault, place) for place in places]
 
 
 COLUMNS = {

@@ -84,8 +84,7 @@ seeds: 1
 draws: 1
 baselines: [zero-shot, random]
 max_length: 256
-dtype: float32
-train: {epochs: 1, batch: 4}
+train: {epochs: 1, batch: 4, dtype: float32}
 """
 
 
