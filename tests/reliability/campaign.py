@@ -44,7 +44,8 @@ RECORDS = ("digests.json", "step.json", "classifier.json", "train.yaml")
 _MEMORY_STEP = 8  # megabytes
 FAULTS = ("kill", "tear", "moment", "interrupt", "full", "read-only", "handles", "memory")
 #: Exit statuses of some; of the others 0, where what is refused can be done without, or those of the command's failure.
-STATUSES = {"kill": (-9,), "tear": (-9,), "moment": (0, -9), "interrupt": (130,)}
+#: A library that finds no memory may end the process itself.
+STATUSES = {"kill": (-9,), "tear": (-9,), "moment": (0, -9), "interrupt": (130,), "memory": (0, 1, 2, -6, -11)}
 
 
 @dataclass(frozen=True, slots=True)
