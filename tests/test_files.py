@@ -139,9 +139,12 @@ def test_what_went_wrong_is_said_though_the_partial_file_cannot_be_removed(
     def refuse(path: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    with pytest.raises(KeyboardInterrupt), open_atomically(tmp_path / "a"):
+    def stop() -> None:
         monkeypatch.setattr(Path, "unlink", refuse)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), open_atomically(tmp_path / "a"):
+        stop()
     monkeypatch.undo()
     assert not (tmp_path / "a").exists()
     remove_left_overs(tmp_path)

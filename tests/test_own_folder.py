@@ -190,9 +190,12 @@ def test_what_went_wrong_is_said_though_the_lock_cannot_be_removed(
     def refuse(path: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    with pytest.raises(StoreError, match="what went wrong"), hold_folder(tmp_path / "x"):
+    def fail() -> None:
         monkeypatch.setattr(Path, "unlink", refuse)
         raise StoreError("what went wrong")
+
+    with pytest.raises(StoreError, match="what went wrong"), hold_folder(tmp_path / "x"):
+        fail()
     monkeypatch.undo()
     with hold_folder(tmp_path / "x"):  # nobody holds it any more
         pass
