@@ -9,7 +9,7 @@ import pytest
 
 from handpick.errors import StoreError
 from handpick.reporting.checks import checks
-from handpick.reporting.iterated import Iterated
+from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.thresholds import SelectionCheck
@@ -284,3 +284,15 @@ def test_later_fields_do_no_harm(folder: Folder) -> None:
     assert [each.round for each in found.rounds] == [1, 2]
     assert found.judging is not None
     assert found.judging.calls == 32
+
+
+def test_the_seconds_of_rounds_of_before_and_of_none(tmp_path: Path) -> None:
+    """An earlier handpick wrote them among the figures; where nobody wrote them they are none."""
+    pool = pool_of(40)
+    rounds = [dict(ROUNDS[0]), {**ROUNDS[1], "seconds": {"answers": 1.5, "judge": 2.0}}]
+    folder = iterated_folder(tmp_path / "iter", pool, explained_of(12), rounds=rounds)
+    (folder / "rounds" / "1" / "cost.json").unlink()
+    assert [each.seconds for each in read_iterated(folder, {}, []).rounds] == [0, 3.5]
+    (folder / "rounds" / "1" / "cost.json").write_text('{"seconds": 3}')
+    with pytest.raises(StoreError, match=r"rounds/1/cost\.json holds no seconds; remove it"):
+        read_iterated(folder, {}, [])
