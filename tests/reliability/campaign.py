@@ -269,7 +269,10 @@ def is_done(name: str, there: Container[str]) -> bool:
         return str(path.with_suffix(".crc32.json")) in there
     if path.suffix == ".npy" or path.name in ("batch.json", "verdicts.jsonl", JOURNAL) or "answers" in path.parts:
         return True
-    return any(str(folder / record) in there for folder in path.parents for record in RECORDS)
+    # a record itself is a few lines, which may be written once more
+    return path.name not in RECORDS and any(
+        str(folder / record) in there for folder in path.parents for record in RECORDS
+    )
 
 
 def _wrong_end(ended: Ended, said: Sequence[str], statuses: Sequence[int]) -> list[str]:
