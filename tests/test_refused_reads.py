@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from handpick.cli.errors import report_errors
 from handpick.errors import ModelError, StoreError, is_out_of_memory
@@ -18,6 +20,7 @@ from handpick.finetuning.record import read_record
 from handpick.sealed import read_sealed, read_sealed_list, write_sealed
 from handpick.store.shard_file import finite_rows, map_tensors, read_sidecar, write_shard_file
 from handpick.studies.steps import finish_step, read_step
+from handpick.training.disk import translate_disk_errors
 from handpick.training.sealed_checkpoint import check_file, seal_checkpoint
 
 
@@ -128,3 +131,17 @@ def test_whoever_says_that_memory_has_run_out_is_understood() -> None:
     assert is_out_of_memory(RuntimeError("can't start new thread"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_what_tokenizers_cannot_write_is_one_of_the_disk(tmp_path: Path) -> None:
+    """It raises a bare Exception, which nobody else's may be taken for."""
+    with (
+        pytest.raises(StoreError, match=r"cannot write a model\. Go on \(No such file or directory \(os error 2\)\)"),
+        translate_disk_errors("a model", "Go on"),
+    ):
+        Tokenizer(BPE()).save(str(tmp_path / "nowhere" / "tokenizer.json"))
+    with pytest.raises(StoreError, match=r"cannot write a model; is the disk full\? \(No space left"):  # noqa: SIM117
+        with translate_disk_errors("a model"):
+            raise Exception("No space left on device (os error 28)")
+    with pytest.raises(Exception, match="something else"), translate_disk_errors("a model"):
+        raise Exception("something else")
