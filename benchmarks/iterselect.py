@@ -38,6 +38,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.iterselecttune.classifier import Classifier
 from handpick.iterselecttune.held_out import held_out_metrics
 from handpick.iterselecttune.reads import READ_AS
+from handpick.iterselecttune.round_files import read_round_seconds
 from handpick.iterselecttune.run import IterRun, run_iterselect
 from handpick.iterselecttune.settings import IterSelectSettings, Reads
 from handpick.layout import RunLayout
@@ -144,7 +145,7 @@ def by_round(run: IterRun, made: IterSelectSettings, pool: Pool, truth: dict[str
                 "truly hard of the judged": share([line["id"] for line in lines], truth), "rule agrees": float(agree),
                 "held-out accuracy": figures["accuracy"], "held-out AUC": figures["auc"],
                 "AUC on the unjudged, truth": held.auc, "accuracy there": held.accuracy, "ECE there": held.ece,
-                "seconds": figures["seconds"],
+                "seconds": read_round_seconds(made.layout.round(figures["round"])),
             }
         )  # fmt: skip
     return found

@@ -1,5 +1,6 @@
 """Files are there whole or not at all, and what dead writers have left goes."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -157,3 +158,21 @@ def test_the_checksum_of_a_long_file_is_that_of_its_bytes(tmp_path: Path) -> Non
     data = np.random.default_rng(0).bytes((1 << 20) * 2 + 17)
     (tmp_path / "file").write_bytes(data)
     assert crc32_of(tmp_path / "file") == zlib.crc32(data)
+
+
+def test_what_went_wrong_is_said_though_the_partial_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def stop() -> None:
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), open_atomically(tmp_path / "a"):
+        stop()
+    monkeypatch.undo()
+    assert not (tmp_path / "a").exists()
+    remove_left_overs(tmp_path)
+    assert list(tmp_path.iterdir()) == []

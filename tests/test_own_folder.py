@@ -1,5 +1,6 @@
 """No input lies where a run writes; and one run at a time is in a folder."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -181,3 +182,20 @@ def test_no_two_are_ever_in(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (most, entered > 0) == (1, True)
+
+
+def test_what_went_wrong_is_said_though_the_lock_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def fail() -> None:
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise StoreError("what went wrong")
+
+    with pytest.raises(StoreError, match="what went wrong"), hold_folder(tmp_path / "x"):
+        fail()
+    monkeypatch.undo()
+    with hold_folder(tmp_path / "x"):  # nobody holds it any more
+        pass

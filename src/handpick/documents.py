@@ -29,6 +29,11 @@ WRONG_CONTENT = (
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, EOFError, MemoryError),
     *(SyntaxError, TokenError),  # of the header of an array of NumPy's
 )
+# What reading a file of our own raises where it is not there as it was written. What else the system refuses (no handle
+# or memory left, no permission, a disk that cannot be read) says nothing of the file, and goes on as it is: nobody
+# should be told to remove a good one, or have it made anew.
+GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+DAMAGED = (*WRONG_CONTENT, *GONE)
 
 
 @contextmanager
@@ -41,14 +46,14 @@ def reading(path: Path, kind: type[HandpickError], then: str) -> Iterator[None]:
         then: what to do.
 
     Raises:
-        FileNotFoundError: there is no such file: what that means is the caller's to say.
+        OSError: there is no such file, which the caller is to say, or the system does not let it be read.
         HandpickError: of that kind.
     """
     try:
         yield
     except FileNotFoundError:
         raise
-    except OSError as error:
+    except GONE as error:
         raise kind(f"{path} cannot be read: {error.strerror or error}; {then}") from error
     except WRONG_CONTENT as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
@@ -59,7 +64,7 @@ def read_object(path: Path, kind: type[HandpickError], then: str) -> dict[str, A
     """Return the JSON object in a file.
 
     Raises:
-        FileNotFoundError, HandpickError: as ``reading``.
+        OSError, HandpickError: as ``reading``.
     """
     with reading(path, kind, then):
         return as_object(json.loads(path.read_bytes()))
@@ -119,7 +124,7 @@ def read_yaml_mapping(path: Path, kind: type[HandpickError], then: str) -> dict[
     """Return the mapping in a YAML file of ours.
 
     Raises:
-        FileNotFoundError, HandpickError: as ``reading``.
+        OSError, HandpickError: as ``reading``.
     """
     with reading(path, kind, then):
         return as_object(parse_yaml(path.read_text(encoding="utf-8")))

@@ -4,6 +4,8 @@ A message is one sentence or two: what is wrong, where, and what to do. The comm
 one line and exits with 2; the library raises it as it is.
 """
 
+import errno
+
 
 class HandpickError(Exception):
     """Base of every error a user can cause and can mend."""
@@ -16,6 +18,21 @@ def first_line(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory has run out, whoever says it.
+
+    PyTorch has an error of its own for a GPU's, and for the machine's a RuntimeError like any other.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "can't start new thread" in said))
+    )
 
 
 class DataError(HandpickError):

@@ -70,7 +70,8 @@ def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
             left_over.unlink(missing_ok=True)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # which would stand for what really went wrong; the next run removes it
+            temporary.unlink(missing_ok=True)
 
 
 def _open_partial(path: Path, private: bool) -> tuple[Path, BinaryIO]:

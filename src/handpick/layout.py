@@ -513,6 +513,7 @@ class RoundLayout(Layout):
     verdicts = InFolder("verdicts.jsonl")  #: What was said of them.
     classifier = InFolder("classifier")  #: What was learnt, a ``ClassifierLayout``.
     hardness = InFolder("hardness.npy")  #: What the classifier says of the diverse subset.
+    cost = InFolder("cost.json")  #: The seconds that its parts took.
     figures = InFolder("round.json")  #: The round's figures; written last.
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,7 +112,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         if held is not None:
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that lets nothing be written any more: the run has said so, or is done
+                lock.unlink(missing_ok=True)
             os.close(held)
         for each in made:
             try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import StoreError
 from handpick.files import atomic_write
 from handpick.fingerprint import digest
@@ -59,7 +59,7 @@ def read_sealed(path: Path, advice: str) -> dict[str, Any]:
     """
     try:
         return unseal(json.loads(path.read_bytes().decode("utf-8", "surrogatepass")))
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} is damaged ({error}); {advice}") from error
 
 
@@ -77,6 +77,6 @@ def read_sealed_list(path: Path, name: str, advice: str) -> list[Any]:
     try:
         there = json.loads(path.read_bytes())
         found: list[Any] = there if isinstance(there, list) else unseal(there)[name]
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} is damaged ({error}); {advice}") from error
     return found

@@ -17,6 +17,7 @@ import pytest
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, JudgeError, SettingsError
 from handpick.iterselecttune.held_out import is_held_out
+from handpick.iterselecttune.round_files import read_round_seconds
 from handpick.iterselecttune.run import PreparedIterSelect, run_iterselect
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
@@ -85,6 +86,16 @@ def test_a_smaller_budget_is_a_prefix_and_a_second_run_asks_nothing(ask: Ask, se
     easy = [pick for pick in whole.picks if pick.how == "easy"]
     assert whole.picks[-len(easy) :] == easy
     assert easy
+
+
+def test_the_clock_stands_apart_from_what_is_the_same_whenever_it_is_made(ask: Ask) -> None:
+    first, second = (run_iterselect(ask(out=out, rounds=1)) for out in ("first", "second"))
+    folders = [Path(ask(out=out).folder, "rounds", "1") for out in ("first", "second")]
+    for name in ("batch.json", "verdicts.jsonl", "round.json", "hardness.npy"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
+    assert first.figures == second.figures
+    took = read_round_seconds(ask(out="first").layout.round(1))
+    assert sorted(took) == ["answers", "classifier", "judge"]
 
 
 def test_more_rounds_go_on_where_fewer_ended(ask: Ask, server: Server) -> None:

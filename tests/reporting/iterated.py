@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from handpick.sealed import write_sealed
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
 from tests.reporting.conftest import record
@@ -25,15 +26,18 @@ ROUNDS: list[dict[str, Any]] = [
     {
         "round": 1, "judged": 8, "hard": 3, "easy": 4, "ties": 1, "flipped": 1, "missing": 1, "train": 6, "held_out": 1,
         "accuracy": 1.0, "precision": None, "recall": None, "auc": None, "ece": 0.25,
-        "reliability": [EMPTY] * 2 + [[0.25, 0.0, 1]] + [EMPTY] * 7, "seconds": {"answers": 30.5, "judge": 61.0},
+        "reliability": [EMPTY] * 2 + [[0.25, 0.0, 1]] + [EMPTY] * 7,
     },
     {
         "round": 2, "judged": 8, "hard": 5, "easy": 3, "ties": 0, "flipped": 1, "missing": 0, "train": 12,
         "held_out": 3, "accuracy": 2 / 3, "precision": 0.5, "recall": 1.0, "auc": 0.75, "ece": 0.125,
         "reliability": [EMPTY, [0.125, 0.0, 2]] + [EMPTY] * 6 + [[0.875, 1.0, 1], EMPTY],
-        "seconds": {"answers": 28.0, "judge": 55.0, "classifier": 120.0},
     },
 ]  # fmt: skip
+SECONDS: list[dict[str, float]] = [
+    {"answers": 30.5, "judge": 61.0},
+    {"answers": 28.0, "judge": 55.0, "classifier": 120.0},
+]
 JUDGING: dict[str, Any] = {
     "judge": "judge-of-all", "calls": 32, "tokens_in": 12_345, "tokens_out": 678, "cost": 0.0421,
     "whole_pool_calls": 80,
@@ -90,6 +94,9 @@ def iterated_folder(
     ).save(out)
     (out / "iterselect.yaml").write_text(yaml.safe_dump(asked))
     (out / "rounds.json").write_text(json.dumps(ROUNDS if rounds is None else rounds))
+    for number, seconds in enumerate(SECONDS, 1):
+        (out / "rounds" / str(number)).mkdir(parents=True)
+        write_sealed(out / "rounds" / str(number) / "cost.json", {"seconds": seconds})
     (out / "judging.json").write_text(json.dumps(JUDGING | (judging or {})))
     write_jsonl(out / "explained.jsonl", explained)
     cost = {"seconds": {"rounds": 294.5, "total": 300.0}, "device": "cpu", "threads": 2}

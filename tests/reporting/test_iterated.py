@@ -9,13 +9,13 @@ import pytest
 
 from handpick.errors import StoreError
 from handpick.reporting.checks import checks
-from handpick.reporting.iterated import Iterated
+from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.run_folder import open_run
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.thresholds import SelectionCheck
 from tests.conftest import write_jsonl
 from tests.reporting.conftest import Page
-from tests.reporting.iterated import JUDGING, ROUNDS, explained_of, iterated_folder, pool_of
+from tests.reporting.iterated import JUDGING, ROUNDS, SECONDS, explained_of, iterated_folder, pool_of
 
 Read = Callable[[Path], Page]
 Folder = Callable[..., Path]
@@ -62,12 +62,12 @@ def test_it_says_how_many_were_judged_and_how_many_inferred(report: Page) -> Non
 
 def test_the_rounds_are_those_of_the_folder(written: Path, report: Page) -> None:
     rows = table(written / "report" / "rounds.csv")
-    for row, found in zip(rows, ROUNDS, strict=True):
+    for row, found, seconds in zip(rows, ROUNDS, SECONDS, strict=True):
         for name in ("round", "judged", "hard", "easy", "ties", "flipped", "missing", "train", "held_out"):
             assert int(row[name]) == found[name]
         for name in ("accuracy", "precision", "recall", "auc", "ece"):
             assert row[name] == ("" if found[name] is None else str(found[name]))
-        assert float(row["seconds"]) == sum(found["seconds"].values())
+        assert float(row["seconds"]) == sum(seconds.values())
     cells = report.all("td", class_="n")
     first = ["8", "3", "4", "1", "1", "1", "6", "1", "1.00", "–", "–", "–", "1 min 32 s"]
     assert cells[: 2 * len(first)] == [
@@ -284,3 +284,15 @@ def test_later_fields_do_no_harm(folder: Folder) -> None:
     assert [each.round for each in found.rounds] == [1, 2]
     assert found.judging is not None
     assert found.judging.calls == 32
+
+
+def test_the_seconds_of_rounds_of_before_and_of_none(tmp_path: Path) -> None:
+    """An earlier handpick wrote them among the figures; where nobody wrote them they are none."""
+    pool = pool_of(40)
+    rounds = [dict(ROUNDS[0]), {**ROUNDS[1], "seconds": {"answers": 1.5, "judge": 2.0}}]
+    folder = iterated_folder(tmp_path / "iter", pool, explained_of(12), rounds=rounds)
+    (folder / "rounds" / "1" / "cost.json").unlink()
+    assert [each.seconds for each in read_iterated(folder, {}, []).rounds] == [0, 3.5]
+    (folder / "rounds" / "1" / "cost.json").write_text('{"seconds": 3}')
+    with pytest.raises(StoreError, match=r"rounds/1/cost\.json holds no seconds; remove it"):
+        read_iterated(folder, {}, [])

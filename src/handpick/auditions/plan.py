@@ -15,7 +15,7 @@ from handpick.auditions.queries import TargetQueries
 from handpick.auditions.rounds import AuditionRound, plan_rounds
 from handpick.costs.probe import Probing
 from handpick.data.render import Rendered
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.durations import format_duration
 from handpick.errors import DataError, SettingsError, StoreError
 from handpick.fingerprint import Fingerprint, require_same
@@ -93,7 +93,7 @@ class AuditionPlan:
             )
         except FileNotFoundError:
             return None
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             raise StoreError(f"{path} is damaged ({error}); remove it, and the audition is planned anew") from error
         require_same(plan.made_from, made_from, what=f"the audition in {path.parent}")
         return plan

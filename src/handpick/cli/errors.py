@@ -9,10 +9,11 @@ from pathlib import Path
 
 import typer
 
-from handpick.errors import HandpickError
+from handpick.errors import HandpickError, is_out_of_memory
 from handpick.terminal import as_one_line
 
 TRACEBACK = "HANDPICK_TRACEBACK"  # in the environment: faults of our own come with all that led to them
+_KEPT = "What was computed is kept"
 OUR_FAULT = 70  # the exit status of a fault of our own, as sysexits has it
 
 
@@ -35,18 +36,21 @@ def report_errors() -> Iterator[None]:
             keep_freed_memory()
             quiet_libraries()
             yield
-    except (HandpickError, OSError) as error:
-        log(f"handpick: {as_one_line(error)}")
-        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         log("handpick: stopped. What was computed is kept; the same command goes on from here.")
         raise typer.Exit(130) from None
-    except MemoryError:
-        log("handpick: out of memory. What was computed is kept; with more memory the same command goes on from here.")
-        raise typer.Exit(2) from None
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
+        if isinstance(error, HandpickError):
+            log(f"handpick: {as_one_line(error)}")
+            raise typer.Exit(2) from None
+        if is_out_of_memory(error):
+            log(f"handpick: out of memory. {_KEPT}; with more memory the same command goes on from here.")
+            raise typer.Exit(2) from None
+        if isinstance(error, OSError):
+            log(f"handpick: {as_one_line(error)}. {_KEPT}; mend the cause, and the same command goes on from here.")
+            raise typer.Exit(2) from None
         log(f"handpick: {_describe_fault(error)}")
         if os.environ.get(TRACEBACK):
             traceback.print_exc()

@@ -149,7 +149,9 @@ def parse_into(
         _write_json(checksums_of(cached.table), checksums)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise DataError(f"cannot write the cache of {source.name} in {folder}: {reason}") from error
+        raise DataError(
+            f"cannot write the cache of {source.name} in {folder}: {reason}; mend the cause and run the same again"
+        ) from error
     return cached
 
 

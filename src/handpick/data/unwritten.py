@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from handpick.data.examples import Conversation, Example
 from handpick.data.pool import Pool
 from handpick.data.turn_columns import BETWEEN_ROLES, TurnColumns
-from handpick.documents import WRONG_CONTENT, as_kind
+from handpick.documents import DAMAGED, as_kind
 from handpick.errors import DataError, StoreError
 from handpick.files import open_atomically
 from handpick.progress import log, progress
@@ -200,5 +200,5 @@ def read_unwritten(path: Path) -> dict[str, dict[str, Unwritten]]:
         return {what: {name: as_kind(Unwritten, each) for name, each in own.items()} for what, own in found.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or run again") from error

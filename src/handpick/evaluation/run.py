@@ -12,7 +12,7 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.data.unwritten import count_unwritten_of, report_unwritten
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED, WRONG_CONTENT
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
 from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
@@ -362,7 +362,7 @@ def _read_written(folder: Path, identity: Fingerprint, settings: EvaluateSetting
     try:
         there = unseal(json.loads(path.read_text(encoding="utf-8")))
         kept, tasks = there["made_with"], dict(there["tasks"])
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read; remove it, or give another --out") from error
     require_same(kept, provenance, what=f"the evaluation in {folder}")
     return new | {"tasks": tasks}

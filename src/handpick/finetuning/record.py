@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from handpick.documents import WRONG_CONTENT, parse_yaml
+from handpick.documents import DAMAGED, parse_yaml
 from handpick.errors import ModelError, first_line
 from handpick.files import open_atomically
 from handpick.fingerprint import Fingerprint, file_digest, require_same
@@ -28,7 +28,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         found = unseal(parse_yaml(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise ModelError(f"{path} is damaged ({first_line(error)}); remove it, or give another --out") from error
     if not isinstance(found.get("made_from"), dict):
         raise ModelError(f"{path} is no record of a fine-tuning; remove it, or give another --out")

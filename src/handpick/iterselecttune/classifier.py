@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import DataError, ModelError, StoreError
 from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint, digest, file_digest
@@ -320,7 +320,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         files, max_length = dict(record["files"]), int(record["max_length"])
     except FileNotFoundError as error:
         raise StoreError(f"there is no whole classifier in {folder}; train it again") from error
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{kept} is damaged; remove {folder} and train the classifier again") from error
     for name, want in files.items():
         path = folder / name

@@ -7,7 +7,8 @@ that a run that was killed goes on behind its last finished step:
     verdicts.jsonl   the base model's answer and what the judge says of it
     classifier/      trained on all that is judged so far, but for what is held out
     hardness.npy     its M of every example of the diverse subset
-    round.json       the figures
+    cost.json        the seconds that they took, by this machine's clock
+    round.json       the figures: the same, whenever and wherever they are made
 
 Legend: V examples of the diverse subset.
 """
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Example
 from handpick.data.own_record import record_of
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import JudgeError
 from handpick.evaluation.task import prompt_of
 from handpick.files import atomic_write, read_array, write_array
@@ -186,8 +187,8 @@ class Rounds:
             "train": len(trained),
             "held_out": 0 if held is None else held.n,
             **_held_out_figures(held),
-            "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
+        write_sealed(layout.cost, {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
         write_sealed(layout.figures, found)
         return found, rose
 
@@ -268,7 +269,7 @@ class Rounds:
             try:
                 self._hardness_V = read_array(path)
                 return
-            except (OSError, *WRONG_CONTENT) as error:
+            except DAMAGED as error:
                 log(f"{path} is damaged ({error}): it is computed anew")
         with progress("scoring the diverse subset", total=len(self._texts)) as advance:
             self._hardness_V = self._classifier.probabilities(self._texts, advance)

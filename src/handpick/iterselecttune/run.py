@@ -20,7 +20,7 @@ from handpick.budget import Budget
 from handpick.data.pool import Pool
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwritten import count_unwritten, report_unwritten
-from handpick.documents import WRONG_CONTENT, reading
+from handpick.documents import DAMAGED, reading
 from handpick.errors import DataError, FingerprintMismatch, SettingsError, StoreError
 from handpick.executors import executor_for, rows_of
 from handpick.files import atomic_write, read_array, write_array
@@ -308,7 +308,7 @@ class PreparedIterSelect:
             inputs = dict(unseal(json.loads(path.read_bytes()))["inputs"])
         except FileNotFoundError:
             return
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             raise StoreError(f"{path} is damaged ({error}); remove the folder, or give another --out") from error
         there, here = inputs.get("reads", READS_UNSAID), self.settings.reads
         if there != here:

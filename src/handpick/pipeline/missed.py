@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from handpick.budget import Budget
-from handpick.documents import WRONG_CONTENT, as_kind
+from handpick.documents import DAMAGED, as_kind
 from handpick.errors import HandpickError, StoreError
 from handpick.evaluation.estimate import Estimate
 from handpick.files import atomic_write
@@ -153,5 +153,5 @@ def read_missed(path: Path) -> Missed | None:
         figures: dict[str, Any] = json.loads(path.read_bytes())
         figures.pop("recall")
         return as_kind(Missed, figures)
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error

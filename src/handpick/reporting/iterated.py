@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from handpick.documents import WRONG_CONTENT, as_kind
+from handpick.documents import DAMAGED, as_kind
 from handpick.errors import StoreError
+from handpick.iterselecttune.round_files import read_round_seconds
 from handpick.iterselecttune.settings import READS_UNSAID, RULE
 from handpick.layout import IterSelectLayout
 from handpick.methods import ITERSELECT
@@ -125,7 +126,7 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
         except FileNotFoundError:
             missing.append(f"{path.name} is not in the folder.")
             return without
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             raise StoreError(
                 f"{path} cannot be read ({error}); remove it, or run `handpick {ITERSELECT}` again"
             ) from error
@@ -133,15 +134,17 @@ def read_iterated(folder: Path, settings: Mapping[str, Any], missing: list[str])
     layout = IterSelectLayout(folder)
     return Iterated(
         {"reads": READS_UNSAID, **settings},
-        read(layout.figures, lambda data: [_parse_round(each) for each in json.loads(data)], []),
+        read(layout.figures, lambda data: [_parse_round(each, layout) for each in json.loads(data)], []),
         read(layout.judging, lambda data: _known_fields(JudgingSummary, json.loads(data)), None),
         read(layout.explained, lambda data: dict(_parse_taken(json.loads(line)) for line in data.splitlines()), {}),
     )
 
 
-def _parse_round(values: dict[str, Any]) -> Round:
+def _parse_round(values: dict[str, Any], layout: IterSelectLayout) -> Round:
     bins = [Bin(*each) for each in values["reliability"] or []]
-    return _known_fields(Round, values | {"reliability": bins, "seconds": sum(values["seconds"].values())})
+    # of before, the figures hold the seconds themselves
+    seconds = values["seconds"] if "seconds" in values else read_round_seconds(layout.round(values["round"]))
+    return _known_fields(Round, values | {"reliability": bins, "seconds": sum(seconds.values())})
 
 
 def _parse_taken(values: dict[str, Any]) -> tuple[str, TakenPick]:

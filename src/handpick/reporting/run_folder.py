@@ -21,7 +21,7 @@ from handpick.data.reading import reading_of
 from handpick.data.unwanted import Unwanted
 from handpick.data.unwritten import Unwritten, read_unwritten
 from handpick.distance import Distances
-from handpick.documents import WRONG_CONTENT, as_kind, as_object, reading
+from handpick.documents import DAMAGED, as_kind, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
 from handpick.methods import ITERSELECT
@@ -241,7 +241,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = as_object(json.loads(path.read_bytes()))
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
     return found
 
@@ -253,7 +253,7 @@ def _read_quarantine(path: Path) -> list[tuple[str | None, str, int | None]]:
         return [_place_of(line) for line in lines]
     except FileNotFoundError:
         return []
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it, or select again") from error
 
 
@@ -303,7 +303,7 @@ def overlap_of(run: RunFolder, tests: Sequence[str]) -> tuple[Mapping[str, tuple
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         found = {line["id"]: (str(line["repeats"]), float(line["share"])) for line in lines}
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read ({error}); run `handpick overlap` or select again") from error
     n = f"{len(found):,} examples of the pool" if len(found) != 1 else "1 example of the pool"
     return {each: found[each] for each in found if each in chosen}, f"overlap.jsonl names {n}"

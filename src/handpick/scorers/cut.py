@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from handpick.algorithms import Similarity
 from handpick.algorithms.nearest import nearest_columns
 from handpick.algorithms.tie_rule import largest_similarity
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import SettingsError, StoreError
 from handpick.files import read_array, write_array
 from handpick.fingerprint import Fingerprint, digest
@@ -143,5 +143,5 @@ def read_cut(folder: CutLayout) -> Cut | None:
         record = unseal(json.loads(folder.record.read_bytes()))
         left, checked = read_array(folder.left), read_array(folder.checked)
         return Cut(left, checked, record["checked"], record["depths"], record["made_from"])
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{folder.record} cannot be read ({error}); remove {folder.folder}, and run again") from error

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import DataError, StoreError
 from handpick.files import read_array, write_array
 from handpick.fingerprint import Fingerprint, file_digest, require_same
@@ -93,7 +93,7 @@ class KeptSubspace:
             there: Fingerprint = record["made_from"]
             self.dim: int = record["dim"]
             self.digest: str = record["basis"]
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             raise self._damaged_error(self._layout.record, error) from error
         require_same(there, made_from or there, what=f"the queries' subspace in {folder}")
 
@@ -133,7 +133,7 @@ class KeptSubspace:
     def _read(self, path: Path) -> NDArray[np.float32]:
         try:
             read: NDArray[np.float32] = read_array(path)
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             raise self._damaged_error(path, error) from error
         return read
 

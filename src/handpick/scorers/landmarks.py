@@ -22,7 +22,7 @@ from handpick.algorithms.matrix import Matrix
 from handpick.algorithms.view import SimilarityView
 from handpick.budget import Budget
 from handpick.costs.cost import StageKind
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import SettingsError, StoreError
 from handpick.executors import Executor, Preparer, rows_of
 from handpick.files import read_array, write_array
@@ -396,7 +396,7 @@ def _read(path: Path) -> NDArray[Any]:
     """
     try:
         return read_array(path)
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} is damaged ({error}); delete {path.parent} and run the same again") from error
 
 

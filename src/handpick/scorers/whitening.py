@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.files import read_array, write_array
 from handpick.progress import log, progress
 from handpick.store.codec import Floats, row_norms, unit_rows
@@ -69,7 +69,7 @@ def cached_second_moment(store: StoredRows, checkpoint: int, path: Path) -> NDAr
             if found.ndim == 2 and found.shape[0] == found.shape[1]:
                 return found
             log(f"{path} holds no square matrix: it is computed anew")
-        except (OSError, *WRONG_CONTENT) as error:
+        except DAMAGED as error:
             log(f"{path} is damaged ({error}): it is computed anew")
     moment_DD = second_moment(store, checkpoint)
     write_array(path, moment_DD)

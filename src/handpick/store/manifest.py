@@ -15,7 +15,7 @@ from pydantic import (
     model_serializer,
 )
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import StoreError
 from handpick.files import atomic_write
 from handpick.fingerprint import JSON, RECORD_RULE, Fingerprint, require_same
@@ -150,7 +150,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise _unreadable_error(path, reason) from error
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise _unreadable_error(path, str(error)) from error
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
+from handpick.documents import GONE
 from handpick.errors import StoreError
 from handpick.files import atomic_write, remove
 from handpick.layout import StoreLayout, sidecar_of
@@ -169,7 +170,7 @@ def _or_damaged(path: Path) -> Iterator[None]:
     """Turn what goes wrong inside with a file into a StoreError that says what to do about it."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*GONE, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({error}); {repair_advice(path)}") from error
 
 

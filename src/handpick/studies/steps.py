@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import StoreError
 from handpick.fingerprint import digest
 from handpick.layout import StepLayout
@@ -57,7 +57,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
         found = unseal(json.loads(path.read_bytes()))["made"]
     except FileNotFoundError:
         return None
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} is damaged ({error}); remove {folder}, and the study makes it again") from error
     if not isinstance(found, dict):
         raise StoreError(f"{path} is damaged; remove {folder}, and the study makes it again")

@@ -18,7 +18,7 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import Rendered, Renderer
 from handpick.documents import reading
-from handpick.errors import HandpickError, StoreError
+from handpick.errors import HandpickError, StoreError, is_out_of_memory
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
 from handpick.finetuning.finetune import finetune, load_finetuned
@@ -164,7 +164,7 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, HandpickError):
         return text
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return f"out of memory: {text[:200]}" if text else "out of memory"
     return f"{type(error).__name__}: {text[:300]}"
 

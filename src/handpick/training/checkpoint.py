@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from handpick.documents import WRONG_CONTENT, as_object
+from handpick.documents import DAMAGED, WRONG_CONTENT, as_object
 from handpick.errors import ModelError, first_line
 from handpick.gradients.adam import AdamMoments
 from handpick.gradients.layers import canonical_name
@@ -317,7 +317,7 @@ def _open_own(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             yield opened
-    except (SafetensorError, OSError, *WRONG_CONTENT) as error:
+    except (SafetensorError, *DAMAGED) as error:
         raise ModelError(f"{file} is damaged or belongs to another adapter: {first_line(error)}") from error
 
 

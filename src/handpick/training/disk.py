@@ -1,5 +1,7 @@
 """What a disk refuses while a model is written, as one sentence."""
 
+import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +12,7 @@ from handpick.errors import StoreError
 
 @contextmanager
 def translate_disk_errors(what: str, then: str = "") -> Iterator[None]:
-    """Turn what the file system, safetensors or torch.save cannot write while open into a StoreError.
+    """Turn what the file system, safetensors, tokenizers or torch.save cannot write while open into a StoreError.
 
     Args:
         what: is written, and where to: "the model to runs/a".
@@ -21,8 +23,24 @@ def translate_disk_errors(what: str, then: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save on a full disk
+    except Exception as error:
+        if not _is_of_the_disk(error):
             raise
         first_line = (str(error).splitlines() or [""])[0]
-        raise StoreError(f"cannot write {what}; is the disk full?{then and ' ' + then} ({first_line})") from error
+        code = error.errno if isinstance(error, OSError) else _code_in(first_line)
+        guess = "; is the disk full?" if code in (None, errno.ENOSPC, errno.EDQUOT) else "." if then else ""
+        raise StoreError(f"cannot write {what}{guess}{then and ' ' + then} ({first_line})") from error
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    said = str(error)
+    if isinstance(error, RuntimeError):
+        return "inline_container" in said  # torch.save on a full disk
+    # tokenizers raises a bare Exception with the words of Rust
+    return isinstance(error, OSError | SafetensorError) or (type(error) is Exception and _code_in(said) is not None)
+
+
+def _code_in(said: str) -> int | None:
+    """Return the number of the system's error that a library in Rust names."""
+    found = re.search(r"\(os error (\d+)\)", said)
+    return None if found is None else int(found[1])

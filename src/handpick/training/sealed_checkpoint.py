@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from handpick.errors import DataError, ModelError
+from handpick.errors import ModelError
 from handpick.files import atomic_write, sync_folder
 from handpick.fingerprint import file_digest
 from handpick.layout import CheckpointLayout, TacsPathLayout, WarmupLayout
@@ -70,15 +70,15 @@ def find_damage(folder: Path) -> Path | None:
 
 
 def check_file(path: Path) -> None:
-    """Raise ModelError where a file of a checkpoint of ours is not what was written, or is not there any more."""
+    """Raise ModelError where a file of a checkpoint of ours is not what was written, or is not there any more.
+
+    Raises:
+        DataError: the system does not let it be read.
+    """
     digests = _digests(path.parent)
     if path.name not in digests:
         return
-    try:
-        is_whole = file_digest(path) == digests[path.name]
-    except DataError:
-        is_whole = False
-    if not is_whole:
+    if not path.is_file() or file_digest(path) != digests[path.name]:
         raise ModelError(
             f"{path} is damaged or gone: its checksum is another than when it was written; "
             f"{repair_advice(path.parent)}; where the change is meant, remove {CheckpointLayout(path.parent).digests}"

@@ -1,0 +1,147 @@
+"""A file that the system does not let be read is not called damaged: nobody is told to remove a good one."""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+
+from handpick.cli.errors import report_errors
+from handpick.errors import ModelError, StoreError, is_out_of_memory
+from handpick.finetuning.record import read_record
+from handpick.sealed import read_sealed, read_sealed_list, write_sealed
+from handpick.store.shard_file import finite_rows, map_tensors, read_sidecar, write_shard_file
+from handpick.studies.steps import finish_step, read_step
+from handpick.training.disk import translate_disk_errors
+from handpick.training.sealed_checkpoint import check_file, seal_checkpoint
+
+
+@contextmanager
+def no_handle_left() -> Iterator[None]:
+    """No file can be opened within."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def a_document(folder: Path) -> Path:
+    write_sealed(folder / "some.json", {"taken": [1]})
+    return folder / "some.json"
+
+
+def a_step(folder: Path) -> Path:
+    finish_step(folder, {}, {"made": 1})
+    return folder
+
+
+def a_record(folder: Path) -> Path:
+    (folder / "train.yaml").write_text("made_from: {}\n")
+    return folder
+
+
+def a_checkpoint(folder: Path) -> Path:
+    (folder / "optimizer.pt").write_bytes(b"moments")
+    seal_checkpoint(folder)
+    return folder / "optimizer.pt"
+
+
+def a_shard(folder: Path) -> Path:
+    write_shard_file(folder / "0-0.safetensors", ["a"], {"norms": np.ones(1, dtype=np.float32)})
+    return folder / "0-0.safetensors"
+
+
+READS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
+    "a document": (a_document, lambda path: read_sealed(path, "remove it")),
+    "a list": (a_document, lambda path: read_sealed_list(path, "taken", "remove it")),
+    "a step": (a_step, read_step),
+    "a fine-tuning": (a_record, read_record),
+    "a checkpoint": (a_checkpoint, check_file),
+    "a shard": (a_shard, map_tensors),
+    "a shard's norms": (a_shard, finite_rows),
+    "a sidecar": (a_shard, lambda path: read_sidecar(path.with_suffix(".json"))),
+}
+
+
+@pytest.mark.parametrize(("make", "read"), READS.values(), ids=READS)
+def test_without_a_handle_nothing_is_damaged(
+    make: Callable[[Path], Path], read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    made = make(tmp_path)
+    read(made)
+    with no_handle_left(), pytest.raises(Exception, match="Too many open files") as raised:
+        read(made)
+    assert "damaged" not in str(raised.value)
+    assert "remove" not in str(raised.value)
+    read(made)
+
+
+def test_what_is_no_file_is_still_said_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "some.json").mkdir()
+    with pytest.raises(StoreError, match=r"some\.json is damaged .*; remove it"):
+        read_sealed(tmp_path / "some.json", "remove it")
+    (tmp_path / "train.yaml").write_text("{")
+    with pytest.raises(ModelError, match=r"train\.yaml is damaged .*remove it"):
+        read_record(tmp_path)
+
+
+def _allocate() -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("fails", "sentence"),
+    [
+        (_allocate, "out of memory. What was computed is kept; with more memory the same command goes on from here."),
+        (
+            lambda: np.empty(1 << 60, dtype=np.uint8),
+            "out of memory. What was computed is kept; with more memory the same command goes on from here.",
+        ),
+        (
+            lambda: os.open("/proc/self/mem/there", os.O_RDONLY),
+            "[Errno 20] Not a directory: '/proc/self/mem/there'. What was computed is kept; mend the cause, and the "
+            "same command goes on from here.",
+        ),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    fails: Callable[[], object], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, report_errors():
+        fails()
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == f"handpick: {sentence}\n"
+
+
+def test_whoever_says_that_memory_has_run_out_is_understood() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert is_out_of_memory(RuntimeError("can't start new thread"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_what_tokenizers_cannot_write_is_one_of_the_disk(tmp_path: Path) -> None:
+    """It raises a bare Exception, which nobody else's may be taken for."""
+    with (
+        pytest.raises(StoreError, match=r"cannot write a model\. Go on \(No such file or directory \(os error 2\)\)"),
+        translate_disk_errors("a model", "Go on"),
+    ):
+        Tokenizer(BPE()).save(str(tmp_path / "nowhere" / "tokenizer.json"))
+    with pytest.raises(StoreError, match=r"cannot write a model; is the disk full\? \(No space left"):  # noqa: SIM117
+        with translate_disk_errors("a model"):
+            raise Exception("No space left on device (os error 28)")
+    with pytest.raises(Exception, match="something else"), translate_disk_errors("a model"):
+        raise Exception("something else")
