@@ -67,7 +67,10 @@ def run_to_features(settings: Settings) -> tuple[ScoringProblem, FeatureSpace, d
         prepared = prepare_run(settings)
         problem = prepared.run_stages(executor)
     if problem.features is None:
-        raise SettingsError(f"{settings.used_representation} has no features to measure distances by")
+        raise SettingsError(
+            f"{settings.used_representation} has no features to measure distances by: choose once with a method that "
+            "has, such as rds+, and name this selection beside that run: handpick distance RUN --subset THIS"
+        )
     ids = prepared.inputs.pool.pool.ids()
     return problem, problem.features, {ids[row]: column for column, row in enumerate(problem.rows.tolist())}
 
