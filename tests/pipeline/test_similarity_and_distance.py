@@ -184,7 +184,7 @@ def test_a_folder_without_a_selection(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"method": "bm25"}, {"method": "longest"}, {"score_only": True}])
 def test_distances_need_features(change: Given, settings: Given, out: str) -> None:
     handpick.select(**settings | change | {"out": out})
-    with pytest.raises(SettingsError, match="has no features to measure distances by: .* --subset THIS"):
+    with pytest.raises(SettingsError, match=r"has no features to measure distances by: .* --subset THIS"):
         run_distance(Path(out), {})
 
 
