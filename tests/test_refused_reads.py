@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from handpick.cli.errors import report_errors
-from handpick.errors import ModelError, StoreError, is_out_of_memory
+from handpick.errors import ModelError, StoreError, is_out_of_memory, system_error_number
 from handpick.finetuning.record import read_record
 from handpick.sealed import read_sealed, read_sealed_list, write_sealed
 from handpick.store.shard_file import finite_rows, map_tensors, read_sidecar, write_shard_file
@@ -114,6 +114,11 @@ def _allocate() -> None:
             "[Errno 20] Not a directory: '/proc/self/mem/there'. What was computed is kept; mend the cause, and the "
             "same command goes on from here.",
         ),
+        (
+            lambda: torch.UntypedStorage.from_file("/nowhere/weights", False, 8),
+            "unable to open file </nowhere/weights> in read-only mode: No such file or directory (2). What was "
+            "computed is kept; mend the cause, and the same command goes on from here.",
+        ),
     ],
 )
 def test_what_the_machine_refuses_is_one_line(
@@ -131,6 +136,21 @@ def test_whoever_says_that_memory_has_run_out_is_understood() -> None:
     assert is_out_of_memory(RuntimeError("can't start new thread"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError(errno.EACCES, "Permission denied"))
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), errno.EACCES),
+        (RuntimeError("unable to open file <x> in read-only mode: Too many open files (24)"), errno.EMFILE),
+        (Exception("No space left on device (os error 28)"), errno.ENOSPC),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (24)"), None),
+        (ValueError("Too many open files (28)"), None),  # not the number of these words
+        (ValueError(""), None),
+    ],
+)
+def test_the_systems_number_is_found_in_whoevers_words(error: Exception, number: int | None) -> None:
+    assert system_error_number(error) == number
 
 
 def test_what_tokenizers_cannot_write_is_one_of_the_disk(tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ one line and exits with 2; the library raises it as it is.
 """
 
 import errno
+import os
+import re
+
+_SYSTEM_WORDS = re.compile(r"([A-Z][^():]*) \((?:os error )?(\d{1,3})\)")
 
 
 class HandpickError(Exception):
@@ -20,16 +24,29 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
+def system_error_number(error: BaseException) -> int | None:
+    """Return the number of the system's refusal that an error tells of, whoever raises it; None where it tells of none.
+
+    PyTorch and libraries in Rust raise errors of their own with the system's words and number: "Too many open files
+    (24)", "No space left on device (os error 28)".
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    for words, number in _SYSTEM_WORDS.findall(str(error)):
+        if words == os.strerror(int(number)):
+            return int(number)
+    return None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory has run out, whoever says it.
 
     PyTorch has an error of its own for a GPU's, and for the machine's a RuntimeError like any other.
     """
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
     said = str(error)
     return (
         isinstance(error, MemoryError)
+        or system_error_number(error) == errno.ENOMEM
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "can't start new thread" in said))
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from handpick.errors import HandpickError, is_out_of_memory
+from handpick.errors import HandpickError, is_out_of_memory, system_error_number
 from handpick.terminal import as_one_line
 
 TRACEBACK = "HANDPICK_TRACEBACK"  # in the environment: faults of our own come with all that led to them
@@ -48,7 +48,7 @@ def report_errors() -> Iterator[None]:
         if is_out_of_memory(error):
             log(f"handpick: out of memory. {_KEPT}; with more memory the same command goes on from here.")
             raise typer.Exit(2) from None
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) or system_error_number(error) is not None:
             log(f"handpick: {as_one_line(error)}. {_KEPT}; mend the cause, and the same command goes on from here.")
             raise typer.Exit(2) from None
         log(f"handpick: {_describe_fault(error)}")

@@ -1,13 +1,12 @@
 """What a disk refuses while a model is written, as one sentence."""
 
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from safetensors import SafetensorError
 
-from handpick.errors import StoreError
+from handpick.errors import StoreError, system_error_number
 
 
 @contextmanager
@@ -27,7 +26,7 @@ def translate_disk_errors(what: str, then: str = "") -> Iterator[None]:
         if not _is_of_the_disk(error):
             raise
         first_line = (str(error).splitlines() or [""])[0]
-        code = error.errno if isinstance(error, OSError) else _code_in(first_line)
+        code = system_error_number(error)
         guess = "; is the disk full?" if code in (None, errno.ENOSPC, errno.EDQUOT) else "." if then else ""
         raise StoreError(f"cannot write {what}{guess}{then and ' ' + then} ({first_line})") from error
 
@@ -37,10 +36,6 @@ def _is_of_the_disk(error: Exception) -> bool:
     if isinstance(error, RuntimeError):
         return "inline_container" in said  # torch.save on a full disk
     # tokenizers raises a bare Exception with the words of Rust
-    return isinstance(error, OSError | SafetensorError) or (type(error) is Exception and _code_in(said) is not None)
-
-
-def _code_in(said: str) -> int | None:
-    """Return the number of the system's error that a library in Rust names."""
-    found = re.search(r"\(os error (\d+)\)", said)
-    return None if found is None else int(found[1])
+    return isinstance(error, OSError | SafetensorError) or (
+        type(error) is Exception and system_error_number(error) is not None
+    )
