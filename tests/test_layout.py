@@ -47,7 +47,7 @@ NAMES = {
     "StudyLayout": "cost.json parsed report report.html results.json steps unwritten.json",
     "AuditionLayout": "audition.json cost.json parsed plan.json report report.html results.json steps unwritten.json",
     "StepLayout": "cost.json distances.json order.json predictions.jsonl step.json",
-    "RoundLayout": "batch.json classifier hardness.npy round.json verdicts.jsonl",
+    "RoundLayout": "batch.json classifier cost.json hardness.npy round.json verdicts.jsonl",
     "ClassifierLayout": "classifier.json",
 }
 

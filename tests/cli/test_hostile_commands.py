@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def test_a_folder_of_any_name(out: str) -> None:
     pool("pool.jsonl")
     shown = handpick("select", "--pool", "pool.jsonl", *CHOOSE, f"--out={out}")
     assert shown.exit_code == 0
-    assert f"handpick report {out}".replace("\x1b", "\\x1b") in shown.stdout
+    assert f"handpick report {shlex.quote(str(out))}".replace("\x1b", "\\x1b") in shown.stdout
     assert (Path(out) / "selected.jsonl").exists()
 
 

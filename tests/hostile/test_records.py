@@ -64,7 +64,8 @@ def test_a_record_nested_without_end(nested: Callable[[int], str], depth: int, s
 def test_nested_where_a_turn_is_read(field: str, tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     value = text_parts(250) if field == "content" else lists(250)
-    turn = f'{{"role":"user","content":"q"}},{{"role":"assistant","content":"a","{field}":{value}}}'
+    other = "" if field == "content" else '"content":"a",'
+    turn = f'{{"role":"user","content":"q"}},{{"role":"assistant",{other}"{field}":{value}}}'
     path.write_text(f'{json.dumps(GOOD)}\n{{"messages":[{turn}]}}\n')
     pool, reasons = open_pool(path)
     assert (len(pool), reasons) == (1, [TOO_DEEP])

@@ -316,7 +316,7 @@ def test_what_is_no_classifier_is_not_written_over(encoder: Path, tmp_path: Path
 
 def test_a_place_that_cannot_be_written_is_said(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write the classifier to .*file/c; is the disk full"):
+    with pytest.raises(StoreError, match=r"cannot write the classifier to .*file/c \(.*File exists"):
         Classifier.train(*sentences(8, 1), tmp_path / "file" / "c", quick(encoder), seed=0, quiet=True)
 
 
