@@ -165,7 +165,9 @@ class Campaign:
         before = self._n_asked()
         ended = self._befall(strike, command, truth)
         said = self._said.read_text(errors="replace").splitlines()
-        wrong = _wrong_end(ended, said, STATUSES.get(strike.fault, (0, *command.fails)))
+        # of two runs one may make a change more: whoever was over before was not struck
+        missed = (0,) if ended.struck is None else ()
+        wrong = _wrong_end(ended, said, (*STATUSES.get(strike.fault, (0, *command.fails)), *missed))
         kept, (answers, _) = _files(out), _answers(out)
         struck_asked = self._prompts()[before:]
         if ended.status == 0:
