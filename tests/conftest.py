@@ -1,5 +1,6 @@
 """What several tests need: a tiny language model on disk, a pool of real records, a query set."""
 
+import errno
 import gc
 import gzip
 import json
@@ -52,6 +53,15 @@ def records(path: Path, n: int) -> list[dict[str, Any]]:
     """The first ``n`` records of a gzip JSON Lines file."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for _, line in zip(range(n), lines, strict=False)]
+
+
+def refuse_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file be removed, as on a disk that has become read-only."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
 
 
 def write_jsonl(path: Path, items: list[dict[str, Any]]) -> Path:

@@ -1,6 +1,5 @@
 """Files are there whole or not at all, and what dead writers have left goes."""
 
-import errno
 import fcntl
 import os
 import stat
@@ -22,6 +21,7 @@ from handpick.files import (
     remove_left_overs,
     write_array,
 )
+from tests.conftest import refuse_removal
 
 KILLED = """
 import os, signal, sys
@@ -163,11 +163,8 @@ def test_the_checksum_of_a_long_file_is_that_of_its_bytes(tmp_path: Path) -> Non
 def test_what_went_wrong_is_said_though_the_partial_file_cannot_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, missing_ok: bool = False) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-
     def stop() -> None:
-        monkeypatch.setattr(Path, "unlink", refuse)
+        refuse_removal(monkeypatch)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), open_atomically(tmp_path / "a"):

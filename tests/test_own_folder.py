@@ -1,6 +1,5 @@
 """No input lies where a run writes; and one run at a time is in a folder."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from handpick.layout import (
     StudyLayout,
 )
 from handpick.own_folder import check_inputs, check_page, hold_folder
-from tests.conftest import write_jsonl
+from tests.conftest import refuse_removal, write_jsonl
 
 RECORD = {"prompt": "p", "completion": "c"}
 
@@ -187,11 +186,8 @@ def test_no_two_are_ever_in(tmp_path: Path) -> None:
 def test_what_went_wrong_is_said_though_the_lock_cannot_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, missing_ok: bool = False) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-
     def fail() -> None:
-        monkeypatch.setattr(Path, "unlink", refuse)
+        refuse_removal(monkeypatch)
         raise StoreError("what went wrong")
 
     with pytest.raises(StoreError, match="what went wrong"), hold_folder(tmp_path / "x"):

@@ -42,15 +42,14 @@ def give_back_freed_memory() -> None:
 class KeptMemory:
     """What this process keeps although it was freed, held under a bound.
 
-    Blocks of ever other sizes leave holes that the next ones do not fit, so that what is kept grows from step to step:
-    to 12 GB fine-tuning a model of 135 M parameters, 16 × 512 tokens at a time, where 5 do.
+    Blocks of ever other sizes leave holes that the next ones do not fit, so that what is kept grows from step to step.
 
     Args:
-        most: bytes that may be kept; an eighth of the machine's memory where nothing is said.
+        most: bytes that may be kept.
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = _physical_memory() // 8 if most is None else most
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._needed = _resident_memory()
 
     def bound(self) -> None:
@@ -70,10 +69,6 @@ def _resident_memory() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _glibc_function(name: str) -> Any:

@@ -36,15 +36,15 @@ def report_errors() -> Iterator[None]:
             keep_freed_memory()
             quiet_libraries()
             yield
+    except HandpickError as error:
+        log(f"handpick: {as_one_line(error)}")
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        log("handpick: stopped. What was computed is kept; the same command goes on from here.")
+        log(f"handpick: stopped. {_KEPT}; the same command goes on from here.")
         raise typer.Exit(130) from None
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
-        if isinstance(error, HandpickError):
-            log(f"handpick: {as_one_line(error)}")
-            raise typer.Exit(2) from None
         if is_out_of_memory(error):
             log(f"handpick: out of memory. {_KEPT}; with more memory the same command goes on from here.")
             raise typer.Exit(2) from None

@@ -32,6 +32,7 @@ from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
 from handpick.progress import log, progress
+from handpick.store.memory import available_bytes
 from handpick.training.checkpoint import attach_adapter, check_checkpoint
 from handpick.training.disk import translate_disk_errors
 from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, find_damage, order_adapter_config, seal_checkpoint
@@ -340,7 +341,7 @@ def _keeper(folder: Path, advance: Any) -> Any:
 
     class Keeper(TrainerCallback):
         since = time.monotonic()
-        memory = KeptMemory()
+        memory = KeptMemory(available_bytes() // 8)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             advance(1)

@@ -79,8 +79,8 @@ def check_argument_text(arguments: Json, field: str) -> None:
     Raises:
         DataError: a key stands twice in one object, or a number is too large.
     """
-    reader = JsonReader()
     if isinstance(arguments, str):
+        reader = JsonReader()
         with suppress(ValueError, RecursionError):  # text of another kind is a template's or a trainer's to judge
             reader.decode(arguments)
             if reader.wrong:
