@@ -250,7 +250,7 @@ def test_queries_without_answers_are_judged_by_what_grades_the_models_own(
     )
     given = {"query": str(tmp_path / "asked.jsonl"), "methods": "bm25", "test": {"max_new_tokens": 8}}
     metric = f"{tmp_path}/graded.py:letters"
-    with pytest.raises(DataError, match="^the candidate gradient-rr: no query can be used .* leave it out of"):
+    with pytest.raises(DataError, match=r"^the candidate gradient-rr: no query can be used .* leave it out of"):
         ask(**given | {"methods": "bm25,gradient-rr"}, metric=metric).run(PROBE)
     found = ask(**given, metric=metric).run(PROBE)
     (result,) = found.rounds

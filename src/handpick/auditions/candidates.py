@@ -104,7 +104,8 @@ class Candidates:
                 each.half(repeat, side): {
                     "query": str(layout.queries(each.half(repeat, side))),
                     "test": {
-                        "files": str(layout.queries(each.name)), "metrics": own.metrics_of(each.has_answers), **own.test,
+                        "files": str(layout.queries(each.name)), "metrics": own.metrics_of(each.has_answers),
+                        **own.test,
                     },
                 }
                 for each in targets for repeat in range(round_.repeats) for side in range(HALVES)
