@@ -181,7 +181,7 @@ def test_a_limit_leaves_out_the_dearest_by_name(ask: Ask, monkeypatch: pytest.Mo
     )
     plan = ask(repeats=2, time_limit="10m").plan(PROBE)
     assert list(plan.candidates) == ["bm25", "longest"]
-    assert re.fullmatch(r"with it, all would take 15 min( \d+ s)? of the 10 min there are", plan.left_out["rds+"])
+    assert re.fullmatch(r"with it, all would take \d+ min( \d+ s)? of the 10 min there are", plan.left_out["rds+"])
     assert plan.seconds <= 600
     # it is written down, and another limit does not change it
     assert list(ask(repeats=2, time_limit="10h").plan(PROBE).candidates) == ["bm25", "longest"]
