@@ -12,7 +12,7 @@ from handpick.auditions.settings import AuditionSettings
 from tests.conftest import records, write_jsonl
 
 Ask = Callable[..., PreparedAudition]
-OWN = ("methods", "metric", "time_limit", "draws", "repeats", "share", "train", "if_none")
+OWN = ("methods", "metric", "time_limit", "draws", "repeats", "share", "train", "test", "if_none")
 
 
 @pytest.fixture(scope="session")

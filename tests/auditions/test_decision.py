@@ -84,6 +84,25 @@ def test_a_metric_that_cannot_move_gives_way_to_the_loss() -> None:
     assert judged(moving, "choice").metric == "choice"
 
 
+def test_without_a_loss_the_metric_judges_and_says_where_it_cannot() -> None:
+    own, none = {"a": losses(-1, 0)}, {"a": losses(1, 0) * np.nan}
+    draw_DQ = 2 + np.random.default_rng(9).normal(0, 0.01, (4, N))
+    found = RoundValues({"choice": own, "loss": none}, {"choice": draw_DQ, "loss": draw_DQ * np.nan}, {})
+    result = judged(found, "choice")
+    assert result.metric == "choice"
+    assert result.lines[0].gain.is_clear
+    assert result.lines[0].loss_gain is None
+    still = RoundValues(
+        {"choice": {"a": own["a"] * 0}, "loss": none}, {"choice": draw_DQ * 0, "loss": draw_DQ * np.nan}, {}
+    )
+    assert judged(still, "choice").metric == "choice"
+    assert taken(still, {"a": 1}, "choice") == Decision(
+        None,
+        "nothing beat random here: choice is the same on every query for every model that was trained, and there is "
+        "nothing else to judge by",
+    )
+
+
 def test_queries_that_a_model_could_not_be_measured_on_judge_nobody() -> None:
     own = {"a": losses(1, 0), "b": losses(0.5, 1)}
     own["a"][:, 3] = np.nan

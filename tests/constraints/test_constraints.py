@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
-from handpick.constraints import PassedOver, Pick, Walk, combine_picks, split_between
+from handpick.constraints import PassedOver, Pick, Walk, combine_picks
 from handpick.constraints import order as order_module
+from handpick.constraints.targets import check_weights, take_turns
 from handpick.errors import SettingsError
 
 
@@ -24,7 +25,10 @@ class Kept(NamedTuple):
     passed: PassedOver
 
 
-def keep_within(order: Callable[[int], Picks], budget: int, n: int, **constraints: Any) -> Kept:
+Order = Callable[[int], Picks]
+
+
+def keep_within(order: Order | dict[str, Order], budget: int, n: int, **constraints: Any) -> Kept:
     """All of a walk, and what it passed over."""
     walk = Walk(order, n, budget, **constraints)
     return Kept(combine_picks(walk), walk.passed)
@@ -50,7 +54,8 @@ def features_of(features_NE: NDArray[np.float32]) -> Callable[[NDArray[np.int64]
 
 
 def by_loops(
-    columns: list[int],
+    columns: dict[str, list[int]],
+    weights: dict[str, float],
     budget: int,
     sources: list[str],
     largest: dict[str, int],
@@ -65,24 +70,29 @@ def by_loops(
         norms = np.linalg.norm(features_NE[a]) * np.linalg.norm(features_NE[b])
         return min(1.0, float(features_NE[a] @ features_NE[b] / norms)) if norms else 0.0
 
-    accepted = list(always)
-    passed = []
-    for column in columns:
-        if len(accepted) == budget:
-            break
-        if column in accepted:
-            continue
+    def reason(column: int) -> str | None:
         has = Counter(sources[each] for each in accepted)
         own = sources[column]
         owed = sum(max(0, count - has[source]) for source, count in smallest.items() if source != own)
         if has[own] >= largest[own]:
-            passed.append((column, "full"))
-        elif budget - len(accepted) - 1 < owed:
-            passed.append((column, "no room"))
-        elif any(cosine(column, each) > max_cosine for each in accepted):
-            passed.append((column, "near"))
-        else:
-            accepted.append(column)
+            return "full"
+        if budget - len(accepted) - 1 < owed:
+            return "no room"
+        return "near" if any(cosine(column, each) > max_cosine for each in accepted) else None
+
+    accepted, passed = list(always), []
+    settled = set(always)
+    for target in take_turns(check_weights(columns, weights)):
+        if len(accepted) == budget or len(settled) == len(sources):
+            break
+        for column in columns[target]:
+            if column in settled:
+                continue
+            settled.add(column)
+            if (why := reason(column)) is None:
+                accepted.append(column)
+                break
+            passed.append((column, why))
     return accepted, passed
 
 
@@ -90,8 +100,10 @@ def by_loops(
 def walks(draw: st.DrawFn) -> dict[str, Any]:
     n = draw(st.integers(4, 30))
     budget = draw(st.one_of(st.integers(2, n // 2), st.integers(1, n)))
+    targets = "xyz"[: draw(st.integers(1, 3))]
     return {
-        "columns": draw(st.permutations(range(n))),
+        "columns": {target: draw(st.permutations(range(n))) for target in targets},
+        "weights": {target: draw(st.sampled_from([1.0, 2.0, 0.3])) for target in targets},
         "budget": budget,
         "sources": draw(st.lists(st.sampled_from("abccc"), min_size=n, max_size=n)),
         "max_share": {name: draw(st.integers(3, 10)) / 10 for name in draw(st.sets(st.sampled_from("bc*")))},
@@ -106,14 +118,15 @@ def walks(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=250, deadline=None)
 @given(walk=walks(), block=st.sampled_from([1, 3, 256]))
 def test_equals_the_plain_walk(walk: dict[str, Any], block: int) -> None:
-    n, budget, sources = len(walk["columns"]), walk["budget"], walk["sources"]
+    n, budget, sources = len(walk["sources"]), walk["budget"], walk["sources"]
     angles = 2 * np.pi * np.array(walk["angles"]) / 10
     features_NE = 3 * np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(order_module, "BLOCK", block)
         try:
             kept = keep_within(
-                order_of(walk["columns"]), budget, n, sources_N=sources, max_share=walk["max_share"],
+                {target: order_of(own) for target, own in walk["columns"].items()}, budget, n,
+                weights=walk["weights"], sources_N=sources, max_share=walk["max_share"],
                 min_share={name: share for name, share in walk["min_share"].items() if name in (*sources, "*")},
                 always=walk["always"], candidates=features_of(features_NE), max_cosine=walk["max_cosine"],
             )  # fmt: skip
@@ -128,7 +141,8 @@ def test_equals_the_plain_walk(walk: dict[str, Any], block: int) -> None:
     largest = {name: -(-share * budget // 10) for name, share in highest.items()}
     smallest = {name: share * budget // 10 for name, share in lowest.items()}
     accepted, passed = by_loops(
-        walk["columns"], budget, sources, largest, smallest, walk["always"], features_NE, walk["max_cosine"]
+        walk["columns"], walk["weights"], budget, sources, largest, smallest, walk["always"], features_NE,
+        walk["max_cosine"],
     )  # fmt: skip
     has = Counter(sources[column] for column in accepted)
     possible = (
@@ -150,8 +164,8 @@ def test_equals_the_plain_walk(walk: dict[str, Any], block: int) -> None:
         assert near.cosine == pytest.approx(turned, abs=1e-6)
         assert near.cosine > walk["max_cosine"]
         assert near.kept in accepted
-        before = walk["always"] + walk["columns"][: walk["columns"].index(near.column)]
-        assert near.kept in before
+        for own in walk["columns"].values() if len(walk["columns"]) == 1 else ():
+            assert near.kept in walk["always"] + own[: own.index(near.column)]
 
 
 def test_without_constraints_the_order_is_kept_as_it_is() -> None:
@@ -344,25 +358,36 @@ def test_after_any_number_of_turns_each_target_has_had_its_share(
 ) -> None:
     columns, weights = case
     n = len(next(iter(columns.values())))
-    turns = list(split_between({name: order_of(own) for name, own in columns.items()}, weights, n))
-    assert sorted(turn.column for turn in turns) == list(range(n))
+    turns = list(islice(take_turns(check_weights(columns, weights)), n))
     whole = sum(Fraction(str(weight)) for weight in weights.values())
     for count in range(1, n + 1):
-        had = Counter(turn.target for turn in turns[:count])
+        had = Counter(turns[:count])
         for name, weight in weights.items():
             share = count * Fraction(str(weight)) / whole
             assert math.floor(share) <= had[name] <= math.ceil(share)
     taken: set[int] = set()
-    for turn in turns:
-        assert turn.column == next(column for column in columns[turn.target] if column not in taken)
-        taken.add(turn.column)
+    picks = list(Walk({name: order_of(own) for name, own in columns.items()}, n, weights=weights))
+    for target, pick in zip(turns, picks, strict=True):
+        assert pick.column == next(column for column in columns[target] if column not in taken)
+        taken.add(pick.column)
+    assert sorted(taken) == list(range(n))
 
 
 def test_equal_targets_alternate_and_carry_their_own_scores() -> None:
-    turns = list(split_between({"x": order_of([3, 1, 0, 2]), "y": order_of([3, 2, 1, 0])}, {"x": 2, "y": 2}, 4))
-    assert [(turn.target, turn.column) for turn in turns] == [("x", 3), ("y", 2), ("x", 1), ("y", 0)]
-    assert [turn.score for turn in turns] == pytest.approx([1, 2 / 3, 2 / 3, 0])
-    assert [turn.query for turn in turns] == [3, 2, 1, 0]
+    picks = list(Walk({"x": order_of([3, 1, 0, 2]), "y": order_of([3, 2, 1, 0])}, 4))
+    assert [pick.column for pick in picks] == [3, 2, 1, 0]
+    assert [pick.score for pick in picks] == pytest.approx([1, 2 / 3, 2 / 3, 0])
+    assert [pick.query for pick in picks] == [3, 2, 1, 0]
+
+
+def test_a_turn_whose_candidates_are_passed_over_is_not_lost() -> None:
+    of_x, of_y = list(range(20)), list(range(20, 40))  # x wants the first twenty first, y the others
+    orders = {"x": order_of(of_x + of_y), "y": order_of(of_y + of_x)}
+    sources = ["a"] * 10 + ["b"] * 10 + ["c"] * 20
+    kept = keep_within(orders, 12, 40, weights={"x": 2, "y": 1}, sources_N=sources, max_share={"a": 0.25})
+    assert sum(column < 20 for column in kept.picks.columns) == 8
+    assert [column for column in kept.picks.columns.tolist() if column < 20] == [0, 1, 2, 10, 11, 12, 13, 14]
+    assert kept.passed.full == {"a": 7}
 
 
 def test_an_order_is_first_asked_for_its_share_of_what_is_expected() -> None:
@@ -373,8 +398,8 @@ def test_an_order_is_first_asked_for_its_share_of_what_is_expected() -> None:
         return in_order(5000)(count)
 
     orders = {"x": order, "y": order_of(list(range(5000))[::-1])}
-    turns = list(islice(split_between(orders, {"x": 3, "y": 1}, 5000, expected=2000), 2000))
-    assert Counter(turn.target for turn in turns) == {"x": 1500, "y": 500}
+    picks = list(Walk(orders, 5000, 2000, weights={"x": 3, "y": 1}))
+    assert sum(pick.column < 2500 for pick in picks) == 1500
     assert asked == [1536]
 
 
@@ -388,6 +413,6 @@ def test_an_order_is_first_asked_for_its_share_of_what_is_expected() -> None:
 )
 def test_weights_that_make_no_shares_are_refused_at_once(weights: dict[str, float], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        split_between({"x": in_order(2), "y": in_order(2)}, weights, 2)
+        Walk({"x": in_order(2), "y": in_order(2)}, 2, weights=weights)
     with pytest.raises(SettingsError, match="targets none"):
-        split_between({}, {}, 2)
+        Walk({}, 2)

@@ -77,6 +77,25 @@ def test_max_share_passes_over_what_is_too_much(
     assert "passed over: " in capsys.readouterr().err
 
 
+def test_max_share_takes_no_targets_part_from_it(
+    settings: Given, query_records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = {"x": write_jsonl(tmp_path / "x.jsonl", query_records[:3])}
+    target |= {"y": write_jsonl(tmp_path / "y.jsonl", query_records[3:5])}
+    alone = {name: value for name, value in settings.items() if name != "query"}
+    chosen = handpick.select(
+        **alone | {"target": target, "split": "weight", "target_weight": {"x": 2, "y": 1}, "budget": 12},
+        max_share={"c": 0.1, "*": 0.6},
+    )
+    of_x = {record["id"] for record in query_records[:3]}
+    whose = ["x" if picked_for in of_x else "y" for picked_for in chosen.picked_for]
+    assert [whose[:k].count("x") for k in (3, 6, 9, 12)] == [2, 4, 6, 8]
+    assert sources(chosen).count("c") <= 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "chosen for the targets: 8 for x, 4 for y" in said
+    assert "passed over: " in said
+
+
 def test_min_share_keeps_room(settings: Given, order: handpick.Selection) -> None:
     rarest = min("abc", key=sources(order)[:10].count)
     chosen = handpick.select(**settings | {"min_share": {rarest: 0.6}})

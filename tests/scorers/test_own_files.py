@@ -136,11 +136,11 @@ def test_records_and_queries_without_a_vector_are_set_aside(given: Given, vector
     write_npy(Path("v.npy"), vectors)
     selection = handpick.select(**given, query="query.jsonl", representation="vectors:v.npy")
     assert reasons() == {
-        "r03": "no vector of it in v.npy",
-        "r11": "no vector of it in v.npy",
+        "r03": "no vector of the id 'r03' in v.npy",
+        "r11": "no vector of the id 'r11' in v.npy",
         "r23": "no response to learn from",
     }
-    assert reasons(name="quarantine-query.jsonl") == {"q1": "no vector of it in v.npy"}
+    assert reasons(name="quarantine-query.jsonl") == {"q1": "no vector of the id 'q1' in v.npy"}
     assert set(selection.picked_for) == {"q0", "q2"}
     with pytest.raises(DataError, match="more bad records than the limit of 2"):
         handpick.select(**{**given, "out": "limited"}, query="query.jsonl", representation="vectors:v.npy",
@@ -211,7 +211,7 @@ def test_scores_choose_the_largest_first_and_what_has_none_is_set_aside(given: G
         assert selection.scores == [scores[i] for i in want[:6]]
         assert set(selection.picked_for) == {None}
         assert reasons(own["out"]) == {
-            "r05": f"no score of it in {file}", "r23": "no response to learn from"
+            "r05": f"no score of the id 'r05' in {file}", "r23": "no response to learn from"
         }  # fmt: skip
         nearest = check_plan_and_report(own, selection)
         assert isinstance(nearest, NearestSimilarities)

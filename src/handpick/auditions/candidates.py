@@ -94,7 +94,6 @@ class Candidates:
     def study(self, names: Sequence[str], round_: AuditionRound, targets: Sequence[TargetQueries]) -> StudySettings:
         """Return a round as a study: a target for each half, which the other half chooses for."""
         layout, own = self.layout, self.own
-        metrics = list(dict.fromkeys(["loss", own.metric]))
         train = _TRAIN if parameter_count(str(self.any.model)) >= SMALL_MODEL else {}
         shared = {name: each for name, each in self.values.items() if name not in _OF_THE_RUN}
         values: dict[str, Any] = {
@@ -104,7 +103,10 @@ class Candidates:
             "targets": {
                 each.half(repeat, side): {
                     "query": str(layout.queries(each.half(repeat, side))),
-                    "test": {"files": str(layout.queries(each.name)), "metrics": metrics} | own.test,
+                    "test": {
+                        "files": str(layout.queries(each.name)), "metrics": own.metrics_of(each.has_answers),
+                        **own.test,
+                    },
                 }
                 for each in targets for repeat in range(round_.repeats) for side in range(HALVES)
             },

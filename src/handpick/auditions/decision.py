@@ -20,13 +20,14 @@ _TAIL = 0.05  # that one of the intervals is wrong
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """A candidate in a round: its gain over random draws by the metric that judges, and by the loss."""
+    """A candidate in a round: its gain over random draws by the metric that judges, and by the loss where the queries
+    have answers."""
 
     candidate: str
     value: float
     random: float
     gain: Gain
-    loss_gain: Gain
+    loss_gain: Gain | None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,13 +73,14 @@ def judge_round(
     Raises:
         DataError: no query has a value on every model.
     """
-    used = metric if metric == LOSS or can_move([*values.own[metric].values(), values.draws[metric]]) else LOSS
-    by_used = _values_in(used, values, judges)
+    by_loss = _values_in(LOSS, values, judges)
+    has_loss = len(by_loss.judges.group_Q) > 0
+    used = LOSS if metric == LOSS or (has_loss and not _moves(metric, values)) else metric
+    by_used = by_loss if used == LOSS else _values_in(used, values, judges)
     seen = len(by_used.judges.group_Q)
     if not seen:
         raise DataError(f"no query has a value in {used}, so that nothing can be judged: look at the queries' answers")
-    by_loss = by_used if used == LOSS else _values_in(LOSS, values, judges)
-    lines = [_place(name, by_used, by_loss, 1 - _TAIL / n_candidates) for name in by_used.own]
+    lines = [_place(name, by_used, by_loss if has_loss else None, 1 - _TAIL / n_candidates) for name in by_used.own]
     lines.sort(key=lambda line: -line.gain.mean)
     return RoundResult(round_, used, lines, [line.candidate for line in lines[:keep]], dict(values.failed), seen)
 
@@ -105,14 +107,18 @@ def _values_in(metric: str, values: RoundValues, judges: Judges) -> _InMetric:
     return _InMetric(own, values.draws[metric][:, has_Q], judges.among(has_Q), 1 if larger_is_better(metric) else -1)
 
 
-def _place(name: str, by_used: _InMetric, by_loss: _InMetric, confidence: float) -> Placing:
+def _moves(metric: str, values: RoundValues) -> bool:
+    return can_move([*values.own[metric].values(), values.draws[metric]])
+
+
+def _place(name: str, by_used: _InMetric, by_loss: _InMetric | None, confidence: float) -> Placing:
     weight_Q = by_used.judges.weight_Q
     return Placing(
         name,
         float(np.nanmean(by_used.own[name], axis=0) @ weight_Q),
         float(by_used.draws.mean(axis=0) @ weight_Q),
         by_used.gain(name, confidence),
-        by_loss.gain(name, confidence),
+        None if by_loss is None else by_loss.gain(name, confidence),
     )
 
 
@@ -131,6 +137,12 @@ def decide(
     clear = [line for line in result.lines if line.gain.is_clear]
     confidence = f"{1 - _TAIL / n_candidates:.1%} interval"
     draws = f"{result.round.draws} random draws"
+    if not _moves(result.metric, values):
+        return Decision(
+            None,
+            f"nothing beat random here: {result.metric} is the same on every query for every model that was trained, "
+            "and there is nothing else to judge by",
+        )
     if not clear:
         return Decision(None, f"nothing beat random here: {_said(result.lines, result.metric, draws, confidence)}")
     best = clear[0]

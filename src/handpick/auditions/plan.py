@@ -133,7 +133,7 @@ def plan_audition(
     Raises:
         SettingsError: the limit holds no candidate; or as ``probe_finetuning``.
         DataError: the metric can grade no query.
-        HandpickError: a candidate cannot be run, in the words of its run.
+        HandpickError: a candidate cannot be run, in the words of its run, which begin with its name.
     """
     own, workers = candidates.own, candidates.any.workers or 1
     repeats = len(targets[0].side_RQ)
@@ -185,7 +185,10 @@ def _require_open(study: Study) -> None:
 def _candidate_cost(candidates: Candidates, name: str, seconds: float) -> CandidateCost:
     with scratch_folders() as scratch:
         settings = candidates.runs[name].model_copy(update={"out": str(scratch.run)})
-        plan = plan_beside(settings, Probing(seconds, scratch.probe), scratch.bad)
+        try:
+            plan = plan_beside(settings, Probing(seconds, scratch.probe), scratch.bad)
+        except (DataError, SettingsError) as error:
+            raise type(error)(f"the candidate {name}: {error}; leave it out of --methods, or mend it") from error
     bound = any(scorer.bound_to_queries for scorer in settings.scorers)
     once = each = 0.0
     for stage in plan.stages:

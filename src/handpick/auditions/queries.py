@@ -32,6 +32,11 @@ class TargetQueries:
     group_Q: NDArray[np.int64]
     side_RQ: NDArray[np.int64]
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether there is a loss to measure, of one query at least."""
+        return any(example.messages[-1].role == "assistant" for example in self.examples)
+
     def half(self, repeat: int, side: int) -> str:
         """Return what a study calls the target where this half is judged, and the other has chosen."""
         return f"{self.name}-{repeat + 1}{'ab'[side]}"

@@ -15,7 +15,6 @@ from handpick.auditions.rounds import repeats_of
 from handpick.auditions.settings import AuditionSettings
 from handpick.auditions.values import read_values
 from handpick.budget import Budget
-from handpick.data.pool import Pool
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.layout import DataLayout
@@ -82,7 +81,7 @@ class PreparedAudition:
         }
         repeats = own.repeats or repeats_of(max(len(pool) for pool in pools.values()))
         self.targets = [open_queries(name, pool, repeats, run.seed) for name, pool in pools.items()]
-        self._check_answers(pools)
+        self._check_answers()
         self.pool = open_data("pool", run.pool, run, DataLayout(self.layout.folder)).pool
         budget = Budget.parse(run.budget)
         if budget.kind == "tokens":
@@ -130,7 +129,7 @@ class PreparedAudition:
         def elapsed() -> float:
             return spent + time.monotonic() - began
 
-        judges, metrics = judges_of(self.targets), list(dict.fromkeys([LOSS, self.own.metric]))
+        judges, metrics = judges_of(self.targets), self.own.metrics_of(has_answers=True)
         rounds: list[RoundResult] = []
         names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
         decision = Decision(None, "the audition is not over")
@@ -188,12 +187,12 @@ class PreparedAudition:
             "audition": {name: own[name] for name in _DECIDES},
         }
 
-    def _check_answers(self, pools: Mapping[str, Pool]) -> None:
-        for name, pool in pools.items():
-            if not any(example.messages[-1].role == "assistant" for example in pool.examples(0, len(pool))):
+    def _check_answers(self) -> None:
+        for target in self.targets:
+            if self.own.metric == LOSS and not target.has_answers:
                 raise DataError(
-                    f"the queries of {name} have no answers, so there is no loss to judge by, which an audition "
-                    "measures beside any metric: give queries with answers, or choose with a --method of your own"
+                    f"the queries of {target.name} have no answers, so there is no loss to judge by: say with --metric "
+                    "what grades the model's own answers, or give queries with answers"
                 )
 
 

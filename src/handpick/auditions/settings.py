@@ -114,6 +114,10 @@ class AuditionSettings(BaseModel):
         """The methods without random, which is no candidate."""
         return {name: own for name, own in self.methods.items() if name != RANDOM}
 
+    def metrics_of(self, has_answers: bool) -> list[str]:
+        """Return what is measured on queries: the metric, and beside it the loss where they have answers."""
+        return list(dict.fromkeys([*(["loss"] if has_answers else []), self.metric]))
+
     @property
     def limit_s(self) -> float | None:
         """Seconds that all may take; None: as many as it takes."""

@@ -1,13 +1,12 @@
 """What holds for a selection whatever algorithm ordered it: shares of sources, examples to keep, no near-duplicates.
 
-An algorithm's order is walked from its head, and what a constraint forbids is passed over. Also here: several orders,
-one a target, that take turns. Ours.
+An algorithm's order is walked from its head, and what a constraint forbids is passed over. The orders of several
+targets take turns, and a turn whose candidates are passed over is not lost. Ours.
 """
 
 from handpick.constraints.near_duplicates import Candidates, NearDuplicate
 from handpick.constraints.order import Order, Pick, combine_picks
 from handpick.constraints.quotas import Source
-from handpick.constraints.targets import Turn, split_between
 from handpick.constraints.walk import PassedOver, Walk
 
 __all__ = [
@@ -17,8 +16,6 @@ __all__ = [
     "PassedOver",
     "Pick",
     "Source",
-    "Turn",
     "Walk",
     "combine_picks",
-    "split_between",
 ]

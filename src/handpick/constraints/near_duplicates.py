@@ -52,21 +52,32 @@ class AcceptedFeatures:
         self._kernel = kernel
         self._max_cosine = max_cosine
         self._kept: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        self._open: list[ComparedBlock] = []  # one a target
 
     def compare_block(self, columns_C: NDArray[np.int64]) -> "ComparedBlock":
-        """Return some columns, compared with all that was accepted before them."""
+        """Return some columns, compared with all that was accepted, and with what will be until they are kept."""
         if self._candidates is None or not columns_C.size:
             return ComparedBlock(columns_C, np.zeros((columns_C.size, 0), np.float32), self._max_cosine)
         block = ComparedBlock(columns_C, _unit_rows(self._candidates(columns_C)), self._max_cosine, self._kernel)
-        for columns_K, features_KE in self._kept:
-            block.compare(columns_K, features_KE)
+        for columns_K, features_KE in [*self._kept, *(other.accepted for other in self._open)]:
+            if columns_K.size:
+                block.compare(columns_K, features_KE)
+        self._open.append(block)
         return block
 
+    def accept(self, block: "ComparedBlock", place: int) -> None:
+        """Count a column of a block as accepted, which may be the nearest to others of any block not kept yet."""
+        block.accept(place)
+        for other in self._open:
+            if other is not block:
+                other.compare(block.columns_C[[place]], block.features_CE[[place]])
+
     def keep(self, block: "ComparedBlock") -> None:
-        """Hold the features of what was accepted of a block."""
-        accepted = np.flatnonzero(block.accepted_C)
-        if self._candidates is not None and accepted.size:
-            self._kept.append((block.columns_C[accepted], block.features_CE[accepted]))
+        """Hold the features of what was accepted of a block, and of no other of it."""
+        if block in self._open:
+            self._open.remove(block)
+            if block.accepted_C.any():
+                self._kept.append(block.accepted)
 
 
 class ComparedBlock:
@@ -87,6 +98,11 @@ class ComparedBlock:
         self._within_CC = np.clip(kernel(features_CE, features_CE), -1, 1)
         self._cosine_C = np.full(columns_C.size, -np.inf, dtype=np.float32)
         self._nearest_C = np.full(columns_C.size, -1, dtype=np.int64)
+
+    @property
+    def accepted(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What was accepted of the block, with its features."""
+        return self.columns_C[self.accepted_C], self.features_CE[self.accepted_C]
 
     def compare(self, columns_K: NDArray[np.int64], features_KE: NDArray[np.float32]) -> None:
         """Look for nearer ones among some accepted columns."""

@@ -15,16 +15,17 @@ BLOCK = 256
 
 
 class Pick(NamedTuple):
-    """As a row of ``Picks``."""
+    """As a row of ``Picks``; ``target`` is whose turn it was, where several take turns."""
 
     column: int
     score: float
     query: int
+    target: str = ""
 
 
 def combine_picks(picks: Iterable[Pick]) -> Picks:
     """Return single picks, at least one, put together."""
-    columns, scores, queries = zip(*picks, strict=True)
+    columns, scores, queries, _ = zip(*picks, strict=True)
     return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))
 
 

@@ -1,8 +1,9 @@
-"""A walk down an algorithm's order that passes over what a constraint forbids.
+"""A walk down an algorithm's order, or down several targets' in turns, that passes over what a constraint forbids.
 
 Shapes: N candidates, B picks.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from handpick.algorithms.protocol import Kernel, inner_products
 from handpick.constraints.near_duplicates import AcceptedFeatures, Candidates, NearDuplicate, check_cosine
 from handpick.constraints.order import Order, Pick, column_blocks, pick_blocks
 from handpick.constraints.quotas import Quotas, Source
+from handpick.constraints.targets import check_weights, take_turns
 from handpick.errors import SettingsError
 
 _EXPECTED = 1000  # examples of a budget that is in something else
@@ -40,19 +42,25 @@ class PassedOver:
 
 
 class Walk:
-    """What is accepted of an order, one by one; to be iterated over once.
+    """What is accepted of an order, or of several, one by one; to be iterated over once.
 
     A column is accepted unless its source is full, or the room that is left is needed for the smallest shares of
     other sources, or its cosine to an accepted one is too large. ``passed`` says at any time what has been passed
     over until then.
 
+    Several targets take turns by weight (``take_turns``), and each accepts its own next best that none has taken: a
+    turn goes on until something is accepted, so that no constraint takes a target's share from it. The first taker of
+    a column that several want is the one whose turn it is.
+
     Without shares a smaller budget gives the head of a larger one's list; with shares it need not, for a share is
     of the budget. Two near-duplicates that are both in ``always`` both stay.
 
     Args:
-        order: of the columns 0 to n − 1, all of them if asked for n; asked for more and more as the walk goes on.
+        order: of the columns 0 to n − 1, all of them if asked for n; asked for more and more as the walk goes on. Or
+            one such order a target, by name.
         n: number of columns.
         budget: how many to accept; None: as many as there are, for whoever counts something else.
+        weights: of the targets, positive, of any sum; only with several orders, and all alike where nothing is said.
         sources_N: the source of every column.
         max_share: the largest part of the budget that a source may have; "*" is each source that is not named.
             Rounded up to whole examples, so that shares that add up to 1 leave room for the budget.
@@ -64,16 +72,17 @@ class Walk:
         max_cosine: the largest cosine to an accepted column, from −1 to 1; 1 lets everything pass.
 
     Raises:
-        SettingsError: when made, constraints that no selection can meet or that name what is not there; when
-            iterated over, the order has ended before the budget was reached.
+        SettingsError: when made, constraints that no selection can meet or that name what is not there, or weights
+            that make no shares; when iterated over, the order has ended before the budget was reached.
     """
 
     def __init__(
         self,
-        order: Order,
+        order: Order | Mapping[str, Order],
         n: int,
         budget: int | None = None,
         *,
+        weights: Mapping[str, float] | None = None,
         sources_N: Sequence[Source] | None = None,
         max_share: Mapping[str, float] | None = None,
         min_share: Mapping[str, float] | None = None,
@@ -83,8 +92,10 @@ class Walk:
         max_cosine: float | None = None,
     ) -> None:
         self.passed = PassedOver()
-        self._order = order
+        self._orders = order if isinstance(order, Mapping) else {"": order}
+        self._weights = check_weights(self._orders, dict.fromkeys(self._orders, 1.0) if weights is None else weights)
         self._n = n
+        self._settled_N = bytearray(n)  # 1: accepted, or passed over for good
         self._budget = budget
         self._always = _check_always(always, n, budget)
         self._quotas = Quotas(sources_N, max_share or {}, min_share or {}, budget)
@@ -107,25 +118,40 @@ class Walk:
     def _walk(self) -> Iterator[Pick]:
         for columns in column_blocks(self._always):
             yield from self._keep_always(columns)
-        always = set(self._always)
-        for block in pick_blocks(self._order, self._n, self._budget or _EXPECTED):
-            yield from self._filter_block([pick for pick in block if pick.column not in always])
+        whole, expected = sum(self._weights.values()), self._budget or _EXPECTED
+        walks = {
+            target: self._descend(order, math.ceil(expected * self._weights[target] / whole))
+            for target, order in self._orders.items()
+        }
+        for target in take_turns(self._weights):
+            pick = next(walks[target], None)
+            if pick is None:  # each order has all columns, so that nothing is left for anybody
+                return
+            yield pick._replace(target=target)
 
     def _keep_always(self, columns: Sequence[int]) -> Iterator[Pick]:
         block = self._accepted.compare_block(np.array(columns, dtype=np.int64))
         for place, column in enumerate(columns):
             self._quotas.accept(column)
-            block.accept(place)
+            self._accepted.accept(block, place)
+            self._settled_N[column] = True
             yield Pick(column, 0.0, -1)
         self._accepted.keep(block)
 
+    def _descend(self, order: Order, expected: int) -> Iterator[Pick]:
+        """Yield what of one order no constraint forbids, as it is accepted."""
+        for block in pick_blocks(order, self._n, expected):
+            yield from self._filter_block([pick for pick in block if not self._settled_N[pick.column]])
+
     def _filter_block(self, picks: Sequence[Pick]) -> Iterator[Pick]:
-        """Yield what of a block no constraint forbids."""
         # what the quotas refuse now they will always refuse: their features need not be read
         hopeful = [pick.column for pick in picks if not self._quotas.refuse(pick.column)]
         block = self._accepted.compare_block(np.array(hopeful, dtype=np.int64))
         place_of = {column: place for place, column in enumerate(hopeful)}
         for pick in picks:
+            if self._settled_N[pick.column]:  # for another target, since the block was read
+                continue
+            self._settled_N[pick.column] = True
             if reason := self._quotas.refuse(pick.column):
                 refused = self.passed.full if reason == "full" else self.passed.no_room
                 refused[self._quotas.source(pick.column)] += 1
@@ -135,7 +161,7 @@ class Walk:
                 self.passed.near_duplicates.append(near)
                 continue
             self._quotas.accept(pick.column)
-            block.accept(place)
+            self._accepted.accept(block, place)
             yield pick
         self._accepted.keep(block)
 

@@ -1,7 +1,7 @@
 """The picks that the budget and the constraints leave of an algorithm's order."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
 from handpick.pipeline.order import order_of
+from handpick.progress import log
 from handpick.scorers.inputs import ChoiceLimits, Data, Inputs, target_labels
 from handpick.scorers.scoring_problem import FeatureSpace, ScoringProblem
 from handpick.settings import Settings
@@ -43,7 +44,7 @@ def apply_constraints(
             "smaller budget, or a larger --prefilter-share"
         )
     targets = {} if inputs.query is None else _own_budgets(settings, problem, inputs.query)
-    order = order_of(settings, problem, targets, count or 1000)
+    order = order_of(settings, problem, targets)
     always = _always_columns(settings, problem.rows, pool)
     walk = _walk(settings, order, pool, problem.rows, count, always, problem.features)
     accepted: list[Pick] = []
@@ -62,6 +63,9 @@ def apply_constraints(
             )
     else:
         accepted += walk
+    if targets:
+        taken = Counter(pick.target for pick in accepted)
+        log("chosen for the targets: " + ", ".join(f"{taken[target]:,} for {target}" for target in targets))
     return combine_picks(accepted), walk.passed
 
 
@@ -99,7 +103,7 @@ def _check_rows(settings: Settings, pool: Pool, rows_N: NDArray[np.int64], n_bef
 
 def _walk(
     settings: Settings,
-    order: Order,
+    order: Order | Mapping[str, Order],
     pool: Pool,
     rows_N: NDArray[np.int64],
     count: int | None,
@@ -117,6 +121,7 @@ def _walk(
         order,
         len(rows_N),
         count,
+        weights=settings.target_weight if isinstance(order, Mapping) and settings.split == "weight" else None,
         sources_N=None if sources is None else [sources[row] for row in rows_N],
         max_share=settings.max_share,
         min_share=settings.min_share,
