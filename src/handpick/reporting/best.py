@@ -24,8 +24,13 @@ def best_rows(run: RunFolder, near: NearestSimilarities | str) -> list[dict[str,
             "pick": rank_of.get(example_id),
             "id": example_id,
             "source": " / ".join(filter(None, found[example_id][0])),
-            "text": " ".join(contents(found[example_id][1].messages)[: 2 * BEST_TEXT].split())[:BEST_TEXT],
+            "text": _begin(contents(found[example_id][1].messages)),
         }
         for place, (example_id, score) in enumerate(near.best, 1)
         if example_id in found
     ]
+
+
+def _begin(said: str) -> str:
+    text = " ".join(said[: 4 * BEST_TEXT].split())
+    return text if len(text) <= BEST_TEXT else f"{text[: BEST_TEXT - 1]}…"

@@ -229,7 +229,7 @@ function showBest(rows) {
     columns: [(row) => row.place, (row) => row.score, (row) => row.pick, (row) => row.source, textOf],
     said: (row) => [row.id, row.source, row.text],
     line: (row) => {
-      const line = element("tr", row.pick === null ? "" : "best");
+      const line = element("tr", row.pick === null ? "" : "taken");
       line.append(element("td", "n", numberOf(row.place)), element("td", "n", figure(row.score)));
       line.append(element("td", "n", row.pick === null ? "–" : numberOf(row.pick)));
       line.append(cell("source", row.source), cell("", textOf(row)));
