@@ -37,7 +37,7 @@ def principal_plane(read: Callable[[int], Sequence[Floats]], n_checkpoints: int)
     Returns:
         The plane, or None where the sample's rows are all alike.
     """
-    from scipy.linalg import eigh
+    from scipy.linalg import eigh  # type: ignore[import-untyped]
 
     gram_SS: Places = np.zeros(())
     for t in range(n_checkpoints):

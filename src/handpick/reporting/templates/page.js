@@ -64,7 +64,7 @@ const collapsed = (turns) => turns.slice(0, -1).map(([, text]) => text).join(" "
  */
 function pagedTable(name, { rows, columns, said, line, choices, noun, beyond }) {
   const PAGE = 50;
-  const PRINTED = 500;
+  const PRINTED = 100;
   const part = (which) => document.getElementById(`${name}-${which}`);
   const [table, search, told, back, on] = ["table", "search", "said", "back", "on"].map(part);
   let found = rows;
@@ -230,8 +230,11 @@ function showBest(rows) {
     said: (row) => [row.id, row.source, row.text],
     line: (row) => {
       const line = element("tr", row.pick === null ? "" : "taken");
-      line.append(element("td", "n", numberOf(row.place)), element("td", "n", figure(row.score)));
-      line.append(element("td", "n", row.pick === null ? "–" : numberOf(row.pick)));
+      const named = { place: numberOf(row.place), nearness: figure(row.score), pick: row.pick === null ? "–" : numberOf(row.pick) };
+      for (const [name, value] of Object.entries(named)) {
+        line.append(element("td", "n", value));
+        line.lastChild.dataset.name = name; // shown where the headings are not above it
+      }
       line.append(cell("source", row.source), cell("", textOf(row)));
       return line;
     },
