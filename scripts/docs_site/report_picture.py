@@ -3,9 +3,9 @@
     handpick demo
     python scripts/docs_site/report_picture.py runs/demo-gsm8k
 
-writes the report of that run, chooses as many by words beside it, lays both on one page, and takes pictures in a Chromium
-(``CHROMIUM`` names it, where it is not on the path) through playwright: docs/pictures/report.png, the head of the report,
-report_map.png, its map, and report_comparison.png, the head of the comparison.
+writes the report of that run, chooses as many by words beside it, lays both on one page, and takes pictures in a
+Chromium (``CHROMIUM`` names it, where it is not on the path) through playwright: docs/pictures/report.png, the head of
+the report, report_map.png, its map, and report_comparison.png, what both picked for a query.
 """
 
 import os
@@ -38,7 +38,7 @@ def main(demo: str) -> None:
         tab.click("#map-on")
         tab.locator("#map").screenshot(path=str(PICTURES / "report_map.png"))
         tab.goto(Path(handpick.report(demo, words, out=folder)).as_uri())
-        tab.locator("#queries").scroll_into_view_if_needed()
+        tab.evaluate("document.getElementById('queries').scrollIntoView()")
         tab.screenshot(path=str(PICTURES / "report_comparison.png"))
         browser.close()
 
