@@ -6,7 +6,6 @@ Examples are the same where their ids are.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from handpick.compare import compare
 from handpick.data.plain_text import contents
@@ -73,11 +72,11 @@ def write_comparison(folder_a: Path, folder_b: Path, out: Path | None = None) ->
     rank_a, rank_b = ({pick.id: pick.rank for pick in run.picks} for run in (a, b))
     names = name_folders(folder_a, folder_b)
 
-    def ranked(pick: ReportedPick, marked: MarkedText | None = None) -> RankedPick:
-        return RankedPick(pick.id, rank_a.get(pick.id), rank_b.get(pick.id), _begin(pick), marked)
+    def rank_pick(pick: ReportedPick) -> RankedPick:
+        return RankedPick(pick.id, rank_a.get(pick.id), rank_b.get(pick.id), _begin(pick))
 
-    both = sorted((ranked(pick) for pick in a.picks if pick.id in rank_b), key=lambda each: -abs(each.movement))
-    alone = [[ranked(pick) for pick in run.picks if not (pick.id in rank_a and pick.id in rank_b)] for run in (a, b)]
+    both = sorted((rank_pick(pick) for pick in a.picks if pick.id in rank_b), key=lambda each: -abs(each.movement))
+    alone = [[rank_pick(pick) for pick in run.picks if not (pick.id in rank_a and pick.id in rank_b)] for run in (a, b)]
     words = count_telling_words(a.pool if a.pool is not None else b.pool)
     queries, n_queries = _queries(a, b, words)
     text = page(
@@ -110,7 +109,7 @@ def name_folders(a: Path, b: Path) -> tuple[str, str]:
 
 def _queries(a: RunFolder, b: RunFolder, words: TellingWords) -> tuple[list[ComparedQuery], int]:
     """Return the queries that either has a pick for, those first for which they differ most, and how many there are."""
-    messages = {**_asked(b), **_asked(a)}
+    messages = {**(b.queries or {}), **(a.queries or {})}
     of = [_by_query(run) for run in (a, b)]
     ids = list(dict.fromkeys([*of[0], *of[1]]))
 
@@ -140,10 +139,6 @@ def _queries(a: RunFolder, b: RunFolder, words: TellingWords) -> tuple[list[Comp
         text = mark(messages[query], all_shared, _ASKED) if query in messages else None
         found.append(ComparedQuery(query, text, groups))
     return found, len(ids)
-
-
-def _asked(run: RunFolder) -> Mapping[str, Any]:
-    return run.queries or {}
 
 
 def _by_query(run: RunFolder) -> dict[str, list[ReportedPick]]:
