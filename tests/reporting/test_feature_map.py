@@ -113,3 +113,14 @@ def test_features_that_are_gone_are_said(by_states: Path, tmp_path: Path) -> Non
     for shard in (copy / "features").glob("pool-*/**/*.safetensors"):
         shard.unlink()
     assert read_feature_map(open_run(copy)) == "the pool's features are not in the folder any more"
+
+
+def test_after_a_prefilter_the_map_is_of_what_it_left(files: dict[str, Path], tiny_model: Path, tmp_path: Path) -> None:
+    given = {"pool": str(files["pool"]), "query": str(files["query"]), "model": str(tiny_model), "max_length": 128}
+    out = tmp_path / "run"
+    handpick.select(**given, method="rds+", budget=5, prefilter="bm25", prefilter_share="25%", out=str(out))
+    found = read_feature_map(open_run(out))
+    assert isinstance(found, FeatureMap), found
+    assert "bm25 left" in found.note
+    assert len(points(found)["pick"]) == 5
+    assert len(points(found)["pool"]) == found.pool.total == 25

@@ -81,12 +81,14 @@ def read_feature_map(run: RunFolder) -> FeatureMap | str:
     if isinstance(run.made_by, Iterated):
         return "iterselect has no queries to lay beside the pool"
     finished, note = as_finished(run, run.made_by), ""
+    without: frozenset[str] = frozenset()
     try:
         if run.made_by.prefilter:
             opened = Cascade.open_part(finished)
             if isinstance(opened, str):
                 return opened
-            finished, _ = opened
+            finished, cut = opened
+            without = frozenset(cut.checked_ids)
             note = f"The pool is what {', then '.join(run.made_by.prefilter)} left of it."
         settings = finished.settings
         if settings.scorer.output != "features":
@@ -101,18 +103,19 @@ def read_feature_map(run: RunFolder) -> FeatureMap | str:
             query_store = None
         if query_store is None:
             note = f"{note} The queries' features are not in the folder, so that no query is drawn.".strip()
-        return _draw(run, settings.used_representation, store, query_store, note)
+        return _draw(run, settings.used_representation, store, query_store, note, without)
     except (HandpickError, OSError) as error:
         return str(error)
 
 
 def _draw(
-    run: RunFolder, what: str, store: FeatureStore, query_store: FeatureStore | None, note: str
+    run: RunFolder, what: str, store: FeatureStore, query_store: FeatureStore | None, note: str, without: frozenset[str]
 ) -> FeatureMap | str:
     column_of, n_dims = columns_of(store), store.dim * len(store.weights)
     if n_dims < 2 or len(store) < 3:
         return f"{n_dims:,} features of {len(store):,} examples span no plane"
-    sample = np.sort(generator(_SEED, "points of the map").permutation(len(store))[:_POOL])
+    there = np.array([column for each, column in column_of.items() if each not in without], dtype=np.int64)
+    sample = np.sort(there[generator(_SEED, "points of the map").permutation(len(there))[:_POOL]])
     picks = [pick for pick in run.picks if pick.id in column_of]
     picks_shown = picks[:_PICKS]
     columns = [sample, np.array([column_of[pick.id] for pick in picks_shown], dtype=np.int64)]
@@ -149,7 +152,7 @@ def _draw(
         plane.shares,
         _WIDTH,
         height,
-        MapLayer("pool", pool, len(store) - len(picks)),
+        MapLayer("pool", pool, len(there) - len(picks)),
         MapLayer("query", queries, 0 if query_store is None else len(query_store)),
         MapLayer("pick", shown, len(run.picks)),
         note,
