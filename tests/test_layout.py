@@ -27,8 +27,8 @@ NAMES = {
     "OverlapLayout": "clean.jsonl overlap.jsonl parsed unwritten.json",
     "ReportLayout": "report report.html",
     "FiguresLayout": "composition.csv",
-    "RunLayout": "audition cost.json distances.json features features/parsed model overlap.jsonl prefilter "
-    "prefilter.json remarks.json report report.html samples selected.jsonl selection.json settings.yaml "
+    "RunLayout": "audition comparison.html cost.json distances.json features features/parsed model overlap.jsonl "
+    "prefilter prefilter.json remarks.json report report.html samples selected.jsonl selection.json settings.yaml "
     "similarity.json similarity.npy unwritten.json warmup warmup/warmup.json",
     "StoreLayout": "../parsed manifest.json represent.yaml",
     "SubspaceLayout": "basis.npy queries.npy subspace.json",

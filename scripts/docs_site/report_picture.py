@@ -1,14 +1,16 @@
-"""Take the picture of a report that README.md and the site show.
+"""Take the pictures of reports that README.md and the site show.
 
-    python scripts/docs_site/report_picture.py
+    handpick demo
+    python scripts/docs_site/report_picture.py runs/demo-gsm8k
 
-chooses 100 of the pool that comes with handpick for its GSM8K questions, by words, writes the report, and takes a
-picture of its head in a Chromium (``CHROMIUM`` names it, where it is not on the path) through playwright:
-docs/pictures/report.png.
+writes the report of that run, chooses as many by words beside it, lays both on one page, and takes pictures in a
+Chromium (``CHROMIUM`` names it, where it is not on the path) through playwright: docs/pictures/report.png, the head of
+the report, report_map.png, its map, and report_comparison.png, what both picked for a query.
 """
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,25 +19,29 @@ from playwright.sync_api import sync_playwright
 import handpick
 from handpick import bundled
 
-PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "report.png"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 _WIDTH, _HEIGHT = 1080, 900
 
 
-def main() -> None:
-    """Write the report and take its picture."""
+def main(demo: str) -> None:
+    """Write the pages and take their pictures."""
     browser_path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     pool = [str(path) for path in bundled.pool_paths()]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        out = f"{folder}/runs/gsm8k"
-        handpick.select(pool, str(bundled.target_path("gsm8k")), method="bm25", budget=100, out=out)
-        page = handpick.report(out)
+        words = f"{folder}/words"
+        handpick.select(pool, str(bundled.target_path("gsm8k")), method="bm25", budget=100, out=words)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         tab = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         tab.set_default_timeout(120_000)
-        tab.goto(Path(page).as_uri())
-        tab.screenshot(path=str(PICTURE))
+        tab.goto(Path(handpick.report(demo)).resolve().as_uri())
+        tab.screenshot(path=str(PICTURES / "report.png"))
+        tab.click("#map-on")
+        tab.locator("#map").screenshot(path=str(PICTURES / "report_map.png"))
+        tab.goto(Path(handpick.report(demo, words, out=folder)).as_uri())
+        tab.evaluate("document.getElementById('queries').scrollIntoView()")
+        tab.screenshot(path=str(PICTURES / "report_comparison.png"))
         browser.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

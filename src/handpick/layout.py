@@ -133,6 +133,7 @@ class RunLayout(ReportLayout):
     also: ClassVar[tuple[str, ...]] = ("quarantine.jsonl", "quarantine-*.jsonl", "overlap.jsonl", "unwritten.json")
     selection = InFolder("selection.json")  #: The selection: ids, scores, settings, fingerprints.
     records = InFolder("selected.jsonl")  #: The chosen records, as they came.
+    comparison = InFolder("comparison.html")  #: The page of this selection beside another.
     settings = InFolder("settings.yaml")  #: The settings, as ``handpick run`` takes them.
     cost = InFolder("cost.json")  #: What the run took.
     distances = InFolder("distances.json")  #: How far the selection is from the queries.

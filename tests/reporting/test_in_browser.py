@@ -11,6 +11,7 @@ import pytest
 import handpick
 from handpick.reporting import picks
 from handpick.reporting.selection import write_selection_report
+from handpick.sealed import seal, unseal
 from handpick.selection import Selection
 from tests.conftest import write_jsonl
 from tests.reporting.browser import Tab, chromium, needs_browser
@@ -39,11 +40,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = folder / "run"
     handpick.select(str(write_jsonl(folder / "pool.jsonl", pool)), method="random", budget=N, out=str(out))
     path = out / "selection.json"
-    found = json.loads(path.read_text())
+    found = unseal(json.loads(path.read_text()))
     found["scores"] = [round((n * 31 % N) / N - 0.5, 6) for n in range(N)]
     found["picked_for"] = [None if n % 11 == 0 else f"r{N + n % 7}" for n in range(N)]
     found["settings"]["query"] = [str(query)]
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(seal(found)))
     write_selection_report(out)
     return out
 

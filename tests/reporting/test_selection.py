@@ -137,7 +137,7 @@ def test_hostile_text_stays_text(chosen_from: Callable[..., Path], page: Read) -
     folder = chosen_from(pool, queries)
     found = page(write_selection_report(folder))  # which fails where an element is opened or closed that should not be
     scripts = [(attributes.get("type"), said) for tag, attributes, said in found.elements if tag == "script"]
-    assert [kind for kind, _ in scripts] == ["application/json", None]
+    assert [kind for kind, _ in scripts] == ["application/json", "application/json", None]
     assert not any("onerror" in attributes for _, attributes, _ in found.elements)
     rows = {row["id"]: row for row in found.data()["rows"]}
     assert rows["r0"]["turns"][1] == ["assistant", HOSTILE]

@@ -46,24 +46,33 @@ def study_settings(config: str | Path | Mapping[str, Any] | StudySettings) -> St
 
 def report(
     folder: str | Path,
+    other: str | Path | None = None,
     *,
     tests: Sequence[str | Path] = (),
     published: str | None = None,
     out: str | Path | None = None,
 ) -> Path:
-    """Write one HTML file that opens from disk: what was chosen and why, or what a study found.
+    """Write one HTML file that opens from disk: what was chosen and why, two selections, or what a study found.
 
     Args:
         folder: of a selection or of a study; with ``published``, of the numbers.
+        other: of a second selection, to lay beside the first.
         tests: of a selection: test sets to hold the picks against.
         published: the folder holds published numbers in this shape: ``tis``.
-        out: of published numbers: the folder to write to.
+        out: of published numbers or two selections: the folder to write to; two selections' page is else written
+            into the first one's.
 
     Returns:
-        The page; its plots stand beside it in ``report``, as PNG and CSV.
+        The page; its plots, where it has any, stand beside it in ``report``, as PNG and CSV.
 
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     files = [str(tests)] if isinstance(tests, str | Path) else [str(test) for test in tests]
-    return write_report(Path(folder), tests=files, published=published, out=None if out is None else Path(out))
+    return write_report(
+        Path(folder),
+        None if other is None else Path(other),
+        tests=files,
+        published=published,
+        out=None if out is None else Path(out),
+    )

@@ -1,4 +1,4 @@
-"""``handpick report``: one HTML file of a selection, a study, or published numbers."""
+"""``handpick report``: one HTML file of a selection, of two, of a study, or of published numbers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,9 @@ def report(
     folder: Annotated[
         Path, typer.Argument(help="The folder of a selection or of a study; with --published, of the numbers.")
     ],
+    other: Annotated[
+        Path | None, typer.Argument(help="The folder of another selection, to lay beside the first.")
+    ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(help="Of a selection: a test set to hold the picks against; several.", metavar="FILE"),
@@ -23,10 +26,10 @@ def report(
         str | None, typer.Option(help="The folder holds published numbers in this shape: tis.", metavar="SHAPE")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="Of published numbers: the folder to write to.", metavar="DIR")
+        str | None, typer.Option(help="Of published numbers or two selections: the folder to write to.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Write one HTML page: what was chosen and why, or what a study found.
+    """Write one HTML page: what was chosen and why, two selections beside each other, or what a study found.
 
     handpick report runs/gsm8k
 
@@ -35,4 +38,5 @@ def report(
     with report_errors():
         from handpick.reporting.write import write_report
 
-        say(write_report(folder, tests=test or [], published=published, out=None if out is None else out_folder(out)))
+        place = None if out is None else out_folder(out)
+        say(write_report(folder, other, tests=test or [], published=published, out=place))

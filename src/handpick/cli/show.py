@@ -16,11 +16,10 @@ from handpick.data.pool import Pool
 from handpick.distance import Distances
 from handpick.errors import DataError
 from handpick.layout import OverlapLayout, RunLayout
-from handpick.methods import find_method
 from handpick.overlap import OverlapResult
 from handpick.pipeline import Run
+from handpick.reporting.lead import describe_method
 from handpick.selection import Selection
-from handpick.settings import Settings
 from handpick.terminal import console
 
 _ROWS = 12  # of the table of composition
@@ -41,7 +40,7 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     for remark in run.remarks:
         console.print(f"{'warning: ' if remark.warns else ''}{remark.said}", soft_wrap=True)
     layout = RunLayout(run.settings.folder)
-    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {_describe_method(run.settings)}")
+    console.print(f"{len(chosen):,} of {len(run.pool):,} examples chosen by {describe_method(run.settings)}")
     if run.missed is not None:
         console.print(run.missed.describe(), soft_wrap=True)
     for path, what in {
@@ -58,14 +57,6 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
     if not layout.report.exists():
         console.print(f"one page for a browser: handpick report {quote_path(layout.folder)}", soft_wrap=True)
     say_next(f"handpick train --selection {quote_path(layout.folder)}")
-
-
-def _describe_method(settings: Settings) -> str:
-    """Name the method; of one that another representation stood in for, what chose, since nothing of it did."""
-    other, method = settings.used_representation, settings.method
-    if other != find_method(method).representation:
-        return f"{settings.used_algorithm} over {other}"
-    return f"{method} with {settings.algorithm}" if settings.algorithm else method
 
 
 def _kinds(run: Run) -> list[str]:

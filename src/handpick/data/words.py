@@ -17,11 +17,11 @@ def words_of(text: str) -> list[str]:
     if text.isascii():
         return _ASCII_WORD.findall(text.casefold())
     text = separate_characters(unicodedata.normalize("NFC", text.casefold()))
-    return _word().findall(text.replace("_", " "))
+    return word_pattern().findall(text.replace("_", " "))
 
 
 @cache
-def _word() -> re.Pattern[str]:
+def word_pattern() -> re.Pattern[str]:
     """Match a word, of any script: Python's own letters leave the vowel signs of Hindi, Tamil or Bengali out."""
     marks = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c) in ("Mn", "Mc"))
     return re.compile(rf"[^\W_][\w{marks}]*")

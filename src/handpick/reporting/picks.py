@@ -95,7 +95,7 @@ def table_data(
         "ways": None if taken is None else list(HOW.values()),
         "sources": sources,
         "queries": [
-            {"id": each, "turns": _cut_turns(queries[each], room) if each in queries else None} for each in served
+            {"id": each, "turns": cut_turns(queries[each], room) if each in queries else None} for each in served
         ],
         "rows": [
             {
@@ -104,7 +104,7 @@ def table_data(
                 "score": pick.score,
                 "source": place_of_source[_kind(pick)],
                 "query": None if pick.picked_for is None else place_of_query[pick.picked_for],
-                "turns": _cut_turns(pick.messages, room),
+                "turns": cut_turns(pick.messages, room),
                 **_describe_taken(pick, taken),
             }
             for pick in shown
@@ -151,7 +151,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
-def _cut_turns(messages: Sequence[Message], room: int) -> list[Any]:
+def cut_turns(messages: Sequence[Message], room: int) -> list[Any]:
     """Return [role, text] of each turn until the room is used up, then the number of characters left out."""
     turns: list[Any] = []
     left_out = 0

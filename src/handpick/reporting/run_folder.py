@@ -6,7 +6,7 @@ more (a pool that was moved, or changed since) is left out, and the reason is ke
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.data.examples import Message
+from handpick.data.examples import Example, Message
+from handpick.data.plain_text import contents
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import reading_of
@@ -28,6 +29,7 @@ from handpick.methods import ITERSELECT
 from handpick.pipeline.missed import Missed, read_missed
 from handpick.reporting.iterated import Iterated, read_iterated
 from handpick.reporting.picks import ReportedPick, parse_picks, response
+from handpick.scorers.finished_run import FinishedRun
 from handpick.scorers.inputs import target_labels
 from handpick.scorers.provenance import pool_store_path, read_run_settings
 from handpick.scorers.scoring_problem import Remark
@@ -55,6 +57,12 @@ class PoolFacts:
 
     def __len__(self) -> int:
         return len(self.pool)
+
+    def find(self, ids: Collection[str]) -> dict[str, tuple[tuple[str, str], Example]]:
+        """Return kind and example of some ids, of those that are there."""
+        wanted = set(ids)
+        rows = [row for row, example_id in enumerate(self.pool.ids()) if example_id in wanted]
+        return {each.id: (self.kinds[row], each) for row, each in zip(rows, self.pool.take(rows), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,17 @@ def open_run(folder: Path) -> RunFolder:
         disk=_disk(folder),
         seconds=seconds,
         machine=machine,
+    )
+
+
+def as_finished(run: RunFolder, settings: Settings) -> FinishedRun:
+    """Return a run of ``handpick select`` as its scorer opens it again."""
+    return FinishedRun(
+        run.path,
+        settings,
+        run.selection.fingerprints,
+        None if run.pool is None else run.pool.pool,
+        None if run.queries is None else [contents(messages) for messages in run.queries.values()],
     )
 
 
@@ -275,7 +294,7 @@ def _disk(folder: Path) -> dict[str, int]:
     """Return the bytes of each part of the folder, but for an earlier report."""
     sizes: dict[str, int] = {}
     layout = RunLayout(folder)
-    reports = {layout.report.name, layout.report_folder.name}
+    reports = {layout.report.name, layout.report_folder.name, layout.comparison.name}
     for path in sorted(folder.rglob("*")):
         part = path.relative_to(folder).parts[0]
         if path.is_file() and part not in reports:

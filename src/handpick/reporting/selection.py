@@ -10,10 +10,14 @@ import numpy as np
 from handpick.data.examples import Message
 from handpick.files import atomic_write
 from handpick.layout import FiguresLayout, ReportLayout
+from handpick.reporting import beside
 from handpick.reporting.auditioned import audition_plot, read_audition
+from handpick.reporting.best import BEST_TEXT, best_rows
 from handpick.reporting.checks import checks
 from handpick.reporting.distributions import distributions
+from handpick.reporting.feature_map import read_feature_map
 from handpick.reporting.iterated import Iterated
+from handpick.reporting.lead import lead_of
 from handpick.reporting.nearest import nearest_similarities
 from handpick.reporting.page import data_block, page
 from handpick.reporting.picks import composition, response, table_data
@@ -52,15 +56,21 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
     run = open_run(folder)
     iterated = run.made_by if isinstance(run.made_by, Iterated) else None
     near = nearest_similarities(run)
+    drawn = read_feature_map(run)
+    best = best_rows(run, near)
     plots = distributions(run, near)
     of_rounds = _round_plots(iterated)
     auditioned = read_audition(run.remarks)
     of_audition = audition_plot(auditioned)
     kinds = [(pick.source, pick.category or "") for pick in run.picks]
     mixture = composition(kinds, None if run.pool is None else run.pool.kinds)
+    messages = _messages_beside(run)
     text = page(
         "selection.html.jinja",
         title=f"Selection {folder.resolve().name}",
+        lead=lead_of(run),
+        beside=beside.put_beside(run.picks, messages, beside.count_telling_words(run.pool)),
+        open=beside.OPEN,
         run=run,
         iterated=iterated,
         of_rounds=of_rounds,
@@ -68,6 +78,11 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
         of_audition=of_audition,
         checks=checks(run, tests),
         near=near,
+        drawn=drawn,
+        map_data=None if isinstance(drawn, str) else data_block(drawn.data()),
+        best=best if isinstance(best, str) else data_block(best),
+        n_best=0 if isinstance(best, str) else len(best),
+        best_characters=BEST_TEXT,
         plots=plots,
         mixture=mixture,
         asked=group_settings(run),
@@ -76,15 +91,15 @@ def write_selection_report(folder: Path, tests: Sequence[str] = ()) -> Path:
         queries=_query_rows(run),
         lists=_list_rows(run),
         queries_shown=_QUERIES,
-        picks=data_block(table_data(run.picks, _messages_beside(run), None if iterated is None else iterated.taken)),
+        picks=data_block(table_data(run.picks, messages, None if iterated is None else iterated.taken)),
         lengths=_medians(run),
     )
     layout = ReportLayout(folder)
-    beside = FiguresLayout(layout.report_folder)
-    beside.folder.mkdir(exist_ok=True)
+    figures = FiguresLayout(layout.report_folder)
+    figures.folder.mkdir(exist_ok=True)
     for plot in [*plots, *of_rounds, *([of_audition] if of_audition else [])]:
-        plot.write(beside)
-    write_csv(beside.composition, list(mixture[0]), [list(row.values()) for row in mixture])
+        plot.write(figures)
+    write_csv(figures.composition, list(mixture[0]), [list(row.values()) for row in mixture])
     atomic_write(layout.report, text)
     return layout.report
 

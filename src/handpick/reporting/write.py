@@ -7,6 +7,7 @@ from handpick.choices import look_up
 from handpick.errors import DataError, SettingsError
 from handpick.layout import ReportLayout, RunLayout, StudyLayout
 from handpick.own_folder import check_inputs
+from handpick.reporting.comparison import write_comparison
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.study import write_study_report
 from handpick.studies.cells import Results
@@ -16,24 +17,33 @@ _PUBLISHED = {"tis": read_tis}
 
 
 def write_report(
-    folder: Path, *, tests: Sequence[str] = (), published: str | None = None, out: Path | None = None
+    folder: Path,
+    other: Path | None = None,
+    *,
+    tests: Sequence[str] = (),
+    published: str | None = None,
+    out: Path | None = None,
 ) -> Path:
-    """Write the page for a selection, a study, or published numbers.
+    """Write the page for a selection, for two beside each other, for a study, or for published numbers.
 
     Args:
         folder: of a selection (``selection.json``), of a study (``results.json``), or of published numbers.
+        other: the folder of a second selection, to lay beside the first.
         tests: for a selection, test sets to hold the picks against.
         published: the shape of published numbers: "tis".
-        out: for published numbers, the folder to write to; theirs stays as it is.
+        out: for published numbers and for two selections, the folder to write to; without it two selections' page is
+            written into the first one's.
 
     Returns:
-        The page: ``report.html``.
+        The page: ``report.html``, of two selections ``comparison.html``.
 
     Raises:
         SettingsError: the arguments do not go together.
         DataError: the folder holds nothing that a report can be made of.
         HandpickError: as the reports themselves.
     """
+    if other is not None:
+        return _write_comparison(folder, other, tests, published, out)
     if published is not None:
         if out is None:
             raise SettingsError("--published needs --out, the folder to write the report to")
@@ -41,7 +51,9 @@ def write_report(
             raise SettingsError("--test is for the report of a selection: leave it out with --published")
         return write_study_report(look_up(_PUBLISHED, published, "shape of published numbers")(folder), out)
     if out is not None:
-        raise SettingsError("--out is for --published: other reports are written into the folder they are about")
+        raise SettingsError(
+            "--out is for --published and for two selections: other reports are written into the folder they are about"
+        )
     results = StudyLayout(folder).results
     if results.exists():
         if tests:
@@ -54,3 +66,15 @@ def write_report(
         f"{folder} holds neither a selection (selection.json) nor a study (results.json); name the folder that "
         "`handpick select`, `handpick iterselect` or `handpick study` wrote"
     )
+
+
+def _write_comparison(a: Path, b: Path, tests: Sequence[str], published: str | None, out: Path | None) -> Path:
+    if tests or published is not None:
+        raise SettingsError("two folders are two selections beside each other: leave --test and --published out")
+    for folder in (a, b):
+        if not RunLayout(folder).selection.exists():
+            raise DataError(
+                f"{folder} holds no selection (selection.json), and two folders are two selections beside each other; "
+                "name folders that `handpick select` or `handpick iterselect` wrote"
+            )
+    return write_comparison(a, b, out)

@@ -282,6 +282,22 @@ class Cascade(Scorer):
     @classmethod
     def reopen(cls, run: FinishedRun) -> Reopened | str:
         """Return what the last stage has left, of the candidates that the prefilters left."""
+        opened = cls.open_part(run)
+        if isinstance(opened, str):
+            return opened
+        part, cut = opened
+        found = reopen_scorer(part)
+        if isinstance(found, str):
+            return found
+        checked = set(cut.checked_ids)
+        columns = {example_id: column for example_id, column in found.column_of.items() if example_id not in checked}
+        what = f"{found.what}, of what {' and '.join(run.settings.prefilter)} left"
+        left = _SomeColumns(found.similarity, np.array(list(columns.values()), dtype=np.int64))
+        return Reopened(what, left, {example_id: column for column, example_id in enumerate(columns)})
+
+    @classmethod
+    def open_part(cls, run: FinishedRun) -> tuple[FinishedRun, Cut] | str:
+        """Return a finished run's last stage, as a run on what the prefilters left, or why it cannot be had."""
         own = run.fingerprints["prefilter"]
         folder = RunLayout(run.folder).cut(own["cut"])
         cut = read_cut(folder)
@@ -294,14 +310,7 @@ class Cascade(Scorer):
             fingerprints=run.fingerprints | {"pool": run.fingerprints["pool"] | {"files": own["files"]}},
             pool=None if run.pool is None else run.pool.part(cut.rows.tolist()),
         )
-        found = reopen_scorer(part)
-        if isinstance(found, str):
-            return found
-        checked = set(cut.checked_ids)
-        columns = {example_id: column for example_id, column in found.column_of.items() if example_id not in checked}
-        what = f"{found.what}, of what {' and '.join(run.settings.prefilter)} left"
-        left = _SomeColumns(found.similarity, np.array(list(columns.values()), dtype=np.int64))
-        return Reopened(what, left, {example_id: column for column, example_id in enumerate(columns)})
+        return part, cut
 
     # what it costs
 
