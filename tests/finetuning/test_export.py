@@ -1,6 +1,7 @@
 """Exports: what axolotl and LLaMA-Factory would read, read back as they read it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,58 @@ def test_all_weights_and_few_bits(exported: Any) -> None:
     _, config = exported("llama-factory", FinetuneSettings(quantization="8bit", lora=everywhere, schedule="constant"))
     assert (config["quantization_bit"], config["lora_target"]) == (8, "all")
     assert config["lr_scheduler_type"] == "constant_with_warmup"
+
+
+@pytest.mark.parametrize("tool", ["axolotl", "llama-factory"])
+@pytest.mark.parametrize(
+    ("dtype", "has_bfloat16", "wanted", "said"),
+    [
+        ("float32", True, (False, False), ""),
+        ("float16", True, (False, True), ""),
+        ("bfloat16", False, (True, False), ""),
+        ("auto", True, (True, False), "is told bfloat16, which this machine has instructions for"),
+        ("auto", False, (False, False), "is told float32, as this machine has no instructions for bfloat16"),
+    ],
+)
+def test_what_is_computed_in_is_what_handpick_would_compute_in_here(
+    tool: Tool,
+    dtype: Any,
+    has_bfloat16: bool,
+    wanted: tuple[bool, bool],
+    said: str,
+    exported: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("handpick.model.has_bfloat16", lambda: has_bfloat16)
+    folder, config = exported(tool, FinetuneSettings(dtype=dtype))
+    assert (config["bf16"], config["fp16"]) == wanted
+    (path,) = (path for path in folder.iterdir() if path.suffix == ".yaml")
+    head = " ".join(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    shown = " ".join(capsys.readouterr().err.split())
+    assert (said in head) and (said in shown)
+    assert ("is told" in shown) == (dtype == "auto")
+
+
+def test_where_llama_factory_has_no_word_for_float32_it_is_said(
+    exported: Any, tiny_model: Path, renderer: Renderer, sequences: list[Rendered], tmp_path: Path, capsys: Any
+) -> None:
+    def said(model: Path, **settings: Any) -> str:
+        capsys.readouterr()
+        used = FinetuneSettings(**{"dtype": "float32"} | settings)
+        write_export("llama-factory", tmp_path / "out", EXAMPLES, sequences, renderer, used, str(model))
+        return " ".join(capsys.readouterr().err.split())
+
+    assert said(tiny_model) == "", "weights that are stored in float32 stay so"
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    stored = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps(stored | {"dtype": "bfloat16"}))
+    assert f"leaves the frozen weights of {half} in bfloat16, as they are stored" in said(half)
+    assert said(half, adapter="none") == "", "what is trained is cast to float32"
+    assert said(half, dtype="bfloat16") == ""
+    assert "computes in float16 under weights in 4 bits" in said(tiny_model, quantization="4bit")
 
 
 def test_packing_is_axolotls_to_do_and_nothing_that_llama_factory_does_to_tokens(exported: Any) -> None:
