@@ -125,7 +125,7 @@ def test_all_weights_and_few_bits(exported: Any) -> None:
     assert config["lr_scheduler_type"] == "constant_with_warmup"
 
 
-@pytest.mark.parametrize("tool", ["axolotl", "llama-factory"])
+@pytest.mark.parametrize("tool", ["axolotl", "llama-factory", "trl"])
 @pytest.mark.parametrize(
     ("dtype", "has_bfloat16", "wanted", "said"),
     [
@@ -153,8 +153,11 @@ def test_what_is_computed_in_is_what_handpick_would_compute_in_here(
     (path,) = (path for path in folder.iterdir() if path.suffix == ".yaml")
     head = " ".join(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("#"))
     shown = " ".join(capsys.readouterr().err.split())
-    assert (said in head) and (said in shown)
+    assert said in head
+    assert said in shown
     assert ("is told" in shown) == (dtype == "auto")
+    if tool == "trl":
+        assert config["dtype"] == {(True, False): "bfloat16", (False, True): "float16"}.get(wanted, "float32")
 
 
 def test_where_llama_factory_has_no_word_for_float32_it_is_said(

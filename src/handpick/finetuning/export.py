@@ -14,15 +14,17 @@ from handpick.errors import StoreError
 from handpick.finetuning.export_axolotl import write_axolotl
 from handpick.finetuning.export_config import ExportRequest, write_text
 from handpick.finetuning.export_llama_factory import write_llama_factory, write_sharegpt
+from handpick.finetuning.export_trl import write_trl
 from handpick.finetuning.turn_marks import marks_of
 from handpick.layout import ExportLayout
 from handpick.training.settings import FinetuneSettings
 
-Tool = Literal["axolotl", "llama-factory"]
+Tool = Literal["axolotl", "llama-factory", "trl"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 _WRITERS: dict[Tool, Callable[[ExportRequest], Path]] = {
     "axolotl": write_axolotl,
     "llama-factory": write_llama_factory,
+    "trl": write_trl,
 }
 
 

@@ -104,7 +104,7 @@ def run_export(
 
     Args:
         selection, model, recipe, template_args, settings: as ``run_train``.
-        to: ``axolotl`` or ``llama-factory``.
+        to: one of ``handpick.finetuning.export.TOOLS``.
         out: the folder to write to.
 
     Returns:
