@@ -401,6 +401,9 @@ class ExportLayout(DataLayout):
     dataset_info = InFolder("dataset_info.json")  #: The list of data sets that LLaMA-Factory looks for.
     axolotl = InFolder("axolotl.yaml")  #: The config for axolotl.
     llama_factory = InFolder("llama_factory.yaml")  #: The config for LLaMA-Factory.
+    ms_swift = InFolder("ms_swift.yaml")  #: The config for ms-swift.
+    ms_swift_records = InFolder("ms_swift.jsonl")  #: The examples as ms-swift reads tokens.
+    ms_swift_template = InFolder("ms_swift_template.py")  #: A template for ms-swift that puts nothing around them.
     trl = InFolder("trl.yaml")  #: The config for TRL's own command.
     model = InFolder("model")  #: Where the other trainer is to put the model.
 

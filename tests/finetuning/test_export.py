@@ -111,6 +111,33 @@ def test_llama_factory_is_given_the_renderers_tokens_and_the_recipe(
     assert isinstance(config["lora_alpha"], int), "its parser takes no float there"
 
 
+def test_ms_swift_is_given_every_token_with_its_loss_and_the_recipe(
+    exported: Any, sequences: list[Rendered], tiny_model: Path
+) -> None:
+    _, config = exported("ms-swift")
+    (source,) = config["dataset"]
+    found = []
+    for line in Path(source).read_text().splitlines():
+        (turn,) = json.loads(line)["messages"]
+        assert turn["role"] == "assistant"
+        ids, scale = turn["content"]["token_ids"], turn["content"]["loss_scale"]
+        found.append((ids, [id if weight else -100 for id, weight in zip(ids, scale, strict=True)]))
+    assert found == [(s.input_ids, s.labels) for s in sequences]
+    (plugin,) = config["external_plugins"]
+    compile(Path(plugin).read_text(), plugin, "exec")
+    assert (config["template"], config["strict"], config["use_hf"]) == ("dummy", True, True)
+    recipe = {"tuner_type": "lora", "lora_rank": 128, "lora_alpha": 512, "lora_dropout": 0.1, "adam_beta2": 0.999}
+    recipe |= {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], "num_train_epochs": 2.0, "seed": 3}
+    recipe |= {"learning_rate": 2e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.03, "weight_decay": 0.0}
+    recipe |= {"max_length": 2048, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
+    assert {name: config.get(name) for name in recipe} == recipe
+    assert (config["model"], config["model_type"]) == (str(tiny_model), "llama"), "else it asks which kind of Llama"
+    _, whole = exported("ms-swift", FinetuneSettings(adapter="none", dtype="bfloat16"))
+    assert (whole["tuner_type"], whole["torch_dtype"], whole["bf16"]) == ("full", "float32", True)
+    _, bits = exported("ms-swift", FinetuneSettings(quantization="4bit", packing=True))
+    assert (bits["quant_bits"], bits["bnb_4bit_use_double_quant"], bits["packing"]) == (4, False, True)
+
+
 def test_all_weights_and_few_bits(exported: Any) -> None:
     _, config = exported("axolotl", FinetuneSettings(adapter="none"))
     assert not [name for name in config if "lora" in name or name == "adapter"]
@@ -125,7 +152,7 @@ def test_all_weights_and_few_bits(exported: Any) -> None:
     assert config["lr_scheduler_type"] == "constant_with_warmup"
 
 
-@pytest.mark.parametrize("tool", ["axolotl", "llama-factory", "trl"])
+@pytest.mark.parametrize("tool", ["axolotl", "llama-factory", "ms-swift", "trl"])
 @pytest.mark.parametrize(
     ("dtype", "has_bfloat16", "wanted", "said"),
     [
@@ -156,8 +183,11 @@ def test_what_is_computed_in_is_what_handpick_would_compute_in_here(
     assert said in head
     assert said in shown
     assert ("is told" in shown) == (dtype == "auto")
-    if tool == "trl":
-        assert config["dtype"] == {(True, False): "bfloat16", (False, True): "float16"}.get(wanted, "float32")
+    if tool in ("ms-swift", "trl"):
+        assert config.get("dtype", config.get("torch_dtype")) == {
+            (True, False): "bfloat16",
+            (False, True): "float16",
+        }.get(wanted, "float32")
 
 
 def test_where_llama_factory_has_no_word_for_float32_it_is_said(

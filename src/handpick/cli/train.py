@@ -22,6 +22,7 @@ RECIPE_FLAGS = flags_of(
 _TRAINERS = {  # how each is started
     "axolotl": "axolotl train",
     "llama-factory": "llamafactory-cli train",
+    "ms-swift": "swift sft",
     "trl": "trl sft --config",
 }
 Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
@@ -94,7 +95,7 @@ def export(
     selection: Selection,
     settings: dict[str, Any],
     reading: dict[str, Any],
-    to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory|trl")],
+    to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory|ms-swift|trl")],
     out: Annotated[str, typer.Option(help="Folder to write to.", metavar="DIR")],
     model: Model = None,
     recipe: Recipe = "auto",

@@ -14,16 +14,18 @@ from handpick.errors import StoreError
 from handpick.finetuning.export_axolotl import write_axolotl
 from handpick.finetuning.export_config import ExportRequest, write_text
 from handpick.finetuning.export_llama_factory import write_llama_factory, write_sharegpt
+from handpick.finetuning.export_ms_swift import write_ms_swift
 from handpick.finetuning.export_trl import write_trl
 from handpick.finetuning.turn_marks import marks_of
 from handpick.layout import ExportLayout
 from handpick.training.settings import FinetuneSettings
 
-Tool = Literal["axolotl", "llama-factory", "trl"]
+Tool = Literal["axolotl", "llama-factory", "ms-swift", "trl"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 _WRITERS: dict[Tool, Callable[[ExportRequest], Path]] = {
     "axolotl": write_axolotl,
     "llama-factory": write_llama_factory,
+    "ms-swift": write_ms_swift,
     "trl": write_trl,
 }
 
