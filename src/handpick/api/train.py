@@ -86,7 +86,7 @@ def tokenize(
     """Return chosen records as the tokens and labels that ``train`` trains on, for a trainer of one's own.
 
     TRL's ``SFTTrainer`` takes it as its ``train_dataset``, and so does any trainer that leaves columns ``input_ids``
-    and ``labels`` as they are.
+    and ``labels`` as they are. TRL cuts at the ``max_length`` of its own config, 1,024 by default: give it this one.
 
     Args:
         selection: as ``train``.
