@@ -39,7 +39,8 @@ NAMES = {
     "CheckpointLayout": "adam_moments.safetensors digests.json handpick_checkpoint.json whole",
     "FinetuneLayout": "parsed train.yaml unfinished unfinished/model unwritten.json",
     "ExportLayout": ".tokenized.part axolotl.yaml chat_template.jinja dataset_info.json llama_factory.yaml "
-    "messages.jsonl model parsed sharegpt.jsonl tokenized tokens.jsonl unwritten.json",
+    "messages.jsonl model ms_swift.jsonl ms_swift.yaml ms_swift_template.py parsed sharegpt.jsonl tokenized "
+    "tokens.jsonl trl.yaml unwritten.json",
     "VerdictsLayout": "judge-local.jsonl judge.jsonl local",
     "SamplesLayout": "verdicts",
     "EvaluationLayout": "answers evaluation.json lm_eval.json parsed unwritten.json verdicts verdicts.jsonl "

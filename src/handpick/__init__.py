@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from handpick.api.plan import plan
     from handpick.api.select import represent_pool, select
     from handpick.api.study import report, study
-    from handpick.api.train import train
+    from handpick.api.train import tokenize, train
     from handpick.errors import HandpickError
     from handpick.selection import Selection
     from handpick.settings import Settings
@@ -33,6 +33,7 @@ __all__ = [
     "represent_pool",
     "select",
     "study",
+    "tokenize",
     "train",
 ]
 
@@ -53,6 +54,7 @@ _HOME = {
     "represent_pool": "handpick.api.select",
     "select": "handpick.api.select",
     "study": "handpick.api.study",
+    "tokenize": "handpick.api.train",
     "train": "handpick.api.train",
 }
 

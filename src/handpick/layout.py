@@ -395,13 +395,17 @@ class ExportLayout(DataLayout):
 
     messages = InFolder("messages.jsonl")  #: The examples as messages.
     sharegpt = InFolder("sharegpt.jsonl")  #: The examples as LLaMA-Factory reads conversations.
-    tokens = InFolder("tokens.jsonl")  #: The examples as axolotl reads tokens.
+    tokens = InFolder("tokens.jsonl")  #: The examples as axolotl and TRL read tokens.
     tokenized = InFolder("tokenized")  #: The examples as LLaMA-Factory reads tokens: a saved data set.
     tokenized_part = InFolder(".tokenized.part")  #: Where that data set is written before it is renamed.
     template = InFolder("chat_template.jinja")  #: The chat template.
     dataset_info = InFolder("dataset_info.json")  #: The list of data sets that LLaMA-Factory looks for.
     axolotl = InFolder("axolotl.yaml")  #: The config for axolotl.
     llama_factory = InFolder("llama_factory.yaml")  #: The config for LLaMA-Factory.
+    ms_swift = InFolder("ms_swift.yaml")  #: The config for ms-swift.
+    ms_swift_records = InFolder("ms_swift.jsonl")  #: The examples as ms-swift reads tokens.
+    ms_swift_template = InFolder("ms_swift_template.py")  #: A template for ms-swift that puts nothing around them.
+    trl = InFolder("trl.yaml")  #: The config for TRL's own command.
     model = InFolder("model")  #: Where the other trainer is to put the model.
 
 

@@ -1,6 +1,7 @@
 """Exports: what axolotl and LLaMA-Factory would read, read back as they read it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,33 @@ def test_llama_factory_is_given_the_renderers_tokens_and_the_recipe(
     assert isinstance(config["lora_alpha"], int), "its parser takes no float there"
 
 
+def test_ms_swift_is_given_every_token_with_its_loss_and_the_recipe(
+    exported: Any, sequences: list[Rendered], tiny_model: Path
+) -> None:
+    _, config = exported("ms-swift")
+    (source,) = config["dataset"]
+    found = []
+    for line in Path(source).read_text().splitlines():
+        (turn,) = json.loads(line)["messages"]
+        assert turn["role"] == "assistant"
+        ids, scale = turn["content"]["token_ids"], turn["content"]["loss_scale"]
+        found.append((ids, [id if weight else -100 for id, weight in zip(ids, scale, strict=True)]))
+    assert found == [(s.input_ids, s.labels) for s in sequences]
+    (plugin,) = config["external_plugins"]
+    compile(Path(plugin).read_text(), plugin, "exec")
+    assert (config["template"], config["strict"], config["use_hf"]) == ("dummy", True, True)
+    recipe = {"tuner_type": "lora", "lora_rank": 128, "lora_alpha": 512, "lora_dropout": 0.1, "adam_beta2": 0.999}
+    recipe |= {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], "num_train_epochs": 2.0, "seed": 3}
+    recipe |= {"learning_rate": 2e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.03, "weight_decay": 0.0}
+    recipe |= {"max_length": 2048, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
+    assert {name: config.get(name) for name in recipe} == recipe
+    assert (config["model"], config["model_type"]) == (str(tiny_model), "llama"), "else it asks which kind of Llama"
+    _, whole = exported("ms-swift", FinetuneSettings(adapter="none", dtype="bfloat16"))
+    assert (whole["tuner_type"], whole["torch_dtype"], whole["bf16"]) == ("full", "float32", True)
+    _, bits = exported("ms-swift", FinetuneSettings(quantization="4bit", packing=True))
+    assert (bits["quant_bits"], bits["bnb_4bit_use_double_quant"], bits["packing"]) == (4, False, True)
+
+
 def test_all_weights_and_few_bits(exported: Any) -> None:
     _, config = exported("axolotl", FinetuneSettings(adapter="none"))
     assert not [name for name in config if "lora" in name or name == "adapter"]
@@ -122,6 +150,64 @@ def test_all_weights_and_few_bits(exported: Any) -> None:
     _, config = exported("llama-factory", FinetuneSettings(quantization="8bit", lora=everywhere, schedule="constant"))
     assert (config["quantization_bit"], config["lora_target"]) == (8, "all")
     assert config["lr_scheduler_type"] == "constant_with_warmup"
+
+
+@pytest.mark.parametrize("tool", ["axolotl", "llama-factory", "ms-swift", "trl"])
+@pytest.mark.parametrize(
+    ("dtype", "has_bfloat16", "wanted", "said"),
+    [
+        ("float32", True, (False, False), ""),
+        ("float16", True, (False, True), ""),
+        ("bfloat16", False, (True, False), ""),
+        ("auto", True, (True, False), "is told bfloat16, which this machine has instructions for"),
+        ("auto", False, (False, False), "is told float32, as this machine has no instructions for bfloat16"),
+    ],
+)
+def test_what_is_computed_in_is_what_handpick_would_compute_in_here(
+    tool: Tool,
+    dtype: Any,
+    has_bfloat16: bool,
+    wanted: tuple[bool, bool],
+    said: str,
+    exported: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("handpick.model.has_bfloat16", lambda: has_bfloat16)
+    folder, config = exported(tool, FinetuneSettings(dtype=dtype))
+    assert (config["bf16"], config["fp16"]) == wanted
+    (path,) = (path for path in folder.iterdir() if path.suffix == ".yaml")
+    head = " ".join(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    shown = " ".join(capsys.readouterr().err.split())
+    assert said in head
+    assert said in shown
+    assert ("is told" in shown) == (dtype == "auto")
+    if tool in ("ms-swift", "trl"):
+        assert config.get("dtype", config.get("torch_dtype")) == {
+            (True, False): "bfloat16",
+            (False, True): "float16",
+        }.get(wanted, "float32")
+
+
+def test_where_llama_factory_has_no_word_for_float32_it_is_said(
+    exported: Any, tiny_model: Path, renderer: Renderer, sequences: list[Rendered], tmp_path: Path, capsys: Any
+) -> None:
+    def said(model: Path, **settings: Any) -> str:
+        capsys.readouterr()
+        used = FinetuneSettings(**{"dtype": "float32"} | settings)
+        write_export("llama-factory", tmp_path / "out", EXAMPLES, sequences, renderer, used, str(model))
+        return " ".join(capsys.readouterr().err.split())
+
+    assert said(tiny_model) == "", "weights that are stored in float32 stay so"
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    stored = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps(stored | {"dtype": "bfloat16"}))
+    assert f"leaves the frozen weights of {half} in bfloat16, as they are stored" in said(half)
+    assert said(half, adapter="none") == "", "what is trained is cast to float32"
+    assert said(half, dtype="bfloat16") == ""
+    assert "computes in float16 under weights in 4 bits" in said(tiny_model, quantization="4bit")
 
 
 def test_packing_is_axolotls_to_do_and_nothing_that_llama_factory_does_to_tokens(exported: Any) -> None:

@@ -1,21 +1,25 @@
-"""``handpick.train``: from chosen records to a fine-tuned model."""
+"""``handpick.train``, from chosen records to a fine-tuned model, and ``handpick.tokenize``, for other trainers."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from handpick.api.handed_over import Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
 from handpick.data.memory import hold_records
 from handpick.data.read import BadRecord
+from handpick.data.reading import reading_of
 from handpick.errors import DataError, SettingsError
 from handpick.files import write_parts
-from handpick.finetuning.train import Recipe, run_train
+from handpick.finetuning.train import Recipe, run_train, tokenize_selection
 from handpick.layout import RunLayout
 from handpick.selection import Selection
 from handpick.training.settings import LoraSettings
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def train(
@@ -70,6 +74,40 @@ def train(
         return run_train(
             _records_file(selection, out), plain.get("model"), out, recipe=recipe, template_args=told, **recipes_own
         )
+
+
+def tokenize(
+    selection: str | Path | Selection | Records,
+    model: Model | None = None,
+    *,
+    max_length: int = 2048,
+    template_args: Mapping[str, Any] | None = None,
+) -> "Dataset":
+    """Return chosen records as the tokens and labels that ``train`` trains on, for a trainer of one's own.
+
+    TRL's ``SFTTrainer`` takes it as its ``train_dataset``, and so does any trainer that leaves columns ``input_ids``
+    and ``labels`` as they are. TRL cuts at the ``max_length`` of its own config, 1,024 by default: give it this one.
+
+    Args:
+        selection: as ``train``.
+        model: whose tokenizer and chat template, as ``train``.
+        max_length: tokens of a conversation that are kept.
+        template_args: as ``train``.
+
+    Returns:
+        A ``datasets.Dataset``, a row a record in order of choice, with the lists ``input_ids`` and ``labels``, int64;
+        a token without loss has the label -100. Records that leave no response to learn from are left out, which is
+        said.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
+    """
+    from datasets import Dataset
+
+    reading = reading_of(selection.settings) if isinstance(selection, Selection) else None
+    with planned_records(selection, model) as (chosen, name):
+        sequences = tokenize_selection(chosen, name, max_length, reading, template_args_for(selection, template_args))
+    return Dataset.from_dict({"input_ids": [s.input_ids for s in sequences], "labels": [s.labels for s in sequences]})
 
 
 @contextmanager

@@ -19,7 +19,12 @@ _SHAPE_LAST = [*(name for name in FinetuneSettings.model_fields if name != "lora
 RECIPE_FLAGS = flags_of(
     FinetuneSettings, _SHAPE_LAST, style=Style(heading="Recipe (default: that of --recipe)", defaults=False)
 )
-_TRAINERS = {"axolotl": "axolotl train", "llama-factory": "llamafactory-cli train"}  # how each is started
+_TRAINERS = {  # how each is started
+    "axolotl": "axolotl train",
+    "llama-factory": "llamafactory-cli train",
+    "ms-swift": "swift sft",
+    "trl": "trl sft --config",
+}
 Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
 Model = Annotated[
     str | None, typer.Option(help="Base model; default: the one the selection was made with.", metavar="DIR|NAME")
@@ -90,7 +95,7 @@ def export(
     selection: Selection,
     settings: dict[str, Any],
     reading: dict[str, Any],
-    to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory")],
+    to: Annotated[str, typer.Option(help="The tool to train with.", metavar="axolotl|llama-factory|ms-swift|trl")],
     out: Annotated[str, typer.Option(help="Folder to write to.", metavar="DIR")],
     model: Model = None,
     recipe: Recipe = "auto",

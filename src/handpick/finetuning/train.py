@@ -104,7 +104,7 @@ def run_export(
 
     Args:
         selection, model, recipe, template_args, settings: as ``run_train``.
-        to: ``axolotl`` or ``llama-factory``.
+        to: one of ``handpick.finetuning.export.TOOLS``.
         out: the folder to write to.
 
     Returns:
@@ -122,6 +122,31 @@ def run_export(
     _check_inputs(ExportLayout(Path(out)), chosen, model)
     with hold_folder(Path(out)), open_records(chosen, model, used.max_length, Path(out), reading, told) as data:
         return write_export(to, Path(out), data.examples, data.sequences, data.renderer, used, model)
+
+
+def tokenize_selection(
+    selection: Path,
+    model: str | None,
+    max_length: int,
+    reading: Reading | None,
+    template_args: Mapping[str, Any] | None,
+) -> list[Rendered]:
+    """Return chosen records as tokens with labels, those that ``run_train`` trains on, in order.
+
+    Args:
+        selection, model, template_args: as ``run_train``.
+        max_length: tokens kept of a conversation.
+        reading: how records are read; None: as a selection's folder says.
+
+    Raises:
+        HandpickError: of the kind that fits what is wrong.
+    """
+    check_values({"max_length": max_length}, as_flag)
+    model = model_of(selection, model)
+    reading = reading_for(selection, {})[0] if reading is None else reading
+    told = template_args_of(selection, template_args)
+    with open_records(selection, model, max_length, None, reading, told) as data:
+        return data.sequences
 
 
 def _check_inputs(layout: FinetuneLayout | ExportLayout, selection: Path, model: str) -> None:
@@ -220,11 +245,11 @@ def open_records(
     selection: Path,
     model: str,
     max_length: int,
-    out: Path,
+    out: Path | None,
     reading: Reading = TABLE_ALONE,
     template_args: Mapping[str, Any] | None = None,
 ) -> Iterator[_Data]:
-    """Open the records of a selection, parsed for as long as it is open."""
+    """Open the records of a selection, parsed for as long as it is open; what is left out is kept in ``out``."""
     folder = selection.is_dir()
     if folder:
         if not len(Selection.open(selection)):
@@ -238,14 +263,20 @@ def open_records(
         )
     with tempfile.TemporaryDirectory(prefix="handpick-") as scratch:
         # of several processes that train together, the first alone says what it could not use
-        place = out if int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
+        place = out if out is not None and int(os.environ.get("RANK", "0")) == 0 else Path(scratch)
         quarantine = Quarantine(FinetuneLayout(place).quarantine())
         pool = Pool.open([selection], cache=Path(scratch), quarantine=quarantine, reading=reading)
         if not folder:  # a run's choices need not have what its pool and queries had
             check_columns(reading, [pool.columns])
         if place == out:
-            report_unwritten({"selection": count_unwritten(pool, renderer)}, FinetuneLayout(out).unwritten)
-        yield _render_records(pool, selection, renderer, max_length, quarantine)
+            report_unwritten({"selection": count_unwritten(pool, renderer)}, FinetuneLayout(place).unwritten)
+        data = _render_records(pool, selection, renderer, max_length, quarantine)
+        if out is not None:
+            quarantine.report()
+        elif quarantine.count:
+            why = ", ".join(f"{n:,} {kind}" for kind, n in quarantine.kinds.items())
+            log(f"{quarantine.count:,} record{'s' if quarantine.count > 1 else ''} left out ({why})")
+        yield data
 
 
 def _render_records(pool: Pool, source: Path, renderer: Renderer, max_length: int, quarantine: Quarantine) -> _Data:
@@ -264,5 +295,4 @@ def _render_records(pool: Pool, source: Path, renderer: Renderer, max_length: in
             f"none of the {len(examples)} records of {source} can be trained on; the first, {refused[0][0].id!r}, has "
             f"{refused[0][1]}"
         )
-    quarantine.report()
     return _Data([examples[row_of[i]] for i in ids], sequences, renderer, quarantine.count)
