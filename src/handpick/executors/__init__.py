@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from handpick.executors.devices import DeviceReport, smallest_device
 from handpick.executors.fill import fill_store
 from handpick.executors.processes import Processes
 from handpick.executors.protocol import Advance, Encoder, EncoderSpec, Executor, Preparer
@@ -12,6 +13,7 @@ from handpick.executors.unusable import refuse_queries, report_unusable, rows_of
 
 __all__ = [
     "Advance",
+    "DeviceReport",
     "Encoder",
     "EncoderSpec",
     "Executor",
@@ -26,6 +28,7 @@ __all__ = [
     "refuse_queries",
     "report_unusable",
     "rows_of",
+    "smallest_device",
 ]
 
 

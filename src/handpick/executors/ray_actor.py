@@ -49,6 +49,7 @@ class Greeting:
     """What an actor is, before it is given work."""
 
     host: str
+    process: int
     versions: dict[str, str]
     device: DeviceReport
     missing_folder: str | None  #: the driver's working folder, where it is not there
@@ -92,7 +93,7 @@ class ShardActor:
     @ray.method(concurrency_group=NEWS, max_task_retries=-1)  # type: ignore[untyped-decorator]
     def greet(self) -> Greeting:
         """Say what this actor is; again, by itself, when it was started again."""
-        return Greeting(platform.node(), package_versions(), report_device(), self._missing_folder)
+        return Greeting(platform.node(), os.getpid(), package_versions(), report_device(), self._missing_folder)
 
     @ray.method(concurrency_group=NEWS)  # type: ignore[untyped-decorator]
     def news(self) -> News:

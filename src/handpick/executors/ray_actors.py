@@ -167,7 +167,7 @@ class RayActors:
             n_cpus = None if self._max_workers is None else self._max_workers * self.threads
             ray.init("local", num_cpus=n_cpus, include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         else:
-            _check_answers(address)
+            check_answers(address)
             try:
                 ray.init(address=address, **quiet)
             except Exception as error:  # of many kinds: also where the cluster has another Ray or Python
@@ -376,9 +376,7 @@ def check_greeting(greeting: "Greeting") -> None:
         SettingsError: it has other versions, or does not see the working folder.
     """
     if different := describe_differences(package_versions(), greeting.versions):
-        raise SettingsError(
-            f"the worker on {greeting.host} has {different}: install the same versions on all machines"
-        )
+        raise SettingsError(f"the worker on {greeting.host} has {different}: install the same versions on all machines")
     if greeting.missing_folder is not None:
         raise SettingsError(
             f"the working folder {greeting.missing_folder} is not there on {greeting.host}: start the command in a "
@@ -410,7 +408,7 @@ def _token_in(folder: Path) -> Iterator["Token"]:
             token.path.unlink(missing_ok=True)
 
 
-def _check_answers(address: str) -> None:
+def check_answers(address: str) -> None:
     """Refuse an address at which nobody listens, which Ray would find out after a minute."""
     host, _, port = address.rpartition(":")
     if "//" in address:
