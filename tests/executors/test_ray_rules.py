@@ -4,11 +4,13 @@ import socket
 from typing import Any
 
 import pytest
+import torch
 
 from handpick.errors import SettingsError
-from handpick.executors import RayActors, executor_for
+from handpick.executors import Processes, RayActors, executor_for
 from handpick.executors.devices import DeviceReport, smallest_device
-from handpick.executors.ray_actors import check_answers
+from handpick.executors.processes import visible_gpus
+from handpick.executors.ray_actors import Room, check_answers, find_room
 from handpick.executors.versions import describe_differences, package_versions
 from handpick.settings import Settings
 from tests.executors.ray_here import needs_ray
@@ -98,3 +100,51 @@ def test_the_smallest_device_is_what_all_can_do() -> None:
     assert smallest_device([GPU, OLD_GPU]) == DeviceReport("cuda", False, 16 << 30)
     assert smallest_device([GPU, GPU]) == GPU
     assert smallest_device([GPU, CPU]) == DeviceReport("cpu", True, 64 << 30)
+
+
+HEAD, CPUS, GPUS = {"CPU": 0.0}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "max_workers", "gpus_per_worker", "threads", "room"),
+    [
+        ([CPUS], None, None, 8, Room(1, 1, 0, 8, 8)),
+        ([CPUS], 2, None, 8, Room(2, 1, 0, 4, 4)),  # as two processes of --workers
+        ([CPUS], 2, None, 1, Room(2, 1, 0, 1, 1)),
+        ([CPUS], 64, None, 8, Room(64, 1, 0, 1, 1)),  # 8 of them until machines come
+        ([HEAD, CPUS, CPUS], None, None, 32, Room(2, 2, 0, 8, 8)),
+        ([HEAD, GPUS, GPUS], None, None, 32, Room(8, 2, 1, 4, 4)),
+        ([CPUS, GPUS], None, None, 32, Room(4, 1, 1, 4, 4)),
+        ([GPUS], 64, 1, 32, Room(64, 1, 1, 4, 4)),
+        ([GPUS], None, 0.5, 32, Room(8, 1, 0.5, 2, 2)),
+        ([{"CPU": 2.0, "GPU": 4.0}], None, 1, 32, Room(4, 1, 1, 1, 0.5)),  # all four find their place
+        ([GPUS], 3, 0, 9, Room(3, 1, 0, 3, 3)),
+        ([HEAD], 4, 1, 8, Room(4, 0, 1, 1, 1)),
+    ],
+)
+def test_the_room_for_actors(
+    nodes: list[dict[str, float]], max_workers: int | None, gpus_per_worker: float | None, threads: int, room: Room
+) -> None:
+    assert find_room(nodes, max_workers, gpus_per_worker, threads) == room
+
+
+def test_no_room_is_said() -> None:
+    with pytest.raises(
+        SettingsError, match=r"no machine of this Ray has room for a worker of 2 GPUs \(there are: 8 CPU"
+    ):
+        find_room([CPUS], None, 2, 8)
+
+
+def test_a_worker_takes_a_gpu_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU in most tests: which one a worker is shown is told from the environment that it starts in."""
+    monkeypatch.setattr("handpick.executors.processes.device", lambda: torch.device("cuda"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert visible_gpus() == ["3", "5"]
+    assert Processes(2).threads >= 1
+    with pytest.raises(SettingsError, match="--workers 3: each takes a GPU for itself, and there are 2 here: give"):
+        Processes(3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert visible_gpus() == ["0"]
+    with pytest.raises(SettingsError, match="and there is 1 here: give --workers 1"):
+        Processes(2)

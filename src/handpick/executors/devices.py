@@ -26,12 +26,10 @@ def report_device() -> DeviceReport:
 
 
 def report_gpus(n: int) -> list[DeviceReport]:
-    """Return what the first ``n`` GPUs of this machine are."""
-    found = []
-    for i in range(n):
-        with torch.cuda.device(i):
-            found.append(report_device())
-    return found
+    """Return what the first ``n`` GPUs of this machine are, without taking memory of any."""
+    found = [torch.cuda.get_device_properties(i) for i in range(n)]
+    is_amd = torch.version.hip is not None
+    return [DeviceReport("cuda", is_amd or each.major >= 8, each.total_memory) for each in found]  # 8: Ampere
 
 
 def smallest_device(devices: Sequence[DeviceReport]) -> DeviceReport:

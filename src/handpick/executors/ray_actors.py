@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -140,17 +140,18 @@ class RayActors:
 
         from handpick.executors.ray_actor import NEWS, ShardActor
 
-        n, gpus = self._room()
+        room = self._room()
+        self.threads = room.threads
         kind = ray.remote(
-            num_cpus=self.threads,
-            num_gpus=gpus,
+            num_cpus=room.cpus,
+            num_gpus=room.gpus,
             max_restarts=_RESTARTS,
             max_task_retries=0,  # a shard that is lost goes to whoever is free, not to this actor
             max_concurrency=AT_ONCE,
             concurrency_groups={NEWS: 1},
             runtime_env={"env_vars": dict.fromkeys(THREAD_NAMES, str(self.threads))},
         )(ShardActor)
-        for _ in range(n):
+        for _ in range(room.workers):
             actor = _Actor(kind.remote(self.threads, self._imports, os.getcwd()))
             self.actors.append(actor)
             self._greet(actor)
@@ -174,31 +175,15 @@ class RayActors:
                 raise SettingsError(f"the Ray cluster at {address} cannot be joined: {first_line(error)}") from error
         self._is_ours = True
 
-    def _room(self) -> tuple[int, float]:
-        """Return how many actors there are to be, and the GPUs of each; set how many threads each has."""
+    def _room(self) -> "Room":
         import ray
 
         nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = self._gpus_per_worker
-        if gpus is None:
-            gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
-        hosts = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus]
-        if not hosts and self._max_workers is None:
-            has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-            raise SettingsError(
-                f"no machine of this Ray has room for a worker of {gpus:g} GPUs (there are: {has}): give another "
-                "--gpus-per-worker, or --max-workers where machines are still to come"
-            )
-        room = sum(int(node.get("GPU", 0) // gpus) if gpus else 1 for node in hosts)
-        n = self._max_workers or room
-        if hosts:
-            each = -(-n // len(hosts))
-            here = min(torch.get_num_threads(), *(int(node["CPU"]) for node in hosts))
-            self.threads = max(1, here // each)
-        with_gpus = f", {gpus:g} GPU each" if gpus else ""
-        machines = f"{len(hosts)} machine{'' if len(hosts) == 1 else 's'}"
-        log_once(f"Ray: up to {n} workers of {self.threads} threads on {machines}{with_gpus}")
-        return n, gpus
+        room = find_room(nodes, self._max_workers, self._gpus_per_worker, torch.get_num_threads())
+        with_gpus = f", {room.gpus:g} GPU each" if room.gpus else ""
+        machines = f"{room.machines} machine{'' if room.machines == 1 else 's'}"
+        log_once(f"Ray: up to {room.workers} workers of {room.threads} threads on {machines}{with_gpus}")
+        return room
 
     def end(self) -> None:
         """End all actors, and Ray where it was started or joined here."""
@@ -237,6 +222,11 @@ class RayActors:
         return call, answer
 
     def _admit(self, actor: _Actor, answer: Any) -> None:
+        from ray.exceptions import ActorUnavailableError
+
+        if isinstance(answer, ActorUnavailableError):  # it is being started again
+            self._greet(actor)
+            return
         if isinstance(answer, Exception):
             self.actors.remove(actor)
             if not self.actors:
@@ -253,6 +243,51 @@ class RayActors:
         lost, actor.tasks = actor.tasks, []
         self._greet(actor)
         return lost
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many actors there are to be, on how many machines, and what each has: ``cpus`` is what Ray counts."""
+
+    workers: int
+    machines: int
+    gpus: float
+    threads: int
+    cpus: float
+
+
+def find_room(
+    nodes: Sequence[Mapping[str, float]], max_workers: int | None, gpus_per_worker: float | None, threads: int
+) -> Room:
+    """Return what actors the machines of a cluster have room for.
+
+    Args:
+        nodes: the resources of each machine, by Ray's names.
+        max_workers: actors; None: one a GPU, or one a machine where there is none.
+        gpus_per_worker: of each; None: 1 where there are any.
+        threads: of this process, which no actor has more of.
+
+    Raises:
+        SettingsError: no machine has room for one, and none is to come.
+    """
+    gpus = gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
+    hosts = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus]
+    if not hosts:
+        if max_workers is None:
+            has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            raise SettingsError(
+                f"no machine of this Ray has room for a worker of {gpus:g} GPUs (there are: {has}): give another "
+                "--gpus-per-worker, or --max-workers where machines are still to come"
+            )
+        return Room(max_workers, 0, gpus, 1, 1)
+    slots = [int(node["GPU"] // gpus) if gpus else 1 for node in hosts]
+    workers = max_workers or sum(slots)
+    each = min(workers, max(slots)) if gpus else -(-workers // len(hosts))
+    smallest = min(int(node["CPU"]) for node in hosts)
+    own = max(1, min(threads, smallest) // each)
+    return Room(workers, len(hosts), gpus, own, min(own, smallest / each) if gpus else own)
 
 
 class _RayRun:
