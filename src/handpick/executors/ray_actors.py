@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _RESTARTS = 20  # of an actor, whoever ends it; after that it is not started again
 _OBJECTS = 100 << 20  # bytes of the object store of a Ray of our own: what is put there are descriptions
+_QUIET = 60.0  # seconds without a word from any actor
 _CONNECT = 5.0  # seconds in which a cluster's port must answer
 
 
@@ -135,7 +136,14 @@ class RayActors:
         """Join or start Ray, and ask it for the actors, if that is not done."""
         if self.actors:
             return
-        self._connect()
+        try:
+            self._connect()
+            self._start_actors()
+        except BaseException:
+            self.end()
+            raise
+
+    def _start_actors(self) -> None:
         import ray
 
         from handpick.executors.ray_actor import NEWS, ShardActor
@@ -211,7 +219,10 @@ class RayActors:
         """
         import ray
 
-        (reference,), _ = ray.wait(list(self.calls), num_returns=1)
+        while not (ready := ray.wait(list(self.calls), num_returns=1, timeout=_QUIET)[0]):
+            if not any(actor.greeting for actor in self.actors):
+                log_once("no worker of Ray has started yet: is there room for one? `ray status` says what is asked for")
+        reference = ready[0]
         call = self.calls.pop(reference)
         try:
             answer = ray.get(reference)
@@ -430,17 +441,19 @@ def _token_in(folder: Path) -> Iterator["Token"]:
 
     token = Token(StoreLayout(folder.absolute()).token(secrets.token_hex(8)), secrets.token_hex(16))
     try:
-        with token.path.open("x", encoding="utf-8") as file:
-            with suppress(OSError):  # no locks there: it may be swept before its time, which is then said
+        file = token.path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write in {folder}: {error.strerror or error}; name another folder") from error
+    with file:
+        try:
+            with suppress(OSError):  # no locks there: a run beside this one may sweep it, which is then said
                 lock_file(file)
             file.write(token.text)
             file.flush()
             yield token
-    except OSError as error:
-        raise StoreError(f"cannot write in {folder}: {error.strerror or error}; name another folder") from error
-    finally:
-        with suppress(OSError):
-            token.path.unlink(missing_ok=True)
+        finally:
+            with suppress(OSError):
+                token.path.unlink(missing_ok=True)
 
 
 def check_answers(address: str) -> None:
