@@ -86,6 +86,7 @@ class RayActors:
         self.threads = max(1, torch.get_num_threads() // (max_workers or 1))
         self._is_entered = False
         self._is_ours = False  # whether Ray was started or joined here, and is left here
+        self._has_complained = False  # that no actor has started
         self._n_jobs = 0
         self.calls: dict[Any, _Call] = {}
         self.actors: list[_Actor] = []
@@ -220,8 +221,9 @@ class RayActors:
         import ray
 
         while not (ready := ray.wait(list(self.calls), num_returns=1, timeout=_QUIET)[0]):
-            if not any(actor.greeting for actor in self.actors):
-                log_once("no worker of Ray has started yet: is there room for one? `ray status` says what is asked for")
+            if not self._has_complained and not any(actor.greeting for actor in self.actors):
+                self._has_complained = True
+                log("no worker of Ray has started yet: is there room for one? `ray status` says what is asked for")
         reference = ready[0]
         call = self.calls.pop(reference)
         try:

@@ -67,7 +67,7 @@ def executor_of(settings: Settings, *, by_share: bool = False) -> Executor:
     Raises:
         SettingsError: as ``executor_for``, or it is no work of ranks.
     """
-    imports = [spec.load.partition(":")[0] for spec in settings.scorers]
+    imports = ["datasets", *(spec.load.partition(":")[0] for spec in settings.scorers)]
     if "model" in settings.needs:
         trains = any("lora_targets" in spec.reads for spec in settings.scorers)
         imports += ["transformers.modeling_utils", *(["peft"] if trains else [])]
