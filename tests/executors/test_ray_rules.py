@@ -1,19 +1,25 @@
 """What of Ray's executor can be told without Ray: what is refused, and in which words."""
 
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from handpick.errors import SettingsError
+from handpick.data.pool import Pool
+from handpick.errors import SettingsError, StoreError, WorkerError
 from handpick.executors import Processes, RayActors, executor_for
 from handpick.executors.devices import DeviceReport, smallest_device
 from handpick.executors.processes import visible_gpus
-from handpick.executors.ray_actors import Room, check_answers, find_room
+from handpick.executors.protocol import FillJob, ShardTask
+from handpick.executors.ray_actors import RayRun, Room, check_answers, find_room, lay_token
 from handpick.executors.versions import describe_differences, package_versions
 from handpick.settings import Settings
+from tests.executors.encoders import Counting
 from tests.executors.ray_here import needs_ray
+from tests.executors.test_processes import pool, store_of  # noqa: F401
 
 GPU, OLD_GPU, CPU = (
     DeviceReport("cuda", True, 80 << 30), DeviceReport("cuda", False, 16 << 30), DeviceReport("cpu", True, 64 << 30)
@@ -148,3 +154,40 @@ def test_a_worker_takes_a_gpu_for_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     assert visible_gpus() == ["0"]
     with pytest.raises(SettingsError, match="and there is 1 here: give --workers 1"):
         Processes(2)
+
+
+def test_three_deaths_over_one_shard_end_the_run_and_are_laid_at_its_door(pool: Pool, tmp_path: Path) -> None:  # noqa: F811
+    """Of two shards that an actor had in hand, the first that is not written is the one that it computed."""
+    job = FillJob(store_of(pool, tmp_path / "store"), pool, Counting())
+    first, second = (ShardTask(0, shard) for shard in job.store.shards()[:2])
+    said: list[Any] = []
+    watcher: Any = SimpleNamespace(advance=said.append, note_written=said.append, note_refused=said.append)
+    executor: Any = SimpleNamespace(replace=lambda actor: actor.tasks)
+    run = RayRun(executor, 1, None, job, None, [], watcher)  # type: ignore[arg-type]
+    actor: Any = SimpleNamespace(tasks=[first, second], greeting=None)
+    run.bury(actor)
+    run.bury(actor)
+    ids = [pool[row].id for row in range(3)]
+    job.store.write_shard(0, first.shard, ids, Counting().encode(0, [(each, 1) for each in ids], lambda n: None))
+    run.bury(actor)  # the first one counts as done
+    assert said == [3, first]
+    run.bury(actor)
+    with pytest.raises(
+        WorkerError, match=r"a worker of Ray died 3 times over the records 4 to 6; what was computed is"
+    ):
+        run.bury(actor)
+
+
+@needs_ray
+def test_an_actor_that_does_not_see_the_folder_refuses_the_work(pool: Pool, tmp_path: Path) -> None:  # noqa: F811
+    from handpick.executors.ray_actor import ShardActor, Token
+
+    job = FillJob(store_of(pool, tmp_path / "store"), pool, Counting())
+    with lay_token(job.store.path) as token:
+        assert token.is_seen()
+        assert not Token(token.path, "another run's").is_seen()
+    assert not token.is_seen()
+    found = ShardActor.fill(object.__new__(ShardActor), 1, job, token, ShardTask(0, job.store.shards()[0]))
+    assert isinstance(found, StoreError)
+    assert str(found).startswith(f"the folder {job.store.path} of this run is not there on ")
+    assert str(found).endswith("give --out on a disk that all machines share, under the same name")

@@ -125,8 +125,8 @@ class RayActors:
         try:
             self.start()
             self._n_jobs += 1
-            with _token_in(job.store.path) as token:
-                _RayRun(self, self._n_jobs, ray.put(job), job, token, tasks, watcher).run()
+            with lay_token(job.store.path) as token:
+                RayRun(self, self._n_jobs, ray.put(job), job, token, tasks, watcher).run()
         except BaseException:
             self.end()  # the others are still at work on what failed
             raise
@@ -303,7 +303,7 @@ def find_room(
     return Room(workers, len(hosts), gpus, own, min(own, smallest / each) if gpus else own)
 
 
-class _RayRun:
+class RayRun:
     """One job's shards: those to be given out, and who has the others."""
 
     def __init__(
@@ -359,7 +359,7 @@ class _RayRun:
             if call.actor.greeting is not None:
                 self._ask_for_news(call.actor)
         elif isinstance(answer, RayActorError):
-            self._bury(call.actor)
+            self.bury(call.actor)
         elif isinstance(answer, HandpickError):
             raise answer
         elif isinstance(answer, Exception):
@@ -394,7 +394,7 @@ class _RayRun:
         self._advance_to(task, task.n_rows)
         self._watcher.note_written(task)
 
-    def _bury(self, actor: _Actor) -> None:
+    def bury(self, actor: _Actor) -> None:
         """Give out again what an actor had in hand."""
         host = "" if actor.greeting is None else f" on {actor.greeting.host}"
         in_hand = self._executor.replace(actor)
@@ -433,7 +433,7 @@ def check_greeting(greeting: "Greeting") -> None:
 
 
 @contextmanager
-def _token_in(folder: Path) -> Iterator["Token"]:
+def lay_token(folder: Path) -> Iterator["Token"]:
     """Lay a file into a folder for as long as this is open, by which workers can tell that they see the same folder.
 
     Raises:
