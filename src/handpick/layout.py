@@ -280,6 +280,10 @@ class StoreLayout(Layout):
         """Return the tensors of the ``number``-th shard of the ``file``-th file."""
         return self.shards(checkpoint) / f"{file}-{number}.safetensors"
 
+    def token(self, name: str) -> Path:
+        """Return a file by which workers tell that they see this folder; there while they fill it."""
+        return self.folder / f".workers.{name}.partial"
+
     def second_moment(self, checkpoint: int, digest: str) -> Path:
         """Return the rows' second moment; another pool has another digest."""
         return self.folder / f"second-moment-{checkpoint}-{digest}.npy"

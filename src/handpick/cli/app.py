@@ -22,6 +22,7 @@ from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs
 from handpick.representations import SCORERS
 from handpick.settings import Constraints, Settings, parse_settings, read_yaml
+from handpick.settings.executor import ExecutorSettings
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.terminal import say
@@ -56,7 +57,7 @@ _REPRESENT_FIRST = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "template_args", "optimizer", "eps_mode",
     "projection", "projection_dim", "projection_nonzeros", "response_tokens", "layers", "dtype", "quantization",
     "storage", "batch_tokens", "gradient_checkpointing", "shard_rows", "warmup", "lora_targets", "max_quarantined",
-    "representation", "encoder", "workers", *ReadingSettings.model_fields,
+    "representation", "encoder", *ExecutorSettings.model_fields, *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *PrefilterSettings.model_fields,

@@ -10,6 +10,7 @@ from handpick.cli.first_screen import add_command
 from handpick.cli.flags_from_settings import Style, flags_of, with_flags
 from handpick.cli.next_steps import quote_path, say_next
 from handpick.iterselecttune.settings import ANSWERS, CLASSIFIER, JUDGE, ROUNDS, IterSelectSettings
+from handpick.settings.executor import MACHINES
 
 if TYPE_CHECKING:
     from handpick.iterselecttune.run import IterRun
@@ -32,7 +33,7 @@ _FLAGS = flags_of(
     *("pool", "model", "judge", "judge_url", "max_judge_calls", "budget", "out", "rounds", "dry_run"),
     rich_help_panel=CHOOSE,
 )
-@with_flags(settings=_FLAGS, headings=(JUDGE, ROUNDS, ANSWERS, CLASSIFIER))
+@with_flags(settings=_FLAGS, headings=(JUDGE, ROUNDS, ANSWERS, CLASSIFIER, MACHINES))
 def iterselect(
     settings: dict[str, Any],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and do nothing.")] = False,

@@ -1,37 +1,60 @@
-"""Who fills a feature store: this process, or several. Both are given one description, and write the same bytes."""
+"""Who fills a feature store: this process, or several. All are given one description, and write the same bytes."""
 
 from collections.abc import Sequence
 
+from handpick.executors.devices import DeviceReport, smallest_device
 from handpick.executors.fill import fill_store
 from handpick.executors.processes import Processes
 from handpick.executors.protocol import Advance, Encoder, EncoderSpec, Executor, Preparer
+from handpick.executors.ranks import Rank, RankShare
+from handpick.executors.ray_actors import RayActors
 from handpick.executors.this_process import ThisProcess
 from handpick.executors.unusable import refuse_queries, report_unusable, rows_of
 
 __all__ = [
     "Advance",
+    "DeviceReport",
     "Encoder",
     "EncoderSpec",
     "Executor",
     "Preparer",
     "Processes",
+    "Rank",
+    "RankShare",
+    "RayActors",
     "ThisProcess",
     "executor_for",
     "fill_store",
     "refuse_queries",
     "report_unusable",
     "rows_of",
+    "smallest_device",
 ]
 
 
-def executor_for(workers: int | None, imports: Sequence[str] = ()) -> Executor:
-    """Return the executor of a run's settings.
+def executor_for(
+    workers: int | None = None,
+    imports: Sequence[str] = (),
+    *,
+    engine: str = "local",
+    max_workers: int | None = None,
+    gpus_per_worker: float | None = None,
+) -> Executor:
+    """Return the executor of a run's settings; nothing is started before it is entered.
 
     Args:
-        workers: how many processes; None: this one.
+        workers: how many processes of this machine; None: this one.
         imports: modules that other processes will need.
+        engine: "local", "ray", "ray:ADDRESS" or "ranks".
+        max_workers: of Ray's actors, at most.
+        gpus_per_worker: of one of them.
 
     Raises:
-        SettingsError: several are asked for where a GPU computes.
+        SettingsError: there are fewer GPUs than workers, Ray is not installed, or no launcher says a rank.
     """
+    name, _, address = engine.partition(":")
+    if name == "ray":
+        return RayActors(address or None, max_workers, gpus_per_worker, imports)
+    if name == "ranks":
+        return RankShare()
     return ThisProcess() if workers is None else Processes(workers, imports=imports)

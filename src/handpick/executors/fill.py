@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, ShardTask
+from handpick.executors.ranks import RankShare
 from handpick.executors.this_process import ThisProcess
 from handpick.executors.unusable import (
     dead_checkpoint,
@@ -48,15 +49,19 @@ def fill_store(
         ModelError: no row is finite at some checkpoint.
         DataError: more records cannot be used than the quarantine's limit; they are reported to it up to there.
     """
-    tasks = [ShardTask(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
+    tasks = _missing_tasks(store)
+    if isinstance(executor, RankShare):
+        tasks = executor.share(store, tasks)
     if not tasks:
         _finish(store)
         return
     if executor is None:
         executor = ThisProcess()
-    elif len(tasks) == 1:  # with a worker's threads: the same bytes, and the workers may be loading on the other cores
+    elif (
+        len(tasks) == 1 and not executor.is_here
+    ):  # with a worker's threads: the same bytes, and the workers may be loading on the other cores
         executor = ThisProcess(executor.threads)
-    elif spec.not_portable is not None and not isinstance(executor, ThisProcess):
+    elif spec.not_portable is not None and not executor.is_here:
         log(f"{what}: in this process alone, since {spec.not_portable}")
         executor = ThisProcess()
     total = len(pool) * len(store.checkpoints)
@@ -69,8 +74,14 @@ def fill_store(
     _finish(store)
 
 
+def _missing_tasks(store: FeatureStore) -> list[ShardTask]:
+    return [ShardTask(t, shard) for t in range(len(store.checkpoints)) for shard in store.missing(t)]
+
+
 def _finish(store: FeatureStore) -> None:
     """Look at a store that is whole; also where the run before was killed before it could."""
+    if _missing_tasks(store):  # other ranks are at work on them
+        return
     store.close_to_older()
     refuse_dead_checkpoints(store)
 

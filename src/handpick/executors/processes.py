@@ -21,14 +21,22 @@ from typing import Any, Literal, Self
 import torch
 
 from handpick.errors import SettingsError, WorkerError
+from handpick.executors.devices import DeviceReport, report_gpus
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
-from handpick.executors.worker import ADVANCE, FAILED, FINISHED, FREE, PREPARED, READY, SAID, work
+from handpick.executors.worker import ADVANCE, FAILED, FINISHED, FREE, PREPARED, READY, SAID, THREAD_NAMES, TRIES, work
 from handpick.model import device
 from handpick.progress import log
 
-_TRIES = 3  # deaths over one shard, or before any was asked for, after which the cause is not chance
 _GOODBYE = 5.0  # seconds that a worker that was told to end is waited for
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def visible_gpus() -> list[str]:
+    """Return what the GPUs that this process may use are called in the environment of a process; none on a CPU."""
+    if device().type == "cpu":
+        return []
+    said = os.environ.get(_GPUS)
+    return said.split(",") if said else [str(i) for i in range(torch.cuda.device_count())]
 
 
 @dataclass(eq=False)
@@ -37,6 +45,7 @@ class _Worker:
 
     process: SpawnProcess
     connection: Connection
+    place: int
     tasks: list[ShardTask] = field(default_factory=list)
     computing: ShardTask | None = None
     state: Literal["starting", "free", "busy"] = "starting"
@@ -46,18 +55,27 @@ class _Worker:
 class Processes:
     """The executor that shares shards out. What is run while it is entered is run by the same workers.
 
+    Where GPUs compute, each worker sees one of them alone.
+
     Args:
         workers: how many processes.
         threads: of each; by default this process's, divided among them.
         imports: modules that a worker loads before it is asked for anything.
 
     Raises:
-        SettingsError: a GPU computes here, which several processes would take memory from at once.
+        SettingsError: there are fewer GPUs here than workers, and two would take memory from one at once.
     """
 
+    is_here = False
+
     def __init__(self, workers: int, threads: int | None = None, imports: Sequence[str] = ()) -> None:
-        if workers > 1 and device().type != "cpu":
-            raise SettingsError(f"--workers shares a CPU out, and here {device()} computes: leave --workers out")
+        self._gpus = visible_gpus()
+        if self._gpus and workers > len(self._gpus):
+            n = len(self._gpus)
+            raise SettingsError(
+                f"--workers {workers}: each takes a GPU for itself, and there {'is 1' if n == 1 else f'are {n}'} here: "
+                f"give --workers {n}"
+            )
         self._n_workers = workers
         self.threads = threads or max(1, torch.get_num_threads() // workers)
         self._imports = tuple(imports)
@@ -72,6 +90,10 @@ class Processes:
     def __exit__(self, *error: object) -> None:
         self._is_entered = False
         self.end()
+
+    def devices(self) -> list[DeviceReport]:
+        """Return the GPUs of the workers; nothing where they share this machine's CPU."""
+        return report_gpus(self._n_workers) if self._gpus else []
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
@@ -94,10 +116,11 @@ class Processes:
         while len(self.workers) < n:
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, self.threads, self._imports), daemon=True)
-            with _worker_surroundings(self.threads):
+            place = min(set(range(n)) - {worker.place for worker in self.workers})
+            with _worker_surroundings(self.threads, self._gpus[place] if self._gpus else None):
                 process.start()
             theirs.close()  # so that the end of the process is the end of the line
-            self.workers.append(_Worker(process, ours))
+            self.workers.append(_Worker(process, ours, place))
 
     def end(self) -> None:
         """End all workers."""
@@ -185,17 +208,12 @@ class _Run:
         cause = worker.computing
         if cause is not None or not worker.has_asked:
             self._deaths[cause] = self._deaths.get(cause, 0) + 1
-            if self._deaths[cause] == _TRIES:
+            if self._deaths[cause] == TRIES:
                 raise WorkerError(_death_notice(worker.process.exitcode, cause))
-        self._waiting.extendleft(reversed(self._unwritten(worker.tasks)))
+        self._waiting.extendleft(reversed(self._job.unwritten(worker.tasks)))
         if self._waiting:
             log(f"a worker ended ({_cause(worker.process.exitcode)}); another takes its shards")
             self._pool.start(len(self._pool.workers) + 1)
-
-    def _unwritten(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
-        """Return those of the tasks whose shard did not get written before the end."""
-        missing = {t: set(self._job.store.missing(t)) for t in {task.checkpoint for task in tasks}}
-        return [task for task in tasks if task.shard in missing[task.checkpoint]]
 
 
 def _cause(exit_code: int | None) -> str:
@@ -209,18 +227,19 @@ def _death_notice(exit_code: int | None, task: ShardTask | None) -> str:
     if task is not None:
         where = f"over the records {task.shard.start + 1:,} to {task.shard.stop:,}"
     return (
-        f"a worker died {_TRIES} times {where} ({_cause(exit_code)}); what was computed is kept: run the same again "
+        f"a worker died {TRIES} times {where} ({_cause(exit_code)}); what was computed is kept: run the same again "
         "with fewer --workers, or without, to see what is wrong"
     )
 
 
 @contextmanager
-def _worker_surroundings(threads: int) -> Iterator[None]:
-    """Let a process that is started now find its number of threads when libraries load, and hear of no interrupt, which
-    is the parent's to act on.
+def _worker_surroundings(threads: int, gpu: str | None) -> Iterator[None]:
+    """Let a process that is started now find its number of threads when libraries load, see one GPU, and hear of no
+    interrupt, which is the parent's to act on.
     """
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    own = dict.fromkeys(THREAD_NAMES, str(threads)) | ({} if gpu is None else {_GPUS: gpu})
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

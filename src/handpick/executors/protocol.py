@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
+from handpick.executors.devices import DeviceReport
 from handpick.objectives.protocol import Prepared
 from handpick.store import FeatureStore, Shard
 
@@ -70,6 +71,11 @@ class FillJob:
     pool: Pool
     spec: EncoderSpec
 
+    def unwritten(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
+        """Return those of the tasks whose shard is not written; of a worker that ended."""
+        missing = {t: set(self.store.missing(t)) for t in {task.checkpoint for task in tasks}}
+        return [task for task in tasks if task.shard in missing[task.checkpoint]]
+
 
 class Watcher(Protocol):
     """Who is told how the work goes."""
@@ -91,9 +97,16 @@ class Executor(Protocol):
     def threads(self) -> int | None:
         """The threads of each process; None: as many as torch is set to here."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it computes in this process, with the model that is loaded here."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
+
+    def devices(self) -> list[DeviceReport]:
+        """Return what its workers compute on; nothing where that is what this process computes on."""
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard; whichever is written counts, whatever happens to the others.

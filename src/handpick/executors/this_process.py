@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 
+from handpick.executors.devices import DeviceReport
 from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher
 from handpick.objectives.protocol import Prepared
 
@@ -17,6 +18,8 @@ class ThisProcess:
         threads: to compute with; by default as many as torch is set to.
     """
 
+    is_here = True
+
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads
 
@@ -25,6 +28,10 @@ class ThisProcess:
 
     def __exit__(self, *error: object) -> None:
         return
+
+    def devices(self) -> list[DeviceReport]:
+        """Return nothing: there is but this process."""
+        return []
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""

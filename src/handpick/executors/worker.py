@@ -18,6 +18,9 @@ from handpick.executors.protocol import FillJob, ShardTask
 FREE, READY = "free", "ready"  # for a job, for a shard
 PREPARED, ADVANCE, FINISHED, FAILED, SAID = "prepared", "advance", "finished", "failed", "said"
 
+TRIES = 3  # deaths over one shard, or before any was asked for, after which the cause is not chance
+AT_ONCE = 2  # shards that an actor of Ray has in hand: one it computes, one it reads or writes
+THREAD_NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when libraries load
 _OFTEN = 0.2  # seconds between two reports of progress
 
 
@@ -60,7 +63,7 @@ def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
 
     try:
         with forward_lines(lambda text: line.say(SAID, text)):
-            _set_up(threads)
+            set_up(threads)
             for name in imports:
                 with suppress(ImportError):  # whoever needs it says what is to be installed
                     import_module(name)
@@ -75,7 +78,8 @@ def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
         line.say(FAILED, WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
-def _set_up(threads: int) -> None:
+def set_up(threads: int) -> None:
+    """Make this process a worker: no walls of library warnings, and so many threads."""
     import warnings
 
     import torch

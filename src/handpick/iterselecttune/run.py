@@ -95,7 +95,7 @@ class PreparedIterSelect:
     def __init__(self, settings: IterSelectSettings) -> None:
         self.settings = settings
         self._of_embeddings = _embedding_settings(settings)
-        self._executor = executor_for(settings.workers)
+        self._executor = executor_for(**settings.who_computes)
         named = {"judge": settings.judge, "judge_prompt": [settings.judging.prompt] if settings.judging.prompt else []}
         check_inputs(settings.layout, {"pool": settings.pool}, named)
         self.judging: Judging = find_judging(settings)

@@ -16,6 +16,7 @@ from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.judge.settings import JudgeField, JudgeOptions
 from handpick.layout import IterSelectLayout
 from handpick.settings import Paths
+from handpick.settings.executor import ExecutorSettings
 from handpick.settings.representation import RepresentationSettings
 
 Verdicts = Literal["pairwise", "pointwise"]
@@ -26,7 +27,7 @@ RULE = "rule:"
 JUDGE, ROUNDS, ANSWERS, CLASSIFIER = "The judge", "Rounds", "Answers of the base model", "Embeddings and classifier"
 
 
-class IterSelectSettings(ReadingSettings):
+class IterSelectSettings(ReadingSettings, ExecutorSettings):
     """What ``handpick iterselect`` takes.
 
     α, 100 clusters, three rounds and reading the prompt alone are the paper's (arXiv 2410.13464); 1,500 judged a round,

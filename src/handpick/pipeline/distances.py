@@ -13,7 +13,7 @@ from handpick.distance import Distances, Products, distances
 from handpick.errors import DataError, HandpickError, SettingsError
 from handpick.files import atomic_write
 from handpick.layout import RunLayout
-from handpick.pipeline.prepare import executor_of, prepare_run
+from handpick.pipeline.prepare import decide_for_workers, executor_of, prepare_run
 from handpick.progress import log
 from handpick.random_streams import generator
 from handpick.scorers.provenance import read_run_settings
@@ -64,7 +64,7 @@ def run_to_features(settings: Settings) -> tuple[ScoringProblem, FeatureSpace, d
         HandpickError: as ``prepare_run`` and the stages.
     """
     with executor_of(settings) as executor:
-        prepared = prepare_run(settings)
+        prepared = prepare_run(decide_for_workers(settings, executor))
         problem = prepared.run_stages(executor)
     if problem.features is None:
         raise SettingsError(

@@ -16,15 +16,16 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
-from handpick.executors import Executor, executor_for
+from handpick.executors import Executor, RankShare, executor_for, smallest_device
 from handpick.files import remove_left_overs
 from handpick.layout import DataLayout, RunLayout
-from handpick.model import MODEL_CONFIG
+from handpick.model import MODEL_CONFIG, has_bfloat16
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.overlap import find_overlaps
 from handpick.own_folder import check_inputs
 from handpick.pipeline.apply_constraints import check_constraints, limits_of
 from handpick.progress import log
+from handpick.scorers.gradient_encoder import tokens_per_batch
 from handpick.scorers.inputs import Data, Inputs, UserObjects, open_renderer, subtask_labels, target_labels
 from handpick.scorers.provenance import parsed_records
 from handpick.scorers.scorer import Scorer, no_features, open_scorer
@@ -56,17 +57,55 @@ class PreparedRun:
         return problem.drop_rows(self.left_out) if self.left_out else problem
 
 
-def executor_of(settings: Settings) -> Executor:
+def executor_of(settings: Settings, *, by_share: bool = False) -> Executor:
     """Return who makes a run's features. Entered before the run is prepared, its workers load meanwhile.
 
+    Args:
+        settings: of the run.
+        by_share: whether several processes of a launcher may run this, a share of the features each.
+
     Raises:
-        SettingsError: as ``executor_for``.
+        SettingsError: as ``executor_for``, or it is no work of ranks.
     """
-    imports = [spec.load.partition(":")[0] for spec in settings.scorers]
+    imports = ["datasets", *(spec.load.partition(":")[0] for spec in settings.scorers)]
     if "model" in settings.needs:
         trains = any("lora_targets" in spec.reads for spec in settings.scorers)
         imports += ["transformers.modeling_utils", *(["peft"] if trains else [])]
-    return executor_for(settings.workers, imports)
+    executor = executor_for(imports=imports, **settings.who_computes)
+    if isinstance(executor, RankShare) and not by_share:
+        raise SettingsError(
+            "--engine ranks shares the features of a pool out, and this has more to do than those: run `handpick "
+            "represent` so, and then `handpick select --store` in one process"
+        )
+    return executor
+
+
+def decide_for_workers(settings: Settings, executor: Executor) -> Settings:
+    """Return settings in which what a device decides is decided by the smallest that computes.
+
+    They are as they were where that is what this process would decide for itself.
+
+    Args:
+        settings: of a run.
+        executor: who will compute; its workers are waited for where anything is left open.
+
+    Raises:
+        HandpickError: no worker can start, or one does not fit.
+    """
+    is_open = settings.dtype == "auto" or settings.batch_tokens is None
+    if not is_open or "batch_tokens" not in settings.reads or not (devices := executor.devices()):
+        return settings
+    smallest = smallest_device(devices)
+    decided: dict[str, Any] = {}
+    if settings.dtype == "auto" and smallest.has_bfloat16 != has_bfloat16():
+        decided["dtype"] = "bfloat16" if smallest.has_bfloat16 else "float32"
+    tokens = tokens_per_batch(settings, smallest.kind)
+    if tokens != tokens_per_batch(settings):
+        decided["batch_tokens"] = tokens
+    if decided:
+        said = ", ".join(f"{name} {value}" for name, value in decided.items())
+        log(f"the workers compute on other devices than this process, and have {said}")
+    return settings.model_copy(update=decided)
 
 
 def prepare_run(settings: Settings, own: UserObjects | None = None, exclude_ids: Collection[str] = ()) -> PreparedRun:
@@ -157,7 +196,7 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
         raise SettingsError("a prefilter is for a selection: `represent` makes the features of the whole pool")
     if not settings.pool:
         raise not_given("pool")
-    executor_of(settings)  # refuses what it cannot do
+    executor_of(settings, by_share=True)  # refuses what it cannot do
     check_inputs(RunLayout(settings.folder), data_of(settings), files_of(settings))
     renderer = open_renderer(settings) if spec.needs & {"model", "tokenizer"} else None
     pool = open_data("pool", settings.pool, settings, bad)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.distance import Distances
 from handpick.errors import HandpickError, SettingsError, StoreError
+from handpick.executors import RankShare
 from handpick.files import atomic_write
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
@@ -21,7 +22,8 @@ from handpick.own_folder import hold_folder
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.pipeline.distances import distances_of_selection
 from handpick.pipeline.missed import Missed, estimate_missed, write_missed
-from handpick.pipeline.prepare import executor_of, open_pool_run, prepare_run
+from handpick.pipeline.prepare import decide_for_workers, executor_of, open_pool_run, prepare_run
+from handpick.pipeline.share import represent_share
 from handpick.progress import collect_timings, log
 from handpick.scorers.inputs import UserObjects
 from handpick.scorers.provenance import resume_from_store
@@ -56,7 +58,14 @@ def run_represent(settings: Settings) -> FeatureStore:
     Raises:
         HandpickError: as ``represent_pool``.
     """
-    with hold_folder(settings.folder), executor_of(settings) as executor:
+    executor = executor_of(settings, by_share=True)
+    if isinstance(executor, RankShare):
+        store = represent_share(settings, executor)
+        if executor.rank.number == 0:
+            _write_settings(settings)
+        return store
+    with hold_folder(settings.folder), executor:
+        settings = decide_for_workers(settings, executor)
         prepared = open_pool_run(settings, DataLayout(settings.folder))
         for stage in prepared.scorer.stages():
             stage.run(executor)
@@ -96,6 +105,7 @@ def _choose(
     settings: Settings, own: UserObjects | None, exclude_ids: Collection[str]
 ) -> tuple[Run, ScoringProblem, NDArray[np.int64]]:
     with executor_of(settings) as executor:
+        settings = decide_for_workers(settings, executor)
         prepared = prepare_run(settings, own, exclude_ids)
         inputs, problem = prepared.inputs, prepared.run_stages(executor)
     pool, query = inputs.pool.pool, None if inputs.query is None else inputs.query.pool
@@ -136,6 +146,7 @@ def run_similarity(settings: Settings) -> Path:
         raise SettingsError("a prefilter is for a selection: `similarity` is of the whole pool")
     with hold_folder(settings.folder):
         with executor_of(settings) as executor:
+            settings = decide_for_workers(settings, executor)
             prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))
             problem, layout = prepared.run_stages(executor), RunLayout(settings.folder)
         layout.folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from handpick.pipeline.prepare import PreparedRun, open_pool_run, prepare_plan
 from handpick.planning.choice import plan_choice
 from handpick.scorers.provenance import parsed_records, resume_from_store
 from handpick.settings import Settings
+from handpick.settings.executor import LOCAL
 
 PROBE_SECONDS = 10.0
 
@@ -124,4 +125,8 @@ def _machine(settings: Settings) -> list[str]:
     notes = machine_notes(compute_dtype(settings.dtype))
     if settings.workers is not None:
         notes.append(f"time and memory are those of one process; {settings.workers} workers share the features out")
+    if settings.engine != LOCAL:
+        notes.append(
+            f"time and memory are those of one process here; --engine {settings.engine} shares the features out"
+        )
     return notes

@@ -12,7 +12,7 @@ import numpy as np
 from handpick.algorithms.view import SimilarityView
 from handpick.costs.cost import Extent, StageKind
 from handpick.costs.probe import Probing
-from handpick.executors import Executor, Processes
+from handpick.executors import Executor
 from handpick.fingerprint import Fingerprint
 from handpick.scorers.feature_scorer import FeatureScorer
 from handpick.scorers.gradient_costs import GradientCosts
@@ -72,7 +72,7 @@ class Gradient(FeatureScorer):
     def fill_pool_store(self, executor: Executor | None) -> FeatureStore:
         """Return the pool's store; what is missing is made, once."""
         if self._pool_store is None:
-            if isinstance(executor, Processes):
+            if executor is not None and not executor.is_here:
                 self.gradients.drop_encoder()
             self._pool_store = self.make_pool_store(executor)
         return self._pool_store

@@ -59,16 +59,20 @@ def build_fingerprint(settings: GradientSettings, optimizer: Optimizer, objectiv
     return build | ({"eps_mode": settings.eps_mode} if optimizer == "adam" else {})
 
 
-def tokens_per_batch(settings: GradientSettings) -> int:
+def tokens_per_batch(settings: GradientSettings, kind: str | None = None) -> int:
     """Return the padded tokens per forward pass, as set.
 
     Else few on a CPU, whose cache should hold what a layer works on.
 
     Dense signs cost the same for a batch of any size, so with them it is never small.
+
+    Args:
+        settings: of the run.
+        kind: of the device, "cpu" or "cuda"; by default that of this process.
     """
     if settings.batch_tokens is not None:
         return settings.batch_tokens
-    return 1024 if device().type == "cpu" and settings.projection != "rademacher" else 4096
+    return 1024 if (kind or device().type) == "cpu" and settings.projection != "rademacher" else 4096
 
 
 def adapter_fingerprint(checkpoints: Sequence[Path]) -> list[JSON]:

@@ -24,7 +24,7 @@ from handpick.algorithms import Picks
 from handpick.algorithms.matrix import Matrix
 from handpick.costs.cost import StageKind
 from handpick.errors import DataError
-from handpick.executors import Advance, Executor, Processes, fill_store, rows_of
+from handpick.executors import Advance, Executor, fill_store, rows_of
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import MODEL_IS_HERE_ALONE, is_in_memory
 from handpick.layout import RunLayout
@@ -282,7 +282,7 @@ class Tacs(Scorer):
 
     def _fill(self, executor: Executor) -> None:
         store = self._store()
-        if isinstance(executor, Processes):
+        if not executor.is_here:
             self.drop_model()
         spec = TacsSpec(self.settings, tuple(self.endpoints), host=self)
         fill_store(store, self.pool.pool, spec, StageKind.POOL.value, self.pool.quarantine, executor)

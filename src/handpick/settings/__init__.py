@@ -29,6 +29,7 @@ from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
+from handpick.settings.executor import ExecutorSettings
 from handpick.settings.passes import passes_by_method
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
@@ -103,6 +104,7 @@ class Settings(
     AlgorithmSettings,
     Constraints,
     ReadingSettings,
+    ExecutorSettings,
 ):
     """What ``select``, ``represent`` and ``run`` take. Relative paths are relative to the working folder."""
 
@@ -136,9 +138,6 @@ class Settings(
     )
     score_only: bool = Field(False, description="keep the similarity to this query alone, and no features of the pool")
     max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
-    workers: int | None = Field(
-        None, ge=1, exclude=True, description="processes that make features, a shard each at a time; default: this one"
-    )
 
     @field_validator("budget", mode="before")
     @classmethod

@@ -1,0 +1,55 @@
+"""A rank's share of a pool's features. Ranks say nothing to each other; what they see of each other is the store.
+
+The first rank does what is done once (reading the pool, the warmup, the store's manifest); the others wait until that
+stands. Each then makes its own shards and ends, whatever the others do. What is missing at last (a rank was lost) is
+made by the next command that opens the store.
+"""
+
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from handpick.costs.cost import StageKind
+from handpick.executors import RankShare
+from handpick.layout import DataLayout, StoreLayout
+from handpick.own_folder import hold_folder
+from handpick.pipeline.prepare import open_pool_run
+from handpick.progress import log
+from handpick.scorers.provenance import pool_store_path
+from handpick.settings import Settings
+from handpick.store import FeatureStore
+
+_LOOK = 0.5  # seconds between two looks whether the first rank has made the store
+
+
+def represent_share(settings: Settings, executor: RankShare) -> FeatureStore:
+    """Make this rank's shards of the pool's features; the store may lack those of others.
+
+    Raises:
+        HandpickError: as ``run_represent``.
+    """
+    rank, path = executor.rank, pool_store_path(settings)
+    is_first = rank.number == 0
+    if not is_first:
+        _wait_for(StoreLayout(path).manifest, f"rank {rank.number} of {rank.world} waits for the first")
+    holding = hold_folder(settings.folder) if is_first else nullcontext()
+    with holding, tempfile.TemporaryDirectory() as scratch, executor:
+        # bad records are listed once, by the first rank
+        prepared = open_pool_run(settings, DataLayout(settings.folder if is_first else Path(scratch)))
+        for stage in prepared.scorer.stages():
+            stage.run(executor)
+            if stage.kind is StageKind.POOL:
+                break
+    store = FeatureStore.open(path, allow_incomplete=True)
+    missing = sum(len(store.missing(t)) for t in range(len(store.checkpoints)))
+    left = f"{missing:,} shards of others are still missing" if missing else "the store is whole"
+    log(f"rank {rank.number} of {rank.world} has made its shards; {left}")
+    return store
+
+
+def _wait_for(manifest: Path, why: str) -> None:
+    if not manifest.exists():
+        log(why)
+    while not manifest.exists():
+        time.sleep(_LOOK)
