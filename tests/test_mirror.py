@@ -1,7 +1,6 @@
 """A run's folder in a bucket: the same files as in a folder, after kills and faults too."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,8 +95,8 @@ def test_another_machine_goes_on(root: str, tmp_path: Path) -> None:
 
 
 def test_killed_at_any_request_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever request is the last one, the bucket has nothing that counts without what it counts, and both this machine
-    and another end as an unbroken run does."""
+    """Whatever request is the last, the bucket has nothing that counts without what it counts; both this machine and
+    another end as an unbroken run does."""
     wanted: dict[str, bytes] | None = None
     for stop in range(200):
         Bucket.empty()
@@ -208,19 +207,25 @@ def test_what_went_wrong_in_the_run_is_what_is_told(tmp_path: Path, monkeypatch:
             raise OSError("500 Internal Server Error")
 
     monkeypatch.setattr(Bucket, "fault", staticmethod(fail))
-    with pytest.raises(ValueError, match="of the run"), mirror_folder(AT, tmp_path / "work"):
-        write_steps(tmp_path / "work", 1)
-        raise ValueError("of the run")
+
+    def work() -> None:
+        with mirror_folder(AT, tmp_path / "work"):
+            write_steps(tmp_path / "work", 1)
+            raise ValueError("of the run")
+
+    with pytest.raises(ValueError, match="of the run"):
+        work()
 
 
 def test_two_runs_at_once_are_noticed(tmp_path: Path) -> None:
-    with (
-        pytest.raises(StoreError, match=f"^another run writes to {AT}, or its objects.json was removed: let one run"),
-        mirror_folder(AT, tmp_path / "one"),
-    ):
-        write_steps(tmp_path / "one", 1)
-        with mirror_folder(AT, tmp_path / "other"):
-            write_steps(tmp_path / "other", 2)
+    def work() -> None:
+        with mirror_folder(AT, tmp_path / "one"):
+            write_steps(tmp_path / "one", 1)
+            with mirror_folder(AT, tmp_path / "other"):
+                write_steps(tmp_path / "other", 2)
+
+    with pytest.raises(StoreError, match=f"^another run writes to {AT}, or its objects.json was removed: let one run"):
+        work()
     objects = objects_below(AT)
     objects.pop("objects.json")
     assert objects == files_below(tmp_path / "other")
@@ -236,6 +241,19 @@ def test_an_object_that_is_damaged_is_made_anew(tmp_path: Path, capsys: pytest.C
         assert f"1 objects of {AT} are not what was put there, or not yet: record.json" in capsys.readouterr().err
         (tmp_path / "other" / "record.json").write_text('{"steps": 2}')
     assert objects_below(AT)["foreign.txt"] == b"of somebody else"
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("adapter.safetensors", "config.json", "digests.json"):
+        (tmp_path / "one" / "warmup" / "fresh-0").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "one" / "warmup" / "fresh-0" / name).write_text(name)
+    (tmp_path / "one" / "warmup" / "warmup.json").write_text("{}")
+    with mirror_folder(AT, tmp_path / "one"):
+        pass
+    Bucket("").rm_file(f"{AT}/warmup/fresh-0/config.json")
+    with mirror_folder(AT, tmp_path / "other"):
+        assert set(files_below(tmp_path / "other")) == {"warmup/warmup.json"}
+    assert set(objects_below(AT)) == {"objects.json", "warmup/warmup.json"}
 
 
 def test_a_listing_is_never_relied_on(tmp_path: Path) -> None:
@@ -275,7 +293,9 @@ def test_a_bucket_that_cannot_be_read_is_said_before_anything(tmp_path: Path, mo
         raise AssertionError
 
 
-def test_a_run_has_the_same_files_in_a_bucket_as_in_a_folder(root: str, tmp_path: Path) -> None:
+def test_a_run_has_the_same_files_in_a_bucket_as_in_a_folder(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool, query = write_jsonl(tmp_path / "pool.jsonl", POOL), write_jsonl(tmp_path / "dev.jsonl", POOL[:2])
     settings: dict[str, Any] = {
         "pool": str(pool), "query": str(query), "model": str(bundled.model_path()), "method": "rds+", "budget": 4,
@@ -292,13 +312,30 @@ def test_a_run_has_the_same_files_in_a_bucket_as_in_a_folder(root: str, tmp_path
     for name in ("selection.json", "settings.yaml"):
         assert f"{root}/x" in objects[name].decode()
     before = objects_below(f"{root}/x")
-    os.environ["HANDPICK_CACHE"] = str(tmp_path / "another machine")
-    again = handpick.select(
-        settings=Settings(**settings | {"pool": [str(pool)], "query": [str(query)], "out": f"{root}/x"})
-    )
+    monkeypatch.setenv("HANDPICK_CACHE", str(tmp_path / "another machine"))
+    again = handpick.select(**settings, out=f"{root}/x")
     assert again.ids == of_folder.ids
     after = objects_below(f"{root}/x")
     assert {name for name in after if after[name] != before.get(name)} == {"cost.json", "objects.json"}
+    if not root.startswith("bucket:"):
+        return
+
+    def kill(what: str, path: str) -> None:
+        if what == "put" and path.endswith("selection.json"):
+            raise Killed
+
+    Bucket.empty()
+    monkeypatch.setenv("HANDPICK_CACHE", str(tmp_path / "a machine that dies"))
+    monkeypatch.setattr(Bucket, "fault", staticmethod(kill))
+    with pytest.raises(Killed):
+        handpick.select(**settings, out=f"{root}/x")
+    monkeypatch.setattr(Bucket, "fault", None)
+    assert "selection.json" not in objects_below(f"{root}/x")
+    monkeypatch.setenv("HANDPICK_CACHE", str(tmp_path / "the next one"))
+    handpick.select(**settings, out=f"{root}/x")
+    after = objects_below(f"{root}/x")
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} == {"cost.json", "objects.json"}
 
 
 def test_what_a_bucket_is_not_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from handpick.errors import HandpickError, StoreError
 from handpick.files import atomic_write, open_atomically
 from handpick.fingerprint import file_digest
-from handpick.layout import MirrorLayout, is_unfinished
+from handpick.layout import CheckpointLayout, MirrorLayout, is_unfinished
 from handpick.object_store import ObjectStore
 from handpick.progress import log, progress
 from handpick.sealed import seal, unseal
@@ -189,6 +189,11 @@ class _Mirror:
         if wanted:
             log(f"fetching what {self.address} has of the run, {len(wanted):,} objects")
         wrong = [name for name in wanted if not self._fetch_one(name)]
+        for checkpoint in {PurePosixPath(name).parent for name in wrong}:  # whole or not at all, as where it was made
+            digests = checkpoint / CheckpointLayout.digests.name
+            for name in self.index if str(digests) in self.index else ():
+                if PurePosixPath(name).is_relative_to(checkpoint):
+                    (self.folder / name).unlink(missing_ok=True)
         if wrong:
             log(f"{len(wrong):,} objects of {self.address} are not what was put there, or not yet: {wrong[0]}")
 

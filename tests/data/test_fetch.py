@@ -11,6 +11,7 @@ import handpick
 from handpick import bundled
 from handpick.data.read import FileInput, absolute_source, files_of_source, open_source
 from handpick.errors import DataError, HandpickError, SettingsError
+from handpick.overlap import run_overlap
 from handpick.pipeline import run_select
 from handpick.settings import Settings
 from tests.buckets import Bucket, objects_below, put, s3_server
@@ -237,6 +238,16 @@ def test_the_same_pool_chooses_the_same(root: str, tmp_path: Path) -> None:
     assert not [text for text in said if str(tmp_path / "cache") in text]
     again = run_select(Settings.from_yaml("fetched/settings.yaml")).selection
     assert again.ids == of_files.ids
+
+
+def test_other_commands_read_them_too(memory: str) -> None:
+    put(f"{memory}/pool.jsonl", lines(ONE + TWO))
+    put(f"{memory}/test.jsonl", lines(TWO[:2]))
+
+    assert handpick.look(f"{memory}/pool.jsonl").pool.counts.records == len(ONE + TWO)
+    found = run_overlap([f"{memory}/pool.jsonl"], [f"{memory}/test.jsonl"], Path("overlap"), 0.75)
+    assert [file.name for file in found.pool.files] == [f"{memory}/pool.jsonl"]
+    assert len((Path("overlap") / "clean.jsonl").read_text().splitlines()) == len(ONE + TWO) - len(found.rows)
 
 
 def test_an_s3_server_that_fails_or_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

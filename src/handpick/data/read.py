@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from handpick.data.containers import DATA_SUFFIXES, find_container, read_records
@@ -65,7 +65,7 @@ class FileInput:
 
         Of a data set that ``datasets`` saved it is the folder's, since its files have none of their own.
         """
-        path: PurePosixPath | Path = PurePosixPath(self.address) if self.address else self.path
+        path = Path(self._called)
         if is_of_saved_dataset(path):
             path = path.parent.parent if kind_of_split(path.parent.name) else path.parent
         name = path.name
