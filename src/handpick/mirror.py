@@ -1,10 +1,12 @@
 """The folder of a run whose own place is in a bucket: worked on here, and kept there as it grows.
 
 A run writes in a folder of this machine as any other does. Meanwhile, and when it ends, what has changed there is put
-into the bucket as whole objects, in the order in which the files were finished, so that the bucket has at every moment
-what a folder has whose run was killed a little earlier. Nothing is renamed or listed there: one object,
-``objects.json``, says which objects there are and the SHA-256 of each. It is written before them, so what it does not
-know is none of the run's, and for a moment it knows two digests of what is about to be replaced.
+into the bucket as whole objects. Nothing is renamed or listed there: one object, ``objects.json``, says which objects
+there are and the SHA-256 of each. It is written before them, and again when all are there. Until then a new object has
+in it, before its digest, the word that it may not be there, and one that is replaced has both its digests. New objects
+are put first, those that replace others last, each kind in the order in which the files were finished. Whoever takes
+over takes the new ones all or not at all; so what is taken over is a folder as this one was at a moment, of which some
+files may be as they were a moment earlier: what a run finds that was killed.
 
 There is no lock on a bucket. Every run writes a word of its own into ``objects.json``: a second one is noticed by the
 first before it puts anything more, and not before. The folder here remembers its word too. Where it is the bucket's,
@@ -15,7 +17,6 @@ import json
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,16 +26,17 @@ from typing import NamedTuple
 from handpick.errors import HandpickError, StoreError
 from handpick.files import atomic_write, open_atomically
 from handpick.fingerprint import file_digest
-from handpick.layout import CheckpointLayout, MirrorLayout, is_unfinished
+from handpick.layout import MirrorLayout, is_unfinished
 from handpick.object_store import ObjectStore
 from handpick.progress import log, progress
 from handpick.sealed import seal, unseal
 
-SECONDS = 10.0  # between two looks at the folder, and for which a file must have been left alone
+SECONDS = 10.0  # between two looks at the folder
 
-_NOTHING = ""  # in place of a digest: the object may not be there yet
+_TRIES = 3  # to find the folder at rest when the run is over
+_NOTHING = ""  # before the digest of a new object: it may not be there yet
 
-Index = dict[str, list[str]]  # the digests that an object may have, by its name below the address
+Index = dict[str, list[str]]  # the digests that an object may have, the last the newest, by its name
 
 
 class _Seen(NamedTuple):
@@ -106,7 +108,7 @@ class _Mirror:
         """Put what is finished, again and again, until told to stop; what fails is tried again."""
         while not stop.wait(SECONDS):
             try:
-                self.put_changes(time.time_ns() - int(SECONDS * 1e9))
+                self.put_changes()
             except (HandpickError, OSError) as error:
                 if str(error) != self.told:
                     self.told = str(error)
@@ -119,60 +121,73 @@ class _Mirror:
             StoreError: it cannot be put.
         """
         try:
-            self.put_changes(None, shows=True)
-            self._write_index(self.index)  # one digest each
+            if not any(self.put_changes(shows=True) for _ in range(_TRIES)):
+                raise StoreError(f"somebody writes in {self.folder}, so not all of it is in {self.address}")
+        except _OtherRun:
+            raise
         except (HandpickError, OSError) as error:
             raise StoreError(
                 f"{error}; nothing that was computed is lost: it is in {self.folder}, and the same command goes on "
                 "from there"
             ) from error
 
-    def put_changes(self, before_ns: int | None, *, shows: bool = False) -> None:
-        """Put what has changed into the bucket and remove what is gone, in the order in which it was finished.
+    def put_changes(self, *, shows: bool = False) -> bool:
+        """Put what has changed into the bucket, and remove there what is gone here.
 
         Args:
-            before_ns: what was finished later is left for another time, since what came before it may not have been
-                seen; None where nobody writes any more.
             shows: whether a bar is shown.
+
+        Returns:
+            Whether all is there; not where a file was written meanwhile.
 
         Raises:
             StoreError: the bucket cannot be written, or another run writes there.
         """
         files = self._list_files()
+        if files != self._list_files():  # else all were there at one moment, between the two
+            return False
+        changed = self._find_changes(files)
         self.gone |= {name for name in self.index if name not in files}
-        changed: dict[str, str] = {}
-        for name, now in sorted(files.items(), key=lambda each: _order(*each)):
-            if self.seen.get(name) == now or (before_ns is not None and now.ctime_ns >= before_ns):
-                continue
-            changed[name] = file_digest(self.folder / name)
-            if self.index.get(name) == [changed[name]]:
-                del changed[name]
-                self.seen[name] = now
         self.gone -= changed.keys()
         if not changed and not self.gone:
-            return
+            return True
         self._check_alone()
         self.index = {name: digests for name, digests in self.index.items() if name in files}
-        self.index |= {
-            name: [*dict.fromkeys([*self.index.get(name, [_NOTHING]), new])] for name, new in changed.items()
-        }
+        for name, new in changed.items():
+            self.index[name] = [*(each for each in self.index.get(name, [_NOTHING]) if each != new), new]
         self._write_index(self.index)
         for name in sorted(self.gone):
             self.store.remove(f"{self.address}/{name}")
             self.seen.pop(name, None)
             self.gone.remove(name)
-        try:
-            with _show(self.address, [files[name].size for name in changed] if shows else []) as advance:
-                for name, new in changed.items():
+        with _show(self.address, [files[name].size for name in changed] if shows else []) as advance:
+            for kind in ([n for n in changed if self._is_new(n)], [n for n in changed if not self._is_new(n)]):
+                for name in kind:
                     self.store.put(self.folder / name, f"{self.address}/{name}")
-                    if _look(self.folder / name) != files[name]:  # written meanwhile: what follows may be of the new
-                        return
-                    self.index[name], self.seen[name] = [new], files[name]
+                    if _look(self.folder / name) != files[name]:  # written meanwhile: the rest is for another time
+                        return False
+                    self.seen[name] = files[name]
                     advance(files[name].size)
-        except HandpickError:
-            with suppress(HandpickError):
-                self._write_index(self.index)  # so that what was put need not be put again
-            raise
+                # after the first kind, what is new is there, all of it
+                self.index |= {name: digests[-1:] for name, digests in self.index.items() if self._is_new(name)}
+        self.index = {name: digests[-1:] for name, digests in self.index.items()}
+        self._write_index(self.index)
+        return True
+
+    def _find_changes(self, files: Mapping[str, _Seen]) -> dict[str, str]:
+        """Return the digests of the files that are not in the bucket as they are here, in the order of their ends."""
+        changed: dict[str, str] = {}
+        for name, now in sorted(files.items(), key=lambda each: _order(*each)):
+            if self.seen.get(name) != now:
+                new = file_digest(self.folder / name)
+                if self.index.get(name) == [new]:
+                    self.seen[name] = now
+                else:
+                    changed[name] = new
+        return changed
+
+    def _is_new(self, name: str) -> bool:
+        return self.index[name][0] == _NOTHING
 
     def _take_over(self) -> None:
         """Put the bucket's objects in the place of what is here."""
@@ -181,23 +196,20 @@ class _Mirror:
         for name in files:
             if name not in self.index:
                 (self.folder / name).unlink()
-        wanted = [
-            name
-            for name, digests in self.index.items()
-            if name not in files or file_digest(self.folder / name) not in digests
-        ]
+        allowed = {name: digests[-1:] if self._is_new(name) else digests for name, digests in self.index.items()}
+        wanted = [name for name in allowed if name not in files or file_digest(self.folder / name) not in allowed[name]]
         if wanted:
             log(f"fetching what {self.address} has of the run, {len(wanted):,} objects")
-        wrong = [name for name in wanted if not self._fetch_one(name)]
-        for checkpoint in {PurePosixPath(name).parent for name in wrong}:  # whole or not at all, as where it was made
-            digests = checkpoint / CheckpointLayout.digests.name
-            for name in self.index if str(digests) in self.index else ():
-                if PurePosixPath(name).is_relative_to(checkpoint):
-                    (self.folder / name).unlink(missing_ok=True)
-        if wrong:
-            log(f"{len(wrong):,} objects of {self.address} are not what was put there, or not yet: {wrong[0]}")
+        wrong = [name for name in wanted if not self._fetch_one(name, allowed[name])]
+        if any(map(self._is_new, wrong)):
+            unfinished = [name for name in self.index if self._is_new(name)]
+            for name in unfinished:
+                (self.folder / name).unlink(missing_ok=True)
+            log(f"{len(unfinished):,} objects of {self.address} are left: whoever put them did not end")
+        if damaged := [name for name in wrong if not self._is_new(name)]:
+            log(f"{len(damaged):,} objects of {self.address} are not what was put there, and are left: {damaged[0]}")
 
-    def _fetch_one(self, name: str) -> bool:
+    def _fetch_one(self, name: str, allowed: Sequence[str]) -> bool:
         """Fetch an object; False where it is not there, or has another digest, and then no such file is here."""
         path = self.folder / name
         found = self.store.look_up(f"{self.address}/{name}")
@@ -205,7 +217,7 @@ class _Mirror:
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(_OtherContent), open_atomically(path) as file:
                 self.store.fetch(found, Path(file.name))
-                if file_digest(file.name) not in self.index[name]:
+                if file_digest(file.name) not in allowed:
                     raise _OtherContent
                 return True
         path.unlink(missing_ok=True)
@@ -231,9 +243,9 @@ class _Mirror:
     def _check_alone(self) -> None:
         there = self._read_index()
         if there is None or there[0] != self.word:
-            raise StoreError(
+            raise _OtherRun(
                 f"another run writes to {self.address}, or its {MirrorLayout.index.name} was removed: let one run use "
-                "an address, or give another --out"
+                f"an address; what this one has computed stays in {self.folder} until one takes over what is there"
             )
 
     def _read_index(self) -> tuple[str, Index] | None:
@@ -268,6 +280,10 @@ class _Mirror:
     @property
     def _layout(self) -> MirrorLayout:
         return MirrorLayout(self.folder)
+
+
+class _OtherRun(StoreError):
+    """Another run has written to the address."""
 
 
 class _OtherContent(Exception):
