@@ -301,6 +301,13 @@ def test_a_bucket_that_cannot_be_read_is_said_before_anything(tmp_path: Path, mo
         raise AssertionError
 
 
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = f"^cannot write {tmp_path}/file/work, where the run of {AT} is worked on: Not a directory; free space there"
+    with pytest.raises(StoreError, match=said), mirror_folder(AT, tmp_path / "file" / "work"):
+        raise AssertionError
+
+
 def test_a_run_has_the_same_files_in_a_bucket_as_in_a_folder(
     root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

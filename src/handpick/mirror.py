@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from handpick.errors import HandpickError, StoreError
+from handpick.errors import DataError, HandpickError, StoreError
 from handpick.files import atomic_write, open_atomically
 from handpick.fingerprint import file_digest
 from handpick.layout import MirrorLayout, is_unfinished
@@ -59,7 +59,13 @@ def mirror_folder(address: str, folder: Path) -> Iterator[None]:
         StoreError: the bucket cannot be read at first or written at last, or another run has written there meanwhile.
     """
     mirror = _Mirror(ObjectStore(address, StoreError), address.rstrip("/"), folder)
-    mirror.fetch()
+    try:
+        mirror.fetch()
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {folder}, where the run of {address} is worked on: {error.strerror}; free space there, or "
+            "let HANDPICK_CACHE name another folder"
+        ) from error
     stop = threading.Event()
     watcher = threading.Thread(target=mirror.watch, args=(stop,), name="mirror", daemon=True)
     watcher.start()
@@ -179,7 +185,12 @@ class _Mirror:
         changed: dict[str, str] = {}
         for name, now in sorted(files.items(), key=lambda each: _order(*each)):
             if self.seen.get(name) != now:
-                new = file_digest(self.folder / name)
+                try:
+                    new = file_digest(self.folder / name)
+                except DataError:
+                    if _look(self.folder / name) == now:
+                        raise
+                    continue  # gone or another meanwhile, as the next look will see
                 if self.index.get(name) == [new]:
                     self.seen[name] = now
                 else:
