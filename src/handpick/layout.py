@@ -4,6 +4,7 @@ A layout is a folder and knows the names in it; it opens nothing and makes nothi
 tool's format (peft's ``adapter_config.json``) stay with the module that speaks that format.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,18 @@ class InFolder(property):
     def __get__(self, layout: Any, kind: type | None = None, /) -> Path:  # type: ignore[override]  # of a layout alone
         path: Path = super().__get__(layout, kind)
         return path
+
+
+def user_cache() -> Path:
+    """Return the folder of what runs share: ``HANDPICK_CACHE``, else handpick's in the user's cache."""
+    own = os.environ.get("HANDPICK_CACHE")
+    users = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(own) if own else Path(users) / "handpick"
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file or folder of this name is on its way to another name, or of this machine alone."""
+    return name.startswith(".") or name.endswith(".part") or name == "part"
 
 
 def lock_of(folder: Path) -> Path:
@@ -84,6 +97,25 @@ class TriedLayout(Layout):
     def of_model(self, digest: str) -> Path:
         """Return what is kept of a model."""
         return self.folder / "tried" / f"{digest}.json"
+
+
+class ObjectsLayout(Layout):
+    """The user's cache folder: objects that were fetched out of buckets, and the runs that are written into them."""
+
+    def fetched(self, digest: str, name: str) -> Path:
+        """Return where an object is, or a folder of them, under its own name; another version has another digest."""
+        return self.folder / "objects" / digest / name
+
+    def run(self, digest: str, name: str) -> Path:
+        """Return the folder that a run works in whose own is in a bucket."""
+        return self.folder / "runs" / digest / name
+
+
+class MirrorLayout(Layout):
+    """What a folder has more that is kept in a bucket."""
+
+    index = InFolder("objects.json")  #: In the bucket alone: which objects there are, and the digest of each.
+    word = InFolder(".mirror")  #: On this machine alone: the word of the run that wrote there last.
 
 
 class DataLayout(Layout):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from handpick.errors import SettingsError, StoreError
 from handpick.layout import Layout, lock_of
 from handpick.locks import lock_file
+from handpick.object_store import was_address
 from handpick.progress import log_once
 
 Identity: TypeAlias = tuple[int, int] | Path
@@ -29,8 +30,8 @@ def check_inputs(layout: Layout, sources: Mapping[str, Any], files: Mapping[str,
     """
     from handpick.data.read import files_of_source  # slow to import, and settings are checked without it
 
-    given = [(name, source, files_of_source(source)) for name, value in sources.items() for source in _texts(value)]
-    given += [(name, text, _files_in(text)) for name, value in (files or {}).items() for text in _texts(value)]
+    given = [(name, source, files_of_source(source)) for name, value in sources.items() for source in texts_in(value)]
+    given += [(name, text, _files_in(text)) for name, value in (files or {}).items() for text in texts_in(value)]
     try:
         written = {_identity(path): path for path in layout.written_files()}
     except OSError as error:  # a name that is too long for the file system
@@ -53,21 +54,24 @@ def check_page(page: Path, sources: Mapping[str, Any]) -> None:
     """
     from handpick.data.read import files_of_source
 
+    if was_address(page):
+        raise SettingsError(f"the page {page} would be in a bucket: name a file of this machine with --out")
     for name, value in sources.items():
-        for source in _texts(value):
+        for source in texts_in(value):
             if any(_identity(page) == _identity(file) for file in files_of_source(source)):
                 raise SettingsError(f"{page} is what {name} names, and would be written over; give another --out")
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text in a setting: itself, or what its lists and mappings hold; paths as texts."""
     if isinstance(value, str | Path):
         yield str(value)
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _texts(each)
+            yield from texts_in(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _texts(each)
+            yield from texts_in(each)
 
 
 def _files_in(text: str) -> list[Path]:
@@ -105,6 +109,10 @@ def hold_folder(folder: Path) -> Iterator[None]:
     Raises:
         StoreError: another run is in it, or it cannot be made.
     """
+    if was_address(folder):
+        raise StoreError(
+            f"{folder} is in a bucket, where only `select`, `represent` and `similarity` write: name a folder"
+        )
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = lock_of(folder)
     held = _take(lock, folder)

@@ -13,6 +13,7 @@ from handpick.errors import DataError, StoreError
 from handpick.files import write_parts
 from handpick.fingerprint import file_digest
 from handpick.layout import RunLayout
+from handpick.object_store import was_address
 from handpick.sealed import seal, unseal
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Selection:
         Raises:
             StoreError: the folder holds no selection, or a damaged one, or one of another schema version.
         """
+        if was_address(folder):
+            raise StoreError(f"{folder} is in a bucket: fetch its folder, and name that")
         layout = RunLayout(Path(folder))
         summary_path, records_path = layout.selection, layout.records
         try:

@@ -74,6 +74,8 @@ class PreparedAudition:
         self.candidates = Candidates(values, own)
         self.own = own
         run, self.layout = self.candidates.any, self.candidates.layout
+        if run.is_in_bucket:
+            raise SettingsError(f"out {run.out}: an audition is held in a folder of this machine; give another --out")
         check_inputs(self.layout, data_of(run), files_of(run))
         pools = {
             name: open_data("query", files, run.model_copy(update={"query": files, "target": {}}), self.layout).pool

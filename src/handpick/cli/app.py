@@ -18,6 +18,7 @@ from handpick.flag_names import as_flag, check_values
 from handpick.flag_names import parse_settings as parse_plain
 from handpick.layout import RunLayout
 from handpick.methods import AUTO
+from handpick.object_store import is_address
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs
 from handpick.representations import SCORERS
@@ -365,6 +366,8 @@ def out_folder(text: str) -> Path:
         SettingsError: it is empty, or no text that can be a folder's name.
     """
     check_values({"out": text}, of=as_flag)
+    if is_address(text):
+        raise SettingsError(f"--out {text} is no folder: only select, represent and similarity write into a bucket")
     return Path(text)
 
 

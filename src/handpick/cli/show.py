@@ -53,7 +53,9 @@ def show_selection(run: Run, *, first_picks: bool) -> None:
         **dict.fromkeys(layout.pool_stores(), "the pool's features, for the next selection: --store"),
     }.items():
         if path.exists():
-            console.print(Text(f"  {path}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True)
+            console.print(
+                Text(f"  {run.settings.name_of(path)}", style="bold") + Text(f"  {what}", style="dim"), soft_wrap=True
+            )
     if not layout.report.exists():
         console.print(f"one page for a browser: handpick report {quote_path(layout.folder)}", soft_wrap=True)
     say_next(f"handpick train --selection {quote_path(layout.folder)}")

@@ -1,4 +1,4 @@
-"""From a source to its raw records: files, folders, patterns, what ``datasets`` holds, names on the Hub."""
+"""From a source to its raw records: files, folders, patterns, objects, what ``datasets`` holds, names on the Hub."""
 
 import dataclasses
 import hashlib
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from handpick.data.containers import DATA_SUFFIXES, find_container, read_records
 from handpick.data.containers.columns import ROWS_AT_A_TIME, column_records, json_decoders
 from handpick.data.containers.record import BadRecord, RawRecord, Records, Say
+from handpick.data.fetch import fetch_files, named_by_address
 from handpick.data.folder import files_of_folder, is_metadata, is_of_saved_dataset
 from handpick.data.hub import hub_or_cache
 from handpick.data.splits import choose_split, kind_of_split
 from handpick.data.spool import SpooledRows
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
+from handpick.object_store import check_address, is_address
 from handpick.progress import log
 from handpick.terminal import escape_controls, is_text
 
@@ -39,17 +41,23 @@ class FileInput:
     """A file of records.
 
     ``field`` is the one that holds them, where the file is one JSON object and the user named it; ``say`` is told what
-    the file does not say by itself, once for all the files of a source.
+    the file does not say by itself, once for all the files of a source. ``address`` is there where the file was fetched
+    from one, and is then what it is called.
     """
 
     path: Path
     field: str | None = None
     say: Say | None = dataclasses.field(default=None, compare=False, repr=False)
+    address: str | None = None
 
     @property
     def name(self) -> str:
-        """The path as the user gave it, and the field that was chosen."""
-        return str(self.path) if self.field is None else f"{self.path}:{self.field}"
+        """The path or address as the user gave it, and the field that was chosen."""
+        return self._called if self.field is None else f"{self._called}:{self.field}"
+
+    @property
+    def _called(self) -> str:
+        return self.address or str(self.path)
 
     @property
     def stem(self) -> str:
@@ -57,7 +65,7 @@ class FileInput:
 
         Of a data set that ``datasets`` saved it is the folder's, since its files have none of their own.
         """
-        path = self.path
+        path = Path(self._called)
         if is_of_saved_dataset(path):
             path = path.parent.parent if kind_of_split(path.parent.name) else path.parent
         name = path.name
@@ -77,8 +85,9 @@ class FileInput:
             with self.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror}") from error
-        container = find_container(self.path)
+            raise DataError(f"cannot read {self._called}: {error.strerror}") from error
+        with named_by_address(self.path, self._called):
+            container = find_container(self.path)
         decided_by = [container.name] * container.named + [self.field] * (self.field is not None)
         if not decided_by:
             return digest
@@ -93,7 +102,7 @@ class FileInput:
         try:
             found = self.path.stat()
         except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror}") from error
+            raise DataError(f"cannot read {self._called}: {error.strerror}") from error
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def records(self) -> Records:
@@ -104,7 +113,8 @@ class FileInput:
         Raises:
             DataError: the file cannot be read, is damaged, or is of a kind that is no records.
         """
-        return read_records(self.path, self.field, self.say or _SayOnce(self.name))
+        with named_by_address(self.path, self._called):
+            yield from read_records(self.path, self.field, self.say or _SayOnce(self.name))
 
 
 @dataclass(frozen=True)
@@ -165,8 +175,10 @@ def is_pattern(source: str | Path) -> bool:
 def absolute_source(name: str) -> str:
     """Return a source as another folder would name it: a path that is there, or a pattern of paths, made absolute.
 
-    A name on the Hub stays as it is.
+    A name on the Hub and an address stay as they are.
     """
+    if is_address(name):
+        return name
     if Path(name).exists() or is_pattern(name):
         return str(Path(name).resolve())
     path, choice = _path_and_choice(name)
@@ -179,7 +191,7 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
 
     Of a folder or a ``DatasetDict`` with splits the training split is taken, which is said; ``folder:split`` takes
     another, as ``folder:config/split`` does where there are several configurations, and ``file.json:field`` where one
-    object has several lists of records.
+    object has several lists of records. An address (``s3://bucket/pool/*.jsonl``) names the same in a bucket.
 
     Raises:
         DataError: there is no such file or data set, it is not clear which split is meant, or the Hub cannot be
@@ -195,11 +207,14 @@ def open_source(source: Source) -> list[FileInput | DatasetInput]:
 
 
 def files_of_source(source: str | Path) -> list[Path]:
-    """Return the files of this machine that ``open_source`` would read; none of a name on the Hub.
+    """Return the files of this machine that ``open_source`` would read; none of an address or a name on the Hub.
 
     Raises:
-        DataError: as ``open_source``.
+        DataError: as ``open_source``, but that no address is asked for what it names.
     """
+    if is_address(source):
+        check_address(str(source), DataError)
+        return []
     path, _ = _path_and_choice(source)
     if is_in_memory(str(source)) or not (path.exists() or is_pattern(source)):
         return []
@@ -213,6 +228,8 @@ def _refuse_name(name: str) -> None:
 
 
 def _find_inputs(source: str | Path, say: Say) -> list[FileInput | DatasetInput]:
+    if is_address(source):
+        return [FileInput(each.path, each.choice, say, each.address) for each in fetch_files(str(source), say)]
     path, choice = _path_and_choice(source)
     if path.is_file():
         return [FileInput(path, choice, say)]

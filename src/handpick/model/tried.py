@@ -6,7 +6,6 @@ written or read, everything is tried.
 """
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -20,7 +19,7 @@ from torch import nn
 
 from handpick.errors import HandpickError, StoreError
 from handpick.fingerprint import Fingerprint, digest
-from handpick.layout import TriedLayout
+from handpick.layout import TriedLayout, user_cache
 from handpick.sealed import unseal, write_sealed
 
 T = TypeVar("T")
@@ -94,6 +93,4 @@ def _read(made: Fingerprint) -> dict[str, Any]:
 
 
 def _path(made: Fingerprint) -> Path:
-    own = os.environ.get("HANDPICK_CACHE")
-    users = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return TriedLayout(Path(own) if own else Path(users) / "handpick").of_model(digest(made))
+    return TriedLayout(user_cache()).of_model(digest(made))

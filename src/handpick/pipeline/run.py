@@ -1,7 +1,8 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from handpick.executors import RankShare
 from handpick.files import atomic_write
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
+from handpick.mirror import mirror_folder
 from handpick.model import device
 from handpick.own_folder import hold_folder
 from handpick.pipeline.apply_constraints import apply_constraints
@@ -52,6 +54,21 @@ class Run:
     remarks: tuple[Remark, ...] = ()
 
 
+@contextmanager
+def hold_run(settings: Settings) -> Iterator[None]:
+    """Keep other runs out of a run's folder, and the folder in its bucket where it has one.
+
+    Raises:
+        StoreError: as ``hold_folder`` and ``mirror_folder``.
+    """
+    with hold_folder(settings.folder):
+        if not settings.is_in_bucket:
+            yield
+            return
+        with mirror_folder(str(settings.out), settings.folder):
+            yield
+
+
 def run_represent(settings: Settings) -> FeatureStore:
     """Build the feature store of a pool alone, from settings that are already one object.
 
@@ -60,11 +77,13 @@ def run_represent(settings: Settings) -> FeatureStore:
     """
     executor = executor_of(settings, by_share=True)
     if isinstance(executor, RankShare):
+        if settings.is_in_bucket:
+            raise SettingsError("ranks meet in one folder, and --out is in a bucket: give a folder that all of them see")
         store = represent_share(settings, executor)
         if executor.rank.number == 0:
             _write_settings(settings)
         return store
-    with hold_folder(settings.folder), executor:
+    with hold_run(settings), executor:
         settings = decide_for_workers(settings, executor)
         prepared = open_pool_run(settings, DataLayout(settings.folder))
         for stage in prepared.scorer.stages():
@@ -81,7 +100,7 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
         HandpickError: as ``select``.
     """
     settings = resume_from_store(settings)
-    with hold_folder(settings.folder):
+    with hold_run(settings):
         return _select(settings, own, exclude_ids)
 
 
@@ -144,7 +163,7 @@ def run_similarity(settings: Settings) -> Path:
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
     if settings.prefilter:
         raise SettingsError("a prefilter is for a selection: `similarity` is of the whole pool")
-    with hold_folder(settings.folder):
+    with hold_run(settings):
         with executor_of(settings) as executor:
             settings = decide_for_workers(settings, executor)
             prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))

@@ -22,12 +22,14 @@ from handpick.data.unwanted import Unwanted
 from handpick.documents import parse_yaml
 from handpick.errors import SettingsError
 from handpick.file_names import check_file_name, check_file_names
+from handpick.fingerprint import digest
 from handpick.flag_names import Flag, check_values, flag_of, show_value
-from handpick.layout import RunLayout
+from handpick.layout import ObjectsLayout, RunLayout, user_cache
 from handpick.methods import find_method
+from handpick.object_store import check_address, is_address
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
-from handpick.own_folder import check_inputs
+from handpick.own_folder import check_inputs, texts_in
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
 from handpick.settings.executor import ExecutorSettings
 from handpick.settings.passes import passes_by_method
@@ -78,6 +80,9 @@ Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
 
 
+_MAY_BE_ADDRESSES = ("pool", "query", "target", "exclude_overlap", "out")
+
+
 class Constraints(BaseModel):
     """What a selection must keep to, whatever the algorithm ranks first."""
 
@@ -123,7 +128,9 @@ class Settings(
     )
     algorithm: str | None = Field(None, description="selection algorithm, instead of the method's own")
     budget: str = Field("1000", description="how much to choose: 1000, 5% or '2M tokens'")
-    out: str | None = Field(None, description="folder for all that is written; default runs/QUERY, or runs/features")
+    out: str | None = Field(
+        None, description="folder or s3://BUCKET/PREFIX for all that is written; default runs/QUERY, or runs/features"
+    )
     store: str | None = Field(None, description="start from the features in this folder")
     optimizer: Optimizer | None = Field(None, description="pool side; default: the method's own")
     storage: Storage = Field("float32", description="type of the stored features")
@@ -146,6 +153,7 @@ class Settings(
 
     @model_validator(mode="after")
     def _check_names(self) -> "Settings":
+        self._check_addresses()
         self._check_prefilters()
         self._refuse_unused()
         self._check_product()
@@ -169,6 +177,22 @@ class Settings(
                 f"projection_dim {self.projection_dim} is no multiple of projection_nonzeros {self.projection_nonzeros}"
             )
         return self
+
+    def _check_addresses(self) -> None:
+        """Refuse addresses that hold a key, and those of what is read from folders alone."""
+        for name in type(self).model_fields:
+            if name in JUDGE_FIELDS.values():  # a server's
+                continue
+            for address in filter(is_address, texts_in(getattr(self, name))):
+                check_address(address, SettingsError)
+                if name not in _MAY_BE_ADDRESSES:
+                    *others, last = _MAY_BE_ADDRESSES
+                    raise SettingsError(
+                        f"{name} {address} is no path: fetch it into a folder and name that; addresses are for "
+                        f"{', '.join(others)} and {last}"
+                    )
+                if name != "out" and self.is_in_bucket and address.startswith(f"{str(self.out).rstrip('/')}/"):
+                    raise SettingsError(f"{name} {address} lies where this run writes; give another --out")
 
     def _refuse_unused(self) -> None:
         """Refuse settings that would mislead who reads them, since nothing looks at them."""
@@ -378,11 +402,25 @@ class Settings(
 
     @property
     def folder(self) -> Path:
-        """Where everything is written."""
+        """Where everything is written; of a run in a bucket, the folder of this machine that is kept there."""
+        if self.is_in_bucket:
+            address = str(self.out).rstrip("/")
+            return ObjectsLayout(user_cache()).run(digest(address), address.rpartition("/")[2])
         if self.out is not None:
             return Path(self.out)
         name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
         return Path("runs") / check_file_name(name, "the folder of a run, which --out names otherwise,")
+
+    @property
+    def is_in_bucket(self) -> bool:
+        """Whether the run's own place is in a bucket."""
+        return is_address(self.out)
+
+    def name_of(self, path: Path) -> str:
+        """Return what a file or folder of the run is called: in a bucket, by its address."""
+        if not self.is_in_bucket:
+            return str(path)
+        return f"{str(self.out).rstrip('/')}/{path.relative_to(self.folder).as_posix()}"
 
     def to_yaml(self) -> str:
         """Return all settings, as ``from_yaml`` reads them back."""
