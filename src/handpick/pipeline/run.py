@@ -78,7 +78,7 @@ def run_represent(settings: Settings) -> FeatureStore:
     executor = executor_of(settings, by_share=True)
     if isinstance(executor, RankShare):
         if settings.is_in_bucket:
-            raise SettingsError("ranks meet in one folder, and --out is in a bucket: give a folder that all of them see")
+            raise SettingsError("ranks meet in a folder, and --out is in a bucket: give a folder that all see")
         store = represent_share(settings, executor)
         if executor.rank.number == 0:
             _write_settings(settings)
