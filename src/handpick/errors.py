@@ -8,6 +8,7 @@ import errno
 import os
 import re
 
+_NOT_THERE = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
 _SYSTEM_WORDS = re.compile(r"([A-Z][^():]*) \((?:os error )?(\d{1,3})\)")
 
 
@@ -36,6 +37,15 @@ def system_error_number(error: BaseException) -> int | None:
         if words == os.strerror(int(number)):
             return int(number)
     return None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether an error tells of what the system refuses (a handle, memory, permission, a disk), whoever says it.
+
+    It says nothing of what a file holds then, so nobody is to be told that it is damaged, or to remove it. That there
+    is no such file, or a folder in its place, is no such refusal.
+    """
+    return is_out_of_memory(error) or system_error_number(error) not in (None, *_NOT_THERE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

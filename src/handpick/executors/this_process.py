@@ -8,6 +8,7 @@ import torch
 
 from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher
 from handpick.objectives.protocol import Prepared
+from handpick.work_memory import take_work_memory
 
 
 class ThisProcess:
@@ -21,6 +22,7 @@ class ThisProcess:
         self.threads = threads
 
     def __enter__(self) -> Self:
+        take_work_memory()
         return self
 
     def __exit__(self, *error: object) -> None:
