@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -22,6 +23,7 @@ from handpick.data.read import FileInput
 from handpick.data.reading import TABLE_ALONE
 from handpick.errors import ModelError, StoreError, is_out_of_memory, system_error_number
 from handpick.finetuning.record import read_record
+from handpick.model import _loading
 from handpick.objectives.samples import KeyedJournal
 from handpick.sealed import read_sealed, read_sealed_list, write_sealed
 from handpick.selection import Selection
@@ -160,6 +162,16 @@ def test_an_adapter_that_cannot_be_opened_is_not_said_to_fit_no_model(tmp_path: 
     made = an_adapter(tmp_path)
     with no_handle_left(), pytest.raises(OSError, match="Too many open files"):
         attach_adapter(torch.nn.Linear(2, 2), made)
+
+
+def test_weights_that_cannot_be_opened_are_not_said_to_be_gone(tmp_path: Path) -> None:
+    weights = an_adapter(tmp_path) / ADAPTER_FILE
+    (tmp_path / "config.json").write_text("{}")
+    with no_handle_left(), pytest.raises(ModelError, match=r"loaded: .*safetensors cannot be opened$"):  # noqa: SIM117
+        with _loading(str(tmp_path)):
+            safe_open(weights, framework="pt")
+    with pytest.raises(ModelError, match=r"loaded: No such file or directory: .*gone$"), _loading(str(tmp_path)):
+        safe_open(tmp_path / "gone", framework="pt")
 
 
 def test_without_memory_nothing_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
