@@ -381,7 +381,8 @@ def strikes(name: str, fault: str, n: int, truth: Truth) -> list[Strike]:
     if fault == "moment":
         places = [round((i + draw.random()) / n, 4) for i in range(n)]
     elif fault == "memory":
-        places = [round((i + draw.random()) * truth.megabytes / n, 2) for i in range(n)]
+        # of the little that a run needs most is asked for when it is short, and of much address space some is to spare
+        places = [round(truth.megabytes ** ((i + draw.random()) / n), 2) for i in range(n)]
     elif n >= last:
         places = list(range(1, last + 1))
     else:
