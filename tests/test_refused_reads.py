@@ -247,6 +247,18 @@ def test_whoever_says_that_memory_has_run_out_is_understood() -> None:
     assert not is_out_of_memory(OSError(errno.EACCES, "Permission denied"))
 
 
+def test_an_error_that_says_nothing_is_one_of_memory_where_there_is_none() -> None:
+    silent = SystemError("error return without exception set")
+    assert not is_out_of_memory(silent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 20, hard))  # less than there is: nothing more can be had
+    try:
+        found = is_out_of_memory(silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert found
+
+
 @pytest.mark.parametrize(
     ("error", "number"),
     [

@@ -5,6 +5,7 @@ one line and exits with 2; the library raises it as it is.
 """
 
 import errno
+import mmap
 import os
 import re
 
@@ -59,7 +60,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         or system_error_number(error) == errno.ENOMEM
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "can't start new thread" in said))
+        # of a module in C that found none, and did not say so
+        or (isinstance(error, SystemError) and not _is_memory_left())
     )
+
+
+def _is_memory_left() -> bool:
+    try:
+        mmap.mmap(-1, 1 << 24).close()
+    except OSError:
+        return False
+    return True
 
 
 class DataError(HandpickError):
