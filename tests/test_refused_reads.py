@@ -1,6 +1,7 @@
 """A file that the system does not let be read is not called damaged: nobody is told to remove a good one."""
 
 import errno
+import json
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -11,15 +12,34 @@ import numpy as np
 import pytest
 import torch
 import typer
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from handpick.cli.errors import report_errors
+from handpick.data.cache import _cached, _find_damage, is_current, parse_into
+from handpick.data.read import FileInput
+from handpick.data.reading import TABLE_ALONE
 from handpick.errors import ModelError, StoreError, is_out_of_memory, system_error_number
 from handpick.finetuning.record import read_record
+from handpick.model import _loading
+from handpick.objectives.samples import KeyedJournal
 from handpick.sealed import read_sealed, read_sealed_list, write_sealed
+from handpick.selection import Selection
 from handpick.store.shard_file import finite_rows, map_tensors, read_sidecar, write_shard_file
+from handpick.studies.cells import Results
 from handpick.studies.steps import finish_step, read_step
+from handpick.training.checkpoint import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    attach_adapter,
+    check_checkpoint,
+    load_moments,
+    save_moments,
+    was_trained,
+)  # fmt: skip
+from handpick.training.checkpoint_weights import checkpoint_weights
 from handpick.training.disk import translate_disk_errors
 from handpick.training.sealed_checkpoint import check_file, seal_checkpoint
 
@@ -58,6 +78,44 @@ def a_checkpoint(folder: Path) -> Path:
     return folder / "optimizer.pt"
 
 
+def an_adapter(folder: Path) -> Path:
+    """As another trainer leaves it, without digests."""
+    (folder / ADAPTER_CONFIG).write_text('{"peft_type": "LORA"}')
+    save_file({"base_model.model.layer.lora_B.weight": torch.ones(2, 2)}, folder / ADAPTER_FILE)
+    return folder
+
+
+def a_log(folder: Path) -> Path:
+    (folder / "trainer_state.json").write_text('{"global_step": 1, "log_history": [{"step": 1, "learning_rate": 0.1}]}')
+    return folder
+
+
+def moments(folder: Path) -> Path:
+    model = torch.nn.Linear(2, 2)
+    save_moments(folder, model, torch.optim.AdamW(model.parameters()))
+    return folder
+
+
+def samples(folder: Path) -> Path:
+    KeyedJournal(folder / "samples.jsonl").add([("a", 1)])
+    return folder / "samples.jsonl"
+
+
+def a_selection(folder: Path) -> Path:
+    Selection(["a"], [1.0], [None], {}, {}, lambda choice: b"{}").save(folder)
+    return folder
+
+
+def results(folder: Path) -> Path:
+    Results(name="s", settings={}, cells=[]).save(folder / "results.json")
+    return folder / "results.json"
+
+
+def a_parsed_pool(folder: Path) -> Path:
+    (folder / "pool.jsonl").write_text('{"prompt": "p", "completion": "c"}\n')
+    return parse_into(folder / "parsed", FileInput(folder / "pool.jsonl")).table
+
+
 def a_shard(folder: Path) -> Path:
     write_shard_file(folder / "0-0.safetensors", ["a"], {"norms": np.ones(1, dtype=np.float32)})
     return folder / "0-0.safetensors"
@@ -71,6 +129,18 @@ READS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "a checkpoint": (a_checkpoint, check_file),
     "a shard": (a_shard, map_tensors),
     "a shard's norms": (a_shard, finite_rows),
+    "an adapter's configuration": (an_adapter, check_checkpoint),
+    "an adapter's weights": (an_adapter, was_trained),
+    "a Trainer's log": (a_log, lambda path: checkpoint_weights([path])),
+    "moments": (moments, lambda path: load_moments(path, torch.nn.Linear(2, 2))),
+    "samples": (samples, KeyedJournal),
+    "a selection": (a_selection, Selection.open),
+    "a study's results": (results, Results.open),
+    "a parsed table": (a_parsed_pool, is_current),
+    "a parsed table's checksums": (
+        a_parsed_pool,
+        lambda path: _find_damage(_cached(path.parent, "pool.jsonl", "pool", path.stem, TABLE_ALONE)),
+    ),
     "a sidecar": (a_shard, lambda path: read_sidecar(path.with_suffix(".json"))),
 }
 
@@ -86,6 +156,45 @@ def test_without_a_handle_nothing_is_damaged(
     assert "damaged" not in str(raised.value)
     assert "remove" not in str(raised.value)
     read(made)
+
+
+def test_an_adapter_that_cannot_be_opened_is_not_said_to_fit_no_model(tmp_path: Path) -> None:
+    made = an_adapter(tmp_path)
+    with no_handle_left(), pytest.raises(OSError, match="Too many open files"):
+        attach_adapter(torch.nn.Linear(2, 2), made)
+
+
+def test_weights_that_cannot_be_opened_are_not_said_to_be_gone(tmp_path: Path) -> None:
+    weights = an_adapter(tmp_path) / ADAPTER_FILE
+    (tmp_path / "config.json").write_text("{}")
+    with no_handle_left(), pytest.raises(ModelError, match=r"loaded: .*safetensors cannot be opened$"):  # noqa: SIM117
+        with _loading(str(tmp_path)):
+            safe_open(weights, framework="pt")
+    with pytest.raises(ModelError, match=r"loaded: No such file or directory: .*gone$"), _loading(str(tmp_path)):
+        safe_open(tmp_path / "gone", framework="pt")
+
+
+def test_without_memory_nothing_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = samples(tmp_path)
+
+    def find_no_memory(data: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(json, "loads", find_no_memory)
+    for read in (KeyedJournal, lambda path: read_sealed(path, "remove it")):
+        with pytest.raises(MemoryError):
+            read(made)
+
+
+def test_a_folder_of_samples_that_cannot_be_made_is_nothing_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(self: Path, **given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", is_full)
+    with pytest.raises(StoreError, match=r"opened \(No space left on device\); mend that, or name another place"):
+        KeyedJournal(tmp_path / "answers" / "answers.jsonl")
 
 
 def test_what_is_no_file_is_still_said_with_what_to_do(tmp_path: Path) -> None:
@@ -136,6 +245,18 @@ def test_whoever_says_that_memory_has_run_out_is_understood() -> None:
     assert is_out_of_memory(RuntimeError("can't start new thread"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_an_error_that_says_nothing_is_one_of_memory_where_there_is_none() -> None:
+    silent = SystemError("error return without exception set")
+    assert not is_out_of_memory(silent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 20, hard))  # less than there is: nothing more can be had
+    try:
+        found = is_out_of_memory(silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert found
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ one line and exits with 2; the library raises it as it is.
 """
 
 import errno
+import mmap
 import os
 import re
 
+_NOT_THERE = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
 _SYSTEM_WORDS = re.compile(r"([A-Z][^():]*) \((?:os error )?(\d{1,3})\)")
 
 
@@ -38,6 +40,15 @@ def system_error_number(error: BaseException) -> int | None:
     return None
 
 
+def is_refused(error: BaseException) -> bool:
+    """Return whether an error tells of what the system refuses (a handle, memory, permission, a disk), whoever says it.
+
+    It says nothing of what a file holds then, so nobody is to be told that it is damaged, or to remove it. That there
+    is no such file, or a folder in its place, is no such refusal.
+    """
+    return is_out_of_memory(error) or system_error_number(error) not in (None, *_NOT_THERE)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory has run out, whoever says it.
 
@@ -49,7 +60,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         or system_error_number(error) == errno.ENOMEM
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "can't start new thread" in said))
+        # of a module in C that found none, and did not say so
+        or (isinstance(error, SystemError) and not _is_memory_left())
     )
+
+
+def _is_memory_left() -> bool:
+    try:
+        mmap.mmap(-1, 1 << 24).close()
+    except OSError:
+        return False
+    return True
 
 
 class DataError(HandpickError):

@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handpick.documents import WRONG_CONTENT, as_object, reading
+from handpick.documents import GONE, WRONG_CONTENT, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.files import write_parts
 from handpick.fingerprint import file_digest
@@ -46,7 +46,8 @@ class Selection:
         """Read back what ``save`` wrote; the records stay in the folder until they are asked for.
 
         Raises:
-            StoreError: the folder holds no selection, or a damaged one, or one of another schema version.
+            StoreError: the folder holds no selection, or a damaged one, or one of another schema version; or it cannot
+                be read.
         """
         if was_address(folder):
             raise StoreError(f"{folder} is in a bucket: fetch its folder, and name that")
@@ -55,10 +56,12 @@ class Selection:
         try:
             summary = unseal(json.loads(summary_path.read_bytes()))
             line_starts = _line_starts(records_path)
-        except OSError as error:
+        except GONE as error:
             raise StoreError(
                 f"no selection in {folder} ({error}); name a folder that `handpick select` wrote"
             ) from error
+        except OSError as error:
+            raise StoreError(f"the selection in {folder} cannot be read ({error}); mend that") from error
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{summary_path} is damaged ({error}); select again") from error
         if summary.get("schema_version") != SCHEMA_VERSION:

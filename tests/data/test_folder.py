@@ -317,6 +317,12 @@ def test_a_card_that_names_files_of_elsewhere(tmp_path: Path, path: str) -> None
         open_source(folder)
 
 
+def test_a_card_that_names_a_folder_by_what_no_folder_is_called(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path, f"- data_dir: {'9' * 300}", "a.parquet")
+    with pytest.raises(DataError, match=r"names a folder that cannot be read: File name too long; name its files"):
+        open_source(folder)
+
+
 @pytest.mark.parametrize("card", ["# Data\n", "---\nlicense: mit\n---\n", "---\nno end\n", "---\n- a\n---\n", "",
                                   "---\nconfigs: x\n---\n", "---\nconfigs:\n- config_name: a\n---\n"])  # fmt: skip
 def test_a_card_that_says_nothing_of_files(tmp_path: Path, card: str) -> None:

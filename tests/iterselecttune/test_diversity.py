@@ -1,6 +1,10 @@
 """Clusters, and a beginning of their rows that has as many of each as can be."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,3 +61,28 @@ def test_the_order_is_drawn() -> None:
     cluster_N = np.arange(60) % 6
     assert (interleave_clusters(cluster_N, 0) == interleave_clusters(cluster_N, 0)).all()
     assert (interleave_clusters(cluster_N, 0) != interleave_clusters(cluster_N, 1)).any()
+
+
+SHORT_OF_MEMORY = r"""
+import re, resource
+import numpy as np
+from pathlib import Path
+from sklearn.cluster import KMeans
+from handpick.errors import is_out_of_memory
+from handpick.iterselecttune.diversity import clusters
+
+size = int(re.search(r"VmSize:\s*(\d+)", Path("/proc/self/status").read_text())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (size + (20 << 20),) * 2)
+try:
+    clusters(np.eye(4, dtype=np.float32), 2, seed=0)
+except OSError as error:
+    print(is_out_of_memory(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a process is read from Linux's /proc")
+def test_clusters_without_memory_to_work_in_do_not_hang() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -41,7 +42,8 @@ CLOCK = {
 }
 #: What is written last of a folder's work.
 RECORDS = ("digests.json", "step.json", "classifier.json", "train.yaml")
-_MEMORY_STEP = 8  # megabytes
+#: What may be said of a file in no run that began in an empty folder, as there is nothing then that could be damaged.
+_BLAME = re.compile(r"\b(damaged|remove|delete)\b")
 FAULTS = ("kill", "tear", "moment", "interrupt", "full", "read-only", "handles", "memory")
 #: Exit statuses of some; of the others 0, where what is refused can be done without, or those of the command's failure.
 #: A library that finds no memory may end the process itself.
@@ -97,6 +99,7 @@ class Truth:
     answers: dict[str, str]  #: Of the judge, by request.
     changes: int
     opened: int
+    megabytes: float  #: Of address space, beyond what the process starts with.
     seconds: float
     asked: int
 
@@ -118,6 +121,7 @@ class Campaign:
         self._asked = asked
         self._truths: dict[str, Truth] = {}
         self._modules = work / "modules"  # that a run has loaded
+        self._grown = work / "grown"  # by so many megabytes a run has
 
     def truth(self, name: str) -> Truth:
         """Return what the command leaves when nothing befalls it; it is run when first asked for.
@@ -146,8 +150,10 @@ class Campaign:
             return call.changes
 
         def work() -> int:
+            before = _megabytes("VmSize")
             status = run_command(command.words(self._url), self._here, self._said)
             self._modules.write_text("\n".join(sys.modules))
+            self._grown.write_text(str(_megabytes("VmPeak") - before))
             return status
 
         asked = self._n_asked()
@@ -155,7 +161,10 @@ class Campaign:
         if ended.status:
             raise SystemExit(f"{command.name} ended with {ended.status}: {self._said.read_text()}")
         out = self._here / command.out
-        return Truth(_files(out), _answers(out)[0], ended.calls, opened, ended.seconds, self._n_asked() - asked)
+        return Truth(
+            _files(out), _answers(out)[0], ended.calls, opened, float(self._grown.read_text()), ended.seconds,
+            self._n_asked() - asked,
+        )  # fmt: skip
 
     def strike(self, strike: Strike) -> Found:
         """Let a fault befall a command, run it again, and say what is wrong then."""
@@ -214,17 +223,16 @@ class Campaign:
                     counts=lambda call: call.opens, limit=LIMIT,
                 )  # fmt: skip
             case "memory":
-                short = lambda: self._run_short_of_memory(command, int(at))  # noqa: E731
+                short = lambda: self._run_short_of_memory(command, at)  # noqa: E731
                 return supervise(short, here, lambda call: None, limit=LIMIT)
         return supervise(run, here, ANSWERS[strike.fault](int(at)), limit=LIMIT)
 
     def _run(self, command: Command) -> int:
         return run_command(command.words(self._url), self._here, self._said)
 
-    def _run_short_of_memory(self, command: Command, megabytes: int) -> int:
+    def _run_short_of_memory(self, command: Command, megabytes: float) -> int:
         """Run a command with so much address space beyond what it starts with."""
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + megabytes * 2**20,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (int((_megabytes("VmSize") + megabytes) * 2**20),) * 2)
         return self._run(command)
 
     def _clear(self, command: Command) -> None:
@@ -239,6 +247,12 @@ class Campaign:
 
     def _n_asked(self) -> int:
         return len(self._prompts())
+
+
+def _megabytes(what: str) -> float:
+    """Return a size of this process's address space."""
+    found = re.search(rf"{what}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _from(at: int, answer: Answer, hits: Callable[[Call], bool] = lambda call: True) -> Callable[[Call], Answer]:
@@ -288,6 +302,7 @@ def _wrong_end(ended: Ended, said: Sequence[str], statuses: Sequence[int]) -> li
         wrong.append("a traceback")
     if ended.status > 1 and not (said and said[-1].startswith("handpick: ")):
         wrong.append("no sentence at the end")
+    wrong += [f"a good file is blamed: {line}" for line in said if _BLAME.search(line)]
     return wrong
 
 
@@ -366,7 +381,8 @@ def strikes(name: str, fault: str, n: int, truth: Truth) -> list[Strike]:
     if fault == "moment":
         places = [round((i + draw.random()) / n, 4) for i in range(n)]
     elif fault == "memory":
-        places = [_MEMORY_STEP * (i + 1) for i in range(n)]
+        # of the little that a run needs most is asked for when it is short, and of much address space some is to spare
+        places = [round(truth.megabytes ** ((i + draw.random()) / n), 2) for i in range(n)]
     elif n >= last:
         places = list(range(1, last + 1))
     else:

@@ -31,10 +31,12 @@ from handpick.finetuning.train import recipe_for
 from handpick.model import load_base, load_tokenizer, padding_id
 from handpick.objectives.next_token import NextToken
 from handpick.selection import Selection
+from handpick.settings import Settings
 from handpick.studies import run as module
 from handpick.studies import trained
 from handpick.studies.cells import Results
 from handpick.studies.choosing import _content as content
+from handpick.studies.chosen import CellSelections
 from handpick.studies.distances import _step_of as step_of
 from handpick.studies.opened import StudyInputs
 from handpick.studies.run import plan_steps, run_study
@@ -209,6 +211,52 @@ def test_a_target_that_no_metric_can_grade_is_found_out_before_any_work(
     assert "(choice can grade none of the 4 records of test-none)" in reason
     said = " ".join(capsys.readouterr().err.split())
     assert "choice cannot grade 4 of the 5 records of test-some, which are left out of it; r0: the reference" in said
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_choice_that_fails_and_is_made_later_leaves_the_files_of_an_unbroken_study(
+    fails: int, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handpick.studies import choosing
+
+    settings = ask(budgets=[4], seeds=[0], draws=1)  # bm25 and a random draw, whose rows are the pool alone
+
+    def choose() -> dict[str, bytes]:
+        CellSelections(StudyInputs(settings)).choose_all()
+        found = (settings.folder / "steps").rglob("*")
+        return {str(path): path.read_bytes() for path in found if path.is_file() and path.name != "cost.json"}
+
+    whole = choose()
+    shutil.rmtree(settings.folder)
+    select, calls = choosing.run_select, iter(range(99))
+
+    def fail_once(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == fails:
+            raise MemoryError
+        return select(*args, **kwargs)
+
+    monkeypatch.setattr(choosing, "run_select", fail_once)
+    assert choose().keys() < whole.keys()
+    assert choose() == whole
+
+
+def test_distances_stand_in_one_order_whatever_was_measured_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handpick.distance import Distances
+    from handpick.studies import distances
+
+    monkeypatch.setattr(distances, "run_to_features", lambda settings: (None, None, {"x": 0}))
+    monkeypatch.setattr(
+        distances,
+        "distances_of",
+        lambda features, columns: dict.fromkeys(columns, Distances(0.5, 0.5, 0.5, "exact", 0.5, 0.5)),
+    )
+    for folder, parts in (("whole", ["abc"]), ("broken", ["b", "abc"])):
+        for names in parts:
+            distances.measure(Settings(pool=["p"], method="random"), {name: ["x"] for name in names}, tmp_path / folder)
+    whole, broken = ((tmp_path / folder / "distances.json").read_bytes() for folder in ("whole", "broken"))
+    assert whole == broken
 
 
 def test_a_training_that_fails_is_a_failed_cell_and_is_tried_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,8 @@ from handpick.data.quarantine import Quarantine, escape_bytes
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord
 from handpick.data.reading import TABLE_ALONE, Reading
 from handpick.data.version import version_of
-from handpick.errors import DataError
+from handpick.documents import DAMAGED, GONE
+from handpick.errors import DataError, is_refused
 from handpick.files import crc32_of, open_atomically, remove_left_overs
 from handpick.in_memory import PREFIX, is_in_memory
 from handpick.layout import ParsedLayout, checksums_of
@@ -117,7 +118,7 @@ def parse_into(
     """Parse a source into ``folder``, unless that has been done before in the same way.
 
     Raises:
-        DataError: the source cannot be read, or the folder cannot be written.
+        DataError: the source cannot be read, or the folder cannot be read or written.
         StoreError: another run wrote something else there at the same time.
     """
     before = source.state()
@@ -165,15 +166,24 @@ def _find_damage(cached: CachedSource) -> Path | None:
     try:
         checksums = json.loads(checksums_of(cached.table).read_bytes())
         wanted = {path: (int(checksums[path.name][0]), int(checksums[path.name][1])) for path in cached.files()}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except DAMAGED:
         return checksums_of(cached.table)
+    except OSError as error:
+        raise _unread_error(checksums_of(cached.table), error) from error
     for path, there in wanted.items():
         try:
             if (path.stat().st_size, crc32_of(path)) != there:
                 return path
-        except OSError:
+        except GONE:
             return path
+        except OSError as error:
+            raise _unread_error(path, error) from error
     return None
+
+
+def _unread_error(path: Path, error: OSError) -> DataError:
+    reason = os.strerror(error.errno) if error.errno else error
+    return DataError(f"cannot read {path}: {reason}; mend the cause and run the same again")
 
 
 def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> CachedSource:
@@ -185,7 +195,7 @@ def find_parsed(folder: Path, name: str, reading: Reading = TABLE_ALONE) -> Cach
         reading: how they were read.
 
     Raises:
-        DataError: the folder has no table of them, or a damaged one.
+        DataError: the folder has no table of them, or a damaged one, or it cannot be read.
     """
     table = ParsedLayout(folder).table(name.rpartition("-")[2], reading.key)
     sha256 = _metadata(table).get(_DIGEST) if is_current(table) else None
@@ -215,11 +225,19 @@ def _metadata(table: Path) -> dict[bytes, bytes]:
 
 
 def is_current(table: Path) -> bool:
-    """Return whether a table is there and parsed as this handpick would parse it."""
+    """Return whether a table is there and parsed as this handpick would parse it.
+
+    Raises:
+        DataError: the system does not let it be read.
+    """
     try:
         return bool(_metadata(table).get(_VERSION) == SCHEMA.metadata[_VERSION])
-    except (OSError, pa.ArrowInvalid):  # not there, or no table
+    except pa.ArrowInvalid:  # no table
         return False
+    except OSError as error:
+        if is_refused(error):
+            raise _unread_error(table, error) from error
+        return False  # not there
 
 
 def _schema_of(source: FileInput | DatasetInput | MemoryInput, sha256: str) -> pa.Schema:

@@ -7,7 +7,7 @@ import yaml
 
 from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.splits import kind_of_split
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import GONE, WRONG_CONTENT
 from handpick.errors import DataError
 
 CARD = "README.md"
@@ -26,7 +26,8 @@ def read_configs(folder: Path) -> Configs:
     A split whose files are not there has an empty list: a snapshot may be a part of the whole.
 
     Raises:
-        DataError: the card's header is no YAML, or names files of elsewhere.
+        DataError: the card cannot be read, or its header is no YAML, or names files of elsewhere or a folder that
+            cannot be read.
     """
     configs = _header(folder / CARD).get("configs")
     found = Configs({}, None)
@@ -39,7 +40,7 @@ def read_configs(folder: Path) -> Configs:
             name = str(config.get("config_name", "default"))
             patterns = _patterns_by_split(config["data_files"]) if config.get("data_files") else None
             found.files[name] = (
-                _by_names(base)
+                _by_names(base, folder)
                 if patterns is None
                 else {split: _find(base, own, folder) for split, own in patterns.items()}
             )
@@ -52,8 +53,10 @@ def _header(card: Path) -> dict[str, Any]:
     """Return what stands between the first two lines of dashes."""
     try:
         text = card.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
+    except GONE:
         return {}
+    except OSError as error:
+        raise DataError(f"cannot read {card}: {error.strerror}") from error
     lines = text.splitlines()
     if not lines or lines[0].strip() != "---" or "---" not in [line.strip() for line in lines[1:]]:
         return {}
@@ -79,10 +82,16 @@ def _patterns_by_split(data_files: Any) -> dict[str, list[str]]:
     return found
 
 
-def _by_names(base: Path) -> dict[str, list[Path]]:
+def _by_names(base: Path, folder: Path) -> dict[str, list[Path]]:
     """Return the files of a configuration that has a folder alone, by what their names say."""
     found: dict[str, list[Path]] = {}
-    for file in sorted(base.rglob("*")):
+    try:
+        files = sorted(base.rglob("*"))
+    except OSError as error:  # a name that is too long for the file system
+        raise DataError(
+            f"the card of {folder} names a folder that cannot be read: {error.strerror}; name its files"
+        ) from error
+    for file in files:
         if file.is_file() and file.name.endswith(DATA_SUFFIXES):
             found.setdefault(kind_of_split(file.name.partition(".")[0]) or "train", []).append(file)
     return found

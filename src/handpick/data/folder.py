@@ -15,6 +15,7 @@ from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.containers.record import Say
 from handpick.data.dataset_card import Configs, read_configs
 from handpick.data.splits import choose_split, is_held_out, kind_of_split, list_names
+from handpick.documents import DAMAGED
 from handpick.errors import DataError
 from handpick.layout import DataLayout, ParsedLayout, RunLayout
 
@@ -105,11 +106,17 @@ def _files_of_saved(folder: Path) -> list[Path]:
 
 
 def _load_object(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; an empty one where there is no file, or something else in it."""
+    """Return the JSON object in a file; an empty one where there is no file, or something else in it.
+
+    Raises:
+        DataError: the system does not let it be read.
+    """
     try:
         value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except DAMAGED:
         return {}
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from error
     return value if isinstance(value, dict) else {}
 
 

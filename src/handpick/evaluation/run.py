@@ -12,7 +12,7 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import Renderer
 from handpick.data.unwritten import count_unwritten_of, report_unwritten
-from handpick.documents import DAMAGED, WRONG_CONTENT
+from handpick.documents import DAMAGED
 from handpick.errors import ModelError, SettingsError, StoreError
 from handpick.evaluation.answers import generate_answers, greedy_sampling, prompts_of
 from handpick.evaluation.evaluate import Evaluation, evaluate, prompts_in_json, rewards_of
@@ -345,7 +345,7 @@ def _base_of(adapter: Path) -> str:
     try:
         found = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         base = found["base_model_name_or_path"]
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise ModelError(f"{adapter}/{ADAPTER_CONFIG} cannot be read: give --base, the adapter's base model") from error
     if not base:
         raise ModelError(f"{adapter}/{ADAPTER_CONFIG} names no base model: give --base")

@@ -26,6 +26,7 @@ from handpick.executors.protocol import FillJob, ShardTask, Watcher
 from handpick.executors.worker import ADVANCE, FAILED, FINISHED, FREE, PREPARED, READY, SAID, THREAD_NAMES, TRIES, work
 from handpick.model import device
 from handpick.progress import log
+from handpick.work_memory import take_work_memory
 
 _GOODBYE = 5.0  # seconds that a worker that was told to end is waited for
 _GPUS = "CUDA_VISIBLE_DEVICES"
@@ -84,6 +85,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         self._is_entered = True
+        take_work_memory()
         self.start(self._n_workers)
         return self
 

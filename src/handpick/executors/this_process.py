@@ -9,6 +9,7 @@ import torch
 from handpick.executors.devices import DeviceReport
 from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher
 from handpick.objectives.protocol import Prepared
+from handpick.work_memory import take_work_memory
 
 
 class ThisProcess:
@@ -24,6 +25,7 @@ class ThisProcess:
         self.threads = threads
 
     def __enter__(self) -> Self:
+        take_work_memory()
         return self
 
     def __exit__(self, *error: object) -> None:

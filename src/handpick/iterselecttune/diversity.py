@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handpick.errors import SettingsError
 from handpick.store.array import FeatureArray
 from handpick.store.codec import Floats
+from handpick.work_memory import take_work_memory
 
 _FITTED = 256  # rows a cluster that the centres are fitted on, at most
 _ROWS = 1 << 14  # rows that are looked at together
@@ -26,6 +27,7 @@ def clusters(embeddings_ND: Floats | FeatureArray, k: int, seed: int) -> NDArray
 
     Raises:
         SettingsError: scikit-learn is not installed.
+        OSError: there is no memory to work in.
     """
     try:
         from sklearn.cluster import KMeans  # type: ignore[import-untyped]
@@ -33,6 +35,7 @@ def clusters(embeddings_ND: Floats | FeatureArray, k: int, seed: int) -> NDArray
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError as error:
         raise SettingsError("clusters need scikit-learn: pip install 'handpick[iterselect]'") from error
+    take_work_memory()  # of the library that scikit-learn has just loaded
     n = len(embeddings_ND)
     k = min(k, n)
     rng = np.random.default_rng([seed, 0])

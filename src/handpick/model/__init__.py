@@ -76,7 +76,14 @@ def _explain(name: str, error: Exception, what: str = "model") -> ModelError:
         return ModelError(
             f"there is no folder {name}, and no model of that name in the local cache; the Hub cannot be reached"
         )
-    return ModelError(f"the {what} {name} cannot be loaded: {first_line(error)}")
+    return ModelError(f"the {what} {name} cannot be loaded: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says; safetensors says of every file that cannot be opened that it is not there."""
+    said = first_line(error)
+    file = said.removeprefix("No such file or directory: ")
+    return f"{file} cannot be opened" if file != said and Path(file).exists() else said
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from handpick.documents import WRONG_CONTENT
+from handpick.documents import GONE, WRONG_CONTENT
 from handpick.errors import StoreError
 from handpick.files import open_private
 from handpick.locks import lock_file
@@ -30,7 +30,7 @@ class KeyedJournal:
         path: its folder is made if need be.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,8 +39,10 @@ class KeyedJournal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = _whole_lines(path)
-        except OSError as error:
+        except GONE as error:
             raise StoreError(f"{path} cannot be read ({error}): remove it, and it is made anew") from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be opened ({error.strerror}); mend that, or name another place") from error
         n_damaged = 0
         for line in lines:
             try:

@@ -131,7 +131,7 @@ class IdTable:
         path = self._files()[0]
         try:
             loaded: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, *WRONG_CONTENT) as error:
+        except (OSError, MemoryError, *WRONG_CONTENT) as error:  # of a header that asks for more than there is
             raise DataError(f"{path} cannot be read as NumPy writes arrays: {error}") from error
         return loaded
 

@@ -18,6 +18,7 @@ from scipy.linalg import cho_solve, cholesky  # type: ignore[import-untyped]
 from scipy.linalg.lapack import dtrtri  # type: ignore[import-untyped]
 
 from handpick.errors import DataError
+from handpick.work_memory import take_work_memory
 
 RIDGE = 0.01
 _MEDIAN_OF = 4_096  # landmarks whose distances are looked at, at most
@@ -110,7 +111,9 @@ def fit_ridge(features_LD: Rows, targets_LQ: Rows, ridge: float = RIDGE) -> Fitt
 
     Raises:
         DataError: as ``median_distance``.
+        OSError: there is no memory to work in.
     """
+    take_work_memory()
     wide_LD = np.asarray(features_LD, dtype=np.float64)
     wide_LQ = np.asarray(targets_LQ, dtype=np.float64)
     sigma, n = median_distance(wide_LD), len(wide_LD)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from handpick.documents import GONE
 from handpick.errors import StoreError
 from handpick.layout import StudyLayout
 from handpick.sealed import read_sealed, unseal, write_sealed
@@ -95,12 +96,14 @@ class Results(BaseModel):
         """Read back what ``save`` wrote.
 
         Raises:
-            StoreError: there is no such file, or it is damaged or of another schema.
+            StoreError: there is no such file, or it is damaged or of another schema; or it cannot be read.
         """
         try:
             results = cls.model_validate(unseal(json.loads(path.read_bytes())))
-        except OSError as error:
+        except GONE as error:
             raise StoreError(f"no results at {path} ({error.strerror}); name the folder of a study") from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror}); mend that") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"

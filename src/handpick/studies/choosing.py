@@ -199,11 +199,7 @@ class Chooser:
         if there is not None:
             return there
         folder = self._steps.path(choice.name)
-        if choice.given is not None:
-            selection = Selection.open(choice.given.folder)
-        else:
-            settings = self.prepare_settings(choice).model_copy(update={"budget": budget_of(choice)})
-            selection = run_select(settings, exclude_ids=choice.exclude_ids).selection
+        selection = self.select(choice) if choice.given is None else Selection.open(choice.given.folder)
         folder.mkdir(parents=True, exist_ok=True)
         if choice.budget is None:
             write_sealed(StepLayout(folder).order, {"ids": selection.ids}, indent=None)
@@ -211,6 +207,15 @@ class Chooser:
             selection.save(folder)
         finish_step(folder, choice.inputs, {"ids": len(selection)})
         return selection.ids
+
+    def select(self, choice: PlannedSelection) -> Selection:
+        """Choose, in the folder of the features; what it held of another choice by the same features is replaced.
+
+        Raises:
+            HandpickError: as ``run_select``.
+        """
+        settings = self.prepare_settings(choice).model_copy(update={"budget": budget_of(choice)})
+        return run_select(settings, exclude_ids=choice.exclude_ids).selection
 
     def prepare_settings(self, choice: PlannedSelection) -> Settings:
         """Prepare a choice's settings, with the checkpoints of the study's warmup where it needs one, trained once."""

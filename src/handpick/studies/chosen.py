@@ -87,6 +87,7 @@ class CellSelections:
         missing = [name for name, (choice, places) in wanted.items() if self._is_missing(choice, places)]
         if missing:
             log(f"{len(missing)} of {len(wanted)} selections to make")
+        made: set[str] = set()
         for name in takewhile(lambda _: go_on(), missing):
             choice, places = wanted[name]
             first = places[0]
@@ -97,11 +98,31 @@ class CellSelections:
             )
             try:
                 self._ids[name] = self.chooser.choose(choice)
+                made.add(name)
             except Exception as error:  # whatever it is, the other cells go on
                 for place in places:
                     self._opened.reasons[place] = reason_of(error)
                 log(f"failed: {first.method}: {reason_of(error)}")
                 free_memory()
+        self._restore_last([choice for choice, _ in wanted.values() if choice.name in self._ids], made)
+
+    def _restore_last(self, there: list[PlannedSelection], made: set[str]) -> None:
+        """Have folders that choices share hold the last of the grid's, as if none had failed before and been made now.
+
+        Args:
+            there: the choices that are made, in the order of the grid.
+            made: the names of those that were made just now.
+        """
+        of_folder: dict[str, list[PlannedSelection]] = {}
+        for choice in there:
+            if choice.settings is not None and choice.settings.out is not None:
+                of_folder.setdefault(choice.settings.out, []).append(choice)
+        for folder, choices in of_folder.items():
+            if choices[-1].name not in made and any(choice.name in made for choice in choices):
+                try:
+                    self.chooser.select(choices[-1])
+                except Exception as error:  # the choice itself stands in a folder of its own
+                    log(f"{choices[-1].name} is not the last in {folder}: {reason_of(error)}")
 
     def _is_missing(self, choice: PlannedSelection, places: list[CellKey]) -> bool:
         try:

@@ -132,6 +132,7 @@ def measure(settings: Settings, subsets: Mapping[str, Sequence[str]], folder: Pa
     columns = {name: np.array([column_of[i] for i in own if i in column_of]) for name, own in missing.items()}
     found = distances_of(features, {name: own for name, own in columns.items() if len(own)})
     there |= {name: {each: float(getattr(own, each)) for each in NAMES} for name, own in found.items()}
+    there = {name: there[name] for name in subsets if name in there} | there  # whatever was measured first
     folder.mkdir(parents=True, exist_ok=True)
     write_sealed(StepLayout(folder).distances, there)
     return there

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from handpick.documents import DAMAGED, WRONG_CONTENT, as_object
-from handpick.errors import ModelError, first_line
+from handpick.errors import ModelError, first_line, is_refused
 from handpick.gradients.adam import AdamMoments
 from handpick.gradients.layers import canonical_name
 from handpick.layout import CheckpointLayout
@@ -46,7 +46,7 @@ def check_checkpoint(path: Path) -> None:
     try:
         config = json.loads((path / ADAPTER_CONFIG).read_text())
         kind, begun = config["peft_type"], config.get("init_lora_weights", True)
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise ModelError(f"{path / ADAPTER_CONFIG} cannot be read as peft's: {error!r}") from error
     if kind != "LORA":
         raise ModelError(f"{path} is no LoRA checkpoint: its {ADAPTER_CONFIG} says {kind}")
@@ -171,15 +171,19 @@ def attach_adapter(base: nn.Module, path: Path, fits: str = "this model", **give
 
     Raises:
         ModelError: the adapter does not fit the model, or a file is damaged.
+        OSError, RuntimeError: the system does not let it be read.
     """
     from peft import PeftModel
 
     check_file(path / ADAPTER_FILE)
     try:
+        _open_once(path / ADAPTER_FILE)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # which are loaded below
             model: nn.Module = PeftModel.from_pretrained(base, str(path), **given)
     except (OSError, RuntimeError, *WRONG_CONTENT, SafetensorError) as error:
+        if is_refused(error):
+            raise
         raise ModelError(f"the adapter {path} does not fit {fits}: {first_line(error)}") from error
     load_adapter(model, path)
     return model
@@ -204,8 +208,18 @@ def _read_config(path: Path) -> Any:
         raise ModelError(f"{path / ADAPTER_CONFIG} cannot be read as peft's: {first_line(error)}") from error
 
 
+def _open_once(file: Path) -> None:
+    """Let the system say why a file cannot be opened: safetensors says of any such that it is not there.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    file.open("rb").close()
+
+
 def _adapter_weights(path: Path) -> dict[str, Tensor]:
     check_file(path / ADAPTER_FILE)
+    _open_once(path / ADAPTER_FILE)
     try:
         return load_file(path / ADAPTER_FILE)
     except SafetensorError as error:
@@ -213,6 +227,7 @@ def _adapter_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _adapter_shapes(path: Path) -> dict[str, torch.Size]:
+    _open_once(path / ADAPTER_FILE)
     try:
         with safe_open(path / ADAPTER_FILE, framework="pt") as file:
             return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -315,6 +330,7 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 def _open_own(file: Path) -> Iterator[Any]:
     """Open our own file of moments; what goes wrong with it inside is a ModelError."""
     try:
+        _open_once(file)
         with safe_open(file, framework="pt") as opened:
             yield opened
     except (SafetensorError, *DAMAGED) as error:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.documents import WRONG_CONTENT, reading
+from handpick.documents import DAMAGED, reading
 from handpick.errors import ModelError
 from handpick.layout import CheckpointLayout
 from handpick.progress import log
@@ -110,7 +110,7 @@ def _read_log(path: Path) -> _Log | None:
         max_steps = int(state.get("max_steps") or step)
         if max(step, max_steps) > _MOST_STEPS:
             raise ValueError(f"a run of more than {_MOST_STEPS:,} steps")
-    except (OSError, *WRONG_CONTENT) as error:
+    except DAMAGED as error:
         raise ModelError(f"{file} cannot be read as a Trainer's: {error!r}") from error
     if step < 1:
         return None

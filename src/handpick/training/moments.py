@@ -155,7 +155,7 @@ def _of(saved: SavedOptimizer) -> Iterator[None]:
     """Read a state within the block: what it holds in the place of what an optimizer saves is one sentence."""
     try:
         yield
-    except (RuntimeError, StopIteration, *WRONG_CONTENT) as error:
+    except (RuntimeError, StopIteration, MemoryError, *WRONG_CONTENT) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(
             f"{saved.file} is not what an optimizer saves ({what}); name another checkpoint, or choose --optimizer sgd"
