@@ -34,6 +34,7 @@ EXTRAS = (
     "lm_eval",
     "openai",
     "ot",
+    "ray",
     "rouge_score",
     "sentence_transformers",
     "sklearn",

@@ -26,9 +26,16 @@ pytestmark = [needs_ray, pytest.mark.usefixtures("one_thread"), pytest.mark.time
 
 
 @pytest.fixture(scope="module")
-def two() -> Iterator[RayActors]:
-    """Two actors of one thread, for all tests: Ray needs not start again and again."""
-    with running_ray(4), RayActors(max_workers=2) as executor:
+def cluster() -> Iterator[None]:
+    """A Ray with room for two times two actors, for all tests: it needs not start again and again."""
+    with running_ray(4):
+        yield
+
+
+@pytest.fixture(scope="module")
+def two(cluster: None) -> Iterator[RayActors]:
+    """Two actors of one thread, for all tests."""
+    with RayActors(max_workers=2) as executor:
         yield executor
 
 
@@ -93,15 +100,15 @@ def test_any_actor_may_be_killed_at_any_moment(pool: Pool, tmp_path: Path, two: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+@pytest.mark.usefixtures("cluster")
 def test_actors_are_killed_at_a_hundred_moments(pool: Pool, tmp_path: Path) -> None:  # noqa: F811
     fill(pool, tmp_path / "one", Counting(), ThisProcess())
     killed = run = 0
-    with running_ray(4):
-        while killed < 100:
-            run += 1
-            with RayActors(max_workers=2) as executor:
-                killed += _strike(pool, tmp_path / f"two {run}", executor, 4, seed=run)
-            assert bytes_of(tmp_path / f"two {run}") == bytes_of(tmp_path / "one")
+    while killed < 100:
+        run += 1
+        with RayActors(max_workers=2) as executor:
+            killed += _strike(pool, tmp_path / f"two {run}", executor, 4, seed=run)
+        assert bytes_of(tmp_path / f"two {run}") == bytes_of(tmp_path / "one")
 
 
 def _kill_drivers(pool: Pool, tmp_path: Path, moments: int, seed: int) -> int:  # noqa: F811

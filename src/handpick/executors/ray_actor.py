@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-import ray
 import torch
 
 from handpick.errors import HandpickError, StoreError, WorkerError
@@ -90,12 +89,10 @@ class ShardActor:
             with suppress(ImportError):  # whoever needs it says what is to be installed
                 import_module(name)
 
-    @ray.method(concurrency_group=NEWS, max_task_retries=-1)  # type: ignore[untyped-decorator]
     def greet(self) -> Greeting:
         """Say what this actor is; again, by itself, when it was started again."""
         return Greeting(platform.node(), os.getpid(), package_versions(), report_device(), self._missing_folder)
 
-    @ray.method(concurrency_group=NEWS)  # type: ignore[untyped-decorator]
     def news(self) -> News:
         """Return what has happened, after a moment."""
         time.sleep(_PATIENCE)

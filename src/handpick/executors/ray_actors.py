@@ -15,21 +15,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 
 from handpick.errors import HandpickError, SettingsError, StoreError, WorkerError, first_line
 from handpick.executors.devices import DeviceReport
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
+from handpick.executors.ray_actor import NEWS, Greeting, News, ShardActor, Token
 from handpick.executors.versions import describe_differences, package_versions
 from handpick.executors.worker import AT_ONCE, THREAD_NAMES, TRIES
 from handpick.layout import StoreLayout
 from handpick.locks import lock_file
 from handpick.progress import log, log_once
-
-if TYPE_CHECKING:
-    from handpick.executors.ray_actor import Greeting, News, Token
 
 _RESTARTS = 20  # of an actor, whoever ends it; after that it is not started again
 _OBJECTS = 100 << 20  # bytes of the object store of a Ray of our own: what is put there are descriptions
@@ -43,7 +41,7 @@ class _Actor:
 
     handle: Any
     tasks: list[ShardTask] = field(default_factory=list)
-    greeting: "Greeting | None" = None  #: None while it starts
+    greeting: Greeting | None = None  #: None while it starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +145,6 @@ class RayActors:
     def _start_actors(self) -> None:
         import ray
 
-        from handpick.executors.ray_actor import NEWS, ShardActor
-
         room = self._room()
         self.threads = room.threads
         kind = ray.remote(
@@ -209,7 +205,8 @@ class RayActors:
 
     def _greet(self, actor: _Actor) -> None:
         actor.greeting = None
-        self.calls[actor.handle.greet.remote()] = _Call(actor, "greet")
+        greet = actor.handle.greet.options(concurrency_group=NEWS, max_task_retries=-1)
+        self.calls[greet.remote()] = _Call(actor, "greet")
 
     def serve(self) -> tuple[_Call, Any]:
         """Wait until some actor answers; return what it was asked, and its answer or the error that Ray has instead.
@@ -312,7 +309,7 @@ class RayRun:
         number: int,
         sent: Any,
         job: FillJob,
-        token: "Token",
+        token: Token,
         tasks: Sequence[ShardTask],
         watcher: Watcher,
     ) -> None:
@@ -350,7 +347,8 @@ class RayRun:
                     actor.tasks.append(task)
 
     def _ask_for_news(self, actor: _Actor) -> None:
-        self._executor.calls[actor.handle.news.remote()] = _Call(actor, "news")
+        news = actor.handle.news.options(concurrency_group=NEWS)
+        self._executor.calls[news.remote()] = _Call(actor, "news")
 
     def _hear(self, call: _Call, answer: Any) -> None:
         from ray.exceptions import RayActorError
@@ -371,7 +369,7 @@ class RayRun:
             call.actor.tasks.remove(call.task)
             self._finish(call.task, answer)
 
-    def _pass_on(self, news: "News") -> None:
+    def _pass_on(self, news: News) -> None:
         for text in news.lines:
             if text not in self._said:  # every worker says what one would
                 self._said.add(text)
@@ -417,7 +415,7 @@ class RayRun:
             log(f"a worker of Ray ended{host}; others take its shards")
 
 
-def check_greeting(greeting: "Greeting") -> None:
+def check_greeting(greeting: Greeting) -> None:
     """Refuse an actor that would compute something else.
 
     Raises:
@@ -433,14 +431,12 @@ def check_greeting(greeting: "Greeting") -> None:
 
 
 @contextmanager
-def lay_token(folder: Path) -> Iterator["Token"]:
+def lay_token(folder: Path) -> Iterator[Token]:
     """Lay a file into a folder for as long as this is open, by which workers can tell that they see the same folder.
 
     Raises:
         StoreError: nothing can be written there.
     """
-    from handpick.executors.ray_actor import Token
-
     token = Token(StoreLayout(folder.absolute()).token(secrets.token_hex(8)), secrets.token_hex(16))
     try:
         file = token.path.open("x", encoding="utf-8")
