@@ -69,3 +69,20 @@ def test_a_folder_a_file_and_records_give_the_same(
     assert of_file == handpick.tokenize(records, str(tiny_model)).to_list()
     assert of_file == handpick.tokenize(tmp_path / "run").to_list(), "columns and model are the selection's own"
     assert of_file == handpick.tokenize(mapped).to_list()
+
+
+def test_train_reads_a_selection_as_it_was_chosen(
+    records: list[dict[str, Any]], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Of a selection in memory as of its folder: a column of another shape's name is not read instead."""
+    lines = [
+        json.dumps({"said": each["messages"], "prompt": "no", "completion": "no"}).encode() for each in records[:6]
+    ]
+    settings = {"model": str(tiny_model), "columns": {"messages": "said"}}
+    chosen = handpick.Selection([str(i) for i in range(6)], [0.0] * 6, [None] * 6, settings, {}, lines.__getitem__)
+    chosen.save(tmp_path / "run")
+    quick: dict[str, Any] = {"recipe": "small", "epochs": 1, "batch": 4, "max_length": 128}
+    of_memory = handpick.train(chosen, out=tmp_path / "memory", **quick)
+    of_folder = handpick.train(tmp_path / "run", out=tmp_path / "folder", **quick)
+    weights = "adapter_model.safetensors"
+    assert (of_memory / weights).read_bytes() == (of_folder / weights).read_bytes()

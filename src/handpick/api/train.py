@@ -10,7 +10,7 @@ from handpick.api.handed_over import Model, Records, merge_settings, name_inputs
 from handpick.choices import Dtype
 from handpick.data.memory import hold_records
 from handpick.data.read import BadRecord
-from handpick.data.reading import reading_of
+from handpick.data.reading import ReadingSettings, reading_of
 from handpick.errors import DataError, SettingsError
 from handpick.files import write_parts
 from handpick.finetuning.train import Recipe, run_train, tokenize_selection
@@ -69,6 +69,8 @@ def train(
         epochs=epochs, learning_rate=learning_rate, batch=batch, adapter=adapter, lora=lora, max_length=max_length,
         dtype=dtype, seed=seed, **others,
     )  # fmt: skip
+    if isinstance(selection, Selection):  # its records are read as they were chosen
+        recipes_own = {n: v for n, v in selection.settings.items() if n in ReadingSettings.model_fields} | recipes_own
     with name_inputs(merge_settings(model=_model_of(selection, model))) as plain:
         told = template_args_for(selection, template_args)
         return run_train(
