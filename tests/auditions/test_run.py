@@ -99,6 +99,7 @@ def test_a_half_that_has_not_chosen_judges_what_was_learnt(
     assert result.queries == 10
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_end_on_two_workers(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

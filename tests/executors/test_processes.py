@@ -248,7 +248,10 @@ _MORE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["gradient-rr", "rds+", "gist", "score-only", "tacs, then landmarks"])
+@pytest.mark.parametrize(
+    "method",
+    ["gradient-rr", "rds+", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gist", *_MORE))],
+)
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_of_two_workers_leaves_what_one_process_does(
     method: str, tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],

@@ -185,6 +185,7 @@ def read_pool() -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("pool.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_several_workers_write_the_bytes_of_one_process(given: Given, vectors: dict[str, np.ndarray]) -> None:
     write_npy(Path("v.npy"), vectors)
     found = []

@@ -35,6 +35,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, ray: bool) -> Non
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine is no fault of a page
 def test_processes_and_ranks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
