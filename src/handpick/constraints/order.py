@@ -29,8 +29,8 @@ def combine_picks(picks: Iterable[Pick]) -> Picks:
     return Picks(np.array(columns, np.int64), np.array(scores, np.float32), np.array(queries, np.int64))
 
 
-def pick_blocks(order: Order, n: int, expected: int) -> Iterator[list[Pick]]:
-    """Yield the order in blocks: at first a little beyond what is expected, twice as far whenever that runs out."""
+def pick_blocks(order: Order, n: int, expected: int, target: str) -> Iterator[list[Pick]]:
+    """Yield a target's order in blocks: first a little beyond what is expected, twice as far when that runs out."""
     asked = 0
     while asked < n:
         until = min(n, max(2 * asked, (expected // BLOCK + 1) * BLOCK))
@@ -38,7 +38,7 @@ def pick_blocks(order: Order, n: int, expected: int) -> Iterator[list[Pick]]:
         for start in range(asked, until, BLOCK):
             here = slice(start, start + BLOCK)
             rows = (picks.columns[here].tolist(), picks.scores[here].tolist(), picks.queries[here].tolist())
-            yield [Pick(*row) for row in zip(*rows, strict=True)]
+            yield [Pick(*row, target) for row in zip(*rows, strict=True)]
         asked = until
 
 

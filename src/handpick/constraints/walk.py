@@ -120,14 +120,14 @@ class Walk:
             yield from self._keep_always(columns)
         whole, expected = sum(self._weights.values()), self._budget or _EXPECTED
         walks = {
-            target: self._descend(order, math.ceil(expected * self._weights[target] / whole))
+            target: self._descend(target, order, math.ceil(expected * self._weights[target] / whole))
             for target, order in self._orders.items()
         }
         for target in take_turns(self._weights):
             pick = next(walks[target], None)
             if pick is None:  # each order has all columns, so that nothing is left for anybody
                 return
-            yield pick._replace(target=target)
+            yield pick
 
     def _keep_always(self, columns: Sequence[int]) -> Iterator[Pick]:
         block = self._accepted.compare_block(np.array(columns, dtype=np.int64))
@@ -138,9 +138,9 @@ class Walk:
             yield Pick(column, 0.0, -1)
         self._accepted.keep(block)
 
-    def _descend(self, order: Order, expected: int) -> Iterator[Pick]:
-        """Yield what of one order no constraint forbids, as it is accepted."""
-        for block in pick_blocks(order, self._n, expected):
+    def _descend(self, target: str, order: Order, expected: int) -> Iterator[Pick]:
+        """Yield what of a target's order no constraint forbids, as it is accepted."""
+        for block in pick_blocks(order, self._n, expected, target):
             yield from self._filter_block([pick for pick in block if not self._settled_N[pick.column]])
 
     def _filter_block(self, picks: Sequence[Pick]) -> Iterator[Pick]:

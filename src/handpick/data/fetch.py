@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.containers.record import Say
+from handpick.data.dataset_card import CARD
 from handpick.data.folder import files_of_folder, is_metadata
 from handpick.errors import DataError
 from handpick.files import link_or_copy, open_atomically
@@ -20,8 +21,6 @@ from handpick.fingerprint import digest
 from handpick.layout import ObjectsLayout, user_cache
 from handpick.object_store import ObjectStore, StoredObject
 from handpick.progress import log, progress
-
-_CARD = "README.md"  # of a data set, which says what its splits are
 
 
 class FetchedFile(NamedTuple):
@@ -81,7 +80,7 @@ def _fetch_folder(
 
 def _is_of_data(name: PurePosixPath) -> bool:
     hidden = any(part.startswith(".") for part in name.parts)
-    return not hidden and (name.name.endswith(DATA_SUFFIXES) or name.name == _CARD)
+    return not hidden and (name.name.endswith(DATA_SUFFIXES) or name.name == CARD)
 
 
 def _fetch_all(store: ObjectStore, found: Sequence[StoredObject], address: str) -> list[Path]:

@@ -14,6 +14,12 @@ def contents(messages: Sequence[Message]) -> str:
     return "\n".join(message.content for message in messages)
 
 
+def begin_text(messages: Sequence[Message], room: int) -> str:
+    """Return the first characters of what was said, on one line: for people to recognise it by."""
+    text = " ".join(contents(messages)[: 4 * room].split())
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
 def has_response(messages: Sequence[Message]) -> bool:
     """Return whether an assistant says anything that is to be learnt: without it there is nothing to learn from.
 

@@ -57,9 +57,8 @@ def fill_store(
         return
     if executor is None:
         executor = ThisProcess()
-    elif (
-        len(tasks) == 1 and not executor.is_here
-    ):  # with a worker's threads: the same bytes, and the workers may be loading on the other cores
+    elif len(tasks) == 1 and not executor.is_here:
+        # with a worker's threads: the same bytes, and the workers may be loading on the other cores
         executor = ThisProcess(executor.threads)
     elif spec.not_portable is not None and not executor.is_here:
         log(f"{what}: in this process alone, since {spec.not_portable}")

@@ -9,9 +9,8 @@ import platform
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -80,14 +79,11 @@ class ShardActor:
         self._missing_folder: str | None = None
         self._forwarding = ExitStack()
         self._forwarding.enter_context(forward_lines(self._say))
-        set_up(threads)
         try:
             os.chdir(folder)
         except OSError:
             self._missing_folder = folder
-        for name in imports:
-            with suppress(ImportError):  # whoever needs it says what is to be installed
-                import_module(name)
+        set_up(threads, imports)
 
     def greet(self) -> Greeting:
         """Say what this actor is; again, by itself, when it was started again."""

@@ -24,11 +24,12 @@ from handpick.executors.devices import DeviceReport
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
 from handpick.executors.ray_actor import NEWS, Greeting, News, ShardActor, Token
 from handpick.executors.versions import describe_differences, package_versions
-from handpick.executors.worker import AT_ONCE, THREAD_NAMES, TRIES
+from handpick.executors.worker import THREAD_NAMES, TRIES
 from handpick.layout import StoreLayout
 from handpick.locks import lock_file
 from handpick.progress import log, log_once
 
+_AT_ONCE = 2  # shards that an actor has in hand: one it computes, one it reads or writes
 _RESTARTS = 20  # of an actor, whoever ends it; after that it is not started again
 _OBJECTS = 100 << 20  # bytes of the object store of a Ray of our own: what is put there are descriptions
 _QUIET = 60.0  # seconds without a word from any actor
@@ -152,7 +153,7 @@ class RayActors:
             num_gpus=room.gpus,
             max_restarts=_RESTARTS,
             max_task_retries=0,  # a shard that is lost goes to whoever is free, not to this actor
-            max_concurrency=AT_ONCE,
+            max_concurrency=_AT_ONCE,
             concurrency_groups={NEWS: 1},
             runtime_env={"env_vars": dict.fromkeys(THREAD_NAMES, str(self.threads))},
         )(ShardActor)
@@ -338,7 +339,7 @@ class RayRun:
     def _give_out(self) -> None:
         """Give everybody a shard, and one ahead while there are enough that nobody will wait for it."""
         actors = [actor for actor in self._executor.actors if actor.greeting is not None]
-        for ahead in range(AT_ONCE):
+        for ahead in range(_AT_ONCE):
             for actor in actors:
                 if len(self._waiting) > (len(actors) if ahead else 0) and len(actor.tasks) == ahead:
                     task = self._waiting.popleft()

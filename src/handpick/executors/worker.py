@@ -19,7 +19,6 @@ FREE, READY = "free", "ready"  # for a job, for a shard
 PREPARED, ADVANCE, FINISHED, FAILED, SAID = "prepared", "advance", "finished", "failed", "said"
 
 TRIES = 3  # deaths over one shard, or before any was asked for, after which the cause is not chance
-AT_ONCE = 2  # shards that an actor of Ray has in hand: one it computes, one it reads or writes
 THREAD_NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when libraries load
 _OFTEN = 0.2  # seconds between two reports of progress
 
@@ -63,10 +62,7 @@ def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
 
     try:
         with forward_lines(lambda text: line.say(SAID, text)):
-            set_up(threads)
-            for name in imports:
-                with suppress(ImportError):  # whoever needs it says what is to be installed
-                    import_module(name)
+            set_up(threads, imports)
             while True:
                 _compute(line, line.wait_for_job())
                 free_memory()  # before the next encoder is loaded
@@ -78,8 +74,8 @@ def work(connection: Connection, threads: int, imports: Sequence[str]) -> None:
         line.say(FAILED, WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
-def set_up(threads: int) -> None:
-    """Make this process a worker: no walls of library warnings, and so many threads."""
+def set_up(threads: int, imports: Sequence[str]) -> None:
+    """Make this process a worker: no walls of library warnings, so many threads, and modules that it will need."""
     import warnings
 
     import torch
@@ -91,6 +87,9 @@ def set_up(threads: int) -> None:
     keep_freed_memory()
     quiet_libraries()
     torch.set_num_threads(threads)
+    for name in imports:
+        with suppress(ImportError):  # whoever needs it says what is to be installed
+            import_module(name)
 
 
 def _compute(line: WorkerLine, job: FillJob) -> None:

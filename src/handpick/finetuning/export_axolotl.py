@@ -9,6 +9,7 @@ from handpick.finetuning.export_config import (
     ExportRequest,
     adapter_scale,
     explain_precision,
+    load_in_bits,
     schedule_of,
     target_layers,
     write_config,
@@ -36,7 +37,6 @@ def write_axolotl(request: ExportRequest) -> Path:
 
 def _config(request: ExportRequest) -> dict[str, Any]:
     layout, settings = request.layout, request.settings
-    bits = {"none": {}, "4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}[settings.quantization]
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
         kind = "qlora" if settings.quantization == "4bit" else "lora"
@@ -45,7 +45,7 @@ def _config(request: ExportRequest) -> dict[str, Any]:
         adapter = {"adapter": kind, "lora_r": settings.lora.rank, **adapter_scale(settings), **layers}
     return {
         "base_model": request.model,
-        **bits,
+        **load_in_bits(settings),
         "datasets": [{"path": str(layout.tokens), "ds_type": "json", "type": None}],
         "chat_template_jinja": str(layout.template),  # kept with the model, for inference
         "val_set_size": 0.0,

@@ -47,6 +47,12 @@ class ExportRequest:
         """What ``handpick train`` would compute in, on this machine."""
         return compute_dtype(self.settings.dtype)
 
+    @property
+    def loaded_in(self) -> str:
+        """What the model's weights are loaded in, as ``handpick train`` does: frozen ones in what is computed in,
+        trained ones in float32."""
+        return str(torch.float32 if self.settings.adapter == "none" else self.precision).removeprefix("torch.")
+
     def loop(self) -> dict[str, Any]:
         """Return the recipe's batch, epochs and learning rate, by the names that transformers' Trainer has for them.
 
@@ -77,6 +83,11 @@ def adapter_scale(settings: FinetuneSettings) -> dict[str, Any]:
     """Return the adapter's alpha and dropout, which every tool calls alike; a whole alpha is an int."""
     alpha = float(settings.lora.alpha)
     return {"lora_alpha": int(alpha) if alpha.is_integer() else alpha, "lora_dropout": settings.lora.dropout}
+
+
+def load_in_bits(settings: FinetuneSettings) -> dict[str, Any]:
+    """Return what axolotl and TRL call weights in few bits."""
+    return {"none": {}, "4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}[settings.quantization]
 
 
 def target_layers(settings: FinetuneSettings, model: str, tool: str) -> list[str]:

@@ -79,15 +79,13 @@ def _config(request: ExportRequest) -> dict[str, Any]:
         names = target_layers(settings, request.model, "ms-swift") or ["all-linear"]
         adapter = {"tuner_type": "lora", "lora_rank": settings.lora.rank, **adapter_scale(settings)}
         adapter["target_modules"] = names
-    # as `handpick train`: frozen weights in what is computed in, trained ones in float32
-    loaded_in = torch.float32 if settings.adapter == "none" else precision
     packing = {"packing": True, "attn_impl": "flash_attention_2"} if settings.packing else {}
     return {
         "model": request.model,
         **({"model_type": kind} if (kind := load_config(request.model).model_type) in _AMBIGUOUS else {}),
         "use_hf": True,  # a name is one of the Hugging Face Hub
         "check_model": False,  # it would look the files of a folder up at ModelScope
-        "torch_dtype": str(loaded_in).removeprefix("torch."),
+        "torch_dtype": request.loaded_in,
         **bits,
         "dataset": [str(layout.ms_swift_records)],
         "strict": True,  # else a record that it cannot read is left out

@@ -10,6 +10,7 @@ from handpick.finetuning.export_config import (
     ExportRequest,
     adapter_scale,
     explain_precision,
+    load_in_bits,
     target_layers,
     write_config,
     write_tokens,
@@ -47,18 +48,15 @@ def _explain_adapter(settings: FinetuneSettings) -> list[str]:
 
 def _config(request: ExportRequest) -> dict[str, Any]:
     layout, settings, precision = request.layout, request.settings, request.precision
-    bits = {"none": {}, "4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}[settings.quantization]
     adapter: dict[str, Any] = {}
     if settings.adapter == "lora":
         names = target_layers(settings, request.model, "TRL")
         adapter = {"use_peft": True, "lora_r": settings.lora.rank, **adapter_scale(settings)}
         adapter["lora_target_modules"] = _as_targets(names)
-    # as `handpick train`: frozen weights in what is computed in, trained ones in float32
-    loaded_in = torch.float32 if settings.adapter == "none" else precision
     return {
         "model_name_or_path": request.model,
-        "dtype": str(loaded_in).removeprefix("torch."),
-        **bits,
+        "dtype": request.loaded_in,
+        **load_in_bits(settings),
         "datasets": [{"path": "json", "data_files": str(layout.tokens), "columns": ["input_ids", "labels"]}],
         "chat_template_path": str(layout.template),  # kept with the model, for inference
         "output_dir": str(layout.model),

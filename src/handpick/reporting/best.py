@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from handpick.data.plain_text import contents
+from handpick.data.plain_text import begin_text
 from handpick.reporting.nearest import NearestSimilarities
 from handpick.reporting.run_folder import RunFolder
 
@@ -24,13 +24,8 @@ def best_rows(run: RunFolder, near: NearestSimilarities | str) -> list[dict[str,
             "pick": rank_of.get(example_id),
             "id": example_id,
             "source": " / ".join(filter(None, found[example_id][0])),
-            "text": _begin(contents(found[example_id][1].messages)),
+            "text": begin_text(found[example_id][1].messages, BEST_TEXT),
         }
         for place, (example_id, score) in enumerate(near.best, 1)
         if example_id in found
     ]
-
-
-def _begin(said: str) -> str:
-    text = " ".join(said[: 4 * BEST_TEXT].split())
-    return text if len(text) <= BEST_TEXT else f"{text[: BEST_TEXT - 1]}…"

@@ -3,12 +3,12 @@
 Examples are the same where their ids are.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handpick.compare import compare
-from handpick.data.plain_text import contents
+from handpick.data.plain_text import begin_text, contents
 from handpick.durations import format_duration
 from handpick.files import atomic_write
 from handpick.layout import RunLayout
@@ -73,12 +73,12 @@ def write_comparison(folder_a: Path, folder_b: Path, out: Path | None = None) ->
     names = name_folders(folder_a, folder_b)
 
     def rank_pick(pick: ReportedPick) -> RankedPick:
-        return RankedPick(pick.id, rank_a.get(pick.id), rank_b.get(pick.id), _begin(pick))
+        return RankedPick(pick.id, rank_a.get(pick.id), rank_b.get(pick.id), begin_text(pick.messages, _LINE))
 
     both = sorted((rank_pick(pick) for pick in a.picks if pick.id in rank_b), key=lambda each: -abs(each.movement))
     alone = [[rank_pick(pick) for pick in run.picks if not (pick.id in rank_a and pick.id in rank_b)] for run in (a, b)]
     words = count_telling_words(a.pool if a.pool is not None else b.pool)
-    queries, n_queries = _queries(a, b, words)
+    queries, n_queries = _queries(a, b, words, rank_pick)
     text = page(
         "comparison.html.jinja",
         title=f"{names[0]} and {names[1]}",
@@ -107,7 +107,9 @@ def name_folders(a: Path, b: Path) -> tuple[str, str]:
     return names if names[0] != names[1] else (str(a), str(b))
 
 
-def _queries(a: RunFolder, b: RunFolder, words: TellingWords) -> tuple[list[ComparedQuery], int]:
+def _queries(
+    a: RunFolder, b: RunFolder, words: TellingWords, rank_pick: Callable[[ReportedPick], RankedPick]
+) -> tuple[list[ComparedQuery], int]:
     """Return the queries that either has a pick for, those first for which they differ most, and how many there are."""
     messages = {**(b.queries or {}), **(a.queries or {})}
     of = [_by_query(run) for run in (a, b)]
@@ -117,7 +119,6 @@ def _queries(a: RunFolder, b: RunFolder, words: TellingWords) -> tuple[list[Comp
         own = [{pick.id for pick in side.get(query, [])} for side in of]
         return len(own[0] ^ own[1])
 
-    rank_a, rank_b = ({pick.id: pick.rank for pick in run.picks} for run in (a, b))
     found = []
     for query in sorted(ids, key=lambda each: -differing(each))[:_QUERIES]:
         sides = [{pick.id: pick for pick in side.get(query, [])} for side in of]
@@ -133,8 +134,7 @@ def _queries(a: RunFolder, b: RunFolder, words: TellingWords) -> tuple[list[Comp
             for pick in picks[:_EACH]:
                 shared = words.shared(asked, contents(pick.messages))
                 all_shared |= shared
-                marked = mark(pick.messages, shared, _SHOWN)
-                shown.append(RankedPick(pick.id, rank_a.get(pick.id), rank_b.get(pick.id), _begin(pick), marked))
+                shown.append(replace(rank_pick(pick), marked=mark(pick.messages, shared, _SHOWN)))
             groups[name] = (shown, len(picks))
         text = mark(messages[query], all_shared, _ASKED) if query in messages else None
         found.append(ComparedQuery(query, text, groups))
@@ -148,11 +148,6 @@ def _by_query(run: RunFolder) -> dict[str, list[ReportedPick]]:
             if pick.picked_for is not None:
                 found.setdefault(pick.picked_for, []).append(pick)
     return found
-
-
-def _begin(pick: ReportedPick) -> str:
-    text = " ".join(contents(pick.messages)[: 4 * _LINE].split())
-    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
 
 
 def _sides(a: RunFolder, b: RunFolder) -> list[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.data.examples import Message
-from handpick.data.plain_text import contents
+from handpick.data.plain_text import begin_text
 from handpick.errors import HandpickError
 from handpick.random_streams import generator
 from handpick.reporting.iterated import Iterated
@@ -182,5 +182,4 @@ def _texts_of(run: RunFolder, ids: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _cut(messages: Sequence[Message]) -> str:
-    text = " ".join(contents(messages)[: 4 * _TEXT].split())
-    return str(replace_unprintable(text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"))
+    return str(replace_unprintable(begin_text(messages, _TEXT)))
