@@ -156,7 +156,7 @@ def test_the_remedy_is_one_that_helps(dtype: str | None, remedy: str, pool: Pool
         fill_store(store_of(pool, tmp_path / "store", dtype), pool, all_at(pool, 0), "rows")
 
 
-@pytest.mark.parametrize("in_two", [False, True], ids=["one", "two"])
+@pytest.mark.parametrize("in_two", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["one", "two"])
 def test_after_enough_of_them_no_more_are_computed(
     in_two: bool, pool: Pool, tmp_path: Path, two: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_shard_that_kills_every_worker_ends_the_run_and_the_others_stay(
     assert not store.missing(1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_any_worker_may_be_killed_at_any_time(pool: Pool, tmp_path: Path) -> None:
     """From outside, again and again, while shards are computed and written."""
@@ -250,7 +251,7 @@ _MORE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     "method",
-    ["gradient-rr", "rds+", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gist", *_MORE))],
+    ["gradient-rr", *(pytest.param(each, marks=pytest.mark.slow) for each in ("rds+", "gist", *_MORE))],
 )
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_of_two_workers_leaves_what_one_process_does(

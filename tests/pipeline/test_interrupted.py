@@ -51,7 +51,7 @@ def ids(folder: Path) -> list[str]:
     return chosen
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on(
     stop: signal.Signals, finished: Finished, given: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -29,10 +29,10 @@ def run_campaign(work: Path, *flags: object) -> list[dict[str, Any]]:
 
 def test_a_few_strikes(tmp_path: Path) -> None:
     found = run_campaign(
-        tmp_path, "--command", "evaluate", "--fault", "kill", "--fault", "full", "--fault", "interrupt", "--points", 2
+        tmp_path, "--command", "evaluate", "--fault", "kill", "--fault", "full", "--fault", "interrupt", "--points", 1
     )
-    assert [each["wrong"] for each in found] == [[]] * 6
-    assert sum(each["struck"] for each in found) >= 4  # a disk may run full where nothing needs room any more
+    assert [each["wrong"] for each in found] == [[]] * 3
+    assert sum(each["struck"] for each in found) >= 2  # a disk may run full where nothing needs room any more
 
 
 @pytest.mark.slow
