@@ -14,8 +14,10 @@ SEED = 21
 def drive(reader: Reader, folder: Path, n: int, seed: int) -> None:
     sentences = 0
     for number, damaged in enumerate(mutations(reader.whole, n, seed)):
+        place = folder / str(number // 500)  # each parsed table looks through the folder for what was left over
+        place.mkdir(exist_ok=True)
         try:
-            said = outcome(reader, folder, damaged)
+            said = outcome(reader, place, damaged)
         except Exception as error:
             raise AssertionError(f"damage {number} of seed {seed}: {type(error).__name__}: {error}") from error
         if said is not None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -132,10 +133,11 @@ def read_or_set_aside(tmp_path: Path, found: list[dict[str, Any]]) -> None:
     path = tmp_path / "pool.jsonl"
     found = [GOOD, GOOD, *found]  # a first line that is a record says that each line is one
     path.write_bytes(b"".join(json.dumps(record).encode() + b"\n" for record in found))
-    parsed = parse_into(tmp_path / "parsed", FileInput(path))
-    with pa.memory_map(str(parsed.table)) as file, pa.ipc.open_stream(file) as table:
-        rows = sum(batch.num_rows for batch in table)
-    assert rows + len(parsed.set_aside.read_bytes().splitlines()) == len(found)
+    with TemporaryDirectory(dir=tmp_path) as folder:  # each table looks through its folder for what was left over
+        parsed = parse_into(Path(folder), FileInput(path))
+        with pa.memory_map(str(parsed.table)) as file, pa.ipc.open_stream(file) as table:
+            rows = sum(batch.num_rows for batch in table)
+        assert rows + len(parsed.set_aside.read_bytes().splitlines()) == len(found)
 
 
 BAD = pa.array([b"fine", b"\xff\xfe", b"fine too"], pa.binary()).view(pa.string())
