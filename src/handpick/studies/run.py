@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any
 
+from handpick.executors import calls_for
 from handpick.layout import StudyLayout
 from handpick.own_folder import hold_folder
 from handpick.progress import log, progress
@@ -67,7 +68,7 @@ class Study:
         done = sum(cell.status == "done" for cell in self._save_results().cells)
         with progress("cells", total=len(places), done=done) as advance:
             jobs = takewhile(lambda _: go_on(), self.trainings.jobs(waiting))
-            for job, found in run_jobs(jobs, self.settings.workers):
+            for job, found in run_jobs(jobs, calls_for(self.opened.folder, **self.settings.who_computes)):
                 for place in waiting[job.name]:
                     evaluations = self.trainings.evaluations(place, job.name).values()
                     failed = [reason for name in evaluations if (reason := found.get(name))]
