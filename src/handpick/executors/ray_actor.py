@@ -20,7 +20,7 @@ from handpick.model import free_memory
 from handpick.progress import forward_lines
 
 NEWS = "news"  # the group of calls that wait for none of them
-_PATIENCE = 0.5  # seconds that news are gathered for
+PATIENCE = 0.5  # seconds that news are gathered for, at least
 
 
 @dataclass(slots=True)
@@ -55,9 +55,9 @@ class ShardActor:
         """Say what this actor is; again, by itself, when it was started again."""
         return greet(self._missing_folder)
 
-    def news(self) -> News:
-        """Return what has happened, after a moment."""
-        time.sleep(_PATIENCE)
+    def news(self, patience: float) -> News:
+        """Return what has happened, after so many seconds."""
+        time.sleep(patience)
         with self._telling:
             news, self._news = self._news, News()
             return news

@@ -18,13 +18,15 @@ from handpick.errors import HandpickError, WorkerError
 from handpick.executors.devices import DeviceReport
 from handpick.executors.fit import Greeting, Token, check_greeting, lay_token
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
-from handpick.executors.ray_actor import NEWS, News, ShardActor
+from handpick.executors.ray_actor import NEWS, PATIENCE, News, ShardActor
 from handpick.executors.ray_cluster import RayCluster, find_room, last_line
 from handpick.executors.versions import package_versions
 from handpick.executors.worker import THREAD_NAMES, TRIES
 from handpick.progress import log, log_once
 
 _AT_ONCE = 2  # shards that an actor has in hand: one it computes, one it reads or writes
+_LAST = 3  # shards an actor that are given to whoever is free, and to nobody ahead: a slow one would sit on them
+_NEWS_A_SECOND = 16  # answers about progress that the driver takes; of many actors each is asked less often
 _RESTARTS = 20  # of an actor, whoever ends it; after that it is not started again
 _QUIET = 60.0  # seconds without a word from any actor
 
@@ -254,11 +256,11 @@ class RayRun:
             self._give_out()
 
     def _give_out(self) -> None:
-        """Give everybody a shard, and one ahead while there are enough that nobody will wait for it."""
+        """Give everybody a shard, and one ahead until the last ones."""
         actors = [actor for actor in self._executor.actors if actor.greeting is not None]
         for ahead in range(_AT_ONCE):
             for actor in actors:
-                if len(self._waiting) > (len(actors) if ahead else 0) and len(actor.tasks) == ahead:
+                if len(self._waiting) > (_LAST * len(actors) if ahead else 0) and len(actor.tasks) == ahead:
                     task = self._waiting.popleft()
                     reference = actor.handle.fill.remote(self._number, self._sent, self._token, task)
                     self._executor.calls[reference] = _Call(actor, "fill", task)
@@ -266,7 +268,8 @@ class RayRun:
 
     def _ask_for_news(self, actor: _Actor) -> None:
         news = actor.handle.news.options(concurrency_group=NEWS)
-        self._executor.calls[news.remote()] = _Call(actor, "news")
+        patience = max(PATIENCE, len(self._executor.actors) / _NEWS_A_SECOND)
+        self._executor.calls[news.remote(patience)] = _Call(actor, "news")
 
     def _hear(self, call: _Call, answer: Any) -> None:
         from ray.exceptions import RayActorError
