@@ -4,9 +4,11 @@
         [--nodes 8] [--actors 8] [--shards 160] [--seconds 1]
 
 "here": the shipped model makes gradient features of the first records of the shipped pool as ``handpick select`` does,
-by 1 and 2 workers of one thread each, local and by Ray. Features a second are those of the stage "pool features"; the
-time to the first shard counts from the start of the command; the driver's memory is the most that the process itself
-has had. The shards' bytes are compared.
+by 1 and 2 workers of one thread each, local and by Ray, in turns. Features a second are those of the stage "pool
+features", which has the workers' start in it, and those from the first shard to the last; in that time is also counted
+what the processors did for a feature, over the command's process and all below it (Ray's own among them), which depends
+little on what else runs on the machine. The time to the first shard counts from the start of the command; the driver's
+memory is the most that the process itself has had. The shards' bytes are compared.
 
 "cluster": ``ray.cluster_utils.Cluster`` starts nodes on this machine, and an encoder sleeps in place of a model, so
 that what is measured is how shards are given out: from half to one and a half of ``--seconds`` a shard; then with an
@@ -49,6 +51,7 @@ from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 
 RESULTS, ROOT = Path(__file__).parent / "results", Path(__file__).parents[1]
 SHARD, SLOWER = 32, 3.0
+_LOOK = 0.25  # seconds between two looks at a run
 WAYS = [(engine, n) for n in (1, 2) for engine in ("local", "ray")]
 
 
@@ -57,6 +60,8 @@ class Ran:
     """What one run took."""
 
     rate: float
+    later_rate: float
+    processor: float
     first_shard: float
     memory: int
     digest: str
@@ -73,21 +78,55 @@ def run_here(engine: str, n: int, pool: Path, shard_rows: int) -> Ran:
             *(["--workers", str(n)] if engine == "local" else ["--engine", "ray", "--max-workers", str(n)]),
         ]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": str(n), "PYTHONPATH": str(ROOT / "src")}
-        began, first = time.monotonic(), 0.0
+        began = time.time()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        memory = 0
+        memory, spent = 0, dict[int, float]()
+        seen: list[
+            tuple[int, float, float]
+        ] = []  # shards that are written, since when, seconds of processors till then
         while process.poll() is None:
             memory = max(memory, _resident(process.pid))
-            if not first and any(out.glob("features/pool*/shards/0/*.json")):
-                first = time.monotonic() - began
-            time.sleep(0.1)
+            spent |= _processor_seconds(process.pid)
+            n = len(list(out.glob("features/pool*/shards/0/*.json")))
+            if n > (seen[-1][0] if seen else 0):
+                seen.append((n, time.time(), sum(spent.values())))
+            time.sleep(_LOOK)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
         cost = json.loads((out / "cost.json").read_text())
         shards = sorted(path for path in out.glob("features/pool*/shards/*/*") if path.is_file())
         rows = sum(len(json.loads(path.read_text())["ids"]) for path in shards if path.suffix == ".json")
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()[:12]
-        return Ran(rows / cost["seconds"]["pool features"], first, memory, digest)
+        (n_first, first, before), (n_last, last, after) = seen[0], seen[-1]
+        later = rows * (n_last - n_first) / n_last
+        return Ran(
+            rows / cost["seconds"]["pool features"],
+            later / (last - first),
+            (after - before) / later,
+            first - began,
+            memory,
+            digest,
+        )
+
+
+def _processor_seconds(root: int) -> dict[int, float]:
+    """Return the seconds that a process and all below it have computed, by process."""
+    children: dict[int, list[int]] = {}
+    seconds: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        pid = int(path.parent.name)
+        children.setdefault(int(fields[1]), []).append(pid)
+        seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    found, left = {}, [root]
+    while left:
+        pid = left.pop()
+        found[pid] = seconds.get(pid, 0.0)
+        left += children.get(pid, [])
+    return found
 
 
 def _resident(pid: int) -> int:
@@ -107,15 +146,21 @@ def measure_here(rows: int, shard_rows: int, rounds: int) -> list[str]:
                 print(engine, n, found[engine, n][-1], flush=True)
     same = len({run.digest for runs in found.values() for run in runs}) == 1
     lines = [
-        "| workers | engine | features/s | against local | first shard after | driver's memory | same bytes |",
-        "|---:|---|---:|---:|---:|---:|---|",
+        "| workers | engine | features/s | after the first shard | against local | processor s a feature | "
+        "against local | first shard after | driver's memory | same bytes |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for (engine, n), runs in sorted(found.items(), key=lambda each: each[0][1]):
-        rate = median(run.rate for run in runs)
-        against = rate / median(run.rate for run in found["local", n])
+        rate, later, processor = (
+            median(getattr(run, name) for run in runs) for name in ("rate", "later_rate", "processor")
+        )
+        local = found["local", n]
+        against = later / median(run.later_rate for run in local)
+        dearer = processor / median(run.processor for run in local)
         lines.append(
-            f"| {n} | {engine} | {rate:.1f} | {against:.2f} | {median(r.first_shard for r in runs):.0f} s | "
-            f"{max(r.memory for r in runs) / 1e6:.0f} MB | {'yes' if same else 'NO'} |"
+            f"| {n} | {engine} | {rate:.1f} | {later:.1f} | {against:.2f} | {processor:.3f} | {dearer:.2f} | "
+            f"{median(r.first_shard for r in runs):.0f} s | {max(r.memory for r in runs) / 1e6:.0f} MB | "
+            f"{'yes' if same else 'NO'} |"
         )
     return lines
 

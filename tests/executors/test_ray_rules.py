@@ -16,7 +16,7 @@ from handpick.executors.fit import Greeting, Token, check_greeting, lay_token
 from handpick.executors.processes import visible_gpus
 from handpick.executors.protocol import FillJob, ShardTask
 from handpick.executors.ray_actors import RayRun
-from handpick.executors.ray_cluster import Room, check_answers, find_room
+from handpick.executors.ray_cluster import RayCluster, Room, check_answers, find_room
 from handpick.executors.versions import describe_differences, package_versions
 from handpick.settings import Settings
 from tests.executors.encoders import Counting
@@ -66,6 +66,19 @@ def test_an_address_at_which_nobody_listens_is_refused_at_once(monkeypatch: pyte
         check_answers(f"127.0.0.1:{port}")
     with pytest.raises(SettingsError, match=r"RAY_ADDRESS ray://head:10001: handpick has to run on a machine of the"):
         check_answers("ray://head:10001")
+
+
+@needs_ray
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(*given: Any, **more: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(WorkerError, match="Ray cannot be started on this machine: The current node timed out during"):
+        RayCluster().join(1)
 
 
 @needs_ray

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from handpick.errors import SettingsError, first_line
+from handpick.errors import SettingsError, WorkerError, first_line
 
 _OBJECTS = 100 << 20  # bytes of the object store of a Ray of our own: what is put there are descriptions
 _CONNECT = 5.0  # seconds in which a cluster's port must answer
@@ -41,6 +41,7 @@ class RayCluster:
 
         Raises:
             SettingsError: no cluster answers, or it is one of other versions.
+            WorkerError: one of our own does not start.
         """
         import ray
 
@@ -51,7 +52,13 @@ class RayCluster:
         if address is None:
             for name, value in _OWN.items():
                 os.environ.setdefault(name, value)
-            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
+            try:
+                ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
+            except Exception as error:  # as where its parts wait in vain for each other, since the machine is too busy
+                raise WorkerError(
+                    f"Ray cannot be started on this machine: {first_line(error)}; run the same again when less else "
+                    "runs here, or with --engine local"
+                ) from error
         else:
             check_answers(address)
             try:
