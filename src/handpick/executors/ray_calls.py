@@ -20,7 +20,6 @@ from handpick.executors.fit import Token, check_greeting, enter_folder, greet, l
 from handpick.executors.ray_cluster import RayCluster, Room, find_room, last_line
 from handpick.executors.versions import package_versions
 from handpick.executors.worker import THREAD_NAMES, TRIES
-from handpick.files import remove_left_overs
 from handpick.progress import log
 
 _QUIET = 60.0  # seconds in which no call has ended, after which it is asked whether there is room for one
@@ -82,7 +81,6 @@ class CallsByRay:
         first = list(islice(left, 1))
         if not first:
             return
-        remove_left_overs(self._folder)
         with lay_token(self._folder) as token:
             try:
                 self._cluster.join(self._max_workers)

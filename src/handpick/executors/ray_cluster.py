@@ -9,11 +9,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from handpick.errors import SettingsError, WorkerError, first_line
+from handpick.executors.worker import TRIES
 
 _OBJECTS = 100 << 20  # bytes of the object store of a Ray of our own: what is put there are descriptions
 _CONNECT = 5.0  # seconds in which a cluster's port must answer
-# of a Ray of our own, unless the user says otherwise: nothing is sent, and its workers have as much of a busy machine
-# as this process, of which they are a part
+# Read when Ray starts here, unless the user says otherwise: a task whose worker is ended for lack of memory is made
+# again as often as one that was lost, and not for ever; of a Ray of our own nothing is sent, and its workers have as
+# much of a busy machine as this process, of which they are a part.
+_ANY = {"RAY_task_oom_retries": str(TRIES - 1)}
 _OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
 
@@ -49,9 +52,9 @@ class RayCluster:
             return
         address = self._address or os.environ.get("RAY_ADDRESS")
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        for name, value in (_ANY | _OWN if address is None else _ANY).items():
+            os.environ.setdefault(name, value)
         if address is None:
-            for name, value in _OWN.items():
-                os.environ.setdefault(name, value)
             try:
                 ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
             except Exception as error:  # as where its parts wait in vain for each other, since the machine is too busy

@@ -5,6 +5,7 @@ from itertools import takewhile
 from typing import Any
 
 from handpick.executors import calls_for
+from handpick.files import remove_left_overs
 from handpick.layout import StudyLayout
 from handpick.own_folder import hold_folder
 from handpick.progress import log, progress
@@ -27,6 +28,7 @@ def run_study(settings: StudySettings) -> Results:
             model or cell is in its cells.
     """
     with hold_folder(settings.folder):
+        remove_left_overs(settings.folder)  # of one that was killed
         return Study(settings).run()
 
 
