@@ -110,7 +110,7 @@ class CallsByRay:
                 if not running:
                     return
                 for reference in self._wait(list(running)):
-                    yield running.pop(reference), _found(reference)
+                    yield running.pop(reference), _answer(reference)
         finally:
             for reference in running:  # of a Ray that goes on without this process
                 with suppress(Exception):
@@ -133,7 +133,7 @@ class CallsByRay:
         return list(ready)
 
 
-def _found(reference: Any) -> Any:
+def _answer(reference: Any) -> Any:
     """Return what a call has found; None where its workers were killed."""
     import ray
     from ray.exceptions import LocalRayletDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
