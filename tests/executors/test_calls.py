@@ -24,6 +24,12 @@ def double(n: int) -> int:
     return 2 * n
 
 
+@needs_ray
+def test_a_cluster_that_does_not_answer_is_refused_before_anything_is_called(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no Ray answers at 127\.0\.0\.1:1: "):
+        calls_for(tmp_path, engine="ray:127.0.0.1:1")
+
+
 def die_at(path: Path) -> str:
     """Kill this process as often as there are lives in the file; then say what its name is."""
     lives = int(path.read_text())

@@ -87,7 +87,7 @@ def calls_for(
         gpus_per_worker: of one of them.
 
     Raises:
-        SettingsError: Ray is not installed.
+        SettingsError: Ray is not installed, or nobody answers at the address.
     """
     name, _, address = engine.partition(":")
     if name == "ray":

@@ -54,7 +54,7 @@ class CallsByRay:
         gpus_per_worker: of each; None: 1 where there are any.
 
     Raises:
-        SettingsError: Ray is not installed.
+        SettingsError: Ray is not installed, or nobody answers at the address.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class CallsByRay:
     ) -> None:
         self._folder = folder
         self._cluster = RayCluster(address)
+        self._cluster.check()  # now: what is called may be ready only after hours
         self._max_workers = max_workers
         self._gpus_per_worker = gpus_per_worker
 

@@ -36,6 +36,21 @@ class RayCluster:
         self._address = address
         self._is_ours = False
 
+    def _address_now(self) -> str | None:
+        return self._address or os.environ.get("RAY_ADDRESS")
+
+    def check(self) -> None:
+        """Look whether anybody answers where a cluster is named.
+
+        Raises:
+            SettingsError: nobody does, or it is an address of another kind.
+        """
+        import ray
+
+        address = self._address_now()
+        if address is not None and not ray.is_initialized():
+            check_answers(address)
+
     def join(self, cpus: int | None) -> None:
         """Join it, or start it.
 
@@ -50,7 +65,8 @@ class RayCluster:
 
         if ray.is_initialized():  # by the program that calls, which ends it too
             return
-        address = self._address or os.environ.get("RAY_ADDRESS")
+        self.check()
+        address = self._address_now()
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         for name, value in (_ANY | _OWN if address is None else _ANY).items():
             os.environ.setdefault(name, value)
@@ -63,7 +79,6 @@ class RayCluster:
                     "runs here, or with --engine local"
                 ) from error
         else:
-            check_answers(address)
             try:
                 ray.init(address=address, **quiet)
             except Exception as error:  # of many kinds: also where the cluster has another Ray or Python

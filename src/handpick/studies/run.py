@@ -61,6 +61,7 @@ class Study:
             distances: whether to measure how far the choices are from the queries.
         """
         places, reasons = self.opened.places, self.opened.reasons
+        calls = calls_for(self.opened.folder, **self.settings.who_computes)
         self.chosen.choose_all(go_on)
         if distances:
             self._distances.measure_all()
@@ -70,7 +71,7 @@ class Study:
         done = sum(cell.status == "done" for cell in self._save_results().cells)
         with progress("cells", total=len(places), done=done) as advance:
             jobs = takewhile(lambda _: go_on(), self.trainings.jobs(waiting))
-            for job, found in run_jobs(jobs, calls_for(self.opened.folder, **self.settings.who_computes)):
+            for job, found in run_jobs(jobs, calls):
                 for place in waiting[job.name]:
                     evaluations = self.trainings.evaluations(place, job.name).values()
                     failed = [reason for name in evaluations if (reason := found.get(name))]
