@@ -68,6 +68,7 @@ class Processes:
     """
 
     is_here = False
+    rank = None
 
     def __init__(self, workers: int, threads: int | None = None, imports: Sequence[str] = ()) -> None:
         self._gpus = visible_gpus()

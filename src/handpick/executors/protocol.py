@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.executors.devices import DeviceReport
+from handpick.executors.rank import Rank
 from handpick.objectives.protocol import Prepared
 from handpick.store import FeatureStore, Shard
 
@@ -100,6 +101,10 @@ class Executor(Protocol):
     @property
     def is_here(self) -> bool:
         """Whether it computes in this process, with the model that is loaded here."""
+
+    @property
+    def rank(self) -> Rank | None:
+        """Which process of a launcher's this is, whose part of the shards alone is made; None: there are no others."""
 
     def __enter__(self) -> Self: ...
 

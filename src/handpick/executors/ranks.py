@@ -5,52 +5,15 @@ rank n modulo their number, whatever is there already, so that nobody has to ask
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 
-from handpick.errors import SettingsError
 from handpick.executors.devices import DeviceReport
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
+from handpick.executors.rank import Rank
 from handpick.executors.this_process import ThisProcess
-from handpick.store import FeatureStore
-
-#: rank, number of ranks, rank on this machine
-_LAUNCHERS = (
-    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),  # torchrun
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),  # srun
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Rank:
-    """Which process this is, of how many, and which on its machine."""
-
-    number: int
-    world: int
-    local: int
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Rank":
-        """Read what the launcher says.
-
-        Raises:
-            SettingsError: nobody has started this process as one of several, or what it says makes no sense.
-        """
-        for names in _LAUNCHERS:
-            if all(name in environment for name in names):
-                try:
-                    number, world, local = (int(environment[name]) for name in names)
-                except ValueError:
-                    number, world, local = -1, 0, 0
-                if not 0 <= number < world or local < 0:
-                    said = ", ".join(f"{name}={environment[name]}" for name in names)
-                    raise SettingsError(f"--engine ranks: {said} is no rank: start it by torchrun or srun")
-                return cls(number, world, local)
-        needed = " or ".join(", ".join(names) for names in _LAUNCHERS)
-        raise SettingsError(f"--engine ranks: {needed} are not set: start it by torchrun or srun")
 
 
 class RankShare:
@@ -80,11 +43,6 @@ class RankShare:
     def devices(self) -> list[DeviceReport]:
         """Return nothing: each rank decides for itself, and the store's manifest refuses one that decides otherwise."""
         return []
-
-    def share(self, store: FeatureStore, tasks: Sequence[ShardTask]) -> list[ShardTask]:
-        """Return this rank's part of a store's tasks."""
-        mine = set(store.shards()[self.rank.number :: self.rank.world])
-        return [task for task in tasks if task.shard in mine]
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""

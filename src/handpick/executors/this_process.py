@@ -20,6 +20,7 @@ class ThisProcess:
     """
 
     is_here = True
+    rank = None
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads

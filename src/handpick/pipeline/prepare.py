@@ -16,7 +16,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
-from handpick.executors import Executor, RankShare, executor_for, smallest_device
+from handpick.executors import Executor, executor_for, smallest_device
 from handpick.files import remove_left_overs
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import MODEL_CONFIG, has_bfloat16
@@ -72,7 +72,7 @@ def executor_of(settings: Settings, *, by_share: bool = False) -> Executor:
         trains = any("lora_targets" in spec.reads for spec in settings.scorers)
         imports += ["transformers.modeling_utils", *(["peft"] if trains else [])]
     executor = executor_for(imports=imports, **settings.who_computes)
-    if isinstance(executor, RankShare) and not by_share:
+    if executor.rank is not None and not by_share:
         raise SettingsError(
             "--engine ranks shares the features of a pool out, and this has more to do than those: run `handpick "
             "represent` so, and then `handpick select --store` in one process"

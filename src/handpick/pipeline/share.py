@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from handpick.costs.cost import StageKind
-from handpick.executors import RankShare
+from handpick.executors import Executor, Rank
 from handpick.layout import DataLayout, StoreLayout
 from handpick.own_folder import hold_folder
 from handpick.pipeline.prepare import open_pool_run
@@ -23,13 +23,18 @@ from handpick.store import FeatureStore
 _LOOK = 0.5  # seconds between two looks whether the first rank has made the store
 
 
-def represent_share(settings: Settings, executor: RankShare) -> FeatureStore:
+def represent_share(settings: Settings, executor: Executor, rank: Rank) -> FeatureStore:
     """Make this rank's shards of the pool's features; the store may lack those of others.
+
+    Args:
+        settings: of the run.
+        executor: of this rank.
+        rank: which of how many.
 
     Raises:
         HandpickError: as ``run_represent``.
     """
-    rank, path = executor.rank, pool_store_path(settings)
+    path = pool_store_path(settings)
     is_first = rank.number == 0
     if not is_first:
         _wait_for(StoreLayout(path).manifest, f"rank {rank.number} of {rank.world} waits for the first")
