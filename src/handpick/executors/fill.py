@@ -50,9 +50,11 @@ def fill_store(
         DataError: more records cannot be used than the quarantine's limit; they are reported to it up to there.
     """
     tasks = _missing_tasks(store)
+    is_work = bool(tasks)
     if isinstance(executor, RankShare):
         tasks = executor.share(store, tasks)
-    if not tasks:
+        is_work = executor.is_work(tasks)
+    if not is_work:
         _finish(store)
         return
     if executor is None:

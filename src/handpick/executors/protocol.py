@@ -5,7 +5,7 @@ Shapes: B examples of a shard, D features.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,18 @@ class Encoder(Preparer, Protocol):
             checkpoint: its place in the store's manifest.
             items: of ``prepare``.
             advance: is told how many more items are done.
+        """
+
+
+@runtime_checkable
+class ShardedEncoder(Protocol):
+    """An encoder whose model all ranks hold together: each needs the others for every pass."""
+
+    def keep_company(self) -> None:
+        """Make passes with the others until none has any left of its own.
+
+        Raises:
+            WorkerError: one of them has ended.
         """
 
 
