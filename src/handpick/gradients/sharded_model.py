@@ -27,7 +27,7 @@ from handpick.model import check_loaded, device, load_frozen
 from handpick.model.in_memory import held_model
 
 _MEETING_PLACE = ("MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(days=7)  # of a rank with the others: the first may read a pool for hours; a launcher ends the dead
+_PATIENCE = timedelta(days=7)  # with the other ranks: the first may read a pool for hours, and a launcher ends all
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def joined_ranks(number: int, world: int) -> Iterator[None]:
     """
     if missing := [name for name in _MEETING_PLACE if name not in os.environ]:
         raise SettingsError(
-            f"--shard-model: {' and '.join(missing)} are not set, which say where the ranks meet: start them by torchrun"
+            f"--shard-model: {' and '.join(missing)} are not set, which say where ranks meet: start them by torchrun"
         )
     backend = "cpu:gloo,cuda:nccl" if device().type == "cuda" else "gloo"
     try:

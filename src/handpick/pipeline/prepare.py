@@ -181,7 +181,9 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
 
 
 def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
-    """Open what makes the features of a pool alone, for ``represent`` and its plan; with ``shard_model`` of queries too.
+    """Open what makes the features of a pool alone, for ``represent`` and its plan.
+
+    With ``shard_model`` it makes those of queries too, where there are any.
 
     Raises:
         SettingsError: the representation has no features, or makes them for queries.
