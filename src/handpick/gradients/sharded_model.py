@@ -161,7 +161,10 @@ def shard(model: nn.Module, place: torch.device) -> None:
     blocks = largest_blocks(model)
     _refuse_shared(model, blocks, kind)
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
-    mesh = DeviceMesh.from_group(dist.group.WORLD, place.type)
+    ranks = dist.group.WORLD
+    if ranks is None:
+        raise WorkerError("a model is kept in pieces by ranks, and this process is none")
+    mesh = DeviceMesh.from_group(ranks, place.type)
     outside = {parameter for parameter in model.parameters() if id(parameter) not in inside}
     try:
         for parameter in outside:
