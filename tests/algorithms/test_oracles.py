@@ -125,6 +125,9 @@ class InShares(Matrix):
         self._given = similarity_QN
         self._ends = [0, *sorted(cuts), similarity_QN.shape[1]]
 
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
+        raise AssertionError("it was read whole")
+
     def shares(self) -> list[tuple[int, Matrix]]:
         return [(start, Matrix(self._given[:, start:end])) for start, end in pairwise(self._ends)]
 

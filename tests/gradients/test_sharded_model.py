@@ -120,7 +120,7 @@ def test_ranks_write_the_bytes_of_one_process_and_go_on_from_what_a_killed_one_l
     ("changed", "said"),
     [
         ({"engine": "local"}, "give --engine ranks, and start by torchrun"),
-        ({"method": "rds+"}, "with shard_model there are gradient features alone, and rds\\+ has others"),
+        ({"method": "rds+", "checkpoints": []}, "with shard_model there are gradient features alone, and rds\\+ has"),
         ({"method": "gist"}, "and gist has others"),
         ({"checkpoints": []}, "no warmup is trained with shard_model"),
         ({"quantization": "4bit"}, "a model in 4bit is not kept in pieces"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.algorithms.protocol import Columns, SharedSimilarity, Similarity, Values
+from handpick.algorithms.protocol import ColumnBlocks, SharedSimilarity, Similarity, Values
 from handpick.algorithms.tie_rule import sort_columns, stand_before
 
 
@@ -69,7 +69,7 @@ def merge_nearest(lists: Sequence[Nearest], length: int) -> Nearest:
     return Nearest(columns_QM.ravel()[first_QL], scores_QM.ravel()[first_QL], largest_QM.ravel()[first_QL])
 
 
-def _nearest_of(share: Columns, first: int, length: int, without_N: NDArray[np.bool_] | None) -> Nearest:
+def _nearest_of(share: ColumnBlocks, first: int, length: int, without_N: NDArray[np.bool_] | None) -> Nearest:
     """Return the lists of some columns, of which the first has the number ``first``."""
     n_queries, n_columns = share.shape
     left_out = 0 if without_N is None else int(np.count_nonzero(without_N[first : first + n_columns]))

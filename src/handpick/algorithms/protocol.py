@@ -40,7 +40,7 @@ class Similarity(Protocol):
         """Return the values of some columns, (Q, C), in new memory."""
 
 
-class Columns(Protocol):
+class ColumnBlocks(Protocol):
     """Some of a similarity's columns, one behind the other, which can be read in passes."""
 
     @property
@@ -53,7 +53,7 @@ class Columns(Protocol):
 class SharedSimilarity(Protocol):
     """A similarity that several workers read, a share of the columns each."""
 
-    def shares(self) -> Sequence[tuple[int, Columns]]:
+    def shares(self) -> Sequence[tuple[int, ColumnBlocks]]:
         """Return the shares in order, with the first column's number; as many as there are workers, or fewer."""
 
 

@@ -26,6 +26,7 @@ from handpick.errors import HandpickError, ModelError, SettingsError, WorkerErro
 from handpick.model import check_loaded, device, load_frozen
 from handpick.model.in_memory import held_model
 
+WHOLE_LAYERS = 3  # that FSDP2 holds at a time, at most
 _MEETING_PLACE = ("MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(days=7)  # with the other ranks: the first may read a pool for hours, and a launcher ends all
 
@@ -61,7 +62,7 @@ def any_rank(flag: bool) -> bool:
     try:
         dist.all_reduce(said, dist.ReduceOp.MAX)
     except RuntimeError as error:
-        raise _rank_is_gone(error) from error
+        raise _rank_is_gone() from error
     return bool(said.item())
 
 
@@ -76,14 +77,14 @@ def explained_rank_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise _rank_is_gone(error) from error
+            raise _rank_is_gone() from error
         raise
 
 
-def _rank_is_gone(error: Exception) -> WorkerError:
+def _rank_is_gone() -> WorkerError:
     return WorkerError(
         "another rank has ended, and a model in pieces needs all of them: its own message says why; the same command "
-        f"goes on from what is written ({first_line(error)})"
+        "goes on from what is written"
     )
 
 
@@ -230,9 +231,12 @@ class PieceBytes:
         each = [_n_parameters(block) * dtype.itemsize for block in largest_blocks(model)]
         return cls(_n_parameters(model) * dtype.itemsize - sum(each), sum(each), max(each))
 
-    def held(self, world: int) -> int:
-        """Return the bytes that each of so many ranks holds: its piece, and two whole layers while it computes."""
-        return self.outside + -(-self.inside // world) + 2 * self.largest
+    def bytes_per_rank(self, world: int) -> int:
+        """Return the bytes that each of so many ranks holds: its piece, and up to three whole layers.
+
+        One is computed, the next is on its way, and is copied to its place when it has come.
+        """
+        return self.outside + -(-self.inside // world) + WHOLE_LAYERS * self.largest
 
 
 def _n_parameters(module: nn.Module) -> int:

@@ -21,7 +21,7 @@ from handpick.data.pool import Pool
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
-from handpick.gradients.sharded_model import PieceBytes
+from handpick.gradients.sharded_model import WHOLE_LAYERS, PieceBytes
 from handpick.layout import RunLayout, StoreLayout
 from handpick.model import compute_dtype, empty_model, load_config
 from handpick.model.mixing import mixing_of
@@ -175,8 +175,8 @@ class GradientCosts:
         )
         note = (
             f"the model's weights take {held.outside / 1e9:.1f} GB + {held.inside / 1e9:.1f} GB ÷ ranks of every "
-            f"device, and {2 * held.largest / 1e9:.1f} GB for two whole layers: "
-            + ", ".join(f"{held.held(world) / 1e9:.1f} GB with {world}" for world in (2, 4, 8))
+            f"device, and {WHOLE_LAYERS * held.largest / 1e9:.1f} GB for {WHOLE_LAYERS} whole layers: "
+            + ", ".join(f"{held.bytes_per_rank(world) / 1e9:.1f} GB with {world}" for world in (2, 4, 8))
             + "; the adapter, Adam's moments and a batch's activations come on top"
         )
         return Work([line], [note])
