@@ -58,7 +58,8 @@ _REPRESENT_FIRST = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "template_args", "optimizer", "eps_mode",
     "projection", "projection_dim", "projection_nonzeros", "response_tokens", "layers", "dtype", "quantization",
     "storage", "batch_tokens", "gradient_checkpointing", "shard_rows", "warmup", "lora_targets", "max_quarantined",
-    "representation", "encoder", *ExecutorSettings.model_fields, *ReadingSettings.model_fields,
+    "representation", "encoder", *ExecutorSettings.model_fields, "shard_model", "query", "target",
+    *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *PrefilterSettings.model_fields,
@@ -159,11 +160,24 @@ def represent(settings: dict[str, Any]) -> None:
     with report_errors():
         from handpick.pipeline import run_represent
 
-        store = run_represent(parse_settings(settings, where="--"))
+        used = parse_settings(settings, where="--")
+        if used.sources and not used.shard_model:
+            raise SettingsError(
+                "the queries' features are made by `handpick select --store`, and here with --shard-model alone: leave "
+                f"--{'query' if used.query else 'target'} out"
+            )
+        store = run_represent(used)
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
         say(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
-        say_next(f"handpick select --store {quote_path(store.path)} --query QUERY --budget 1000")
+        query, out = "--query QUERY", ""
+        if used.sources:  # whose features lie in this folder, and need no model any more
+            query = " ".join(
+                [f"--query {quote_path(path)}" for path in used.query]
+                + [f"--target {name}={quote_path(path)}" for name, files in used.target.items() for path in files]
+            )
+            out = f" --out {quote_path(used.folder)}"
+        say_next(f"handpick select --store {quote_path(store.path)} {query} --budget 1000{out}")
 
 
 @add_command(

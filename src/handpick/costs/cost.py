@@ -119,14 +119,18 @@ class Plan:
 
     @property
     def total(self) -> StageCost:
-        """All stages together; memory is the largest, since they come after each other."""
+        """All stages together; memory is the largest, since they come after each other.
+
+        There is no time where that of tokens is not known at all.
+        """
+        untimed = any(s.tokens is not None and s.flops is None and s.seconds is None for s in self.stages)
         return StageCost(
             "total",
             tokens=_sum(stage.tokens for stage in self.stages),
             flops=sum(stage.flops or 0 for stage in self.stages) or None,
             disk=sum(stage.disk for stage in self.stages),
             memory=max((stage.memory for stage in self.stages if stage.memory is not None), default=None),
-            seconds=_sum(stage.seconds for stage in self.stages),
+            seconds=None if untimed else _sum(stage.seconds for stage in self.stages),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def executor_for(
     engine: str = "local",
     max_workers: int | None = None,
     gpus_per_worker: float | None = None,
+    shard_model: bool = False,
 ) -> Executor:
     """Return the executor of a run's settings; nothing is started before it is entered.
 
@@ -57,6 +58,7 @@ def executor_for(
         engine: "local", "ray", "ray:ADDRESS" or "ranks".
         max_workers: of Ray's actors, at most.
         gpus_per_worker: of one of them.
+        shard_model: whether the ranks hold one model together.
 
     Raises:
         SettingsError: there are fewer GPUs than workers, Ray is not installed, or no launcher says a rank.
@@ -65,7 +67,7 @@ def executor_for(
     if name == "ray":
         return RayActors(address or None, max_workers, gpus_per_worker, imports)
     if name == "ranks":
-        return RankShare()
+        return RankShare(shard_model=shard_model)
     return ThisProcess() if workers is None else Processes(workers, imports=imports)
 
 

@@ -52,7 +52,7 @@ def fill_store(
     if executor is not None and executor.rank is not None:
         own = set(executor.rank.part_of(store.shards()))
         tasks = [task for task in tasks if task.shard in own]
-    if not tasks:
+    if not (tasks if executor is None else executor.has_work(tasks)):
         _finish(store)
         return
     if executor is None:

@@ -98,6 +98,10 @@ class Processes:
         """Return the GPUs of the workers; nothing where they share this machine's CPU."""
         return report_gpus(self._n_workers) if self._gpus else []
 
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)
+
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
 

@@ -5,7 +5,7 @@ Shapes: B examples of a shard, D features.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,18 @@ class Encoder(Preparer, Protocol):
             checkpoint: its place in the store's manifest.
             items: of ``prepare``.
             advance: is told how many more items are done.
+        """
+
+
+@runtime_checkable
+class ShardedEncoder(Protocol):
+    """An encoder whose model all ranks hold together: each needs the others for every pass."""
+
+    def keep_company(self) -> None:
+        """Make passes with the others until none has any left of its own.
+
+        Raises:
+            WorkerError: one of them has ended.
         """
 
 
@@ -112,6 +124,9 @@ class Executor(Protocol):
 
     def devices(self) -> list[DeviceReport]:
         """Return what its workers compute on; nothing where that is what this process computes on."""
+
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether there is anything to do here where these tasks are left: any of them, or others' beside it."""
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard; whichever is written counts, whatever happens to the others.

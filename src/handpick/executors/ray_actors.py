@@ -104,6 +104,10 @@ class RayActors:
             self.serve()
         return [actor.greeting.device for actor in self.actors if actor.greeting is not None]
 
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)
+
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
 

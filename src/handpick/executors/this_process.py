@@ -36,6 +36,10 @@ class ThisProcess:
         """Return nothing: there is but this process."""
         return []
 
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)
+
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""
         before = torch.get_num_threads()

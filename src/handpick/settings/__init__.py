@@ -31,7 +31,7 @@ from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs, texts_in
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
-from handpick.settings.executor import ExecutorSettings
+from handpick.settings.executor import MACHINES, RANKS, ExecutorSettings
 from handpick.settings.passes import passes_by_method
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
@@ -145,6 +145,11 @@ class Settings(
     )
     score_only: bool = Field(False, description="keep the similarity to this query alone, and no features of the pool")
     max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
+    shard_model: Annotated[bool, Flag(heading=MACHINES)] = Field(
+        False,
+        exclude=True,
+        description="ranks: keep a piece of the model in each, for one that no device holds (`represent` alone)",
+    )
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -158,6 +163,7 @@ class Settings(
         self._refuse_unused()
         self._check_product()
         self._check_targets()
+        self._check_shard_model()
         if self.checkpoints and self.warmup != "auto":
             raise SettingsError(
                 "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
@@ -272,6 +278,38 @@ class Settings(
             raise SettingsError(f"the algorithm {algorithm} does not look at balanced: leave it out")
         if foreign := self.unused_by_algorithm(algorithm):
             raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
+
+    def _check_shard_model(self) -> None:
+        """Refuse what cannot be done with a model that lies in pieces."""
+        if not self.shard_model:
+            return
+        if self.engine != RANKS:
+            raise SettingsError(
+                "shard_model keeps a piece of the model in each rank of a launcher: give --engine ranks, and start by "
+                "torchrun"
+            )
+        if not self.scorer.shards_model:
+            able = " or ".join(name for name, spec in SCORERS.items() if spec.shards_model)
+            raise SettingsError(
+                f"with shard_model there are {able} features alone, and {self.used_representation} has others: choose "
+                "another --method"
+            )
+        if not self.checkpoints:
+            raise SettingsError(
+                "no warmup is trained with shard_model: train the adapter elsewhere, and name its --checkpoints"
+            )
+        objective = self.objective or find_method(self.method).objective
+        if self.sources and objective != "next-token":
+            raise SettingsError(
+                f"with shard_model the queries' objective is next-token, and {objective} reads with the model besides: "
+                "choose another --method or --objective"
+            )
+        if self.quantization != "none":
+            raise SettingsError(
+                f"a model in {self.quantization} is not kept in pieces: leave quantization out, or shard_model"
+            )
+        if self.projection == "none":
+            raise SettingsError("with shard_model rows are projected: leave projection none out")
 
     def _check_targets(self) -> None:
         check_file_names(self.target, "the target")
