@@ -10,7 +10,44 @@ from handpick.data.formats.turns import are_turns, turns_of
 from handpick.data.reading import ColumnRole, Reading
 from handpick.errors import DataError
 
-_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools")
+_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools", "source")
+
+
+def with_nested(record: Record, reading: Reading) -> Record:
+    """Return a record with the columns that are fields of objects in it, as ``metadata.source``, under these names.
+
+    A column whose own name is so is meant first.
+    """
+    named = [column for _, column in reading.columns if "." in column and column not in record]
+    nested = {column: value for column in named if (value := _field_inside(record, column)) is not None}
+    return {**record, **nested} if nested else record
+
+
+def _field_inside(record: Record, column: str) -> Json:
+    value: Json = dict(record)
+    for name in column.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def source_of(record: Record, reading: Reading) -> Json:
+    """Return where a record says that it comes from: in the column that a user has for it, else in its own `source`.
+
+    Raises:
+        DataError: the column holds neither a text nor a whole number.
+    """
+    column = reading.column("source")
+    if column is None or is_blank(record.get(column)):
+        return record.get("source")
+    value = record[column]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise DataError(
+        f"no source: `{column}` is {type(value).__name__}, and sources are counted by a text or a whole number; name "
+        "another column as --columns source=…"
+    )
 
 
 def is_mapped(record: Record, reading: Reading) -> bool:
