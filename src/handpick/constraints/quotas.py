@@ -41,8 +41,8 @@ class Quotas:
             _check_order(source, smallest[source], largest[source], budget)
             if self._smallest[source] > count:
                 raise SettingsError(
-                    f"the smallest share of {source!r} is {self._smallest[source]} examples and the pool has {count} of "
-                    "that source; lower the share or the budget"
+                    f"the smallest share of {source!r} is {self._smallest[source]} examples and the pool has {count} "
+                    "of that source; lower the share or the budget"
                 )
         reachable = sum(min(self._largest[s], count) for s, count in available.items())
         if reachable < budget:

@@ -105,8 +105,9 @@ class ReadingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     columns: Annotated[Columns, Flag(metavar="ROLE=COLUMN,…")] = Field(
-        {}, description=f"which columns hold what: {', '.join(COLUMN_ROLES)}; text=COLUMN learns a bare text whole; "
-        "source=COLUMN is what sources are counted by"
+        {},
+        description=f"which columns hold what: {', '.join(COLUMN_ROLES)}; text=COLUMN learns a bare text whole; "
+        "source=COLUMN is what sources are counted by",
     )
     turn_weights: TurnWeights = Field(
         "refuse", description="of turns that weigh neither 0 nor 1: refuse the record, or round: learn from 0.5 on"

@@ -105,7 +105,7 @@ class Constraints(BaseModel):
     balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
     max_share: Limits = Field(
         {},
-        description="SOURCE=SHARE of the budget (0.3, 30%) or number of examples (3), at most; * for every other source",
+        description="SOURCE=SHARE of the budget (0.3, 30%) or number of examples (3), at most; * for each other source",
     )
     min_share: Limits = Field({}, description="SOURCE=SHARE of the budget, or number of examples, at least")
     always: str | None = Field(None, description="file of ids, one a line, that are chosen first")

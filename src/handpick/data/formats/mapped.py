@@ -2,7 +2,7 @@
 
 from handpick.data.examples import Conversation, Json, Message
 from handpick.data.formats.beside import label_of, with_label, with_rejected, with_system_prompt, with_tools
-from handpick.data.formats.columns import answer_of, history_of, question, side, whole
+from handpick.data.formats.columns import answer_in, answer_of, history_of, question, side, whole
 from handpick.data.formats.preferences import preference_after
 from handpick.data.formats.record import Conversations, Record, is_blank, is_null
 from handpick.data.formats.text import text_of
@@ -101,7 +101,7 @@ def _conversations(record: Record, reading: Reading) -> Conversations:
     answered = reading.column("response")
     if answered is None:
         return Conversations(prompt)
-    value = record[answered]
+    value = answer_in(record, answered)
     if isinstance(value, dict) or are_turns(value):
         return Conversations(Conversation(whole(prompt, side(value, answered, "assistant", reading))))
     return Conversations(Conversation((*prompt, Message("assistant", answer_of(value, answered)))))
