@@ -23,7 +23,7 @@ from handpick.selection import Selection
 from handpick.terminal import as_one_line, console, escape_controls
 
 _ROWS = 12  # of the table of composition
-_PICKS, _SOURCE_WIDTH = 5, 20  # that are shown, and of how much of the line their source may take
+_PICKS = 5  # that are shown
 
 
 def show_selection(run: Run) -> None:
@@ -90,17 +90,14 @@ def _first_picks(run: Run, query: Pool | None, rows: Sequence[int]) -> Table:
     names = run.selection.picked_for[: len(rows)]
     queries = query if any(names) else None
     beside = "" if queries is None else ", each beside the query it was picked for"
-    table = Table(title=f"The first picks{beside}", title_justify="left")
-    examples = run.pool.take(rows)
-    sources = [Text(escape_controls(as_one_line(example.source or "?"))) for example in examples]
-    width = min(max(len("source"), *(source.cell_len for source in sources)), _SOURCE_WIDTH)  # else it is squeezed
-    table.add_column("source", no_wrap=True, overflow="ellipsis", min_width=width, max_width=width)
+    table = Table(title=f"The first picks{beside}", title_justify="left", expand=True)
+    table.add_column("source", no_wrap=True, overflow="ellipsis", max_width=20)
     for heading in ("picked",) if queries is None else ("picked", "for the query"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
     row_of = {} if queries is None else {query_id: row for row, query_id in enumerate(queries.ids())}
-    for name, source, example in zip(names, sources, examples, strict=True):
+    for name, example in zip(names, run.pool.take(rows), strict=True):
         asked = [] if queries is None else [_shorten(queries[row_of[name]]) if name in row_of else Text(name or "")]
-        table.add_row(source, _shorten(example), *asked)
+        table.add_row(Text(as_one_line(example.source or "?")), _shorten(example), *asked)
     return table
 
 
