@@ -171,8 +171,8 @@ def show_distances(found: Mapping[str, Distances]) -> None:
         table.add_row(Text(name), *(f"{value:.4f}" for value in values))
     console.print(table)
     console.print(
-        "query to nearest: is every query covered? to nearest query: is anything in the subset far from the task? the "
-        "others compare the two sets as wholes. Nearer than a random draw means smaller numbers than its line has.",
+        "query to nearest: how well the queries are covered; to nearest query: how far off the subset is; the others: "
+        "both sets as wholes. Smaller than a random draw's is nearer than chance.",
         soft_wrap=True,
     )
     if any(each.wasserstein_by == "sinkhorn" for each in found.values()):
