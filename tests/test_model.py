@@ -9,11 +9,11 @@ import torch
 from huggingface_hub import constants
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, configuration_utils
 
+from handpick import model as model_module
 from handpick.bundled import model_path
 from handpick.data import hub
 from handpick.data.examples import Message
 from handpick.errors import DataError, ModelError
-from handpick import model as model_module
 from handpick.model import device, load_renderer, load_tokenizer, model_fingerprint
 from handpick.progress import forward_lines
 

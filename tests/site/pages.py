@@ -101,7 +101,6 @@ class Reader(contextlib.ExitStack):
             command, shell=True, check=True, capture_output=True, text=True, encoding="utf-8", env=environment
         ).stdout
 
-
     def _start(self, command: list[str]) -> str:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The tutorial of a bucket and a cluster runs as it stands, against an S3 server on loopback; its block of Ray with Ray."""
+"""The tutorial of a bucket and a cluster runs as it stands: an S3 server on loopback, and Ray for its last block."""
 
 from pathlib import Path
 
