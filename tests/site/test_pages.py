@@ -41,9 +41,10 @@ def test_all_are_found() -> None:
 def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # as python has it where a page writes modules of its own
+    port = str(free_port())
     with Reader(page) as reader:
         for block in blocks_of(page):
-            reader.follow(replace(block, text=block.text.replace(PORT, str(free_port()))))
+            reader.follow(replace(block, text=block.text.replace(PORT, port)))
 
 
 @pytest.mark.timeout(900)
