@@ -21,6 +21,7 @@ from handpick.data.examples import Conversation
 from handpick.data.field_names import field_names
 from handpick.data.formats import read_record
 from handpick.data.formats.mapped import source_of, with_nested
+from handpick.data.formats.record import label_text
 from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, escape_bytes
@@ -304,8 +305,8 @@ def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
         "wanted": conversations.wanted,
         "format": format_name,
         "fields": field_names(fields),
-        "source": _label(source_of(fields, reading)),
-        **{name: _label(fields.get(name)) for name in ("category", "subtask")},
+        "source": source_of(fields, reading),
+        **{name: label_text(fields.get(name)) for name in ("category", "subtask")},
         "raw": record.raw,
         "record_rule": version_of(record, conversations, own_id),
     }
@@ -316,13 +317,6 @@ def _turn_rows(turns: Conversation) -> list[dict[str, Any]]:
     return [
         {"role": m.role, "content": m.content, "extra": m.extra, "loss": m.loss, "no_loss": m.no_loss} for m in turns
     ]
-
-
-def _label(value: object) -> str | None:
-    """Return a text, or a whole number as one; anything else is no label."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else None
 
 
 def _find_id(record: RawRecord | BadRecord) -> str | None:

@@ -4,7 +4,7 @@ from handpick.data.examples import Conversation, Json, Message
 from handpick.data.formats.beside import label_of, with_label, with_rejected, with_system_prompt, with_tools
 from handpick.data.formats.columns import answer_in, answer_of, history_of, question, side, whole
 from handpick.data.formats.preferences import preference_after
-from handpick.data.formats.record import Conversations, Record, is_blank, is_null
+from handpick.data.formats.record import Conversations, Record, is_blank, is_null, label_text
 from handpick.data.formats.text import text_of
 from handpick.data.formats.turns import are_turns, turns_of
 from handpick.data.reading import ColumnRole, Reading
@@ -30,24 +30,24 @@ def _field_inside(record: Record, column: str) -> Json:
     return value
 
 
-def source_of(record: Record, reading: Reading) -> Json:
+def source_of(record: Record, reading: Reading) -> str | None:
     """Return where a record says that it comes from: in the column that a user has for it, else in its own `source`.
 
     Raises:
         DataError: the column holds neither a text nor a whole number.
     """
     column = reading.column("source")
-    if column is None or is_blank(record.get(column)):
-        return record.get("source")
-    value = record[column]
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise DataError(
-        f"no source: `{column}` is {type(value).__name__}, and sources are counted by a text or a whole number; name "
-        "another column as --columns source=…"
-    )
+    if column is None:
+        return label_text(record.get("source"))
+    value = with_nested(record, reading).get(column)
+    if is_blank(value):
+        return label_text(record.get("source"))
+    if (source := label_text(value)) is None:
+        raise DataError(
+            f"no source: `{column}` is {type(value).__name__}, and sources are counted by a text or a whole number; "
+            "name another column as --columns source=…"
+        )
+    return source
 
 
 def is_mapped(record: Record, reading: Reading) -> bool:
