@@ -241,7 +241,6 @@ def demo(
                 max_length=256,  # so that it ends within three minutes on two cores
                 out=str(Path("runs") / f"demo-{target}" if out is None else out_folder(out)),
             ),
-            first_picks=True,
             report=True,
         )
 
@@ -401,10 +400,10 @@ def _select_by_audition(settings: dict[str, Any], audition: dict[str, Any], conf
         check_inputs(RunLayout(Candidates(settings, own).any.folder), {}, {"the settings": config})
     run = run_auto(settings, own)
     RunLayout(run.settings.folder).report.unlink(missing_ok=True)  # of an earlier selection
-    show_selection(run, first_picks=False)
+    show_selection(run)
 
 
-def _select(settings: Settings, *, first_picks: bool = False, report: bool = False) -> None:
+def _select(settings: Settings, *, report: bool = False) -> None:
     from handpick.cli.show import show_selection
     from handpick.pipeline import run_select
 
@@ -414,4 +413,4 @@ def _select(settings: Settings, *, first_picks: bool = False, report: bool = Fal
         from handpick.reporting.selection import write_selection_report
 
         write_selection_report(settings.folder)
-    show_selection(run, first_picks=first_picks)
+    show_selection(run)

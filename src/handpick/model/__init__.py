@@ -45,8 +45,17 @@ _FOREIGN_TOKENIZERS = {  # files that a folder may have in place of a tokenizer.
 
 
 def device() -> torch.device:
-    """Return where models run: the first CUDA device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return where models run: the first CUDA device, else the CPU; that Apple's GPU is passed over is said once."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        _say_that_mps_is_not_used()
+    return torch.device("cpu")
+
+
+@cache
+def _say_that_mps_is_not_used() -> None:
+    log("this machine's GPU is Apple's (MPS), which handpick does not use: all is computed on the CPU")
 
 
 def compute_dtype(dtype: Dtype) -> torch.dtype:

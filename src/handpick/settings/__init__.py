@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
+from handpick.constraints.limits import Examples, parse_limit
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwanted import Unwanted
 from handpick.documents import parse_yaml
@@ -76,7 +77,20 @@ def _named_files(value: Any) -> dict[str, list[str]]:
     return named
 
 
+def _limits(value: Any) -> Any:
+    """Parse shares, each a share of the budget or a number of examples, into the form that a file reads back."""
+    parsed = {}
+    for name, each in _shares(value).items():
+        try:
+            limit = parse_limit(each)
+        except ValueError as error:
+            raise ValueError(f"{error} of {name!r}") from error
+        parsed[name] = str(limit) if isinstance(limit, Examples) else limit
+    return parsed
+
+
 Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_shares)]
+Limits = Annotated[dict[str, float | str], BeforeValidator(_limits)]
 NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
 
 
@@ -89,8 +103,11 @@ class Constraints(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
-    max_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at most; * for every other source")
-    min_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at least")
+    max_share: Limits = Field(
+        {},
+        description="SOURCE=SHARE of the budget (0.3, 30%) or number of examples (3), at most; * for each other source",
+    )
+    min_share: Limits = Field({}, description="SOURCE=SHARE of the budget, or number of examples, at least")
     always: str | None = Field(None, description="file of ids, one a line, that are chosen first")
     max_cosine: float | None = Field(
         None, gt=-1, le=1, description="leave out what is more similar than this to what was chosen before it"
