@@ -246,7 +246,8 @@ def run_worker(text: str) -> None:
 def task_of(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """What ``peers.common.Task`` is made from."""
     return {
-        "name": line.key, "call": line.call, "folder": str(folder), "scratch": str(folder / "scratch" / line.key.replace(" ", "-")),
+        "name": line.key, "call": line.call,
+        "folder": str(folder), "scratch": str(folder / "scratch" / line.key.replace(" ", "-")),
         "dtype": line.dtype, "device": args.device, "threads": args.threads, "clock": args.clock,
         "examples": min(line.fewer.get("examples", args.examples), args.examples),
         "batch_tokens": line.fewer.get("batch_tokens", args.batch_tokens),

@@ -192,11 +192,13 @@ def _without_weight_gradients(layers: Sequence[Layer]) -> Iterator[None]:
 
 
 @contextmanager
-def _captures_nothing(model: Any, layers: Sequence[Layer], n_examples: int, receive: Any) -> Iterator[None]:
+def _captures_nothing(
+    model: Any, layers: Sequence[Layer], shape_BT: tuple[int, int], receive: Any, experts: Any = None
+) -> Iterator[Callable[[], None]]:
     """In ``capture``'s place: the engine is told of one gradient without coordinates."""
-    receive(layers[0], torch.empty(n_examples, 0, 0))
+    receive(layers[0], torch.empty(shape_BT[0], 0, 0))
     with _without_weight_gradients(layers):
-        yield
+        yield lambda: None
 
 
 class _ProjectsNothing:
