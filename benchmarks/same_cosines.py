@@ -1,22 +1,19 @@
 """The same cosines? LESS by handpick, by dattri-llm's LESSAttributor and by LESS's own loop, on one checkpoint.
 
-    python benchmarks/same_cosines.py --peers-python peers/bin/python     # as benchmarks/gradients.py makes it
+    peers/bin/python benchmarks/same_cosines.py     # the environment of benchmarks/gradients.py, with handpick in it
 
-Records of the demo pool at their real lengths against others of it as queries, on both models of
-benchmarks/gradients.py: whole rows, float32, the same adapter with the same state of Adam, each side in a process of
-its own. Of every pair of sides the largest difference of a cosine and, query by query, the rank correlation (Spearman)
-and the share of the best tenth that is the same. No time is measured. Writes benchmarks/results/same_cosines.md.
+Records of the demo pool at their real lengths against others of it as queries, on models of benchmarks/gradients.py:
+whole rows, float32, the same adapter with the same state of Adam. Of every pair of sides the largest difference of a
+cosine and, query by query, the rank correlation (Spearman) and the share of the best tenth that is the same. No time is
+measured. Writes benchmarks/results/same_cosines.md.
 """
 
 import argparse
 import importlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,38 +46,14 @@ PAIRS: list[tuple[str, str, float | None]] = [
 ]
 
 
-def work(text: str) -> None:
-    """Write one side's cosines where the parent said."""
-    import torch
-    import transformers
-
-    task = Task(**json.loads(text))
-    transformers.logging.set_verbosity_error()
-    torch.set_num_threads(task.threads)
-    side, function = task.call.split(".")
-    found = getattr(importlib.import_module(f"peers.{side}"), function)(task)
-    np.save(Path(task.scratch) / f"{task.name}.npy", found.double().numpy())
-
-
 def cosines(folder: Path, side: str, args: argparse.Namespace) -> Cosines:
-    """One side's cosines (N, Q), of a process of its own."""
+    """One side's cosines (N, Q)."""
     module, options = SIDES[side]
-    scratch = folder / "scratch"
-    scratch.mkdir(exist_ok=True)
     task = Task(
-        "side", f"{module}.cosines", str(folder), str(scratch), "float32", "cpu", args.threads,
+        side, f"{module}.cosines", str(folder), str(folder / "scratch"), "float32", "cpu", args.threads,
         args.examples + args.queries, 1024, "highest", options=options | {"queries": args.queries},
     )  # fmt: skip
-    python = sys.executable if module == "ours" else args.peers_python
-    threads = str(args.threads)
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [python, __file__, "--worker", json.dumps(asdict(task))],
-        env=environment, check=False, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{side}: {done.stderr[-2000:]}")
-    found: Cosines = np.load(scratch / "side.npy")
+    found: Cosines = importlib.import_module(f"peers.{module}").cosines(task).double().numpy()
     return found
 
 
@@ -117,20 +90,17 @@ def table(found: dict[str, Cosines]) -> Sequence[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers-python", default=sys.executable, help="an interpreter that has dattri-llm and traker")
     parser.add_argument("--models", nargs="+", choices=["large", "shipped"], default=["shipped", "large"])
     parser.add_argument("--examples", type=int, default=48)
     parser.add_argument("--queries", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "same_cosines.md")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker is not None:
-        work(args.worker)
-        return
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the workers too
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import torch
     from peers.inputs import describe, draw_sequences, prepare
 
+    torch.set_num_threads(args.threads)
     page = ["# The same cosines?", f"{args.examples} examples × {args.queries} queries, whole rows, float32, on a CPU."]
     with tempfile.TemporaryDirectory() as scratch:
         sequences = draw_sequences(args.examples + args.queries, Path(scratch))
@@ -142,9 +112,8 @@ def main() -> None:
                 found[side] = cosines(folder, side, args)
                 print(f"{kind}: {side}", file=sys.stderr, flush=True)
             page += [describe(kind, model), "\n".join(table(found))]
-    text = "\n\n".join(page) + "\n"
-    args.out.write_text(text)
-    print(text)
+            args.out.write_text("\n\n".join(page) + "\n")
+    print(args.out.read_text())
 
 
 if __name__ == "__main__":
