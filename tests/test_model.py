@@ -9,11 +9,12 @@ import torch
 from huggingface_hub import constants
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, configuration_utils
 
+from handpick import model as model_module
 from handpick.bundled import model_path
 from handpick.data import hub
 from handpick.data.examples import Message
 from handpick.errors import DataError, ModelError
-from handpick.model import load_renderer, load_tokenizer, model_fingerprint
+from handpick.model import device, load_renderer, load_tokenizer, model_fingerprint
 from handpick.progress import forward_lines
 
 
@@ -149,3 +150,13 @@ def test_nothing_is_said_of_a_tokenizer_that_fits() -> None:
     with forward_lines(said.append):
         load_renderer(str(model_path()), {"enable_thinking": False})
     assert not said
+
+
+def test_a_gpu_of_apples_is_passed_over_aloud_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    model_module._say_that_mps_is_not_used.cache_clear()
+    said: list[str] = []
+    with forward_lines(said.append):
+        assert [device(), device()] == [torch.device("cpu")] * 2
+    assert said == ["this machine's GPU is Apple's (MPS), which handpick does not use: all is computed on the CPU"]

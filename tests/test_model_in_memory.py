@@ -142,6 +142,12 @@ def test_weights_that_are_not_there_are_refused(module: Any, tokenizer: Any) -> 
         hold_model(module.to("meta"), tokenizer)
 
 
+def test_a_model_on_several_devices_is_refused(module: Any, tokenizer: Any) -> None:
+    module.hf_device_map = {"model.embed_tokens": 0, "model.layers.0": 1}
+    with pytest.raises(ModelError, match=r"^the LlamaForCausalLM lies on 2 devices \(device_map\).*--shard-model"):
+        hold_model(module, tokenizer)
+
+
 def test_a_slow_tokenizer_is_refused(module: Any) -> None:
     with pytest.raises(ModelError, match=r"^the tokenizer NoneType is no fast one and gives no character offsets"):
         hold_model(module, None)

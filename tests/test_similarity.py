@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from handpick.algorithms import pick
 from handpick.errors import FingerprintMismatch, SettingsError, StoreError
 from handpick.similarity import StoredSimilarity, candidate_features, query_rows, similarity
+from handpick.store import Checkpoint, FeatureStore, Manifest, ManifestFile
 
 
 @dataclass
@@ -103,6 +105,33 @@ def test_candidates_features_give_their_similarity_to_each_other() -> None:
     columns = np.array([3, 40, 12])
     features_CE = candidate_features(POOL, columns)
     np.testing.assert_allclose(features_CE @ features_CE.T, by_loops(POOL, POOL)[np.ix_(columns, columns)], atol=1e-6)
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8", "1bit"])
+def test_workers_that_share_a_pass_find_what_one_finds(storage: Any, tmp_path: Path) -> None:
+    """Shards of unlike sizes, one row that is not finite, two checkpoints; more workers than shards too."""
+    manifest = Manifest(
+        space={}, build={}, dim=64, storage=storage, shard_rows=9,
+        checkpoints=[Checkpoint(name=name, weight=0.5) for name in "ab"],
+        files=[ManifestFile(name="pool.jsonl", sha256="0" * 64, rows=40)],
+    )  # fmt: skip
+    store = FeatureStore.create(tmp_path, manifest)
+    for t in range(2):
+        for shard in store.shards():
+            count = shard.stop - shard.start
+            rows_BD = np.random.default_rng([t, shard.start]).standard_normal((count, 64), np.float32)
+            if t == shard.start == 0:
+                rows_BD[4] = np.nan
+            store.write_shard(t, shard, [str(n) for n in range(shard.start, shard.stop)], rows_BD)
+    query_TQD = [np.random.default_rng(t).standard_normal((5, 64), np.float32) for t in range(2)]
+    one = StoredSimilarity(store, query_TQD)
+    for workers in (2, 3, 8):
+        shared = StoredSimilarity(store, query_TQD, workers)
+        shared.blocks = pytest.fail  # type: ignore[method-assign,assignment]  # nobody reads it whole
+        assert [start for start, _ in shared.shares()][:2] == [0, {2: 17, 3: 17, 8: 8}[workers]]
+        for budget in (1, 12, 39):
+            got, want = pick(shared, budget), pick(one, budget)
+            assert (got.columns.tolist(), got.scores.tolist()) == (want.columns.tolist(), want.scores.tolist())
 
 
 def test_another_space_is_refused() -> None:

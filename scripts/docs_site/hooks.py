@@ -4,6 +4,7 @@
   so that the same link works in the repository and on the site, also where the site is read from a disk.
 - README.md is the first page.
 - Mermaid's diagrams become the pictures that ``diagrams.py`` drew of them.
+- Each tutorial has a notebook beside it (``notebooks.py``).
 - The pages under reference/, and the lists of findings and benchmarks, are made of the code (``made_pages.py``).
 """
 
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mkdocs.structure.files import File
 
-from scripts.docs_site import diagrams, made_pages
+from scripts.docs_site import diagrams, made_pages, notebooks
 
 ROOT = Path(__file__).parents[2]
 log = logging.getLogger("mkdocs.plugins.handpick")
@@ -36,6 +37,8 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
     _stands_for.clear()
     for name, text in made_pages.make_pages().items():
         files.append(File.generated(config, name, content=text))
+    for page in notebooks.tutorials():
+        files.append(File.generated(config, _notebook_of(page), content=notebooks.make_notebook(page)))
     texts = {f"docs/{file.src_uri}": file.content_string for file in files if file.src_uri.endswith(".md")}
     texts |= {
         name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -49,6 +52,10 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
         for linked in sorted(set(_links_out(name, text)) - set(_stands_for)):
             to_read += _add(linked, files, config)
     return files
+
+
+def _notebook_of(page: str) -> str:
+    return f"notebooks/{page.removesuffix('.md')}.ipynb"
 
 
 def _links_out(name: str, text: str) -> Iterator[str]:
@@ -84,6 +91,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     uri = page.file.src_uri
     name = next((name for name, own in _stands_for.items() if own == uri), f"docs/{uri}")
     markdown = _with_pictures(markdown, name)
+    if uri in notebooks.tutorials():
+        title, _, rest = markdown.partition("\n")
+        markdown = f"{title}\n\n[This page as a notebook]({_notebook_of(uri)}){{ download }}\n{rest}"
     pieces, place = [], 0
     for code in _CODE.finditer(markdown):
         pieces += [_LINK.sub(lambda link: _led(link, name, uri), markdown[place : code.start()]), code[0]]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handpick.data.formats.mapped import source_of
+from handpick.data.reading import Reading, reading_of
 from handpick.errors import DataError
 from handpick.selection import Selection
 
@@ -107,20 +109,20 @@ def _spearman(place_in_a: Sequence[int], place_in_b: Sequence[int]) -> float | N
 
 def _alone(selection: Selection, others: Container[str]) -> Alone:
     own = [choice for choice, example_id in enumerate(selection.ids) if example_id not in others]
+    reading = reading_of(selection.settings)
     return Alone(
         ids=[selection.ids[choice] for choice in own],
-        sources=dict(Counter(_source(selection.record(choice)) for choice in own).most_common()),
+        sources=dict(Counter(_source(selection.record(choice), reading) for choice in own).most_common()),
         queries=dict(Counter(selection.picked_for[choice] for choice in own).most_common()),
     )
 
 
-def _source(raw: bytes) -> str | None:
+def _source(raw: bytes, reading: Reading) -> str | None:
     try:
         record = json.loads(raw)
-    except (ValueError, RecursionError):
+        return source_of(record, reading) if isinstance(record, dict) else None
+    except (ValueError, RecursionError, DataError):
         return None
-    source = record.get("source") if isinstance(record, dict) else None
-    return source if isinstance(source, str) else None
 
 
 def _heads(a: Selection, b: Selection, percent: int) -> Heads:

@@ -60,6 +60,11 @@ def lock_of(folder: Path) -> Path:
     return folder / ".lock"
 
 
+def token_of(folder: Path, name: str) -> Path:
+    """Return a file by which workers on other machines tell that they see a folder; there while they write in it."""
+    return folder / f".workers.{name}.partial"
+
+
 class ParsedLayout(Layout):
     """Records as they were parsed, a few files a source, named by the digest of the source's bytes.
 
@@ -311,10 +316,6 @@ class StoreLayout(Layout):
     def shard(self, checkpoint: int, file: int, number: int) -> Path:
         """Return the tensors of the ``number``-th shard of the ``file``-th file."""
         return self.shards(checkpoint) / f"{file}-{number}.safetensors"
-
-    def token(self, name: str) -> Path:
-        """Return a file by which workers tell that they see this folder; there while they fill it."""
-        return self.folder / f".workers.{name}.partial"
 
     def second_moment(self, checkpoint: int, digest: str) -> Path:
         """Return the rows' second moment; another pool has another digest."""

@@ -58,6 +58,7 @@ class ScorerSpec:
     ``keeps_rows``: whether there is a store of the pool's rows. ``argument``: what must stand behind a colon.
     ``passes``: what its rows cost, where the model is needed for them.
     ``beside``: the setting that names another representation, whose features of the pool it looks at too.
+    ``shards_model``: whether its rows can be made by ranks that hold one model together.
     """
 
     load: str
@@ -76,6 +77,7 @@ class ScorerSpec:
     argument: str | None = None
     passes: Passes | None = None
     beside: str | None = None
+    shards_model: bool = False
 
     @property
     def has_objective(self) -> bool:
@@ -116,7 +118,7 @@ SCORERS: dict[str, ScorerSpec] = {
     "gradient": ScorerSpec(
         "handpick.scorers.gradient:Gradient", "gradient of the loss at a LoRA warmup's checkpoints, projected",
         "LESS, arXiv 2402.04333", "features", _GRADIENT_NEEDS, _OF_GRADIENTS | _PROJECTED | {"score_only"},
-        rows=_ADAPTED | _NARROWED | _PROJECTED, passes=_OF_EVERY_CHECKPOINT,
+        rows=_ADAPTED | _NARROWED | _PROJECTED, passes=_OF_EVERY_CHECKPOINT, shards_model=True,
     ),
     "whitened": ScorerSpec(
         "handpick.scorers.whitened_gradient:Whitened",

@@ -60,6 +60,16 @@ class Features(Protocol):
     @property
     def dim(self) -> int: ...
 
+    def row_shares(self, n: int) -> Sequence["RowShare"]: ...
+
+
+class RowShare(Protocol):
+    """Some rows of a feature store, one behind the other."""
+
+    def __len__(self) -> int: ...
+
+    def products(self, checkpoint: int, query_QD: Floats) -> Iterator[tuple[int, Floats]]: ...
+
 
 def query_rows(pool: Features, query: Features) -> list[Floats]:
     """Return the queries' unit rows, (Q, D) per checkpoint.
@@ -85,10 +95,13 @@ class StoredSimilarity:
     Args:
         pool: the store.
         query_TQD: the queries' rows at every checkpoint, of one number.
+        workers: threads that share a pass for lists of the nearest (``algorithms.nearest``).
     """
 
-    def __init__(self, pool: Features, query_TQD: Sequence[Floats]) -> None:
+    def __init__(self, pool: Features, query_TQD: Sequence[Floats], workers: int = 1) -> None:
         self._pool = pool
+        self._workers = workers
+        self._row_shares: Sequence[RowShare] | None = None  # kept: each holds its files against their checksums once
         slope = query_slope(pool.manifest.storage)
         self._weighted_TQD = [
             np.float32(weight * slope) * query_QD for weight, query_QD in zip(pool.weights, query_TQD, strict=True)
@@ -104,18 +117,19 @@ class StoredSimilarity:
         Raises:
             StoreError: the store's rows are not those it says it has.
         """
-        passes = [self._pool.products(t, weighted_QD) for t, weighted_QD in enumerate(self._weighted_TQD)]
-        rows_read = 0
-        for (start, similarity_QB), *others in zip(*passes, strict=False):
-            for _, more_QB in others:
-                similarity_QB += more_QB
-            rows_read = start + similarity_QB.shape[1]
-            yield start, similarity_QB
-        if rows_read != len(self._pool):
-            raise StoreError(
-                f"the pool's features have {rows_read} rows of {len(self._pool)}; verify the store, or represent the "
-                "pool again"
-            )
+        return _SharedColumns(self._pool, self._weighted_TQD).blocks()
+
+    def shares(self) -> list[tuple[int, "_SharedColumns"]]:
+        """Return shares as ``algorithms.SharedSimilarity`` does: whole shards of the store."""
+        if self._workers == 1:
+            return [(0, _SharedColumns(self._pool, self._weighted_TQD))]
+        if self._row_shares is None:
+            self._row_shares = self._pool.row_shares(self._workers)
+        starts = np.cumsum([0, *map(len, self._row_shares)]).tolist()
+        return [
+            (start, _SharedColumns(rows, self._weighted_TQD))
+            for start, rows in zip(starts, self._row_shares, strict=False)
+        ]
 
     def columns(self, columns_C: NDArray[np.int64]) -> Floats:
         """Return columns as ``algorithms.Similarity`` does; from single rows of the store."""
@@ -127,6 +141,33 @@ class StoredSimilarity:
                 some = slice(start, start + step)
                 similarity_QC[:, some] += weighted_QD @ rows[columns_C[some]].T
         return similarity_QC
+
+
+class _SharedColumns:
+    """Columns of a ``StoredSimilarity``: those of some rows, or all, of its store."""
+
+    def __init__(self, rows: RowShare, weighted_TQD: Sequence[Floats]) -> None:
+        self._rows = rows
+        self._weighted_TQD = weighted_TQD
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._weighted_TQD[0]), len(self._rows)
+
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
+        """Yield blocks as ``StoredSimilarity`` does."""
+        passes = [self._rows.products(t, weighted_QD) for t, weighted_QD in enumerate(self._weighted_TQD)]
+        rows_read = 0
+        for (start, similarity_QB), *others in zip(*passes, strict=False):
+            for _, more_QB in others:
+                similarity_QB += more_QB
+            rows_read = start + similarity_QB.shape[1]
+            yield start, similarity_QB
+        if rows_read != len(self._rows):
+            raise StoreError(
+                f"the pool's features have {rows_read} rows of {len(self._rows)}; verify the store, or represent the "
+                "pool again"
+            )
 
 
 class StoredScores:

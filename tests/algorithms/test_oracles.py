@@ -4,6 +4,7 @@ import functools
 import operator
 import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -114,6 +115,37 @@ def test_round_robin_refills_its_lists_exactly(kind: str) -> None:
     for budget in (1, 6, 50, 300):
         expected = [column for column, _, _ in round_robin_by_loops(matrix, budget, [])]
         assert pick(matrix, budget, "round-robin").columns.tolist() == expected
+
+
+class InShares(Matrix):
+    """A similarity that several workers read; a share may have no columns at all."""
+
+    def __init__(self, similarity_QN: NDArray[np.floating], cuts: list[int]) -> None:
+        super().__init__(similarity_QN)
+        self._given = similarity_QN
+        self._ends = [0, *sorted(cuts), similarity_QN.shape[1]]
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
+        raise AssertionError("it was read whole")
+
+    def shares(self) -> list[tuple[int, Matrix]]:
+        return [(start, Matrix(self._given[:, start:end])) for start, end in pairwise(self._ends)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(matrix=st.one_of(tied_matrices, float_matrices), data=st.data())
+def test_lists_merged_from_workers_shares_are_those_of_one(matrix: NDArray[np.floating], data: st.DataObject) -> None:
+    """Ties across the cuts, columns left out, shares of fewer columns than a list; and the picks, with refills."""
+    n = matrix.shape[1]
+    shared = InShares(matrix, data.draw(st.lists(st.integers(0, n), min_size=1, max_size=4)))
+    without = data.draw(st.none() | hnp.arrays(bool, n).filter(lambda flags: not flags.all()))
+    length = data.draw(st.integers(1, n))
+    one, merged = nearest_columns(Matrix(matrix), length, without), nearest_columns(shared, length, without)
+    assert merged.columns.tolist() == one.columns.tolist()
+    assert merged.scores.tolist() == one.scores.tolist()
+    assert merged.largest.tolist() == one.largest.tolist()
+    expected = [column for column, _, _ in round_robin_by_loops(matrix, length, [])]
+    assert pick(shared, length, "round-robin").columns.tolist() == expected
 
 
 class Streamed(Matrix):

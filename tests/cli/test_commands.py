@@ -94,6 +94,7 @@ def test_select_shows_what_was_chosen_and_where_it_is(chosen: tuple[Path, Result
     out, shown = chosen
     assert shown.exit_code == 0
     assert "5 of 20 examples chosen by gradient-rr" in shown.stdout
+    assert_first_picks(out, shown.stdout.partition("The first picks, each beside the query it was picked for")[2])
     assert "source / category" in shown.stdout
     assert str(out / "selected.jsonl") in shown.stdout
     assert len((out / "selected.jsonl").read_text().splitlines()) == 5
@@ -263,10 +264,19 @@ def test_demo_shows_the_first_picks_beside_their_queries(
     assert shown.exit_code == 0
     assert "100 of 120 examples chosen by less-rr" in shown.stdout
     table = shown.stdout.partition("The first picks, each beside the query it was picked for")[2]
-    scores = re.findall(r"^│ +([\d.-]+) │", table, re.MULTILINE)
-    assert scores == [
-        f"{score:.3f}" for score in json.loads((tmp_path / "out/selection.json").read_text())["scores"][:5]
-    ]
+    assert_first_picks(tmp_path / "out", table)
+
+
+def assert_first_picks(out: Path, table: str) -> None:
+    """A line a pick, as wide as the terminal at most: its source, and the beginning of its last question."""
+    rows = re.findall(r"^│ (.+?) +│ (.+?)…? +│ (.+?)…? +│$", table, re.MULTILINE)[:5]
+    records = [json.loads(line) for line in (out / "selected.jsonl").read_text().splitlines()[:5]]
+    assert len(rows) == len(records)
+    for (source, picked, asked), record in zip(rows, records, strict=True):
+        question = [turn["content"] for turn in record["messages"] if turn["role"] == "user"][-1]
+        assert (source, bool(asked)) == (record["source"], True)
+        assert " ".join(question.split()).startswith(picked)
+    assert max(map(len, table.partition("└")[0].splitlines())) <= 100
 
 
 def test_demo_knows_its_targets(tmp_path: Path) -> None:

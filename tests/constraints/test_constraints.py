@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handpick.algorithms import Picks
-from handpick.constraints import PassedOver, Pick, Walk, combine_picks
+from handpick.constraints import Examples, PassedOver, Pick, Walk, combine_picks, parse_limit
 from handpick.constraints import order as order_module
+from handpick.constraints.limits import Limit
 from handpick.constraints.targets import check_weights, take_turns
 from handpick.errors import SettingsError
 
@@ -96,6 +97,11 @@ def by_loops(
     return accepted, passed
 
 
+def limits(least: int, most: int) -> st.SearchStrategy[Limit]:
+    """Tenths of the budget, or examples."""
+    return st.integers(least, most).map(lambda tenths: tenths / 10) | st.integers(0, most).map(Examples)
+
+
 @st.composite
 def walks(draw: st.DrawFn) -> dict[str, Any]:
     n = draw(st.integers(4, 30))
@@ -106,8 +112,8 @@ def walks(draw: st.DrawFn) -> dict[str, Any]:
         "weights": {target: draw(st.sampled_from([1.0, 2.0, 0.3])) for target in targets},
         "budget": budget,
         "sources": draw(st.lists(st.sampled_from("abccc"), min_size=n, max_size=n)),
-        "max_share": {name: draw(st.integers(3, 10)) / 10 for name in draw(st.sets(st.sampled_from("bc*")))},
-        "min_share": {name: draw(st.integers(0, 5)) / 10 for name in draw(st.sets(st.sampled_from("ab*")))},
+        "max_share": {name: draw(limits(3, 10)) for name in draw(st.sets(st.sampled_from("bc*")))},
+        "min_share": {name: draw(limits(0, 5)) for name in draw(st.sets(st.sampled_from("ab*")))},
         "always": draw(st.lists(st.integers(0, n - 1), unique=True, max_size=min(budget, 3))),
         # angles of whole tenths of a turn: no cosine is at the edge of 0.9
         "angles": draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)),
@@ -135,11 +141,17 @@ def test_equals_the_plain_walk(walk: dict[str, Any], block: int) -> None:
     present = set(sources)
     shares = [(walk["max_share"], 1), (walk["min_share"], 0)]
     highest, lowest = (
-        {name: round(10 * table.get(name, table.get("*", otherwise))) for name in present}
-        for table, otherwise in shares
+        {name: table.get(name, table.get("*", otherwise)) for name in present} for table, otherwise in shares
     )
-    largest = {name: -(-share * budget // 10) for name, share in highest.items()}
-    smallest = {name: share * budget // 10 for name, share in lowest.items()}
+
+    def count(limit: Limit, *, up: bool) -> int:
+        if isinstance(limit, Examples):
+            return limit.count
+        return -(-round(10 * limit) * budget // 10) if up else round(10 * limit) * budget // 10
+
+    largest = {name: count(limit, up=True) for name, limit in highest.items()}
+    smallest = {name: count(limit, up=False) for name, limit in lowest.items()}
+    is_share = {name: not {type(highest[name]), type(lowest[name])} & {Examples} for name in present}
     accepted, passed = by_loops(
         walk["columns"], walk["weights"], budget, sources, largest, smallest, walk["always"], features_NE,
         walk["max_cosine"],
@@ -148,8 +160,8 @@ def test_equals_the_plain_walk(walk: dict[str, Any], block: int) -> None:
     possible = (
         len(accepted) == budget
         and all(has[name] <= largest[name] and has[name] >= smallest[name] for name in present)
-        and all(lowest[name] <= highest[name] for name in present)
-        and sum(lowest.values()) <= 10
+        and all(lowest[name] <= highest[name] for name in present if is_share[name])
+        and sum(round(10 * limit) for limit in lowest.values() if not isinstance(limit, Examples)) <= 10
         and not set(walk["max_share"]) - present - {"*"}
     )
     assert (kept is not None) == possible
@@ -193,6 +205,35 @@ def test_a_star_is_each_source_that_is_not_named() -> None:
     assert Counter(sources[column] for column in kept.picks.columns) == {"a": 2, "b": 4, "c": 4}
     assert kept.passed.full == {"a": 8, "b": 6}
     assert str(kept.passed) == "14 of sources that have their largest share"
+
+
+def test_a_number_of_examples_is_no_share() -> None:
+    sources = ["a"] * 10 + ["b"] * 10 + ["c"] * 10
+    kept = keep_within(
+        in_order(30), 10, 30, sources_N=sources, max_share={"a": Examples(3), "*": 0.5}, min_share={"c": Examples(3)}
+    )
+    assert Counter(sources[column] for column in kept.picks.columns) == {"a": 3, "b": 4, "c": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (0.3, 0.3), ("0.3", 0.3), ("30%", 0.3), (" 12.5 % ", 0.125), (1.0, 1.0), ("1.0", 1.0), ("100%", 1.0),
+        (0, 0.0), ("0", 0.0), (3, Examples(3)), ("3", Examples(3)), ("3 examples", Examples(3)),
+        ("1 example", Examples(1)), ("1e-1", 0.1),
+    ],
+)  # fmt: skip
+def test_a_limit_is_a_share_or_a_number(given: object, read: Limit) -> None:
+    assert parse_limit(given) == read
+    assert type(parse_limit(given)) is type(read)
+    written = str(read) if isinstance(read, Examples) else read  # as settings are
+    assert parse_limit(written) == read
+
+
+@pytest.mark.parametrize("given", [1, "1", "01", True, 1.5, 3.0, "3.0", "130%", -1, "-0.5", "much", "nan", None, [3]])
+def test_what_may_be_either_or_is_neither_is_refused(given: object) -> None:
+    with pytest.raises(ValueError, match=r"write '1 example', or 100%" if str(given) in ("1", "01") else "a share"):
+        parse_limit(given)
 
 
 def test_a_smallest_share_is_met_at_the_end_of_the_order() -> None:
@@ -309,6 +350,9 @@ def test_a_walk_without_a_budget_can_be_stopped_at_any_time_and_asks_for_no_more
         ({"min_share": {"*": 0.4}}, r"add up to 1.2"),
         ({"min_share": {"c": 0.5}}, r"smallest share of 'c' is 5 examples and the pool has 2"),
         ({"min_share": {"a": 0.5}, "max_share": {"*": 0.4}}, r"smallest share of 'a' is 0.5 and its largest 0.4"),
+        ({"min_share": {"a": Examples(3)}, "max_share": {"*": 0.2}}, r"of 'a' is 3 examples and its largest 0.2"),
+        ({"min_share": {"a": Examples(6), "b": 0.5}}, r"add up to 11 examples and the budget is 10; raise it"),
+        ({"max_share": {"*": Examples(2)}}, r"largest shares leave 6 examples and the budget is 10"),
         ({"max_share": {"*": 0.3}}, r"largest shares leave 8 examples and the budget is 10"),
         ({"max_share": {"a": 0.1}, "always": [0, 1]}, r"2 examples of the source 'a' are always .* share is 1"),
         ({"min_share": {"b": 0.9}, "always": [0, 1]}, r"2 examples are always .* 9 more, beyond the budget of 10"),

@@ -45,6 +45,7 @@ def test_columns_are_named_by_flags_or_a_mapping(given: Any) -> None:
         ("messages=m,response=a", "should not name response beside messages"),
         ("prompt=q,chosen=c", "should name rejected too"),
         ("prompt=q,label=l", "should name response too"),
+        ("response=a,source=s", "should say which column is the text"),
     ],
 )
 def test_columns_that_do_not_go_together_are_refused(columns: str, complaint: str) -> None:
@@ -62,6 +63,42 @@ def test_readings_are_told_apart_and_the_plain_one_has_no_key() -> None:
     assert keys[0] == ""
     assert len(set(keys)) == 4
     assert ReadingSettings(columns={"response": "a", "prompt": "q"}).reading.key == OWN.key
+
+
+def test_a_source_may_stand_in_any_column(tmp_path: Path, quarantine: Quarantine) -> None:
+    turns = {"prompt": "Hi", "response": "Ho"}
+    records = [
+        turns | {"set": "a", "source": "own", "meta": {"set": "x"}},
+        turns | {"set": 7, "meta.set": "y"},
+        turns | {"set": "", "source": "own", "meta": {"set": None}},
+        turns | {"set": None, "meta": "z"},
+        turns | {"set": ["a"], "meta": {"set": 1}},
+    ]
+    path = tmp_path / "file.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def sources(**columns: str) -> list[str | None]:
+        reading = ReadingSettings(columns=columns).reading
+        pool = Pool.open(path, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
+        check_columns(reading, [pool.columns])
+        assert [each.source for each in pool.examples(0, len(pool))] == pool.column("source")
+        return pool.column("source")
+
+    assert sources() == ["own", "file", "own", "file", "file"]
+    assert sources(source="set") == ["a", "7", "own", "file"]
+    assert quarantine.kinds == {"no source": 1}
+    assert sources(source="meta.set", prompt="prompt", response="response") == ["x", "y", "own", "file", "1"]
+    with pytest.raises(DataError, match=r"no record has the column 'meta.no', which --columns takes for the source"):
+        sources(source="meta.no")
+
+
+def test_a_field_of_an_object_may_be_a_column(tmp_path: Path, quarantine: Quarantine) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_text('{"data": {"q": "Hi", "a": {"text": "Ho"}}}\n{"messages": [{"role": "user", "content": "x"}]}\n')
+    reading = ReadingSettings(columns={"prompt": "data.q", "response": "data.a.text"}).reading
+    pool = Pool.open(path, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
+    check_columns(reading, [pool.columns])
+    assert [[turn.content for turn in each.messages] for each in pool.examples(0, 2)] == [["Hi", "Ho"], ["x"]]
 
 
 @pytest.fixture

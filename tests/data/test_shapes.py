@@ -522,7 +522,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "preference without a prompt: `chosen` begins with what the assistant says",
     ),
     ({"messages": [user()], "rejected_response": "No"}, "missing text: there is a `rejected_response`"),
-    ({"question": "Hi", "answer": 3}, "missing text: `answer` is int, not text"),
+    ({"question": "Hi", "answer": False}, "missing text: `answer` is bool, not text"),
+    ({"question": "Hi", "answer": 3, "choices": ["a", "b"]}, "missing text: `answer` is a number, 3, and beside `choi"),
+    ({"messages": [user(), bot(4)]}, "missing text: `content` of turn 2 of `messages` is int, not text; write it as"),
 ]
 
 
@@ -530,6 +532,37 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_is_not_read_is_refused_by_name(record: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_record(record)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("4", "4"), ("-4", "-4"), ("4.0", "4.0"), ("0.1", "0.1"), ("1e+20", "1e+20"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("4.10", None), ("1e5", None), ("1E400", None), ("0.10000000000000001", None), ("true", None), ("null", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ['{{"prompt": "Hi", "completion": {}}}\n', '[{{"prompt": "Hi", "completion": {}}}]'])
+def test_a_number_is_an_answer_as_it_is_written(
+    written: str, read: str | None, form: str, tmp_path: Path, open_pool: Callable[..., Pool]
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(form.format(written) + '{"prompt": "Hi", "completion": "Hello"}\n' * (form[0] == "{"))
+    if read is None and form[0] == "[":
+        with pytest.raises(DataError, match="no usable record"):
+            open_pool(path)
+        return
+    pool = open_pool(path)
+    answers = [each.messages[-1].content for each in pool.examples(0, len(pool))]
+    assert answers[: len(answers) - (form[0] == "{")] == ([] if read is None else [read])
+    if read is not None:
+        again = tmp_path / "again.jsonl"  # as selected.jsonl is read
+        again.write_bytes(pool.raw(0))
+        assert open_pool(again)[0].messages == pool[0].messages
+
+
+def test_a_number_in_a_users_own_column_is_an_answer() -> None:
+    assert parse_record({"q": "Hi", "a": 4}, mapping(prompt="q", response="a")).messages[-1].content == "4"
 
 
 def test_a_prompt_may_stand_alone() -> None:

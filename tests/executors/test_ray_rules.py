@@ -12,9 +12,11 @@ from handpick.data.pool import Pool
 from handpick.errors import SettingsError, StoreError, WorkerError
 from handpick.executors import Processes, RayActors, executor_for
 from handpick.executors.devices import DeviceReport, smallest_device
+from handpick.executors.fit import Greeting, Token, check_greeting, lay_token
 from handpick.executors.processes import visible_gpus
 from handpick.executors.protocol import FillJob, ShardTask
-from handpick.executors.ray_actors import RayRun, Room, check_answers, find_room, lay_token
+from handpick.executors.ray_actors import RayRun
+from handpick.executors.ray_cluster import RayCluster, Room, check_answers, find_room
 from handpick.executors.versions import describe_differences, package_versions
 from handpick.settings import Settings
 from tests.executors.encoders import Counting
@@ -27,7 +29,7 @@ GPU, OLD_GPU, CPU = (
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handpick.executors.ray_actors.find_spec", lambda name: None)
+    monkeypatch.setattr("handpick.executors.ray_cluster.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"--engine ray needs Ray: pip install 'handpick\[ray\]', on every machine"):
         executor_for(engine="ray")
 
@@ -67,6 +69,19 @@ def test_an_address_at_which_nobody_listens_is_refused_at_once(monkeypatch: pyte
 
 
 @needs_ray
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(*given: Any, **more: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(WorkerError, match="Ray cannot be started on this machine: The current node timed out during"):
+        RayCluster().join(1)
+
+
+@needs_ray
 def test_nothing_is_started_before_it_is_entered() -> None:
     import ray
 
@@ -86,20 +101,16 @@ def test_versions_are_compared_by_name() -> None:
     )
 
 
-@needs_ray
 def test_a_worker_with_other_versions_or_another_folder_is_refused() -> None:
-    from handpick.executors.ray_actor import Greeting
-    from handpick.executors.ray_actors import check_greeting
-
     here = package_versions()
-    check_greeting(Greeting("one", 1, here, CPU, None))
+    check_greeting(Greeting("one", 1, here, CPU, None), here)
     with pytest.raises(SettingsError) as told:
-        check_greeting(Greeting("two", 1, here | {"numpy": "1.0"}, CPU, None))
+        check_greeting(Greeting("two", 1, here | {"numpy": "1.0"}, CPU, None), here)
     assert str(told.value) == (
         f"the worker on two has numpy 1.0 (here {here['numpy']}): install the same versions on all machines"
     )
     with pytest.raises(SettingsError, match="the working folder /home/me is not there on three: start the command in"):
-        check_greeting(Greeting("three", 1, here, CPU, "/home/me"))
+        check_greeting(Greeting("three", 1, here, CPU, "/home/me"), here)
 
 
 def test_the_smallest_device_is_what_all_can_do() -> None:
@@ -180,7 +191,7 @@ def test_three_deaths_over_one_shard_end_the_run_and_are_laid_at_its_door(pool: 
 
 @needs_ray
 def test_an_actor_that_does_not_see_the_folder_refuses_the_work(pool: Pool, tmp_path: Path) -> None:  # noqa: F811
-    from handpick.executors.ray_actor import ShardActor, Token
+    from handpick.executors.ray_actor import ShardActor
 
     job = FillJob(store_of(pool, tmp_path / "store"), pool, Counting())
     with lay_token(job.store.path) as token:

@@ -77,6 +77,14 @@ def test_max_share_passes_over_what_is_too_much(
     assert "passed over: " in capsys.readouterr().err
 
 
+def test_max_share_may_be_a_number_of_examples(settings: Given, order: handpick.Selection) -> None:
+    chosen = handpick.select(**settings | {"max_share": {"c": "1 example", "*": 6}})
+    assert sources(chosen).count("c") <= 1
+    assert chosen.settings["max_share"] == {"c": "1 example", "*": "6 examples"}  # as it is read back
+    share = handpick.select(**settings | {"max_share": {"c": 0.1, "*": "60%"}})
+    assert chosen.ids == share.ids
+
+
 def test_max_share_takes_no_targets_part_from_it(
     settings: Given, query_records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,7 +118,8 @@ def test_min_share_keeps_room(settings: Given, order: handpick.Selection) -> Non
     ("change", "message"),
     [
         ({"max_share": {"d": 0.5}}, "no example has the source 'd'; the pool has a, b, c"),
-        ({"max_share": {"a": 1.5}}, "the share of 'a' is 1.5; give a fraction from 0 to 1"),
+        ({"max_share": {"a": 1.5}}, r"should be a share \(0.3 or 30%\) or a whole number of examples \(3\) of 'a'"),
+        ({"max_share": {"a": 1}}, "should not be a bare 1, which may be one example or all"),
         ({"max_share": {"*": 0.1}}, "the largest shares leave 3 examples and the budget is 10"),
         ({"min_share": {"a": 0.6, "b": 0.6}}, "the smallest shares add up to 1.2"),
         ({"min_share": {"a": 1.0}, "budget": 12}, "is 12 examples and the pool has 10 of that source"),

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 import handpick
 from handpick.cli import app
+from handpick.compare import compare
 from handpick.errors import DataError, FingerprintMismatch
+from handpick.reporting.picks import parse_picks
 from tests.conftest import write_jsonl
 from tests.pipeline.conftest import Finished
 
@@ -131,6 +133,22 @@ def test_columns_of_ones_own_by_flag_in_yaml_and_in_python(query: Path, tmp_path
     assert "could not be read" not in handpick_command("report", tmp_path / "flag")
     with pytest.raises(DataError, match="no record has the column 'antwrot'"):
         handpick.select(pool=pool, query=query, method="bm25", budget=3, columns=columns | {"response": "antwrot"})
+
+
+def test_a_column_that_sources_are_counted_by(query: Path, tmp_path: Path) -> None:
+    """In what a selection may have of them, in the report and in the comparison of two."""
+    turns = [{"prompt": f"What is {i} times 4?", "completion": 4 * i} for i in range(8)]
+    records = [turn | {"meta": {"set": "ab"[i % 2]}, "source": "all"} for i, turn in enumerate(turns)]
+    given: Given = {"pool": records, "query": query, "method": "bm25", "budget": 4}
+    capped = handpick.select(
+        **given, columns={"source": "meta.set"}, max_share={"a": "1 example"}, out=tmp_path / "capped"
+    )
+    assert sorted(pick.source for pick in parse_picks(capped)) == ["a", "b", "b", "b"]
+    free = handpick.select(**given, columns={"source": "meta.set"}, out=tmp_path / "free")
+    alone = compare(capped, free).only_a.sources
+    assert set(alone) <= {"a", "b"}
+    plain = handpick.select(**given, out=tmp_path / "plain")
+    assert {pick.source for pick in parse_picks(plain)} == {"all"}
 
 
 def test_a_store_is_of_one_reading(untrained: Given, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
   namespace.
 - ```` ```console ```` is a transcript: lines that begin with ``$`` run, the others are what is said then. ``…`` alone
   on a line stands for any lines, at the end of a line for any rest. Numbers with a point, and what times and bytes are
-  in, may differ; all else may not.
+  in, may differ; all else may not. A line that ends in ``&`` runs until the page is read; what it says first is waited
+  for.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from handpick.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
 _FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ENVIRONMENT = re.compile(r"([A-Z_]+)=(.*)")
 _ASSIGNED = re.compile(r"(\w+)=\$\((.*)\)")
 
 
@@ -41,10 +43,11 @@ def blocks_of(page: str) -> list[Block]:
     return [Block(*found) for found in _FENCE.findall((DOCS / page).read_text(encoding="utf-8"))]
 
 
-class Reader:
-    """Somebody who follows a page, in the working folder."""
+class Reader(contextlib.ExitStack):
+    """Somebody who follows a page, in the working folder; ends what runs beside it when closed."""
 
     def __init__(self, page: str) -> None:
+        super().__init__()
         self.page = page
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.variables: dict[str, str] = {}
@@ -72,8 +75,14 @@ class Reader:
         for name, value in self.variables.items():
             command = command.replace(f"${name}", shlex.quote(value))
         words = shlex.split(command)
+        own = {}
+        while assigned := _ENVIRONMENT.fullmatch(words[0]):  # which a shell does by itself
+            own[assigned[1]] = assigned[2]
+            del words[0]
+        if words[-1] == "&":
+            return self._start([sys.executable, *words[1:-1]])
         if words[0] == "handpick":
-            done = CliRunner().invoke(app, words[1:], env={"COLUMNS": "100"})
+            done = CliRunner().invoke(app, words[1:], env={"COLUMNS": "100", **own})
             assert done.exit_code == 0, f"{command}\n{done.output}"
             return done.output
         if words[0] == "python":
@@ -91,6 +100,14 @@ class Reader:
         return subprocess.run(
             command, shell=True, check=True, capture_output=True, text=True, encoding="utf-8", env=environment
         ).stdout
+
+    def _start(self, command: list[str]) -> str:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        assert process.stdout is not None
+        self.callback(process.stdout.close)
+        self.callback(process.wait)
+        self.callback(process.kill)
+        return process.stdout.readline()
 
 
 def _commands(transcript: str) -> list[tuple[str, list[str]]]:

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -129,8 +127,8 @@ def test_a_study_that_stops_anywhere_ends_with_the_same_results(ask: Ask, monkey
     whole, files = run_study(ask(**small)), take_away(ask().folder)
     real = module.run_jobs
 
-    def stopping(jobs: Any, workers: int) -> Any:
-        for number, result in enumerate(real(jobs, workers)):
+    def stopping(jobs: Any, calls: Any) -> Any:
+        for number, result in enumerate(real(jobs, calls)):
             yield result
             if number == 1:
                 raise KeyboardInterrupt
@@ -165,10 +163,12 @@ def test_a_study_that_is_killed_ends_with_the_same_results(ask: Ask, tmp_path: P
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_changes_no_result(ask: Ask, tmp_path: Path) -> None:
-    one = run_study(ask(budgets=[4], out=str(tmp_path / "one")))
+def test_the_number_of_workers_changes_no_file(ask: Ask) -> None:
+    one = run_study(ask(budgets=[4]))
+    files = take_away(ask().folder)
     two = run_study(ask(budgets=[4], workers=2))
     assert numbers(one) == numbers(two)
+    assert take_away(ask().folder) == files
 
 
 def test_what_cannot_run_fails_with_its_reason_and_the_rest_goes_on(ask: Ask, study_data: Path) -> None:
@@ -260,7 +260,6 @@ def test_distances_stand_in_one_order_whatever_was_measured_first(
 
 
 def test_a_training_that_fails_is_a_failed_cell_and_is_tried_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handpick.studies import trained
 
     def full(*args: Any, **kwargs: Any) -> Path:
         raise MemoryError("no room for 3 GB")
@@ -277,7 +276,6 @@ def test_a_training_that_fails_is_a_failed_cell_and_is_tried_again(ask: Ask, mon
 def test_progress_counts_what_is_done_and_the_failed_are_said(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from handpick.studies import trained
 
     told: list[float] = []
 
@@ -434,24 +432,6 @@ def test_another_chat_template_is_another_warmup_and_another_choice(ask: Ask, ti
     template = (tmp_path / "model" / "chat_template.jinja").read_text()
     (tmp_path / "model" / "chat_template.jinja").write_text(template + " ")
     assert before.isdisjoint(names())
-
-
-def test_a_process_that_is_killed_while_a_job_is_handed_out_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, workers: int, **_: Any) -> None:
-            super().__init__(workers)
-            self.given = 0
-
-        def submit(self, *args: Any, **_: Any) -> Any:
-            self.given += 1
-            if self.given == 3:
-                raise BrokenProcessPool
-            return super().submit(*args)
-
-    monkeypatch.setattr(trained, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(trained, "run_job", lambda job: {job: None})
-    found = [job for job, _ in trained.run_jobs(iter("abcde"), 2)]  # type: ignore[arg-type]
-    assert sorted(found) == list("abcde")
 
 
 def test_a_choice_that_half_is_gone_fails_its_cells_alone(ask: Ask) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.algorithms.matrix import Matrix
-from handpick.algorithms.protocol import Kernel, Request, Similarity, Values, inner_products
+from handpick.algorithms.protocol import Kernel, Request, SharedSimilarity, Similarity, Values, inner_products
 from handpick.algorithms.settings import AlgorithmSettings
 from handpick.errors import SettingsError, SimilarityError
 
@@ -73,17 +73,23 @@ def _validate_matrix(similarity_QN: object) -> Matrix:
 
 
 class _Finite:
-    """A similarity whose every block is looked at before anybody uses it."""
+    """A similarity, or a share of one, whose every block is looked at before anybody uses it."""
 
-    def __init__(self, similarity: Any) -> None:
+    def __init__(self, similarity: Any, first: int = 0) -> None:
         self._similarity: Similarity = similarity
+        self._first = first  # its first column's number
         self.shape = self._similarity.shape
 
     def blocks(self) -> Iterator[tuple[int, Values]]:
         for start, block_QB in self._similarity.blocks():
             for query, row_B in enumerate(block_QB):
-                _require_finite(row_B, query, start)
+                _require_finite(row_B, query, self._first + start)
             yield start, block_QB
+
+    def shares(self) -> list[tuple[int, "_Finite"]]:
+        if not isinstance(self._similarity, SharedSimilarity):
+            return [(0, self)]
+        return [(first, _Finite(share, first)) for first, share in self._similarity.shares()]
 
     def columns(self, columns_C: NDArray[np.int64]) -> Values:
         return self._similarity.columns(columns_C)

@@ -4,9 +4,9 @@ Shapes: Q queries, N candidates, B budget or columns of a block, C columns asked
 sets of features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,23 @@ class Similarity(Protocol):
 
     def columns(self, columns_C: NDArray[np.int64]) -> Values:
         """Return the values of some columns, (Q, C), in new memory."""
+
+
+class ColumnBlocks(Protocol):
+    """Some of a similarity's columns, one behind the other, which can be read in passes."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def blocks(self) -> Iterator[tuple[int, Values]]: ...
+
+
+@runtime_checkable
+class SharedSimilarity(Protocol):
+    """A similarity that several workers read, a share of the columns each."""
+
+    def shares(self) -> Sequence[tuple[int, ColumnBlocks]]:
+        """Return the shares in order, with the first column's number; as many as there are workers, or fewer."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,7 +112,7 @@ class Candidates:
             },
             "recipe": "auto", "train": train | own.train, "keep": "results", "query_loss": False,
             "max_length": self.any.max_length, "template_args": self.any.template_args,
-            "workers": self.any.workers or 1, _CODE: self._may_run_code,
+            "workers": self.any.workers, _CODE: self._may_run_code,
         }  # fmt: skip
         reading = {name: self.values[name] for name in ReadingSettings.model_fields if name in self.values}
         return StudySettings.from_values(values | reading, where="the audition")

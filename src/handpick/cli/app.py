@@ -58,7 +58,8 @@ _REPRESENT_FIRST = [
     "pool", "model", "checkpoints", "method", "out", "seed", "max_length", "template_args", "optimizer", "eps_mode",
     "projection", "projection_dim", "projection_nonzeros", "response_tokens", "layers", "dtype", "quantization",
     "storage", "batch_tokens", "gradient_checkpointing", "shard_rows", "warmup", "lora_targets", "max_quarantined",
-    "representation", "encoder", *ExecutorSettings.model_fields, *ReadingSettings.model_fields,
+    "representation", "encoder", *ExecutorSettings.model_fields, "shard_model", "query", "target",
+    *ReadingSettings.model_fields,
 ]  # fmt: skip
 _SELECT_FIRST = [
     "pool", "query", "model", "budget", "method", "algorithm", "store", *PrefilterSettings.model_fields,
@@ -159,11 +160,24 @@ def represent(settings: dict[str, Any]) -> None:
     with report_errors():
         from handpick.pipeline import run_represent
 
-        store = run_represent(parse_settings(settings, where="--"))
+        used = parse_settings(settings, where="--")
+        if used.sources and not used.shard_model:
+            raise SettingsError(
+                "the queries' features are made by `handpick select --store`, and here with --shard-model alone: leave "
+                f"--{'query' if used.query else 'target'} out"
+            )
+        store = run_represent(used)
         n = len(store.checkpoints)
         checkpoints = "1 checkpoint" if n == 1 else f"{n} checkpoints"
         say(f"{len(store):,} examples, {store.dim:,} features, {checkpoints}: {store.path}")
-        say_next(f"handpick select --store {quote_path(store.path)} --query QUERY --budget 1000")
+        query, out = "--query QUERY", ""
+        if used.sources:  # whose features lie in this folder, and need no model any more
+            query = " ".join(
+                [f"--query {quote_path(path)}" for path in used.query]
+                + [f"--target {name}={quote_path(path)}" for name, files in used.target.items() for path in files]
+            )
+            out = f" --out {quote_path(used.folder)}"
+        say_next(f"handpick select --store {quote_path(store.path)} {query} --budget 1000{out}")
 
 
 @add_command(
@@ -201,7 +215,7 @@ def run(
         if values.get("method") == AUTO:
             _select_by_audition(values, values.pop("audition", {}), config)
             return
-        _select(Settings.from_yaml(config))
+        _select(Settings.of_file(values, config))
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -227,7 +241,6 @@ def demo(
                 max_length=256,  # so that it ends within three minutes on two cores
                 out=str(Path("runs") / f"demo-{target}" if out is None else out_folder(out)),
             ),
-            first_picks=True,
             report=True,
         )
 
@@ -387,10 +400,10 @@ def _select_by_audition(settings: dict[str, Any], audition: dict[str, Any], conf
         check_inputs(RunLayout(Candidates(settings, own).any.folder), {}, {"the settings": config})
     run = run_auto(settings, own)
     RunLayout(run.settings.folder).report.unlink(missing_ok=True)  # of an earlier selection
-    show_selection(run, first_picks=False)
+    show_selection(run)
 
 
-def _select(settings: Settings, *, first_picks: bool = False, report: bool = False) -> None:
+def _select(settings: Settings, *, report: bool = False) -> None:
     from handpick.cli.show import show_selection
     from handpick.pipeline import run_select
 
@@ -400,4 +413,4 @@ def _select(settings: Settings, *, first_picks: bool = False, report: bool = Fal
         from handpick.reporting.selection import write_selection_report
 
         write_selection_report(settings.folder)
-    show_selection(run, first_picks=first_picks)
+    show_selection(run)

@@ -20,21 +20,21 @@ from handpick.overlap import OverlapResult
 from handpick.pipeline import Run
 from handpick.reporting.lead import describe_method
 from handpick.selection import Selection
-from handpick.terminal import console
+from handpick.terminal import as_one_line, console, escape_controls
 
 _ROWS = 12  # of the table of composition
+_PICKS = 5  # that are shown
 
 
-def show_selection(run: Run, *, first_picks: bool) -> None:
-    """Show the table of composition, the first picks if asked for, and where everything is."""
+def show_selection(run: Run) -> None:
+    """Show the table of composition, the first picks, and where everything is."""
     place_of = {example_id: place for place, example_id in enumerate(run.selection.ids)}
     chosen = [0] * len(place_of)
     for row, example_id in enumerate(run.pool.ids()):  # without a dict of the whole pool
         if example_id in place_of:
             chosen[place_of[example_id]] = row
     console.print(_composition(_kinds(run), chosen))
-    if first_picks and run.query is not None:
-        console.print(_first_picks(run, run.query, chosen[:5]))
+    console.print(_first_picks(run, run.query, chosen[:_PICKS]))
     if run.distances is not None:
         show_distances(run.distances)
     for remark in run.remarks:
@@ -85,25 +85,26 @@ def _composition(kinds: Sequence[str], chosen: Sequence[int]) -> Table:
     return table
 
 
-def _first_picks(run: Run, query: Pool, rows: Sequence[int]) -> Table:
-    query_row = {query_id: row for row, query_id in enumerate(query.ids())}
-    table = Table(
-        title="The first picks, each beside the query it was picked for", title_justify="left", show_lines=True
-    )
-    table.add_column("score", justify="right")
-    table.add_column("picked", ratio=1)
-    table.add_column("for the query", ratio=1)
-    for place, row in enumerate(rows):
-        query_id = run.selection.picked_for[place]
-        asked = _shorten(query[query_row[query_id]]) if query_id else ""
-        table.add_row(f"{run.selection.scores[place]:.3f}", _shorten(run.pool[row]), asked)
+def _first_picks(run: Run, query: Pool | None, rows: Sequence[int]) -> Table:
+    """Return a line a pick, cut to the terminal's width, and beside it its query where there are any."""
+    names = run.selection.picked_for[: len(rows)]
+    queries = query if any(names) else None
+    beside = "" if queries is None else ", each beside the query it was picked for"
+    table = Table(title=f"The first picks{beside}", title_justify="left", expand=True)
+    table.add_column("source", no_wrap=True, overflow="ellipsis", max_width=20)
+    for heading in ("picked",) if queries is None else ("picked", "for the query"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+    row_of = {} if queries is None else {query_id: row for row, query_id in enumerate(queries.ids())}
+    for name, example in zip(names, run.pool.take(rows), strict=True):
+        asked = [] if queries is None else [_shorten(queries[row_of[name]]) if name in row_of else Text(name or "")]
+        table.add_row(Text(as_one_line(example.source or "?")), _shorten(example), *asked)
     return table
 
 
 def _shorten(example: Example, length: int = 220) -> Text:
     """Return an example's last user turn, enough of it to recognise."""
     asked = next((m.content for m in reversed(example.messages) if m.role == "user"), example.messages[0].content)
-    folded = " ".join(asked.split())
+    folded = escape_controls(" ".join(asked.split()))  # before it is cut, so that a row is as wide as it looks
     return Text(folded if len(folded) <= length else folded[: length - 1] + "…")
 
 
@@ -169,6 +170,11 @@ def show_distances(found: Mapping[str, Distances]) -> None:
         values = (each.query_to_subset, each.subset_to_query, each.wasserstein, each.mmd, each.energy)
         table.add_row(Text(name), *(f"{value:.4f}" for value in values))
     console.print(table)
+    console.print(
+        "query to nearest: how well the queries are covered; to nearest query: how far off the subset is; the others: "
+        "both sets as wholes. Smaller than a random draw's is nearer than chance.",
+        soft_wrap=True,
+    )
     if any(each.wasserstein_by == "sinkhorn" for each in found.values()):
         console.print("Wasserstein by Sinkhorn where the sets are large: somewhat too large.")
 

@@ -1,10 +1,13 @@
 """What a person sees of a plan."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
 from handpick.durations import format_duration
-from handpick.planning import Amount, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
+from handpick.magnitudes import format_bytes, format_scaled
+from handpick.planning import Amount, DeviceBill, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
 from handpick.terminal import console
 
 
@@ -66,6 +69,28 @@ def show_comparison(comparison: MethodComparison) -> None:
         console.print(Text(f"  {method}: {reason}"), soft_wrap=True)
 
 
+def show_devices(bills: Sequence[DeviceBill]) -> None:
+    """Show a line a number of devices: the time, what of it the driver works alone, and what all are held for."""
+    if not bills:
+        return
+    has_price = bills[0].money is not None
+    table = Table(box=None, pad_edge=False)
+    for heading in ("devices", "time", "driver alone", "device hours", *(["money"] if has_price else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for bill in bills:
+        cells = [f"{bill.devices:,}", format_duration(bill.seconds.value), format_duration(bill.alone)]
+        cells += [f"{bill.device_hours:,.1f}", *([_format_money(bill.money)] if has_price else [])]
+        table.add_row(*cells)
+    console.print(table)
+    console.print(
+        Text(
+            "devices: each as fast as the one of this plan, whole shards, all held from beginning to end; loading the "
+            "model in each is left out"
+        ),
+        soft_wrap=True,
+    )
+
+
 def show_beside_training(bill: MethodBill, training: TrainingBill | str) -> None:
     """Show what a selection takes beside the training that it is for."""
     if bill.money is not None:
@@ -118,17 +143,3 @@ def _format_range(amount: Amount) -> str:
     if amount.is_exact or not amount.value:
         return ""
     return f"{100 * (amount.low / amount.value - 1):+.0f} {100 * (amount.high / amount.value - 1):+.0f}%"
-
-
-def format_scaled(number: float) -> str:
-    """Format a number as 1.2k, 3.4M, 5.6G, 7.8T, 9.0P, 1.2E."""
-    for suffix in ("", "k", "M", "G", "T", "P"):
-        if abs(number) < 999.5:
-            return f"{number:.0f}" if not suffix else f"{number:.3g}{suffix}"
-        number /= 1000
-    return f"{number:.3g}E"
-
-
-def format_bytes(number: float) -> str:
-    """Format bytes in powers of 1000, as disks are sold."""
-    return f"{format_scaled(number)}B"

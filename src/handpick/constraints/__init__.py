@@ -4,6 +4,7 @@ An algorithm's order is walked from its head, and what a constraint forbids is p
 targets take turns, and a turn whose candidates are passed over is not lost. Ours.
 """
 
+from handpick.constraints.limits import Examples, parse_limit
 from handpick.constraints.near_duplicates import Candidates, NearDuplicate
 from handpick.constraints.order import Order, Pick, combine_picks
 from handpick.constraints.quotas import Source
@@ -11,6 +12,7 @@ from handpick.constraints.walk import PassedOver, Walk
 
 __all__ = [
     "Candidates",
+    "Examples",
     "NearDuplicate",
     "Order",
     "PassedOver",
@@ -18,4 +20,5 @@ __all__ = [
     "Source",
     "Walk",
     "combine_picks",
+    "parse_limit",
 ]

@@ -1,10 +1,9 @@
 """How many examples of a source a selection may have, and how many it must have."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
+from handpick.constraints.limits import Examples, Limit, exact_share, examples_at_least, examples_at_most
 from handpick.errors import SettingsError
 
 Source = str | None
@@ -18,8 +17,8 @@ class Quotas:
     def __init__(
         self,
         sources_N: Sequence[Source] | None,
-        max_share: Mapping[str, float],
-        min_share: Mapping[str, float],
+        max_share: Mapping[str, Limit],
+        min_share: Mapping[str, Limit],
         budget: int | None,
     ) -> None:
         self._sources_N = sources_N if max_share or min_share else None
@@ -33,9 +32,18 @@ class Quotas:
         available = Counter(self._sources_N)
         for shares in (max_share, min_share):
             _check_shares(shares, available)
-        self._largest = {s: math.ceil(_share(max_share, s, 1) * budget) for s in available}
-        self._smallest = {s: math.floor(_share(min_share, s, 0) * budget) for s in available}
-        _check_smallest(self._smallest, self._largest, available, min_share, max_share)
+        largest = {s: _limit(max_share, s, 1.0) for s in available}
+        smallest = {s: _limit(min_share, s, 0.0) for s in available}
+        self._largest = {s: examples_at_most(limit, budget) for s, limit in largest.items()}
+        self._smallest = {s: examples_at_least(limit, budget) for s, limit in smallest.items()}
+        _check_sum(smallest, self._smallest, budget)
+        for source, count in available.items():
+            _check_order(source, smallest[source], largest[source], budget)
+            if self._smallest[source] > count:
+                raise SettingsError(
+                    f"the smallest share of {source!r} is {self._smallest[source]} examples and the pool has {count} "
+                    "of that source; lower the share or the budget"
+                )
         reachable = sum(min(self._largest[s], count) for s, count in available.items())
         if reachable < budget:
             raise SettingsError(
@@ -103,40 +111,41 @@ class Quotas:
         return "; " + ", ".join(unmet) if unmet else ""
 
 
-def _share(shares: Mapping[str, float], source: Source, otherwise: int) -> Fraction:
-    """Return exactly the fraction that was written: 0.29 of 100 is 29, which floats miss."""
-    named = shares.get(source) if source is not None else None
-    return Fraction(str(shares.get(_EVERY_OTHER, otherwise) if named is None else named))
+def _limit(limits: Mapping[str, Limit], source: Source, otherwise: float) -> Limit:
+    named = limits.get(source) if source is not None else None
+    return limits.get(_EVERY_OTHER, otherwise) if named is None else named
 
 
-def _check_shares(shares: Mapping[str, float], available: Counter[Source]) -> None:
-    for source, share in shares.items():
+def _check_shares(limits: Mapping[str, Limit], available: Counter[Source]) -> None:
+    for source, limit in limits.items():
         if source != _EVERY_OTHER and source not in available:
             known = sorted(name for name in available if name is not None)
             listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
             raise SettingsError(f"no example has the source {source!r}; the pool has {listed or 'no sources'}")
-        if not 0 <= share <= 1:
-            raise SettingsError(f"the share of {source!r} is {share}; give a fraction from 0 to 1")
+        if not isinstance(limit, Examples) and not 0 <= limit <= 1:
+            raise SettingsError(f"the share of {source!r} is {limit}; give a fraction from 0 to 1")
 
 
-def _check_smallest(
-    smallest: Mapping[Source, int],
-    largest: Mapping[Source, int],
-    available: Counter[Source],
-    min_share: Mapping[str, float],
-    max_share: Mapping[str, float],
-) -> None:
-    total = sum(_share(min_share, source, 0) for source in available)
+def _check_sum(limits: Mapping[Source, Limit], smallest: Mapping[Source, int], budget: int) -> None:
+    """Refuse smallest shares that no budget has room for; shares by themselves, for those in examples are rounded."""
+    total = sum(exact_share(limit) for limit in limits.values() if not isinstance(limit, Examples))
     if total > 1:
         raise SettingsError(f"the smallest shares add up to {float(total):g}; they must not exceed 1")
-    for source, count in smallest.items():
-        if _share(min_share, source, 0) > _share(max_share, source, 1):
-            raise SettingsError(
-                f"the smallest share of {source!r} is {float(_share(min_share, source, 0)):g} and its largest "
-                f"{float(_share(max_share, source, 1)):g}; lower the one or raise the other"
-            )
-        if count > available[source]:
-            raise SettingsError(
-                f"the smallest share of {source!r} is {count} examples and the pool has {available[source]} of that "
-                "source; lower the share or the budget"
-            )
+    if (needed := sum(smallest.values())) > budget:
+        raise SettingsError(f"the smallest shares add up to {needed} examples and the budget is {budget}; raise it")
+
+
+def _check_order(source: Source, smallest: Limit, largest: Limit, budget: int) -> None:
+    if isinstance(smallest, Examples) or isinstance(largest, Examples):
+        is_larger = examples_at_least(smallest, budget) > examples_at_most(largest, budget)
+    else:
+        is_larger = exact_share(smallest) > exact_share(largest)
+    if is_larger:
+        raise SettingsError(
+            f"the smallest share of {source!r} is {_show(smallest)} and its largest {_show(largest)}; lower the one or "
+            "raise the other"
+        )
+
+
+def _show(limit: Limit) -> str:
+    return str(limit) if isinstance(limit, Examples) else f"{limit:g}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from handpick.algorithms.protocol import Kernel, inner_products
+from handpick.constraints.limits import Limit
 from handpick.constraints.near_duplicates import AcceptedFeatures, Candidates, NearDuplicate, check_cosine
 from handpick.constraints.order import Order, Pick, column_blocks, pick_blocks
 from handpick.constraints.quotas import Quotas, Source
@@ -63,7 +64,8 @@ class Walk:
         weights: of the targets, positive, of any sum; only with several orders, and all alike where nothing is said.
         sources_N: the source of every column.
         max_share: the largest part of the budget that a source may have; "*" is each source that is not named.
-            Rounded up to whole examples, so that shares that add up to 1 leave room for the budget.
+            Rounded up to whole examples, so that shares that add up to 1 leave room for the budget. Or a number of
+            examples (``Examples``).
         min_share: the smallest part, "*" likewise; rounded down, so that shares that add up to 1 fit into it.
         always: columns that come first, in this order and with score 0 and no query; they count in all shares.
         candidates: features of columns; the cosine of a zero row to anything is 0. Those of what is accepted are
@@ -84,8 +86,8 @@ class Walk:
         *,
         weights: Mapping[str, float] | None = None,
         sources_N: Sequence[Source] | None = None,
-        max_share: Mapping[str, float] | None = None,
-        min_share: Mapping[str, float] | None = None,
+        max_share: Mapping[str, Limit] | None = None,
+        min_share: Mapping[str, Limit] | None = None,
         always: Sequence[int] = (),
         candidates: Candidates | None = None,
         kernel: Kernel = inner_products,

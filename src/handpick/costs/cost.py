@@ -63,7 +63,8 @@ class StageCost:
 
     ``tokens`` go through the model in this stage, all epochs together. ``flops`` are of the formula in flops.py.
     ``disk`` and ``memory`` are bytes: what stays on disk, and the most that the process holds at a time (on a GPU, what
-    the GPU holds). ``there`` means that an earlier run has left it, and that it costs nothing now.
+    the GPU holds). ``there`` means that an earlier run has left it, and that it costs nothing now. ``shards`` are what
+    workers take of it one by one; 0: it is the driver's own.
     """
 
     name: str
@@ -75,6 +76,7 @@ class StageCost:
     seconds: Amount | None = None
     note: str = ""
     there: bool = False
+    shards: int = 0
     kind: StageKind | None = None
     inputs: str = ""
 
@@ -119,14 +121,18 @@ class Plan:
 
     @property
     def total(self) -> StageCost:
-        """All stages together; memory is the largest, since they come after each other."""
+        """All stages together; memory is the largest, since they come after each other.
+
+        There is no time where that of tokens is not known at all.
+        """
+        untimed = any(s.tokens is not None and s.flops is None and s.seconds is None for s in self.stages)
         return StageCost(
             "total",
             tokens=_sum(stage.tokens for stage in self.stages),
             flops=sum(stage.flops or 0 for stage in self.stages) or None,
             disk=sum(stage.disk for stage in self.stages),
             memory=max((stage.memory for stage in self.stages if stage.memory is not None), default=None),
-            seconds=_sum(stage.seconds for stage in self.stages),
+            seconds=None if untimed else _sum(stage.seconds for stage in self.stages),
         )
 
     def to_json(self) -> dict[str, Any]:

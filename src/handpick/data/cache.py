@@ -20,6 +20,8 @@ import pyarrow as pa
 from handpick.data.examples import Conversation
 from handpick.data.field_names import field_names
 from handpick.data.formats import read_record
+from handpick.data.formats.mapped import source_of, with_nested
+from handpick.data.formats.record import label_text
 from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, escape_bytes
@@ -62,7 +64,7 @@ SCHEMA = pa.schema(
         pa.field("record_rule", pa.int8()),
     ],
     # To be raised whenever the same bytes would be parsed otherwise: a table of another version is made anew.
-    metadata={"handpick_parser": "9"},
+    metadata={"handpick_parser": "10"},
 )
 _VERSION, _DIGEST = b"handpick_parser", b"handpick_sha256"
 BATCH_ROWS = 1000
@@ -261,7 +263,8 @@ def _write(
     with pa.ipc.new_stream(table, _schema_of(source, sha256)) as stream:
         for record in source.records():
             if reading.columns and isinstance(record, RawRecord):
-                columns.update(name for name, value in record.fields.items() if value is not None)
+                fields = with_nested(record.fields, reading)
+                columns.update(name for name, value in fields.items() if value is not None)
             try:
                 rows.append(_row(record, reading))
             except DataError as error:
@@ -285,7 +288,8 @@ def _entry(record: RawRecord | BadRecord, reason: str) -> dict[str, Any]:
 def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
     if isinstance(record, BadRecord):
         raise DataError(record.reason)
-    format_name, conversations = read_record(record.fields, reading)
+    fields = with_nested(record.fields, reading)
+    format_name, conversations = read_record(fields, reading)
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
     return {
@@ -300,8 +304,9 @@ def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
         "document": conversations.messages.document,
         "wanted": conversations.wanted,
         "format": format_name,
-        "fields": field_names(record.fields),
-        **{name: _label(record.fields.get(name)) for name in ("source", "category", "subtask")},
+        "fields": field_names(fields),
+        "source": source_of(fields, reading),
+        **{name: label_text(fields.get(name)) for name in ("category", "subtask")},
         "raw": record.raw,
         "record_rule": version_of(record, conversations, own_id),
     }
@@ -312,13 +317,6 @@ def _turn_rows(turns: Conversation) -> list[dict[str, Any]]:
     return [
         {"role": m.role, "content": m.content, "extra": m.extra, "loss": m.loss, "no_loss": m.no_loss} for m in turns
     ]
-
-
-def _label(value: object) -> str | None:
-    """Return a text, or a whole number as one; anything else is no label."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else None
 
 
 def _find_id(record: RawRecord | BadRecord) -> str | None:

@@ -13,6 +13,12 @@ from handpick.data.examples import Json
 _SHOWN = 40  # characters of a key or a number
 
 
+class WrittenNumber(float):
+    """A number that a file writes otherwise than it would be written again: 4.10, 1e5. ``text`` is how."""
+
+    text: str
+
+
 class JsonReader:
     """Decodes JSON, and notes what in it readers disagree on.
 
@@ -63,6 +69,10 @@ class JsonReader:
                 f"malformed JSON: the number {_shorten(text)} is beyond what a float64 holds, and what is written of "
                 "it is no JSON"
             )
+        elif repr(value) != text:
+            written = WrittenNumber(value)
+            written.text = text
+            return written
         return value
 
 

@@ -12,12 +12,13 @@ from handpick.errors import DataError
 from handpick.flag_names import Flag
 
 ColumnRole = Literal[
-    "prompt", "response", "system", "context", "messages", "chosen", "rejected", "label", "tools", "text"
+    "prompt", "response", "system", "context", "messages", "chosen", "rejected", "label", "tools", "text", "source"
 ]
 TurnWeights = Literal["refuse", "round"]
 COLUMN_ROLES: tuple[ColumnRole, ...] = get_args(ColumnRole)
 
-# of these roles one is what the record is read from; with each go the others that may stand beside it
+# of these roles one is what the record is read from; with each go the others that may stand beside it, and with all of
+# them, or with none, the source, which is not read from
 _BESIDE: dict[str, frozenset[str]] = {
     "text": frozenset(),
     "messages": frozenset({"system", "chosen", "rejected", "label", "tools"}),
@@ -104,7 +105,9 @@ class ReadingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     columns: Annotated[Columns, Flag(metavar="ROLE=COLUMN,…")] = Field(
-        {}, description=f"which columns hold what: {', '.join(COLUMN_ROLES)}; text=COLUMN learns a bare text whole"
+        {},
+        description=f"which columns hold what: {', '.join(COLUMN_ROLES)}; text=COLUMN learns a bare text whole; "
+        "source=COLUMN is what sources are counted by",
     )
     turn_weights: TurnWeights = Field(
         "refuse", description="of turns that weigh neither 0 nor 1: refuse the record, or round: learn from 0.5 on"
@@ -116,12 +119,12 @@ class ReadingSettings(BaseModel):
         unknown = [role for role in columns if role not in COLUMN_ROLES]
         if unknown:
             raise ValueError(f"should name roles among {', '.join(COLUMN_ROLES)}")
-        if not columns:
+        if not columns.keys() - {"source"}:
             return columns
         main = next((role for role in _BESIDE if role in columns), None)
         if main is None:
             raise ValueError(f"should say which column is the {', the '.join(_BESIDE)}")
-        if foreign := [role for role in columns if role != main and role not in _BESIDE[main]]:
+        if foreign := [role for role in columns if role not in (main, "source") and role not in _BESIDE[main]]:
             raise ValueError(f"should not name {foreign[0]} beside {main}")
         if lacking := [_NEEDS[role] for role in columns if _NEEDS.get(role, role) not in columns]:
             raise ValueError(f"should name {lacking[0]} too")

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.executors.protocol import Advance, EncoderSpec, Executor, FillJob, ShardTask
-from handpick.executors.ranks import RankShare
 from handpick.executors.this_process import ThisProcess
 from handpick.executors.unusable import (
     dead_checkpoint,
@@ -50,9 +49,10 @@ def fill_store(
         DataError: more records cannot be used than the quarantine's limit; they are reported to it up to there.
     """
     tasks = _missing_tasks(store)
-    if isinstance(executor, RankShare):
-        tasks = executor.share(store, tasks)
-    if not tasks:
+    if executor is not None and executor.rank is not None:
+        own = set(executor.rank.part_of(store.shards()))
+        tasks = [task for task in tasks if task.shard in own]
+    if not (tasks if executor is None else executor.has_work(tasks)):
         _finish(store)
         return
     if executor is None:

@@ -68,6 +68,7 @@ class Processes:
     """
 
     is_here = False
+    rank = None
 
     def __init__(self, workers: int, threads: int | None = None, imports: Sequence[str] = ()) -> None:
         self._gpus = visible_gpus()
@@ -96,6 +97,10 @@ class Processes:
     def devices(self) -> list[DeviceReport]:
         """Return the GPUs of the workers; nothing where they share this machine's CPU."""
         return report_gpus(self._n_workers) if self._gpus else []
+
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.

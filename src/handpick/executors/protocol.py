@@ -5,7 +5,7 @@ Shapes: B examples of a shard, D features.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handpick.data.examples import Example
 from handpick.data.pool import Pool
 from handpick.executors.devices import DeviceReport
+from handpick.executors.rank import Rank
 from handpick.objectives.protocol import Prepared
 from handpick.store import FeatureStore, Shard
 
@@ -36,6 +37,18 @@ class Encoder(Preparer, Protocol):
             checkpoint: its place in the store's manifest.
             items: of ``prepare``.
             advance: is told how many more items are done.
+        """
+
+
+@runtime_checkable
+class ShardedEncoder(Protocol):
+    """An encoder whose model all ranks hold together: each needs the others for every pass."""
+
+    def keep_company(self) -> None:
+        """Make passes with the others until none has any left of its own.
+
+        Raises:
+            WorkerError: one of them has ended.
         """
 
 
@@ -101,12 +114,19 @@ class Executor(Protocol):
     def is_here(self) -> bool:
         """Whether it computes in this process, with the model that is loaded here."""
 
+    @property
+    def rank(self) -> Rank | None:
+        """Which process of a launcher's this is, whose part of the shards alone is made; None: there are no others."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def devices(self) -> list[DeviceReport]:
         """Return what its workers compute on; nothing where that is what this process computes on."""
+
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether there is anything to do here where these tasks are left: any of them, or others' beside it."""
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard; whichever is written counts, whatever happens to the others.

@@ -4,53 +4,23 @@ Two calls are at an actor at a time: while one computes, the other reads and tok
 what there is to tell.
 """
 
-import os
-import platform
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
-from handpick.errors import HandpickError, StoreError, WorkerError
-from handpick.executors.devices import DeviceReport, report_device
+from handpick.errors import HandpickError, WorkerError
+from handpick.executors.fit import Greeting, Token, enter_folder, greet
 from handpick.executors.protocol import Encoder, FillJob, ShardTask
-from handpick.executors.versions import package_versions
 from handpick.executors.worker import set_up
 from handpick.model import free_memory
 from handpick.progress import forward_lines
 
 NEWS = "news"  # the group of calls that wait for none of them
-_PATIENCE = 0.5  # seconds that news are gathered for
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A file in the folder that is filled, and what stands in it: who reads it sees the driver's folder."""
-
-    path: Path
-    text: str
-
-    def is_seen(self) -> bool:
-        """Return whether this process sees the file."""
-        try:
-            return self.path.read_text() == self.text
-        except OSError:
-            return False
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What an actor is, before it is given work."""
-
-    host: str
-    process: int
-    versions: dict[str, str]
-    device: DeviceReport
-    missing_folder: str | None  #: the driver's working folder, where it is not there
+PATIENCE = 0.5  # seconds that news are gathered for, at least
 
 
 @dataclass(slots=True)
@@ -76,22 +46,18 @@ class ShardActor:
         self._news, self._telling = News(), threading.Lock()
         self._reading, self._computing = threading.Lock(), threading.Lock()
         self._loaded: tuple[int, Encoder] | None = None
-        self._missing_folder: str | None = None
         self._forwarding = ExitStack()
         self._forwarding.enter_context(forward_lines(self._say))
-        try:
-            os.chdir(folder)
-        except OSError:
-            self._missing_folder = folder
+        self._missing_folder = enter_folder(folder)
         set_up(threads, imports)
 
     def greet(self) -> Greeting:
         """Say what this actor is; again, by itself, when it was started again."""
-        return Greeting(platform.node(), os.getpid(), package_versions(), report_device(), self._missing_folder)
+        return greet(self._missing_folder)
 
-    def news(self) -> News:
-        """Return what has happened, after a moment."""
-        time.sleep(_PATIENCE)
+    def news(self, patience: float) -> News:
+        """Return what has happened, after so many seconds."""
+        time.sleep(patience)
         with self._telling:
             news, self._news = self._news, News()
             return news
@@ -106,11 +72,7 @@ class ShardActor:
             task: the shard.
         """
         try:
-            if not token.is_seen():
-                return StoreError(
-                    f"the folder {token.path.parent} of this run is not there on {platform.node()}, or another one is: "
-                    "give --out on a disk that all machines share, under the same name"
-                )
+            token.check()
             return self._fill(number, job, task)
         except HandpickError as error:
             return error

@@ -5,35 +5,30 @@ who has which shard. What an actor that is gone had in hand goes to whichever is
 filled travels once, through Ray's object store. The driver writes no shard.
 """
 
-import logging
 import os
-import secrets
-import socket
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 
-from handpick.errors import HandpickError, SettingsError, StoreError, WorkerError, first_line
+from handpick.errors import HandpickError, WorkerError
 from handpick.executors.devices import DeviceReport
+from handpick.executors.fit import Greeting, Token, check_greeting, lay_token
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
-from handpick.executors.ray_actor import NEWS, Greeting, News, ShardActor, Token
-from handpick.executors.versions import describe_differences, package_versions
+from handpick.executors.ray_actor import NEWS, PATIENCE, News, ShardActor
+from handpick.executors.ray_cluster import RayCluster, find_room, last_line
+from handpick.executors.versions import package_versions
 from handpick.executors.worker import THREAD_NAMES, TRIES
-from handpick.layout import StoreLayout
-from handpick.locks import lock_file
 from handpick.progress import log, log_once
 
 _AT_ONCE = 2  # shards that an actor has in hand: one it computes, one it reads or writes
+_LAST = 3  # shards an actor that are given to whoever is free, and to nobody ahead: a slow one would sit on them
+_NEWS_A_SECOND = 16  # answers about progress that the driver takes; of many actors each is asked less often
 _RESTARTS = 20  # of an actor, whoever ends it; after that it is not started again
-_OBJECTS = 100 << 20  # bytes of the object store of a Ray of our own: what is put there are descriptions
 _QUIET = 60.0  # seconds without a word from any actor
-_CONNECT = 5.0  # seconds in which a cluster's port must answer
 
 
 @dataclass(eq=False)
@@ -68,6 +63,7 @@ class RayActors:
     """
 
     is_here = False
+    rank = None
 
     def __init__(
         self,
@@ -76,15 +72,12 @@ class RayActors:
         gpus_per_worker: float | None = None,
         imports: Sequence[str] = (),
     ) -> None:
-        if find_spec("ray") is None:
-            raise SettingsError("--engine ray needs Ray: pip install 'handpick[ray]', on every machine")
-        self._address = address
+        self._cluster = RayCluster(address)
         self._max_workers = max_workers
         self._gpus_per_worker = gpus_per_worker
         self._imports = tuple(imports)
         self.threads = max(1, torch.get_num_threads() // (max_workers or 1))
         self._is_entered = False
-        self._is_ours = False  # whether Ray was started or joined here, and is left here
         self._has_complained = False  # that no actor has started
         self._n_jobs = 0
         self.calls: dict[Any, _Call] = {}
@@ -110,6 +103,10 @@ class RayActors:
         while not any(actor.greeting for actor in self.actors):
             self.serve()
         return [actor.greeting.device for actor in self.actors if actor.greeting is not None]
+
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
@@ -137,7 +134,7 @@ class RayActors:
         if self.actors:
             return
         try:
-            self._connect()
+            self._cluster.join(None if self._max_workers is None else self._max_workers * self.threads)
             self._start_actors()
         except BaseException:
             self.end()
@@ -146,7 +143,9 @@ class RayActors:
     def _start_actors(self) -> None:
         import ray
 
-        room = self._room()
+        machines = self._cluster.machines()
+        room = find_room(machines, self._max_workers, self._gpus_per_worker, torch.get_num_threads())
+        log_once(f"Ray: up to {room.workers} workers of {room.threads} threads {room.describe()}")
         self.threads = room.threads
         kind = ray.remote(
             num_cpus=room.cpus,
@@ -162,35 +161,6 @@ class RayActors:
             self.actors.append(actor)
             self._greet(actor)
 
-    def _connect(self) -> None:
-        import ray
-
-        if ray.is_initialized():  # by the program that calls, which ends it too
-            return
-        address = self._address or os.environ.get("RAY_ADDRESS")
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address is None:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            n_cpus = None if self._max_workers is None else self._max_workers * self.threads
-            ray.init("local", num_cpus=n_cpus, include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
-        else:
-            check_answers(address)
-            try:
-                ray.init(address=address, **quiet)
-            except Exception as error:  # of many kinds: also where the cluster has another Ray or Python
-                raise SettingsError(f"the Ray cluster at {address} cannot be joined: {first_line(error)}") from error
-        self._is_ours = True
-
-    def _room(self) -> "Room":
-        import ray
-
-        nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = find_room(nodes, self._max_workers, self._gpus_per_worker, torch.get_num_threads())
-        with_gpus = f", {room.gpus:g} GPU each" if room.gpus else ""
-        machines = f"{room.machines} machine{'' if room.machines == 1 else 's'}"
-        log_once(f"Ray: up to {room.workers} workers of {room.threads} threads on {machines}{with_gpus}")
-        return room
-
     def end(self) -> None:
         """End all actors, and Ray where it was started or joined here."""
         import ray
@@ -200,9 +170,7 @@ class RayActors:
                 ray.kill(actor.handle)
         self.actors.clear()
         self.calls.clear()
-        if self._is_ours:
-            self._is_ours = False
-            ray.shutdown()
+        self._cluster.leave()
 
     def _greet(self, actor: _Actor) -> None:
         actor.greeting = None
@@ -241,10 +209,10 @@ class RayActors:
         if isinstance(answer, Exception):
             self.actors.remove(actor)
             if not self.actors:
-                raise WorkerError(f"no worker of Ray can start; of the last, Ray says: {_last_line(answer)}")
-            log(f"a worker of Ray is gone for good, {len(self.actors)} are left: {_last_line(answer)}")
+                raise WorkerError(f"no worker of Ray can start; of the last, Ray says: {last_line(answer)}")
+            log(f"a worker of Ray is gone for good, {len(self.actors)} are left: {last_line(answer)}")
             return
-        check_greeting(answer)
+        check_greeting(answer, package_versions())
         actor.greeting = answer
 
     def replace(self, actor: _Actor) -> list[ShardTask]:
@@ -254,51 +222,6 @@ class RayActors:
         lost, actor.tasks = actor.tasks, []
         self._greet(actor)
         return lost
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many actors there are to be, on how many machines, and what each has: ``cpus`` is what Ray counts."""
-
-    workers: int
-    machines: int
-    gpus: float
-    threads: int
-    cpus: float
-
-
-def find_room(
-    nodes: Sequence[Mapping[str, float]], max_workers: int | None, gpus_per_worker: float | None, threads: int
-) -> Room:
-    """Return what actors the machines of a cluster have room for.
-
-    Args:
-        nodes: the resources of each machine, by Ray's names.
-        max_workers: actors; None: one a GPU, or one a machine where there is none.
-        gpus_per_worker: of each; None: 1 where there are any.
-        threads: of this process, which no actor has more of.
-
-    Raises:
-        SettingsError: no machine has room for one, and none is to come.
-    """
-    gpus = gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
-    hosts = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus]
-    if not hosts:
-        if max_workers is None:
-            has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-            raise SettingsError(
-                f"no machine of this Ray has room for a worker of {gpus:g} GPUs (there are: {has}): give another "
-                "--gpus-per-worker, or --max-workers where machines are still to come"
-            )
-        return Room(max_workers, 0, gpus, 1, 1)
-    slots = [int(node["GPU"] // gpus) if gpus else 1 for node in hosts]
-    workers = max_workers or sum(slots)
-    each = min(workers, max(slots)) if gpus else -(-workers // len(hosts))
-    smallest = min(int(node["CPU"]) for node in hosts)
-    own = max(1, min(threads, smallest) // each)
-    return Room(workers, len(hosts), gpus, own, min(own, smallest / each) if gpus else own)
 
 
 class RayRun:
@@ -337,11 +260,11 @@ class RayRun:
             self._give_out()
 
     def _give_out(self) -> None:
-        """Give everybody a shard, and one ahead while there are enough that nobody will wait for it."""
+        """Give everybody a shard, and one ahead until the last ones."""
         actors = [actor for actor in self._executor.actors if actor.greeting is not None]
         for ahead in range(_AT_ONCE):
             for actor in actors:
-                if len(self._waiting) > (len(actors) if ahead else 0) and len(actor.tasks) == ahead:
+                if len(self._waiting) > (_LAST * len(actors) if ahead else 0) and len(actor.tasks) == ahead:
                     task = self._waiting.popleft()
                     reference = actor.handle.fill.remote(self._number, self._sent, self._token, task)
                     self._executor.calls[reference] = _Call(actor, "fill", task)
@@ -349,7 +272,8 @@ class RayRun:
 
     def _ask_for_news(self, actor: _Actor) -> None:
         news = actor.handle.news.options(concurrency_group=NEWS)
-        self._executor.calls[news.remote()] = _Call(actor, "news")
+        patience = max(PATIENCE, len(self._executor.actors) / _NEWS_A_SECOND)
+        self._executor.calls[news.remote(patience)] = _Call(actor, "news")
 
     def _hear(self, call: _Call, answer: Any) -> None:
         from ray.exceptions import RayActorError
@@ -362,7 +286,7 @@ class RayRun:
         elif isinstance(answer, HandpickError):
             raise answer
         elif isinstance(answer, Exception):
-            raise WorkerError(f"a worker of Ray failed: {_last_line(answer)}")
+            raise WorkerError(f"a worker of Ray failed: {last_line(answer)}")
         elif call.kind == "news":
             self._pass_on(answer)
             self._ask_for_news(call.actor)
@@ -414,67 +338,3 @@ class RayRun:
         self._waiting.extendleft(reversed(lost))
         if self._waiting:
             log(f"a worker of Ray ended{host}; others take its shards")
-
-
-def check_greeting(greeting: Greeting) -> None:
-    """Refuse an actor that would compute something else.
-
-    Raises:
-        SettingsError: it has other versions, or does not see the working folder.
-    """
-    if different := describe_differences(package_versions(), greeting.versions):
-        raise SettingsError(f"the worker on {greeting.host} has {different}: install the same versions on all machines")
-    if greeting.missing_folder is not None:
-        raise SettingsError(
-            f"the working folder {greeting.missing_folder} is not there on {greeting.host}: start the command in a "
-            "folder that all machines share, under the same name"
-        )
-
-
-@contextmanager
-def lay_token(folder: Path) -> Iterator[Token]:
-    """Lay a file into a folder for as long as this is open, by which workers can tell that they see the same folder.
-
-    Raises:
-        StoreError: nothing can be written there.
-    """
-    token = Token(StoreLayout(folder.absolute()).token(secrets.token_hex(8)), secrets.token_hex(16))
-    try:
-        file = token.path.open("x", encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write in {folder}: {error.strerror or error}; name another folder") from error
-    with file:
-        try:
-            with suppress(OSError):  # no locks there: a run beside this one may sweep it, which is then said
-                lock_file(file)
-            file.write(token.text)
-            file.flush()
-            yield token
-        finally:
-            with suppress(OSError):
-                token.path.unlink(missing_ok=True)
-
-
-def check_answers(address: str) -> None:
-    """Refuse an address at which nobody listens, which Ray would find out after a minute."""
-    host, _, port = address.rpartition(":")
-    if "//" in address:
-        raise SettingsError(
-            f"RAY_ADDRESS {address}: handpick has to run on a machine of the cluster, which shares its folders; give "
-            "HOST:PORT there, or hand the command over with `ray job submit`"
-        )
-    if not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), _CONNECT).close()
-    except OSError as error:
-        raise SettingsError(
-            f"no Ray answers at {address}: {error.strerror or error}; start it there with `ray start --head`, or leave "
-            "the address out for a Ray of this machine alone"
-        ) from error
-
-
-def _last_line(error: Exception) -> str:
-    """Return what a traceback from a worker ends with."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else type(error).__name__)

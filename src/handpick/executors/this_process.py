@@ -20,6 +20,7 @@ class ThisProcess:
     """
 
     is_here = True
+    rank = None
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads
@@ -34,6 +35,10 @@ class ThisProcess:
     def devices(self) -> list[DeviceReport]:
         """Return nothing: there is but this process."""
         return []
+
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""

@@ -213,7 +213,8 @@ class GradientEngine:
         held = output(last_hidden_state=hidden_CH[None])
         no_tokens = torch.zeros(1, 1, dtype=torch.int64, device=hidden_CH.device)
         with replace_forward(self._decoder, lambda *_args, **_kwargs: held):
-            logits_1CV: Tensor = self._causal(input_ids=no_tokens, use_cache=False).logits
+            # not called as a module: it is no pass through the model, whose hooks may count those (sharded_model.py)
+            logits_1CV: Tensor = self._causal.forward(input_ids=no_tokens, use_cache=False).logits
         return logits_1CV
 
     def _head_gradient(self, output: Any, hidden_MH: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:

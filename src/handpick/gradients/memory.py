@@ -22,7 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from handpick.data.batching import collate
 from handpick.data.render import Rendered
 from handpick.gradients.engine import GradientEngine
-from handpick.gradients.projection import NoProjection, Projection, RademacherProjection, SparseProjection
+from handpick.gradients.projection import Discarding, NoProjection, Projection, RademacherProjection, SparseProjection
 
 _TRIAL = 128  # tokens of the longest
 
@@ -98,25 +98,10 @@ def _measure_saved(engine: GradientEngine) -> SavedBytes:
         ids = [1] * n_tokens
         batch = collate([Rendered(ids, ids, n_tokens)], pad_id=0)
         with saved_tensors_hooks(note, lambda tensor: tensor):
-            keeps_all.features(batch, torch.ones(1), _DiscardingProjection())
+            keeps_all.features(batch, torch.ones(1), Discarding())
         return sum(held.values())
 
     longest = min(_TRIAL, engine.n_positions or _TRIAL)
     lengths = (longest // 4, longest // 2, longest)
     a_pair, a_token, _ = np.polyfit(lengths, [trial(n) for n in lengths], 2).round(6).tolist()
     return SavedBytes(a_token, a_pair)
-
-
-class _DiscardingProjection:
-    """A projection that keeps nothing."""
-
-    dim = 0
-
-    def begin(self, n_examples: int, like: Tensor) -> Tensor:
-        return torch.zeros(n_examples, 0, device=like.device, dtype=like.dtype)
-
-    def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
-        pass
-
-    def finish(self, sums: Tensor) -> Tensor:
-        return sums

@@ -178,3 +178,18 @@ class NoProjection:
 
     def finish(self, sums: Tensor) -> Tensor:
         return sums
+
+
+class Discarding:
+    """A projection to nothing, for a pass whose rows nobody wants."""
+
+    dim = 0
+
+    def begin(self, n_examples: int, like: Tensor) -> Tensor:
+        return torch.zeros(n_examples, 0, device=like.device, dtype=like.dtype)
+
+    def add(self, sums: Tensor, rows_BP: Tensor, offset: int) -> None:
+        pass
+
+    def finish(self, sums: Tensor) -> Tensor:
+        return sums

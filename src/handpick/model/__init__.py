@@ -45,8 +45,17 @@ _FOREIGN_TOKENIZERS = {  # files that a folder may have in place of a tokenizer.
 
 
 def device() -> torch.device:
-    """Return where models run: the first CUDA device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return where models run: the first CUDA device, else the CPU; that Apple's GPU is passed over is said once."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        _say_that_mps_is_not_used()
+    return torch.device("cpu")
+
+
+@cache
+def _say_that_mps_is_not_used() -> None:
+    log("this machine's GPU is Apple's (MPS), which handpick does not use: all is computed on the CPU")
 
 
 def compute_dtype(dtype: Dtype) -> torch.dtype:
@@ -187,7 +196,7 @@ def load_base(name: str, dtype: torch.dtype, quantization: Quantization = "none"
         ModelError: as ``load_unread``, or it does not read each sequence of a batch by itself.
     """
     model = load_unread(name, dtype, quantization)
-    _check(model, name, "" if held_model(name) is not None else quantization)
+    check_loaded(model, name, "" if held_model(name) is not None else quantization)
     return model
 
 
@@ -215,19 +224,34 @@ def load_unread(name: str, dtype: torch.dtype, quantization: Quantization = "non
         forget_lengths(copy)
         return copy
     quantized = {} if quantization == "none" else _quantization_arguments(quantization, dtype)
-    model = load_weights(text_class(name, load_config(name)), name, dtype, **quantized)
+    model = load_frozen(name, dtype, **quantized)
+    model = model if quantized else model.to(device())
+    identify(model, lambda: {"model": model_fingerprint(name), "dtype": str(dtype), "quantization": quantization})
+    return model
+
+
+def load_frozen(name: str, dtype: torch.dtype, **given: Any) -> nn.Module:
+    """Load the causal language model of a folder or a Hub name, frozen, where transformers puts it: on the CPU.
+
+    Args:
+        name: the folder or the name.
+        dtype: what it computes in.
+        given: what else ``from_pretrained`` is told.
+
+    Raises:
+        ModelError: there is none, it needs code of its own, or its weights are not safetensors or not all there.
+    """
+    model = load_weights(text_class(name, load_config(name)), name, dtype, **given)
     model.requires_grad_(False)
     for module in model.modules():
         # A CPU with AVX512-BF16 has a kernel without a backward pass: one look at a loss repacks the weights for it,
         # and gradients are others from then on, without a word (bitsandbytes 0.50.2).
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-    model = model if quantized else model.to(device())
-    identify(model, lambda: {"model": model_fingerprint(name), "dtype": str(dtype), "quantization": quantization})
     return model
 
 
-def _check(model: Any, name: str, how: str = "") -> None:
+def check_loaded(model: Any, name: str, how: str = "") -> None:
     """Refuse a model that does not read each sequence of a batch by itself; say where lengths do not mix."""
     check_reading(model, name, how)
     if limits := describe(mixing_of(model.config)):
@@ -281,7 +305,7 @@ def _is_no_cast(record: logging.LogRecord) -> bool:
     return "inputs will be cast from" not in record.getMessage()
 
 
-def _empty_model(name: str) -> nn.Module:
+def empty_model(name: str) -> nn.Module:
     """Return a model to look at: of one in memory, itself."""
     if (held := held_model(name)) is not None:
         own: nn.Module = held.module
@@ -303,7 +327,7 @@ def free_memory() -> None:
 
 def parameter_count(name: str) -> int:
     """Count the parameters of a model, without loading its weights."""
-    return sum(p.numel() for p in _empty_model(name).parameters())
+    return sum(p.numel() for p in empty_model(name).parameters())
 
 
 def position_limit(name: str) -> int | None:
@@ -311,7 +335,7 @@ def position_limit(name: str) -> int | None:
 
     None where its text part has no table.
     """
-    return min(position_tables(_empty_model(name)), default=None)
+    return min(position_tables(empty_model(name)), default=None)
 
 
 def model_fingerprint(name: str) -> Fingerprint:

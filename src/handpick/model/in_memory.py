@@ -142,6 +142,12 @@ def _check_module(module: object) -> None:
     absent = next((name for name, weight in module.named_parameters() if weight.device.type == "meta"), None)
     if absent is not None:
         raise ModelError(f"the {kind} has weights that are not in memory, {absent} among them: name its folder instead")
+    places = {str(place) for place in (getattr(module, "hf_device_map", None) or {}).values()}
+    if len(places) > 1:
+        raise ModelError(
+            f"the {kind} lies on {len(places)} devices (device_map), and gradients are taken on one: hand it over on "
+            "one, or where none holds it save it, and name its folder to `handpick represent --shard-model`"
+        )
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:

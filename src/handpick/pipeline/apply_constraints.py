@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from handpick.algorithms import Picks
 from handpick.algorithms.protocol import inner_products
 from handpick.budget import Budget, longest_prefix
-from handpick.constraints import Order, PassedOver, Pick, Walk, combine_picks
+from handpick.constraints import Examples, Order, PassedOver, Pick, Walk, combine_picks, parse_limit
 from handpick.data.pool import Pool
 from handpick.data.render import Renderer
 from handpick.errors import DataError, SettingsError
@@ -123,13 +123,17 @@ def _walk(
         count,
         weights=settings.target_weight if isinstance(order, Mapping) and settings.split == "weight" else None,
         sources_N=None if sources is None else [sources[row] for row in rows_N],
-        max_share=settings.max_share,
-        min_share=settings.min_share,
+        max_share=_limits(settings.max_share),
+        min_share=_limits(settings.min_share),
         always=always,
         candidates=None if features is None else features.candidates,
         kernel=inner_products if features is None else features.kernel,
         max_cosine=None if features is None else settings.max_cosine,
     )
+
+
+def _limits(written: Mapping[str, float | str]) -> dict[str, float | Examples]:
+    return {source: parse_limit(limit) for source, limit in written.items()}
 
 
 def _own_budgets(settings: Settings, problem: ScoringProblem, data: Data) -> dict[str, list[int]]:

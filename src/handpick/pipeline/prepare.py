@@ -16,7 +16,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.reading import check_columns
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
-from handpick.executors import Executor, RankShare, executor_for, smallest_device
+from handpick.executors import Executor, executor_for, smallest_device
 from handpick.files import remove_left_overs
 from handpick.layout import DataLayout, RunLayout
 from handpick.model import MODEL_CONFIG, has_bfloat16
@@ -71,8 +71,8 @@ def executor_of(settings: Settings, *, by_share: bool = False) -> Executor:
     if "model" in settings.needs:
         trains = any("lora_targets" in spec.reads for spec in settings.scorers)
         imports += ["transformers.modeling_utils", *(["peft"] if trains else [])]
-    executor = executor_for(imports=imports, **settings.who_computes)
-    if isinstance(executor, RankShare) and not by_share:
+    executor = executor_for(imports=imports, shard_model=settings.shard_model, **settings.who_computes)
+    if executor.rank is not None and not by_share:
         raise SettingsError(
             "--engine ranks shares the features of a pool out, and this has more to do than those: run `handpick "
             "represent` so, and then `handpick select --store` in one process"
@@ -183,6 +183,8 @@ def open_run(settings: Settings, own: UserObjects | None, bad: DataLayout) -> Pr
 def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     """Open what makes the features of a pool alone, for ``represent`` and its plan.
 
+    With ``shard_model`` it makes those of queries too, where there are any.
+
     Raises:
         SettingsError: the representation has no features, or makes them for queries.
         HandpickError: as ``open_run``.
@@ -199,9 +201,12 @@ def open_pool_run(settings: Settings, bad: DataLayout) -> PreparedRun:
     executor_of(settings, by_share=True)  # refuses what it cannot do
     check_inputs(RunLayout(settings.folder), data_of(settings), files_of(settings))
     renderer = open_renderer(settings) if spec.needs & {"model", "tokenizer"} else None
+    query = open_data("query", settings.sources, settings, bad) if settings.shard_model and settings.sources else None
+    if query is not None:
+        check_queries(settings, query.pool)
     pool = open_data("pool", settings.pool, settings, bad)
-    check_columns(settings.reading, [pool.pool.columns])
-    scorer = open_scorer(Inputs(settings, pool, None, renderer))
+    check_columns(settings.reading, [each.pool.columns for each in (query, pool) if each is not None])
+    scorer = open_scorer(Inputs(settings, pool, query, renderer))
     scorer.preflight()
     _say_unwritten(scorer.inputs, bad)
     return PreparedRun(scorer.inputs, scorer, Budget.parse(settings.budget))

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from handpick.data.pool import Pool
 from handpick.distance import Distances
 from handpick.errors import HandpickError, SettingsError, StoreError
-from handpick.executors import RankShare
 from handpick.files import atomic_write
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
@@ -76,10 +75,10 @@ def run_represent(settings: Settings) -> FeatureStore:
         HandpickError: as ``represent_pool``.
     """
     executor = executor_of(settings, by_share=True)
-    if isinstance(executor, RankShare):
+    if executor.rank is not None:
         if settings.is_in_bucket:
             raise SettingsError("ranks meet in a folder, and --out is in a bucket: give a folder that all see")
-        store = represent_share(settings, executor)
+        store = represent_share(settings, executor, executor.rank)
         if executor.rank.number == 0:
             _write_settings(settings)
         return store

@@ -57,9 +57,10 @@ def plan_beside(settings: Settings, probing: Probing, bad: Path) -> Plan:
 
 def plan_represent(settings: Settings, seconds: float = PROBE_SECONDS) -> Plan:
     """Return what ``handpick represent`` with these settings will take; as ``plan_select``."""
+    here = settings.model_copy(update={"engine": LOCAL}) if settings.shard_model else settings  # it needs no launcher
     with scratch_folders() as scratch:
         began = probe.clock()
-        prepared = open_pool_run(settings, DataLayout(scratch.bad))
+        prepared = open_pool_run(here, DataLayout(scratch.bad))
         read = _read(prepared, probe.clock() - began)
         work = _work(prepared, Probing(seconds, scratch.probe))
     return Plan("represent", [read, *work.lines], [*work.notes, *_machine(settings)], work.cheaper)
@@ -122,6 +123,8 @@ def _work(prepared: PreparedRun, probing: Probing) -> Work:
 
 
 def _machine(settings: Settings) -> list[str]:
+    if settings.shard_model:
+        return ["no part of a model in pieces is tried by a plan: a first shard of the run itself shows its rate"]
     notes = machine_notes(compute_dtype(settings.dtype))
     if settings.workers is not None:
         notes.append(f"time and memory are those of one process; {settings.workers} workers share the features out")

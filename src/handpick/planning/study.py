@@ -22,6 +22,7 @@ from handpick.planning.evaluation_costs import (
 )
 from handpick.planning.finetuning_costs import FinetuningProbe, SampledFinetunings, probe_finetuning
 from handpick.planning.select import plan_select
+from handpick.settings.executor import LOCAL
 from handpick.studies.cells import CellKey
 from handpick.studies.choosing import PlannedSelection, budget_of
 from handpick.studies.listing import ListedStep
@@ -76,6 +77,10 @@ class _StudyPlanner:
         notes = [f"there already, and left out: {there}"]
         if reasons := self.study.opened.reasons:
             notes.append(f"{len(reasons):,} cells cannot be done; the first: {next(iter(reasons.values()))}")
+        if self.settings.engine != LOCAL:
+            notes.append(
+                f"time and memory are those of one process here; --engine {self.settings.engine} shares cells out"
+            )
         dtypes = [compute_dtype(model.recipe.dtype) for model in self.study.opened.models.values()]
         return Plan("study", stages, notes + (machine_notes(dtypes[0]) if dtypes else []), [])
 
@@ -142,7 +147,7 @@ class _StudyPlanner:
         if not some:
             some = self._prepare_sequences(model, self._draw_ids(model, 64))
         found = probe_finetuning(model, some, self.seconds)
-        kept, workers = self.settings.keep == "models", self.settings.workers
+        kept, workers = self.settings.keep == "models", self.settings.at_once
         stages = []
         for each in sampled:
             name = self._stage_name(f"fine-tuning on {each.n:,}", model.name)
@@ -217,7 +222,7 @@ class _StudyPlanner:
         stages = []
         for (target, what), own in parts.items():
             n = counts[target, what]
-            at_once, opened = min(self.settings.workers, n), self.study.opened.targets[target]
+            at_once, opened = min(self.settings.at_once, n), self.study.opened.targets[target]
             task = opened.test if what == "test" or opened.dev is None else opened.dev
             for part in own:
                 seconds = probed.seconds(part)

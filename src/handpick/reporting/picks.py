@@ -9,6 +9,7 @@ from typing import Any
 
 from handpick.data.examples import Message
 from handpick.data.formats import parse_record
+from handpick.data.formats.mapped import source_of
 from handpick.data.read import FileInput
 from handpick.data.reading import reading_of
 from handpick.documents import WRONG_CONTENT
@@ -46,12 +47,13 @@ def parse_picks(selection: Selection) -> list[ReportedPick]:
         try:
             record = json.loads(selection.record(choice))
             messages = parse_record(record, reading).messages
+            source = source_of(record, reading)
         except (*WRONG_CONTENT, DataError) as error:
             raise StoreError(
                 f"line {choice + 1} of selected.jsonl cannot be read as a record ({error}); select again"
             ) from error
-        source, category = record.get("source"), record.get("category")
-        if not isinstance(source, str) or not source:
+        category = record.get("category")
+        if not source:
             source = FileInput(Path(selection.origins[choice][0])).stem if selection.origins else "?"
         found.append(
             ReportedPick(

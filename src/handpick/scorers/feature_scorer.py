@@ -48,7 +48,8 @@ class FeatureScorer(Scorer):
     def compare(self, pool_store: FeatureStore, queries: Queries) -> ScoringProblem:
         """Return the problem of two stores that share a space."""
         query_TQD = self.query_rows(pool_store, [r[queries.kept_Q] for r in query_rows(pool_store, queries.store)])
-        return self.state(pool_store, queries, StoredSimilarity(pool_store, query_TQD), self.space(pool_store, queries))
+        similarity = StoredSimilarity(pool_store, query_TQD, workers=self.settings.workers or 1)
+        return self.state(pool_store, queries, similarity, self.space(pool_store, queries))
 
     def query_rows(self, pool_store: FeatureStore, rows_TQD: list[Floats]) -> list[Floats]:
         """Return the queries' rows as they are compared: as they are, where nothing else is said."""

@@ -5,12 +5,14 @@ The probe is a warmup (warmup_costs.py) and a feature store (engine_probe.py) in
 Legend: N candidates, D features, T checkpoints.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
-from handpick.costs.disk import checkpoint_bytes
+from handpick.costs.disk import checkpoint_bytes, count_shards
 from handpick.costs.flops import count_labelled
 from handpick.costs.probe import Probing, Size
 from handpick.costs.tokens import PoolSample, sample_pool
@@ -20,8 +22,9 @@ from handpick.data.pool import Pool
 from handpick.data.render import IGNORED, Rendered
 from handpick.errors import DataError
 from handpick.fingerprint import Fingerprint
+from handpick.gradients.sharded_model import WHOLE_LAYERS, PieceBytes
 from handpick.layout import RunLayout, StoreLayout
-from handpick.model import load_config
+from handpick.model import compute_dtype, empty_model, load_config
 from handpick.model.mixing import mixing_of
 from handpick.objectives.preference import Pair
 from handpick.objectives.reward import PromptItem
@@ -105,6 +108,9 @@ class GradientCosts:
 
     def extent(self, probing: Probing) -> Extent:
         """Return what will be compared."""
+        if self.settings.shard_model:
+            n_queries = 0 if self.inputs.query is None else len(self.inputs.query.pool)
+            return Extent(self.looked.usable, self.settings.projection_dim, len(self.settings.checkpoints), n_queries)
         probe = self.probe(probing)
         dim = read_manifest(pool_store_path(self.settings)).dim if probe is None else probe.dim
         n_queries = 1 if self.inputs.query is None else len(self.inputs.query.pool)
@@ -128,6 +134,11 @@ class GradientCosts:
 
     def query(self, probing: Probing) -> Work:
         """Return what the queries' features will take, and the answers that are drawn for them."""
+        if self.settings.shard_model:
+            query = self.inputs.queries.pool
+            items = self.gradients.objectives.query.prepare(query.examples(0, len(query))).items
+            tokens = Amount.exactly(sum(len(each.input_ids) for each in items))
+            return self._unprobed(StageKind.QUERY, query, len(items), tokens, "float32")
         probe = self.probe(probing)
         if probe is None or self._query_is_there():
             return Work([StageCost.left(StageKind.QUERY)])
@@ -135,12 +146,41 @@ class GradientCosts:
 
     def pool(self, probing: Probing) -> Work:
         """Return what the pool's features will take."""
+        if self.settings.shard_model:
+            looked = self.looked
+            tokens = looked.total([len(s.input_ids) for s in looked.items])
+            work = self._unprobed(StageKind.POOL, self.inputs.pool.pool, looked.usable, tokens, self.settings.storage)
+            return replace(work, notes=[looked.describe(), *work.notes], extent=self.extent(probing))
         probe = self.probe(probing)
         lines = [StageCost.left(StageKind.POOL, note=f"an earlier run left them in {pool_store_path(self.settings)}")]
         cheaper: list[str] = []
         if probe is not None and any(self.missing_rows()):
             lines, cheaper = self._pool(probe, self._n_checkpoints(probing), self.missing_rows())
         return Work(lines, [self.looked.describe()], cheaper, self.extent(probing))
+
+    def _unprobed(self, kind: StageKind, examples: Pool, usable: int, tokens: Amount, storage: Storage) -> Work:
+        """Return the work of rows that one process cannot try: no time, no operations, and of the memory the weights'.
+
+        Those that are there already are counted too.
+        """
+        settings, n = self.settings, len(self.settings.checkpoints)
+        held = PieceBytes.of(empty_model(model_name(settings)), compute_dtype(settings.dtype))
+        n_bytes = self._bytes(examples, usable, settings.projection_dim, storage)
+        line = StageCost(
+            kind.value,
+            usable,
+            tokens.times(n),
+            disk=n * n_bytes,
+            note=f"{n} checkpoint{'s' * (n != 1)}; time and operations are not estimated",
+            kind=kind,
+        )
+        note = (
+            f"the model's weights take {held.outside / 1e9:.1f} GB + {held.inside / 1e9:.1f} GB ÷ ranks of every "
+            f"device, and {WHOLE_LAYERS * held.largest / 1e9:.1f} GB for {WHOLE_LAYERS} whole layers: "
+            + ", ".join(f"{held.bytes_per_rank(world) / 1e9:.1f} GB with {world}" for world in (2, 4, 8))
+            + "; the adapter, Adam's moments and a batch's activations come on top"
+        )
+        return Work([line], [note])
 
     def _pool(self, probe: EngineProbe, n_checkpoints: int, missing: list[int]) -> tuple[list[StageCost], list[str]]:
         settings, pool, pool_sample = self.settings, self.inputs.pool.pool, self.looked
@@ -173,6 +213,7 @@ class GradientCosts:
                     probe.held,
                     seconds.times(share).plus(0.0 if found else probe.load_seconds),
                     note="" if share == 1 else f"{len(pool) - rows:,} rows are there already",
+                    shards=math.ceil(count_shards(pool.files, settings.shard_rows) * share),
                     kind=StageKind.POOL,
                 )
             )
@@ -215,9 +256,9 @@ class GradientCosts:
         # a pass that only reads has about half of a gradient's operations
         seconds = probe.batches.estimate(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
         disk = n_checkpoints * self._bytes(query, len(prepared.items), probe.dim, "float32")
-        held = probe.held
-        if self.settings.scorer.bound_to_queries:  # their whole gradients, and a basis
-            held += 8 * len(query) * probe.n_coordinates
+        held, shards = probe.held, n_checkpoints * count_shards(query.files, self.settings.shard_rows)
+        if self.settings.scorer.bound_to_queries:  # their whole gradients, and a basis, which are the driver's
+            held, shards = held + 8 * len(query) * probe.n_coordinates, 0
         found = [
             StageCost(
                 StageKind.QUERY.value,
@@ -228,6 +269,7 @@ class GradientCosts:
                 held,
                 seconds,
                 note,
+                shards=shards,
                 kind=StageKind.QUERY,
             )
         ]

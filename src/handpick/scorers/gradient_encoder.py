@@ -18,20 +18,29 @@ from torch import Tensor
 
 from handpick.choices import Optimizer
 from handpick.data.batching import collate, token_batches
+from handpick.data.render import Rendered
 from handpick.fingerprint import JSON, Fingerprint, file_digest
 from handpick.gradients.adam import AdamPreconditioner
 from handpick.gradients.check import check_rows
 from handpick.gradients.engine import GradientEngine
 from handpick.gradients.forward import causal_of
-from handpick.gradients.projection import Projection, projection
+from handpick.gradients.projection import Discarding, Projection, projection
+from handpick.gradients.sharded_model import PassesInStep, load_sharded
 from handpick.layer_numbers import ALL
 from handpick.model import compute_dtype, device, load_base, padding_id
 from handpick.model.mixing import mixing_of
+from handpick.model.tokens import plain_tokens
 from handpick.objectives.protocol import Objective, Policy, Row
 from handpick.progress import log_once
 from handpick.scorers.inputs import model_name
 from handpick.settings.representation import GradientSettings
-from handpick.training.checkpoint import check_moments, load_adapter, load_moments, moments_file
+from handpick.training.checkpoint import (
+    check_matrices_alone,
+    check_moments,
+    load_adapter,
+    load_moments,
+    moments_file,
+)
 from handpick.training.sealed_checkpoint import ADAPTER_FILE, check_file
 from handpick.training.warmup import load_trainable
 
@@ -156,6 +165,7 @@ class GradientEncoder:
         tokenizer: the model's.
         optimizer: what the pool's rows go through; where it is Adam, its moments are looked for at every checkpoint
             before any row is made.
+        shard_model: whether this process holds a piece of the model alone, and all ranks make their rows together.
 
     Raises:
         ModelError: the model or a checkpoint cannot be used, or has a layer whose gradient would not be exact.
@@ -167,13 +177,21 @@ class GradientEncoder:
         checkpoints: Sequence[Path],
         tokenizer: Any,
         optimizer: Optimizer = "sgd",
+        *,
+        shard_model: bool = False,
     ) -> None:
         self.settings = settings
         self.checkpoints = list(checkpoints)
         self._tokenizer = tokenizer
         self._pad_id = padding_id(tokenizer)
         dtype = compute_dtype(settings.dtype)
-        base = load_base(model_name(settings), dtype, settings.quantization)
+        self._passes: PassesInStep | None = None
+        if shard_model:
+            for path in self.checkpoints:
+                check_matrices_alone(path)
+            base, self._passes = load_sharded(model_name(settings), dtype)
+        else:
+            base = load_base(model_name(settings), dtype, settings.quantization)
         self._model = load_trainable(base, self.checkpoints, settings.layers)
         if optimizer == "adam":
             for path in self.checkpoints:
@@ -191,6 +209,13 @@ class GradientEncoder:
         )
         self._at: tuple[int, Optimizer] | None = None
         self._precondition: AdamPreconditioner | None = None
+
+    def keep_company(self) -> None:
+        """Make passes with the other ranks that hold the model, as ``PassesInStep.keep_company``."""
+        ids = plain_tokens(causal_of(self._model), 2).tolist()
+        batch = collate([Rendered(ids, ids, len(ids))], self._pad_id)
+        if self._passes is not None:
+            self._passes.keep_company(lambda: self._engine.features(batch, torch.ones(1), Discarding()))
 
     @property
     def n_coordinates(self) -> int:

@@ -288,7 +288,9 @@ def load_encoder(settings: Settings, checkpoints: Sequence[Path], renderer: Rend
     log(f"gradients in {dtype} on {device()} (--dtype {settings.dtype})")
     if dtype == "bfloat16" and not has_bfloat16():
         log(f"this {device()} has no instructions for bfloat16: --dtype float32 is several times faster here")
-    return GradientEncoder(settings, checkpoints, renderer.tokenizer, settings.used_optimizer)
+    return GradientEncoder(
+        settings, checkpoints, renderer.tokenizer, settings.used_optimizer, shard_model=settings.shard_model
+    )
 
 
 @dataclass(frozen=True)
@@ -366,6 +368,10 @@ class GradientRows:
         unit_BD = unit_rows(rows_BD, row_norms(rows_BD))
         scores_BQ: Floats = unit_BD @ self._weighted_tQD[checkpoint].T
         return scores_BQ
+
+    def keep_company(self) -> None:
+        """Make passes with the other ranks that hold the model, as ``GradientEncoder``."""
+        self._encoder().keep_company()
 
     @cached_property
     def _basis(self) -> Projection | None:

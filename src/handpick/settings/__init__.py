@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
+from handpick.constraints.limits import Examples, parse_limit
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwanted import Unwanted
 from handpick.documents import parse_yaml
@@ -31,7 +32,7 @@ from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs, texts_in
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
-from handpick.settings.executor import ExecutorSettings
+from handpick.settings.executor import MACHINES, RANKS, ExecutorSettings
 from handpick.settings.passes import passes_by_method
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
@@ -76,7 +77,20 @@ def _named_files(value: Any) -> dict[str, list[str]]:
     return named
 
 
+def _limits(value: Any) -> Any:
+    """Parse shares, each a share of the budget or a number of examples, into the form that a file reads back."""
+    parsed = {}
+    for name, each in _shares(value).items():
+        try:
+            limit = parse_limit(each)
+        except ValueError as error:
+            raise ValueError(f"{error} of {name!r}") from error
+        parsed[name] = str(limit) if isinstance(limit, Examples) else limit
+    return parsed
+
+
 Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_shares)]
+Limits = Annotated[dict[str, float | str], BeforeValidator(_limits)]
 NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
 
 
@@ -89,8 +103,11 @@ class Constraints(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
-    max_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at most; * for every other source")
-    min_share: Shares = Field({}, description="SOURCE=SHARE of the budget, at least")
+    max_share: Limits = Field(
+        {},
+        description="SOURCE=SHARE of the budget (0.3, 30%) or number of examples (3), at most; * for each other source",
+    )
+    min_share: Limits = Field({}, description="SOURCE=SHARE of the budget, or number of examples, at least")
     always: str | None = Field(None, description="file of ids, one a line, that are chosen first")
     max_cosine: float | None = Field(
         None, gt=-1, le=1, description="leave out what is more similar than this to what was chosen before it"
@@ -145,6 +162,11 @@ class Settings(
     )
     score_only: bool = Field(False, description="keep the similarity to this query alone, and no features of the pool")
     max_quarantined: int | None = Field(None, ge=0, description="bad records after which to stop")
+    shard_model: Annotated[bool, Flag(heading=MACHINES)] = Field(
+        False,
+        exclude=True,
+        description="ranks: keep a piece of the model in each, for one that no device holds (`represent` alone)",
+    )
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -158,6 +180,7 @@ class Settings(
         self._refuse_unused()
         self._check_product()
         self._check_targets()
+        self._check_shard_model()
         if self.checkpoints and self.warmup != "auto":
             raise SettingsError(
                 "checkpoints are given, or come with the store, so there is no warmup to train: leave it out"
@@ -272,6 +295,38 @@ class Settings(
             raise SettingsError(f"the algorithm {algorithm} does not look at balanced: leave it out")
         if foreign := self.unused_by_algorithm(algorithm):
             raise SettingsError(f"the algorithm {algorithm} does not look at {foreign[0]}: leave it out")
+
+    def _check_shard_model(self) -> None:
+        """Refuse what cannot be done with a model that lies in pieces."""
+        if not self.shard_model:
+            return
+        if self.engine != RANKS:
+            raise SettingsError(
+                "shard_model keeps a piece of the model in each rank of a launcher: give --engine ranks, and start by "
+                "torchrun"
+            )
+        if not self.scorer.shards_model:
+            able = " or ".join(name for name, spec in SCORERS.items() if spec.shards_model)
+            raise SettingsError(
+                f"with shard_model there are {able} features alone, and {self.used_representation} has others: choose "
+                "another --method"
+            )
+        if not self.checkpoints:
+            raise SettingsError(
+                "no warmup is trained with shard_model: train the adapter elsewhere, and name its --checkpoints"
+            )
+        objective = self.objective or find_method(self.method).objective
+        if self.sources and objective != "next-token":
+            raise SettingsError(
+                f"with shard_model the queries' objective is next-token, and {objective} reads with the model besides: "
+                "choose another --method or --objective"
+            )
+        if self.quantization != "none":
+            raise SettingsError(
+                f"a model in {self.quantization} is not kept in pieces: leave quantization out, or shard_model"
+            )
+        if self.projection == "none":
+            raise SettingsError("with shard_model rows are projected: leave projection none out")
 
     def _check_targets(self) -> None:
         check_file_names(self.target, "the target")
@@ -433,7 +488,16 @@ class Settings(
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        settings = parse_settings(read_yaml(path), where=str(path))
+        return cls.of_file(read_yaml(path), path)
+
+    @classmethod
+    def of_file(cls, values: dict[str, Any], path: str | Path) -> "Settings":
+        """Return what a file's values mean, which ``read_yaml`` has read.
+
+        Raises:
+            SettingsError: a setting is wrong.
+        """
+        settings = parse_settings(values, where=str(path))
         layout = RunLayout(settings.folder)
         if (
             Path(path).resolve() != layout.settings.resolve()

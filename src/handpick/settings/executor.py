@@ -57,3 +57,36 @@ class ExecutorSettings(BaseModel):
     def who_computes(self) -> dict[str, Any]:
         """The settings as ``executor_for`` takes them."""
         return {name: getattr(self, name) for name in ExecutorSettings.model_fields}
+
+
+class CellExecutorSettings(ExecutorSettings):
+    """Who fine-tunes and measures the cells of a study, a cell each at a time."""
+
+    workers: int | None = Field(
+        None,
+        ge=1,
+        exclude=True,
+        description="how many fine-tunings at a time, each in a process of one thread (default: 1)",
+    )
+    engine: Annotated[str, Flag(metavar="local|ray|ray:ADDRESS", heading=MACHINES)] = Field(
+        LOCAL,
+        exclude=True,
+        description="who fine-tunes and measures: this machine; a local Ray, that of RAY_ADDRESS or of an address",
+    )
+    max_workers: Annotated[int | None, Flag(heading=MACHINES)] = Field(
+        None, ge=1, exclude=True, description="Ray: fine-tunings at a time, at most; default: one a GPU, or one a CPU"
+    )
+    gpus_per_worker: Annotated[float | None, Flag(heading=MACHINES)] = Field(
+        None, ge=0, exclude=True, description="Ray: GPUs of a fine-tuning; default: 1 where there are any"
+    )
+
+    @model_validator(mode="after")
+    def _check_no_ranks(self) -> "CellExecutorSettings":
+        if self.engine == RANKS:
+            raise SettingsError("--engine ranks: a study is no work of ranks: give local, ray or ray:ADDRESS")
+        return self
+
+    @property
+    def at_once(self) -> int:
+        """How many cells this machine does at a time."""
+        return self.workers or 1

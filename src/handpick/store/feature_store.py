@@ -8,6 +8,7 @@ Legend: N rows, D features per row, B rows of one shard (N and B count the rows 
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,16 @@ class FeatureStore:
             StoreError: a shard is damaged.
         """
         return self.rows().products(checkpoint, query_QD)
+
+    def row_shares(self, n: int) -> list[Rows]:
+        """Return the rows of a whole store in ``n`` shares of whole shards, fewer where there are fewer shards.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        shards = self.shards()
+        ends = np.linspace(0, len(shards), min(n, len(shards)) + 1).round().astype(int).tolist()
+        return [Rows(self.path, self.manifest, list(shards[start:end])) for start, end in pairwise(ends)]
 
     def verify(self) -> list[str]:
         """Find all that is wrong, one sentence each, by reading every byte; empty when the store is whole.

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any
 
+from handpick.executors import calls_for
+from handpick.files import remove_left_overs
 from handpick.layout import StudyLayout
 from handpick.own_folder import hold_folder
 from handpick.progress import log, progress
@@ -26,6 +28,7 @@ def run_study(settings: StudySettings) -> Results:
             model or cell is in its cells.
     """
     with hold_folder(settings.folder):
+        remove_left_overs(settings.folder)  # of one that was killed
         return Study(settings).run()
 
 
@@ -58,6 +61,7 @@ class Study:
             distances: whether to measure how far the choices are from the queries.
         """
         places, reasons = self.opened.places, self.opened.reasons
+        calls = calls_for(self.opened.folder, **self.settings.who_computes)
         self.chosen.choose_all(go_on)
         if distances:
             self._distances.measure_all()
@@ -67,7 +71,7 @@ class Study:
         done = sum(cell.status == "done" for cell in self._save_results().cells)
         with progress("cells", total=len(places), done=done) as advance:
             jobs = takewhile(lambda _: go_on(), self.trainings.jobs(waiting))
-            for job, found in run_jobs(jobs, self.settings.workers):
+            for job, found in run_jobs(jobs, calls):
                 for place in waiting[job.name]:
                     evaluations = self.trainings.evaluations(place, job.name).values()
                     failed = [reason for name in evaluations if (reason := found.get(name))]

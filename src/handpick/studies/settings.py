@@ -20,6 +20,7 @@ from handpick.layout import StudyLayout
 from handpick.methods import METHODS
 from handpick.own_folder import check_inputs
 from handpick.settings import Paths, Settings, describe_errors, parse_settings, read_yaml
+from handpick.settings.executor import CellExecutorSettings, ExecutorSettings
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
 from handpick.training.settings import FinetuneSettings
 
@@ -86,7 +87,7 @@ class QuantileSettings(BaseModel):
     each: int = Field(500, ge=1, description="examples that are trained on, the first of a slice")
 
 
-class StudySettings(ReadingSettings):
+class StudySettings(ReadingSettings, CellExecutorSettings):
     """What ``handpick study`` reads. Relative paths are relative to the working folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -115,7 +116,6 @@ class StudySettings(ReadingSettings):
         "models", description="results: a fine-tuned model is removed once it is measured"
     )
     query_loss: bool = Field(True, description="measure the loss on the queries too")
-    workers: int = Field(1, ge=1, description="fine-tunings at a time, each in a process of one thread")
     allow_code_execution: bool = Field(False, description="pass@K, unit-tests: run the model's code, in a sandbox")
 
     @model_validator(mode="before")
@@ -238,13 +238,20 @@ class StudySettings(ReadingSettings):
         return parse_settings({"pool": self.pool} | self.how_read | own | given, where=f"methods: {name}")
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "StudySettings":
+    def from_yaml(cls, path: str | Path, who: Mapping[str, Any] | None = None) -> "StudySettings":
         """Read settings from a file.
+
+        Args:
+            path: of the file.
+            who: settings of who computes, in place of the file's: all of those where it says an engine or workers.
 
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        settings = cls.from_values(read_yaml(path), where=str(path))
+        values, who = read_yaml(path), who or {}
+        if "engine" in who or "workers" in who:
+            values = {name: value for name, value in values.items() if name not in ExecutorSettings.model_fields}
+        settings = cls.from_values({**values, **who}, where=str(path))
         check_inputs(StudyLayout(settings.folder), {}, {"the settings": path})
         return settings
 

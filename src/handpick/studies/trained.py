@@ -1,13 +1,11 @@
 """One fine-tuning and what is measured after it: a worker's job."""
 
+import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,10 @@ from torch import nn
 from handpick.choices import Dtype
 from handpick.data.render import Rendered, Renderer
 from handpick.documents import reading
-from handpick.errors import HandpickError, StoreError, is_out_of_memory
+from handpick.errors import HandpickError, SettingsError, StoreError, is_out_of_memory
 from handpick.evaluation.evaluate import Evaluation, evaluate
 from handpick.evaluation.task import Task
+from handpick.executors import Calls
 from handpick.finetuning.finetune import finetune, load_finetuned
 from handpick.finetuning.record import missing_weights, read_record
 from handpick.layout import FinetuneLayout, StepLayout
@@ -43,7 +42,10 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One fine-tuning step, and the evaluation steps that wait for it; without ``recipe`` the model as it is."""
+    """One fine-tuning step, and the evaluation steps that wait for it; without ``recipe`` the model as it is.
+
+    ``precision`` is what ``dtype`` means to the study's own process, whose steps are named by it.
+    """
 
     name: str
     folder: Path
@@ -54,6 +56,7 @@ class Job:
     measurings: Sequence[Measuring]
     max_length: int
     dtype: Dtype
+    precision: str
     template_args: Mapping[str, JsonValue] = field(default_factory=dict)
     allow_code_execution: bool = False
 
@@ -63,7 +66,17 @@ def run_job(job: Job) -> dict[str, str | None]:
 
     Returns:
         By the name of each evaluation step: None where it is finished, else the reason why not.
+
+    Raises:
+        SettingsError: this machine would compute in another precision than the study's process.
     """
+    own = str(compute_dtype(job.dtype))
+    if own != job.precision:
+        raise SettingsError(
+            f"dtype {job.dtype} is {own.removeprefix('torch.')} on {platform.node()} and "
+            f"{job.precision.removeprefix('torch.')} where the study runs: name one in its file, such as train: "
+            "{dtype: float32}"
+        )
     with single_thread():
         return _run_job(job)
 
@@ -169,70 +182,12 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def run_jobs(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, dict[str, str | None]]]:
+def run_jobs(jobs: Iterator[Job], calls: Calls) -> Iterator[tuple[Job, dict[str, str | None]]]:
     """Run every job; yield it with what came of it, in the order in which they end.
 
-    With one worker the jobs are done here; with several, in processes of one thread each. A process that is killed
-    takes down those that run beside it: each of their jobs is then tried once more, alone.
+    Args:
+        jobs: asked for as late as can be.
+        calls: who does them.
     """
-    if workers == 1:
-        for job in jobs:
-            yield job, run_job(job)
-        return
-    left: Iterator[Job] | None = jobs
-    while left is not None:
-        broken: list[Job] = []
-        yield from _run_in_processes(left, workers, broken)
-        for job in broken:
-            yield job, _run_alone(job)
-        if not broken:
-            left = None
-
-
-def _run_in_processes(
-    jobs: Iterator[Job], workers: int, broken: list[Job]
-) -> Iterator[tuple[Job, dict[str, str | None]]]:
-    """Run jobs as ``run_jobs`` does, until a process is killed.
-
-    The jobs that were running then are put into ``broken``.
-    """
-    running: dict[Future[dict[str, str | None]], Job] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-        while True:
-            while len(running) < workers and (job := next(jobs, None)) is not None:
-                try:
-                    running[pool.submit(run_job, job)] = job
-                except BrokenProcessPool:  # one of those that run was killed just now
-                    broken += [job, *running.values()]
-                    return
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job = running.pop(future)
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    broken += [job, *running.values()]
-                    return
-                yield job, result
-
-
-def _run_alone(job: Job) -> dict[str, str | None]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-        try:
-            return pool.submit(run_job, job).result()
-        except BrokenProcessPool:
-            return dict.fromkeys((each.name for each in job.measurings), KILLED)
-
-
-def _start_worker() -> None:
-    """Start a worker: no walls of library warnings, its own progress bars off, and freed memory kept."""
-    import warnings
-
-    from handpick.allocator import keep_freed_memory
-    from handpick.progress import console, quiet_libraries
-
-    keep_freed_memory()
-    warnings.simplefilter("ignore")
-    quiet_libraries()
-    console.quiet = True
+    for job, found in calls.run(run_job, jobs):
+        yield job, dict.fromkeys((each.name for each in job.measurings), KILLED) if found is None else found

@@ -148,6 +148,7 @@ class Trainings:
             measurings=list(measurings.values()),
             max_length=model.recipe.max_length,
             dtype=model.recipe.dtype,
+            precision=str(compute_dtype(model.recipe.dtype)),
             template_args=self._opened.settings.template_args,
             allow_code_execution=self._opened.settings.allow_code_execution,
         )

@@ -31,6 +31,7 @@ from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, ADAPTER_FILE, ch
 # Ways to begin an adapter that leave the base model as it is, or change it to the same weights every time.
 _REPEATABLE = {True, False, None, "gaussian", "eva", "orthogonal", "mica", "pissa", "olora"}
 _CHANGES_BASE = {"pissa", "olora"}
+_NOT_IN_PIECES = "and so changes a model that lies in pieces: leave --shard-model out, or name another checkpoint"
 
 # What scales or forms an adapter and does not show in the names and shapes of its weights.
 _SETTINGS = ("lora_alpha", "alpha_pattern", "use_rslora", "use_dora", "init_lora_weights")
@@ -114,6 +115,19 @@ def trained_shapes(model: nn.Module) -> dict[str, torch.Size]:
 def base_is_changed(model: nn.Module) -> bool:
     """Return whether the model under the adapter is another than the one that was loaded (PiSSA, OLoRA)."""
     return model.peft_config["default"].init_lora_weights in _CHANGES_BASE  # type: ignore[index,union-attr]
+
+
+def check_matrices_alone(path: Path) -> None:
+    """Raise ModelError unless a checkpoint leaves the base model as it is, and holds LoRA's matrices alone.
+
+    Nothing else can be put into a model that lies in pieces.
+    """
+    begun = getattr(_read_config(path), "init_lora_weights", None)
+    if begun in _CHANGES_BASE:
+        raise ModelError(f"{path}: the adapter began with init_lora_weights={begun!r}, {_NOT_IN_PIECES}")
+    other = next((name for name in _adapter_shapes(path) if ".lora_A." not in name and ".lora_B." not in name), None)
+    if other is not None:
+        raise ModelError(f"{path}: the adapter holds {other}, which is no LoRA matrix, {_NOT_IN_PIECES}")
 
 
 def check_adapter(model: nn.Module, path: Path) -> None:

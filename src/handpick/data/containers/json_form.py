@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from handpick.data.examples import Json
+from handpick.data.json_rules import WrittenNumber
 
 _NANOSECONDS = 1_000_000_000
 
@@ -39,7 +40,9 @@ def json_form(value: Any) -> Json:
     if value is None or isinstance(value, str | int):  # bool is an int
         return value
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return value if isinstance(value, WrittenNumber) else float(value)
     if isinstance(value, list):
         return [json_form(each) for each in value]
     if isinstance(value, Mapping):

@@ -6,11 +6,14 @@ from handpick.data.examples import Conversation, Json, Message, Role
 from handpick.data.formats.record import Conversations, Format, Record, is_blank, is_null, parse_json
 from handpick.data.formats.text import text_of
 from handpick.data.formats.turns import are_turns, one_turn, turns_of
+from handpick.data.json_rules import WrittenNumber
 from handpick.data.reading import Reading
 from handpick.errors import DataError
 
 # ms-swift's names, in its order
 QUERY_FIELDS = ("query", "prompt", "input", "instruction", "question", "problem")
+# beside these a number is not what was said, but which of them
+_CHOICES = ("choices", "options", "candidates", "endings")
 _PARTS_OF_A_QUESTION = ("instruction", "context")
 ANSWER_FIELDS = (
     "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion",
@@ -74,6 +77,28 @@ def answer_of(value: Json, field: str) -> str:
     return text_of(value, f"`{field}`")
 
 
+def answer_in(record: Record, field: str) -> Json:
+    """Return what a record has for an answer; a number as the text that it is written as.
+
+    Raises:
+        DataError: it is a number of which readers make another text, or that may be the place of a choice.
+    """
+    value = record[field]
+    if not isinstance(value, int | float) or isinstance(value, bool) or is_null(value):
+        return value
+    if isinstance(value, WrittenNumber):
+        raise DataError(
+            f"missing text: `{field}` is a number, written {value.text}, of which readers make {value!r}: write "
+            f'it as text, "{value.text}"'
+        )
+    if choices := next((name for name in record if name.lower() in _CHOICES and not is_blank(record[name])), None):
+        raise DataError(
+            f"missing text: `{field}` is a number, {value!r}, and beside `{choices}` it may be the place of one: "
+            "write the answer as text, or leave the column out"
+        )
+    return repr(value)
+
+
 def answer_side(value: Json, field: str, reading: Reading) -> Conversation:
     """Read an answer: a text, of several that are right the first, one turn, or turns.
 
@@ -134,7 +159,7 @@ def columns(name: str, asked: str, answered: str, context: str | None = None) ->
             prompt = side(record[asked], asked, "user", reading)
         else:
             prompt = Conversation([Message("user", question(record, field, beside))])
-        answer = answer_side(record[answered], answered, reading)
+        answer = answer_side(answer_in(record, answered), answered, reading)
         return Conversations(Conversation((*history_of(record, reading), *whole(prompt, answer))))
 
     return Format(name, (asked, answered), parse)
@@ -169,7 +194,7 @@ def prompt_and(answered: str) -> Callable[[Record, Reading], Conversations]:
     def parse(record: Record, reading: Reading) -> Conversations:
         refuse_unread(record, "prompt")
         prompt = side(record["prompt"], "prompt", "user", reading)
-        value = record[answered]
+        value = answer_in(record, answered)
         if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
             value = value[0]
         answer = side(value, answered, "assistant", reading)

@@ -2,15 +2,52 @@
 
 from handpick.data.examples import Conversation, Json, Message
 from handpick.data.formats.beside import label_of, with_label, with_rejected, with_system_prompt, with_tools
-from handpick.data.formats.columns import answer_of, history_of, question, side, whole
+from handpick.data.formats.columns import answer_in, answer_of, history_of, question, side, whole
 from handpick.data.formats.preferences import preference_after
-from handpick.data.formats.record import Conversations, Record, is_blank, is_null
+from handpick.data.formats.record import Conversations, Record, is_blank, is_null, label_text
 from handpick.data.formats.text import text_of
 from handpick.data.formats.turns import are_turns, turns_of
 from handpick.data.reading import ColumnRole, Reading
 from handpick.errors import DataError
 
-_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools")
+_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools", "source")
+
+
+def with_nested(record: Record, reading: Reading) -> Record:
+    """Return a record with the columns that are fields of objects in it, as ``metadata.source``, under these names.
+
+    A column whose own name is so is meant first.
+    """
+    named = [column for _, column in reading.columns if "." in column and column not in record]
+    nested = {column: value for column in named if (value := _field_inside(record, column)) is not None}
+    return {**record, **nested} if nested else record
+
+
+def _field_inside(record: Record, column: str) -> Json:
+    value: Json = dict(record)
+    for name in column.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def source_of(record: Record, reading: Reading) -> str | None:
+    """Return where a record says that it comes from: in the column that a user has for it, else in its own `source`.
+
+    Raises:
+        DataError: the column holds neither a text nor a whole number.
+    """
+    column = reading.column("source")
+    if column is None:
+        return label_text(record.get("source"))
+    value = with_nested(record, reading).get(column)
+    if is_blank(value):
+        return label_text(record.get("source"))
+    if (source := label_text(value)) is None:
+        raise DataError(
+            f"no source: `{column}` is {type(value).__name__}, and sources are counted by a text or a whole number; "
+            "name another column as --columns source=…"
+        )
+    return source
 
 
 def is_mapped(record: Record, reading: Reading) -> bool:
@@ -64,7 +101,7 @@ def _conversations(record: Record, reading: Reading) -> Conversations:
     answered = reading.column("response")
     if answered is None:
         return Conversations(prompt)
-    value = record[answered]
+    value = answer_in(record, answered)
     if isinstance(value, dict) or are_turns(value):
         return Conversations(Conversation(whole(prompt, side(value, answered, "assistant", reading))))
     return Conversations(Conversation((*prompt, Message("assistant", answer_of(value, answered)))))

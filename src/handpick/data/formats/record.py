@@ -57,6 +57,13 @@ def is_blank(value: Json) -> bool:
     return is_null(value) or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
 
 
+def label_text(value: Json) -> str | None:
+    """Return a label, such as a source: a text, or a whole number as one; anything else is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
 def without_nulls(value: Json) -> Json:
     """Return a value without the null fields of objects at any depth: columnar files fill them in (as TRL's
     ``remove_none_values``).

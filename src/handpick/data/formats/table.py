@@ -16,7 +16,7 @@ from handpick.data.formats.columns import (
     prompt_only,
     query_and_answer,
 )
-from handpick.data.formats.mapped import is_mapped, read_mapped
+from handpick.data.formats.mapped import is_mapped, read_mapped, with_nested
 from handpick.data.formats.media import refuse_media_columns
 from handpick.data.formats.preferences import OPENAI_OUTPUTS, are_answers, openai_preference, preference
 from handpick.data.formats.record import Conversations, Format, Record, is_null
@@ -53,6 +53,7 @@ def read_record(record: Record, reading: Reading = TABLE_ALONE) -> tuple[str, Co
     """
     try:
         refuse_media_columns(record)
+        record = with_nested(record, reading)
         if is_mapped(record, reading):
             return OWN_COLUMNS, read_mapped(record, reading)
         found = find_format(record)

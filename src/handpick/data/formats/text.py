@@ -32,6 +32,8 @@ def text_of(value: Json, field: str) -> str:
         return value
     if isinstance(value, list):
         return "".join(part_text(part, field) for part in value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not is_null(value):
+        raise DataError(f"missing text: {field} is {type(value).__name__}, not text; write it as text, in quotes")
     raise DataError(f"missing text: {field} is {'null' if is_null(value) else type(value).__name__}, not text")
 
 

@@ -1,0 +1,69 @@
+"""Whole machines of a Ray are lost while a store is filled: a cluster of nodes on this one."""
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handpick.data.pool import Pool
+from handpick.executors import RayActors, ThisProcess
+from tests.executors.encoders import Counting
+from tests.executors.ray_here import needs_ray
+from tests.executors.test_processes import bytes_of, fill, pool  # noqa: F401
+
+pytestmark = [needs_ray, pytest.mark.slow, pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(7200)]
+OF_A_NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that computes nothing, and two nodes with room for one actor each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args=OF_A_NODE | {"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            found.add_node(**OF_A_NODE)
+        ray.init(found.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+def _lose_nodes(cluster: Any, over: threading.Event, n: int, draw: random.Random, lost: list[Any]) -> None:
+    """Take nodes away at random moments, and start another for each."""
+    for _ in range(n):
+        if over.wait(draw.uniform(0.0, 3.0)):
+            return
+        node = draw.choice(list(cluster.worker_nodes))
+        cluster.remove_node(node, allow_graceful=False)
+        lost.append(node)
+        cluster.add_node(**OF_A_NODE)
+
+
+@pytest.mark.parametrize("moments", [3, 100])
+def test_nodes_are_lost_at_any_moment(
+    moments: int, cluster: Any, pool: Pool, tmp_path: Path,  # noqa: F811
+) -> None:  # fmt: skip
+    fill(pool, tmp_path / "one", Counting(), ThisProcess())
+    lost: list[Any] = []
+    run = 0
+    while len(lost) < moments:
+        run += 1
+        with RayActors(max_workers=2) as executor:
+            over = threading.Event()
+            loser = threading.Thread(target=_lose_nodes, args=(cluster, over, 4, random.Random(run), lost))
+            loser.start()
+            try:
+                fill(pool, tmp_path / f"two {run}", Counting(slow=0.1), executor)
+            finally:
+                over.set()
+                loser.join()
+        assert bytes_of(tmp_path / f"two {run}") == bytes_of(tmp_path / "one")
+        print(f"run {run}: {len(lost)} nodes lost", flush=True)
