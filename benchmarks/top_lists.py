@@ -149,7 +149,10 @@ def main() -> None:
     lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     lines += [measured(args.folder, args.rows, workers) for workers in args.workers]
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end"
-    args.out.write_text("\n".join([f"`python benchmarks/top_lists.py`, {load}", "", *lines]) + "\n")
+    said = (
+        f"`python benchmarks/top_lists.py`, {load}. r: common part of the variance; picks: digest of what was chosen."
+    )
+    args.out.write_text("\n".join([said, "", *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -75,10 +75,14 @@ def explained_rank_errors() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
+    except Exception as error:  # a check of the model says of any error that the model cannot be used
+        if _is_of_ranks(error) or _is_of_ranks(error.__cause__):
             raise _rank_is_gone() from error
         raise
+
+
+def _is_of_ranks(error: BaseException | None) -> bool:
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def _rank_is_gone() -> WorkerError:
