@@ -524,6 +524,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [user()], "rejected_response": "No"}, "missing text: there is a `rejected_response`"),
     ({"question": "Hi", "answer": False}, "missing text: `answer` is bool, not text"),
     ({"question": "Hi", "answer": 3, "choices": ["a", "b"]}, "missing text: `answer` is a number, 3, and beside `choi"),
+    ({"question": "Hi", "answer": 1, "A": "a", "B": "b"}, "missing text: `answer` is a number, 1, and beside `A` it"),
+    ({"question": "Hi", "answer": 1, "option1": "a"}, "missing text: `answer` is a number, 1, and beside `option1`"),
     ({"messages": [user(), bot(4)]}, "missing text: `content` of turn 2 of `messages` is int, not text; write it as"),
 ]
 

@@ -1,5 +1,6 @@
 """Shapes whose fields are a question and its answer, under whatever names."""
 
+import re
 from collections.abc import Callable
 
 from handpick.data.examples import Conversation, Json, Message, Role
@@ -13,7 +14,9 @@ from handpick.errors import DataError
 # ms-swift's names, in its order
 QUERY_FIELDS = ("query", "prompt", "input", "instruction", "question", "problem")
 # beside these a number is not what was said, but which of them
-_CHOICES = ("choices", "options", "candidates", "endings")
+_CHOICES = re.compile(
+    r"choices|options|candidates|endings|(option|choice|ending|sol|answer)[ _]?[a-e0-9]|op[a-e]|[a-e]", re.IGNORECASE
+)
 _PARTS_OF_A_QUESTION = ("instruction", "context")
 ANSWER_FIELDS = (
     "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion",
@@ -91,7 +94,8 @@ def answer_in(record: Record, field: str) -> Json:
             f"missing text: `{field}` is a number, written {value.text}, of which readers make {value!r}: write "
             f'it as text, "{value.text}"'
         )
-    if choices := next((name for name in record if name.lower() in _CHOICES and not is_blank(record[name])), None):
+    others = (name for name in record if name != field and not is_blank(record[name]))
+    if choices := next(filter(_CHOICES.fullmatch, others), None):
         raise DataError(
             f"missing text: `{field}` is a number, {value!r}, and beside `{choices}` it may be the place of one: "
             "write the answer as text, or leave the column out"
