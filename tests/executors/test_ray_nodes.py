@@ -11,6 +11,7 @@ import pytest
 
 from handpick.data.pool import Pool
 from handpick.executors import RayActors, ThisProcess
+from handpick.executors.worker import TRIES
 from tests.executors.encoders import Counting
 from tests.executors.ray_here import needs_ray
 from tests.executors.test_processes import bytes_of, fill, pool  # noqa: F401
@@ -58,7 +59,7 @@ def test_nodes_are_lost_at_any_moment(
         run += 1
         with RayActors(max_workers=2) as executor:
             over = threading.Event()
-            loser = threading.Thread(target=_lose_nodes, args=(cluster, over, 4, random.Random(run), lost))
+            loser = threading.Thread(target=_lose_nodes, args=(cluster, over, TRIES - 1, random.Random(run), lost))
             loser.start()
             try:
                 fill(pool, tmp_path / f"two {run}", Counting(slow=0.1), executor)
