@@ -115,6 +115,12 @@ def target_layers(settings: FinetuneSettings, model: str, tool: str) -> list[str
     return targets
 
 
+def say(sentence: str) -> list[str]:
+    """Say something to the person, and return it for the config to say it too."""
+    log(sentence)
+    return [sentence]
+
+
 def explain_precision(request: ExportRequest, tool: str) -> list[str]:
     """Say what ``auto`` became, since a config names one type for whatever GPU reads it; return it for the config."""
     if request.settings.dtype != "auto":
@@ -129,8 +135,7 @@ def explain_precision(request: ExportRequest, tool: str) -> list[str]:
             f"{tool} is told float32, as this machine has no instructions for bfloat16; for a GPU that has them, where "
             "`handpick train` would take it: --dtype bfloat16"
         )
-    log(said)
-    return [said]
+    return say(said)
 
 
 def write_config(path: Path, config: dict[str, Any], command: str, paragraphs: Sequence[str]) -> Path:

@@ -16,6 +16,7 @@ from handpick.finetuning.export_config import (
     ExportRequest,
     adapter_scale,
     explain_precision,
+    say,
     target_layers,
     token_columns,
     write_config,
@@ -122,8 +123,7 @@ def _explain_float32(request: ExportRequest) -> list[str]:
         )
     else:
         return []
-    log(said)
-    return [said]
+    return say(said)
 
 
 def _config(request: ExportRequest) -> dict[str, Any]:

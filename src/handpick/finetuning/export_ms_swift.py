@@ -15,12 +15,12 @@ from handpick.finetuning.export_config import (
     ExportRequest,
     adapter_scale,
     explain_precision,
+    say,
     target_layers,
     write_config,
     write_text,
 )
 from handpick.model import load_config
-from handpick.progress import log
 
 # Its own `dummy` puts tokens of the tokenizer's around a record, and makes a label of an end-of-sequence token behind
 # an answer. The name stays `dummy`: with that one it answers by the tokenizer's own chat template.
@@ -65,8 +65,7 @@ def _explain_packing(request: ExportRequest) -> list[str]:
     if not request.settings.packing:
         return []
     said = "ms-swift packs with flash-attention alone, which must be installed there"
-    log(said)
-    return [said]
+    return say(said)
 
 
 def _config(request: ExportRequest) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from handpick.finetuning.export_config import (
     adapter_scale,
     explain_precision,
     load_in_bits,
+    say,
     target_layers,
     write_config,
     write_tokens,
 )
-from handpick.progress import log
 from handpick.training.settings import FinetuneSettings
 
 
@@ -42,8 +42,7 @@ def _explain_adapter(settings: FinetuneSettings) -> list[str]:
     if settings.quantization == "none":
         return []
     said = "TRL rounds an adapter over weights in few bits to bfloat16, where `handpick train` keeps it in float32"
-    log(said)
-    return [said]
+    return say(said)
 
 
 def _config(request: ExportRequest) -> dict[str, Any]:
