@@ -201,7 +201,7 @@ def run(
         if values.get("method") == AUTO:
             _select_by_audition(values, values.pop("audition", {}), config)
             return
-        _select(Settings.from_yaml(config))
+        _select(Settings.of_file(values, config))
 
 
 @app.command(rich_help_panel=CHOOSE)

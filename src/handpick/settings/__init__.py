@@ -433,7 +433,16 @@ class Settings(
         Raises:
             SettingsError: there is no such file, it is no YAML mapping, or a setting is wrong.
         """
-        settings = parse_settings(read_yaml(path), where=str(path))
+        return cls.of_file(read_yaml(path), path)
+
+    @classmethod
+    def of_file(cls, values: dict[str, Any], path: str | Path) -> "Settings":
+        """Return what a file's values mean, which ``read_yaml`` has read.
+
+        Raises:
+            SettingsError: a setting is wrong.
+        """
+        settings = parse_settings(values, where=str(path))
         layout = RunLayout(settings.folder)
         if (
             Path(path).resolve() != layout.settings.resolve()
