@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from handpick.evaluation.evaluate import evaluate
 from handpick.evaluation.settings import TaskSettings
 from handpick.evaluation.task import open_task
 from handpick.finetuning.finetune import finetune, load_finetuned
+from handpick.layout import AuditionLayout
 from handpick.model import load_tokenizer, padding_id
 from handpick.objectives.next_token import NextToken
 from handpick.selection import Selection
@@ -47,6 +49,22 @@ def files_without_clock(folder: Path) -> dict[str, bytes]:
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_the_run_has_parsed_is_not_parsed_again(tmp_path: Path) -> None:
+    layout, there = AuditionLayout(tmp_path / "run" / "audition"), tmp_path / "run" / "features" / "parsed"
+    layout.folder.mkdir(parents=True)
+    for _ in range(2):
+        module.share_parsed(layout, there)
+        assert layout.parsed.resolve() == there.resolve()
+    shutil.move(tmp_path / "run", tmp_path / "moved")  # the link is of one folder to another in it
+    moved = AuditionLayout(tmp_path / "moved" / "audition")
+    assert moved.parsed.resolve() == (tmp_path / "moved" / "features" / "parsed").resolve()
+    module.share_parsed(moved, tmp_path / "elsewhere")
+    assert moved.parsed.resolve() == (tmp_path / "moved" / "features" / "parsed").resolve()  # what is there stays
+    shutil.rmtree(tmp_path / "moved" / "features")
+    module.share_parsed(moved, tmp_path / "elsewhere")
+    assert moved.parsed.resolve() == tmp_path / "elsewhere"
 
 
 @pytest.fixture

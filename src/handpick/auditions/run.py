@@ -1,8 +1,10 @@
 """``audition`` and ``select --method auto``, from settings to what is written."""
 
 import math
+import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from handpick.auditions.values import read_values
 from handpick.budget import Budget
 from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
-from handpick.layout import DataLayout
+from handpick.layout import AuditionLayout, DataLayout
 from handpick.model import model_fingerprint
 from handpick.own_folder import check_inputs, hold_folder
 from handpick.pipeline.prepare import data_of, files_of, open_data
 from handpick.progress import log
+from handpick.scorers.provenance import parsed_records
 from handpick.sealed import read_sealed, write_sealed
 from handpick.store.manifest import contents_of
 from handpick.studies.run import Study
@@ -121,6 +124,7 @@ class PreparedAudition:
     def _run(self, seconds: float) -> Audition:
         began, spent = time.monotonic(), self._spent()
         plan = self.plan(seconds)
+        share_parsed(self.layout, parsed_records(self.candidates.any))
         hazards = find_hazards(self.targets, self.pool)
         for each in hazards:
             log(f"look out: {each}")
@@ -196,6 +200,22 @@ class PreparedAudition:
                     f"the queries of {target.name} have no answers, so there is no loss to judge by: say with --metric "
                     "what grades the model's own answers, or give queries with answers"
                 )
+
+
+def share_parsed(layout: AuditionLayout, there: Path) -> None:
+    """Let the rounds find the records as the run has parsed them; where links cannot be made they parse them again.
+
+    Args:
+        layout: of the audition.
+        there: the run's cache of parsed records.
+    """
+    here = layout.parsed
+    with suppress(OSError):
+        there.mkdir(parents=True, exist_ok=True)
+        if here.is_symlink() and not here.exists():
+            here.unlink()
+        if not here.exists():  # an audition by an older version has its own
+            here.symlink_to(os.path.relpath(there, here.parent), target_is_directory=True)
 
 
 def _without_infinities(value: Any) -> Any:
