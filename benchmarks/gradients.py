@@ -1,4 +1,4 @@
-"""What a gradient row costs: ours, the floor that it stands on, LESS's loop and Bergson.
+"""What a gradient row costs: ours, the floor that it stands on, LESS's loop, Bergson and dattri-llm.
 
     python -m venv peers                            # a second environment, for what handpick does not need
     peers/bin/pip install -c constraints.txt torch==2.13.0
@@ -6,11 +6,14 @@
         jinja2 "jaxtyping>=0.3.3" ml_dtypes natsort petname pyarrow pyyaml simple-parsing torchopt tqdm pydantic \\
         traker==0.3.2
     peers/bin/pip install --no-deps bergson==2.5.1   # its other requirements are large, and not used here
+    peers/bin/pip install -c constraints.txt dattri-llm==0.1.0
     python benchmarks/gradients.py --peers-python peers/bin/python
 
 256 records of the demo pool at their real lengths, on a random Llama with LESS's adapter and on the shipped model. In
 every round each line runs once over the same examples, in a process of its own and in rotated order; reported are
 medians over rounds, of the time and of each round's ratios. ``--quick`` tries it out; its times mean nothing.
+On a machine that others use, ``--in-turns`` runs all lines in one process, so that a round's lines follow each other
+closely, and counts the process's own seconds in one thread: with an interpreter that has handpick and the peers.
 A CPU without instructions for bfloat16 is measured in float32 alone. ``--device cuda`` measures a random Llama of 1B in
 bfloat16. Writes benchmarks/results/gradients.md and .json; a GPU and ``--quick`` have files of their own.
 """
@@ -32,7 +35,8 @@ from typing import Any
 
 F32, BF16 = "float32", "bfloat16"
 SHORT = {F32: "f32", BF16: "bf16"}
-INSTALL = {"less": "pip install traker==0.3.2", "bergson": "see the first lines of benchmarks/gradients.py"}
+SEE = "see the first lines of benchmarks/gradients.py"
+INSTALL = {"less": "pip install traker==0.3.2", "bergson": SEE, "dattri": SEE}
 UNPROJECTED = {"examples": 64, "batch_tokens": 1024}  # whole gradients: 16 MiB an example and type
 
 
@@ -82,6 +86,9 @@ def cpu_lines(coordinates: int) -> list[Line]:
             *_less_projections(dtype, coordinates),
             _bergson("bergson plain", "Bergson like for like, 16 × 16 a module, in memory", dtype),
             _bergson("bergson adam", "Bergson like for like, the same with Adam's second moments", dtype, adam=True),
+            _dattri("dattri one", "dattri-llm's LESS as documented, one at a time, unprojected", dtype, batch=1),
+            _dattri("dattri eight", "dattri-llm's LESS like for like, 8 at a time, unprojected", dtype, batch=8),
+            _dattri("dattri mask", 'the same, 128 coordinates a layer ("mask")', dtype, batch=8, kept=128),
         ]
     shipped = {"as_shipped": True, "store": "disk"}
     return [
@@ -112,6 +119,11 @@ def _bergson(name: str, what: str, dtype: str, **changed: Any) -> Line:
         options["store"] = "nowhere"
     fewer = {} if options["projected"] else UNPROJECTED
     return Line(name, what, "bergson.index", dtype, options, fewer, switched=not options["as_shipped"])
+
+
+def _dattri(name: str, what: str, dtype: str, batch: int, kept: int = 0) -> Line:
+    options = {"batch": batch, "per_sample": batch > 1, "kept": kept}
+    return Line(name, what, "dattri.attribute", dtype, options, switched=batch > 1)
 
 
 def _less_projections(dtype: str, coordinates: int) -> list[Line]:
@@ -145,18 +157,23 @@ def cpu_comparisons() -> list[Comparison]:
         for dtype in (F32, BF16):
             s = SHORT[dtype]
             what = f"Bergson like for like, {kind}, both in {dtype}"
-            found.append(Comparison(what, (f"bergson {kind} {s}",), f"ours {kind} {s}", 1.5))
+            found.append(Comparison(what, (f"bergson {kind} {s}",), f"ours {kind} {s}", 2))
         shipped = "bergson shipped f32" if kind == "plain" else "bergson shipped adam f32"
         for dtype, aim in ((F32, 1.8), (BF16, 2.8)):
             what = f"Bergson as shipped (float32), {kind} ÷ ours in {dtype}"
             found.append(Comparison(what, (shipped,), f"ours {kind} {SHORT[dtype]}", aim))
     found.append(Comparison("Bergson unprojected, both in float32 ‡", ("bergson whole f32",), "ours whole f32"))
+    for dtype in (F32, BF16):
+        s = SHORT[dtype]
+        for line, how in (("one", "as documented"), ("eight", "like for like"), ("mask", "like for like, its mask")):
+            what = f"dattri-llm {how}, both in {dtype}"
+            found.append(Comparison(what, (f"dattri {line} {s}",), f"ours adam {s}", 2))
     for kind in ("plain", "adam"):
         for dtype in (F32, BF16):
             s = SHORT[dtype]
             ours = (f"ours {kind} {s}",)
             what = f"ours, {kind}, {dtype} ÷"
-            found.append(Comparison(f"{what} our own forward + backward", ours, f"own floor {s}", 1.15, at_most=True))
+            found.append(Comparison(f"{what} our own forward + backward", ours, f"own floor {s}", 1.05, at_most=True))
             found.append(Comparison(f"{what} floor in plain PyTorch", ours, f"floor {s}"))
     return found
 
@@ -167,6 +184,7 @@ def gpu_comparisons() -> list[Comparison]:
         Comparison("LESS, no projection ÷ ours", ("less loop bf16",), "ours adam bf16"),
         Comparison("Bergson, plain ÷ ours", ("bergson plain bf16",), "ours plain bf16", 1.3),
         Comparison("Bergson, Adam ÷ ours", ("bergson adam bf16",), "ours adam bf16", 1.3),
+        Comparison("dattri-llm ÷ ours", ("dattri eight bf16",), "ours adam bf16", 2),
         Comparison("floor ÷ ours, plain", ("floor bf16",), "ours plain bf16", 0.85),
         Comparison("floor ÷ ours, Adam", ("floor bf16",), "ours adam bf16", 0.85),
         Comparison("our own forward + backward ÷ ours, Adam", ("own floor bf16",), "ours adam bf16"),
@@ -204,6 +222,7 @@ def work(text: str) -> dict[str, Any]:
         if side not in INSTALL:
             raise
         return {"missing": f"not installed ({error}): {INSTALL[side]}"}
+    result["load"] = os.getloadavg()[0]
     result["python"] = platform.python_version()
     result["torch"] = torch.__version__
     result["transformers"] = transformers.__version__
@@ -224,17 +243,23 @@ def run_worker(text: str) -> None:
 # -- the parent -------------------------------------------------------------------------------------------------------
 
 
-def run_line(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One line in a process of its own."""
-    from handpick.allocator import KEEP_FREED
-
-    task = {
-        "name": line.key, "call": line.call, "folder": str(folder), "scratch": str(folder / "scratch"),
-        "dtype": line.dtype, "device": args.device, "threads": args.threads,
+def task_of(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What ``peers.common.Task`` is made from."""
+    return {
+        "name": line.key, "call": line.call,
+        "folder": str(folder), "scratch": str(folder / "scratch" / line.key.replace(" ", "-")),
+        "dtype": line.dtype, "device": args.device, "threads": args.threads, "clock": args.clock,
         "examples": min(line.fewer.get("examples", args.examples), args.examples),
         "batch_tokens": line.fewer.get("batch_tokens", args.batch_tokens),
         "matmul": args.matmul if line.switched else "highest", "options": line.options,
     }  # fmt: skip
+
+
+def run_line(line: Line, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """One line in a process of its own."""
+    from handpick.allocator import KEEP_FREED
+
+    task = task_of(line, folder, args)
     python = sys.executable if line.side == "ours" else args.peers_python
     threads = str(args.threads)
     environment = os.environ | {
@@ -268,6 +293,38 @@ def run_rounds(
             results[line.key].append(result)
             took = f"{result['ms_per_example']:.3f} ms" if "seconds" in result else str(result)
             print(f"round {number + 1} of {args.rounds}: {line.key}: {took}", file=sys.stderr, flush=True)
+            save(results)
+    return results
+
+
+def run_in_turns(
+    lines: Sequence[Line], folder: Path, args: argparse.Namespace, save: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Every line once a round in this process, each round beginning at another line; results by line, one a round."""
+    import torch
+    from peers.common import Task, seconds_of
+
+    from handpick.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    results: dict[str, list[dict[str, Any]]] = {line.key: [] for line in lines}
+    tasks = {line.key: Task(**task_of(line, folder, args)) for line in lines}
+    ready: dict[str, Any] = {}
+    for key, task in tasks.items():
+        side, function = task.call.split(".")
+        try:
+            ready[key] = getattr(importlib.import_module(f"peers.{side}"), function)(task)
+        except ImportError as error:
+            results[key] = [{"missing": f"not installed ({error}): {INSTALL[side]}"}]
+    for number in range(args.rounds):
+        first = number * len(ready) // args.rounds
+        for key in [*list(ready)[first:], *list(ready)[:first]]:
+            torch.set_float32_matmul_precision(tasks[key].matmul)
+            if number == 0:
+                ready[key].warm()
+            result = seconds_of(tasks[key], ready[key]) | {"load": os.getloadavg()[0]}
+            results[key].append(result)
+            print(f"round {number + 1}: {key}: {result['ms_per_example']:.3f} ms", file=sys.stderr, flush=True)
             save(results)
     return results
 
@@ -307,9 +364,10 @@ def line_table(lines: Sequence[Line], results: dict[str, list[dict[str, Any]]], 
             continue
         ms = median(r["ms_per_example"] for r in results[line.key])
         part = line.name in ("less anew", "less resident", "less resident 1")
-        highest = median(r["peak_mib"] for r in results[line.key])
-        before = median(r["peak_before_mib"] for r in results[line.key])
-        memory = "—" if part else f"{highest:.0f} ({before:.0f})"
+        memory = "—"
+        if not part and "peak_mib" in results[line.key][0]:
+            highest, before = (median(r[k] for r in results[line.key]) for k in ("peak_mib", "peak_before_mib"))
+            memory = f"{highest:.0f} ({before:.0f})"
         cells = [line.what, line.dtype, f"{ms:.2f}"]
         if speed:
             seconds = ms * model["examples"] / 1000
@@ -339,7 +397,7 @@ def memory_table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     rows = ["| peak memory | MiB | of Bergson, MiB | below |", "|---|---|---|---|"]
     for ours, theirs in MEMORY:
         for other in theirs:
-            if ours not in results or other not in results:
+            if ours not in results or other not in results or "peak_mib" not in results[ours][0]:
                 continue
             if trouble(results[ours]) or trouble(results[other]):
                 rows.append(f"| {ours} against {other} | — | — | — |")
@@ -347,16 +405,6 @@ def memory_table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
             mine, its = (median(r["peak_mib"] for r in results[key]) for key in (ours, other))
             rows.append(f"| {ours} against {other} | {mine:.0f} | {its:.0f} | {'yes' if mine < its else '**no**'} |")
     return rows
-
-
-def describe(kind: str, model: dict[str, Any]) -> str:
-    name = {"large": "A random Llama, 8 layers × hidden 512", "1b": "A random Llama, 16 layers × hidden 2048",
-            "shipped": "The shipped model"}[kind]  # fmt: skip
-    return (
-        f"## {name}\n\n{model['parameters'] / 1e6:.1f}M parameters, LoRA of rank {model['rank']} on q, k, v and o: "
-        f"D = {model['coordinates']:,}. {model['examples']} examples, {model['tokens'] / model['examples']:.0f} tokens "
-        f"on average and {model['longest']} at most; {model['labelled'] / model['tokens']:.0%} of them labelled."
-    )
 
 
 def notes(args: argparse.Namespace, coordinates: int) -> str:
@@ -367,9 +415,13 @@ def notes(args: argparse.Namespace, coordinates: int) -> str:
         "D = 4.19M); drawing it is not counted. A comparison adds the loop's own time, measured on all examples.\n\n"
         "Like for like: the same type, threads, float32 matmul switch, allocator settings (glibc keeps freed memory, "
         f"as our command line tells it) and tokens a batch ({args.batch_tokens}), the mean loss; Bergson keeps 256 "
-        "numbers a module, ours 8192 in all. As shipped: "
+        "numbers a module, ours 8192 in all. "
+        "dattri-llm's loader takes a fixed number of examples a step, so they come in order of their length, and its "
+        "loss is the sum of every example's mean; 4 of the examples are queries, which the others are scored for as "
+        "they come, and nothing is kept. As documented: the model's own loss. As shipped: "
         "Bergson's defaults but for the projection (off by default; 16 is trackstar's): float32, 2048 tokens a batch, "
-        "an index on disk; LESS and Bergson as shipped under PyTorch's own float32 matmul setting (highest)."
+        "an index on disk. LESS, Bergson as shipped and dattri-llm as documented run under PyTorch's own float32 "
+        "matmul setting (highest)."
     )
     if args.device == "cpu":
         text += (
@@ -391,11 +443,17 @@ def machine(args: argparse.Namespace) -> dict[str, Any]:
     found = {
         "cpu": cpu, "cores": os.cpu_count(), "threads": args.threads, "torch": torch.__version__,
         "bfloat16 instructions": [name for name in ("amx_bf16", "avx512_bf16") if able.get(name)],
-        "our float32 matmul switch": args.matmul, "rounds": args.rounds,
+        "our float32 matmul switch": args.matmul, "rounds": args.rounds, "clock": args.clock,
     }  # fmt: skip
     if args.device == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def load_of(results: dict[str, list[dict[str, Any]]]) -> str:
+    """What else the machine did, in one sentence."""
+    loads = [each["load"] for rounds in results.values() for each in rounds if "load" in each]
+    return f"Load while it ran: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
 
 
 def report(machine: dict[str, Any], sections: Sequence[str], args: argparse.Namespace, coordinates: int) -> str:
@@ -414,6 +472,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--in-turns", action="store_true", help="in one process and thread, by its own seconds")
     parser.add_argument("--batch-tokens", type=int, default=None, help="1024, and 16384 on a GPU")
     parser.add_argument("--quick", action="store_true", help="32 examples, one round")
     parser.add_argument("--scratch", type=Path, help="where the temporary folder goes")
@@ -422,8 +481,10 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.examples, args.rounds = min(args.examples, 32), 1
+    args.clock, args.threads = ("processor", 1) if args.in_turns else ("wall", args.threads)
     args.batch_tokens = args.batch_tokens or (16384 if args.device == "cuda" else 1024)
     name = "gradients" + ("_gpu" if args.device == "cuda" else "") + ("_quick" if args.quick else "")
+    name += "_in_turns" if args.in_turns else ""
     args.out = args.out or Path(__file__).parent / "results" / name
     return args
 
@@ -436,7 +497,7 @@ def main() -> None:
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the workers too
     import torch
-    from peers.inputs import draw_sequences, prepare
+    from peers.inputs import describe, draw_sequences, prepare
 
     from handpick.gradients.kernels import takes_onednn
     from handpick.model import has_bfloat16
@@ -470,9 +531,10 @@ def main() -> None:
                 raw["models"][kind]["results"] = results
                 args.out.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
 
-            results = run_rounds(lines, folder, args, save)
+            results = (run_in_turns if args.in_turns else run_rounds)(lines, folder, args, save)
             tables = [line_table(lines, results, model), comparison_table(comparisons, results), memory_table(results)]
-            sections += [describe(kind, model), *("\n".join(rows) for rows in tables if len(rows) > 2)]
+            about = f"{describe(kind, model)} {load_of(results)}"
+            sections += [about, *("\n".join(rows) for rows in tables if len(rows) > 2)]
     page = report(raw["machine"], sections, args, coordinates)
     args.out.with_suffix(".md").write_text(page)
     print(page)

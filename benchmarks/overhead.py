@@ -4,15 +4,18 @@
 
 The machine's speed swings more from minute to minute than the overhead is large, so the contenders take turns batch by
 batch in one process, in an order that rotates, and their times are added up: floor is the engine made to capture
-nothing. Reported are medians over rounds of the ratio of sums, with their range. Float32 on a CPU, with the allocator
-set as the command line sets it. Writes benchmarks/results/overhead.md.
+nothing. Reported are medians over rounds of the ratio of sums, with their range. On a CPU, with the allocator set as
+the command line sets it. ``--processor`` counts the process's own seconds, for a machine that others use; then one
+thread alone means anything. Writes benchmarks/results/overhead.md.
 """
 
 import argparse
+import os
 import platform
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -32,8 +35,8 @@ from handpick.training.checkpoint import load_moments
 from handpick.training.warmup import load_trainable
 
 
-def contenders(folder: Path, base: str) -> dict[str, Callable[[Batch], object]]:
-    model = load_trainable(load_base(base, torch.float32), [folder / "adapter"]).eval()
+def contenders(folder: Path, base: str, dtype: torch.dtype) -> dict[str, Callable[[Batch], object]]:
+    model = load_trainable(load_base(base, dtype), [folder / "adapter"]).eval()
     engine = GradientEngine(model)
     sparse = projection("sparse", engine.n_coordinates, PROJECTED, 0)
     adam = AdamPreconditioner(load_moments(folder / "adapter", model), "less")
@@ -50,14 +53,16 @@ def contenders(folder: Path, base: str) -> dict[str, Callable[[Batch], object]]:
     }
 
 
-def one_round(lines: dict[str, Callable[[Batch], object]], batches: list[Batch]) -> dict[str, float]:
+def one_round(
+    lines: dict[str, Callable[[Batch], object]], batches: list[Batch], clock: Callable[[], float]
+) -> dict[str, float]:
     """Seconds of each line over all batches."""
     took, names = dict.fromkeys(lines, 0.0), list(lines)
     for turn, batch in enumerate(batches):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            began = time.perf_counter()
+            began = clock()
             lines[name](batch)
-            took[name] += time.perf_counter() - began
+            took[name] += clock() - began
     return took
 
 
@@ -66,6 +71,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
+    parser.add_argument("--processor", action="store_true", help="the process's own seconds")
     parser.add_argument("--batch-tokens", type=int, default=1024)
     parser.add_argument("--profile", action="store_true", help="the operations that take the time, and nothing else")
     parser.add_argument("--models", nargs="+", choices=["large", "shipped"], default=["large", "shipped"])
@@ -73,26 +80,36 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
 
-    head = ["model", "threads", "ms/example, floor", "gradients, dropped", "plain, projected", "Adam, projected"]
+    clock = time.process_time if args.processor else time.perf_counter
+    head = [
+        "model",
+        "type",
+        "threads",
+        "ms/example, floor",
+        "gradients, dropped",
+        "plain, projected",
+        "Adam, projected",
+    ]
     rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     with tempfile.TemporaryDirectory() as scratch:
         sequences = draw_sequences(args.examples, Path(scratch))
         members = token_batches([len(s.input_ids) for s in sequences], args.batch_tokens)
         batches = [collate([sequences[i] for i in each], pad_id=0) for each in members]
-        for kind in args.models:
-            base = prepare(kind, Path(scratch) / kind, sequences)["base"]
-            lines = contenders(Path(scratch) / kind, base)
+        for kind, dtype in product(args.models, args.dtypes):
+            folder = Path(scratch) / f"{kind}-{dtype}"
+            base = prepare(kind, folder, sequences)["base"]
+            lines = contenders(folder, base, getattr(torch, dtype))
             if args.profile:
-                one_round({"Adam": lines["Adam"]}, batches)  # warm
+                one_round({"Adam": lines["Adam"]}, batches, clock)  # warm
                 with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-                    one_round({"Adam": lines["Adam"]}, batches)
+                    one_round({"Adam": lines["Adam"]}, batches, clock)
                 print(kind, seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12), sep="\n")
                 continue
             for threads in args.threads:
                 torch.set_num_threads(threads)
-                one_round(lines, batches[:: max(1, len(batches) - 1)])  # warm
-                rounds = [one_round(lines, batches) for _ in range(args.rounds)]
-                cells = [kind, str(threads), f"{1000 * median(r['floor'] for r in rounds) / len(sequences):.1f}"]
+                one_round(lines, batches[:: max(1, len(batches) - 1)], clock)  # warm
+                rounds = [one_round(lines, batches, clock) for _ in range(args.rounds)]
+                cells = [kind, dtype, str(threads), f"{1000 * median(r['floor'] for r in rounds) / len(sequences):.1f}"]
                 for name in list(lines)[1:]:
                     ratios = sorted(r[name] / r["floor"] for r in rounds)
                     cells.append(f"{median(ratios):.3f} ({ratios[0]:.3f}–{ratios[-1]:.3f})")
@@ -101,7 +118,9 @@ def main() -> None:
     if args.profile:
         return
     cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0] or platform.processor()
-    about = f"{cpu}, torch {torch.__version__}, float32; {args.examples} records of the demo pool, {args.rounds} rounds"
+    seconds = "the process's own seconds" if args.processor else "wall time"
+    about = f"{cpu}, torch {torch.__version__}; {args.examples} records of the demo pool, {args.rounds} rounds, "
+    about += f"{seconds}, load {os.getloadavg()[0]:.0f}"
     page = "\n".join([f"{about}. Ratios over the floor: median (range).", "", *rows]) + "\n"
     args.out.write_text(page)
     print(page)

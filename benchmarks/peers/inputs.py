@@ -68,6 +68,17 @@ def prepare(kind: str, folder: Path, sequences: list[Rendered]) -> dict[str, Any
     return record
 
 
+def describe(kind: str, model: dict[str, Any]) -> str:
+    """A heading and a paragraph on the model and the examples, from what ``prepare`` returned."""
+    name = {"large": "A random Llama, 8 layers × hidden 512", "1b": "A random Llama, 16 layers × hidden 2048",
+            "shipped": "The shipped model"}[kind]  # fmt: skip
+    return (
+        f"## {name}\n\n{model['parameters'] / 1e6:.1f}M parameters, LoRA of rank {model['rank']} on q, k, v and o: "
+        f"D = {model['coordinates']:,}. {model['examples']} examples, {model['tokens'] / model['examples']:.0f} tokens "
+        f"on average and {model['longest']} at most; {model['labelled'] / model['tokens']:.0%} of them labelled."
+    )
+
+
 def _random_llama(kind: str, folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 

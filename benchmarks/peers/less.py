@@ -64,13 +64,36 @@ def loop(task: Task) -> Work:
     return Work(lambda: run(batches), lambda: run(batches[: 32 if task.device == "cuda" else 4]), len(batches))
 
 
+def cosines(task: Task) -> Tensor:
+    """The cosines (N, Q) of Adam's updates of all examples but the last ``queries`` with the gradients of those."""
+    model = load_model(task)
+    first_D, second_D = load_moments(task, model)
+    rows = []
+    for place, sequence in enumerate(task.sequences()):
+        batch = _batch_of_one(sequence, task.device)
+        if place < task.examples - task.options["queries"]:
+            rows.append(adam_gradient(model, batch, first_D, second_D).cpu())
+        else:
+            model(**batch).loss.backward()
+            rows.append(_gradient(model).cpu())
+        model.zero_grad()
+    unit_BD = torch.nn.functional.normalize(torch.stack(rows), dim=1)
+    n_queries = task.options["queries"]
+    return unit_BD[:-n_queries] @ unit_BD[-n_queries:].T
+
+
 def adam_gradient(model: Any, batch: dict[str, Tensor], first_D: Tensor, second_D: Tensor) -> Tensor:
     """Adam's update (D,) from one example's gradient, without bias correction."""
     model(**batch).loss.backward()
-    grad_D = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    grad_D = _gradient(model)
     new_first_D = BETA1 * first_D + (1 - BETA1) * grad_D
     new_second_D = BETA2 * second_D + (1 - BETA2) * grad_D**2
     return new_first_D / torch.sqrt(new_second_D + EPSILON)
+
+
+def _gradient(model: Any) -> Tensor:
+    """What the last backward pass left (D,)."""
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def _batch_of_one(sequence: dict[str, list[int]], device: str) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """handpick's lines, and the floors that they stand on.
 
-Legend: N examples, B of a batch, T positions, M labelled positions, H hidden size, V vocabulary, O outputs and
-I inputs of a layer, K features.
+Legend: N examples, Q queries, D coordinates, B examples of a batch, T positions, M labelled positions, H hidden size,
+V vocabulary, O outputs and I inputs of a layer, K features.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +49,23 @@ def features(task: Task) -> Work:
         engine.features(batch, mean_weights(batch), project, precondition)
 
     return _work(task, rows) if projected else _over_batches(task, each_batch)
+
+
+def cosines(task: Task) -> Tensor:
+    """The cosines (N, Q) of Adam's updates of all examples but the last ``queries`` with the gradients of those.
+
+    Whole rows; ``eps_mode`` says where Adam's epsilon stands.
+    """
+    model = _model(task)
+    engine = GradientEngine(model)
+    whole = projection("none", engine.n_coordinates, PROJECTED, seed=0, nonzeros=1)
+    adam = AdamPreconditioner(load_moments(Path(task.adapter), model), task.options["eps_mode"])
+    losses, n_queries = [mean_loss(s) for s in _rendered(task)], task.options["queries"]
+    pool_ND, queries_QD = (
+        torch.nn.functional.normalize(torch.from_numpy(encode_rows(engine, some, 0, whole, task.batch_tokens, each)))
+        for some, each in ((losses[:-n_queries], adam), (losses[-n_queries:], None))
+    )
+    return pool_ND @ queries_QD.T
 
 
 def own_floor(task: Task) -> Work:
@@ -115,9 +132,13 @@ def _model(task: Task) -> Any:
 
 def _work(task: Task, run: Callable[[Sequence[Rendered]], None]) -> Work:
     """``run`` on all sequences of the task, and on a few to warm up."""
-    sequences = [Rendered(s["input_ids"], s["labels"], len(s["input_ids"])) for s in task.sequences()]
+    sequences = _rendered(task)
     few = sequences if task.device == "cuda" else sequences[:4]
     return Work(lambda: run(sequences), lambda: run(few), len(sequences))
+
+
+def _rendered(task: Task) -> list[Rendered]:
+    return [Rendered(s["input_ids"], s["labels"], len(s["input_ids"])) for s in task.sequences()]
 
 
 def _over_batches(task: Task, each_batch: Callable[[Batch], None]) -> Work:
@@ -171,11 +192,13 @@ def _without_weight_gradients(layers: Sequence[Layer]) -> Iterator[None]:
 
 
 @contextmanager
-def _captures_nothing(model: Any, layers: Sequence[Layer], n_examples: int, receive: Any) -> Iterator[None]:
+def _captures_nothing(
+    model: Any, layers: Sequence[Layer], shape_BT: tuple[int, int], receive: Any, experts: Any = None
+) -> Iterator[Callable[[], None]]:
     """In ``capture``'s place: the engine is told of one gradient without coordinates."""
-    receive(layers[0], torch.empty(n_examples, 0, 0))
+    receive(layers[0], torch.empty(shape_BT[0], 0, 0))
     with _without_weight_gradients(layers):
-        yield
+        yield lambda: None
 
 
 class _ProjectsNothing:
