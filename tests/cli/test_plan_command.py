@@ -9,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 import handpick.cli.plan
 from handpick.cli import app
-from handpick.cli.show_plan import format_bytes, format_scaled
 from tests.conftest import write_jsonl
 
 
@@ -112,13 +111,6 @@ def test_an_interrupted_probe_is_one_line(flags: list[object], monkeypatch: pyte
     shown = plan("select", *flags)
     assert shown.exit_code == 130
     assert len(shown.stderr.strip().splitlines()) == 1
-
-
-def test_units() -> None:
-    assert [format_scaled(n) for n in (0, 12, 999, 1000, 1234567, 2.5e12, 3e21)] == [
-        "0", "12", "999", "1k", "1.23M", "2.5T", "3e+03E",
-    ]  # fmt: skip
-    assert format_bytes(76_600_000) == "76.6MB"
 
 
 def test_it_stands_under_its_name() -> None:

@@ -4,6 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from handpick.durations import format_duration
+from handpick.magnitudes import format_bytes, format_scaled
 from handpick.planning import Amount, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
 from handpick.terminal import console
 
@@ -118,17 +119,3 @@ def _format_range(amount: Amount) -> str:
     if amount.is_exact or not amount.value:
         return ""
     return f"{100 * (amount.low / amount.value - 1):+.0f} {100 * (amount.high / amount.value - 1):+.0f}%"
-
-
-def format_scaled(number: float) -> str:
-    """Format a number as 1.2k, 3.4M, 5.6G, 7.8T, 9.0P, 1.2E."""
-    for suffix in ("", "k", "M", "G", "T", "P"):
-        if abs(number) < 999.5:
-            return f"{number:.0f}" if not suffix else f"{number:.3g}{suffix}"
-        number /= 1000
-    return f"{number:.3g}E"
-
-
-def format_bytes(number: float) -> str:
-    """Format bytes in powers of 1000, as disks are sold."""
-    return f"{format_scaled(number)}B"

@@ -12,10 +12,11 @@ from handpick.data.plain_text import begin_text, contents
 from handpick.durations import format_duration
 from handpick.files import atomic_write
 from handpick.layout import RunLayout
+from handpick.magnitudes import format_bytes
 from handpick.reporting.beside import MarkedText, count_telling_words, mark
 from handpick.reporting.iterated import Iterated
 from handpick.reporting.lead import lead_of
-from handpick.reporting.page import count, format_bytes, page
+from handpick.reporting.page import count, page
 from handpick.reporting.picks import ReportedPick
 from handpick.reporting.run_folder import RunFolder, open_run
 from handpick.reporting.settings_groups import group_settings

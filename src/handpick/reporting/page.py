@@ -15,6 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from handpick.durations import format_duration
+from handpick.magnitudes import format_bytes
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -106,15 +107,6 @@ def _decimals(row: Any) -> int | None:
     if row.low is None or row.high is None or row.high <= row.low:
         return None
     return max(0, 1 - math.floor(math.log10((row.high - row.low) / 2)))
-
-
-def format_bytes(value: float) -> str:
-    """Format as 12.3 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
 
 
 def _resource(name: str) -> str:
