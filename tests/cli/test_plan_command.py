@@ -1,6 +1,7 @@
 """``handpick plan`` as a person and as a script sees it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,33 @@ def test_numbers_for_machines(flags: list[object]) -> None:
     beside = {"training", "ratio", "passes", "money", "rule"}
     assert {"command", "stages", "total", "notes", "cheaper"} | beside == found.keys()
     assert found["total"]["disk"] > 2 * 20 * 256
+
+
+def test_the_bill_on_several_devices(flags: list[object]) -> None:
+    given = (*flags, "--shard-rows", 4, "--devices", "1,2,64", "--examples-per-second", 1000)
+    shown = plan("select", *given, "--price-per-hour", 2.5)
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"devices +time +driver alone +device hours +money", shown.stdout)
+    assert "1e+03 examples a second were given" in shown.stdout
+    found = json.loads(plan("select", *given, "--json").stdout)
+    assert [each["devices"] for each in found["devices"]] == [1, 2, 64]
+    assert found["devices"][0]["seconds"] == found["total"]["seconds"]
+    shards = {stage["name"]: stage["shards"] for stage in found["stages"]}
+    assert shards == {"read and parse": 0, "query features": 1, "pool features": 5, "similarity and choice": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--devices", "many"], "--devices many is no list of numbers"),
+        (["--devices", "8", "--compare"], "--devices is of the plan of one method"),
+        (["--examples-per-second", "5", "--method", "auto"], "--examples-per-second is of the plan of one method"),
+    ],
+)
+def test_devices_of_what_has_no_single_plan(given: list[str], said: str) -> None:
+    shown = plan("select", "--pool", "x.jsonl", "--query", "q.jsonl", *given)
+    assert shown.exit_code == 2
+    assert said in shown.stderr.replace("\n", " ")
 
 
 def test_represent_has_no_choice(flags: list[object]) -> None:

@@ -24,6 +24,7 @@ from handpick.cli.flags_from_settings import flags_of, with_flags
 from handpick.cli.targets import Target, tasks_of
 from handpick.cli.train import RECIPE_FLAGS, Model, Recipe, Selection, TemplateArg, overrides_of, parse_recipe
 from handpick.cli.unused_flags import refuse_unread_answers
+from handpick.errors import SettingsError
 from handpick.evaluation.settings import EvaluateSettings
 from handpick.methods import AUTO
 from handpick.settings import parse_settings
@@ -46,7 +47,7 @@ _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how 
 @add_command(
     plan_app,
     *("pool", "query", "target", "model", "method", "budget", "out", "max_length"),
-    *("compare", "train_model", "price_per_hour", "as_json", "probe"),
+    *("compare", "train_model", "devices", "price_per_hour", "as_json", "probe"),
 )
 @with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)
 def select(
@@ -58,6 +59,18 @@ def select(
         typer.Option(
             help="What is to be trained on the selection: a model, or its parameters, such as 7B; default: --model.",
             metavar="DIR|NAME|N",
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Show what it comes to on so many devices like this one, such as 1,8,64.", metavar="N,N"),
+    ] = None,
+    examples_per_second: Annotated[
+        float | None,
+        typer.Option(
+            help="A device's rate of pool features, measured elsewhere, in place of this machine's.",
+            min=1e-9,
+            metavar="N",
         ),
     ] = None,
     as_json: _JSON = False,
@@ -72,10 +85,23 @@ def select(
     Beside it stands the training that the selection is for.
     """
     with report_errors():
-        from handpick.cli.show_plan import show_beside_training, show_comparison
-        from handpick.planning import bill_of, bill_training, compare_methods, parse_parameters, plan_select
+        from handpick.cli.show_plan import show_beside_training, show_comparison, show_devices
+        from handpick.planning import (
+            at_rate,
+            bill_of,
+            bill_training,
+            compare_methods,
+            parse_devices,
+            parse_parameters,
+            plan_select,
+            share_out,
+        )
 
         own = AuditionSettings.from_values(audition)
+        shared = [] if devices is None else parse_devices(devices)
+        if (compare or settings.get("method") == AUTO) and (shared or examples_per_second is not None):
+            flag = "--devices" if shared else "--examples-per-second"
+            raise SettingsError(f"{flag} is of the plan of one method: name it with --method, without --compare")
         if settings.get("method") == AUTO:
             from handpick.auditions.run import PreparedAudition
 
@@ -92,11 +118,17 @@ def select(
             return
         plan = plan_select(given, probe)
         training = bill_training(given, train_model, probe * 0.35)
+        if examples_per_second is not None:
+            plan, times = at_rate(plan, examples_per_second)
+            training = training if isinstance(training, str) else training.on_faster(times)
         bill = bill_of(given, plan, training, own.price_per_hour)
+        on_devices = [share_out(plan, n, own.price_per_hour) for n in shared]
         if as_json:
-            typer.echo(json.dumps(plan.to_json() | bill.beside(training), indent=1))
+            beside = bill.beside(training) | ({"devices": [each.to_json() for each in on_devices]} if shared else {})
+            typer.echo(json.dumps(plan.to_json() | beside, indent=1))
         else:
             _show(plan, as_json=False)
+            show_devices(on_devices)
             show_beside_training(bill, training)
 
 
@@ -161,7 +193,6 @@ def evaluate(
     handpick plan evaluate --model MODEL --target gsm8k_test.jsonl --metric exact-match:last-number
     """
     with report_errors():
-        from handpick.errors import SettingsError
         from handpick.planning import plan_evaluate
 
         if not target:

@@ -1,11 +1,13 @@
 """What a person sees of a plan."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
 from handpick.durations import format_duration
 from handpick.magnitudes import format_bytes, format_scaled
-from handpick.planning import Amount, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
+from handpick.planning import Amount, DeviceBill, MethodBill, MethodComparison, Plan, StageCost, TrainingBill
 from handpick.terminal import console
 
 
@@ -65,6 +67,28 @@ def show_comparison(comparison: MethodComparison) -> None:
         console.print(Text("not with these settings:"))
     for method, reason in comparison.refused.items():
         console.print(Text(f"  {method}: {reason}"), soft_wrap=True)
+
+
+def show_devices(bills: Sequence[DeviceBill]) -> None:
+    """Show a line a number of devices: the time, what of it the driver works alone, and what all are held for."""
+    if not bills:
+        return
+    has_price = bills[0].money is not None
+    table = Table(box=None, pad_edge=False)
+    for heading in ("devices", "time", "driver alone", "device hours", *(["money"] if has_price else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for bill in bills:
+        cells = [f"{bill.devices:,}", format_duration(bill.seconds.value), format_duration(bill.alone)]
+        cells += [f"{bill.device_hours:,.1f}", *([_format_money(bill.money)] if has_price else [])]
+        table.add_row(*cells)
+    console.print(table)
+    console.print(
+        Text(
+            "devices: each as fast as the one of this plan, whole shards, all held from beginning to end; loading the "
+            "model in each is left out"
+        ),
+        soft_wrap=True,
+    )
 
 
 def show_beside_training(bill: MethodBill, training: TrainingBill | str) -> None:

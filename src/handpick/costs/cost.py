@@ -63,7 +63,8 @@ class StageCost:
 
     ``tokens`` go through the model in this stage, all epochs together. ``flops`` are of the formula in flops.py.
     ``disk`` and ``memory`` are bytes: what stays on disk, and the most that the process holds at a time (on a GPU, what
-    the GPU holds). ``there`` means that an earlier run has left it, and that it costs nothing now.
+    the GPU holds). ``there`` means that an earlier run has left it, and that it costs nothing now. ``shards`` are what
+    workers take of it one by one; 0: it is the driver's own.
     """
 
     name: str
@@ -75,6 +76,7 @@ class StageCost:
     seconds: Amount | None = None
     note: str = ""
     there: bool = False
+    shards: int = 0
     kind: StageKind | None = None
     inputs: str = ""
 

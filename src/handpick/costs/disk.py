@@ -12,8 +12,6 @@ from safetensors.numpy import save
 
 from handpick.data.pool import DataFile
 from handpick.store.codec import Storage, encode, row_norms
-from handpick.store.manifest import Checkpoint, Manifest
-from handpick.store.manifest import ManifestFile as StoredFile
 from handpick.store.shard_file import Sidecar
 
 
@@ -21,6 +19,11 @@ def row_bytes(dim: int, storage: Storage) -> int:
     """Return the bytes of one row in a shard file, its norm and its scale among them."""
     row_1K = np.zeros((1, dim), np.float32)
     return sum(tensor.nbytes for tensor in encode(row_1K, row_norms(row_1K), storage).values())
+
+
+def count_shards(files: Sequence[DataFile], shard_rows: int) -> int:
+    """Count a store's shards at one checkpoint; none spans two files."""
+    return sum(-(-file.rows // shard_rows) for file in files)
 
 
 def checkpoint_bytes(
@@ -36,16 +39,7 @@ def checkpoint_bytes(
         storage: as stored.
         shard_rows: the most rows of a shard.
     """
-    plan = Manifest(
-        space={},
-        build={},
-        dim=dim,
-        storage=storage,
-        checkpoints=[Checkpoint(name="planned", weight=1.0)],
-        files=StoredFile.of(files),
-        shard_rows=shard_rows,
-    )
-    n_shards = len(plan.shards())
+    n_shards = count_shards(files, shard_rows)
     row_1K = np.zeros((1, dim), np.float32)
     header = len(save(encode(row_1K, row_norms(row_1K), storage))) - row_bytes(dim, storage)
     sidecar = len(json.dumps(asdict(Sidecar("0" * 64, shard_rows, "0" * 64, [], 2**32 - 1)), separators=(",", ":")))

@@ -2,6 +2,7 @@
 
 from handpick.costs.cost import Amount, Plan, StageCost
 from handpick.planning.comparison import MethodBill, MethodComparison, bill_of, compare_methods
+from handpick.planning.devices import DeviceBill, at_rate, parse_devices, share_out
 from handpick.planning.evaluate import plan_evaluate
 from handpick.planning.select import plan_represent, plan_select
 from handpick.planning.study import plan_study
@@ -10,18 +11,22 @@ from handpick.planning.training_bill import TrainingBill, bill_training, parse_p
 
 __all__ = [
     "Amount",
+    "DeviceBill",
     "MethodBill",
     "MethodComparison",
     "Plan",
     "StageCost",
     "TrainingBill",
+    "at_rate",
     "bill_of",
     "bill_training",
     "compare_methods",
+    "parse_devices",
     "parse_parameters",
     "plan_evaluate",
     "plan_represent",
     "plan_select",
     "plan_study",
     "plan_train",
+    "share_out",
 ]

@@ -60,6 +60,10 @@ class TrainingBill:
         """Return time to select ÷ time to train on everything."""
         return seconds.value / self.seconds.value
 
+    def on_faster(self, times: float) -> "TrainingBill":
+        """Return the bill on a device that is so many times faster."""
+        return replace(self, seconds=self.seconds.times(1 / times))
+
     def passes(self, flops: float | None) -> float:
         """Return operations as forward passes of the pool through the model that selects."""
         return (flops or 0.0) / self.forward

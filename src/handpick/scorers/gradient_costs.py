@@ -5,12 +5,13 @@ The probe is a warmup (warmup_costs.py) and a feature store (engine_probe.py) in
 Legend: N candidates, D features, T checkpoints.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
-from handpick.costs.disk import checkpoint_bytes
+from handpick.costs.disk import checkpoint_bytes, count_shards
 from handpick.costs.flops import count_labelled
 from handpick.costs.probe import Probing, Size
 from handpick.costs.tokens import PoolSample, sample_pool
@@ -173,6 +174,7 @@ class GradientCosts:
                     probe.held,
                     seconds.times(share).plus(0.0 if found else probe.load_seconds),
                     note="" if share == 1 else f"{len(pool) - rows:,} rows are there already",
+                    shards=math.ceil(count_shards(pool.files, settings.shard_rows) * share),
                     kind=StageKind.POOL,
                 )
             )
@@ -215,9 +217,9 @@ class GradientCosts:
         # a pass that only reads has about half of a gradient's operations
         seconds = probe.batches.estimate(sizes).times(n_checkpoints * (1 + 0.5 * read_first)).plus(probe.load_seconds)
         disk = n_checkpoints * self._bytes(query, len(prepared.items), probe.dim, "float32")
-        held = probe.held
-        if self.settings.scorer.bound_to_queries:  # their whole gradients, and a basis
-            held += 8 * len(query) * probe.n_coordinates
+        held, shards = probe.held, n_checkpoints * count_shards(query.files, self.settings.shard_rows)
+        if self.settings.scorer.bound_to_queries:  # their whole gradients, and a basis, which are the driver's
+            held, shards = held + 8 * len(query) * probe.n_coordinates, 0
         found = [
             StageCost(
                 StageKind.QUERY.value,
@@ -228,6 +230,7 @@ class GradientCosts:
                 held,
                 seconds,
                 note,
+                shards=shards,
                 kind=StageKind.QUERY,
             )
         ]

@@ -5,13 +5,14 @@ The probe is the encoder's own ``encode`` on batches of the pool.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from handpick.costs import probe as clocks
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
-from handpick.costs.disk import checkpoint_bytes
+from handpick.costs.disk import checkpoint_bytes, count_shards
 from handpick.costs.machine import resident_bytes
 from handpick.costs.probe import Probing, Size, TimedBatches, time_batches
 from handpick.costs.tokens import PoolSample, sample_pool
@@ -88,7 +89,8 @@ class RowCosts:
         seconds = times.estimate([self._size_of(batch) for batch in encoder.batches(items)]).plus(self._load_seconds)
         self._load_seconds = 0.0  # once a plan
         disk = self._bytes(query, len(items), "float32")
-        return Work([self._line(StageKind.QUERY, items, Amount.exactly, disk, held, seconds)])
+        shards = count_shards(query.files, self.settings.shard_rows)
+        return Work([self._line(StageKind.QUERY, items, Amount.exactly, disk, held, seconds, shards)])
 
     def pool(self, probing: Probing) -> Work:
         """Return what the pool's rows will take."""
@@ -107,7 +109,8 @@ class RowCosts:
         def total(each: Sequence[float]) -> Amount:
             return pool_sample.total(each).times(share)
 
-        line = self._line(StageKind.POOL, pool_sample.items, total, disk, held, seconds)
+        shards = math.ceil(count_shards(pool.files, self.settings.shard_rows) * share)
+        line = self._line(StageKind.POOL, pool_sample.items, total, disk, held, seconds, shards)
         cheaper = []
         if self._is_compared and self.stores.storage == "float32":
             saved = (disk - self._bytes(pool, pool_sample.usable, "int8") * share) / 1e9
@@ -146,6 +149,7 @@ class RowCosts:
         disk: int,
         held: int,
         seconds: Amount,
+        shards: int,
     ) -> StageCost:
         encoder, exact, shape = self.encoder, total == Amount.exactly, self.encoder.shape()
         sizes, flops = [float(encoder.size(item)) for item in items], None
@@ -153,7 +157,8 @@ class RowCosts:
             flops = _summed([encoder.flops(shape, item) for item in items], total).value
         counted = _summed(sizes, total) if encoder.counts == "tokens" else None
         examples = len(items) if exact else self.looked.usable
-        return StageCost(kind.value, examples, counted, flops, disk, held, seconds, encoder.cost_note, kind=kind)
+        note = encoder.cost_note
+        return StageCost(kind.value, examples, counted, flops, disk, held, seconds, note, shards=shards, kind=kind)
 
     def _bytes(self, pool: Pool, usable: int, storage: Storage) -> int:
         return checkpoint_bytes(

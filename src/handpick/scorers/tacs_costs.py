@@ -6,6 +6,7 @@ calibration: its line is that of the deepest, and says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ import numpy as np
 
 from handpick.costs import probe as clocks
 from handpick.costs.cost import Amount, Extent, StageCost, StageKind, Work
-from handpick.costs.disk import adapter_bytes, checkpoint_bytes
+from handpick.costs.disk import adapter_bytes, checkpoint_bytes, count_shards
 from handpick.costs.flops import Shape
 from handpick.costs.machine import resident_bytes
 from handpick.costs.probe import Probing, Size, TimedBatches, time_batches
@@ -205,6 +206,7 @@ class TacsCosts:
             probe.held,
             seconds.plus(looked.seconds * looked.n_records * share + self._loading(probe)),
             f"{passes} losses an example" + ("" if share == 1 else f"; {len(pool) - missing:,} rows are there already"),
+            shards=math.ceil(count_shards(pool.files, settings.shard_rows) * share),
             kind=StageKind.POOL,
         )
         return Work([line], [looked.describe()], extent=extent)
