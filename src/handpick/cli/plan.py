@@ -41,6 +41,23 @@ app.add_typer(plan_app, name="plan", rich_help_panel=BEFORE)
 
 _NOT_PLANNED = {"judge", "allow_weak_sandbox"}
 _JSON = Annotated[bool, typer.Option("--json", help="For machines: bytes, seconds, operations.")]
+_TRAIN_MODEL = Annotated[
+    str | None,
+    typer.Option(
+        help="What is to be trained on the selection: a model, or its parameters, such as 7B; default: --model.",
+        metavar="DIR|NAME|N",
+    ),
+]
+_DEVICES = Annotated[
+    str | None,
+    typer.Option(help="Show what it comes to on so many devices like this one, such as 1,8,64.", metavar="N,N"),
+]
+_RATE = Annotated[
+    float | None,
+    typer.Option(
+        help="A device's rate of pool features, measured elsewhere, in place of this machine's.", min=1e-9, metavar="N"
+    ),
+]
 _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how fast this machine is.", min=1)]
 
 
@@ -54,25 +71,9 @@ def select(
     settings: dict[str, Any],
     audition: dict[str, Any],
     compare: Annotated[bool, typer.Option("--compare", help="Show every method's bill, one line each.")] = False,
-    train_model: Annotated[
-        str | None,
-        typer.Option(
-            help="What is to be trained on the selection: a model, or its parameters, such as 7B; default: --model.",
-            metavar="DIR|NAME|N",
-        ),
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(help="Show what it comes to on so many devices like this one, such as 1,8,64.", metavar="N,N"),
-    ] = None,
-    examples_per_second: Annotated[
-        float | None,
-        typer.Option(
-            help="A device's rate of pool features, measured elsewhere, in place of this machine's.",
-            min=1e-9,
-            metavar="N",
-        ),
-    ] = None,
+    train_model: _TRAIN_MODEL = None,
+    devices: _DEVICES = None,
+    examples_per_second: _RATE = None,
     as_json: _JSON = False,
     probe: _PROBE = 10.0,
 ) -> None:
