@@ -64,7 +64,7 @@ _PROBE = Annotated[float, typer.Option(help="Seconds to compute for, to see how 
 @add_command(
     plan_app,
     *("pool", "query", "target", "model", "method", "budget", "out", "max_length"),
-    *("compare", "train_model", "devices", "price_per_hour", "as_json", "probe"),
+    *("compare", "train_model", "price_per_hour", "as_json", "probe"),
 )
 @with_flags(settings=SELECT_FLAGS, audition=AUDITION_FLAGS)
 def select(
