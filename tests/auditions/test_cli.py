@@ -44,6 +44,7 @@ def test_what_an_audition_finds_select_takes(values: dict[str, Any], tmp_path: P
     assert (tmp_path / "run" / "selected.jsonl").read_text().count("\n") == 20
 
 
+@pytest.mark.slow
 def test_a_file_of_settings_holds_an_audition(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

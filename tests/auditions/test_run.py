@@ -160,7 +160,7 @@ def test_the_winner_chooses_with_all_queries_and_the_whole_budget(
     assert "rds+ it is" in page.read_text()
 
 
-@pytest.mark.parametrize("then", ["random", "union", "stop"])
+@pytest.mark.parametrize("then", [pytest.param("random", marks=pytest.mark.slow), "union", "stop"])
 def test_where_nobody_wins_it_is_done_what_was_asked(
     then: str, values: dict[str, Any], own: dict[str, Any], wins: Any, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def config(tmp_path: Path, pool_records: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_study_of_the_shipped_model_from_the_command_line(config: Path) -> None:
     before = CliRunner().invoke(app, ["study", str(config), "--dry-run"])
     assert before.exit_code == 0, before.output

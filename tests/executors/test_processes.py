@@ -278,6 +278,7 @@ def test_a_run_of_two_workers_leaves_what_one_process_does(
     assert [name for name in one if one[name] != two[name]] == []
 
 
+@pytest.mark.slow
 def test_the_model_of_this_process_is_given_back_where_workers_load_their_own(
     tiny_model: Path, pool_records: list[dict[str, Any]], tmp_path: Path
 ) -> None:

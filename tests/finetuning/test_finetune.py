@@ -555,6 +555,7 @@ def test_every_process_has_as_many_passes_and_every_step_its_own_examples(
         assert real == alone[start : start + batch]
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_model_as_one(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launcher, "-m", "tests.finetuning.finetunings", str(tiny_model), str(tmp_path), "together"]

@@ -69,7 +69,13 @@ def _filled(value: Any, given: Given) -> Any:
     return places.get(value, value) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("method", METHODS)
+# whose scorer and objective are another method's, too
+_ALIKE = ("less", "less-uot", "gradient-rr", "whitened-rds-rr", "tsds", "tsds-uniform")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[pytest.mark.slow] * (name in _ALIKE)) for name in METHODS]
+)
 def test_a_run_and_its_plan_refuse_the_same_with_the_same_words(
     method: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

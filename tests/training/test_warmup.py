@@ -147,7 +147,9 @@ def unbroken(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return run(tiny_model, tmp_path_factory.mktemp("unbroken"), WITH_DROPOUT)
 
 
-@pytest.mark.parametrize("when", KILLS)
+@pytest.mark.parametrize(
+    "when", [pytest.param(when, marks=[pytest.mark.slow] * (when != "in the second epoch")) for when in KILLS]
+)
 def test_a_killed_run_goes_on_to_the_same_bits(
     when: str, tiny_model: Path, unbroken: list[Path], tmp_path: Path
 ) -> None:
