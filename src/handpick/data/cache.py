@@ -21,7 +21,7 @@ from handpick.data.examples import Conversation
 from handpick.data.field_names import field_names
 from handpick.data.formats import read_record
 from handpick.data.formats.mapped import source_of, with_nested
-from handpick.data.formats.record import label_text
+from handpick.data.formats.record import Record, label_text
 from handpick.data.ids import content_id, explicit_id, id_key
 from handpick.data.memory import MemoryInput
 from handpick.data.quarantine import Quarantine, escape_bytes
@@ -262,11 +262,13 @@ def _write(
     size = 0
     with pa.ipc.new_stream(table, _schema_of(source, sha256)) as stream:
         for record in source.records():
-            if reading.columns and isinstance(record, RawRecord):
-                fields = with_nested(record.fields, reading)
-                columns.update(name for name, value in fields.items() if value is not None)
             try:
-                rows.append(_row(record, reading))
+                if isinstance(record, BadRecord):
+                    raise DataError(record.reason)
+                fields = with_nested(record.fields, reading)
+                if reading.columns:
+                    columns.update(name for name, value in fields.items() if value is not None)
+                rows.append(_row(record, fields, reading))
             except DataError as error:
                 entry = _entry(record, str(error))
                 set_aside.write(f"{json.dumps(entry, ensure_ascii=False)}\n".encode())
@@ -285,10 +287,7 @@ def _entry(record: RawRecord | BadRecord, reason: str) -> dict[str, Any]:
     return {"line": record.line, "id": _find_id(record), "reason": reason, "raw": raw, "record_rule": rule}
 
 
-def _row(record: RawRecord | BadRecord, reading: Reading) -> dict[str, Any]:
-    if isinstance(record, BadRecord):
-        raise DataError(record.reason)
-    fields = with_nested(record.fields, reading)
+def _row(record: RawRecord, fields: Record, reading: Reading) -> dict[str, Any]:
     format_name, conversations = read_record(fields, reading)
     own_id = explicit_id(record.fields)
     id = own_id or content_id(conversations)
