@@ -1,6 +1,6 @@
 """How much worse is what ``--method auto`` takes than the best in hindsight, and does it say so where nothing helps?
 
-    python benchmarks/auto.py                       # the shipped model; about four minutes a seed and target
+    python benchmarks/auto.py                       # the shipped model; some fifteen processor minutes each
     python benchmarks/auto.py --seeds 0 1 --targets gsm8k boolq
     python benchmarks/auto.py --tables
 
@@ -25,6 +25,7 @@ from typing import Any
 from beats_random import DATA
 
 from handpick import bundled
+from handpick.allocator import keep_freed_memory
 from handpick.auditions.run import PreparedAudition
 from handpick.auditions.settings import CANDIDATES, AuditionSettings
 from handpick.bundled.split import is_unseen
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--tables", action="store_true")
     given = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     done: list[Record] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for seed, target in product([] if given.tables else given.seeds, given.targets):
         if not any((each["seed"], each["target"]) == (seed, target) for each in done):

@@ -6,6 +6,7 @@ filled travels once, through Ray's object store. The driver writes no shard.
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ import torch
 from handpick.errors import HandpickError, WorkerError
 from handpick.executors.devices import DeviceReport
 from handpick.executors.fit import Greeting, Token, check_greeting, lay_token
+from handpick.executors.pace import Pace
 from handpick.executors.protocol import FillJob, ShardTask, Watcher
 from handpick.executors.ray_actor import NEWS, PATIENCE, News, ShardActor
 from handpick.executors.ray_cluster import RayCluster, find_room, last_line
@@ -37,6 +39,7 @@ class _Actor:
 
     handle: Any
     tasks: list[ShardTask] = field(default_factory=list)
+    since: float = 0.0  #: when it began the first of them
     greeting: Greeting | None = None  #: None while it starts
 
 
@@ -243,6 +246,8 @@ class RayRun:
         self._job = job
         self._token = token
         self._waiting = deque(tasks)
+        self._n_waiting = sum(task.n_rows for task in tasks)
+        self._pace = Pace()
         self._watcher = watcher
         self._rows: dict[ShardTask, float] = {}  # that the watcher was told of
         self._deaths: dict[ShardTask, int] = {}
@@ -260,15 +265,23 @@ class RayRun:
             self._give_out()
 
     def _give_out(self) -> None:
-        """Give everybody a shard, and one ahead until the last ones."""
+        """Give everybody a shard, and one ahead until the last; a slow one only what others would not do sooner."""
         actors = [actor for actor in self._executor.actors if actor.greeting is not None]
         for ahead in range(_AT_ONCE):
             for actor in actors:
                 if len(self._waiting) > (_LAST * len(actors) if ahead else 0) and len(actor.tasks) == ahead:
-                    task = self._waiting.popleft()
-                    reference = actor.handle.fill.remote(self._number, self._sent, self._token, task)
-                    self._executor.calls[reference] = _Call(actor, "fill", task)
-                    actor.tasks.append(task)
+                    n_rows, n_in_hand = self._waiting[0].n_rows, sum(task.n_rows for task in actor.tasks)
+                    if self._pace.should_begin(actor, n_in_hand, n_rows, self._n_waiting):
+                        self._give(actor)
+
+    def _give(self, actor: _Actor) -> None:
+        task = self._waiting.popleft()
+        self._n_waiting -= task.n_rows
+        reference = actor.handle.fill.remote(self._number, self._sent, self._token, task)
+        self._executor.calls[reference] = _Call(actor, "fill", task)
+        if not actor.tasks:
+            actor.since = time.monotonic()
+        actor.tasks.append(task)
 
     def _ask_for_news(self, actor: _Actor) -> None:
         news = actor.handle.news.options(concurrency_group=NEWS)
@@ -292,6 +305,9 @@ class RayRun:
             self._ask_for_news(call.actor)
         elif call.task is not None:
             call.actor.tasks.remove(call.task)
+            now = time.monotonic()
+            self._pace.note(call.actor, call.task.n_rows, now - call.actor.since)
+            call.actor.since = now
             self._finish(call.task, answer)
 
     def _pass_on(self, news: News) -> None:
@@ -320,6 +336,7 @@ class RayRun:
     def bury(self, actor: _Actor) -> None:
         """Give out again what an actor had in hand."""
         host = "" if actor.greeting is None else f" on {actor.greeting.host}"
+        self._pace.forget(actor)
         in_hand = self._executor.replace(actor)
         lost = self._job.unwritten(in_hand)
         for task in in_hand:
@@ -336,5 +353,6 @@ class RayRun:
                     "with --engine local, to see what is wrong"
                 )
         self._waiting.extendleft(reversed(lost))
+        self._n_waiting += sum(task.n_rows for task in lost)
         if self._waiting:
             log(f"a worker of Ray ended{host}; others take its shards")
