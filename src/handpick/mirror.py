@@ -62,10 +62,7 @@ def mirror_folder(address: str, folder: Path) -> Iterator[None]:
     try:
         mirror.fetch()
     except OSError as error:
-        raise StoreError(
-            f"cannot write {folder}, where the run of {address} is worked on: {error.strerror}; free space there, or "
-            "let HANDPICK_CACHE name another folder"
-        ) from error
+        raise _unwritable(address, folder, error) from error
     stop = threading.Event()
     watcher = threading.Thread(target=mirror.watch, args=(stop,), name="mirror", daemon=True)
     watcher.start()
@@ -85,6 +82,31 @@ def mirror_folder(address: str, folder: Path) -> Iterator[None]:
                 mirror.finish()
 
 
+def take_folder(address: str, folder: Path) -> bool:
+    """Bring what a bucket has of a run into its folder, to be read; nothing is written there.
+
+    Args:
+        address, folder: as for ``mirror_folder``.
+
+    Returns:
+        Whether there is such a run.
+
+    Raises:
+        StoreError: the bucket cannot be read, or the folder not be written.
+    """
+    try:
+        return _Mirror(ObjectStore(address, StoreError), address.rstrip("/"), folder).take()
+    except OSError as error:
+        raise _unwritable(address, folder, error) from error
+
+
+def _unwritable(address: str, folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {folder}, where the run of {address} is worked on: {error.strerror}; free space there, or let "
+        "HANDPICK_CACHE name another folder"
+    )
+
+
 @dataclass
 class _Mirror:
     store: ObjectStore
@@ -98,17 +120,31 @@ class _Mirror:
 
     def fetch(self) -> None:
         """Make the folder what the bucket has, where another machine has gone on since, and say that this one does."""
-        there, before = self._read_index(), ""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if there is not None:
-            before, self.index = there
-            if before not in self._words_here():
-                self._take_over()
+        before = self._take() or ""
+        if before:
             self._compare()
         self.word = secrets.token_hex(8)
         self._keep_words(before, self.word)  # the process may end on either side of what comes next
         self._write_index(self.index)
         self._keep_words(self.word)
+
+    def take(self) -> bool:
+        """Make the folder what the bucket has, where another machine has gone on since; False where it has nothing."""
+        word = self._take()
+        if word and word not in self._words_here():
+            self._keep_words(word)
+        return word is not None
+
+    def _take(self) -> str | None:
+        """Do so, and return the word of who wrote there last; None where nobody did."""
+        there = self._read_index()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if there is None:
+            return None
+        word, self.index = there
+        if word not in self._words_here():
+            self._take_over()
+        return word
 
     def watch(self, stop: threading.Event) -> None:
         """Put what is finished, again and again, until told to stop; what fails is tried again."""
@@ -226,7 +262,8 @@ class _Mirror:
         found = self.store.look_up(f"{self.address}/{name}")
         if found is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(_OtherContent), open_atomically(path) as file:
+            # for the user alone: what models and judges have said is among them
+            with suppress(_OtherContent), open_atomically(path, private=True) as file:
                 self.store.fetch(found, Path(file.name))
                 if file_digest(file.name) not in allowed:
                     raise _OtherContent

@@ -110,9 +110,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
         StoreError: another run is in it, or it cannot be made.
     """
     if was_address(folder):
-        raise StoreError(
-            f"{folder} is in a bucket, where only `select`, `represent` and `similarity` write: name a folder"
-        )
+        raise StoreError(f"{folder} was an address in a bucket, and is a path now: give it as text, or name a folder")
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = lock_of(folder)
     held = _take(lock, folder)

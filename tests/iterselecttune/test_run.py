@@ -20,6 +20,7 @@ from handpick.iterselecttune.held_out import is_held_out
 from handpick.iterselecttune.round_files import read_round_seconds
 from handpick.iterselecttune.run import PreparedIterSelect, run_iterselect
 from handpick.selection import Selection
+from tests.buckets import Bucket, objects_below
 from tests.conftest import write_jsonl
 from tests.iterselecttune.conftest import Ask, judged, verdict, world
 from tests.judge.server import Server, refuses, says
@@ -386,3 +387,24 @@ def test_what_the_template_does_not_write_is_said_before_any_work(
     said = "1 record of the pool carries system; this template does not write it (first: told)"
     assert capsys.readouterr().err.count(said) == 1
     assert settings.layout.unwritten.exists()
+
+
+def test_a_run_in_a_bucket_goes_on_elsewhere_and_asks_nothing_again(
+    ask: Ask, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bucket.empty()
+    made = []
+    for machine in ("one", "other"):
+        monkeypatch.setenv("HANDPICK_CACHE", str(tmp_path / machine))
+        settings = ask(budget="20").model_copy(update={"out": "bucket://bucket/runs/iter"})
+        made.append(run_iterselect(settings).selection.ids)
+        assert settings.folder.is_relative_to(tmp_path / machine)
+        if machine == "one":
+            asked = len(server.asked)
+    assert made[0] == made[1]
+    assert len(server.asked) == asked
+    objects = objects_below("bucket://bucket/runs/iter")
+    assert {"selected.jsonl", "cost.json", "rounds/1/verdicts.jsonl", "objects.json"} <= set(objects)
+    assert objects["selected.jsonl"] == (settings.folder / "selected.jsonl").read_bytes()
+    fetched = settings.folder / "rounds" / "1" / "verdicts.jsonl"
+    assert stat.S_IMODE(fetched.stat().st_mode) == 0o600

@@ -41,6 +41,7 @@ from handpick.studies.run import plan_steps, run_study
 from handpick.studies.settings import StudySettings
 from handpick.studies.summary import show_results
 from handpick.studies.trained import reason_of, single_thread
+from tests.buckets import Bucket, objects_below
 from tests.conftest import write_jsonl
 from tests.studies.conftest import Ask, numbers, only
 
@@ -479,3 +480,20 @@ def test_a_folder_of_folders_is_told_by_all_that_it_holds(tmp_path: Path) -> Non
     assert content(str(tmp_path / "encoder")) == before
     (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text("[]")
     assert content(str(tmp_path / "encoder")) != before
+
+
+def test_a_study_in_a_bucket_has_the_cells_of_one_in_a_folder_and_goes_on_elsewhere(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bucket.empty()
+    small = {"budgets": [4], "seeds": [0], "draws": 1, "baselines": ["random"], "keep": "results"}
+    place = "bucket://bucket/runs/study"
+    monkeypatch.setenv("HANDPICK_CACHE", str(tmp_path / "one"))
+    made = run_study(ask(**small, out=place))
+    assert numbers(made) == numbers(run_study(ask(**small)))
+    before = objects_below(place)
+    monkeypatch.setenv("HANDPICK_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(module, "run_jobs", lambda jobs, calls: iter([] if not list(jobs) else [1 / 0]))
+    assert numbers(run_study(ask(**small, out=place))) == numbers(made)
+    after = objects_below(place)
+    assert {name for name in after if after[name] != before.get(name)} == {"objects.json"}

@@ -55,7 +55,7 @@ def report(
     """Write one HTML file that opens from disk: what was chosen and why, two selections, or what a study found.
 
     Args:
-        folder: of a selection or of a study; with ``published``, of the numbers.
+        folder: of a selection or of a study, or the address of one in a bucket; with ``published``, of the numbers.
         other: of a second selection, to lay beside the first.
         tests: of a selection: test sets to hold the picks against.
         published: the folder holds published numbers in this shape: ``tis``.
@@ -63,15 +63,15 @@ def report(
             into the first one's.
 
     Returns:
-        The page; its plots, where it has any, stand beside it in ``report``, as PNG and CSV.
+        The page, on this machine; its plots, where it has any, stand beside it in ``report``, as PNG and CSV.
 
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     files = [str(tests)] if isinstance(tests, str | Path) else [str(test) for test in tests]
     return write_report(
-        Path(folder),
-        None if other is None else Path(other),
+        folder,
+        other,
         tests=files,
         published=published,
         out=None if out is None else Path(out),

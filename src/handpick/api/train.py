@@ -15,6 +15,8 @@ from handpick.errors import DataError, SettingsError
 from handpick.files import write_parts
 from handpick.finetuning.train import Recipe, run_train, tokenize_selection
 from handpick.layout import RunLayout
+from handpick.object_store import is_address
+from handpick.run_place import fetch_place
 from handpick.selection import Selection
 from handpick.training.settings import LoraSettings
 
@@ -42,10 +44,11 @@ def train(
     """Fine-tune a model on chosen records.
 
     Args:
-        selection: a folder that ``handpick select`` wrote, or a file of records; or a ``Selection``, a list of records
-            or a ``datasets.Dataset``, which is then written to ``out`` as well, as ``selected.jsonl``.
+        selection: a folder that ``handpick select`` wrote, the address of one in a bucket, or a file of records; or a
+            ``Selection``, a list of records or a ``datasets.Dataset``, which is then written to ``out`` as well, as
+            ``selected.jsonl``.
         model: the base model, as ``handpick.select``; unless given, the one that the selection was made with.
-        out: the folder of the new model; unless given, ``model`` in the selection's folder.
+        out: the folder of the new model, or its address; unless given, ``model`` in the selection's folder.
         recipe: ``tis``, ``small`` (for models under 100 M parameters), or ``auto``: by the model's size.
         epochs: instead of the recipe's, as what follows.
         learning_rate: at its highest.
@@ -59,8 +62,9 @@ def train(
         others: any other field of ``handpick.training.settings.FinetuneSettings``.
 
     Returns:
-        ``out``, with the adapter or the whole model, its tokenizer, and ``train.yaml``. An adapter of a model in memory
-        names no base model: name it as ``base`` where it is evaluated.
+        ``out``, or the folder of this machine that is kept there, with the adapter or the whole model, its tokenizer,
+        and ``train.yaml``. An adapter of a model in memory names no base model: name it as ``base`` where it is
+        evaluated.
 
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
@@ -125,7 +129,7 @@ def planned_records(
         HandpickError: as ``train``.
     """
     with name_inputs(merge_settings(model=_model_of(selection, model))) as plain, TemporaryDirectory() as scratch:
-        yield _records_file(selection, scratch), plain.get("model")
+        yield fetch_place(_records_file(selection, scratch)), plain.get("model")
 
 
 def _model_of(selection: object, model: Model | None) -> Model | None:
@@ -146,7 +150,7 @@ def template_args_for(selection: object, given: Mapping[str, Any] | None) -> Map
     return given
 
 
-def _records_file(selection: str | Path | Selection | Records, out: str | Path | None) -> Path:
+def _records_file(selection: str | Path | Selection | Records, out: str | Path | None) -> str | Path:
     """Return where the records to train on lie, writing those in memory to ``out``.
 
     Raises:
@@ -155,9 +159,11 @@ def _records_file(selection: str | Path | Selection | Records, out: str | Path |
         StoreError: the file cannot be written.
     """
     if isinstance(selection, str | Path):
-        return Path(selection)
+        return selection
     if out is None:
         raise SettingsError("records in memory are written beside the model: give out, the folder of the new model")
+    if is_address(out):
+        raise SettingsError(f"records in memory are written beside the model, and {out} is in a bucket: name a folder")
     path = RunLayout(Path(out)).records
     if isinstance(selection, Selection):
         selection.to_jsonl(path)

@@ -380,7 +380,7 @@ def out_folder(text: str) -> Path:
     """
     check_values({"out": text}, of=as_flag)
     if is_address(text):
-        raise SettingsError(f"--out {text} is no folder: only select, represent and similarity write into a bucket")
+        raise SettingsError(f"--out {text} is no folder: this command writes into none of a bucket")
     return Path(text)
 
 

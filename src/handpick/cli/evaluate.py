@@ -15,7 +15,6 @@ from handpick.cli.unused_flags import refuse_unread, refuse_unread_judge
 from handpick.data.reading import ReadingSettings
 from handpick.evaluation.settings import ANSWERS, HOW, JUDGES, EvaluateSettings, TaskSettings
 from handpick.flag_names import parse_settings
-from handpick.layout import EvaluationLayout
 
 _HARNESS = "lm-evaluation-harness"
 HEADINGS = (HOW, ANSWERS, JUDGES, _HARNESS)
@@ -108,7 +107,7 @@ def _measure(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> N
     from handpick.cli.show_evaluation import show_evaluations
     from handpick.evaluation.run import run_evaluate
 
-    show_evaluations(run_evaluate(settings, tasks), tasks, EvaluationLayout(settings.folder))
+    show_evaluations(run_evaluate(settings, tasks), tasks, settings)
 
 
 def _compare(settings: EvaluateSettings, versus: str, task: Mapping[str, Any], prompts: list[str], judge: str) -> None:
@@ -117,7 +116,7 @@ def _compare(settings: EvaluateSettings, versus: str, task: Mapping[str, Any], p
 
     own = {name: value for name, value in task.items() if name in _OF_PROMPTS}
     asked = parse_settings(TaskSettings, own | {"files": prompts})
-    show_match(run_versus(settings, versus, asked, judge), settings.model, versus, EvaluationLayout(settings.folder))
+    show_match(run_versus(settings, versus, asked, judge), versus, settings)
 
 
 def _run_harness(
@@ -129,6 +128,4 @@ def _run_harness(
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     own = {name: value for name, value in task.items() if name == "limit"}
     limit = parse_settings(TaskSettings, own | {"files": ["-"]}).limit
-    show_harness(
-        run_harness(settings, names, limit=limit, include=include, chat=chat), EvaluationLayout(settings.folder)
-    )
+    show_harness(run_harness(settings, names, limit=limit, include=include, chat=chat), settings)

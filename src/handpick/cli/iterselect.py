@@ -65,6 +65,7 @@ def _show(run: "IterRun", settings: IterSelectSettings) -> None:
     from rich.table import Table
 
     from handpick.iterselecttune.reads import READ_AS
+    from handpick.run_place import name_of
     from handpick.terminal import console
 
     table = Table(
@@ -91,6 +92,7 @@ def _show(run: "IterRun", settings: IterSelectSettings) -> None:
     calls, whole = run.judging["calls"], run.judging["whole_pool_calls"]
     if whole:
         console.print(f"{calls:,} judge calls; judging the whole pool would take {whole:,}")
-    console.print(f"the choice, and why: {settings.layout.records}, {settings.layout.explained}", soft_wrap=True)
-    folder = quote_path(settings.layout.folder)
+    records, explained = (name_of(settings.out, path) for path in (settings.layout.records, settings.layout.explained))
+    console.print(f"the choice, and why: {records}, {explained}", soft_wrap=True)
+    folder = quote_path(name_of(settings.out, settings.folder))
     say_next(f"handpick report {folder}", f"handpick train --selection {folder}")

@@ -1,6 +1,5 @@
 """``handpick report``: one HTML file of a selection, of two, of a study, or of published numbers."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +12,10 @@ from handpick.terminal import say
 @app.command(rich_help_panel=LOOK)
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="The folder of a selection or of a study; with --published, of the numbers.")
+        str, typer.Argument(help="The folder of a selection or of a study; with --published, of the numbers.")
     ],
     other: Annotated[
-        Path | None, typer.Argument(help="The folder of another selection, to lay beside the first.")
+        str | None, typer.Argument(help="The folder of another selection, to lay beside the first.")
     ] = None,
     test: Annotated[
         list[str] | None,
@@ -37,6 +36,8 @@ def report(
     """
     with report_errors():
         from handpick.reporting.write import write_report
+        from handpick.run_place import name_of
 
         place = None if out is None else out_folder(out)
-        say(write_report(folder, other, tests=test or [], published=published, out=place))
+        page = write_report(folder, other, tests=test or [], published=published, out=place)
+        say(name_of(folder, page) if place is None else page)

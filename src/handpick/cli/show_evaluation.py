@@ -8,14 +8,13 @@ from rich.text import Text
 
 from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation
-from handpick.evaluation.settings import TaskSettings
+from handpick.evaluation.settings import EvaluateSettings, TaskSettings
 from handpick.evaluation.versus import Match
-from handpick.layout import EvaluationLayout
 from handpick.terminal import console
 
 
 def show_evaluations(
-    found: Mapping[str, Evaluation], tasks: Mapping[str, TaskSettings], layout: EvaluationLayout
+    found: Mapping[str, Evaluation], tasks: Mapping[str, TaskSettings], settings: EvaluateSettings
 ) -> None:
     """Show the metrics of every task, and those of its subtasks."""
     table = Table(title="Metrics, with 95% intervals over examples", title_justify="left")
@@ -35,8 +34,8 @@ def show_evaluations(
         if evaluation.left_out:
             console.print(f"{name}: {evaluation.left_out:,} records left out; the predictions say why")
         if "loss" not in tasks[name].metrics or len(tasks[name].metrics) > 1:
-            console.print(f"answers and scores: {layout.predictions(name)}", soft_wrap=True)
-    console.print(f"all of it: {layout.evaluation}", soft_wrap=True)
+            console.print(f"answers and scores: {settings.name_of(settings.layout.predictions(name))}", soft_wrap=True)
+    console.print(f"all of it: {settings.name_of(settings.layout.evaluation)}", soft_wrap=True)
 
 
 def _by_subtask(name: str, evaluation: Evaluation) -> Any:
@@ -57,19 +56,20 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
     return f"{estimate.value:.4f}", f"[{estimate.low:.4f}, {estimate.high:.4f}]" if has_interval else "–"
 
 
-def show_match(found: Match, model: str, versus: str, layout: EvaluationLayout) -> None:
+def show_match(found: Match, versus: str, settings: EvaluateSettings) -> None:
     """Show who won how often, and how sure that is."""
     value, interval = _cells(found.winning_score)
     console.print(
-        f"{model} against {versus}: {found.wins:,} won, {found.ties:,} tied, {found.losses:,} lost", soft_wrap=True
+        f"{settings.model} against {versus}: {found.wins:,} won, {found.ties:,} tied, {found.losses:,} lost",
+        soft_wrap=True,
     )
     console.print(f"winning score {value}, 95% interval {interval}; 1 is even, 2 is all won")
     if found.flipped or found.missing:
         console.print(f"{found.flipped:,} ties because the two orders disagree; {found.missing:,} without a verdict")
-    console.print(f"every verdict: {layout.versus_verdicts}", soft_wrap=True)
+    console.print(f"every verdict: {settings.name_of(settings.layout.versus_verdicts)}", soft_wrap=True)
 
 
-def show_harness(found: Mapping[str, Mapping[str, float]], layout: EvaluationLayout) -> None:
+def show_harness(found: Mapping[str, Mapping[str, float]], settings: EvaluateSettings) -> None:
     """Show what lm-evaluation-harness has found."""
     table = Table(title="lm-evaluation-harness", title_justify="left")
     for heading in ("task", "metric", "value", "its standard error"):
@@ -81,4 +81,4 @@ def show_harness(found: Mapping[str, Mapping[str, float]], layout: EvaluationLay
                 error = metrics.get(f"{metric}_stderr{comma}{kind}")
                 table.add_row(Text(task), Text(name), f"{value:.4f}", "–" if error is None else f"{error:.4f}")
     console.print(table)
-    console.print(f"all of it: {layout.lm_eval}", soft_wrap=True)
+    console.print(f"all of it: {settings.name_of(settings.layout.lm_eval)}", soft_wrap=True)

@@ -34,6 +34,7 @@ def study(
     with report_errors():
         from handpick.cli.show_study import show_steps
         from handpick.layout import StudyLayout
+        from handpick.run_place import name_of
         from handpick.studies.run import plan_steps, run_study
         from handpick.studies.settings import StudySettings
         from handpick.studies.summary import show_results
@@ -46,7 +47,8 @@ def study(
             failed = sum(cell.status == "failed" for cell in results.cells)
             show_results(results)
             done = sum(cell.status == "done" for cell in results.cells)
-            say(f"{done} of {len(results.cells)} cells done, {failed} failed: {StudyLayout(settings.folder).results}")
-            say_next(f"handpick report {quote_path(settings.folder)}")
+            where = name_of(settings.place, StudyLayout(settings.folder).results)
+            say(f"{done} of {len(results.cells)} cells done, {failed} failed: {where}")
+            say_next(f"handpick report {quote_path(name_of(settings.place, settings.folder))}")
     if failed:
         raise typer.Exit(1)

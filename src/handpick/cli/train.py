@@ -1,7 +1,6 @@
 """``train`` and ``export``."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +24,7 @@ _TRAINERS = {  # how each is started
     "ms-swift": "swift sft",
     "trl": "trl sft --config",
 }
-Selection = Annotated[Path, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
+Selection = Annotated[str, typer.Option(help="Folder of a selection, or a file of records.", metavar="DIR|FILE")]
 Model = Annotated[
     str | None, typer.Option(help="Base model; default: the one the selection was made with.", metavar="DIR|NAME")
 ]
@@ -73,7 +72,8 @@ def train(
     A run that is stopped goes on with the same command.
     """
     with report_errors():
-        from handpick.finetuning.train import run_train
+        from handpick.finetuning.train import model_place, run_train
+        from handpick.run_place import name_of
 
         is_main = _silence_other_processes()
         folder = run_train(
@@ -81,8 +81,9 @@ def train(
         )
         _leave_other_processes()
         if is_main:
-            say(f"{folder}: the model, its tokenizer, and train.yaml, which says what it was made from")
-            say_next(f"handpick evaluate --model {quote_path(folder)} --target TEST --metric loss")
+            name = name_of(model_place(selection, out), folder)
+            say(f"{name}: the model, its tokenizer, and train.yaml, which says what it was made from")
+            say_next(f"handpick evaluate --model {quote_path(name)} --target TEST --metric loss")
 
 
 @add_command(

@@ -38,10 +38,12 @@ from handpick.model import (
     position_limit,
     tokenizer_fingerprint,
 )
-from handpick.own_folder import check_inputs, hold_folder
+from handpick.object_store import is_address
+from handpick.own_folder import check_inputs
 from handpick.progress import log
 from handpick.rewards import find_reward, is_reward
 from handpick.rewards.reference import reference_answers
+from handpick.run_place import fetch_place, hold_place
 from handpick.sealed import unseal, write_sealed
 from handpick.training.sealed_checkpoint import ADAPTER_CONFIG
 
@@ -134,7 +136,7 @@ def run_evaluate(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) 
     """
     check_file_names(tasks, "the task")
     _check_inputs(settings, tasks)
-    with hold_folder(settings.folder):
+    with hold_place(settings.place):
         return _evaluate_tasks(settings, tasks)
 
 
@@ -200,7 +202,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
         HandpickError: as ``open_task``, ``open_model`` and ``find_reward``.
     """
     _check_inputs(settings, {VERSUS: prompts})
-    with hold_folder(settings.folder):
+    with hold_place(settings.place):
         return _compare_models(settings, versus, prompts, judge)
 
 
@@ -292,7 +294,7 @@ def run_harness(
     found = harness_results(
         opened.model, opened.renderer, tasks, max_length=opened.max_length, limit=limit, include=include, chat=chat
     )
-    with hold_folder(settings.folder):
+    with hold_place(settings.place):
         _write(
             EvaluationLayout(settings.folder).lm_eval,
             {"model": settings.model, "identity": opened.identity, "tasks": found},
@@ -333,9 +335,11 @@ def _make_decider(settings: EvaluateSettings, judge: str, verdicts: Path) -> tup
 
 
 def open_settings_model(settings: EvaluateSettings, model: str) -> OpenedModel:
-    """Open a model as the settings say, as ``open_model``."""
+    """Open a model as the settings say, out of a bucket too, as ``open_model`` and ``fetch_place``."""
+    is_own = model == settings.model
+    model = str(fetch_place(model)) if is_address(model) else model
     is_adapter = (Path(model) / ADAPTER_CONFIG).exists()
-    base = settings.base if is_adapter or model == settings.model else None
+    base = settings.base if is_adapter or is_own else None
     return open_model(
         model, base=base, dtype=settings.dtype, max_length=settings.max_length, template_args=settings.template_args
     )

@@ -13,6 +13,8 @@ from handpick.errors import SettingsError
 from handpick.evaluation.metrics import answers_per_prompt, check_metric
 from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.judge.settings import JudgeField, JudgeOptions
+from handpick.layout import EvaluationLayout
+from handpick.run_place import folder_of, name_of
 
 # headings in the help of the command
 HOW, ANSWERS, JUDGES = "How", "Answers", "Against another model, and judges"
@@ -120,11 +122,23 @@ class EvaluateSettings(BaseModel):
         return parse_settings(cls, values)
 
     @property
+    def place(self) -> str | Path:
+        """What the evaluation is called: its address where it is in a bucket, else its folder."""
+        return self.out or Path("runs") / f"evaluation-{'-'.join(Path(self.model).parts[-2:]).strip('/')}"
+
+    @property
     def folder(self) -> Path:
-        """Where everything is written."""
-        if self.out is not None:
-            return Path(self.out)
-        return Path("runs") / f"evaluation-{'-'.join(Path(self.model).parts[-2:]).strip('/')}"
+        """Where everything is written; of one in a bucket, the folder of this machine that is kept there."""
+        return folder_of(self.place)
+
+    @property
+    def layout(self) -> EvaluationLayout:
+        """The names in it."""
+        return EvaluationLayout(self.folder)
+
+    def name_of(self, path: Path) -> str:
+        """Return what a file of the evaluation is called: in a bucket, by its address."""
+        return name_of(self.place, path)
 
 
 def parse_task(values: Mapping[str, Any]) -> TaskSettings:

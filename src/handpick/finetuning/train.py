@@ -31,9 +31,11 @@ from handpick.model import (
     parameter_count,
     position_limit,
 )
+from handpick.object_store import is_address
 from handpick.objectives.next_token import NextToken
 from handpick.own_folder import check_inputs, hold_folder
 from handpick.progress import log
+from handpick.run_place import fetch_place, folder_of, hold_place, name_of
 from handpick.selection import Selection
 from handpick.training.settings import SMALL_FINETUNE, SMALL_MODEL, FinetuneSettings
 
@@ -53,9 +55,9 @@ def run_train(
     """Fine-tune a model on chosen records.
 
     Args:
-        selection: a folder that ``handpick select`` wrote, or a file of records.
+        selection: a folder that ``handpick select`` wrote, the address of one in a bucket, or a file of records.
         model: the base model's folder or Hub name; by default the one that the selection was made with.
-        out: the folder of the new model; by default ``model`` in the selection's folder.
+        out: the folder of the new model, or its address; by default ``model`` in the selection's folder.
         recipe: ``tis``, ``small`` (for models under 100 M parameters), or ``auto``: by the model's size.
         template_args: what the chat template is told; by default what the selection was made with.
         settings: fields of ``handpick.training.settings.FinetuneSettings`` that replace the recipe's; of ``lora``, a
@@ -63,21 +65,25 @@ def run_train(
             read; a selection's folder says it itself.
 
     Returns:
-        ``out``, with the adapter or the whole model, its tokenizer, and ``train.yaml``.
+        ``out``, or the folder of this machine that is kept at that address, with the adapter or the whole model, its
+        tokenizer, and ``train.yaml``.
 
     Raises:
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     check_values({} if out is None else {"out": out}, as_flag)
-    chosen = Path(selection)
-    model, out = model_of(chosen, model), _output_folder(chosen, out)
+    place, together = model_place(selection, out), int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if together and (is_address(place) or is_address(selection)):
+        raise SettingsError("processes that train together meet in a folder, and a bucket is none: name folders")
+    chosen = fetch_place(selection)
+    model, out = model_of(chosen, model), folder_of(place)
     reading, own = reading_for(chosen, settings)
     used = recipe_for(model, recipe, own)
     told = template_args_of(chosen, template_args)
     _check_inputs(FinetuneLayout(out), chosen, model)
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, which write as one
     with (
-        hold_folder(out) if is_first else nullcontext(),
+        hold_place(place) if is_first else nullcontext(),
         open_records(chosen, model, used.max_length, out, reading, told) as data,
     ):
         steps_of = f"LoRA of rank {used.lora.rank}" if used.adapter == "lora" else "all weights"
@@ -85,7 +91,8 @@ def run_train(
             f"fine-tuning on {len(data.sequences):,} examples × {used.epochs}, {used.batch} a step: {steps_of}, "
             f"computed in {str(compute_dtype(used.dtype)).removeprefix('torch.')} on {device()}"
         )
-        about = {"selection": str(chosen.resolve()), "base_model": model, "left_out": data.n_left_out}
+        named = selection if is_address(selection) else chosen.resolve()
+        about = {"selection": str(named), "base_model": model, "left_out": data.n_left_out}
         about |= {"template_args": told} if told else {}
         return finetune(model, data.sequences, used, out, pad_id=padding_id(data.renderer.tokenizer), about=about)
 
@@ -114,7 +121,7 @@ def run_export(
         HandpickError: of the kind that fits what is wrong.
     """
     check_values({"out": out}, as_flag)
-    chosen = Path(selection)
+    chosen = fetch_place(selection)
     model = model_of(chosen, model)
     reading, own = reading_for(chosen, settings)
     used = recipe_for(model, recipe, own)
@@ -224,10 +231,19 @@ def template_args_of(selection: Path, template_args: Mapping[str, Any] | None) -
     return dict(made_with.get("template_args") or {})
 
 
-def _output_folder(selection: Path, out: str | Path | None) -> Path:
-    if out is None and not selection.is_dir():
+def model_place(selection: str | Path, out: str | Path | None) -> str | Path:
+    """Return what the new model is called: its address where it is in a bucket, else its folder.
+
+    Raises:
+        SettingsError: it is not said, and the selection is no folder.
+    """
+    if out is not None:
+        return out
+    chosen = folder_of(selection)
+    if not is_address(selection) and not chosen.is_dir():
         raise SettingsError("no folder for the trained model given: name one with --out")
-    return RunLayout(selection).model if out is None else Path(out)
+    model = RunLayout(chosen).model
+    return name_of(selection, model) if is_address(selection) else model
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,10 @@ from handpick.iterselecttune.settings import READS_UNSAID, IterSelectSettings, w
 from handpick.layout import DataLayout, IterSelectLayout
 from handpick.methods import ITERSELECT
 from handpick.model import device
-from handpick.own_folder import check_inputs, hold_folder
+from handpick.own_folder import check_inputs
 from handpick.pipeline.prepare import open_data
 from handpick.progress import collect_timings, log, progress
+from handpick.run_place import fetch_place, hold_place
 from handpick.scorers.inputs import Data, Inputs
 from handpick.scorers.provenance import resume_from_store, stored_representation
 from handpick.scorers.row_scorer import open_encoder
@@ -94,6 +95,7 @@ class PreparedIterSelect:
 
     def __init__(self, settings: IterSelectSettings) -> None:
         self.settings = settings
+        fetch_place(settings.out, needed=False)  # before anything is written here
         self._of_embeddings = _embedding_settings(settings)
         self._executor = executor_for(**settings.who_computes)
         named = {"judge": settings.judge, "judge_prompt": [settings.judging.prompt] if settings.judging.prompt else []}
@@ -118,10 +120,11 @@ class PreparedIterSelect:
             HandpickError: of the kind that fits what is wrong; what was computed is kept.
         """
         layout = self.settings.layout
-        with hold_folder(layout.folder), collect_timings() as seconds:
-            run = self._run(layout)
-        cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
-        _write_json(layout.cost, cost)
+        with hold_place(self.settings.out):
+            with collect_timings() as seconds:
+                run = self._run(layout)
+            cost = {"seconds": seconds, "device": str(device()), "threads": torch.get_num_threads()}
+            _write_json(layout.cost, cost)
         return run
 
     def _run(self, layout: IterSelectLayout) -> IterRun:
@@ -348,7 +351,12 @@ def _embedding_settings(settings: IterSelectSettings) -> Settings:
             f"the store {settings.store} holds {there} features, and --reads {settings.reads} takes {wanted}: "
             f"{''.join(fits)}name one that `handpick represent --representation {wanted}` made"
         )
-    given: dict[str, Any] = {"method": "embed", "pool": settings.pool, "out": settings.out, "store": settings.store}
+    given: dict[str, Any] = {
+        "method": "embed",
+        "pool": settings.pool,
+        "out": str(settings.folder),
+        "store": settings.store,
+    }
     if wanted != "embed":
         given["representation"] = wanted
     if settings.store is None or "encoder" in settings.model_fields_set:

@@ -15,6 +15,7 @@ from handpick.flag_names import NO_FLAG, Flag, flag_of, parse_settings
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.judge.settings import JudgeField, JudgeOptions
 from handpick.layout import IterSelectLayout
+from handpick.run_place import folder_of
 from handpick.settings import Paths
 from handpick.settings.executor import ExecutorSettings
 from handpick.settings.representation import RepresentationSettings
@@ -132,8 +133,8 @@ class IterSelectSettings(ReadingSettings, ExecutorSettings):
 
     @property
     def folder(self) -> Path:
-        """Where everything is written."""
-        return Path(self.out)
+        """Where everything is written; of a run in a bucket, the folder of this machine that is kept there."""
+        return folder_of(self.out)
 
     @property
     def layout(self) -> IterSelectLayout:

@@ -1,8 +1,7 @@
 """``select``, ``represent`` and ``similarity``, from settings to what is written."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from handpick.errors import HandpickError, SettingsError, StoreError
 from handpick.files import atomic_write
 from handpick.in_memory import named_in_memory
 from handpick.layout import DataLayout, RunLayout
-from handpick.mirror import mirror_folder
 from handpick.model import device
-from handpick.own_folder import hold_folder
 from handpick.pipeline.apply_constraints import apply_constraints
 from handpick.pipeline.distances import distances_of_selection
 from handpick.pipeline.missed import Missed, estimate_missed, write_missed
 from handpick.pipeline.prepare import decide_for_workers, executor_of, open_pool_run, prepare_run
 from handpick.pipeline.share import represent_share
 from handpick.progress import collect_timings, log
+from handpick.run_place import hold_place
 from handpick.scorers.inputs import UserObjects
 from handpick.scorers.provenance import resume_from_store
 from handpick.scorers.scoring_problem import Remark, ScoringProblem
@@ -53,21 +51,6 @@ class Run:
     remarks: tuple[Remark, ...] = ()
 
 
-@contextmanager
-def hold_run(settings: Settings) -> Iterator[None]:
-    """Keep other runs out of a run's folder, and the folder in its bucket where it has one.
-
-    Raises:
-        StoreError: as ``hold_folder`` and ``mirror_folder``.
-    """
-    with hold_folder(settings.folder):
-        if not settings.is_in_bucket:
-            yield
-            return
-        with mirror_folder(str(settings.out), settings.folder):
-            yield
-
-
 def run_represent(settings: Settings) -> FeatureStore:
     """Build the feature store of a pool alone, from settings that are already one object.
 
@@ -82,7 +65,7 @@ def run_represent(settings: Settings) -> FeatureStore:
         if executor.rank.number == 0:
             _write_settings(settings)
         return store
-    with hold_run(settings), executor:
+    with hold_place(settings.place), executor:
         settings = decide_for_workers(settings, executor)
         prepared = open_pool_run(settings, DataLayout(settings.folder))
         for stage in prepared.scorer.stages():
@@ -99,7 +82,7 @@ def run_select(settings: Settings, own: UserObjects | None = None, exclude_ids: 
         HandpickError: as ``select``.
     """
     settings = resume_from_store(settings)
-    with hold_run(settings):
+    with hold_place(settings.place):
         return _select(settings, own, exclude_ids)
 
 
@@ -162,7 +145,7 @@ def run_similarity(settings: Settings) -> Path:
         raise SettingsError(f"the method {settings.method} has no similarity: choose another")
     if settings.prefilter:
         raise SettingsError("a prefilter is for a selection: `similarity` is of the whole pool")
-    with hold_run(settings):
+    with hold_place(settings.place):
         with executor_of(settings) as executor:
             settings = decide_for_workers(settings, executor)
             prepared = prepare_run(settings.model_copy(update={"budget": "100%"}))

@@ -6,10 +6,12 @@ from pathlib import Path
 from handpick.choices import look_up
 from handpick.errors import DataError, SettingsError
 from handpick.layout import ReportLayout, RunLayout, StudyLayout
+from handpick.object_store import is_address
 from handpick.own_folder import check_inputs
 from handpick.reporting.comparison import write_comparison
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.study import write_study_report
+from handpick.run_place import fetch_place, hold_place
 from handpick.studies.cells import Results
 from handpick.studies.published import read_tis
 
@@ -17,8 +19,8 @@ _PUBLISHED = {"tis": read_tis}
 
 
 def write_report(
-    folder: Path,
-    other: Path | None = None,
+    folder: str | Path,
+    other: str | Path | None = None,
     *,
     tests: Sequence[str] = (),
     published: str | None = None,
@@ -27,21 +29,34 @@ def write_report(
     """Write the page for a selection, for two beside each other, for a study, or for published numbers.
 
     Args:
-        folder: of a selection (``selection.json``), of a study (``results.json``), or of published numbers.
-        other: the folder of a second selection, to lay beside the first.
+        folder: of a selection (``selection.json``), of a study (``results.json``), or of published numbers; or the
+            address of a run in a bucket.
+        other: the folder or address of a second selection, to lay beside the first.
         tests: for a selection, test sets to hold the picks against.
         published: the shape of published numbers: "tis".
         out: for published numbers and for two selections, the folder to write to; without it two selections' page is
             written into the first one's.
 
     Returns:
-        The page: ``report.html``, of two selections ``comparison.html``.
+        The page on this machine: ``report.html``, of two selections ``comparison.html``. A run in a bucket has it too.
 
     Raises:
         SettingsError: the arguments do not go together.
         DataError: the folder holds nothing that a report can be made of.
+        StoreError: as ``fetch_place`` and ``hold_place``.
         HandpickError: as the reports themselves.
     """
+    second = None if other is None else fetch_place(other)
+    if not is_address(folder):
+        return _write_report(Path(folder), second, tests, published, out)
+    first = fetch_place(folder)
+    with hold_place(folder):
+        return _write_report(first, second, tests, published, out)
+
+
+def _write_report(
+    folder: Path, other: Path | None, tests: Sequence[str], published: str | None, out: Path | None
+) -> Path:
     if other is not None:
         return _write_comparison(folder, other, tests, published, out)
     if published is not None:

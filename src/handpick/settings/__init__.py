@@ -23,15 +23,15 @@ from handpick.data.unwanted import Unwanted
 from handpick.documents import parse_yaml
 from handpick.errors import SettingsError
 from handpick.file_names import check_file_name, check_file_names
-from handpick.fingerprint import digest
 from handpick.flag_names import Flag, check_values, flag_of, show_value
-from handpick.layout import ObjectsLayout, RunLayout, user_cache
+from handpick.layout import RunLayout
 from handpick.methods import find_method
 from handpick.object_store import check_address, is_address
 from handpick.objectives.judge_fields import JUDGE_FIELDS
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs, texts_in
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
+from handpick.run_place import folder_of, name_of
 from handpick.settings.executor import MACHINES, RANKS, ExecutorSettings
 from handpick.settings.passes import passes_by_method
 from handpick.settings.prefilter import PrefilterSettings
@@ -458,13 +458,15 @@ class Settings(
     @property
     def folder(self) -> Path:
         """Where everything is written; of a run in a bucket, the folder of this machine that is kept there."""
-        if self.is_in_bucket:
-            address = str(self.out).rstrip("/")
-            return ObjectsLayout(user_cache()).run(digest(address), address.rpartition("/")[2])
         if self.out is not None:
-            return Path(self.out)
+            return folder_of(self.out)
         name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
         return Path("runs") / check_file_name(name, "the folder of a run, which --out names otherwise,")
+
+    @property
+    def place(self) -> str | Path:
+        """What the run is called: its address where it is in a bucket, else its folder."""
+        return self.out or self.folder
 
     @property
     def is_in_bucket(self) -> bool:
@@ -473,9 +475,7 @@ class Settings(
 
     def name_of(self, path: Path) -> str:
         """Return what a file or folder of the run is called: in a bucket, by its address."""
-        if not self.is_in_bucket:
-            return str(path)
-        return f"{str(self.out).rstrip('/')}/{path.relative_to(self.folder).as_posix()}"
+        return name_of(self.place, path)
 
     def to_yaml(self) -> str:
         """Return all settings, as ``from_yaml`` reads them back."""

@@ -7,8 +7,8 @@ from typing import Any
 from handpick.executors import calls_for
 from handpick.files import remove_left_overs
 from handpick.layout import StudyLayout
-from handpick.own_folder import hold_folder
 from handpick.progress import log, progress
+from handpick.run_place import hold_place
 from handpick.studies.cells import ZERO_SHOT, Cell, CellKey, Results
 from handpick.studies.chosen import CellSelections
 from handpick.studies.distances import StudyDistances
@@ -27,7 +27,7 @@ def run_study(settings: StudySettings) -> Results:
         HandpickError: the pool cannot be read, or the folder not be written. Whatever stops a single method, target,
             model or cell is in its cells.
     """
-    with hold_folder(settings.folder):
+    with hold_place(settings.place):
         remove_left_overs(settings.folder)  # of one that was killed
         return Study(settings).run()
 

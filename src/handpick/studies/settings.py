@@ -19,6 +19,7 @@ from handpick.flag_names import check_values
 from handpick.layout import StudyLayout
 from handpick.methods import METHODS
 from handpick.own_folder import check_inputs
+from handpick.run_place import folder_of
 from handpick.settings import Paths, Settings, describe_errors, parse_settings, read_yaml
 from handpick.settings.executor import CellExecutorSettings, ExecutorSettings
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
@@ -188,9 +189,14 @@ class StudySettings(ReadingSettings, CellExecutorSettings):
         return self
 
     @property
+    def place(self) -> str | Path:
+        """What the study is called: its address where it is in a bucket, else its folder."""
+        return self.out or Path("runs") / self.name
+
+    @property
     def folder(self) -> Path:
-        """Where everything is written."""
-        return Path(self.out) if self.out is not None else Path("runs") / self.name
+        """Where everything is written; of one in a bucket, the folder of this machine that is kept there."""
+        return folder_of(self.place)
 
     @property
     def how_read(self) -> dict[str, Any]:
