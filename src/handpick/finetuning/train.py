@@ -72,11 +72,11 @@ def run_train(
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     check_values({} if out is None else {"out": out}, as_flag)
-    place, together = model_place(selection, out), int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if together and (is_address(place) or is_address(selection)):
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (is_address(selection) or is_address(out)):
         raise SettingsError("processes that train together meet in a folder, and a bucket is none: name folders")
     chosen = fetch_place(selection)
-    model, out = model_of(chosen, model), folder_of(place)
+    model, place = model_of(chosen, model), model_place(selection, out)
+    out = folder_of(place)
     reading, own = reading_for(chosen, settings)
     used = recipe_for(model, recipe, own)
     told = template_args_of(chosen, template_args)
