@@ -4,6 +4,7 @@ Its checkpoints, one an epoch with Adam's state, are where gradients are taken. 
 ours are the choice of examples, the state by parameter name, and the order inside a batch.
 """
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -300,7 +301,7 @@ def _recorder(out: Path, advance: Any) -> Any:
             folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             seal_checkpoint(folder)
-            record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
+            record = {"step": state.global_step, "mean_learning_rate": math.fsum(self.rates) / len(self.rates)}
             write_sealed(CheckpointLayout(folder).record, record, indent=None)
 
     return Recorder()
