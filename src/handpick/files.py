@@ -127,10 +127,8 @@ def all_below(folder: Path) -> list[Path]:
         raise error
 
     return sorted(
-        Path(parent, name)
-        for parent, folders, files in os.walk(folder, onerror=refuse)
-        for name in (*folders, *files)
-    )  # fmt: skip
+        Path(parent, name) for parent, folders, files in os.walk(folder, onerror=refuse) for name in (*folders, *files)
+    )
 
 
 def sync_folder(folder: Path) -> None:
