@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from handpick.errors import ModelError
 from handpick.model import load_base
@@ -21,8 +22,12 @@ USED = (
     "lfm2",
 )  # fmt: skip
 PUBLISHED = (
-    "vlm:gemma3", "vlm:gemma4", "vlm:qwen2_5_vl", "vlm:qwen3_vl", "vlm:mistral3", "vlm:llama4", "vlm:smolvlm",
-    "vlm:internvl", "vlm:glm4v",
+    "vlm:gemma3", "vlm:gemma4", "vlm:qwen2_5_vl", "vlm:qwen3_vl", "vlm:mistral3",
+    pytest.param("vlm:llama4", marks=pytest.mark.xfail(
+        transformers.__version__ == "5.24.0", raises=AttributeError,
+        reason="Llama4ForConditionalGeneration, which the oracle reads by, has no forward pass in transformers 5.24.0",
+    )),
+    "vlm:smolvlm", "vlm:internvl", "vlm:glm4v",
 )  # fmt: skip
 NOT_CAUSAL = ("bert", "bert-generation", "cpmant", "s2s:t5", "s2s:bart")
 

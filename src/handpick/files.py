@@ -114,13 +114,30 @@ def place_folder(part: Path, folder: Path) -> None:
     _sync_names(folder.parent)
 
 
+def all_below(folder: Path) -> list[Path]:
+    """Return every file and folder below a folder, sorted; links to folders are not followed.
+
+    ``Path.rglob`` leaves out, without a word, a folder that it may not list; from Python 3.13 on any that it cannot.
+
+    Raises:
+        OSError: a folder is not there or cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    return sorted(
+        Path(parent, name) for parent, folders, files in os.walk(folder, onerror=refuse) for name in (*folders, *files)
+    )
+
+
 def sync_folder(folder: Path) -> None:
     """Bring a folder and every file in it to the disk.
 
     Raises:
         OSError: the file system refuses.
     """
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+    for path in reversed(all_below(folder)):  # what is in a folder before the folder
         _sync_names(path) if path.is_dir() else _sync_file(path)
     _sync_names(folder)
 

@@ -6,6 +6,7 @@ only as a hash, so that a mismatch can name the setting that differs.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ Fingerprint = dict[str, JSON]
 
 RECORD_RULE = "record_rule"  # the rule by which records were read (handpick.data.version); without it, the first
 
+_ROUNDING = 1e-14  # of a number: what `sum` of Python 3.11 and of 3.12, or another order of adding, may make of it
 _SHOWN = 60  # characters of a value that an error message has room for
 
 
@@ -55,7 +57,8 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def first_difference(there: Mapping[str, JSON], here: Mapping[str, JSON]) -> str | None:
     """Return the first setting that differs, such as ``projection.seed is 0 there and 1 here``; None when all agree.
 
-    Values are compared as ``digest`` sees them: the order of keys does not count, while 1, 1.0 and true differ.
+    Values are compared as ``digest`` sees them: the order of keys does not count, while 1, 1.0 and true differ; but
+    two floats with nothing between them but rounding are the same.
 
     Raises:
         TypeError, ValueError: as ``digest``.
@@ -112,6 +115,8 @@ class _Difference(NamedTuple):
 
 def _difference(there: JSON, here: JSON, path: str) -> _Difference | None:
     if _canonical(there) == _canonical(here):
+        return None
+    if isinstance(there, float) and isinstance(here, float) and math.isclose(there, here, rel_tol=_ROUNDING):
         return None
     if not (
         (isinstance(there, dict) and isinstance(here, dict)) or (isinstance(there, list) and isinstance(here, list))

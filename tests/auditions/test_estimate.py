@@ -110,6 +110,12 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(effect: float, n: int)
         assert fmean(each.is_clear for each in found) <= 0.045  # 2.5% plus as much
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_no_model_was_judged_no_metric_moves() -> None:
+    nothing_JQ = np.full((2, 3), np.nan)
+    assert not can_move([nothing_JQ, nothing_JQ])
+
+
 @pytest.mark.parametrize(("moves", "last"), [(False, 1.0), (True, 0.0)])
 def test_a_metric_moves_if_two_models_differ_on_a_query(moves: bool, last: float) -> None:
     own_JQ = np.array([[1.0, np.nan], [np.nan, 0.0]])

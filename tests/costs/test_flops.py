@@ -37,7 +37,12 @@ def counted(compute: object) -> float:
 def test_of_a_gradient(name: str, everywhere: bool) -> None:
     model = lora_model(name, everywhere=everywhere, config=DEEP)
     engine = GradientEngine(model)
-    seen = counted(lambda: engine.features(batch(), mean_weights(batch()), NoProjection(engine.n_coordinates)))
+
+    def compute() -> None:
+        engine.features(batch(), mean_weights(batch()), NoProjection(engine.n_coordinates))
+
+    compute()  # a process's first model of a kind is tried besides
+    seen = counted(compute)
     said = shape_of(model).gradient(LENGTHS, len(LENGTHS) * LABELLED)
     assert seen / 1.1 < said < 1.1 * seen
 

@@ -1,7 +1,9 @@
 """Folders: of shards, of saved data sets, of a repository of the Hub; which files, which split, and what is said."""
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -320,6 +322,22 @@ def test_a_card_that_names_files_of_elsewhere(tmp_path: Path, path: str) -> None
 def test_a_card_that_names_a_folder_by_what_no_folder_is_called(tmp_path: Path) -> None:
     folder = snapshot(tmp_path, f"- data_dir: {'9' * 300}", "a.parquet")
     with pytest.raises(DataError, match=r"names a folder that cannot be read: File name too long; name its files"):
+        open_source(folder)
+
+
+def test_a_card_that_names_a_folder_with_one_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = snapshot(tmp_path, "- data_dir: data", "data/a.parquet", "data/inner/b.parquet")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "inner":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)  # root, as whom tests may run, may read all
+    with pytest.raises(DataError, match=r"names a folder that cannot be read: Permission denied; name its files"):
         open_source(folder)
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from transformers import get_scheduler
 
+from handpick.layout import CheckpointLayout
 from handpick.progress import forward_lines
+from handpick.sealed import write_sealed
 from handpick.training.checkpoint_weights import checkpoint_weights
 
 
@@ -93,6 +95,15 @@ def test_a_log_of_every_step(schedule: str, early: bool, with_optimizer: bool, w
     is_told = not (schedule == "linear" and early and not with_optimizer and not warmup)
     tolerance = {"rel": 1e-6} if is_told else {"abs": 0.01}
     assert checkpoint_weights(paths) == pytest.approx(means(taken, save_at), **tolerance)
+
+
+def test_the_last_bits_are_the_same_on_every_python(tmp_path: Path) -> None:
+    """`sum` of 0.1, 0.2 and 0.3 is 0.6000000000000001 on Python 3.11 and 0.6 on newer ones."""
+    paths = [tmp_path / f"checkpoint-{step}" for step in (1, 2, 3)]
+    for path, rate in zip(paths, (0.1, 0.2, 0.3), strict=True):
+        path.mkdir()
+        write_sealed(CheckpointLayout(path).record, {"step": 1, "mean_learning_rate": rate}, indent=None)
+    assert checkpoint_weights(paths) == [0.1 / 0.6, 0.2 / 0.6, 0.3 / 0.6]
 
 
 def test_the_mean_is_of_the_steps_since_the_one_that_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.gradients.memory import SavedBytes, footprint
 from handpick.gradients.projection import NoProjection
 from handpick.model import device
+from handpick.model.recompute import recompute_activations
 from handpick.training.checkpoint import save_moments
 from handpick.training.settings import FinetuneSettings, micro_batch_of
 from handpick.training.warmup import SortedInBatch
@@ -89,7 +90,7 @@ def probe_training(
     """
     model.train()
     if recompute:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        recompute_activations(model)
         model.enable_input_require_grads()  # type: ignore[operator]
     place = device()
     trained = [weight for weight in model.parameters() if weight.requires_grad]

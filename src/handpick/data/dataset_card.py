@@ -9,6 +9,7 @@ from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.splits import kind_of_split
 from handpick.documents import GONE, WRONG_CONTENT
 from handpick.errors import DataError
+from handpick.files import all_below
 
 CARD = "README.md"
 
@@ -86,8 +87,10 @@ def _by_names(base: Path, folder: Path) -> dict[str, list[Path]]:
     """Return the files of a configuration that has a folder alone, by what their names say."""
     found: dict[str, list[Path]] = {}
     try:
-        files = sorted(base.rglob("*"))
-    except OSError as error:  # a name that is too long for the file system
+        files = all_below(base)
+    except GONE:  # a snapshot may be a part of the whole
+        files = []
+    except OSError as error:  # it may not be read, or has a name that is too long for the file system
         raise DataError(
             f"the card of {folder} names a folder that cannot be read: {error.strerror}; name its files"
         ) from error

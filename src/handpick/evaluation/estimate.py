@@ -98,7 +98,7 @@ def macro_mean(value_R: Values, example_R: Sequence[Hashable], subtask_R: Sequen
     strata: dict[frozenset[Hashable], list[float]] = defaultdict(list)
     for example, subtasks in stands_in.items():
         strata[frozenset(subtasks)].append(adds[example])
-    fixed = sum(each[0] for each in strata.values() if len(each) == 1)
+    fixed = math.fsum(each[0] for each in strata.values() if len(each) == 1)
     several = tuple(np.array(each) for each in strata.values() if len(each) > 1)
     value = math.fsum(adds.values())
 

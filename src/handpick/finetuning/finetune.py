@@ -31,6 +31,7 @@ from handpick.fingerprint import Fingerprint, require_same
 from handpick.gradients.forward import eval_mode
 from handpick.layout import CheckpointLayout, CheckpointsLayout, FinetuneLayout, step_of
 from handpick.model import compute_dtype, load_base, load_tokenizer, model_fingerprint
+from handpick.model.recompute import recompute_arguments
 from handpick.progress import log, progress
 from handpick.store.memory import available_bytes
 from handpick.training.checkpoint import attach_adapter, check_checkpoint
@@ -208,8 +209,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
         save_strategy="no",
         dataset_kwargs={"skip_prepare_dataset": True},
         router_aux_loss_coef=0.0,  # the loss of the answers alone, as the selection's gradients have it
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        **recompute_arguments(SFTConfig, settings.gradient_checkpointing),
     )
 
 

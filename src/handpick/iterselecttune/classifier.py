@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from handpick.documents import DAMAGED
 from handpick.errors import DataError, ModelError, StoreError
-from handpick.files import place_folder
+from handpick.files import all_below, place_folder
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
@@ -301,7 +301,7 @@ def _save(model: Any, tokenizer: Any, record: Mapping[str, Any], folder: Path) -
     try:
         model.save_pretrained(str(part))
         tokenizer.save_pretrained(str(part))
-        files = {path.relative_to(part).as_posix(): file_digest(path) for path in part.rglob("*") if path.is_file()}
+        files = {path.relative_to(part).as_posix(): file_digest(path) for path in all_below(part) if path.is_file()}
         kept = ClassifierLayout(part).record
         kept.write_text(json.dumps({**record, "files": files}, indent=2, sort_keys=True) + "\n", "utf-8")
         if folder.exists():

@@ -17,6 +17,7 @@ from torch import nn
 from handpick.errors import ModelError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.in_memory import find_held, hold, is_in_memory, memory_name
+from handpick.model.recompute import keep_activations
 
 _OF_THE_READER = ("_name_or_path", "transformers_version")
 
@@ -60,7 +61,7 @@ class MemoryModel:
             ) from error
         copy.name_or_path = copy.config._name_or_path = ""  # its weights may be others than those of that folder
         if any(getattr(module, "gradient_checkpointing", False) for module in copy.modules()):
-            copy.gradient_checkpointing_disable()
+            keep_activations(copy)
         _cast(copy, dtype)
         module: nn.Module = copy.requires_grad_(False).eval()
         return module

@@ -6,6 +6,8 @@ list says whose: a short answer is tried, alone and so.
 Legend: P prompts of a batch, R = P · n rows, T tokens of the longest prompt, L of the longest row with its answer.
 """
 
+import functools
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -26,6 +28,7 @@ from handpick.sampling.cache import cache_bytes
 
 _STEPS = 3  # tokens of a tried answer
 _TOGETHER, _REPEATED = "what may be answered together", "what is remembered of a prompt can be repeated"  # attempts
+_NEW, _OLD = "cache", "past_key_values"  # what a model remembers: so from transformers 5.24 on, and before
 # found once for each model
 _COMPANY: "WeakKeyDictionary[nn.Module, Company]" = WeakKeyDictionary()
 _SHARED: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
@@ -63,8 +66,8 @@ def _decode(
                 input_ids=ids_RT,
                 attention_mask=mask_RT,
                 generation_config=config,
-                past_key_values=cache,
                 stopping_criteria=stopping,
+                **({} if cache is None else {_cache_of_generate(): cache}),
             )
         except torch.OutOfMemoryError:
             raise
@@ -107,11 +110,21 @@ def _prefill(model: nn.Module, ids_PT: Tensor, mask_PT: Tensor, n: int) -> Any:
         return None
     position_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
     positions = {"position_ids": position_PT[:, :-1]} if takes_positions(decoder) else {}
-    cache = decoder(  # without the head, whose logits nobody reads
-        input_ids=ids_PT[:, :-1], attention_mask=mask_PT[:, :-1], use_cache=True, past_key_values=cache, **positions
-    ).past_key_values
+    name = _NEW if _NEW in inspect.signature(decoder.forward).parameters else _OLD
+    output = decoder(  # without the head, whose logits nobody reads
+        input_ids=ids_PT[:, :-1], attention_mask=mask_PT[:, :-1], use_cache=True, **{name: cache}, **positions
+    )
+    cache = getattr(output, name)
     cache.batch_repeat_interleave(n)
     return cache
+
+
+@functools.cache
+def _cache_of_generate() -> str:
+    """Return the name under which ``generate`` takes what a model remembers."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    return _NEW if _NEW in BaseModelOutputWithPast.__dataclass_fields__ else _OLD
 
 
 class Company(Enum):

@@ -28,6 +28,7 @@ from handpick.data.render import Renderer
 from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError, ModelError, SettingsError
 from handpick.evaluation.task import prompt_of
+from handpick.files import all_below
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.model import device
@@ -140,7 +141,7 @@ class Embedding(RowEncoder):
 
     @cached_property
     def _bytes(self) -> str:
-        files = {path for pattern in _FILES for path in self._folder.rglob(pattern)}
+        files = [path for path in all_below(self._folder) if any(path.match(pattern) for pattern in _FILES)]
         return digest({path.relative_to(self._folder).as_posix(): file_digest(path) for path in files})
 
     @cached_property

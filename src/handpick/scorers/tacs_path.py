@@ -33,6 +33,7 @@ from handpick.gradients.projection import NoProjection
 from handpick.layout import TacsPathLayout, step_of
 from handpick.model import compute_dtype, device, load_base
 from handpick.model.mixing import mixing_of
+from handpick.model.recompute import recompute_activations
 from handpick.objectives.next_token import mean_loss
 from handpick.objectives.protocol import Row, WeightedSequence
 from handpick.progress import log, log_once
@@ -88,7 +89,7 @@ class PathModel:
         self.model = new_adapter(base, lora, settings.seed, in_float32=True)
         self.engine = GradientEngine(self.model, recompute=settings.gradient_checkpointing)
         if settings.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            recompute_activations(self.model)
         self._trained = list(trainable_parameters(self.model).values())
         self._fresh = {name: tensor.detach().clone() for name, tensor in adapter_tensors(self.model).items()}
         self._rows_are_checked = False

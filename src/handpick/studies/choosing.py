@@ -18,6 +18,7 @@ from typing import Any
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
 from handpick.errors import SettingsError
+from handpick.files import all_below
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
 from handpick.methods import find_method
@@ -344,6 +345,6 @@ def _content(value: JSON) -> JSON:
     if path.is_file():
         return file_digest(path)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = [file for file in all_below(path) if file.is_file()]
         return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
     return _content_of(value) if ":" in value else value

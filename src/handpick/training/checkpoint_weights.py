@@ -65,7 +65,7 @@ def checkpoint_weights(paths: Sequence[Path]) -> list[float] | None:
                 )
             told.add(tuple(run.logged.values()))
         rates.append(float(np.mean(computed[before : own[path].step])))
-    total = sum(rates)
+    total = math.fsum(rates)  # `sum` of Python 3.11 has other last bits than that of 3.12
     return [rate / total for rate in rates] if total > 0 else None
 
 

@@ -4,6 +4,7 @@ Its checkpoints, one an epoch with Adam's state, are where gradients are taken. 
 ours are the choice of examples, the state by parameter name, and the order inside a batch.
 """
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from handpick.gradients.engine import GradientEngine
 from handpick.layer_numbers import ALL
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
 from handpick.model import compute_dtype, load_base
+from handpick.model.recompute import recompute_arguments
 from handpick.progress import log, log_once, progress
 from handpick.sealed import write_sealed
 from handpick.training.checkpoint import attach_adapter, check_adapter, check_checkpoint, save_moments, was_trained
@@ -235,9 +237,6 @@ def _arguments(
     from transformers import TrainingArguments
 
     micro = micro_batch_of(settings.batch, settings.micro_batch)
-    sparing: dict[str, Any] = {}  # named only where it is wanted: transformers renames it in its next version
-    if gradient_checkpointing:
-        sparing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return trainer_arguments(
         TrainingArguments,
         out,
@@ -251,7 +250,7 @@ def _arguments(
         warmup_steps=settings.warmup_ratio if steps > 1 else 0,  # an only step would have a learning rate of zero
         weight_decay=0.0,
         save_strategy="epoch",
-        **sparing,
+        **recompute_arguments(TrainingArguments, gradient_checkpointing),
     )
 
 
@@ -300,7 +299,7 @@ def _recorder(out: Path, advance: Any) -> Any:
             folder = CheckpointsLayout(out).checkpoint(state.global_step)
             save_moments(folder, kwargs["model"], kwargs["optimizer"])
             seal_checkpoint(folder)
-            record = {"step": state.global_step, "mean_learning_rate": sum(self.rates) / len(self.rates)}
+            record = {"step": state.global_step, "mean_learning_rate": math.fsum(self.rates) / len(self.rates)}
             write_sealed(CheckpointLayout(folder).record, record, indent=None)
 
     return Recorder()

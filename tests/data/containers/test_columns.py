@@ -5,9 +5,11 @@ import datetime
 import decimal
 import gzip
 import json
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import datasets
@@ -101,6 +103,19 @@ ONLY_IN_MEMORY = [
 def test_a_column_that_json_has_no_word_for(tmp_path: Path, kind: str, column: pa.Array, wanted: list[Any]) -> None:
     path = write(tmp_path / "a.x", pa.table({"prompt": ["p", "q"], "odd": column}), kind)
     check(path, wanted)
+
+
+def test_a_zone_that_pytz_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow asks pytz where some package has brought it along, and its error is another."""
+
+    def timezone(name: str) -> None:
+        raise KeyError(name)  # pytz.UnknownTimeZoneError is one
+
+    pytz = ModuleType("pytz")
+    pytz.timezone, pytz.utc = timezone, datetime.UTC  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pytz", pytz)
+    column, wanted = next(rest for name, *rest in COLUMNS if name == "lost zone")
+    check(write(tmp_path / "a.x", pa.table({"prompt": ["p", "q"], "odd": column}), "parquet"), wanted)
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])
@@ -251,8 +266,8 @@ def test_values_of_numpy_and_pandas() -> None:
     frame = pandas.DataFrame({"m": [np.array([{"role": "user"}], dtype=object)], "n": [NAN], "i": np.array([3])})
     (row,) = frame.to_dict("records")
     found = json_form({**row, "na": pandas.NA, "nat": pandas.NaT, "t": pandas.Timestamp(0), "d": pandas.Timedelta(5),
-                       "np": np.datetime64("2024-01-02"), "none": np.datetime64("NaT"), "s": np.timedelta64(2, "s"),
-                       "b": np.bool_(True), "x": (1, 2),
+                       "np": np.datetime64("2024-01-02"), "none": np.datetime64("NaT", "s"),
+                       "s": np.timedelta64(2, "s"), "b": np.bool_(True), "x": (1, 2),
                        "many": np.array(["2024-01-02"], "datetime64[D]")})  # fmt: skip
     assert found == {
         "m": [{"role": "user"}], "n": None, "i": 3, "na": None, "nat": None, "t": "1970-01-01T00:00:00",

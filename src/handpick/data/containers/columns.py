@@ -241,7 +241,7 @@ def _value(scalar: pa.Scalar) -> Any:
         return scalar.as_buffer().to_pybytes().decode("utf-8", errors="surrogateescape")
     try:
         return scalar.as_py()
-    except (ValueError, OverflowError, pa.ArrowException):
+    except (ValueError, OverflowError, KeyError, pa.ArrowException):  # KeyError: pytz, where it is, knows no such zone
         return _out_of_range(scalar)
 
 

@@ -1,0 +1,37 @@
+"""Whether a model keeps what its layers computed, or makes it again in the backward pass.
+
+transformers calls that activation checkpointing by 5.23, and gradient checkpointing in older releases; of the older name
+it warns, and version 6 is to have it no more.
+"""
+
+from typing import Any
+
+from torch import nn
+
+_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
+_HOW = {"use_reentrant": False}
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Make activations again in the backward pass of a transformers model, with an adapter or without."""
+    _method(model, "enable")(dict(_HOW))
+
+
+def keep_activations(model: nn.Module) -> None:
+    """Keep activations for the backward pass of a transformers model."""
+    _method(model, "disable")()
+
+
+def recompute_arguments(kind: type, recompute: bool) -> dict[str, Any]:
+    """Return what tells a Trainer whether to make activations again.
+
+    Args:
+        kind: ``TrainingArguments``, or TRL's.
+        recompute: make them again; TRL does where it is told nothing.
+    """
+    name = _NEW if _NEW in vars(kind)["__dataclass_fields__"] else _OLD
+    return {name: recompute, f"{name}_kwargs": dict(_HOW) if recompute else None}
+
+
+def _method(model: nn.Module, what: str) -> Any:
+    return getattr(model, f"{_NEW}_{what}", None) or getattr(model, f"{_OLD}_{what}")
