@@ -165,4 +165,4 @@ def test_what_one_metric_cannot_grade_is_left_out_of_it_and_said(
         "is no choice: in the record r1" in said
     )
     assert "rouge-l cannot grade 1 of the 4 records of test, which are left out of it; r2: no reference answer" in said
-    assert '"left_out": "choice: the reference of the record r1' in path.read_text()
+    assert '"left_out": "choice: the reference is no choice: in the record r1' in path.read_text()
