@@ -57,7 +57,7 @@ def code(body: str) -> dict[str, Any]:
         ("pass@10", code("def check(c):\n    assert c(1) == 1"), code("def check(c:"), "that are no Python"),
         ("unit-tests", TESTS, {"tests": []}, "no unit tests: none in"),
         ("unit-tests", code("def check(c):\n    pass"), {"test": "def check(c):\n    pass"}, "`entry_point`"),
-        ("ifeval", FOLLOWED, {**FOLLOWED, "instruction_id_list": ["punctuation:no_comas"]}, "there is no such instruction"),
+        ("ifeval", FOLLOWED, {**FOLLOWED, "instruction_id_list": ["punctuation:no_comas"]}, "no such instruction"),
         ("ifeval", FOLLOWED, {"answer": "x"}, "no instructions to check"),
         ("ifeval", FOLLOWED, {"instruction_id_list": ["keywords:existence"], "kwargs": [{}]}, "cannot be checked"),
     ],

@@ -178,9 +178,13 @@ def test_records_are_read_as_runs_read_them(tmp_path: Path) -> None:
 
 def test_where_no_record_can_be_used_the_reasons_are_said(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "bad.jsonl", [{"nothing": 1}, {"messages": []}, {"nothing": 2}])
-    with pytest.raises(
-        DataError, match=r"no usable record in .*bad\.jsonl: 2 × no known shape: .*\(first: line 1\); 1 ×"
-    ):
+    other = write_jsonl(tmp_path / "other.jsonl", [{"neither": 1}])
+    bad = (
+        r"no usable record in .*bad\.jsonl.*: 2 × no known shape: .* nothing; .*\(first: line 1 of .*bad\.jsonl\); 1 ×"
+    )
+    with pytest.raises(DataError, match=bad):
         handpick.look(path)
+    with pytest.raises(DataError, match=rf"{bad} .*; 1 × no known shape: .* neither; .*other\.jsonl\)"):
+        handpick.look([path, other])
     with pytest.raises(SettingsError, match="max-length is for tokens"):
         handpick.look(path, max_length=9)

@@ -126,7 +126,9 @@ def test_the_code_cannot_read_what_humanevals_check_expects() -> None:
 
 @pytest.mark.parametrize("tests", [{}, {"tests": []}, {"tests": [3]}, {"test": "def check(candidate): pass"}])
 def test_a_record_without_tests_is_named(tests: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"^no unit tests: none in .*m-9.*; the reward unit-tests needs `tests`, a list"):
+    with pytest.raises(
+        DataError, match=r"^no unit tests: none in .*m-9.*; the reward unit-tests needs `tests`, a list"
+    ):
         read_tests({"id": "m-9", **tests})
 
 

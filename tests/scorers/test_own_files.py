@@ -142,7 +142,9 @@ def test_records_and_queries_without_a_vector_are_set_aside(given: Given, vector
     }
     assert reasons(name="quarantine-query.jsonl") == {"q1": "no vector: v.npy has none of the id 'q1'"}
     assert set(selection.picked_for) == {"q0", "q2"}
-    with pytest.raises(DataError, match=r"more bad records than the limit of 2: 3 records set aside \(2 no vector, 1 no response"):
+    with pytest.raises(
+        DataError, match=r"more bad records than the limit of 2: 3 records set aside \(2 no vector, 1 no response"
+    ):
         handpick.select(**{**given, "out": "limited"}, query="query.jsonl", representation="vectors:v.npy",
                         max_quarantined=2)  # fmt: skip
 

@@ -97,8 +97,8 @@ def _instructions(record: Record) -> list[tuple[str, dict[str, Any]]]:
     names, given = record.get("instruction_id_list"), record.get("kwargs")
     if not isinstance(names, list) or not names or not isinstance(given, list) or len(names) != len(given):
         raise DataError(
-            f"no instructions to check: none in {record_name(record)}; IFEval needs `instruction_id_list` and `kwargs`, "
-            "two lists of the same length"
+            f"no instructions to check: none in {record_name(record)}; IFEval needs `instruction_id_list` and "
+            "`kwargs`, two lists of the same length"
         )
     for name in names:
         if name not in INSTRUCTIONS:
