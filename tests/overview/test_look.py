@@ -85,6 +85,12 @@ def test_the_function_gives_the_numbers(files: dict[str, Path], query_records: l
     assert handpick.look(files["pool"], all=True).pool.sample.whole
 
 
+def test_a_narrow_terminal_has_whole_headings(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handpick.cli.show_overview.console.width", 80, raising=False)
+    roles = run("--pool", files["pool"], "--query", files["query"]).stdout.split("Roles  ")[1].split("\nTurns")[0]
+    assert [roles.count(word) for word in ("assistant", "(pool)", "(query)", "characters")] == [1, 1, 1, 2]
+
+
 def test_parsed_records_are_kept_where_it_is_asked(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
