@@ -103,6 +103,7 @@ def test_a_prefilter_in_words_and_in_numbers() -> None:
     ("given", "said"),
     [
         ({"prefilter": "nosuch"}, "no representation 'nosuch'; choose one of gradient,"),
+        ({"prefilter": "nosuch"}, " length, vectors:FILE, scores:FILE, reward:NAME, judge:MODEL, none"),
         ({"prefilter": "scores"}, "the representation scores needs more: write scores:FILE"),
         ({"prefilter": "none"}, "none ranks no candidates: choose another --prefilter"),
         ({"prefilter": "gradient"}, "gradient ranks the candidates twice: choose another --prefilter"),

@@ -225,7 +225,13 @@ def find_scorer(representation: str) -> ScorerSpec:
         SettingsError: there is none of that name, or what must stand behind its colon is missing or out of place.
     """
     name, colon, argument = representation.partition(":")
-    spec = look_up(SCORERS, name, "representation")
+    spec = SCORERS.get(name)
+    if spec is None:  # the names as they are written: vectors:FILE
+        return look_up(
+            {f"{each}:{line.argument}" if line.argument else each: line for each, line in SCORERS.items()},
+            name,
+            "representation",
+        )
     if spec.argument is not None and not argument:
         raise SettingsError(f"the representation {name} needs more: write {name}:{spec.argument}")
     if spec.argument is None and colon:

@@ -120,3 +120,10 @@ def test_where_no_model_was_judged_no_metric_moves() -> None:
 def test_a_metric_moves_if_two_models_differ_on_a_query(moves: bool, last: float) -> None:
     own_JQ = np.array([[1.0, np.nan], [np.nan, 0.0]])
     assert can_move([own_JQ, np.array([[1.0, 0.0], [last, 0.0]])]) is moves
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_query_that_no_model_was_judged_on_moves_nothing_and_warns_of_nothing() -> None:
+    rows = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, 3.0]])
+    assert not can_move([rows])
+    assert can_move([rows, np.array([[1.5, np.nan, np.nan]])])

@@ -253,7 +253,7 @@ def test_what_cannot_be_held_is_refused_before_any_work(
 
 
 def test_a_metric_that_grades_no_query_is_one_sentence(ask: Ask) -> None:
-    with pytest.raises(DataError, match="nothing can be judged by queries-1a: no unit tests in the record"):
+    with pytest.raises(DataError, match="nothing can be judged by queries-1a: no unit tests: none in the record"):
         ask(methods="bm25", metric="unit-tests", allow_code_execution=True).run(PROBE)
 
 

@@ -14,6 +14,7 @@ import pytest
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import FileInput, absolute_source, open_source
+from handpick.data.reading import Reading
 from handpick.errors import DataError
 from tests.data.containers.reading import fields
 
@@ -175,9 +176,12 @@ def test_what_a_run_left_inside_a_folder_is_not_read(tmp_path: Path, said: Said,
     for parsed in ("run/features/parsed", "clean/parsed", "cache"):
         Pool.open(tmp_path / "a.jsonl", cache=tmp_path / parsed, quarantine=quarantine)
         lines(tmp_path / parsed.partition("/")[0] / "selected.jsonl")
+    named = Reading((("source", "prompt"),))
+    Pool.open(tmp_path / "a.jsonl", cache=tmp_path / "named/features/parsed", quarantine=quarantine, reading=named)
+    lines(tmp_path / "named" / "selected.jsonl")
     assert prompts(tmp_path) == ["a"]
     assert said() == [
-        f"{tmp_path}: left out, since it is a run's: the folder {name}" for name in ("cache", "clean", "run")
+        f"{tmp_path}: left out, since it is a run's: the folder {name}" for name in ("cache", "clean", "named", "run")
     ]
 
 

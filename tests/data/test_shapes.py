@@ -514,8 +514,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [user(), bot(None, tool_calls=[])]}, "missing text: `content` of turn 2"),
     (
         {"messages": [user(), {"role": "oracle", "content": "?"}]},
-        "unknown role: `role` of turn 2 of `messages` is 'oracle'",
+        "unknown role: `role` of turn 2 of `messages` is 'oracle'; write it as one of system, ",
     ),
+    (
+        {"messages": [{"speaker": "customer", "utterance": "Hello?"}]},
+        "unknown role: turn 1 of `messages` has no `role`, and its fields are speaker, utterance; write turns",
+    ),
+    ({"conversations": [{"from": None, "value": "Hello?"}]}, "unknown role: turn 1 of `conversations` has no `from`, "),
     ({"chosen": "Hello", "rejected": "No"}, "preference without a prompt: .* none of `prompt`, `messages`"),
     (
         {"chosen": [bot()], "rejected": [bot("No")]},

@@ -120,8 +120,8 @@ def test_choices_may_be_letters_and_whole_sentences(model: nn.Module, renderer: 
     [
         (qa(0), {}, r"^no choices: the record q0 has 0 different ones"),
         (qa(0), {"choices": ["x", "x"]}, r"^no choices: the record q0 has 1 different ones"),
-        (qa(0), {"choices": ["blue", "pink"]}, r"^the reference of the record q0 is none of its choices \('red', of b"),
-        (qa(0, choices="red"), {}, r"^`choices` of the record q0 is no list of texts"),
+        (qa(0), {"choices": ["blue", "pink"]}, r"^the reference is none of the choices: in the record q0 \('red'"),
+        (qa(0, choices="red"), {}, r"^`choices` is no list of texts: in the record q0;"),
     ],
 )  # fmt: skip
 def test_choices_that_cannot_be_chosen_from(

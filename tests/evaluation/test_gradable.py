@@ -35,12 +35,12 @@ def code(body: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("metric", "good", "bad", "why"),
     [
-        ("choice", {"answer": "B"}, {"answer": "answer1"}, "is no choice: it is neither a letter nor"),
+        ("choice", {"answer": "B"}, {"answer": "answer1"}, "is no choice: in the record"),
         ("choice", {"answer": "Б"}, {"answer": "Беларусь"}, "is no choice"),
         ("choice", {"choices": ["x", "y"], "answer": "y"}, {"choices": ["x", "y"], "answer": "z"}, "none of x, y"),
         ("choice-likelihood", {"choices": ["x", "y"], "answer": "x"}, {"answer": "x"}, "has 0 different ones"),
         ("choice-likelihood:mean", {"choices": ["x", "y"], "answer": "x"}, {"choices": ["x", "y"], "answer": "z"},
-         "is none of its choices"),
+         "is none of the choices"),
         ("exact-match", {"answer": "x"}, {}, "no reference answer"),
         ("exact-match", {"answer": 3}, {"answer": "   "}, "no reference answer"),
         ("exact-match:last-number", {"answer": "so 4"}, {"answer": "four"}, "finds none in 'four'"),
@@ -53,11 +53,11 @@ def code(body: str) -> dict[str, Any]:
         ("squad-em:zh", {"answer": "北京"}, {"answer": "。"}, "no word of '。'"),
         ("rouge-l", {"answer": "x"}, {}, "no reference answer"),
         ("rouge-l", {"answer": "x"}, {"answer": "?!"}, "there is no word in"),
-        ("pass@1", TESTS, {"answer": "x"}, "no unit tests in"),
-        ("pass@10", code("def check(c):\n    assert c(1) == 1"), code("def check(c:"), "are no Python"),
-        ("unit-tests", TESTS, {"tests": []}, "no unit tests in"),
+        ("pass@1", TESTS, {"answer": "x"}, "no unit tests: none in"),
+        ("pass@10", code("def check(c):\n    assert c(1) == 1"), code("def check(c:"), "that are no Python"),
+        ("unit-tests", TESTS, {"tests": []}, "no unit tests: none in"),
         ("unit-tests", code("def check(c):\n    pass"), {"test": "def check(c):\n    pass"}, "`entry_point`"),
-        ("ifeval", FOLLOWED, {**FOLLOWED, "instruction_id_list": ["punctuation:no_comas"]}, "there is no instruction"),
+        ("ifeval", FOLLOWED, {**FOLLOWED, "instruction_id_list": ["punctuation:no_comas"]}, "no such instruction"),
         ("ifeval", FOLLOWED, {"answer": "x"}, "no instructions to check"),
         ("ifeval", FOLLOWED, {"instruction_id_list": ["keywords:existence"], "kwargs": [{}]}, "cannot be checked"),
     ],
@@ -108,7 +108,7 @@ def test_nothing_is_loaded_or_drawn_where_nothing_can_be_graded(tmp_path: Path) 
     bad = write_jsonl(tmp_path / "bad.jsonl", [ASKED | {"id": f"b{i}", "answer": f"answer{i}"} for i in range(1, 5)])
     settings = EvaluateSettings(model="nowhere", out=str(tmp_path / "out"))
     tasks = {path.stem: TaskSettings(files=[str(path)], metrics=["choice"]) for path in (good, bad)}
-    message = r"^the reference of the record b1 is no choice: .*\(choice can grade none of the 4 records of bad\)$"
+    message = r"^the reference is no choice: in the record b1 .*\(choice can grade none of the 4 records of bad\)$"
     for act in (run_evaluate, plan_evaluate):
         with pytest.raises(DataError, match=message):
             act(settings, tasks)
@@ -161,8 +161,8 @@ def test_what_one_metric_cannot_grade_is_left_out_of_it_and_said(
     assert (found.records, found.left_out) == (3, 2)
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        "choice cannot grade 2 of the 4 records of test, which are left out of it; r1: the reference of the record "
-        "r1 is no choice" in said
+        "choice cannot grade 2 of the 4 records of test, which are left out of it; r1: the reference "
+        "is no choice: in the record r1" in said
     )
     assert "rouge-l cannot grade 1 of the 4 records of test, which are left out of it; r2: no reference answer" in said
-    assert '"left_out": "choice: the reference of the record r1' in path.read_text()
+    assert '"left_out": "choice: the reference is no choice: in the record r1' in path.read_text()

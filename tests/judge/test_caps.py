@@ -19,8 +19,8 @@ def test_the_cap_on_calls_is_kept_to_the_call(server: Server, judge: MakeJudge) 
         judge(max_calls=10, workers=8).ask(PROMPTS)
     assert len(server.asked) == 10
     assert re.fullmatch(
-        r"the cap of 10 calls \(max_calls\) is reached, with 10 of 30 prompts answered and kept in .*judge.jsonl; "
-        "raise the cap and run again, and nothing is asked twice",
+        r"the cap of 10 calls \(--max-judge-calls\) is reached, with 10 of 30 prompts answered and kept in .*"
+        r"judge.jsonl; raise the cap and run again, and nothing is asked twice",
         str(caught.value),
     )
 
@@ -41,7 +41,7 @@ def test_retries_count_as_calls(server: Server, judge: MakeJudge) -> None:
 
 
 def test_no_call_at_all(server: Server, judge: MakeJudge) -> None:
-    message = r"0 tokens are used and the next call could pass the cap of 1 \(max_tokens_total\), with 0 of 30"
+    message = r"0 tokens are used and the next call could pass the cap of 1 \(--max-judge-tokens\), with 0 of 30"
     with pytest.raises(JudgeError, match=message):
         judge(max_tokens_total=1).ask(PROMPTS)
     assert not server.asked
@@ -51,7 +51,9 @@ def test_the_cap_on_tokens_is_never_passed(server: Server, judge: MakeJudge) -> 
     """A prompt of 9 bytes can have no more than 125 tokens, and this server uses all of them, now and then."""
     server.respond = lambda prompt, _: says("x", (125, 50) if prompt.endswith("0") else (60, 10), delay=0.01)
     one = judge(max_tokens_total=1000, max_answer_tokens=50, workers=8)
-    with pytest.raises(JudgeError, match=r"tokens are used and the next call could pass the cap of 1,000 \(max_tok"):
+    with pytest.raises(
+        JudgeError, match=r"tokens are used and the next call could pass the cap of 1,000 \(--max-judge-tokens"
+    ):
         one.ask(PROMPTS)
     used = one.used.tokens_in + one.used.tokens_out
     assert 1000 - (125 + 50) < used <= 1000
@@ -65,7 +67,9 @@ def test_the_cap_on_money_is_never_passed(server: Server, judge: MakeJudge) -> N
     server.respond = lambda prompt, _: says("x", (100_000, 10_000), delay=0.01)
     prompts = ["x" * 99_875 + prompt for prompt in PROMPTS]
     one = judge(max_cost=1, price_in=1, price_out=2, max_answer_tokens=10_000, workers=8)
-    with pytest.raises(JudgeError, match=r"0\.96 is spent and the next call could pass the cap of 1\.00 \(max_cost\)"):
+    with pytest.raises(
+        JudgeError, match=r"0\.96 is spent and the next call could pass the cap of 1\.00 \(--max-judge-cost\)"
+    ):
         one.ask(prompts)
     assert one.used == Usage(8, 800_000, 80_000)
 

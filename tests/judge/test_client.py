@@ -68,7 +68,9 @@ def test_a_local_server_needs_no_key(server: Server, judge: MakeJudge) -> None:
 
 
 def test_openai_itself_needs_a_key(judge: MakeJudge) -> None:
-    with pytest.raises(JudgeError, match="set the environment variable NOT_SET_ANYWHERE, name another in key_env"):
+    with pytest.raises(
+        JudgeError, match="set the environment variable NOT_SET_ANYWHERE, name another with --judge-key-env"
+    ):
         judge(key_env="NOT_SET_ANYWHERE", url=None)
 
 

@@ -105,7 +105,10 @@ def test_missing_verdicts_are_said(server: Server, judge: MakeJudge, capsys: pyt
     scores = rate(judge(), PROMPTS, SHORT)
     assert scores == [None if i in (1, 2, 3) else 7 for i in range(N)]
     said = capsys.readouterr().err
-    assert "3 of 20 verdicts are missing: 1 without an answer, 1 cut off at max_answer_tokens" in said
+    assert (
+        "3 of 20 verdicts are missing: 1 without an answer, 1 cut off at --max-answer-tokens, 1 with an answer that"
+        in said
+    )
 
 
 def test_scores_on_a_scale_of_ones_own(server: Server, judge: MakeJudge) -> None:

@@ -85,6 +85,12 @@ def test_the_function_gives_the_numbers(files: dict[str, Path], query_records: l
     assert handpick.look(files["pool"], all=True).pool.sample.whole
 
 
+def test_a_narrow_terminal_has_whole_headings(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handpick.cli.show_overview.console.width", 80, raising=False)
+    roles = run("--pool", files["pool"], "--query", files["query"]).stdout.split("Roles  ")[1].split("\nTurns")[0]
+    assert [roles.count(word) for word in ("assistant", "(pool)", "(query)", "characters")] == [1, 1, 1, 2]
+
+
 def test_parsed_records_are_kept_where_it_is_asked(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,9 +184,13 @@ def test_records_are_read_as_runs_read_them(tmp_path: Path) -> None:
 
 def test_where_no_record_can_be_used_the_reasons_are_said(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "bad.jsonl", [{"nothing": 1}, {"messages": []}, {"nothing": 2}])
-    with pytest.raises(
-        DataError, match=r"no usable record in .*bad\.jsonl: 2 × no known shape: .*\(first: line 1\); 1 ×"
-    ):
+    other = write_jsonl(tmp_path / "other.jsonl", [{"neither": 1}])
+    bad = (
+        r"no usable record in .*bad\.jsonl.*: 2 × no known shape: .* nothing; .*\(first: line 1 of .*bad\.jsonl\); 1 ×"
+    )
+    with pytest.raises(DataError, match=bad):
         handpick.look(path)
+    with pytest.raises(DataError, match=rf"{bad} .*; 1 × no known shape: .* neither; .*other\.jsonl\)"):
+        handpick.look([path, other])
     with pytest.raises(SettingsError, match="max-length is for tokens"):
         handpick.look(path, max_length=9)

@@ -265,7 +265,7 @@ def test_one_method_stands_beside_its_training_too(given: dict[str, Any]) -> Non
     assert read["ratio"] == pytest.approx(read["total"]["seconds"]["value"] / read["training"]["seconds"]["value"])
     assert "neither pays here" in read["rule"]
     shown = CliRunner().invoke(app, flags(given, "--method", "bm25"))
-    assert "time to select ÷ time to train on all 40" in shown.stdout
+    assert "time to select ÷ time to train on all 40 usable: " in shown.stdout
 
 
 def test_a_comparison_in_python_is_the_command_s(given: dict[str, Any]) -> None:

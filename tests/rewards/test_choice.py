@@ -43,10 +43,10 @@ def test_choice(record: dict[str, Any], completion: str, expected: float) -> Non
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"id": "x1", "answer": "blue"}, "of the record x1 is no choice: it is neither a letter nor true, false, yes"),
-        (SENTIMENT | {"answer": "mixed"}, "of the record s1 is no choice: it is none of negative, positive, nor the"),
-        (SENTIMENT | {"choices": "negative"}, "`choices` of the record s1 is no list of texts"),
-        (SENTIMENT | {"choices": ["yes", 3]}, "`choices` of the record s1 is no list of texts"),
+        ({"id": "x1", "answer": "blue"}, "is no choice: in the record x1 it is neither a letter nor true, false, yes"),
+        (SENTIMENT | {"answer": "mixed"}, "is no choice: in the record s1 it is none of negative, positive, nor the"),
+        (SENTIMENT | {"choices": "negative"}, "`choices` is no list of texts: in the record s1"),
+        (SENTIMENT | {"choices": ["yes", 3]}, "`choices` is no list of texts: in the record s1"),
     ],
 )
 def test_a_reference_that_is_no_choice_is_an_error(record: dict[str, Any], message: str) -> None:

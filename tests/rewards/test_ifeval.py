@@ -193,14 +193,14 @@ def test_the_reward_is_the_share_that_is_followed() -> None:
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
-        ({"id": "r"}, r"^no instructions to check in the record r: IFEval needs `instruction_id_list`"),
-        ({"id": "r", "instruction_id_list": [], "kwargs": []}, r"^no instructions to check in the record r"),
-        ({"id": "r", "instruction_id_list": ["a:b"], "kwargs": []}, r"^no instructions to check in the record r"),
-        (asking("a:b", {}), r"^there is no instruction 'a:b' of the record r"),
-        (asking("keywords:existence", {}), r"^the instruction keywords:existence of the record r cannot be checked: "
+        ({"id": "r"}, r"^no instructions to check: none in the record r; IFEval needs `instruction_id_list`"),
+        ({"id": "r", "instruction_id_list": [], "kwargs": []}, r"^no instructions to check: none in the record r"),
+        ({"id": "r", "instruction_id_list": ["a:b"], "kwargs": []}, r"^no instructions to check: none in the record r"),
+        (asking("a:b", {}), r"^there is no such instruction: 'a:b' of the record r"),
+        (asking("keywords:existence", {}), r"^an instruction cannot be checked: keywords:existence of the record r, "
                                            r"has_keywords\(\) missing 1 required .* 'keywords'"),
         (asking("language:response_language", {"language": "xx"}),
-         r"^the instruction language:response_language of the record r cannot be checked: no way to tell"),
+         r"^an instruction cannot be checked: language:response_language of the record r, no way to tell"),
         (asking("keywords:frequency", {"keyword": "a", "frequency": 1, "relation": "about"}),
          r"the relation 'about' is neither 'at least' nor 'less than'$"),
     ],

@@ -116,7 +116,7 @@ def test_a_prompt_file_with_references(make: Callable[..., JudgeReward], tmp_pat
     assert reward(prompts, [wants(10)], [{"answer": "forty-two"}]) == [1]
     assert "[begin reference answer " in server.asked[0].prompt
     assert "\nforty-two\n" in server.asked[0].prompt
-    with pytest.raises(DataError, match="no reference answer in"):
+    with pytest.raises(DataError, match="no reference answer: none in"):
         reward(prompts, [wants(10)], [{}])
 
 

@@ -36,7 +36,7 @@ def test_reference_answers(record: dict[str, Any], answers: list[str]) -> None:
     [
         ({"id": "x1", "messages": [ASKED]}, "the record x1 has no `answer` or `answers` and does not end with an ass"),
         ({"id": "x1", "messages": [ASKED, ANSWERED, ASKED]}, "the record x1 has no `answer`"),
-        ({"id": "x1", "question": "?"}, "no reference answer in the record x1: no known shape"),
+        ({"id": "x1", "question": "?"}, "no reference answer: none in the record x1: no known shape"),
         ({"id": "x1", "answer": {"value": 7}}, "no reference answer: `answer` of the record x1 holds dict"),
         ({"id": "x1", "answers": [["7"]]}, "`answers` of the record x1 holds list; write it as text"),
     ],

@@ -136,13 +136,15 @@ def test_records_and_queries_without_a_vector_are_set_aside(given: Given, vector
     write_npy(Path("v.npy"), vectors)
     selection = handpick.select(**given, query="query.jsonl", representation="vectors:v.npy")
     assert reasons() == {
-        "r03": "no vector of the id 'r03' in v.npy",
-        "r11": "no vector of the id 'r11' in v.npy",
+        "r03": "no vector: v.npy has none of the id 'r03'",
+        "r11": "no vector: v.npy has none of the id 'r11'",
         "r23": "no response to learn from",
     }
-    assert reasons(name="quarantine-query.jsonl") == {"q1": "no vector of the id 'q1' in v.npy"}
+    assert reasons(name="quarantine-query.jsonl") == {"q1": "no vector: v.npy has none of the id 'q1'"}
     assert set(selection.picked_for) == {"q0", "q2"}
-    with pytest.raises(DataError, match="more bad records than the limit of 2"):
+    with pytest.raises(
+        DataError, match=r"more bad records than the limit of 2: 3 records set aside \(2 no vector, 1 no response"
+    ):
         handpick.select(**{**given, "out": "limited"}, query="query.jsonl", representation="vectors:v.npy",
                         max_quarantined=2)  # fmt: skip
 
@@ -212,7 +214,7 @@ def test_scores_choose_the_largest_first_and_what_has_none_is_set_aside(given: G
         assert selection.scores == [scores[i] for i in want[:6]]
         assert set(selection.picked_for) == {None}
         assert reasons(own["out"]) == {
-            "r05": f"no score of the id 'r05' in {file}", "r23": "no response to learn from"
+            "r05": f"no score: {file} has none of the id 'r05'", "r23": "no response to learn from"
         }  # fmt: skip
         nearest = check_plan_and_report(own, selection)
         assert isinstance(nearest, NearestSimilarities)
@@ -403,16 +405,26 @@ def test_records_that_a_reward_cannot_score_are_set_aside(given: Given, records:
     ("name", "record", "reason"),
     [
         ("choice", {"answers": ["perhaps"]}, "is no choice"),
+        ("choice", {"choices": "red"}, "no list of texts"),
+        ("choice", {"completion": None}, "no reference answer"),
         ("rouge-l", {"answers": [["a"]]}, "no reference answer"),
         ("squad-em", {"answers": [["a"]]}, "no reference answer"),
         ("ifeval", {}, "no instructions to check"),
+        ("ifeval", {"instruction_id_list": ["a:b"], "kwargs": [{}]}, "no such instruction"),
+        ("ifeval", {"instruction_id_list": ["keywords:existence"], "kwargs": [{}]}, "cannot be checked"),
+        ("unit-tests", {}, "no unit tests"),
+        ("unit-tests", {"tests": ["("]}, "no Python"),
     ],
 )
 def test_every_reward_says_what_it_cannot_score(name: str, record: dict[str, Any], reason: str) -> None:
-    with pytest.raises(DataError, match=reason):
-        check_record(find_reward(name), {"prompt": "?", "completion": "x"} | record)
-    fine = {"answers": ["B"], "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
-    check_record(find_reward(name), {"prompt": "?", "completion": "x"} | fine)
+    reward = find_reward(name, allow_code_execution=True)
+    with pytest.raises(DataError, match=reason) as refused:
+        check_record(reward, {"id": "r77", "prompt": "?", "completion": "x"} | record)
+    kind, _, rest = str(refused.value).partition(":")
+    assert re.search(reason, kind)
+    assert ("r77" in kind, "r77" in rest) == (False, True), "what differs by record would be a kind for each"
+    fine = {"answers": ["B"], "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}], "tests": ["assert 1"]}
+    check_record(reward, {"prompt": "?", "completion": "x"} | fine)
 
 
 @pytest.mark.parametrize(

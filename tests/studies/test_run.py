@@ -208,7 +208,7 @@ def test_a_target_that_no_metric_can_grade_is_found_out_before_any_work(
     assert set(inputs.targets) == {"some"}
     assert not any(inputs.is_open(place) for place in inputs.places if place.target == "none")
     (reason,) = set(inputs.reasons.values())
-    assert "r0 is no choice" in reason
+    assert "is no choice: in the record r0" in reason
     assert "(choice can grade none of the 4 records of test-none)" in reason
     said = " ".join(capsys.readouterr().err.split())
     assert "choice cannot grade 4 of the 5 records of test-some, which are left out of it; r0: the reference" in said

@@ -43,10 +43,12 @@ def test_settings_of_all_tests_give_way_to_a_targets_own() -> None:
 
 def test_a_method_has_its_name_unless_it_says_another() -> None:
     methods = {"bm25": None, "mine": {"method": "less-rr", "algorithm": "uot"}}
-    study = StudySettings(**GOOD | {"methods": methods, "max_length": 99})
-    assert study.method("bm25", {}).method == "bm25"
+    study = StudySettings(**GOOD | {"methods": methods, "max_length": 99, "template_args": {"think": False}})
+    words = study.method("bm25", {})
+    assert (words.method, words.unused_settings) == ("bm25", [])  # it looks at neither, and is not told
     mine = study.method("mine", {"model": "m"})
     assert (mine.method, mine.used_algorithm, mine.max_length, mine.model) == ("less-rr", "uot", 99, "m")
+    assert mine.template_args == {"think": False}
 
 
 @pytest.mark.parametrize(

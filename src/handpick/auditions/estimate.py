@@ -92,7 +92,8 @@ def can_move(values: Sequence[Floats]) -> bool:
         values: of several models, (…, Q) each, NaN where a model was not judged.
     """
     rows = np.vstack([each.reshape(-1, each.shape[-1]) for each in values])
-    return bool((np.fmax.reduce(rows, axis=0) > np.fmin.reduce(rows, axis=0)).any())  # of NaN alone, neither
+    # NaN where there is another value is passed over, and a query that no model was judged on moves nothing
+    return bool((np.fmax.reduce(rows, axis=0) > np.fmin.reduce(rows, axis=0)).any())
 
 
 def _model_variance(draw_DQ: Floats, judges: Judges) -> float:

@@ -11,7 +11,9 @@ from handpick.overview.settings import LookSettings
 from handpick.terminal import say
 
 
-@add_command(app, *("pool", "query", "model", "out", "all", "max_length", "seed", "cache"), rich_help_panel=BEFORE)
+@add_command(
+    app, *("pool", "query", "model", "out", "all", "max_length", "seed", "cache", "columns"), rich_help_panel=BEFORE
+)
 @with_flags(settings=flags_of(LookSettings, style=Style(sentences=True)))
 def look(settings: dict[str, Any]) -> None:
     """Show what is in a pool, and what would be set aside or lost.

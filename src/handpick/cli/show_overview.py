@@ -30,7 +30,7 @@ def _as_table(found: OverviewTable) -> Table:
         table.add_column(
             heading,
             justify="left" if is_text else "right",
-            no_wrap=is_name or not is_text,
+            no_wrap=is_name or (not is_text and any(" " in row[place] for row in found.rows)),  # else headings alone
             overflow="ellipsis" if is_name else "fold",
             max_width=_NAME if is_name else None,
             header_style="dim",

@@ -101,8 +101,8 @@ def show_beside_training(bill: MethodBill, training: TrainingBill | str) -> None
         lost = ": the selection has lost" if bill.ratio is not None and bill.ratio > 1 else ""
         console.print(
             Text(
-                f"time to select ÷ time to train on all {training.examples:,}: {at_least}{_format_ratio(bill.ratio)} "
-                f"({took}){lost}"
+                f"time to select ÷ time to train on all {training.examples:,} usable: {at_least}"
+                f"{_format_ratio(bill.ratio)} ({took}){lost}"
             ),
             soft_wrap=True,
         )

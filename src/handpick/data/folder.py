@@ -23,7 +23,7 @@ _DICT, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 _METADATA = {_DICT, _INFO, "dataset_infos.json"}
 _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\b")
 _SAVED_SHARD = re.compile(r"data-\d{5}-of-\d{5}\.arrow")
-_PARSED = re.compile(r"[0-9a-f]{16}\.arrow")
+_PARSED = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{8})?\.arrow")  # behind the dash: `Reading.key`
 _MAPPED = re.compile(r"cache-\w+\.arrow")  # what Dataset.map leaves beside the data it was made of
 
 

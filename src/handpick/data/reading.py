@@ -125,7 +125,10 @@ class ReadingSettings(BaseModel):
         if main is None:
             raise ValueError(f"should say which column is the {', the '.join(_BESIDE)}")
         if foreign := [role for role in columns if role not in (main, "source") and role not in _BESIDE[main]]:
-            raise ValueError(f"should not name {foreign[0]} beside {main}")
+            raise ValueError(
+                f"should not name {foreign[0]} beside {main}, which is another shape: write the records of one of the "
+                "two in a shape that is known"
+            )
         if lacking := [_NEEDS[role] for role in columns if _NEEDS.get(role, role) not in columns]:
             raise ValueError(f"should name {lacking[0]} too")
         if "label" in columns and main == "prompt" and "response" not in columns:

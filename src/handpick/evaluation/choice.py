@@ -25,7 +25,7 @@ def choices_of(record: Record, given: Sequence[str]) -> list[str]:
     """
     found = record.get("choices") or list(given)
     if not isinstance(found, list) or not all(isinstance(each, str) and each.strip() for each in found):
-        raise DataError(f"`choices` of {record_name(record)} is no list of texts; write the words of each choice")
+        raise DataError(f"`choices` is no list of texts: in {record_name(record)}; write the words of each choice")
     if len(set(found)) < 2 or len(set(found)) < len(found):
         raise DataError(
             f"no choices: {record_name(record)} has {len(set(found))} different ones in `choices`; add them to the "
@@ -51,7 +51,7 @@ def right_choices(record: Record, example: Example, choices: Sequence[str]) -> s
     right |= {i for i in range(len(choices)) if not right and chr(ord("a") + i) in said}
     if not right:
         raise DataError(
-            f"the reference of {record_name(record)} is none of its choices ({references[0][:60]!r}, of "
+            f"the reference is none of the choices: in {record_name(record)} ({references[0][:60]!r}, of "
             f"{', '.join(choices)[:120]}); mend the record, or give other choices"
         )
     return right

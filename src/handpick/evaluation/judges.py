@@ -99,7 +99,7 @@ class LocalJudge:
         if self._room < 1:
             raise SettingsError(
                 f"answers of up to {settings.max_answer_tokens} tokens leave the judge {settings.model} no room for a "
-                "prompt; give a smaller max_answer_tokens"
+                "prompt; give a smaller --max-answer-tokens"
             )
         self._identity: Fingerprint = {"model": model_fingerprint(settings.model), "dtype": str(self._dtype)}
         self._said = KeyedJournal(self._layout.local_judge)

@@ -61,13 +61,15 @@ def find_passed_cap(settings: JudgeSettings, used: Usage, usage: Usage) -> str:
     """
     tokens = usage.tokens_in + usage.tokens_out
     if settings.max_calls is not None and usage.calls > settings.max_calls:
-        return f"the cap of {settings.max_calls:,} calls (max_calls) is reached"
+        return f"the cap of {settings.max_calls:,} calls (--max-judge-calls) is reached"
     if settings.max_tokens_total is not None and tokens > settings.max_tokens_total:
         return (
             f"{used.tokens_in + used.tokens_out:,} tokens are used and the next call could pass the cap of "
-            f"{settings.max_tokens_total:,} (max_tokens_total)"
+            f"{settings.max_tokens_total:,} (--max-judge-tokens)"
         )
     cost, spent = settings.cost(usage), settings.cost(used)
     if settings.max_cost is not None and cost is not None and spent is not None and cost > settings.max_cost:
-        return f"{spent:,.2f} is spent and the next call could pass the cap of {settings.max_cost:,.2f} (max_cost)"
+        return (
+            f"{spent:,.2f} is spent and the next call could pass the cap of {settings.max_cost:,.2f} (--max-judge-cost)"
+        )
     return ""

@@ -178,8 +178,8 @@ def _key(settings: JudgeSettings) -> str | None:
     key = os.environ.get(settings.key_env, "").strip()
     if not key and settings.url is None:
         raise JudgeError(
-            f"the judge {settings.model} needs a key: set the environment variable {settings.key_env}, name another in "
-            "key_env, or give the url of a server that needs none"
+            f"the judge {settings.model} needs a key: set the environment variable {settings.key_env}, name another "
+            "with --judge-key-env, or give the --judge-url of a server that needs none"
         )
     if not (key.isascii() and key.isprintable()):
         raise JudgeError(f"the key in {settings.key_env} has characters that no key has; set it anew")

@@ -174,7 +174,7 @@ def _verdicts(judge: AnyJudge, asked: Sequence[str], read: Callable[[str], Value
         unanswered, cut = sum(answer.text is None for answer in missing), sum(answer.cut for answer in missing)
         log(
             f"{len(missing):,} of {len(asked):,} verdicts are missing: {unanswered:,} without an answer, {cut:,} cut "
-            "off at max_answer_tokens"
+            f"off at --max-answer-tokens, {len(missing) - unanswered - cut:,} with an answer that is none"
         )
     return values
 

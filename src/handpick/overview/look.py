@@ -1,12 +1,14 @@
 """``handpick look``: a pool, and a query set beside it, counted before anything is chosen."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +115,7 @@ def _look_at(sources: Sequence[str], settings: LookSettings, renderer: Renderer 
         except DataError as error:
             # the list that the pool's own sentence points to is gone in a moment
             if quarantine.count and str(error).startswith("no usable record"):
-                raise _nothing_usable(sources, _read_set_aside(quarantine)) from error
+                raise _nothing_usable(sources, quarantine) from error
             raise
         set_aside = _read_set_aside(quarantine)
     opened = perf_counter()
@@ -137,6 +139,17 @@ def _read_set_aside(quarantine: Quarantine) -> dict[str, SetAside]:
     return {kind: first[kind] for kind in counts}
 
 
-def _nothing_usable(sources: Sequence[str], set_aside: dict[str, SetAside]) -> DataError:
-    said = "; ".join(f"{each.records:,} × {each.reason} (first: line {each.line})" for each in set_aside.values())
+def _nothing_usable(sources: Sequence[str], quarantine: Quarantine) -> DataError:
+    """Return what is wrong with each file, since two files are mended in two ways."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    with quarantine.path.open(encoding="utf-8", newline="\n") as entries:
+        for entry in map(json.loads, entries):
+            kind = entry["file"], entry["reason"].partition(":")[0]
+            first.setdefault(kind, entry)
+            counts[kind] += 1
+    said = "; ".join(
+        f"{n:,} × {first[kind]['reason']} (first: line {first[kind]['line']} of {kind[0]})"
+        for kind, n in counts.most_common()
+    )
     return DataError(f"no usable record in {', '.join(map(str, sources))}: {said}")

@@ -47,7 +47,7 @@ def choice(completion: str, record: Record) -> float:
         else "it is neither a letter nor true, false, yes or no, and the record has no list `choices`"
     )
     raise DataError(
-        f"the reference of {record_name(record)} is no choice: {why} ({references[0][:60]!r}); "
+        f"the reference is no choice: in {record_name(record)} {why} ({references[0][:60]!r}); "
         "mend the record, or take exact-match"
     )
 
@@ -57,7 +57,7 @@ def _choices(record: Record) -> list[str]:
     if choices is None:
         return []
     if not isinstance(choices, list) or not all(isinstance(words, str) and normalise_text(words) for words in choices):
-        raise DataError(f"`choices` of {record_name(record)} is no list of texts; write the words of each choice")
+        raise DataError(f"`choices` is no list of texts: in {record_name(record)}; write the words of each choice")
     return choices
 
 

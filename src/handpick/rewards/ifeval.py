@@ -73,7 +73,7 @@ def follows(answer: str, record: Record, *, loose: bool = False) -> list[bool]:
         try:
             followed.append(any(INSTRUCTIONS[name](each, **given) for each in answers))
         except (TypeError, DataError) as error:
-            raise DataError(f"the instruction {name} of {record_name(record)} cannot be checked: {error}") from error
+            raise DataError(f"an instruction cannot be checked: {name} of {record_name(record)}, {error}") from error
     return followed
 
 
@@ -97,12 +97,12 @@ def _instructions(record: Record) -> list[tuple[str, dict[str, Any]]]:
     names, given = record.get("instruction_id_list"), record.get("kwargs")
     if not isinstance(names, list) or not names or not isinstance(given, list) or len(names) != len(given):
         raise DataError(
-            f"no instructions to check in {record_name(record)}: IFEval needs `instruction_id_list` and `kwargs`, "
-            "two lists of the same length"
+            f"no instructions to check: none in {record_name(record)}; IFEval needs `instruction_id_list` and "
+            "`kwargs`, two lists of the same length"
         )
     for name in names:
         if name not in INSTRUCTIONS:
-            raise DataError(f"there is no instruction {name!r} of {record_name(record)}; mend it or leave it out")
+            raise DataError(f"there is no such instruction: {name!r} of {record_name(record)}; mend it or leave it out")
     # tables give every record every argument, null where it is another instruction's
     return [(n, {k: v for k, v in (g or {}).items() if v is not None}) for n, g in zip(names, given, strict=True)]
 

@@ -75,6 +75,7 @@ class JudgeReward:
     def advice(self) -> str:
         """What to do about it."""
         return (
-            f"look into its answers, which are kept in {self._judge.path}, and change the prompt, max_answer_tokens or "
-            "the model; what got no answer in time is asked again (--judge-timeout, --judge-retries)"
+            f"look into its answers, which are kept in {self._judge.path}, and change --judge-prompt, "
+            "--max-answer-tokens or the model; what got no answer in time is asked again (--judge-timeout, "
+            "--judge-retries)"
         )

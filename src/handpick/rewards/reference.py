@@ -57,7 +57,7 @@ def _last_turn(record: Record) -> str:
     try:
         messages = parse_record(record).messages
     except DataError as error:
-        raise DataError(f"no reference answer in {record_name(record)}: {error}") from error
+        raise DataError(f"no reference answer: none in {record_name(record)}: {error}") from error
     if not messages or messages[-1].role != "assistant" or not messages[-1].content.strip():
         raise DataError(
             f"no reference answer: {record_name(record)} has no `answer` or `answers` and does not end with an "

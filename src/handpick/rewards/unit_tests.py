@@ -118,12 +118,12 @@ def read_tests(record: Record) -> Suite:
         tests = Suite("\n".join([*map(str, record.get("test_imports") or ()), setup]), found)
     else:
         raise DataError(
-            f"no unit tests in {record_name(record)}; the reward unit-tests needs `tests`, a list of assertions, or "
-            "`test`, a text with a function check(candidate), and `entry_point`, the name of what to check"
+            f"no unit tests: none in {record_name(record)}; the reward unit-tests needs `tests`, a list of assertions, "
+            "or `test`, a text with a function check(candidate), and `entry_point`, the name of what to check"
         )
     for source in (tests.setup, tests.hidden, *tests.tests):
         if reason := _no_python(source):
-            raise DataError(f"the tests of {record_name(record)} are no Python: {reason}; mend the record")
+            raise DataError(f"tests that are no Python: in {record_name(record)}, {reason}; mend the record")
     return tests
 
 

@@ -40,7 +40,7 @@ class Scores(DirectScorer):
             elif ids[row] in table.row_of:
                 self.set_aside(row, f"its score in {table.path} is not finite")
             else:
-                self.set_aside(row, f"no score of the id {ids[row]!r} in {table.path}")
+                self.set_aside(row, f"no score: {table.path} has none of the id {ids[row]!r}")
         return rows
 
     def scores(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:

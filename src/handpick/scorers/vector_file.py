@@ -60,7 +60,7 @@ class Vectors(RowEncoder):
 
     def _check_known(self, example: Example) -> str:
         if example.id not in self._table.row_of:
-            raise DataError(f"no vector of the id {example.id!r} in {self._table.path}")
+            raise DataError(f"no vector: {self._table.path} has none of the id {example.id!r}")
         return example.id
 
     def encode(self, items: Sequence[Any], advance: Callable[[float], None] = lambda n: None) -> NDArray[np.float32]:

@@ -332,16 +332,20 @@ class Settings(
         check_file_names(self.target, "the target")
         if self.target and self.query:
             raise SettingsError("give either --query, for one task, or --target NAME=FILE for each of several")
-        if self.target_weight and (self.split != "weight" or set(self.target_weight) != set(self.target)):
-            raise SettingsError("target_weight is for --split weight, and names every target once")
+        if self.target_weight and self.split != "weight":
+            raise SettingsError("--target-weight is for --split weight: say that too, or leave the weights out")
+        if unknown := [name for name in self.target_weight if name not in self.target]:
+            raise SettingsError(
+                f"--target-weight names {unknown[0]!r}; the targets are {', '.join(self.target) or 'none'}"
+            )
         if none := [name for name, weight in self.target_weight.items() if weight == 0]:
             raise SettingsError(f"the target_weight of {none[0]!r} is 0: give a positive number")
         if self.splits_budget and self.scorer.joins_queries:
             raise SettingsError(
                 f"{self.used_representation} takes all queries together: use --split shared, or a run for each target"
             )
-        if self.split == "weight" and not self.target_weight:
-            raise SettingsError("--split weight needs a --target-weight NAME=NUMBER for every target")
+        if self.split == "weight" and (lacking := [name for name in self.target if name not in self.target_weight]):
+            raise SettingsError(f"--split weight needs a --target-weight {lacking[0]}=NUMBER: every target has one")
 
     def _check_prefilters(self) -> None:
         """Refuse prefilters that cannot rank the pool, or would leave all that the next one has."""

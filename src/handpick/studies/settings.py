@@ -237,11 +237,12 @@ class StudySettings(ReadingSettings, CellExecutorSettings):
                 f"of {', '.join(METHODS)}"
             )
         own.setdefault("method", name if name in METHODS else "less-rr")
-        if self.max_length is not None:
-            own.setdefault("max_length", self.max_length)
-        if self.template_args:
-            own["template_args"] = self.template_args
-        return parse_settings({"pool": self.pool} | self.how_read | own | given, where=f"methods: {name}")
+        values = {"pool": self.pool} | self.how_read | own | given
+        settings = parse_settings(values, where=f"methods: {name}")
+        of_all = {"max_length": own.get("max_length", self.max_length), "template_args": self.template_args}
+        # only what the method reads: of the rest each of its runs would say that nothing looks at it
+        told = {setting: value for setting, value in of_all.items() if value and setting in settings.reads}
+        return parse_settings(values | told, where=f"methods: {name}") if told else settings
 
     @classmethod
     def from_yaml(cls, path: str | Path, who: Mapping[str, Any] | None = None) -> "StudySettings":

@@ -24,7 +24,10 @@ from handpick.studies.statistics import (
 from handpick.terminal import Terminal
 
 _RHO = "* the 95% interval leaves out 0; intervals, points and p are in the report."
-_SPREAD = "95% intervals over seeds; better and worse: the interval of the difference from random leaves out 0."
+_SPREAD = (
+    "95% intervals over seeds; better and worse: the interval of the difference from random leaves out 0; best: the "
+    "best mean, be it by chance."
+)
 
 
 def show_results(results: Results, console: Console | None = None) -> None:

@@ -24,5 +24,7 @@ def role_name(value: Json, field: str, where: str) -> str:
     """
     name = value.strip().lower().replace("-", "_") if isinstance(value, str) else None
     if name is None or (name not in ROLES and name not in CALLING):
-        raise DataError(f"unknown role: `{field}` of {where} is {value!r}; known are {', '.join((*ROLES, *CALLING))}")
+        raise DataError(
+            f"unknown role: `{field}` of {where} is {value!r}; write it as one of {', '.join((*ROLES, *CALLING))}"
+        )
     return name

@@ -84,10 +84,10 @@ def find_format(record: Record) -> Format:
             if null is not None:
                 raise DataError(f"missing text: `{null}` of a record in the {fmt.name} shape is null")
     _refuse_known(record)
-    known = "; ".join(f"{fmt.name} ({', '.join(fmt.fields)})" for fmt in FORMATS if fmt.fields)
     raise DataError(
         f"no known shape: the record has the fields {', '.join(record) or 'none'}; name its columns with --columns "
-        f"prompt=…,response=…; known are {known}"
+        "prompt=…,response=… or messages=…, or rename them: known are messages, conversations, prompt and completion, "
+        "instruction and output, question and answer, chosen and rejected, and others"
     )
 
 

@@ -106,6 +106,11 @@ def _content_field(turn: dict[str, Json]) -> str:
 def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Message, bool]:
     """Return a turn, and whether it is one of calls alone (ms-swift's and LLaMA-Factory's), which are joined."""
     role_field = _role_field(turn)
+    if is_null(turn.get(role_field)):
+        raise DataError(
+            f"unknown role: {where} has no `{role_field}`, and its fields are {', '.join(turn) or 'none'}; write turns "
+            "with `role` and `content`, or `from` and `value`"
+        )
     name = role_name(turn.get(role_field), role_field, where)
     refuse_media_columns(turn, where)
     content_field = _content_field(turn)
