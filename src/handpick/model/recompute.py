@@ -1,7 +1,7 @@
 """Whether a model keeps what its layers computed, or makes it again in the backward pass.
 
-transformers calls that activation checkpointing by 5.23, and gradient checkpointing in older releases; of the older name
-it warns, and version 6 is to have it no more.
+transformers calls that activation checkpointing by 5.23, and gradient checkpointing in older releases. It warns of the
+older name, and version 6 is to have it no more.
 """
 
 from typing import Any
