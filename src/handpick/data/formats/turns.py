@@ -107,9 +107,10 @@ def _message(turn: dict[str, Json], where: str, reading: Reading) -> tuple[Messa
     """Return a turn, and whether it is one of calls alone (ms-swift's and LLaMA-Factory's), which are joined."""
     role_field = _role_field(turn)
     if is_null(turn.get(role_field)):
+        fields = ", ".join(map(str, turn)) or "none"  # of a list that came as text, a key need not be text
         raise DataError(
-            f"unknown role: {where} has no `{role_field}`, and its fields are {', '.join(turn) or 'none'}; write turns "
-            "with `role` and `content`, or `from` and `value`"
+            f"unknown role: {where} has no `{role_field}`, and its fields are {fields}; write turns with `role` and "
+            "`content`, or `from` and `value`"
         )
     name = role_name(turn.get(role_field), role_field, where)
     refuse_media_columns(turn, where)
