@@ -10,8 +10,8 @@
 #   5.23.0   with pictures: logits (1, 3, 64)    text alone: logits (1, 3, 64)
 #   5.24.0   with pictures: AttributeError       text alone: logits (1, 3, 64)
 #
-# handpick's table of architectures holds the class that takes text alone; a test of the other is expected to fail under
-# 5.24.0, and says why.
+# handpick loads the language model alone of such a folder, and works with both versions; its test of the whole class is
+# expected to fail under 5.24.0, and says why (docs/platforms.md).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
