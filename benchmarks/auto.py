@@ -1,6 +1,6 @@
 """How much worse is what ``--method auto`` takes than the best in hindsight, and does it say so where nothing helps?
 
-    python benchmarks/auto.py                       # the shipped model; some fifteen processor minutes each
+    python benchmarks/auto.py                       # the shipped model; over nineteen processor minutes each
     python benchmarks/auto.py --seeds 0 1 --targets gsm8k boolq
     python benchmarks/auto.py --tables
 
