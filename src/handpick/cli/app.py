@@ -380,7 +380,9 @@ def out_folder(text: str) -> Path:
     """
     check_values({"out": text}, of=as_flag)
     if is_address(text):
-        raise SettingsError(f"--out {text} is no folder: this command writes into none of a bucket")
+        raise SettingsError(
+            f"--out {text} is in a bucket, and this command writes into a folder of this machine: name one"
+        )
     return Path(text)
 
 

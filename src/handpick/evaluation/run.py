@@ -145,11 +145,11 @@ def _check_inputs(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings])
     data = {f"the task {name}" if name != VERSUS else "prompts": list(task.files) for name, task in tasks.items()}
     files = {"metric": [metric for task in tasks.values() for metric in task.metrics]}
     files["judge_prompt"] = [settings.judge.prompt] if settings.judge.prompt else []
-    check_inputs(EvaluationLayout(settings.folder), data, files)
+    check_inputs(settings.layout, data, files)
 
 
 def _evaluate_tasks(settings: EvaluateSettings, tasks: Mapping[str, TaskSettings]) -> dict[str, Evaluation]:
-    folder, layout = settings.folder, EvaluationLayout(settings.folder)
+    folder, layout = settings.folder, settings.layout
     opened_tasks = open_tasks(tasks, folder)
     fingerprints = {name: task.fingerprint(settings.judge) for name, task in opened_tasks.items()}
     for task in opened_tasks.values():  # before a model is loaded, and before the first of several tasks is measured
@@ -207,7 +207,7 @@ def run_versus(settings: EvaluateSettings, versus: str, prompts: TaskSettings, j
 
 
 def _compare_models(settings: EvaluateSettings, versus: str, prompts: TaskSettings, judge: str) -> Match:
-    layout = EvaluationLayout(settings.folder)
+    layout = settings.layout
     task = open_tasks({VERSUS: prompts}, settings.folder)[VERSUS]
     decide, check = _make_decider(settings, judge, layout.verdicts)  # first: what is not there is said before any work
     ungradable = {} if check is None else refused_rows(task, judge, lambda row: check(task.records[row]))
@@ -296,7 +296,7 @@ def run_harness(
     )
     with hold_place(settings.place):
         _write(
-            EvaluationLayout(settings.folder).lm_eval,
+            settings.layout.lm_eval,
             {"model": settings.model, "identity": opened.identity, "tasks": found},
         )
     return found

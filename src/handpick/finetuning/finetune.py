@@ -160,13 +160,14 @@ def _check(sequences: Sequence[Rendered], settings: FinetuneSettings) -> None:
     longest = max(len(s.input_ids) for s in sequences)
     if longest > settings.max_length:
         raise SettingsError(f"a sequence has {longest} tokens and max_length is {settings.max_length}: cut it there")
-    if settings.batch % _n_processes():
+    if settings.batch % count_processes():
         raise SettingsError(
-            f"a batch of {settings.batch} does not divide among {_n_processes()} processes; give another --batch"
+            f"a batch of {settings.batch} does not divide among {count_processes()} processes; give another --batch"
         )
 
 
-def _n_processes() -> int:
+def count_processes() -> int:
+    """Return how many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate say it
 
 
@@ -191,7 +192,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> "SFTConfig":
     from trl.trainer.sft_config import SFTConfig
 
     precision = compute_dtype(settings.dtype)
-    share = settings.batch // _n_processes()
+    share = settings.batch // count_processes()
     micro = micro_batch_of(share, settings.micro_batch)
     return trainer_arguments(
         SFTConfig,

@@ -19,7 +19,7 @@ from handpick.data.template_args import parse_template_args
 from handpick.data.unwritten import count_unwritten, report_unwritten
 from handpick.errors import DataError, SettingsError
 from handpick.finetuning.export import Tool, write_export
-from handpick.finetuning.finetune import finetune
+from handpick.finetuning.finetune import count_processes, finetune
 from handpick.flag_names import as_flag, check_values, parse_settings, show_value
 from handpick.layout import ExportLayout, FinetuneLayout, RunLayout
 from handpick.model import (
@@ -72,7 +72,7 @@ def run_train(
         HandpickError: of the kind that fits what is wrong (see ``handpick.errors``).
     """
     check_values({} if out is None else {"out": out}, as_flag)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (is_address(selection) or is_address(out)):
+    if count_processes() > 1 and (is_address(selection) or is_address(out)):
         raise SettingsError("processes that train together meet in a folder, and a bucket is none: name folders")
     chosen = fetch_place(selection)
     model, place = model_of(chosen, model), model_place(selection, out)
@@ -242,8 +242,7 @@ def model_place(selection: str | Path, out: str | Path | None) -> str | Path:
     chosen = folder_of(selection)
     if not is_address(selection) and not chosen.is_dir():
         raise SettingsError("no folder for the trained model given: name one with --out")
-    model = RunLayout(chosen).model
-    return name_of(selection, model) if is_address(selection) else model
+    return name_of(selection, RunLayout(chosen).model)
 
 
 @dataclass(frozen=True, slots=True)

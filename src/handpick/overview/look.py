@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from handpick.overview.counts import Counts, count_records
 from handpick.overview.sample import SampleFindings, look_at_sample
 from handpick.overview.settings import LookSettings
 from handpick.own_folder import check_page
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _look_at(sources: Sequence[str], settings: LookSettings, renderer: Renderer 
             if quarantine.count and str(error).startswith("no usable record"):
                 raise _nothing_usable(sources, quarantine) from error
             raise
-        set_aside = _read_set_aside(quarantine)
+        set_aside = _read_set_aside(quarantine, _kind)
     opened = perf_counter()
     counts = count_records(pool)
     counted = perf_counter()
@@ -127,29 +129,29 @@ def _look_at(sources: Sequence[str], settings: LookSettings, renderer: Renderer 
     return Side(files, counts, set_aside, sample, opened - began, counted - opened, perf_counter() - counted)
 
 
-def _read_set_aside(quarantine: Quarantine) -> dict[str, SetAside]:
-    """Return what was set aside, by kind, each with its first record."""
-    first: dict[str, SetAside] = {}
-    counts = quarantine.kinds
-    if counts:
+def _kind(entry: Mapping[str, Any]) -> str:
+    kind: str = entry["reason"].partition(":")[0]
+    return kind
+
+
+def _read_set_aside(quarantine: Quarantine, by: Callable[[Mapping[str, Any]], Key]) -> dict[Key, SetAside]:
+    """Return what was set aside, in groups, the most common first, each with its first record."""
+    first: dict[Key, Mapping[str, Any]] = {}
+    counts: Counter[Key] = Counter()
+    if quarantine.count:
         with quarantine.path.open(encoding="utf-8", newline="\n") as entries:
             for entry in map(json.loads, entries):
-                kind = entry["reason"].partition(":")[0]
-                first.setdefault(kind, SetAside(counts[kind], entry["file"], entry["line"], entry["reason"]))
-    return {kind: first[kind] for kind in counts}
+                key = by(entry)
+                first.setdefault(key, entry)
+                counts[key] += 1
+    return {
+        key: SetAside(n, first[key]["file"], first[key]["line"], first[key]["reason"])
+        for key, n in counts.most_common()
+    }
 
 
 def _nothing_usable(sources: Sequence[str], quarantine: Quarantine) -> DataError:
     """Return what is wrong with each file, since two files are mended in two ways."""
-    first: dict[tuple[str, str], dict[str, Any]] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    with quarantine.path.open(encoding="utf-8", newline="\n") as entries:
-        for entry in map(json.loads, entries):
-            kind = entry["file"], entry["reason"].partition(":")[0]
-            first.setdefault(kind, entry)
-            counts[kind] += 1
-    said = "; ".join(
-        f"{n:,} × {first[kind]['reason']} (first: line {first[kind]['line']} of {kind[0]})"
-        for kind, n in counts.most_common()
-    )
+    found = _read_set_aside(quarantine, lambda entry: (entry["file"], _kind(entry))).values()
+    said = "; ".join(f"{each.records:,} × {each.reason} (first: line {each.line} of {each.file})" for each in found)
     return DataError(f"no usable record in {', '.join(map(str, sources))}: {said}")

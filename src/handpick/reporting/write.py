@@ -1,6 +1,7 @@
 """A report of whatever a folder holds."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from handpick.choices import look_up
@@ -46,11 +47,8 @@ def write_report(
         StoreError: as ``fetch_place`` and ``hold_place``.
         HandpickError: as the reports themselves.
     """
-    second = None if other is None else fetch_place(other)
-    if not is_address(folder):
-        return _write_report(Path(folder), second, tests, published, out)
-    first = fetch_place(folder)
-    with hold_place(folder):
+    first, second = fetch_place(folder), None if other is None else fetch_place(other)
+    with hold_place(folder) if is_address(folder) and out is None else nullcontext():  # with out it is only read
         return _write_report(first, second, tests, published, out)
 
 

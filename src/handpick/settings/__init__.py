@@ -462,15 +462,15 @@ class Settings(
     @property
     def folder(self) -> Path:
         """Where everything is written; of a run in a bucket, the folder of this machine that is kept there."""
-        if self.out is not None:
-            return folder_of(self.out)
-        name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
-        return Path("runs") / check_file_name(name, "the folder of a run, which --out names otherwise,")
+        return folder_of(self.place)
 
     @property
     def place(self) -> str | Path:
         """What the run is called: its address where it is in a bucket, else its folder."""
-        return self.out or self.folder
+        if self.out is not None:
+            return self.out
+        name = Path(self.query[0]).name.split(".")[0] if self.query else "-".join(self.target) or "features"
+        return Path("runs") / check_file_name(name, "the folder of a run, which --out names otherwise,")
 
     @property
     def is_in_bucket(self) -> bool:
