@@ -254,15 +254,16 @@ _MORE: dict[str, dict[str, Any]] = {
     ["gradient-rr", *(pytest.param(each, marks=pytest.mark.slow) for each in ("rds+", "gist", *_MORE))],
 )
 @pytest.mark.usefixtures("one_thread")
-def test_a_run_of_two_workers_leaves_what_one_process_does(
-    method: str, tiny_model: Path, pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]],
-    tmp_path: Path,
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_run_of_several_workers_leaves_what_one_process_does(
+    method: str, workers: int, tiny_model: Path, pool_records: list[dict[str, Any]],
+    query_records: list[dict[str, Any]], tmp_path: Path,
 ) -> None:  # fmt: skip
     """Every file of the run, but for what it cost."""
     pool = write_jsonl(tmp_path / "pool.jsonl", pool_records[:24])
     query = write_jsonl(tmp_path / "query.jsonl", query_records[:4])
     given: dict[str, Any] = {
-        "pool": str(pool), "query": str(query), "model": str(tiny_model), "budget": 6, "shard_rows": 6,
+        "pool": str(pool), "query": str(query), "model": str(tiny_model), "budget": 6, "shard_rows": 3,
         "projection_dim": 256, "dtype": "float32", "max_length": 256,
         **_MORE.get(method, {"method": method}),
         **({} if method == "rds+" else {"warmup": "none"}),
@@ -271,11 +272,11 @@ def test_a_run_of_two_workers_leaves_what_one_process_does(
     handpick.select(**given, out=str(out))
     one = bytes_of(out)
     out.rename(tmp_path / "one")
-    handpick.select(**given, out=str(out), workers=2)
-    two = bytes_of(out)
-    one.pop("cost.json"), two.pop("cost.json")
-    assert sorted(one) == sorted(two)
-    assert [name for name in one if one[name] != two[name]] == []
+    handpick.select(**given, out=str(out), workers=workers)
+    several = bytes_of(out)
+    one.pop("cost.json"), several.pop("cost.json")
+    assert sorted(one) == sorted(several)
+    assert [name for name in one if one[name] != several[name]] == []
 
 
 @pytest.mark.slow

@@ -28,8 +28,8 @@ pytestmark = [needs_ray, pytest.mark.usefixtures("one_thread"), pytest.mark.time
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A Ray with room for two times two actors, for all tests: it needs not start again and again."""
-    with running_ray(4):
+    """A Ray with room for two actors and four, for all tests: it needs not start again and again."""
+    with running_ray(6):
         yield
 
 
@@ -152,30 +152,32 @@ def test_drivers_are_killed_at_a_hundred_moments(pool: Pool, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "more"),
+    ("method", "more", "workers"),
     [
-        ("gradient-rr", {"warmup": "none"}),
-        pytest.param("rds+", {}, marks=pytest.mark.slow),
-        pytest.param("gist", {"warmup": "none"}, marks=pytest.mark.slow),
-        pytest.param("gradient-rr", {"warmup": "none", "score_only": True}, marks=pytest.mark.slow),
+        ("gradient-rr", {"warmup": "none"}, 2),
+        pytest.param("gradient-rr", {"warmup": "none"}, 4, marks=pytest.mark.slow),
+        pytest.param("rds+", {}, 2, marks=pytest.mark.slow),
+        pytest.param("gist", {"warmup": "none"}, 2, marks=pytest.mark.slow),
+        pytest.param("gradient-rr", {"warmup": "none", "score_only": True}, 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_by_ray_leaves_what_one_process_does(
-    method: str, more: dict[str, Any], two: RayActors, tiny_model: Path, pool_records: list[dict[str, Any]],
-    query_records: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    method: str, more: dict[str, Any], workers: int, cluster: None, tiny_model: Path,
+    pool_records: list[dict[str, Any]], query_records: list[dict[str, Any]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Every file of the run, but for what it cost; sources and the folder are named from the working folder."""
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "pool.jsonl", pool_records[:24])
     write_jsonl(tmp_path / "query.jsonl", query_records[:4])
     given: dict[str, Any] = {
-        "pool": "pool.jsonl", "query": "query.jsonl", "model": str(tiny_model), "budget": 6, "shard_rows": 6,
+        "pool": "pool.jsonl", "query": "query.jsonl", "model": str(tiny_model), "budget": 6, "shard_rows": 3,
         "projection_dim": 256, "dtype": "float32", "max_length": 256, "method": method, "out": "run", **more,
     }  # fmt: skip
     handpick.select(**given)
     one = bytes_of(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "one")
-    handpick.select(**given, engine="ray", max_workers=2)
+    handpick.select(**given, engine="ray", max_workers=workers)
     other = bytes_of(tmp_path / "run")
     one.pop("cost.json"), other.pop("cost.json")
     assert sorted(one) == sorted(other)

@@ -2,8 +2,8 @@
 
 import logging
 import random
-import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -37,34 +37,29 @@ def cluster() -> Iterator[Any]:
         found.shutdown()
 
 
-def _lose_nodes(cluster: Any, over: threading.Event, n: int, draw: random.Random, lost: list[Any]) -> None:
-    """Take nodes away at random moments, and start another for each."""
-    for _ in range(n):
-        if over.wait(draw.uniform(0.0, 3.0)):
-            return
-        node = draw.choice(list(cluster.worker_nodes))
-        cluster.remove_node(node, allow_graceful=False)
-        lost.append(node)
+def _lose_nodes(cluster: Any, filling: Future[Any], n: int, draw: random.Random) -> int:
+    """Take nodes away at random moments, start another for each, and return how many; until the store is filled."""
+    for lost in range(n):
+        wait([filling], draw.uniform(0.0, 3.0))
+        if filling.done():
+            return lost
+        cluster.remove_node(draw.choice(list(cluster.worker_nodes)), allow_graceful=False)
         cluster.add_node(**OF_A_NODE)
+    return n
 
 
 @pytest.mark.parametrize("moments", [3, 100])
 def test_nodes_are_lost_at_any_moment(
     moments: int, cluster: Any, pool: Pool, tmp_path: Path,  # noqa: F811
 ) -> None:  # fmt: skip
+    """The store is filled by a thread: Ray starts nodes in the main one alone."""
     fill(pool, tmp_path / "one", Counting(), ThisProcess())
-    lost: list[Any] = []
-    run = 0
-    while len(lost) < moments:
+    lost = run = 0
+    while lost < moments:
         run += 1
-        with RayActors(max_workers=2) as executor:
-            over = threading.Event()
-            loser = threading.Thread(target=_lose_nodes, args=(cluster, over, TRIES - 1, random.Random(run), lost))
-            loser.start()
-            try:
-                fill(pool, tmp_path / f"two {run}", Counting(slow=0.1), executor)
-            finally:
-                over.set()
-                loser.join()
+        with RayActors(max_workers=2) as executor, ThreadPoolExecutor(1) as thread:
+            filling = thread.submit(fill, pool, tmp_path / f"two {run}", Counting(slow=0.1), executor)
+            lost += _lose_nodes(cluster, filling, TRIES - 1, random.Random(run))
+            filling.result()
         assert bytes_of(tmp_path / f"two {run}") == bytes_of(tmp_path / "one")
-        print(f"run {run}: {len(lost)} nodes lost", flush=True)
+        print(f"run {run}: {lost} nodes lost", flush=True)
