@@ -84,14 +84,14 @@ def max_prompt_tokens(max_length: int, max_new_tokens: int) -> int:
     return max_length - max_new_tokens
 
 
-class Share(NamedTuple):
+class GroupShare(NamedTuple):
     """Of the groups of prompts that are answered together, every ``of``-th, from the one with this number on."""
 
     number: int = 0
     of: int = 1
 
 
-WHOLE = Share()
+WHOLE = GroupShare()
 
 
 class DrawnAnswers(NamedTuple):
@@ -143,7 +143,7 @@ def draw_answers(
     folder: Path | None,
     identity: Fingerprint | None,
     quiet: bool,
-    share: Share = WHOLE,
+    share: GroupShare = WHOLE,
 ) -> DrawnAnswers:
     """Draw the answers to every prompt, or to a share of them; what is kept of the others is returned too.
 

@@ -12,7 +12,7 @@ from torch import nn
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
 from handpick.errors import DataError, WorkerError
-from handpick.evaluation.answers import WHOLE, DrawnAnswers, Share, draw_answers, max_prompt_tokens, texts_of
+from handpick.evaluation.answers import WHOLE, DrawnAnswers, GroupShare, draw_answers, max_prompt_tokens, texts_of
 from handpick.evaluation.run import reading_length
 from handpick.evaluation.task import prompt_of
 from handpick.executors import Calls, calls_for
@@ -44,7 +44,7 @@ class _Work:
     identity: Fingerprint
     folder: Path
     prompts: list[list[int]]
-    share: Share = WHOLE
+    share: GroupShare = WHOLE
     threads: int | None = None
 
     @property
@@ -131,7 +131,7 @@ class Answering:
         if n > 1:
             calls = calls_for(settings.folder, **settings.who_computes)
             threads = None if by_ray else max(1, torch.get_num_threads() // n)
-            drawn = _draw_shares([replace(work, share=Share(i, n), threads=threads) for i in range(n)], calls)
+            drawn = _draw_shares([replace(work, share=GroupShare(i, n), threads=threads) for i in range(n)], calls)
         else:
             drawn = _draw(work, quiet=False)
             _load.cache_clear()
