@@ -34,7 +34,7 @@ _BY_RAY = 16  # shares, where it is not said how many workers there may be
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _AnswerWork:
     """What whoever answers has to know. ``threads`` are those it computes with; None: those it has."""
 
     model: str
@@ -52,7 +52,7 @@ class _Work:
         return Sampling(samples=1, temperature=0, max_new_tokens=self.max_new_tokens)
 
 
-def _draw(work: _Work, *, quiet: bool = True) -> DrawnAnswers:
+def _draw(work: _AnswerWork, *, quiet: bool = True) -> DrawnAnswers:
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     return draw_answers(
@@ -117,7 +117,7 @@ class Answering:
             WorkerError: a process that answers was killed, and killed again.
         """
         settings = self._settings
-        work = _Work(
+        work = _AnswerWork(
             settings.model,
             settings.template_args,
             compute_dtype(settings.dtype),
@@ -139,7 +139,7 @@ class Answering:
         return [text for (text,) in texts_of(drawn, len(work.prompts), work.sampling, self.renderer, quiet=False)]
 
 
-def _draw_shares(shares: Sequence[_Work], calls: Calls) -> DrawnAnswers:
+def _draw_shares(shares: Sequence[_AnswerWork], calls: Calls) -> DrawnAnswers:
     """Have every share answered, and return all answers."""
     answers: dict[int, list[Sample]] = {}
     ends: list[int] = []
