@@ -29,14 +29,14 @@ from handpick.progress import log
 from handpick.work_memory import take_work_memory
 
 _GOODBYE = 5.0  # seconds that a worker that was told to end is waited for
-_GPUS = "CUDA_VISIBLE_DEVICES"
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_gpus() -> list[str]:
     """Return what the GPUs that this process may use are called in the environment of a process; none on a CPU."""
     if device().type == "cpu":
         return []
-    said = os.environ.get(_GPUS)
+    said = os.environ.get(VISIBLE_GPUS)
     return said.split(",") if said else [str(i) for i in range(torch.cuda.device_count())]
 
 
@@ -244,7 +244,7 @@ def _worker_surroundings(threads: int, gpu: str | None) -> Iterator[None]:
     """Let a process that is started now find its number of threads when libraries load, see one GPU, and hear of no
     interrupt, which is the parent's to act on.
     """
-    own = dict.fromkeys(THREAD_NAMES, str(threads)) | ({} if gpu is None else {_GPUS: gpu})
+    own = dict.fromkeys(THREAD_NAMES, str(threads)) | ({} if gpu is None else {VISIBLE_GPUS: gpu})
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
