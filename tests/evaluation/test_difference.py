@@ -11,7 +11,7 @@ from torch import nn
 
 from handpick.data.render import Renderer
 from handpick.errors import DataError, FingerprintMismatch, StoreError
-from handpick.evaluation.difference import Difference, compare_evaluations
+from handpick.evaluation.difference import PairedDifference, compare_evaluations
 from handpick.evaluation.estimate import mean
 from handpick.evaluation.evaluate import RecordScores, _write_predictions, evaluate
 from handpick.evaluation.task import Task
@@ -34,7 +34,7 @@ def written(
     return folder
 
 
-def difference(a: Path, b: Path, metric: str = "loss") -> Difference:
+def difference(a: Path, b: Path, metric: str = "loss") -> PairedDifference:
     return compare_evaluations(a, b).tasks["test"][metric]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from handpick.evaluation.difference import Differences
+from handpick.evaluation.difference import PairedDifferences
 from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
@@ -57,7 +57,7 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
     return f"{estimate.value:.4f}", f"[{estimate.low:.4f}, {estimate.high:.4f}]" if has_interval else "–"
 
 
-def show_differences(found: Differences, a: str, b: str) -> None:
+def show_differences(found: PairedDifferences, a: str, b: str) -> None:
     """Show a line a metric: both means, and the difference test by test with its interval."""
     table = Table(title="Differences, test by test, with 95% intervals over examples", title_justify="left")
     for heading in ("task", "metric", a, b, "difference", "95% interval", "examples"):

@@ -29,7 +29,7 @@ _OF_ANSWERS = ("max_new_tokens", "stop", "samples", "temperature", "top_p", "see
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """A metric of two models, over the records that both have a value of.
 
     ``difference`` is the mean over examples of the first's value minus the second's, with its 95% interval. ``alone``
@@ -43,17 +43,17 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Differences:
+class PairedDifferences:
     """Differences by task and metric; ``same_tokens``: whether both models read a text as the same tokens.
 
     Where they do not, a loss is a mean over other tokens in each, and no smaller one is better for it.
     """
 
-    tasks: dict[str, dict[str, Difference]]
+    tasks: dict[str, dict[str, PairedDifference]]
     same_tokens: bool
 
 
-def compare_evaluations(a: Path, b: Path) -> Differences:
+def compare_evaluations(a: Path, b: Path) -> PairedDifferences:
     """Compare what two models were found to do on the tasks that both were measured on.
 
     Args:
@@ -70,7 +70,7 @@ def compare_evaluations(a: Path, b: Path) -> Differences:
     require_same(
         {name: made_a[name] for name in _OF_BOTH}, {name: made_b[name] for name in _OF_BOTH}, what=f"the evaluation {a}"
     )
-    tasks: dict[str, dict[str, Difference]] = {}
+    tasks: dict[str, dict[str, PairedDifference]] = {}
     for name, own in found[a]["tasks"].items():
         if name in found[b]["tasks"]:
             lines_a, lines_b = (_read_predictions(EvaluationLayout(each).predictions(name)) for each in (a, b))
@@ -88,7 +88,7 @@ def compare_evaluations(a: Path, b: Path) -> Differences:
             f"{a} and {b} have no task in common: {names[0]}, and {names[1]}; measure both on one, NAME=FILE names it"
         )
     same_tokens = all(made_a.get(name) == made_b.get(name) for name in _TOKENS)
-    return Differences(tasks, same_tokens)
+    return PairedDifferences(tasks, same_tokens)
 
 
 def _compared(task: Mapping[str, Any], other: Mapping[str, Any], metrics: Collection[str]) -> Fingerprint:
@@ -119,7 +119,7 @@ def _common_metrics(a: Mapping[str, _Line], b: Mapping[str, _Line]) -> list[str]
     return [name for name in names_a if name in names_b]
 
 
-def _difference(metric: str, a: Mapping[str, _Line], b: Mapping[str, _Line]) -> Difference | None:
+def _difference(metric: str, a: Mapping[str, _Line], b: Mapping[str, _Line]) -> PairedDifference | None:
     """Return the difference over the records that both have a value of; None where there are none."""
     has_a, has_b = ({id for id, line in lines.items() if metric in line.scores} for lines in (a, b))
     both = has_a & has_b
@@ -133,7 +133,7 @@ def _difference(metric: str, a: Mapping[str, _Line], b: Mapping[str, _Line]) -> 
         mean(values, examples, None if set(weights) == {1.0} else weights)
         for values in (values_a, values_b, [x - y for x, y in zip(values_a, values_b, strict=True)])
     )
-    return Difference(own, other, difference, len(has_a ^ has_b))
+    return PairedDifference(own, other, difference, len(has_a ^ has_b))
 
 
 @contextmanager
