@@ -278,9 +278,13 @@ class _Mirror:
                 self.seen[name] = now
 
     def _list_files(self) -> dict[str, _Seen]:
-        """Return the files of the folder that are finished, or grow by whole lines, by their names in it."""
+        """Return the files of the folder that are finished, or grow by whole lines, by their names in it.
+
+        Raises:
+            OSError: a folder cannot be listed; what is in it is not gone, and stays in the bucket.
+        """
         found = {}
-        for parent, folders, files in os.walk(self.folder):
+        for parent, folders, files in os.walk(self.folder, onerror=_refuse_unlisted):
             folders[:] = [each for each in folders if not is_unfinished(each)]
             for each in files:
                 path = Path(parent, each)
@@ -336,6 +340,12 @@ class _OtherRun(StoreError):
 
 class _OtherContent(Exception):
     """An object has another digest than its list says."""
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    """Raise what the system says of a folder that cannot be listed, unless it was removed meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _look(path: Path) -> _Seen | None:

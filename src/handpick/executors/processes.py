@@ -22,7 +22,7 @@ import torch
 
 from handpick.errors import SettingsError, WorkerError
 from handpick.executors.devices import DeviceReport, report_gpus
-from handpick.executors.protocol import FillJob, ShardTask, Watcher
+from handpick.executors.protocol import FillJob, ShardTask, Watcher, WorkIsTasks
 from handpick.executors.worker import ADVANCE, FAILED, FINISHED, FREE, PREPARED, READY, SAID, THREAD_NAMES, TRIES, work
 from handpick.model import device
 from handpick.progress import log
@@ -53,7 +53,7 @@ class _Worker:
     has_asked: bool = False
 
 
-class Processes:
+class Processes(WorkIsTasks):
     """The executor that shares shards out. What is run while it is entered is run by the same workers.
 
     Where GPUs compute, each worker sees one of them alone.
@@ -97,10 +97,6 @@ class Processes:
     def devices(self) -> list[DeviceReport]:
         """Return the GPUs of the workers; nothing where they share this machine's CPU."""
         return report_gpus(self._n_workers) if self._gpus else []
-
-    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
-        """Return whether any task is left."""
-        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
