@@ -242,7 +242,7 @@ def _cost(path: Path) -> tuple[dict[str, float], str]:
     cost = _json(path)
     with reading(path, StoreError, "remove it, or select again"):
         seconds = {name: float(each) for name, each in as_object(cost.get("seconds", {})).items()}
-        return seconds, f"{cost['device']}, {cost['threads']} threads" if cost else ""
+        return seconds, f"{cost['device']}, {cost['threads']} thread{'s' * (cost['threads'] != 1)}" if cost else ""
 
 
 def _remarks(path: Path) -> list[Remark]:
