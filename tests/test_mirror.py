@@ -215,6 +215,25 @@ def test_what_is_in_a_folder_that_cannot_be_listed_stays_in_the_bucket(
     assert before.items() <= objects_below(AT).items()
 
 
+def test_a_folder_that_is_taken_away_takes_nothing_from_the_bucket(tmp_path: Path) -> None:
+    """As a disk that is unmounted while the run works."""
+    work = tmp_path / "work"
+    with mirror_folder(AT, work):
+        write_steps(work, 3)
+    before = files_below(work)
+
+    def lose() -> None:
+        with mirror_folder(AT, work):
+            work.rename(tmp_path / "away")
+
+    with pytest.raises(StoreError, match=r"work, where the run of .* is worked on, is gone; what was put before stays"):
+        lose()
+    assert before.items() <= objects_below(AT).items()
+    with mirror_folder(AT, work):
+        pass
+    assert files_below(work) == before
+
+
 def test_a_fault_at_the_end_says_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(what: str, path: str) -> None:
         if what == "put" and path.endswith("record.json"):
