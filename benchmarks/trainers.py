@@ -7,8 +7,9 @@ Runs in the trainer's own environment, without handpick::
     python -m venv swift && swift/bin/pip install torch==2.13.0 ms-swift==4.6.0
     swift/bin/python benchmarks/trainers.py ms-swift OUT/ms_swift.yaml ORACLE/tokens.jsonl
 
-The trainer parses the config, loads the model and the data and prepares both, up to the first step; then its rows are
-read one by one, as the collator hands them on. It ends with 1 where one is not handpick's.
+So do ``axolotl`` (axolotl==0.19.0, OUT/axolotl.yaml) and ``llama-factory`` (llamafactory==0.9.5,
+OUT/llama_factory.yaml). The trainer parses the config, loads the model and the data and prepares both, up to the first
+step; then its rows are read one by one, as the collator hands them on. It ends with 1 where one is not handpick's.
 """
 
 import argparse
@@ -52,7 +53,48 @@ def read_ms_swift(config: Path) -> tuple[Any, list[Row]]:
     return command.stood, rows_of(command.stood.data_collator, command.stood.train_dataset)
 
 
-READERS = {"ms-swift": read_ms_swift}
+PACKAGES = {"ms-swift": "ms-swift", "axolotl": "axolotl", "llama-factory": "llamafactory"}
+
+
+class BeforeTheFirstStep(Exception):
+    """Holds the trainer that was about to train."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+
+def caught(command: Callable[[], None]) -> tuple[Any, list[Row]]:
+    """Run a command that ends in ``Trainer.train``, and stop it there."""
+    from transformers import Trainer
+
+    def stop(trainer: Any, *_: Any, **__: Any) -> None:
+        raise BeforeTheFirstStep(trainer)
+
+    Trainer.train = stop
+    try:
+        command()
+    except BeforeTheFirstStep as reached:
+        trainer = reached.trainer
+        return trainer, rows_of(trainer.data_collator, trainer.train_dataset)
+    raise RuntimeError("the command ended without having trained")
+
+
+def read_axolotl(config: Path) -> tuple[Any, list[Row]]:
+    """Return the trainer and its rows."""
+    from axolotl.cli.train import do_cli
+
+    return caught(lambda: do_cli(str(config)))
+
+
+def read_llama_factory(config: Path) -> tuple[Any, list[Row]]:
+    """Return the trainer and its rows."""
+    from llamafactory.train.tuner import run_exp
+
+    sys.argv = ["llamafactory-cli", str(config)]
+    return caught(run_exp)
+
+
+READERS = {"ms-swift": read_ms_swift, "axolotl": read_axolotl, "llama-factory": read_llama_factory}
 
 
 def main() -> None:
@@ -77,7 +119,7 @@ def main() -> None:
         "per_device_train_batch_size gradient_accumulation_steps num_train_epochs learning_rate lr_scheduler_type "
         "weight_decay adam_beta2 max_grad_norm bf16 fp16 gradient_checkpointing seed"
     )
-    print(given.trainer, {name: version(name) for name in ("ms-swift", "transformers", "trl", "peft", "torch")})
+    print(given.trainer, {name: version(name) for name in (PACKAGES[given.trainer], "transformers", "peft", "torch")})
     print({name: str(getattr(args, name)) for name in names.split()}, "rising:", args.get_warmup_steps(1000), "of 1000")
     print({kind: sorted(types) for kind, types in weights.items()})
     print(f"tokens and labels equal: {equal} of {len(wanted)} records; {len(rows)} rows")

@@ -64,6 +64,18 @@ def refuse_removal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "unlink", refuse)
 
 
+def refuse_listing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let no folder of a name be listed; root, as whom tests may run, may list all."""
+    scan = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+
+
 def write_jsonl(path: Path, items: list[dict[str, Any]]) -> Path:
     """Write records as JSON Lines, gzip where the name ends so."""
     text = "".join(json.dumps(item) + "\n" for item in items)

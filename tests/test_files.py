@@ -1,6 +1,5 @@
 """Files are there whole or not at all, and what dead writers have left goes."""
 
-import errno
 import fcntl
 import os
 import stat
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from handpick.files import (
-    all_below,
     atomic_write,
     crc32_of,
     move_file,
@@ -97,26 +95,6 @@ def test_what_is_private_is_its_owners_from_the_first_byte_and_the_rest_is_as_th
     finally:
         os.umask(before)
     assert (tmp_path / "shared").read_bytes() == b"record"
-
-
-def test_all_below_is_all_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "b" / "c").mkdir(parents=True)
-    (tmp_path / "b" / ".d").write_text("d")
-    (tmp_path / "a").symlink_to(tmp_path / "b")
-    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
-    assert all_below(tmp_path) == [tmp_path / name for name in ("a", "b", "b/.d", "b/c", "gone")]
-    with pytest.raises(FileNotFoundError):
-        all_below(tmp_path / "nothing")
-    scan = os.scandir
-
-    def refuse(path: str) -> object:
-        if Path(path).name == "c":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scan(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
-    with pytest.raises(PermissionError, match="b/c"):
-        all_below(tmp_path)
 
 
 def test_all_is_synced_before_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from handpick.layout import MirrorLayout
 from handpick.mirror import mirror_folder
 from handpick.settings import Settings
 from tests.buckets import Bucket, objects_below, put, s3_server
-from tests.conftest import write_jsonl
+from tests.conftest import refuse_listing, write_jsonl
 
 POOL = [{"id": f"a{n}", "prompt": f"What is {n}?", "completion": f"It is {n}."} for n in range(10)]
 AT = "bucket://bucket/runs/x"
@@ -196,6 +196,42 @@ def test_faults_meanwhile_are_told_once_and_tried_again(
     objects = objects_below(AT)
     objects.pop("objects.json")
     assert objects == files_below(tmp_path / "work")
+
+
+def test_what_is_in_a_folder_that_cannot_be_listed_stays_in_the_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mirror_folder(AT, tmp_path / "work"):
+        write_steps(tmp_path / "work", 3)
+    before = files_below(tmp_path / "work")
+
+    def write_more() -> None:
+        with mirror_folder(AT, tmp_path / "work"):
+            (tmp_path / "work" / "another").write_text("another")
+            refuse_listing(monkeypatch, "shards")
+
+    with pytest.raises(StoreError, match=r"Permission denied: .*shards'; nothing that was computed is lost"):
+        write_more()
+    assert before.items() <= objects_below(AT).items()
+
+
+def test_a_folder_that_is_taken_away_takes_nothing_from_the_bucket(tmp_path: Path) -> None:
+    """As a disk that is unmounted while the run works."""
+    work = tmp_path / "work"
+    with mirror_folder(AT, work):
+        write_steps(work, 3)
+    before = files_below(work)
+
+    def lose() -> None:
+        with mirror_folder(AT, work):
+            work.rename(tmp_path / "away")
+
+    with pytest.raises(StoreError, match=r"work, where the run of .* is worked on, is gone; what was put before stays"):
+        lose()
+    assert before.items() <= objects_below(AT).items()
+    with mirror_folder(AT, work):
+        pass
+    assert files_below(work) == before
 
 
 def test_a_fault_at_the_end_says_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,14 @@ def _with_pictures(markdown: str, name: str) -> str:
     return markdown
 
 
+_SEARCH = 'data-md-component="search" role="dialog"'
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the search, which the theme leaves without a name, for those who hear a page."""
+    return output.replace(_SEARCH, f'{_SEARCH} aria-label="Search"')
+
+
 _LOADED = re.compile(r"<(?:script|img|link|source|iframe)\b[^>]*?\b(?:src|href)=\"?([^\"\s>]+)")
 _LED_TO = re.compile(r"<a\b[^>]*?\bhref=\"?([^\"\s>]+)")
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handpick.errors import StoreError, first_line
+from handpick.listing import all_below, matching
 from handpick.locks import lock_file
 
 _PIECE = 1 << 20  # bytes that are compared at a time
@@ -67,8 +68,9 @@ def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
                         f"{path} was written by another run meanwhile; let one run use a folder"
                     ) from error
         _sync_names(path.parent)
-        for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-            left_over.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be listed, or is not ours to clear
+            for left_over in matching(path.parent, f".{glob.escape(path.name)}.*.partial"):
+                left_over.unlink(missing_ok=True)
     finally:
         with suppress(OSError):  # which would stand for what really went wrong; the next run removes it
             temporary.unlink(missing_ok=True)
@@ -96,8 +98,12 @@ def _lock(file: BinaryIO) -> bool:
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove temporary files in a folder whose writers are dead: those that can be locked."""
-    for path in folder.glob(".*.partial"):
+    """Remove temporary files in a folder whose writers are dead: those that can be locked.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    for path in matching(folder, ".*.partial"):
         with suppress(OSError), path.open("r+b") as file:  # gone meanwhile, or not ours to write
             if _lock(file):
                 path.unlink(missing_ok=True)
@@ -112,23 +118,6 @@ def place_folder(part: Path, folder: Path) -> None:
     sync_folder(part)
     os.replace(part, folder)
     _sync_names(folder.parent)
-
-
-def all_below(folder: Path) -> list[Path]:
-    """Return every file and folder below a folder, sorted; links to folders are not followed.
-
-    ``Path.rglob`` leaves out, without a word, a folder that it may not list; from Python 3.13 on any that it cannot.
-
-    Raises:
-        OSError: a folder is not there or cannot be listed.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    return sorted(
-        Path(parent, name) for parent, folders, files in os.walk(folder, onerror=refuse) for name in (*folders, *files)
-    )
 
 
 def sync_folder(folder: Path) -> None:

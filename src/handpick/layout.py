@@ -1,6 +1,6 @@
 """Every name of a file or folder that handpick writes, so that nobody else has to spell one.
 
-A layout is a folder and knows the names in it; it opens nothing and makes nothing. Names inside a file of another
+A layout is a folder and knows the names in it; it opens no file and makes nothing. Names inside a file of another
 tool's format (peft's ``adapter_config.json``) stay with the module that speaks that format.
 """
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+from handpick.listing import matching
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Layout:
     def written_files(self) -> Iterator[Path]:
         """Yield every file or folder that is written directly in this one, and is there."""
         for pattern in self._names():
-            yield from self.folder.glob(pattern)
+            yield from matching(self.folder, pattern)
 
     @classmethod
     def _names(cls) -> Iterator[str]:
@@ -88,7 +90,7 @@ class ParsedLayout(Layout):
 
     def tables(self) -> Iterator[Path]:
         """Yield every table that is there."""
-        return self.folder.glob("*.arrow")
+        return matching(self.folder, "*.arrow")
 
 
 def checksums_of(table: Path) -> Path:
@@ -258,11 +260,11 @@ class RunLayout(ReportLayout):
 
     def query_stores(self) -> Iterator[Path]:
         """Yield the folders of the queries' stores."""
-        return self.features.glob("query-*")
+        return matching(self.features, "query-*")
 
     def _begun(self, names: str) -> list[Path]:
         manifest = StoreLayout(self.features / names).manifest.relative_to(self.features)
-        return [path.parent for path in sorted(self.features.glob(str(manifest)))]
+        return [path.parent for path in matching(self.features, manifest.as_posix())]
 
     warmup = InFolder("warmup")  #: The warmup's checkpoints, a ``WarmupLayout``.
 
@@ -311,7 +313,7 @@ class StoreLayout(Layout):
 
     def has_shards(self) -> bool:
         """Return whether any shard is written, whole or not."""
-        return any(self.folder.glob("shards/*/*.safetensors"))
+        return any(matching(self.folder, "shards/*/*.safetensors"))
 
     def shard(self, checkpoint: int, file: int, number: int) -> Path:
         """Return the tensors of the ``number``-th shard of the ``file``-th file."""
@@ -365,7 +367,7 @@ class CheckpointsLayout(Layout):
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints that are there, whole or not, in no order (``step_of`` gives one)."""
-        return list(self.folder.glob("checkpoint-*"))
+        return list(matching(self.folder, "checkpoint-*"))
 
 
 def step_of(checkpoint: Path) -> int:

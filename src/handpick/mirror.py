@@ -165,7 +165,7 @@ class _Mirror:
         try:
             if not any(self.put_changes(shows=True) for _ in range(_TRIES)):
                 raise StoreError(f"somebody writes in {self.folder}, so not all of it is in {self.address}")
-        except _OtherRun:
+        except (_OtherRun, _FolderGone):
             raise
         except (HandpickError, OSError) as error:
             raise StoreError(
@@ -278,9 +278,19 @@ class _Mirror:
                 self.seen[name] = now
 
     def _list_files(self) -> dict[str, _Seen]:
-        """Return the files of the folder that are finished, or grow by whole lines, by their names in it."""
+        """Return the files of the folder that are finished, or grow by whole lines, by their names in it.
+
+        Raises:
+            OSError: a folder cannot be listed; what is in it is not gone, and stays in the bucket.
+            _FolderGone: there is no folder of the run any more, as of a disk that was taken away.
+        """
+        if not self.folder.is_dir():
+            raise _FolderGone(
+                f"{self.folder}, where the run of {self.address} is worked on, is gone; what was put before stays in "
+                "the bucket: bring the folder back, or run the same again, which goes on from what is there"
+            )
         found = {}
-        for parent, folders, files in os.walk(self.folder):
+        for parent, folders, files in os.walk(self.folder, onerror=_refuse_unlisted):
             folders[:] = [each for each in folders if not is_unfinished(each)]
             for each in files:
                 path = Path(parent, each)
@@ -334,8 +344,18 @@ class _OtherRun(StoreError):
     """Another run has written to the address."""
 
 
+class _FolderGone(StoreError):
+    """The folder that is worked in is not there."""
+
+
 class _OtherContent(Exception):
     """An object has another digest than its list says."""
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    """Raise what the system says of a folder that cannot be listed, unless it was removed meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _look(path: Path) -> _Seen | None:

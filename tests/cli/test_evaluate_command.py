@@ -328,6 +328,26 @@ def test_against_another_model_by_a_judge(adapter: Path, prompts: Path, server: 
     assert "winning score 2.0000" in shown
 
 
+def test_two_evaluations_are_compared_test_by_test(adapter: Path, boolq: Path, tmp_path: Path) -> None:
+    for name, model in (("a", MODEL), ("b", adapter)):
+        good("--model", model, "--target", f"boolq={boolq}", "--metric", "loss", "--out", tmp_path / name)
+    shown = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert shown.exit_code == 0, shown.stderr
+    losses = [
+        json.loads((tmp_path / name / "evaluation.json").read_text())["tasks"]["boolq"]["metrics"]["loss"]["value"]
+        for name in "ab"
+    ]
+    (row,) = [line for line in shown.stdout.splitlines() if "boolq" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:4] == ["boolq", "loss", *(f"{loss:.4f}" for loss in losses)]
+    assert float(cells[4]) == pytest.approx(losses[0] - losses[1], abs=1e-4)
+    assert cells[6] == "6"
+    assert "so of loss below 0 the first is better" in shown.stdout
+    shown = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path)])
+    assert shown.exit_code == 2
+    assert "evaluation.json: name a folder that `handpick evaluate` wrote" in " ".join(shown.stderr.split())
+
+
 def shortest(prompt: str, found: list[dict[str, Any]]) -> int:
     """Where the first of the other model's answers stands."""
     return min(prompt.find(v["b"]) % 10**6 for v in found)

@@ -1,9 +1,7 @@
 """Folders: of shards, of saved data sets, of a repository of the Hub; which files, which split, and what is said."""
 
 import csv
-import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from handpick.data.quarantine import Quarantine
 from handpick.data.read import FileInput, absolute_source, open_source
 from handpick.data.reading import Reading
 from handpick.errors import DataError
+from tests.conftest import refuse_listing
 from tests.data.containers.reading import fields
 
 
@@ -333,15 +332,17 @@ def test_a_card_that_names_a_folder_with_one_that_may_not_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = snapshot(tmp_path, "- data_dir: data", "data/a.parquet", "data/inner/b.parquet")
-    scan = os.scandir
-
-    def refuse(path: str) -> object:
-        if Path(path).name == "inner":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scan(path)
-
-    monkeypatch.setattr("os.scandir", refuse)  # root, as whom tests may run, may read all
+    refuse_listing(monkeypatch, "inner")
     with pytest.raises(DataError, match=r"names a folder that cannot be read: Permission denied; name its files"):
+        open_source(folder)
+
+
+def test_a_card_with_a_pattern_in_a_folder_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = snapshot(tmp_path, "- data_files: 'data/*.parquet'", "data/a.parquet")
+    refuse_listing(monkeypatch, "data")
+    with pytest.raises(DataError, match=r"names files by 'data/\*.parquet', and they cannot be looked for: Permission"):
         open_source(folder)
 
 

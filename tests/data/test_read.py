@@ -15,6 +15,7 @@ import zstandard
 
 from handpick.data.read import BadRecord, DatasetInput, FileInput, RawRecord, open_source
 from handpick.errors import DataError
+from tests.conftest import refuse_listing
 
 RECORDS: list[dict[str, Any]] = [{"prompt": f"é{i}", "completion": "yes", "n": i} for i in range(3)]
 LINES = [json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
@@ -294,6 +295,25 @@ def test_a_folder_or_a_pattern_is_its_files_in_the_order_of_their_names(tmp_path
     found = [source.name for source in open_source(str(tmp_path))]
     assert found == [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl.gz", "c.parquet")]
     assert [source.name for source in open_source(f"{tmp_path}/*.jsonl*")] == found[:2]
+
+
+def test_a_pattern_is_of_all_folders_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in ("a/1.jsonl", "a/b/2.jsonl", "c/3.jsonl")]
+    for file in (*files, tmp_path / "c" / ".4.jsonl", tmp_path / ".d" / "5.jsonl"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+
+    def found(pattern: str) -> list[str]:
+        return [source.name for source in open_source(pattern)]
+
+    assert found(f"{tmp_path}/[ac]/*.jsonl") == [str(files[0]), str(files[2])]
+    assert found(f"{tmp_path}/a/**/*.jsonl") == [str(file) for file in files[:2]]  # at any depth, as in a bucket
+    monkeypatch.chdir(tmp_path / "a")
+    assert found("*.jsonl") == ["1.jsonl"]
+    assert found("../c/*.jsonl") == ["../c/3.jsonl"]
+    refuse_listing(monkeypatch, "c")
+    with pytest.raises(DataError, match=r"^cannot read the folder .*c: Permission denied$"):
+        found(f"{tmp_path}/*/*.jsonl")
 
 
 def test_hub_name_and_split(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,24 @@
 """How a user has records read: settings, the cache, and what makes a pool another one."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 
+from handpick.data.memory import hold_records
 from handpick.data.own_record import record_of
 from handpick.data.pool import Pool
 from handpick.data.quarantine import Quarantine
 from handpick.data.reading import TABLE_ALONE, Reading, ReadingSettings, check_columns, reading_of
 from handpick.errors import DataError, SettingsError
 from handpick.flag_names import parse_settings
+from tests.conftest import write_jsonl
 
 OWN = ReadingSettings(columns={"prompt": "q", "response": "a"}).reading
 
@@ -45,6 +51,7 @@ def test_columns_are_named_by_flags_or_a_mapping(given: Any) -> None:
         ("messages=m,response=a", "should not name response beside messages"),
         ("prompt=q,chosen=c", "should name rejected too"),
         ("prompt=q,label=l", "should name response too"),
+        ("response=a,id=i", "should say which column is the text"),
         ("response=a,source=s", "should say which column is the text"),
     ],
 )
@@ -90,6 +97,94 @@ def test_a_source_may_stand_in_any_column(tmp_path: Path, quarantine: Quarantine
     assert sources(source="meta.set", prompt="prompt", response="response") == ["x", "y", "own", "file", "1"]
     with pytest.raises(DataError, match=r"no record has the column 'meta.no', which --columns takes for the source"):
         sources(source="meta.no")
+
+
+def _written(container: str, folder: Path, records: list[dict[str, Any]]) -> Any:
+    """Return the records in a container; the cells of a CSV file are text, and none is an object."""
+    lines = [json.dumps(record) for record in records]
+    cells = [f"{record['prompt']},{record['response']},{record['uid']}" for record in records]
+    path = folder / f"a.{container}"
+    match container:
+        case "jsonl":
+            path.write_text("\n".join(lines))
+        case "json":
+            path.write_text(f"[{', '.join(lines)}]")
+        case "csv":
+            path.write_text("\n".join(["prompt,response,uid", *cells]))
+        case "parquet":
+            pq.write_table(pa.Table.from_pylist(records), path)
+        case "arrow":
+            with pa.ipc.new_file(str(path), (table := pa.Table.from_pylist(records)).schema) as file:
+                file.write_table(table)
+        case "a saved folder":
+            Dataset.from_list(records).save_to_disk(folder)
+            return folder
+        case "a Dataset":
+            return Dataset.from_list(records)
+        case "a list":
+            return records
+    return folder if container == "json" else path  # a plain folder, too
+
+
+@pytest.mark.parametrize(
+    "container", ["jsonl", "json", "csv", "parquet", "arrow", "a saved folder", "a Dataset", "a list"]
+)
+def test_an_id_may_stand_in_any_column_of_any_container(container: str, tmp_path: Path, quarantine: Quarantine) -> None:
+    records = [
+        {"id": 9, "prompt": "Hi", "response": f"Ho {n}", "uid": 7 + n, "meta": {"uid": f"m{n}"}} for n in range(2)
+    ]
+    (tmp_path / "data").mkdir()
+    held = source = _written(container, tmp_path / "data", records)
+    if not isinstance(source, Path):
+        held = hold_records(source, "pool")
+        source = held.name
+
+    def ids(**columns: str) -> list[str]:
+        reading = ReadingSettings(columns=columns).reading
+        pool = Pool.open(source, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
+        check_columns(reading, [pool.columns])
+        assert [each.id for each in pool.examples(0, len(pool))] == pool.ids() == pickle.loads(pickle.dumps(pool)).ids()
+        return pool.ids()
+
+    assert ids(id="uid") == ids(prompt="prompt", response="response", id="uid") == ["7", "8"]
+    assert container == "csv" or ids(id="meta.uid", source="meta.uid") == ["m0", "m1"]
+    assert not quarantine.kinds
+
+
+def test_an_id_that_is_not_there_is_as_without_the_column(
+    tmp_path: Path, quarantine: Quarantine, open_pool: Callable[..., Pool]
+) -> None:
+    turns = {"prompt": "Hi", "response": "Ho"}
+    path = write_jsonl(
+        tmp_path / "a.jsonl",
+        [
+            turns | {"id": "own", "uid": "a"},
+            turns | {"id": "own"},
+            turns | {"uid": ""},
+            turns | {"uid": ["b"], "id": "own 2"},
+            turns | {"uid": "a"},
+        ],
+    )
+    reading = ReadingSettings(columns={"id": "uid"}).reading
+    pool = Pool.open(path, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
+    by_content = open_pool(write_jsonl(tmp_path / "b.jsonl", [turns])).ids()
+    assert pool.ids() == ["a", "own", *by_content]
+    entries = [json.loads(line) for line in quarantine.path.read_text().splitlines()]
+    assert [(each["line"], each["id"], each["reason"]) for each in entries] == [
+        (4, None, "unusable id: `uid` is a list, not text or a whole number"),
+        (5, "a", f"id seen before: at line 1 of {path}"),
+    ]
+
+
+def test_numbers_of_such_a_column_may_count_within_their_file(tmp_path: Path, quarantine: Quarantine) -> None:
+    paths = [
+        write_jsonl(tmp_path / f"{file}.jsonl", [{"id": file, "prompt": "Hi", "response": f"Ho {file}", "n": 1}])
+        for file in "ab"
+    ]
+    reading = ReadingSettings(columns={"id": "n"}).reading
+    pool = Pool.open(paths, cache=tmp_path / "cache", quarantine=quarantine, reading=reading)
+    assert pool.ids() == ["1", "b/1"]
+    assert not quarantine.kinds
 
 
 def test_a_field_of_an_object_may_be_a_column(tmp_path: Path, quarantine: Quarantine) -> None:

@@ -62,6 +62,20 @@ def test_a_process_that_is_killed_while_a_call_is_handed_out_stops_nothing(monke
     assert sorted(CallsInProcesses(2).run(double, range(5))) == [(n, 2 * n) for n in range(5)]
 
 
+def visible(n: int) -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU in most tests: which one a process is shown is told from its environment."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert {gpu for _, gpu in CallsInProcesses(1).run(visible, [0])} == {None}
+    monkeypatch.setattr(calls, "visible_gpus", lambda: ["3", "5"])
+    assert {gpu for _, gpu in CallsInProcesses(1).run(visible, [0])} == {"3"}
+    with calls._pool(3) as pool:
+        assert sorted(pool._initargs[0].get() for _ in range(3)) == ["3", "3", "5"]  # type: ignore[attr-defined]
+
+
 def test_a_worker_that_is_another_does_nothing_and_says_why(
     tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,13 @@ def test_the_command_trains_on_the_renderers_tokens_and_labels(command: Any) -> 
     assert bool((batch["labels"][batch["attention_mask"] == 0] == -100).all())
 
 
+@pytest.mark.filterwarnings("error:`(gradient|activation)_checkpointing")
+@pytest.mark.parametrize("again", [False, True])
+def test_activations_are_made_again_by_the_name_that_is_not_warned_of(again: bool, command: Any) -> None:
+    trainer, _ = command(FinetuneSettings(dtype="float32", gradient_checkpointing=again))
+    assert trainer.args.gradient_checkpointing is again
+
+
 def test_the_command_has_the_recipe(command: Any, renderer: Renderer, tmp_path: Path) -> None:
     own = {"batch": 12, "micro_batch": 5, "seed": 3, "schedule": "cosine", "weight_decay": 0.5, "dtype": "float32"}
     trainer, _ = command(FinetuneSettings(**own))

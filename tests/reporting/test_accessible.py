@@ -9,10 +9,12 @@ import pytest
 
 import handpick
 from handpick.reporting.comparison import write_comparison
+from handpick.reporting.overview import write_overview_page
 from handpick.reporting.selection import write_selection_report
 from handpick.reporting.study import write_study_report
 from tests.reporting.axe import needs_axe, violations
 from tests.reporting.browser import Tab, chromium, needs_browser
+from tests.reporting.iterated import explained_of, iterated_folder, pool_of
 from tests.reporting.test_study import grid
 
 pytestmark = [pytest.mark.browser, needs_browser]
@@ -35,6 +37,8 @@ def pages(
         "selection": write_selection_report(folder / "states"),
         "comparison": write_comparison(folder / "states", by_words, folder / "two"),
         "study": write_study_report(grid(), folder / "study"),
+        "iterselect": write_selection_report(iterated_folder(folder / "hard", pool_of(40), explained_of(20))),
+        "look": write_overview_page(handpick.look(files["pool"], files["query"]), folder / "look.html"),
     }
 
 
@@ -51,7 +55,7 @@ def tab(browser: Any, pages: dict[str, Path]) -> Iterator[Tab]:
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("which", ["selection", "comparison", "study"])
+@pytest.mark.parametrize("which", ["selection", "comparison", "study", "iterselect", "look"])
 def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Path], which: str, width: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     tab = Tab(page).open(pages[which])

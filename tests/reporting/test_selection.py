@@ -229,6 +229,14 @@ def test_the_settings_are_the_selections_whatever_was_computed_there_since(by_wo
     assert open_run(folder).method == "bm25"
 
 
+@pytest.mark.parametrize(("threads", "said"), [(1, "cpu, 1 thread"), (2, "cpu, 2 threads")])
+def test_what_it_ran_on(threads: int, said: str, by_words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(by_words, folder)
+    (folder / "cost.json").write_text(json.dumps({"seconds": {"total": 1.0}, "device": "cpu", "threads": threads}))
+    assert open_run(folder).machine == said
+
+
 def test_a_save_that_was_cut_short_is_no_selection(tmp_path: Path) -> None:
     def selection(name: str) -> Selection:
         return Selection([f"{name}0"], [0.0], [None], {}, {}, lambda i: f'{{"id": "{name}{i}"}}'.encode())

@@ -16,7 +16,7 @@ from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.flag_names import as_flag, check_values
 from handpick.flag_names import parse_settings as parse_plain
-from handpick.layout import RunLayout
+from handpick.layout import EvaluationLayout, RunLayout
 from handpick.methods import AUTO
 from handpick.object_store import is_address
 from handpick.objectives.settings import ObjectiveSettings
@@ -265,14 +265,25 @@ def similarity(settings: dict[str, Any]) -> None:
 
 @app.command(rich_help_panel=LOOK)
 def diff(
-    a: Annotated[Path, typer.Argument(help="The folder of a selection.")],
+    a: Annotated[Path, typer.Argument(help="The folder of a selection, or of an evaluation.")],
     b: Annotated[Path, typer.Argument(help="The folder of another.")],
 ) -> None:
-    """Compare two selections: what they share, and what each has alone.
+    """Compare two selections: what they share, and what each has alone. Or two evaluations, test by test.
 
     handpick diff runs/a runs/b
+
+    handpick diff runs/a/measured runs/b/measured
+
+    Of two models that were measured on the same tests: the difference of every metric, with its 95% interval.
     """
     with report_errors():
+        are_selections = all(RunLayout(each).selection.exists() for each in (a, b))
+        if not are_selections and any(EvaluationLayout(each).evaluation.exists() for each in (a, b)):
+            from handpick.cli.show_evaluation import show_differences
+            from handpick.evaluation.difference import compare_evaluations
+
+            show_differences(compare_evaluations(a, b), str(a), str(b))
+            return
         from handpick.cli.show import show_comparison
         from handpick.compare import compare
         from handpick.selection import Selection

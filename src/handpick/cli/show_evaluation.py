@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from handpick.evaluation.difference import PairedDifferences
 from handpick.evaluation.estimate import Estimate
 from handpick.evaluation.evaluate import Evaluation
 from handpick.evaluation.settings import EvaluateSettings, TaskSettings
@@ -54,6 +55,33 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
     """Return value and interval; an interval that cannot be had is a dash."""
     has_interval = estimate.low == estimate.low
     return f"{estimate.value:.4f}", f"[{estimate.low:.4f}, {estimate.high:.4f}]" if has_interval else "–"
+
+
+def show_differences(found: PairedDifferences, a: str, b: str) -> None:
+    """Show a line a metric: both means, and the difference test by test with its interval."""
+    table = Table(title="Differences, test by test, with 95% intervals over examples", title_justify="left")
+    for heading in ("task", "metric", a, b, "difference", "95% interval", "examples"):
+        justify = "left" if heading in ("task", "metric") else "right"
+        table.add_column(Text(heading), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for task, differences in found.tasks.items():
+        for metric, each in differences.items():
+            means = (f"{each.a.value:.4f}", f"{each.b.value:.4f}")
+            table.add_row(Text(task), Text(metric), *means, *_cells(each.difference), f"{each.difference.n:,}")
+    console.print(table)
+    for task, differences in found.tasks.items():
+        for metric, each in differences.items():
+            if each.alone:
+                console.print(f"{task}, {metric}: {each.alone:,} records that only one has a value of are left out")
+    if not found.same_tokens:
+        console.print(
+            "The two models do not read a text as the same tokens: a smaller loss of one is no better model.",
+            soft_wrap=True,
+        )
+    console.print(
+        "difference: the first minus the second, so of loss below 0 the first is better, of all else above. Where the "
+        "interval leaves out 0, that is more than the choice of tests; another training seed is not in it.",
+        soft_wrap=True,
+    )
 
 
 def show_match(found: Match, versus: str, settings: EvaluateSettings) -> None:

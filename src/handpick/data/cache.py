@@ -76,6 +76,7 @@ class CachedSource(NamedTuple):
 
     ``stem`` is the source of records that name none; ``sha256`` the digest of the source's bytes, and of how they are
     read where the table of formats alone does not say it. ``columns_path`` is None where no columns were named.
+    ``reading`` is how they are read.
     """
 
     name: str
@@ -84,6 +85,7 @@ class CachedSource(NamedTuple):
     table: Path
     set_aside: Path
     columns_path: Path | None = None
+    reading: Reading = TABLE_ALONE
 
     def columns(self) -> dict[str, int]:
         """Return how many records have a column, of every column; none where no columns were named."""
@@ -218,7 +220,9 @@ def _cached(folder: Path, name: str, stem: str, sha256: str, reading: Reading) -
     layout, key = ParsedLayout(folder), reading.key
     columns = layout.columns(sha256, key) if reading.columns else None
     known_by = hashlib.sha256(f"{sha256}-{key}".encode()).hexdigest() if key else sha256
-    return CachedSource(name, stem, known_by, layout.table(sha256, key), layout.set_aside(sha256, key), columns)
+    return CachedSource(
+        name, stem, known_by, layout.table(sha256, key), layout.set_aside(sha256, key), columns, reading
+    )
 
 
 def _metadata(table: Path) -> dict[bytes, bytes]:
@@ -270,7 +274,7 @@ def _write(
                     columns.update(name for name, value in fields.items() if value is not None)
                 rows.append(_row(record, fields, reading))
             except DataError as error:
-                entry = _entry(record, str(error))
+                entry = _entry(record, str(error), reading)
                 set_aside.write(f"{json.dumps(entry, ensure_ascii=False)}\n".encode())
                 continue
             size += len(record.raw)
@@ -281,15 +285,15 @@ def _write(
     return columns
 
 
-def _entry(record: RawRecord | BadRecord, reason: str) -> dict[str, Any]:
+def _entry(record: RawRecord | BadRecord, reason: str, reading: Reading) -> dict[str, Any]:
     """Return what is kept of a record that could not be used."""
     raw, rule = escape_bytes(record.raw), version_of(record, None, None)
-    return {"line": record.line, "id": _find_id(record), "reason": reason, "raw": raw, "record_rule": rule}
+    return {"line": record.line, "id": _find_id(record, reading), "reason": reason, "raw": raw, "record_rule": rule}
 
 
 def _row(record: RawRecord, fields: Record, reading: Reading) -> dict[str, Any]:
     format_name, conversations = read_record(fields, reading)
-    own_id = explicit_id(record.fields)
+    own_id = explicit_id(fields, reading)
     id = own_id or content_id(conversations)
     return {
         "id": id,
@@ -318,11 +322,11 @@ def _turn_rows(turns: Conversation) -> list[dict[str, Any]]:
     ]
 
 
-def _find_id(record: RawRecord | BadRecord) -> str | None:
+def _find_id(record: RawRecord | BadRecord, reading: Reading) -> str | None:
     """Return the id of a record that has something else wrong with it."""
     if isinstance(record, BadRecord):
         return None
     try:
-        return explicit_id(record.fields)
+        return explicit_id(record.fields, reading)
     except DataError:
         return None

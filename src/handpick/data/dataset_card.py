@@ -9,7 +9,7 @@ from handpick.data.containers import DATA_SUFFIXES
 from handpick.data.splits import kind_of_split
 from handpick.documents import GONE, WRONG_CONTENT
 from handpick.errors import DataError
-from handpick.files import all_below
+from handpick.listing import all_below, matching
 
 CARD = "README.md"
 
@@ -116,10 +116,11 @@ def _find(base: Path, patterns: list[str], folder: Path) -> list[Path]:
             raise DataError(f"the card of {folder} names files of elsewhere: {pattern}; fetch them, and name them")
         exact = base / pattern
         try:
-            found = [exact] if exact.is_file() else [file for file in base.glob(pattern) if file.is_file()]
-        except (OSError, ValueError, NotImplementedError, IndexError) as error:
+            found = [exact] if exact.is_file() else [file for file in matching(base, pattern) if file.is_file()]
+        except OSError as error:
             raise DataError(
-                f"the card of {folder} names files by {pattern!r}, which is no pattern: {error}; name the data files"
+                f"the card of {folder} names files by {pattern!r}, and they cannot be looked for: {error.strerror}; "
+                "name the data files"
             ) from error
         files += [file for file in sorted(found) if file not in files]
     return files

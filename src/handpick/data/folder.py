@@ -216,7 +216,10 @@ def _walk(folder: Path, say: Say, seen: Sequence[Path] = ()) -> Iterator[Path]:
 def _is_of_handpick(folder: Path) -> bool:
     """Return whether a run wrote a folder: what it chose and what it parsed are no records of the pool."""
     places = (folder, DataLayout(folder).parsed, DataLayout(RunLayout(folder).features).parsed)
-    return any(_PARSED.fullmatch(table.name) for place in places for table in ParsedLayout(place).tables())
+    try:
+        return any(_PARSED.fullmatch(table.name) for place in places for table in ParsedLayout(place).tables())
+    except OSError as error:
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def _say_of(folder: Path, say: Say, text: str) -> None:

@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from handpick.data.examples import Message
+from handpick.data.examples import Json, Message
 from handpick.data.formats import Conversations, Record
+from handpick.data.formats.mapped import with_nested
+from handpick.data.reading import TABLE_ALONE, Reading
 from handpick.errors import DataError
 
 _OTHERS = 1000  # records that only share their ids, of which a file is believed to have no others
@@ -28,19 +30,29 @@ class RepeatedIds(NamedTuple):
     first_of: dict[int, int]  # a row that repeats an id explicitly, to be set aside → the first row with it
 
 
-def explicit_id(record: Record) -> str | None:
-    """Return the record's own ``id``, None if it has none.
+def own_id(record: Record, reading: Reading = TABLE_ALONE) -> tuple[str, Json]:
+    """Return the field that holds a record's own id, and what is in it: a user's column for it, else ``id``.
+
+    A column that is null or empty is none, so that queries may have ids of another name than their pool.
+    """
+    column = reading.column("id")
+    value = None if column is None else with_nested(record, reading).get(column)
+    return ("id", record.get("id")) if column is None or value is None or value == "" else (column, value)
+
+
+def explicit_id(record: Record, reading: Reading = TABLE_ALONE) -> str | None:
+    """Return the record's own id, None if it has none.
 
     Raises:
         DataError: it is neither text nor a whole number.
     """
-    id = record.get("id")
+    name, id = own_id(record, reading)
     if id is None or id == "":
         return None
     if isinstance(id, float) and id.is_integer():  # pandas makes floats of a column with a gap
         id = int(id)
     if isinstance(id, bool) or not isinstance(id, str | int):
-        raise DataError(f"unusable id: `id` is a {type(id).__name__}, not text or a whole number")
+        raise DataError(f"unusable id: `{name}` is a {type(id).__name__}, not text or a whole number")
     return str(id)
 
 

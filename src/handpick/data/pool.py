@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from handpick.data.cache import CachedSource, find_parsed, is_current, parse_into
 from handpick.data.containers import has_no_types
 from handpick.data.examples import Conversation, Example, Message
-from handpick.data.ids import RepeatedIds, counts, file_id, find_file_ids, id_key, numbered_id, settle_ids
+from handpick.data.ids import RepeatedIds, counts, file_id, find_file_ids, id_key, numbered_id, own_id, settle_ids
 from handpick.data.memory import MemoryInput, held_records
 from handpick.data.quarantine import Quarantine
 from handpick.data.read import DatasetInput, FileInput, Source, open_source
@@ -333,8 +333,9 @@ class Pool:
 
     def _has_number(self, row: int) -> bool:
         """Return whether the id of a row of the table is a number; all is text in a file that knows no types."""
-        id = json.loads(self._cell("raw", row)).get("id")
-        return not isinstance(id, str) or (counts(id) and has_no_types(self._source_of(row).name))
+        source = self._source_of(row)
+        _, id = own_id(json.loads(self._cell("raw", row)), source.reading)
+        return not isinstance(id, str) or (counts(id) and has_no_types(source.name))
 
     def _is_same(self, row: int, other: int) -> bool:
         """Return whether two rows of the table say the same."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -20,6 +20,7 @@ from handpick.data.splits import choose_split, kind_of_split
 from handpick.data.spool import SpooledRows
 from handpick.errors import DataError
 from handpick.in_memory import is_in_memory
+from handpick.listing import matching
 from handpick.object_store import check_address, is_address
 from handpick.progress import log
 from handpick.terminal import escape_controls, is_text
@@ -236,8 +237,7 @@ def _find_inputs(source: str | Path, say: Say) -> list[FileInput | DatasetInput]
     if path.is_dir():
         return [FileInput(file, say=say) for file in files_of_folder(path, choice, say)]
     if is_pattern(source):
-        found = sorted(Path(file) for file in glob(str(source)) if Path(file).is_file())
-        files = [file for file in found if not is_metadata(file)]
+        files = _files_of_pattern(Path(source))
         if not files:
             raise DataError(f"no file is of the pattern {source}")
         return [FileInput(file, say=say) for file in files]
@@ -245,6 +245,14 @@ def _find_inputs(source: str | Path, say: Say) -> list[FileInput | DatasetInput]
     if isinstance(source, str) and _exists_on_hub(name):
         return [DatasetInput(_load_from_hub(name, split or "train"), source)]
     raise DataError(f"there is no file {source}")
+
+
+def _files_of_pattern(source: Path) -> list[Path]:
+    try:
+        found = list(matching(Path(source.anchor), source.relative_to(source.anchor).as_posix()))
+    except OSError as error:
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+    return sorted(file for file in found if file.is_file() and not is_metadata(file))
 
 
 def one_table(source: Tables) -> "Dataset | SpooledRows":

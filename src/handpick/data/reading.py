@@ -12,19 +12,21 @@ from handpick.errors import DataError
 from handpick.flag_names import Flag
 
 ColumnRole = Literal[
-    "prompt", "response", "system", "context", "messages", "chosen", "rejected", "label", "tools", "text", "source"
-]
+    "prompt", "response", "system", "context", "messages", "chosen", "rejected", "label", "tools", "text", "id",
+    "source",
+]  # fmt: skip
 TurnWeights = Literal["refuse", "round"]
 COLUMN_ROLES: tuple[ColumnRole, ...] = get_args(ColumnRole)
 
 # of these roles one is what the record is read from; with each go the others that may stand beside it, and with all of
-# them, or with none, the source, which is not read from
+# them, or with none, those that nothing that is said is read from
 _BESIDE: dict[str, frozenset[str]] = {
     "text": frozenset(),
     "messages": frozenset({"system", "chosen", "rejected", "label", "tools"}),
     "prompt": frozenset({"response", "system", "context", "chosen", "rejected", "label", "tools"}),
     "chosen": frozenset({"rejected", "system", "tools"}),
 }
+_OF_RECORD = frozenset({"id", "source"})
 _NEEDS = {"chosen": "rejected", "rejected": "chosen"}
 
 
@@ -107,7 +109,7 @@ class ReadingSettings(BaseModel):
     columns: Annotated[Columns, Flag(metavar="ROLE=COLUMN,…")] = Field(
         {},
         description=f"which columns hold what: {', '.join(COLUMN_ROLES)}; text=COLUMN learns a bare text whole; "
-        "source=COLUMN is what sources are counted by",
+        "id=COLUMN is what records are known by, source=COLUMN what sources are counted by",
     )
     turn_weights: TurnWeights = Field(
         "refuse", description="of turns that weigh neither 0 nor 1: refuse the record, or round: learn from 0.5 on"
@@ -119,12 +121,12 @@ class ReadingSettings(BaseModel):
         unknown = [role for role in columns if role not in COLUMN_ROLES]
         if unknown:
             raise ValueError(f"should name roles among {', '.join(COLUMN_ROLES)}")
-        if not columns.keys() - {"source"}:
+        if not columns.keys() - _OF_RECORD:
             return columns
         main = next((role for role in _BESIDE if role in columns), None)
         if main is None:
             raise ValueError(f"should say which column is the {', the '.join(_BESIDE)}")
-        if foreign := [role for role in columns if role not in (main, "source") and role not in _BESIDE[main]]:
+        if foreign := [role for role in columns if role != main and role not in _OF_RECORD | _BESIDE[main]]:
             raise ValueError(
                 f"should not name {foreign[0]} beside {main}, which is another shape: write the records of one of the "
                 "two in a shape that is known"

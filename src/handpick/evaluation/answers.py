@@ -7,8 +7,9 @@ prompt's answers are others, and what was run before in the folder must not deci
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from handpick.layout import AnswersLayout
 from handpick.model import padding_id
 from handpick.objectives.samples import KeyedJournal, from_json, to_json
 from handpick.progress import progress
-from handpick.sampling.generate import Sampling, end_ids, sample, say_cut_off
+from handpick.sampling.generate import Sample, Sampling, end_ids, sample, say_cut_off
 
 
 def greedy_sampling(task: Task) -> Sampling:
@@ -83,6 +84,23 @@ def max_prompt_tokens(max_length: int, max_new_tokens: int) -> int:
     return max_length - max_new_tokens
 
 
+class GroupShare(NamedTuple):
+    """Of the groups of prompts that are answered together, every ``of``-th, from the one with this number on."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = GroupShare()
+
+
+class DrawnAnswers(NamedTuple):
+    """The answers to prompts, by their places, and the tokens that end one."""
+
+    answers: dict[int, list[Sample]]
+    ends: list[int]
+
+
 def generate_answers(
     model: nn.Module,
     renderer: Renderer,
@@ -96,6 +114,39 @@ def generate_answers(
 ) -> list[list[str]]:
     """Generate the texts of ``sampling.samples`` answers to every prompt, in their order.
 
+    Args: as ``draw_answers``.
+
+    Raises:
+        StoreError: the folder cannot be written, or a file in it not read.
+    """
+    drawn = draw_answers(model, renderer, prompts, sampling, seed=seed, folder=folder, identity=identity, quiet=quiet)
+    return texts_of(drawn, len(prompts), sampling, renderer, quiet=quiet)
+
+
+def texts_of(
+    drawn: DrawnAnswers, n_prompts: int, sampling: Sampling, renderer: Renderer, *, quiet: bool
+) -> list[list[str]]:
+    """Return the texts of the answers to all prompts, in their order; how many were cut off is said unless quiet."""
+    found = [drawn.answers[i] for i in range(n_prompts)]
+    if not quiet:
+        say_cut_off([answer for each in found for answer in each], sampling, drawn.ends, renderer.tokenizer)
+    return [[answer.text for answer in each] for each in found]
+
+
+def draw_answers(
+    model: nn.Module,
+    renderer: Renderer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    seed: int,
+    folder: Path | None,
+    identity: Fingerprint | None,
+    quiet: bool,
+    share: GroupShare = WHOLE,
+) -> DrawnAnswers:
+    """Draw the answers to every prompt, or to a share of them; what is kept of the others is returned too.
+
     Args:
         model: what answers.
         renderer: with its tokenizer.
@@ -105,6 +156,8 @@ def generate_answers(
         folder: where answers are kept as they come, under the name of all they depend on; None: nowhere.
         identity: what the model is; None: the digest of its weights. Only looked at where there is a folder.
         quiet: no progress bar.
+        share: of all groups, for one of several processes: what is answered together is the same in each of them, and
+            so are the answers.
 
     Raises:
         StoreError: the folder cannot be written, or a file in it not read.
@@ -121,6 +174,7 @@ def generate_answers(
         made_from["dtype"] = str(next(model.parameters()).dtype)
         kept = KeyedJournal(AnswersLayout(folder).journal(digest(made_from)))
     known = sum(key in kept for key in keys)
+    number = count()
     if known < len(keys):
         what = "answers" if sampling.samples == 1 else f"answers, {sampling.samples} a prompt"
         with nullcontext(lambda n: None) if quiet else progress(what, total=len(keys), done=known) as advance:
@@ -132,15 +186,12 @@ def generate_answers(
                 seed=seed,
                 pad_id=padding_id(renderer.tokenizer),
                 ends=ends,
-                skip=lambda members: all(keys[i] in kept for i in members),
+                skip=lambda members: next(number) % share.of != share.number or all(keys[i] in kept for i in members),
             ):
                 new = [(keys[i], to_json(each)) for i, each in zip(*group, strict=True)]
                 advance(sum(key not in kept for key, _ in new))
                 kept.update(new) if isinstance(kept, dict) else kept.add(new)
-    found = [from_json(kept[key]) for key in keys]
-    if not quiet:
-        say_cut_off([answer for each in found for answer in each], sampling, ends, renderer.tokenizer)
-    return [[answer.text for answer in each] for each in found]
+    return DrawnAnswers({i: from_json(kept[key]) for i, key in enumerate(keys) if key in kept}, ends)
 
 
 def weights_digest(model: nn.Module) -> Fingerprint:

@@ -444,6 +444,8 @@ def _prediction_lines(scores: RecordScores, task: Task) -> Iterator[str]:
         if picked := {metric: found[row] for metric, found in scores.picked.items() if row in found}:
             line["picked"] = picked
         line["scores"] = {name: values[row] for name, values in scores.values.items() if row in values}
+        if weights := {name: found[row] for name, found in scores.weights.items() if row in found}:
+            line["weights"] = weights
         if row in scores.refused:
             line["left_out"] = scores.refused[row]
         yield json.dumps(line, ensure_ascii=False) + "\n"

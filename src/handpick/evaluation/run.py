@@ -29,6 +29,7 @@ from handpick.finetuning.record import read_record
 from handpick.fingerprint import Fingerprint, digest, file_digest, require_same
 from handpick.judge import Verdict, compare, pairwise_template
 from handpick.layout import EvaluationLayout
+from handpick.listing import matching
 from handpick.model import (
     TOKENIZER_FILE,
     compute_dtype,
@@ -86,7 +87,7 @@ def open_model(
     if (folder / ADAPTER_CONFIG).exists():
         base = base or _base_of(folder)
         model = load_finetuned(folder, base=base, dtype=dtype)
-        weights = [file_digest(path) for path in sorted(folder.glob("adapter_*"))]
+        weights = [file_digest(path) for path in matching(folder, "adapter_*")]
         own: Fingerprint = {"base": model_fingerprint(base), "adapter": digest(weights)}
         tokenizer = load_tokenizer(name if (folder / TOKENIZER_FILE).exists() else base)
     elif base is not None:

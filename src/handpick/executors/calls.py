@@ -3,12 +3,16 @@
 What is called has its result on the disk, and finds there what an earlier call of it has done.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import cycle, islice
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from typing import Protocol, TypeVar
+
+from handpick.executors.processes import VISIBLE_GPUS, visible_gpus
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -41,7 +45,7 @@ class CallsHere:
 
 
 class CallsInProcesses:
-    """Several calls at a time, each in a process of its own.
+    """Several calls at a time, each in a process of its own, which sees one GPU alone where there are any.
 
     A process that is killed takes down those that run beside it: each of their calls is then made once more, alone.
 
@@ -68,7 +72,7 @@ class CallsInProcesses:
     ) -> Iterator[tuple[Given, Found]]:
         """Run calls until a process is killed; those that were running then are put into ``broken``."""
         running: dict[Future[Found], Given] = {}
-        with ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"), initializer=start_worker) as pool:
+        with _pool(self._workers) as pool:
             while True:
                 for each in islice(given, self._workers - len(running)):
                     try:
@@ -88,8 +92,25 @@ class CallsInProcesses:
                     yield each, found
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    context, gpus = get_context("spawn"), visible_gpus()
+    names: SimpleQueue[str] | None = None
+    if gpus:
+        names = context.SimpleQueue()
+        for gpu in islice(cycle(gpus), workers):
+            names.put(gpu)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_with, initargs=(names,))
+
+
+def _start_with(gpus: "SimpleQueue[str] | None") -> None:
+    """Start a worker that sees the next of the GPUs; where more start than there are, some share one."""
+    if gpus is not None:
+        os.environ[VISIBLE_GPUS] = gpus.get()  # read when CUDA is first used
+    start_worker()
+
+
 def _call_alone(function: Callable[[Given], Found], given: Given) -> Found | None:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start_worker) as pool:
+    with _pool(1) as pool:
         try:
             return pool.submit(function, given).result()
         except BrokenProcessPool:

@@ -22,21 +22,21 @@ import torch
 
 from handpick.errors import SettingsError, WorkerError
 from handpick.executors.devices import DeviceReport, report_gpus
-from handpick.executors.protocol import FillJob, ShardTask, Watcher
+from handpick.executors.protocol import FillJob, ShardTask, Watcher, WorkIsTasks
 from handpick.executors.worker import ADVANCE, FAILED, FINISHED, FREE, PREPARED, READY, SAID, THREAD_NAMES, TRIES, work
 from handpick.model import device
 from handpick.progress import log
 from handpick.work_memory import take_work_memory
 
 _GOODBYE = 5.0  # seconds that a worker that was told to end is waited for
-_GPUS = "CUDA_VISIBLE_DEVICES"
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_gpus() -> list[str]:
     """Return what the GPUs that this process may use are called in the environment of a process; none on a CPU."""
     if device().type == "cpu":
         return []
-    said = os.environ.get(_GPUS)
+    said = os.environ.get(VISIBLE_GPUS)
     return said.split(",") if said else [str(i) for i in range(torch.cuda.device_count())]
 
 
@@ -53,7 +53,7 @@ class _Worker:
     has_asked: bool = False
 
 
-class Processes:
+class Processes(WorkIsTasks):
     """The executor that shares shards out. What is run while it is entered is run by the same workers.
 
     Where GPUs compute, each worker sees one of them alone.
@@ -97,10 +97,6 @@ class Processes:
     def devices(self) -> list[DeviceReport]:
         """Return the GPUs of the workers; nothing where they share this machine's CPU."""
         return report_gpus(self._n_workers) if self._gpus else []
-
-    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
-        """Return whether any task is left."""
-        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.
@@ -244,7 +240,7 @@ def _worker_surroundings(threads: int, gpu: str | None) -> Iterator[None]:
     """Let a process that is started now find its number of threads when libraries load, see one GPU, and hear of no
     interrupt, which is the parent's to act on.
     """
-    own = dict.fromkeys(THREAD_NAMES, str(threads)) | ({} if gpu is None else {_GPUS: gpu})
+    own = dict.fromkeys(THREAD_NAMES, str(threads)) | ({} if gpu is None else {VISIBLE_GPUS: gpu})
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

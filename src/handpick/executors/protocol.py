@@ -134,3 +134,11 @@ class Executor(Protocol):
         Raises:
             HandpickError: of the encoder, the store, or the watcher.
         """
+
+
+class WorkIsTasks:
+    """The part of an ``Executor`` whose processes need each other for nothing: no task left is nothing to do."""
+
+    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
+        """Return whether any task is left."""
+        return bool(tasks)

@@ -19,7 +19,7 @@ from handpick.errors import HandpickError, WorkerError
 from handpick.executors.devices import DeviceReport
 from handpick.executors.fit import Greeting, Token, check_greeting, lay_token
 from handpick.executors.pace import Pace
-from handpick.executors.protocol import FillJob, ShardTask, Watcher
+from handpick.executors.protocol import FillJob, ShardTask, Watcher, WorkIsTasks
 from handpick.executors.ray_actor import NEWS, PATIENCE, News, ShardActor
 from handpick.executors.ray_cluster import RayCluster, find_room, last_line
 from handpick.executors.versions import package_versions
@@ -52,7 +52,7 @@ class _Call:
     task: ShardTask | None = None
 
 
-class RayActors:
+class RayActors(WorkIsTasks):
     """The executor that Ray's actors are behind. What is run while it is entered is run by the same actors.
 
     Args:
@@ -106,10 +106,6 @@ class RayActors:
         while not any(actor.greeting for actor in self.actors):
             self.serve()
         return [actor.greeting.device for actor in self.actors if actor.greeting is not None]
-
-    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
-        """Return whether any task is left."""
-        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it.

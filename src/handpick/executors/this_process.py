@@ -7,12 +7,12 @@ from typing import Self
 import torch
 
 from handpick.executors.devices import DeviceReport
-from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher
+from handpick.executors.protocol import Encoder, FillJob, ShardTask, Watcher, WorkIsTasks
 from handpick.objectives.protocol import Prepared
 from handpick.work_memory import take_work_memory
 
 
-class ThisProcess:
+class ThisProcess(WorkIsTasks):
     """The executor that needs nothing else.
 
     Args:
@@ -35,10 +35,6 @@ class ThisProcess:
     def devices(self) -> list[DeviceReport]:
         """Return nothing: there is but this process."""
         return []
-
-    def has_work(self, tasks: Sequence[ShardTask]) -> bool:
-        """Return whether any task is left."""
-        return bool(tasks)
 
     def run(self, job: FillJob, tasks: Sequence[ShardTask], watcher: Watcher) -> None:
         """Compute and write every task's shard, as ``Executor`` has it."""

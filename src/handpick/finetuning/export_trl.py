@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from transformers import TrainingArguments
 
 from handpick.finetuning.export_config import (
     ExportRequest,
@@ -16,6 +18,7 @@ from handpick.finetuning.export_config import (
     write_config,
     write_tokens,
 )
+from handpick.model.recompute import recompute_name
 from handpick.training.settings import FinetuneSettings
 
 
@@ -31,6 +34,8 @@ def write_trl(request: ExportRequest) -> Path:
             f"{layout.tokens.name} holds tokens and labels as handpick rendered them: the same template and loss mask "
             "as the selection's gradients saw. TRL before 1.16 may not read the column `labels`, and would learn the "
             "prompts too.",
+            f"{recompute_name(TrainingArguments)} is as transformers {transformers.__version__} has it: 5.23 warns of "
+            "gradient_checkpointing, and what is older does not know activation_checkpointing.",
             *explain_precision(request, "TRL"),
             *_explain_adapter(request.settings),
         ],
@@ -69,7 +74,7 @@ def _config(request: ExportRequest) -> dict[str, Any]:
         "router_aux_loss_coef": 0.0,  # the loss of the answers alone
         "bf16": precision == torch.bfloat16,
         "fp16": precision == torch.float16,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        recompute_name(TrainingArguments): settings.gradient_checkpointing,  # TRL does it where it is told nothing
         "save_strategy": "epoch",
         "seed": settings.seed,
     }

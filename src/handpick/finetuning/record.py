@@ -11,6 +11,7 @@ from handpick.errors import ModelError, first_line
 from handpick.files import open_atomically
 from handpick.fingerprint import Fingerprint, file_digest, require_same
 from handpick.layout import FinetuneLayout
+from handpick.listing import matching
 from handpick.model import MODEL_CONFIG
 from handpick.progress import log
 from handpick.sealed import seal, unseal
@@ -72,7 +73,7 @@ def missing_weights(folder: Path, record: Mapping[str, Any]) -> Path | None:
     if wanted:
         return None
     # a record of before, which does not say what the weights are
-    there = sorted(folder.glob("*.safetensors"))
+    there = list(matching(folder, "*.safetensors"))
     return next((path for path in there if path.stat().st_size == 0), None if there else folder / ADAPTER_FILE)
 
 
@@ -93,7 +94,7 @@ def write_record(folder: Path, made_from: Fingerprint, about: Mapping[str, Any],
     """Write the record whole. ``about`` is what else a reader wants to know; nothing compares it."""
     document: dict[str, Any] = {"finished": finished, **about, "made_from": made_from}
     if finished:
-        weights = sorted(folder.glob("*.safetensors"))
+        weights = list(matching(folder, "*.safetensors"))
         document["weights"] = {
             path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in weights
         }

@@ -1,13 +1,21 @@
-"""The base model's own answers: greedy, many at a time, none generated twice."""
+"""The base model's own answers: greedy, many at a time, none generated twice; by this process, or by several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
 
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
-from handpick.errors import DataError
-from handpick.evaluation.answers import generate_answers, max_prompt_tokens
+from handpick.errors import DataError, WorkerError
+from handpick.evaluation.answers import WHOLE, DrawnAnswers, GroupShare, draw_answers, max_prompt_tokens, texts_of
 from handpick.evaluation.run import reading_length
 from handpick.evaluation.task import prompt_of
+from handpick.executors import Calls, calls_for
 from handpick.fingerprint import Fingerprint
 from handpick.iterselecttune.settings import IterSelectSettings
 from handpick.model import (
@@ -18,11 +26,57 @@ from handpick.model import (
     model_fingerprint,
     tokenizer_fingerprint,
 )
-from handpick.sampling.generate import Sampling
+from handpick.progress import progress
+from handpick.sampling.generate import Sample, Sampling
+from handpick.settings.executor import RAY
+
+_BY_RAY = 16  # shares, where it is not said how many workers there may be
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerWork:
+    """What whoever answers has to know. ``threads`` are those it computes with; None: those it has."""
+
+    model: str
+    template_args: Mapping[str, Any]
+    dtype: torch.dtype
+    max_new_tokens: int
+    identity: Fingerprint
+    folder: Path
+    prompts: list[list[int]]
+    share: GroupShare = WHOLE
+    threads: int | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(samples=1, temperature=0, max_new_tokens=self.max_new_tokens)
+
+
+def _draw(work: _AnswerWork, *, quiet: bool = True) -> DrawnAnswers:
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    return draw_answers(
+        _load(work.model, work.dtype),
+        load_renderer(work.model, work.template_args),
+        work.prompts,
+        work.sampling,
+        seed=0,
+        folder=work.folder,
+        identity=work.identity,
+        quiet=quiet,
+        share=work.share,
+    )
+
+
+@lru_cache(maxsize=1)  # for all shares of a worker
+def _load(model: str, dtype: torch.dtype) -> nn.Module:
+    return load_base(model, dtype).eval()
 
 
 class Answering:
     """Answers of the base model, which is loaded while it answers and no longer.
+
+    Several processes answer a share of the prompts each. What is answered together is the same as in one process.
 
     Args:
         settings: of the run.
@@ -60,20 +114,43 @@ class Answering:
         Raises:
             ModelError: the model cannot be loaded.
             StoreError: answers cannot be kept.
+            WorkerError: a process that answers was killed, and killed again.
         """
-        model = load_base(self._settings.model, compute_dtype(self._settings.dtype)).eval()
-        sampling = Sampling(samples=1, temperature=0, max_new_tokens=self._settings.max_new_tokens)
-        prompts = [self.renderer.prompt(prompt_of(example)) for example in examples]
-        found = generate_answers(
-            model,
-            self.renderer,
-            prompts,
-            sampling,
-            seed=0,
-            folder=self._settings.layout.answers,
-            identity=self.fingerprint,
-            quiet=False,
+        settings = self._settings
+        work = _AnswerWork(
+            settings.model,
+            settings.template_args,
+            compute_dtype(settings.dtype),
+            settings.max_new_tokens,
+            self.fingerprint,
+            settings.layout.answers,
+            [self.renderer.prompt(prompt_of(example)) for example in examples],
         )
-        del model
-        free_memory()
-        return [text for (text,) in found]
+        by_ray = settings.engine.partition(":")[0] == RAY
+        n = min(len(work.prompts), (settings.max_workers or _BY_RAY) if by_ray else settings.workers or 1)
+        if n > 1:
+            calls = calls_for(settings.folder, **settings.who_computes)
+            threads = None if by_ray else max(1, torch.get_num_threads() // n)
+            drawn = _draw_shares([replace(work, share=GroupShare(i, n), threads=threads) for i in range(n)], calls)
+        else:
+            drawn = _draw(work, quiet=False)
+            _load.cache_clear()
+            free_memory()
+        return [text for (text,) in texts_of(drawn, len(work.prompts), work.sampling, self.renderer, quiet=False)]
+
+
+def _draw_shares(shares: Sequence[_AnswerWork], calls: Calls) -> DrawnAnswers:
+    """Have every share answered, and return all answers."""
+    answers: dict[int, list[Sample]] = {}
+    ends: list[int] = []
+    with progress("answers", total=len(shares[0].prompts)) as advance:
+        for work, drawn in calls.run(_draw, shares):
+            if drawn is None:
+                raise WorkerError(
+                    f"a process that answers was killed, and killed again, as a machine does that runs out of memory; "
+                    f"the answers so far are kept in {work.folder}: run the same again, with fewer workers"
+                )
+            advance(len(drawn.answers.keys() - answers.keys()))
+            answers |= drawn.answers
+            ends = drawn.ends
+    return DrawnAnswers(answers, ends)

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,12 +31,13 @@ from torch.nn import functional as F
 
 from handpick.documents import DAMAGED
 from handpick.errors import DataError, ModelError, StoreError
-from handpick.files import all_below, place_folder
+from handpick.files import place_folder
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
 from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.iterselecttune.encoder import max_readable_tokens, new_classifier, padding_token
 from handpick.layout import ClassifierLayout
+from handpick.listing import files_below, matching
 from handpick.model import device, has_bfloat16, load_tokenizer, load_weights
 from handpick.progress import progress
 from handpick.training.disk import translate_disk_errors
@@ -301,15 +302,16 @@ def _save(model: Any, tokenizer: Any, record: Mapping[str, Any], folder: Path) -
     try:
         model.save_pretrained(str(part))
         tokenizer.save_pretrained(str(part))
-        files = {path.relative_to(part).as_posix(): file_digest(path) for path in all_below(part) if path.is_file()}
+        files = {path.relative_to(part).as_posix(): file_digest(path) for path in files_below(part)}
         kept = ClassifierLayout(part).record
         kept.write_text(json.dumps({**record, "files": files}, indent=2, sort_keys=True) + "\n", "utf-8")
         if folder.exists():
             os.replace(folder, old)
         place_folder(part, folder)
     finally:  # also of runs that were killed
-        for left_over in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        with suppress(OSError):  # a folder that cannot be listed, or is not ours to clear
+            for left_over in matching(folder.parent, f".{glob.escape(folder.name)}.*.partial"):
+                shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -96,7 +96,10 @@ class IterSelectSettings(ReadingSettings, ExecutorSettings):
         ClassifierSettings(), description="settings of the classifier"
     )
     workers: Annotated[int | None, Flag(heading=CLASSIFIER)] = Field(
-        None, ge=1, exclude=True, description="processes that embed and classify the pool (default: this one)"
+        None,
+        ge=1,
+        exclude=True,
+        description="processes that embed, classify and answer (default: this one)",
     )
     max_quarantined: Annotated[int | None, NO_FLAG] = Field(
         None, ge=0, description="stop when more records than this are bad"

@@ -24,6 +24,7 @@ from handpick.data.render import Renderer
 from handpick.data.version import RECORD_VERSION
 from handpick.errors import HandpickError, ModelError, first_line
 from handpick.fingerprint import RECORD_RULE, Fingerprint, digest, file_digest
+from handpick.listing import matching
 from handpick.model.check import check_reading
 from handpick.model.in_memory import config_digest, held_model
 from handpick.model.kind import text_class
@@ -350,7 +351,7 @@ def model_fingerprint(name: str) -> Fingerprint:
         return held.fingerprint
     folder = Path(name)
     if folder.is_dir():
-        weights = sorted(folder.glob("*.safetensors"))
+        weights = list(matching(folder, "*.safetensors"))
         if not weights:
             raise ModelError(f"{name} holds no safetensors weights; convert the model's other formats first")
         config = config_digest(load_config(name).to_dict())

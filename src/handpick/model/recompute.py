@@ -22,6 +22,11 @@ def keep_activations(model: nn.Module) -> None:
     _method(model, "disable")()
 
 
+def recompute_name(kind: type) -> str:
+    """Return what the arguments of a Trainer call it: ``TrainingArguments``, or TRL's."""
+    return _NEW if _NEW in vars(kind)["__dataclass_fields__"] else _OLD
+
+
 def recompute_arguments(kind: type, recompute: bool) -> dict[str, Any]:
     """Return what tells a Trainer whether to make activations again.
 
@@ -29,7 +34,7 @@ def recompute_arguments(kind: type, recompute: bool) -> dict[str, Any]:
         kind: ``TrainingArguments``, or TRL's.
         recompute: make them again; TRL does where it is told nothing.
     """
-    name = _NEW if _NEW in vars(kind)["__dataclass_fields__"] else _OLD
+    name = recompute_name(kind)
     return {name: recompute, f"{name}_kwargs": dict(_HOW) if recompute else None}
 
 

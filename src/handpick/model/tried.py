@@ -20,6 +20,7 @@ from torch import nn
 from handpick.errors import HandpickError, StoreError
 from handpick.fingerprint import Fingerprint, digest
 from handpick.layout import TriedLayout, user_cache
+from handpick.listing import files_below
 from handpick.sealed import unseal, write_sealed
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ def _made_with(model: nn.Module) -> Fingerprint | None:
 def _own_code() -> str:
     """Return what this handpick's files are known by, so that whoever changes one tries again."""
     root = Path(__file__).parents[1]
-    files = [(path, path.stat()) for path in sorted(root.rglob("*.py"))]
+    files = [(path, path.stat()) for path in files_below(root) if path.suffix == ".py"]
     return digest([[str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns] for path, stat in files])
 
 

@@ -22,6 +22,7 @@ from handpick.pipeline.distances import distances_of_selection
 from handpick.pipeline.missed import Missed, estimate_missed, write_missed
 from handpick.pipeline.prepare import decide_for_workers, executor_of, open_pool_run, prepare_run
 from handpick.pipeline.share import represent_share
+from handpick.pipeline.unlearnt import remark_on_answers
 from handpick.progress import collect_timings, log
 from handpick.run_place import hold_place
 from handpick.scorers.inputs import UserObjects
@@ -39,7 +40,7 @@ class Run:
 
     ``distances`` are the selection's and a random draw's to the queries; None where there are no features to measure
     by, the selection is large, or POT is not installed. ``missed`` is there where prefilters left candidates out.
-    ``remarks`` are the method's own of its result.
+    ``remarks`` are what is said of its result, by the method and of its answers.
     """
 
     selection: Selection
@@ -126,7 +127,7 @@ def _choose(
         record=lambda choice: pool.raw(chosen[choice]),
         origins=[pool.location(row) for row in chosen],
     )
-    remarks = (*problem.remarks, *problem.remarks_on(picks.columns))
+    remarks = (*problem.remarks, *problem.remarks_on(picks.columns), *remark_on_answers(inputs, chosen))
     run = Run(selection, pool, query, settings, missed=missed, remarks=remarks)
     return run, problem, picks.columns
 

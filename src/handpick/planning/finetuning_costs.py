@@ -20,6 +20,7 @@ from handpick.costs.training import (
 )
 from handpick.data.render import Rendered
 from handpick.finetuning.finetune import finetune, load_finetuned
+from handpick.listing import files_below
 from handpick.model import compute_dtype, load_base, padding_id
 from handpick.studies.opened import Model
 from handpick.training.settings import FinetuneSettings
@@ -119,6 +120,6 @@ def probe_finetuning(model: Model, some: Sequence[Rendered], seconds: float) -> 
 
         took = whole("first")  # in which libraries are loaded as well
         took = min(took, whole("second")) if took < 2 * max(seconds, 10.0) else took
-        disk = sum(path.stat().st_size for path in Path(scratch, "first").rglob("*") if path.is_file())
+        disk = sum(path.stat().st_size for path in files_below(Path(scratch, "first")))
     fixed = max(0.0, took - found.seconds([size_of([shortest])], 1).value)
     return FinetuningProbe(trained.eval(), found, recipe, fixed, disk, memory)

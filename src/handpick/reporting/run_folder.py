@@ -25,6 +25,7 @@ from handpick.distance import Distances
 from handpick.documents import DAMAGED, as_kind, as_object, reading
 from handpick.errors import DataError, StoreError
 from handpick.layout import DataLayout, OverlapLayout, RunLayout, StoreLayout
+from handpick.listing import files_below
 from handpick.methods import ITERSELECT
 from handpick.pipeline.missed import Missed, read_missed
 from handpick.reporting.iterated import Iterated, read_iterated
@@ -241,7 +242,7 @@ def _cost(path: Path) -> tuple[dict[str, float], str]:
     cost = _json(path)
     with reading(path, StoreError, "remove it, or select again"):
         seconds = {name: float(each) for name, each in as_object(cost.get("seconds", {})).items()}
-        return seconds, f"{cost['device']}, {cost['threads']} threads" if cost else ""
+        return seconds, f"{cost['device']}, {cost['threads']} thread{'s' * (cost['threads'] != 1)}" if cost else ""
 
 
 def _remarks(path: Path) -> list[Remark]:
@@ -295,9 +296,9 @@ def _disk(folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     layout = RunLayout(folder)
     reports = {layout.report.name, layout.report_folder.name, layout.comparison.name}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         part = path.relative_to(folder).parts[0]
-        if path.is_file() and part not in reports:
+        if part not in reports:
             sizes[part] = sizes.get(part, 0) + path.stat().st_size
     return sizes
 

@@ -28,9 +28,9 @@ from handpick.data.render import Renderer
 from handpick.documents import WRONG_CONTENT
 from handpick.errors import DataError, ModelError, SettingsError
 from handpick.evaluation.task import prompt_of
-from handpick.files import all_below
 from handpick.fingerprint import Fingerprint, digest, file_digest
 from handpick.gradients.kernels import fast_exact_float32
+from handpick.listing import all_below, matching
 from handpick.model import device
 from handpick.objectives.protocol import Prepared, prepare_each
 from handpick.scorers.row_scorer import RowEncoder
@@ -236,9 +236,9 @@ def _check(name: str, folder: Path) -> None:
     for kind, place in modules:
         if not kind.startswith("sentence_transformers."):
             raise ModelError(f"{name} runs code of its own ({kind}), which handpick does not; name another encoder")
-        if any(place.glob("*.bin")) and not any(place.glob("*.safetensors")):
+        if any(matching(place, "*.bin")) and not any(matching(place, "*.safetensors")):
             raise ModelError(
                 f"{name} has weights that are pickled and no safetensors ({place.name}); convert them first"
             )
-    if not any(any(place.glob("*.safetensors")) for _, place in modules):
+    if not any(any(matching(place, "*.safetensors")) for _, place in modules):
         raise ModelError(f"{name} holds no safetensors weights; convert its other formats first")

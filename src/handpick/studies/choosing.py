@@ -18,9 +18,9 @@ from typing import Any
 from handpick.algorithms import AlgorithmSettings
 from handpick.data.pool import Pool
 from handpick.errors import SettingsError
-from handpick.files import all_below
 from handpick.fingerprint import JSON, Fingerprint, digest, file_digest
 from handpick.layout import StepLayout
+from handpick.listing import files_below
 from handpick.methods import find_method
 from handpick.model import compute_dtype, tokenizer_fingerprint
 from handpick.objectives.judge_fields import JUDGE_FIELDS
@@ -345,6 +345,6 @@ def _content(value: JSON) -> JSON:
     if path.is_file():
         return file_digest(path)
     if path.is_dir():
-        files = [file for file in all_below(path) if file.is_file()]
+        files = files_below(path)
         return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
     return _content_of(value) if ":" in value else value

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from handpick.errors import DataError
+from handpick.listing import matching
 from handpick.studies.cells import RANDOM, ZERO_SHOT, CellKey, Results
 
 MODEL = "Llama-2-7B"
@@ -42,7 +43,7 @@ def read_tis(folder: Path) -> Results:
         DataError: there is no file of these, or a CSV of another name; a file lacks a column or has no line, or a line
             has too few or too many fields, what is no number, or says something a second time.
     """
-    names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
+    names = [path.name for path in matching(folder, "*.csv")]
     if not names:
         raise DataError(f"no CSV file in {folder}; name the folder with TIS's numbers, such as {next(iter(_FILES))}")
     if unknown := [name for name in names if name not in _FILES]:

@@ -140,7 +140,7 @@ def drop_model(folder: Path) -> None:
     """
     FinetuneLayout(folder).record.unlink(missing_ok=True)
     kept = {StepLayout(folder).record, StepLayout(folder).cost}
-    for path in folder.glob("*"):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_dir():
             shutil.rmtree(path)
         elif path not in kept:

@@ -24,6 +24,7 @@ from handpick.errors import ModelError, first_line, is_refused
 from handpick.gradients.adam import AdamMoments
 from handpick.gradients.layers import canonical_name
 from handpick.layout import CheckpointLayout
+from handpick.listing import matching
 from handpick.training.moments import check_fits, check_kind, moments_of
 from handpick.training.optimizer_state import OPTIMIZER_FILES, read_optimizer
 from handpick.training.sealed_checkpoint import ADAPTER_CONFIG, ADAPTER_FILE, check_file
@@ -63,7 +64,7 @@ def check_checkpoint(path: Path) -> None:
 
 def _what_is_there(path: Path) -> str:
     """Return what a folder without an adapter's config is, and which one to name."""
-    inside = sorted(path.glob(f"checkpoint-*/{ADAPTER_CONFIG}"))
+    inside = list(matching(path, f"checkpoint-*/{ADAPTER_CONFIG}"))
     if inside:
         names = " ".join(str(file.parent) for file in sorted(inside, key=lambda file: _step(file.parent))[:3])
         return f"it is the folder of a run with {len(inside)} checkpoints; name them, such as {names}"
@@ -71,9 +72,9 @@ def _what_is_there(path: Path) -> str:
         return f"it has no {ADAPTER_CONFIG}, and {path.parent} has: name that"
     if _sharded_by_deepspeed(path):
         return "it holds DeepSpeed's shards alone; save the adapter beside them (save_pretrained)"
-    if next(path.glob("pytorch_model_fsdp*"), None):
+    if any(matching(path, "pytorch_model_fsdp*")):
         return "it holds FSDP's shards of the model; save the adapter (fsdp_state_dict_type FULL_STATE_DICT)"
-    if next(path.glob("model*.safetensors"), None):
+    if any(matching(path, "model*.safetensors")):
         return f"it holds a whole model and no {ADAPTER_CONFIG}; gradients are taken of a LoRA adapter's weights"
     return f"it has no {ADAPTER_CONFIG}"
 
@@ -85,8 +86,8 @@ def _step(checkpoint: Path) -> int:
 
 def _sharded_by_deepspeed(path: Path) -> Path | None:
     """Return the folder of DeepSpeed's shards; None where there is none."""
-    own = [path] if next(path.glob("*_optim_states.pt"), None) else []
-    return next(iter([*own, *sorted(path.glob("global_step*"))]), None)
+    own = [path] if any(matching(path, "*_optim_states.pt")) else []
+    return next(iter([*own, *matching(path, "global_step*")]), None)
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -286,11 +287,11 @@ def moments_file(path: Path) -> Path:
     found = ""
     if shards := _sharded_by_deepspeed(path):
         found = f"DeepSpeed keeps it in pieces ({shards.name}), which handpick does not put together; "
-    elif next(path.glob("optimizer_*"), None):
+    elif any(matching(path, "optimizer_*")):
         found = (
             "FSDP keeps it in pieces (optimizer_0), which handpick does not put together (FULL_STATE_DICT is read); "
         )
-    elif inside := sorted(path.glob(f"checkpoint-*/{OPTIMIZER_FILES[0]}"), key=lambda file: _step(file.parent)):
+    elif inside := sorted(matching(path, f"checkpoint-*/{OPTIMIZER_FILES[0]}"), key=lambda file: _step(file.parent)):
         found = f"the run's checkpoints have one each: name them, such as {inside[-1].parent}; "
     raise ModelError(
         f"{path} has no optimizer state ({ours.name} or {OPTIMIZER_FILES[0]}), which optimizer=adam needs; {found}"

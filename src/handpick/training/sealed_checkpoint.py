@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from handpick.errors import ModelError
-from handpick.files import all_below, atomic_write, sync_folder
+from handpick.files import atomic_write, sync_folder
 from handpick.fingerprint import file_digest
 from handpick.layout import CheckpointLayout, TacsPathLayout, WarmupLayout
+from handpick.listing import files_below
 from handpick.sealed import read_sealed, write_sealed
 
 # peft's names
@@ -39,7 +40,7 @@ def seal_checkpoint(folder: Path) -> None:
     """
     if (folder / ADAPTER_CONFIG).exists():
         order_adapter_config(folder)
-    names = sorted(path.relative_to(folder).as_posix() for path in all_below(folder) if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in files_below(folder))
     write_sealed(CheckpointLayout(folder).digests, {"files": {name: file_digest(folder / name) for name in names}})
     sync_folder(folder)
 

@@ -22,6 +22,7 @@ from handpick.gradients.carriers import carry_by
 from handpick.gradients.engine import GradientEngine
 from handpick.layer_numbers import ALL
 from handpick.layout import CheckpointLayout, CheckpointsLayout, step_of
+from handpick.listing import matching
 from handpick.model import compute_dtype, load_base
 from handpick.model.recompute import recompute_arguments
 from handpick.progress import log, log_once, progress
@@ -222,7 +223,7 @@ def _remove_half_written(out: Path) -> None:
 def _remove_pickles(checkpoints: Sequence[Path]) -> None:
     """Remove optimizer, schedule and random state, which only the Trainer's own resuming needs."""
     for path in checkpoints:
-        remove_files(path, [*path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.bin")])
+        remove_files(path, [each for kind in ("*.pt", "*.pth", "*.bin") for each in matching(path, kind)])
 
 
 def _arguments(

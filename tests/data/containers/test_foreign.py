@@ -51,9 +51,25 @@ def numpy_array() -> bytes:
         (lzma.compress(TEXT.encode()), "compressed with xz"),
         (pickle.dumps([{"prompt": "a"}]), "a pickle, which is not loaded"),
         (numpy_array(), "an array of NumPy"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF"),
+        (b"<!DOCTYPE html>\n<html><body>sign in</body></html>\n", "a page in HTML.*fetch that again"),
     ],
     # archives hold the second they were made in, and every process that runs tests has to name them alike
-    ids=["utf-16", "utf-16-le", "utf-16-be", "utf-32", "lfs", "zip", "tar", "bzip2", "xz", "pickle", "numpy"],
+    ids=[
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "lfs",
+        "zip",
+        "tar",
+        "bzip2",
+        "xz",
+        "pickle",
+        "numpy",
+        "pdf",
+        "html",
+    ],
 )
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, content: bytes, what: str) -> None:
     for name in ("a.jsonl", "a.csv", "a.parquet"):

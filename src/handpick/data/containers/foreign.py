@@ -4,6 +4,7 @@ from handpick.errors import DataError
 
 _SAVE_AS_UTF8 = "save it as UTF-8"
 _UNPACK = "unpack it first"
+_IN_PLACE_OF_A_FILE = "a server may have sent it in place of the file: fetch that again"
 # (where, bytes, what it is, what to do)
 _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xff\xfe\x00\x00", "text in UTF-32", _SAVE_AS_UTF8),
@@ -12,6 +13,10 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xfe\xff", "text in UTF-16", _SAVE_AS_UTF8),
     (0, b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
     (0, b"PK\x03\x04", "a ZIP archive or a file of an office suite", _UNPACK),
+    (0, b"%PDF-", "a PDF", "write its records as JSON Lines"),
+    (0, b"<!DOCTYPE html", "a page in HTML", _IN_PLACE_OF_A_FILE),
+    (0, b"<!doctype html", "a page in HTML", _IN_PLACE_OF_A_FILE),
+    (0, b"<html", "a page in HTML", _IN_PLACE_OF_A_FILE),
     (0, b"BZh", "compressed with bzip2", _UNPACK),
     (0, b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "compressed twice", _UNPACK),

@@ -215,7 +215,7 @@ def _of_one_object(text: _Text, start: int, value: dict[str, Json], field: str |
     elif "\n" not in text.content.strip():
         yield from json_line_records(text.path)
     else:
-        yield text.record(start, text.decode(start)[0])
+        yield text.record(start, value)
 
 
 def _lists(value: dict[str, Json], depth: int = _DEPTH) -> dict[_Path, list[Json]]:

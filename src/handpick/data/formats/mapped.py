@@ -10,7 +10,7 @@ from handpick.data.formats.turns import are_turns, turns_of
 from handpick.data.reading import ColumnRole, Reading
 from handpick.errors import DataError
 
-_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools", "source")
+_OPTIONAL: tuple[ColumnRole, ...] = ("system", "context", "label", "tools", "id", "source")
 
 
 def with_nested(record: Record, reading: Reading) -> Record:
