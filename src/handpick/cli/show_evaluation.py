@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -59,8 +60,14 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
 
 def show_differences(found: PairedDifferences, a: str, b: str) -> None:
     """Show a line a metric: both means, and the difference test by test with its interval."""
-    table = Table(title="Differences, test by test, with 95% intervals over examples", title_justify="left")
-    for heading in ("task", "metric", a, b, "difference", "95% interval", "examples"):
+    table = Table(
+        title="Differences, test by test, with 95% intervals over examples",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for heading in ("task", "metric", "first", "second", "difference", "95% interval", "tests"):
         justify = "left" if heading in ("task", "metric") else "right"
         table.add_column(Text(heading), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for task, differences in found.tasks.items():
@@ -68,6 +75,8 @@ def show_differences(found: PairedDifferences, a: str, b: str) -> None:
             means = (f"{each.a.value:.4f}", f"{each.b.value:.4f}")
             table.add_row(Text(task), Text(metric), *means, *_cells(each.difference), f"{each.difference.n:,}")
     console.print(table)
+    console.print(Text(f"first: {a}"), soft_wrap=True)
+    console.print(Text(f"second: {b}"), soft_wrap=True)
     for task, differences in found.tasks.items():
         for metric, each in differences.items():
             if each.alone:
