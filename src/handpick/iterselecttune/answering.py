@@ -11,6 +11,7 @@ from torch import nn
 
 from handpick.data.examples import Example
 from handpick.data.plain_text import has_response
+from handpick.data.render import Renderer
 from handpick.errors import DataError, WorkerError
 from handpick.evaluation.answers import WHOLE, DrawnAnswers, GroupShare, draw_answers, max_prompt_tokens, texts_of
 from handpick.evaluation.run import reading_length
@@ -52,12 +53,10 @@ class _AnswerWork:
         return Sampling(samples=1, temperature=0, max_new_tokens=self.max_new_tokens)
 
 
-def _draw(work: _AnswerWork, *, quiet: bool = True) -> DrawnAnswers:
-    if work.threads is not None:
-        torch.set_num_threads(work.threads)
+def _draw(work: _AnswerWork, model: nn.Module, renderer: Renderer, *, quiet: bool) -> DrawnAnswers:
     return draw_answers(
-        _load(work.model, work.dtype),
-        load_renderer(work.model, work.template_args),
+        model,
+        renderer,
         work.prompts,
         work.sampling,
         seed=0,
@@ -68,9 +67,19 @@ def _draw(work: _AnswerWork, *, quiet: bool = True) -> DrawnAnswers:
     )
 
 
-@lru_cache(maxsize=1)  # for all shares of a worker
+def _draw_share(work: _AnswerWork) -> DrawnAnswers:
+    """Answer a share, in a process that is there for such."""
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    model, renderer = _kept_model(work.model, work.dtype), load_renderer(work.model, work.template_args)
+    return _draw(work, model, renderer, quiet=True)
+
+
 def _load(model: str, dtype: torch.dtype) -> nn.Module:
     return load_base(model, dtype).eval()
+
+
+_kept_model = lru_cache(maxsize=1)(_load)  # for all shares of a process
 
 
 class Answering:
@@ -133,8 +142,9 @@ class Answering:
             threads = None if by_ray else max(1, torch.get_num_threads() // n)
             drawn = _draw_shares([replace(work, share=GroupShare(i, n), threads=threads) for i in range(n)], calls)
         else:
-            drawn = _draw(work, quiet=False)
-            _load.cache_clear()
+            model = _load(work.model, work.dtype)
+            drawn = _draw(work, model, self.renderer, quiet=False)
+            del model
             free_memory()
         return [text for (text,) in texts_of(drawn, len(work.prompts), work.sampling, self.renderer, quiet=False)]
 
@@ -144,7 +154,7 @@ def _draw_shares(shares: Sequence[_AnswerWork], calls: Calls) -> DrawnAnswers:
     answers: dict[int, list[Sample]] = {}
     ends: list[int] = []
     with progress("answers", total=len(shares[0].prompts)) as advance:
-        for work, drawn in calls.run(_draw, shares):
+        for work, drawn in calls.run(_draw_share, shares):
             if drawn is None:
                 raise WorkerError(
                     f"a process that answers was killed, and killed again, as a machine does that runs out of memory; "
