@@ -61,6 +61,15 @@ def test_a_tie_goes_to_the_cheaper_and_is_said() -> None:
     assert taken(found, {"dear": 1, "cheap": 1000}).winner == "dear"
 
 
+def test_who_costs_the_same_but_for_the_noise_of_a_probe_is_not_cheaper() -> None:
+    found = values({"best": losses(1.001, 0), "level": losses(1, 0)})
+    decision = taken(found, {"best": 57.1, "level": 55.7})
+    assert decision.winner == "best"
+    assert "costs more" not in decision.why
+    cheap = values({"best": losses(1.002, 0), "level": losses(1.001, 0), "third": losses(1, 0)})
+    assert taken(cheap, {"best": 1000, "level": 57.1, "third": 55.7}).winner == "level"
+
+
 def test_a_cheaper_one_that_does_not_beat_random_is_no_tie() -> None:
     found = values({"dear": losses(0.1, 0), "cheap": losses(0.05, 1, spread=0.5)})
     assert taken(found, {"dear": 1000, "cheap": 1}).winner == "dear"

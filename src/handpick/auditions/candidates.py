@@ -13,7 +13,8 @@ from handpick.in_memory import named_in_memory
 from handpick.layout import AuditionLayout, RunLayout
 from handpick.methods import METHODS, find_method
 from handpick.model import parameter_count
-from handpick.settings import Constraints, Settings, not_given, parse_settings
+from handpick.settings import Settings, not_given, parse_settings
+from handpick.settings.constraints import Constraints
 from handpick.studies.cells import RANDOM
 from handpick.studies.settings import StudySettings
 from handpick.training.settings import SMALL_MODEL

@@ -16,6 +16,7 @@ from handpick.evaluation.metrics import larger_is_better
 
 LOSS = "loss"
 _TAIL = 0.05  # that one of the intervals is wrong
+_SAME_COST = 1.25  # times as many seconds: two probes of the same work may differ by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ def _place(name: str, by_used: _InMetric, by_loss: _InMetric | None, confidence:
 def decide(
     result: RoundResult, values: RoundValues, judges: Judges, seconds: Mapping[str, float], n_candidates: int
 ) -> Decision:
-    """Take the best of those that clearly beat random, or the cheapest that is as good as it.
+    """Take the best of those that clearly beat random, or one that is as good as it and clearly cheaper.
+
+    Of several that cost about the least of all that are level, it is the best of them.
 
     Args:
         result: of the last round.
@@ -153,7 +156,8 @@ def decide(
         return not gain_over_other(own, others, found.draws, found.judges, found.sign, 1 - _TAIL).is_clear
 
     level = [line for line in clear if line is best or is_as_good(line)]
-    taken = min(level, key=lambda line: (seconds[line.candidate], -line.gain.mean))
+    least = min(seconds[line.candidate] for line in level)
+    taken = next(line for line in level if seconds[line.candidate] <= _SAME_COST * least)
     why = f"{taken.candidate} is taken: {_describe_gain(taken.gain, result.metric)} than {draws} ({confidence})"
     if taken is not best:
         more = best.gain.mean - taken.gain.mean

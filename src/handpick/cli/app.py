@@ -22,8 +22,10 @@ from handpick.object_store import is_address
 from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs
 from handpick.representations import SCORERS
-from handpick.settings import Constraints, Settings, parse_settings, read_yaml
+from handpick.settings import Settings, parse_settings
+from handpick.settings.constraints import Constraints
 from handpick.settings.executor import ExecutorSettings
+from handpick.settings.files import read_yaml
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
 from handpick.terminal import say

@@ -16,9 +16,9 @@ from handpick.iterselecttune.classifier_settings import ClassifierSettings
 from handpick.judge.settings import JudgeField, JudgeOptions
 from handpick.layout import IterSelectLayout
 from handpick.run_place import folder_of
-from handpick.settings import Paths
 from handpick.settings.executor import ExecutorSettings
 from handpick.settings.representation import RepresentationSettings
+from handpick.settings.values import Paths
 
 Verdicts = Literal["pairwise", "pointwise"]
 Reads = Literal["prompt", "conversation"]

@@ -10,7 +10,7 @@ from handpick.data.reading import ReadingSettings
 from handpick.data.template_args import DESCRIPTION, FLAG, METAVAR, TemplateArgs
 from handpick.errors import SettingsError
 from handpick.flag_names import Flag, parse_settings
-from handpick.settings import Paths
+from handpick.settings.values import Paths
 
 SAMPLE = 20_000  # a share is then known within 0.7 percentage points
 

@@ -35,7 +35,8 @@ from handpick.scorers.inputs import target_labels
 from handpick.scorers.provenance import pool_store_path, read_run_settings
 from handpick.scorers.scoring_problem import Remark
 from handpick.selection import Selection
-from handpick.settings import Constraints, Settings
+from handpick.settings import Settings
+from handpick.settings.constraints import Constraints
 from handpick.store.manifest import contents_of
 
 SAMPLE = 20_000  # of a larger pool, so many examples are read for lengths and similarities

@@ -3,27 +3,22 @@
 It is checked before any work starts and written beside the results, so that a run can be repeated from what it wrote.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from handpick.algorithms import AlgorithmSettings, find
 from handpick.budget import Budget
 from handpick.choices import Optimizer, Split
-from handpick.constraints.limits import Examples, parse_limit
 from handpick.data.reading import ReadingSettings
 from handpick.data.unwanted import Unwanted
-from handpick.documents import parse_yaml
 from handpick.errors import SettingsError
 from handpick.file_names import check_file_name, check_file_names
-from handpick.flag_names import Flag, check_values, flag_of, show_value
+from handpick.flag_names import Flag, check_values, flag_of
 from handpick.layout import RunLayout
 from handpick.methods import find_method
 from handpick.object_store import check_address, is_address
@@ -32,90 +27,18 @@ from handpick.objectives.settings import ObjectiveSettings
 from handpick.own_folder import check_inputs, texts_in
 from handpick.representations import SCORERS, ScorerSpec, find_scorer
 from handpick.run_place import folder_of, name_of
+from handpick.settings.complaints import describe_errors
+from handpick.settings.constraints import Constraints
 from handpick.settings.executor import MACHINES, RANKS, ExecutorSettings
+from handpick.settings.files import read_yaml
 from handpick.settings.passes import passes_by_method
 from handpick.settings.prefilter import PrefilterSettings
 from handpick.settings.representation import GradientSettings, RepresentationSettings
+from handpick.settings.values import NamedFiles, Paths, Shares
 from handpick.store.codec import Storage
 from handpick.training.settings import TARGETS_METAVAR, LoraTargets, WarmupSettings
 
-
-def _paths(value: Any) -> list[str]:
-    several = [value] if isinstance(value, str | Path) else value
-    if not isinstance(several, list | tuple) or not all(isinstance(path, str | Path) for path in several):
-        raise ValueError("should be a path or a list of paths")
-    return [str(path) for path in several]
-
-
-Paths = Annotated[list[str], BeforeValidator(_paths)]
-
-
-def _shares(value: Any) -> Any:
-    """Parse ``SOURCE=0.2`` as flags have it, or a mapping."""
-    if isinstance(value, dict):
-        return value
-    if not isinstance(value, list | tuple):
-        raise ValueError("should be NAME=NUMBER")
-    pairs = [str(each).rpartition("=") for each in value]
-    if not all(name and number for name, _, number in pairs):
-        raise ValueError("should be NAME=NUMBER")
-    return {name: number for name, _, number in pairs}
-
-
-def _named_files(value: Any) -> dict[str, list[str]]:
-    """Parse ``NAME=FILE`` as flags have it, several of a name in order, or a mapping."""
-    if isinstance(value, dict):
-        return {str(name): _paths(files) for name, files in value.items()}
-    if not isinstance(value, list | tuple):
-        raise ValueError("should be NAME=FILE")
-    named: dict[str, list[str]] = {}
-    for each in value:
-        name, _, file = str(each).partition("=")
-        if not name or not file:
-            raise ValueError("should be NAME=FILE")
-        named.setdefault(name, []).append(file)
-    return named
-
-
-def _limits(value: Any) -> Any:
-    """Parse shares, each a share of the budget or a number of examples, into the form that a file reads back."""
-    parsed = {}
-    for name, each in _shares(value).items():
-        try:
-            limit = parse_limit(each)
-        except ValueError as error:
-            raise ValueError(f"{error} of {name!r}") from error
-        parsed[name] = str(limit) if isinstance(limit, Examples) else limit
-    return parsed
-
-
-Shares = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_shares)]
-Limits = Annotated[dict[str, float | str], BeforeValidator(_limits)]
-NamedFiles = Annotated[dict[str, list[str]], BeforeValidator(_named_files)]
-
-
 _MAY_BE_ADDRESSES = ("pool", "query", "target", "exclude_overlap", "out")
-
-
-class Constraints(BaseModel):
-    """What a selection must keep to, whatever the algorithm ranks first."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    balanced: bool = Field(False, description="every subtask counts the same, however many queries it has")
-    max_share: Limits = Field(
-        {},
-        description="SOURCE=SHARE of the budget (0.3, 30%) or number of examples (3), at most; * for each other source",
-    )
-    min_share: Limits = Field({}, description="SOURCE=SHARE of the budget, or number of examples, at least")
-    always: str | None = Field(None, description="file of ids, one a line, that are chosen first")
-    max_cosine: float | None = Field(
-        None, gt=-1, le=1, description="leave out what is more similar than this to what was chosen before it"
-    )
-    exclude_overlap: Paths = Field([], description="test sets: leave out what repeats one of their items")
-    overlap_threshold: float = Field(
-        0.75, gt=0, le=1, description="exclude_overlap: part of a test item's word runs from which on it counts"
-    )
 
 
 class Settings(
@@ -515,23 +438,6 @@ def not_given(name: str) -> SettingsError:
     return SettingsError(f"no {name} given: name a file or a data set with --{name}")
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read what a file of settings holds, unchecked.
-
-    Raises:
-        SettingsError: there is no such file, or it is no YAML mapping.
-    """
-    try:
-        loaded = parse_yaml(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise SettingsError(f"{path} is no YAML: {error}") from error
-    if not isinstance(loaded, dict):
-        raise SettingsError(f"{path} holds no settings: expected lines such as `pool: pool.jsonl`")
-    return loaded
-
-
 def parse_settings(values: dict[str, Any], where: str = "") -> Settings:
     """Make settings from plain values; pydantic's complaint becomes one sentence.
 
@@ -549,37 +455,4 @@ def parse_settings(values: dict[str, Any], where: str = "") -> Settings:
         return Settings(**values)
     except ValidationError as error:
         fields = {"": Settings.model_fields, "warmup": WarmupSettings.model_fields}
-        raise SettingsError(describe_errors(error, where, fields, see="handpick select --help")) from error
-
-
-def describe_errors(error: ValidationError, where: str, fields: Mapping[str, Iterable[str]], *, see: str) -> str:
-    """Make one sentence of pydantic's complaint.
-
-    Args:
-        error: what pydantic says.
-        where: what the settings came from; "--" for flags.
-        fields: names that there are: under "", and under a setting's name where it has settings of its own.
-        see: the command that tells what there is.
-    """
-    errors = error.errors()
-    # Of a setting that may be a word or a mapping, pydantic says what is wrong with it as either: the deeper is meant.
-    first = max((e for e in errors if e["loc"][:1] == errors[0]["loc"][:1]), key=lambda e: len(e["loc"]))
-    top, *inner = first["loc"] or ("the settings",)
-    path = [
-        str(top),
-        *(str(part) for part in inner if not re.fullmatch(r"[A-Z]\w*Settings|.*\[.*", str(part))),
-    ]  # no types
-    name = flag_of(Settings, path[0]) if where == "--" else ".".join(path)
-    before = f"{where}: " if where not in ("", "--") else ""
-    if first["type"] == "extra_forbidden":
-        known = fields.get(path[0], fields[""]) if len(path) > 1 else fields[""]
-        close = get_close_matches(path[-1], list(known), n=1)
-        there = f" (there are {', '.join(known)})" if len(path) > 1 else ""
-        hint = f" (did you mean {close[0]!r}?)" if close else there
-        return f"{before}there is no setting {name!r}{hint}; see `{see}`"
-    if first["type"] == "missing":
-        return f"{before}{name} is missing"
-    wrong = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    is_of_judge = any(part in JUDGE_FIELDS.values() for part in path)
-    shown = "" if is_of_judge else f", not {show_value(first['input'])}"  # of a judge it may be a misplaced key
-    return f"{before}{name} {wrong}{shown}"
+        raise SettingsError(describe_errors(Settings, error, where, fields, see="handpick select --help")) from error

@@ -32,7 +32,8 @@ from handpick.scorers.inputs import open_renderer
 from handpick.scorers.provenance import resume_from_store
 from handpick.sealed import read_sealed_list, write_sealed
 from handpick.selection import Selection
-from handpick.settings import Constraints, Settings
+from handpick.settings import Settings
+from handpick.settings.constraints import Constraints
 from handpick.store.manifest import contents_of, read_manifest
 from handpick.studies.cells import RANDOM
 from handpick.studies.opened import Model

@@ -13,7 +13,8 @@ from handpick.layout import StepLayout
 from handpick.pipeline.distances import distances_of, run_to_features
 from handpick.progress import log
 from handpick.sealed import read_sealed, write_sealed
-from handpick.settings import Constraints, Settings
+from handpick.settings import Settings
+from handpick.settings.constraints import Constraints
 from handpick.studies.cells import FULL, ZERO_SHOT, CellKey
 from handpick.studies.choosing import PlannedSelection
 from handpick.studies.chosen import CellSelections

@@ -20,8 +20,11 @@ from handpick.layout import StudyLayout
 from handpick.methods import METHODS
 from handpick.own_folder import check_inputs
 from handpick.run_place import folder_of
-from handpick.settings import Paths, Settings, describe_errors, parse_settings, read_yaml
+from handpick.settings import Settings, parse_settings
+from handpick.settings.complaints import describe_errors
 from handpick.settings.executor import CellExecutorSettings, ExecutorSettings
+from handpick.settings.files import read_yaml
+from handpick.settings.values import Paths
 from handpick.studies.cells import BASELINES, FULL, LONGEST, RANDOM, ZERO_SHOT, Baseline
 from handpick.training.settings import FinetuneSettings
 
@@ -277,7 +280,8 @@ class StudySettings(ReadingSettings, CellExecutorSettings):
             check_values(values)
             return cls(**values)
         except ValidationError as error:
-            raise SettingsError(describe_errors(error, where, _FIELDS, see="handpick study --help")) from error
+            described = describe_errors(Settings, error, where, _FIELDS, see="handpick study --help")
+            raise SettingsError(described) from error
         except SettingsError as error:
             raise SettingsError(f"{where}: {error}") from error
 
