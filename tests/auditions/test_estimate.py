@@ -59,6 +59,18 @@ def test_every_target_counts_the_same() -> None:
     assert judges.weight_Q.sum() == pytest.approx(1)
 
 
+def test_of_several_targets_each_has_its_own_degrees_of_freedom() -> None:
+    """Eight uneven queries beside five hundred even ones: the interval is about as wide as eight allow."""
+    own_JQ, _ = draw_values(0, n=508)
+    own_JQ[:, 8:] = np.where(np.isnan(own_JQ[:, 8:]), np.nan, 1.5)
+    draw_DQ = np.full((D, 508), 2.0)
+    judges = Judges(np.array([0] * 8 + [1] * 500), np.arange(508))
+    found = gain_over_random(own_JQ, draw_DQ, judges, -1, 0.95)
+    own_Q = np.nanmean(own_JQ[:, :8], axis=0)
+    half = stats.t.ppf(0.975, 7) * math.sqrt(variance(own_Q.tolist()) / 8) / 2
+    assert found.high - found.mean == pytest.approx(half, rel=1e-9)
+
+
 def test_queries_that_repeat_each_other_say_no_more_than_one() -> None:
     own_JQ, draw_DQ = draw_values(1)
     once = gain_over_random(own_JQ, draw_DQ, alone(), -1, 0.95)

@@ -100,30 +100,32 @@ def _model_variance(draw_DQ: Floats, judges: Judges) -> float:
     return float(np.var(draw_DQ @ judges.weight_Q, ddof=1))
 
 
-def _query_variance(gain_Q: Floats, judges: Judges) -> tuple[float, int]:
-    """Return the variance of the weighted mean over queries, and its degrees of freedom."""
-    variance, freedom = 0.0, 0
+def _query_variances(gain_Q: Floats, judges: Judges) -> list[tuple[float, int]]:
+    """Return what each target's queries add to the variance of the weighted mean, with its degrees of freedom.
+
+    Each target has its own: many even queries of one do not make up for few uneven ones of another.
+    """
+    found: list[tuple[float, int]] = []
     for target in np.unique(judges.target_Q):
         of_Q = judges.target_Q == target
         _, group_Q = np.unique(judges.group_Q[of_Q], return_inverse=True)
         n = int(group_Q.max()) + 1
         if n < 2:
-            return math.inf, 0
+            return [(math.inf, 0)]
         weight_Q, own_Q = judges.weight_Q[of_Q], gain_Q[of_Q]
         pull_G = np.bincount(group_Q, weights=weight_Q * (own_Q - own_Q.mean()))
-        variance += float(pull_G @ pull_G) * n / (n - 1)
-        freedom += n - 1
-    return variance, freedom
+        found.append((float(pull_G @ pull_G) * n / (n - 1), n - 1))
+    return found
 
 
 def _interval(gain_Q: Floats, judges: Judges, models: float, freedom: int, confidence: float) -> Gain:
     mean = float(gain_Q @ judges.weight_Q)
-    queries, of_queries = _query_variance(gain_Q, judges)
-    if not math.isfinite(queries):
+    parts = [*_query_variances(gain_Q, judges), (models, freedom)]
+    total = sum(variance for variance, _ in parts)
+    if not math.isfinite(total):
         return Gain(mean, -math.inf, math.inf)
-    total = queries + models
     if total <= (_NO_SPREAD * max(1.0, float(np.abs(gain_Q).max()))) ** 2:
         return Gain(mean, mean, mean)
-    degrees = total**2 / (queries**2 / of_queries + models**2 / freedom)
+    degrees = total**2 / sum(variance**2 / own for variance, own in parts)
     half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * math.sqrt(total)
     return Gain(mean, mean - half, mean + half)
