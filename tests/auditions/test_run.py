@@ -14,6 +14,7 @@ from handpick.auditions import plan as module_plan
 from handpick.auditions import run as module
 from handpick.auditions.chosen import run_auto
 from handpick.auditions.decision import Decision
+from handpick.auditions.rounds import plan_rounds
 from handpick.auditions.run import Audition
 from handpick.auditions.settings import AuditionSettings
 from handpick.data.render import Renderer
@@ -115,6 +116,21 @@ def test_a_half_that_has_not_chosen_judges_what_was_learnt(
         losses[judging] = np.array(own)[judging]
     assert result.lines[0].value == pytest.approx(losses.mean(), rel=1e-9)
     assert result.queries == 10
+
+
+def test_random_draws_keep_to_what_the_candidates_must_keep_to(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
+    pool, asked = lines_of(audition_data / "pool.jsonl")[:20], lines_of(audition_data / "gsm8k.jsonl")
+    copies = {f"copy {place}" for place in range(len(asked))}
+    write_jsonl(tmp_path / "pool.jsonl", [*pool, *(a | {"id": i} for a, i in zip(asked, sorted(copies), strict=True))])
+    given = {"pool": str(tmp_path / "pool.jsonl"), "exclude_overlap": str(audition_data / "gsm8k.jsonl")}
+    prepared = ask(**given, methods="bm25", budget="16")
+    study = module.Study(prepared.candidates.study(["bm25"], plan_rounds(1, 16, 1, 1, 4)[0], prepared.targets))
+    study.chosen.choose_all()
+    chosen = {place.method: set[str]() for place in study.opened.places}
+    for place in study.opened.places:
+        chosen[place.method] |= set(study.chosen.ids(place) or [])
+    assert len(chosen["random"]) > 16  # four draws
+    assert not copies & (chosen["bm25"] | chosen["random"])
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ _OF_THE_RUN = frozenset(
     {"pool", "query", "target", "split", "target_weight", "model", "budget", "out", "method", "template_args"}
     | {"max_length", "workers", "max_quarantined", *ReadingSettings.model_fields}
 )
+_OF_DRAWS = frozenset(Constraints.model_fields) - {"balanced", "max_cosine"}  # what needs no queries or features
 _CODE = "allow_code_execution"  # of the metric, and of candidates with a reward
 _EACH_ITS_OWN = ("representation", "algorithm", "store", "objective")
 # TIS's four steps at 2e-5 would move nothing on a part of a budget; ours, as in benchmarks/cheap_gradients.py
@@ -79,7 +80,7 @@ class Candidates:
 
     def random_settings(self) -> Settings:
         """Return a run that draws at random, under the same constraints."""
-        kept = _OF_THE_RUN | {"seed"} | set(Constraints.model_fields) - {"balanced", "max_cosine"}
+        kept = _OF_THE_RUN | {"seed"} | _OF_DRAWS
         return parse_settings({name: each for name, each in self.values.items() if name in kept} | {"method": RANDOM})
 
     @property
@@ -97,10 +98,13 @@ class Candidates:
         layout, own = self.layout, self.own
         train = _TRAIN if parameter_count(str(self.any.model)) >= SMALL_MODEL else {}
         shared = {name: each for name, each in self.values.items() if name not in _OF_THE_RUN}
+        # else a constraint would count as the candidates' merit: test questions that they may not take, draws would
+        of_draws = {name: each for name, each in self.values.items() if name in _OF_DRAWS}
         values: dict[str, Any] = {
             "name": "audition", "out": str(layout.folder), "pool": self.any.pool, "models": [self.any.model],
             "budgets": [round_.examples], "seeds": [0], "draws": round_.draws, "baselines": [RANDOM],
-            "methods": {name: shared | self._own_values(name) for name in names},
+            "methods": {name: shared | self._own_values(name) for name in names}
+            | ({RANDOM: of_draws} if of_draws else {}),
             "targets": {
                 each.half(repeat, side): {
                     "query": str(layout.queries(each.half(repeat, side))),
