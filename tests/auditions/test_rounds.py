@@ -2,8 +2,9 @@
 
 import pytest
 
-from handpick.auditions.plan import CandidateCost, bill
+from handpick.auditions.plan import CandidateCost, bill, cost_of
 from handpick.auditions.rounds import AuditionRound, plan_rounds, repeats_of
+from handpick.costs.cost import Amount, StageCost, StageKind
 
 
 @pytest.mark.parametrize(
@@ -34,4 +35,18 @@ def test_a_bill_has_every_choice_training_and_evaluation() -> None:
     evaluated = (3 * 2 + 2 + 2 * 4 + 4) * 0.5
     assert bill(costs, rounds, [7, 11], 0.5, 1, 1) == pytest.approx(14 + 20 + chosen + trained + evaluated)
     assert bill(costs, rounds, [7, 11], 0.5, 1, 2) == pytest.approx(14 + 20 + chosen + (trained + evaluated) / 2)
+    if_none_wins = bill(costs, rounds, [7, 11], 0.5, 1, 1, all_choose=True)  # then all three choose in the end
+    assert if_none_wins == pytest.approx(14 + 27 + chosen + trained + evaluated)
     assert AuditionRound(3, 16, 2, 4).trainings_of(2) == 3 * 2 * 2 * 2 + 4
+
+
+@pytest.mark.parametrize(("per_query", "found"), [(False, CandidateCost(1 + 20, 3)), (True, CandidateCost(1, 20 + 3))])
+def test_what_choices_share_is_paid_once_and_a_pass_for_each_choice_by_each(
+    per_query: bool, found: CandidateCost
+) -> None:
+    took = {StageKind.WARMUP: 1.0, StageKind.QUERY: 3.0, StageKind.POOL: 20.0, StageKind.CHOICE: None}
+    stages = [
+        StageCost(kind.value, seconds=None if each is None else Amount.exactly(each), kind=kind)
+        for kind, each in took.items()
+    ]
+    assert cost_of(stages, per_query=per_query) == found

@@ -13,6 +13,7 @@ from handpick.auditions.candidates import Candidates
 from handpick.auditions.folds import HALVES
 from handpick.auditions.queries import TargetQueries
 from handpick.auditions.rounds import AuditionRound, plan_rounds
+from handpick.costs.cost import StageCost, StageKind
 from handpick.costs.probe import Probing
 from handpick.data.render import Rendered
 from handpick.documents import DAMAGED
@@ -48,7 +49,7 @@ class CandidateCost:
 @dataclass(frozen=True)
 class AuditionPlan:
     """The rounds and who is in the first; ``left_out`` says of others why they are not. Seconds are estimates, of a
-    fine-tuning in each round and of an evaluation on all queries."""
+    fine-tuning in each round and of an evaluation on all queries. ``all_choose``: if nobody wins, all candidates do."""
 
     candidates: dict[str, CandidateCost]
     left_out: dict[str, str]
@@ -59,11 +60,20 @@ class AuditionPlan:
     limit_s: float | None
     workers: int
     made_from: Fingerprint = field(default_factory=dict)
+    all_choose: bool = False
 
     @property
     def seconds(self) -> float:
         """The audition and the choice after it, at most: of every round the dearest candidates."""
-        return bill(self.candidates, self.rounds, self.training_s, self.evaluation_s, self.targets, self.workers)
+        return bill(
+            self.candidates,
+            self.rounds,
+            self.training_s,
+            self.evaluation_s,
+            self.targets,
+            self.workers,
+            all_choose=self.all_choose,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines, with the seconds of all."""
@@ -106,10 +116,12 @@ def bill(
     evaluation_s: float,
     targets: int,
     workers: int,
+    *,
+    all_choose: bool = False,
 ) -> float:
-    """Return the seconds of rounds whose dearest candidates stay in, and of the dearest choice in the end."""
+    """Return the seconds of rounds whose dearest candidates stay in, and of the dearest choice in the end, or all."""
     each = sorted((cost.each for cost in candidates.values()), reverse=True)
-    total = sum(cost.once for cost in candidates.values()) + max(each, default=0.0)
+    total = sum(cost.once for cost in candidates.values()) + (sum(each) if all_choose else max(each, default=0.0))
     for round_, seconds in zip(rounds, training_s, strict=True):
         halves = targets * round_.repeats * HALVES
         total += halves * sum(each[: round_.candidates])
@@ -153,7 +165,16 @@ def plan_audition(
         training_s = [_training_seconds(probe, sequences, round_.examples) for round_ in rounds]
         kept = {name: costs[name] for name in names}
         return AuditionPlan(
-            kept, left_out, rounds, training_s, evaluation_s, len(targets), own.limit_s, workers, made_from
+            kept,
+            left_out,
+            rounds,
+            training_s,
+            evaluation_s,
+            len(targets),
+            own.limit_s,
+            workers,
+            made_from,
+            own.if_none == "union",
         )
 
     plan = plan_with(names, repeats)
@@ -189,11 +210,17 @@ def _candidate_cost(candidates: Candidates, name: str, seconds: float) -> Candid
             plan = plan_beside(settings, Probing(seconds, scratch.probe), scratch.bad)
         except (DataError, SettingsError) as error:
             raise type(error)(f"the candidate {name}: {error}; leave it out of --methods, or mend it") from error
-    bound = any(scorer.bound_to_queries for scorer in settings.scorers)
+    per_query = settings.score_only or any(scorer.bound_to_queries for scorer in settings.scorers)
+    return cost_of(plan.stages, per_query=per_query)
+
+
+def cost_of(stages: Sequence[StageCost], *, per_query: bool) -> CandidateCost:
+    """Return a candidate's seconds: what choices share counts once, of one with a pass over the pool for each choice
+    the warmup alone."""
     once = each = 0.0
-    for stage in plan.stages:
+    for stage in stages:
         took = 0.0 if stage.seconds is None else stage.seconds.value
-        if stage.kind in SHARED_STAGES and not bound:
+        if stage.kind == StageKind.WARMUP or (stage.kind in SHARED_STAGES and not per_query):
             once += took
         else:
             each += took
