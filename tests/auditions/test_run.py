@@ -256,6 +256,9 @@ def test_time_that_is_over_stops_it_and_what_is_done_is_kept(ask: Ask, monkeypat
         ({"time_limit": "soon"}, "should be a time such as 30m or 2h"),
         ({"cost_limit": 3}, "--cost-limit is in money, which takes --price-per-hour"),
         ({"store": "x"}, "every candidate has its own store"),
+        ({"test": {"files": "other.jsonl"}}, "test: files is the audition's own, which judges by one metric on all"),
+        ({"test": {"limit": 5}}, "test: limit is the audition's own"),
+        ({"test": {"metrics": ["loss"]}}, "test: metrics is the audition's own"),
     ],
 )
 def test_what_cannot_be_held_is_refused_before_any_work(

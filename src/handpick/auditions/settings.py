@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from handpick.choices import suggest
+from handpick.data.reading import ReadingSettings
 from handpick.errors import SettingsError
 from handpick.evaluation.metrics import check_metric
 from handpick.flag_names import NO_FLAG, Flag, parse_settings
@@ -17,6 +18,8 @@ HEADING = "Which method: --method auto"
 IfNone = Literal["random", "union", "stop"]
 # one of each price: gradient-rr takes as long as less-rr and was nowhere better than it (docs/study.md)
 CANDIDATES = ("bm25", "rds+", "less-rr")
+# of what is measured; another file's records would be taken for the queries
+_OF_THE_AUDITION = frozenset({"files", "metrics", "limit", *ReadingSettings.model_fields})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -106,6 +109,10 @@ class AuditionSettings(BaseModel):
                     f"methods: there is no method {name!r}{suggest(METHODS, name)}; say which with `method:`, or take "
                     f"one of {', '.join(METHODS)}"
                 )
+        if own := [name for name in self.test if name in _OF_THE_AUDITION]:
+            raise SettingsError(
+                f"test: {own[0]} is the audition's own, which judges by one metric on all queries: leave it out"
+            )
         if self.cost_limit is not None and self.price_per_hour is None:
             raise SettingsError("--cost-limit is in money, which takes --price-per-hour: give that too")
         return self
