@@ -240,6 +240,29 @@ def test_time_that_is_over_stops_it_and_what_is_done_is_kept(ask: Ask, monkeypat
     assert prepared.run(PROBE).is_over
 
 
+def test_a_choice_that_takes_more_than_the_limit_leaves_says_so(
+    values: dict[str, Any], own: dict[str, Any], wins: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wins("bm25")
+    settings = AuditionSettings.from_values(own | {"methods": "bm25", "time_limit": "1h"})
+    assert "more than the limit" not in run_auto(values, settings, PROBE).remarks[0].said
+    clock = iter([0.0, 7200.0])
+    monkeypatch.setattr(
+        "handpick.auditions.chosen.time", type("Clock", (), {"monotonic": staticmethod(lambda: next(clock))})
+    )
+    (remark,) = run_auto(values, settings, PROBE).remarks
+    assert re.search(r"; all took 2 h\b.*, more than the limit of 1 h$", remark.said)
+    assert remark.warns
+
+
+@pytest.mark.slow
+def test_a_metric_that_moves_in_no_round_is_said_once(ask: Ask) -> None:
+    found = ask(methods=THREE, metric="exact-match", test={"max_new_tokens": 1}).run(PROBE)
+    assert [each.metric for each in found.rounds] == ["loss", "loss"]
+    assert len(found.hazards) == len(set(found.hazards))
+    assert any("the loss judges" in each for each in found.hazards)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

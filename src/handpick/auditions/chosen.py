@@ -1,6 +1,7 @@
 """The choice after an audition: by the winner, with all queries and the whole budget; or what is done if nobody won."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import zip_longest
@@ -9,6 +10,7 @@ from typing import Any
 
 from handpick.auditions.run import PROBE_SECONDS, Audition, PreparedAudition
 from handpick.auditions.settings import AuditionSettings
+from handpick.durations import format_duration
 from handpick.errors import AuditionError
 from handpick.layout import RunLayout
 from handpick.pipeline.run import Run, run_select, write_remarks
@@ -34,6 +36,7 @@ def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = 
     prepared = PreparedAudition(values, own)
     found = prepared.run(seconds)
     log(found.decision.why)
+    began = time.monotonic()
     candidates, winner = prepared.candidates, found.decision.winner
     if winner is None and own.if_none == "stop":
         raise AuditionError(f"nothing is chosen: {found.decision.why}; {prepared.layout.record} has the rounds")
@@ -43,9 +46,9 @@ def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = 
         run = run_select(candidates.random_settings())
     else:
         run = _choose_in_turns(prepared)
-    remark = Remark(
-        "audition", _sentence(found, own), winner is None or bool(found.hazards), {"audition": found.to_json()}
-    )
+    over = _overrun(found.seconds + time.monotonic() - began, own)
+    warns = winner is None or bool(found.hazards) or bool(over)
+    remark = Remark("audition", _sentence(found, own) + over, warns, {"audition": found.to_json()})
     run = replace(run, remarks=(*run.remarks, remark))
     write_remarks(RunLayout(candidates.any.folder), run.remarks)
     return run
@@ -59,6 +62,13 @@ def _sentence(found: Audition, own: AuditionSettings) -> str:
     if found.hazards:
         said += f"; look out: {'; '.join(found.hazards)}"
     return said
+
+
+def _overrun(seconds: float, own: AuditionSettings) -> str:
+    """Say that audition and choice took longer than they may; nothing where they did not."""
+    if own.limit_s is None or seconds <= own.limit_s:
+        return ""
+    return f"; all took {format_duration(seconds)}, more than the limit of {format_duration(own.limit_s)}"
 
 
 def _lent_run(prepared: PreparedAudition, name: str, folder: Path | None = None) -> Settings:

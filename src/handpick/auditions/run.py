@@ -153,10 +153,9 @@ class PreparedAudition:
             values = read_values(study, names, round_, self.targets, metrics)
             keep = len(names) if is_last else plan.rounds[number + 1].candidates
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
-            if result.metric != self.own.metric:
-                hazards.append(
-                    f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
-                )
+            still = f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
+            if result.metric != self.own.metric and still not in hazards:
+                hazards.append(still)
             rounds.append(result)
             if is_last or not result.kept:
                 decision = decide(result, values, judges, seconds_of, len(plan.candidates))
