@@ -336,6 +336,19 @@ def test_what_would_fool_it_is_said(ask: Ask, tmp_path: Path, audition_data: Pat
     ]
 
 
+def test_queries_in_the_pool_that_nobody_may_choose_fool_nobody(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
+    queries = audition_data / "gsm8k.jsonl"
+    write_jsonl(tmp_path / "pool.jsonl", [*lines_of(audition_data / "pool.jsonl"), *lines_of(queries)])
+    in_pool = [
+        any("stand in the pool too" in each for each in ask(**given, methods="bm25").run(PROBE).hazards)
+        for given in (
+            {"pool": str(tmp_path / "pool.jsonl"), "out": str(tmp_path / "as it is")},
+            {"pool": str(tmp_path / "pool.jsonl"), "out": str(tmp_path / "without"), "exclude_overlap": str(queries)},
+        )
+    ]
+    assert in_pool == [True, False]
+
+
 def _asking(what: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": what}, {"role": "assistant", "content": "Yes."}]}
 

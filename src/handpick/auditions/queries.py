@@ -2,7 +2,7 @@
 what would fool whoever judges by them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,10 +74,16 @@ def judges_of(targets: Sequence[TargetQueries]) -> Judges:
     return Judges(target_Q, group_Q)
 
 
-def find_hazards(targets: Sequence[TargetQueries], pool: Pool) -> list[str]:
-    """Return what would fool an audition by these queries, a sentence each."""
+def find_hazards(targets: Sequence[TargetQueries], pool: Pool, left_out: Set[int] = frozenset()) -> list[str]:
+    """Return what would fool an audition by these queries, a sentence each.
+
+    Args:
+        targets: whose queries judge.
+        pool: what is chosen from.
+        left_out: its rows that nobody may choose.
+    """
     found: list[str] = []
-    in_pool = _prompts_in(pool, targets)
+    in_pool = _prompts_in(pool, targets, left_out)
     for target in targets:
         n, n_groups = len(target.examples), int(target.group_Q.max()) + 1
         if n_groups < FEW:
@@ -100,14 +106,15 @@ def find_hazards(targets: Sequence[TargetQueries], pool: Pool) -> list[str]:
     return found
 
 
-def _prompts_in(pool: Pool, targets: Sequence[TargetQueries]) -> set[tuple[str, ...]]:
+def _prompts_in(pool: Pool, targets: Sequence[TargetQueries], left_out: Set[int]) -> set[tuple[str, ...]]:
     """Return what the queries ask and the pool asks too."""
     asked = {_key(_prompt(example)) for target in targets for example in target.examples}
     found: set[tuple[str, ...]] = set()
     with progress("queries in the pool", total=len(pool)) as advance:
         for start in range(0, len(pool), _READ):
             examples = pool.examples(start, start + _READ)
-            found |= asked & {_key(_prompt(example)) for example in examples}
+            rows = (row for row in enumerate(examples, start) if row[0] not in left_out)
+            found |= asked & {_key(_prompt(example)) for _, example in rows}
             advance(len(examples))
     return found - {()}
 

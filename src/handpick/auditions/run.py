@@ -21,6 +21,7 @@ from handpick.errors import DataError, SettingsError
 from handpick.fingerprint import Fingerprint
 from handpick.layout import AuditionLayout, DataLayout
 from handpick.model import model_fingerprint
+from handpick.overlap import find_overlaps
 from handpick.own_folder import check_inputs, hold_folder
 from handpick.pipeline.prepare import data_of, files_of, open_data
 from handpick.progress import log
@@ -125,7 +126,7 @@ class PreparedAudition:
         began, spent = time.monotonic(), self._spent()
         plan = self.plan(seconds)
         share_parsed(self.layout, parsed_records(self.candidates.any))
-        hazards = find_hazards(self.targets, self.pool)
+        hazards = find_hazards(self.targets, self.pool, self._left_out())
         for each in hazards:
             log(f"look out: {each}")
         for name, why in plan.left_out.items():
@@ -167,6 +168,14 @@ class PreparedAudition:
     def _keep(self, found: Audition) -> Audition:
         write_sealed(self.layout.record, found.to_json())
         return found
+
+    def _left_out(self) -> set[int]:
+        """Return the pool's rows that repeat an item of the files in ``exclude_overlap``, which nobody may choose."""
+        run = self.candidates.any
+        if not run.exclude_overlap:
+            return set()
+        found = find_overlaps(self.pool, run.exclude_overlap, run.folder, run.overlap_threshold, run.reading)
+        return {each.row for each in found}
 
     def _spent(self) -> float:
         """Return the seconds that earlier runs took, up to the last round that they finished."""
