@@ -279,6 +279,7 @@ def test_a_metric_that_moves_in_no_round_is_said_once(ask: Ask) -> None:
         ({"time_limit": "soon"}, "should be a time such as 30m or 2h"),
         ({"cost_limit": 3}, "--cost-limit is in money, which takes --price-per-hour"),
         ({"store": "x"}, "every candidate has its own store"),
+        ({"if_none": "union", "max_share": {"a": "20%"}}, "--if-none union. do not keep to max_share together"),
         ({"test": {"files": "other.jsonl"}}, "test: files is the audition's own, which judges by one metric on all"),
         ({"test": {"limit": 5}}, "test: limit is the audition's own"),
         ({"test": {"metrics": ["loss"]}}, "test: metrics is the audition's own"),

@@ -26,6 +26,7 @@ _OF_THE_RUN = frozenset(
     | {"max_length", "workers", "max_quarantined", *ReadingSettings.model_fields}
 )
 _OF_DRAWS = frozenset(Constraints.model_fields) - {"balanced", "max_cosine"}  # what needs no queries or features
+_OF_ONE_CHOICE = ("max_share", "min_share", "max_cosine")  # constraints that parts of several choices do not keep to
 _CODE = "allow_code_execution"  # of the metric, and of candidates with a reward
 _EACH_ITS_OWN = ("representation", "algorithm", "store", "objective")
 # TIS's four steps at 2e-5 would move nothing on a part of a budget; ours, as in benchmarks/cheap_gradients.py
@@ -62,10 +63,21 @@ class Candidates:
             raise not_given("pool")
         if not self.any.sources:
             raise not_given("query")
+        if own.if_none == "union":
+            self._check_union()
         if named := named_in_memory(self.any.model_dump()):
             raise SettingsError(
                 f"an audition reads files, and a {named[0]} was handed over in memory: write it down first"
             )
+
+    def _check_union(self) -> None:
+        """Raise SettingsError where choices that each keep to a constraint would break it together."""
+        for name in _OF_ONE_CHOICE:
+            if any(getattr(run, name) not in (None, {}) for run in self.runs.values()):
+                raise SettingsError(
+                    f"several choices in turns (--if-none union) do not keep to {name} together: take --if-none random "
+                    f"or stop, or leave {name} out"
+                )
 
     def run_settings(self, name: str) -> Settings:
         """Return a candidate's run, with all queries and the whole budget.
