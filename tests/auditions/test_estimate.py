@@ -71,6 +71,19 @@ def test_of_several_targets_each_has_its_own_degrees_of_freedom() -> None:
     assert found.high - found.mean == pytest.approx(half, rel=1e-9)
 
 
+def test_of_several_targets_a_candidate_has_a_model_each_in_which_nothing_cancels_out() -> None:
+    """Draws that are better at one target by what they are worse at the other: their mean stays, a candidate's not."""
+    judges = Judges(np.array([0] * 6 + [1] * 6), np.arange(Q))
+    side_Q = np.where(judges.target_Q == 0, 1.0, -1.0)
+    draw_DQ = 2 + np.array([[-0.1], [0.0], [0.1]]) * side_Q
+    own_JQ = np.full((2, Q), 1.9)
+    found = gain_over_random(own_JQ, draw_DQ, judges, -1, 0.95)
+    of_own = 0.1**2 * (1 / 4 + 1 / 4)  # each target's variance, by the square of its weight
+    assert found.mean == pytest.approx(0.1)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 2) * math.sqrt(of_own / 2), rel=1e-9)
+    assert not found.is_clear
+
+
 def test_queries_that_repeat_each_other_say_no_more_than_one() -> None:
     own_JQ, draw_DQ = draw_values(1)
     once = gain_over_random(own_JQ, draw_DQ, alone(), -1, 0.95)

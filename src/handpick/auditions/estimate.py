@@ -72,7 +72,8 @@ def gain_over_random(value_JQ: Floats, draw_DQ: Floats, judges: Judges, sign: in
         confidence: of the interval, such as .95.
     """
     gain_Q = sign * (np.nanmean(value_JQ, axis=0) - draw_DQ.mean(axis=0))
-    models = _model_variance(draw_DQ, judges) * (1 / len(value_JQ) + 1 / len(draw_DQ))
+    of_draw, of_own = _model_variances(draw_DQ, judges)
+    models = of_own / len(value_JQ) + of_draw / len(draw_DQ)
     return _interval(gain_Q, judges, models, len(draw_DQ) - 1, confidence)
 
 
@@ -81,7 +82,8 @@ def gain_over_other(
 ) -> Gain:
     """Return a candidate's gain over another that was judged by the same queries; as ``gain_over_random``."""
     gain_Q = sign * (np.nanmean(value_JQ, axis=0) - np.nanmean(other_JQ, axis=0))
-    models = _model_variance(draw_DQ, judges) * (1 / len(value_JQ) + 1 / len(other_JQ))
+    _, of_own = _model_variances(draw_DQ, judges)
+    models = of_own * (1 / len(value_JQ) + 1 / len(other_JQ))
     return _interval(gain_Q, judges, models, len(draw_DQ) - 1, confidence)
 
 
@@ -96,8 +98,17 @@ def can_move(values: Sequence[Floats]) -> bool:
     return bool((np.fmax.reduce(rows, axis=0) > np.fmin.reduce(rows, axis=0)).any())
 
 
-def _model_variance(draw_DQ: Floats, judges: Judges) -> float:
-    return float(np.var(draw_DQ @ judges.weight_Q, ddof=1))
+def _model_variances(draw_DQ: Floats, judges: Judges) -> tuple[float, float]:
+    """Return the variance of a random draw's mean, and that of a candidate's.
+
+    A draw is one model for all targets, in whose mean what is good for one and bad for another cancels out. A candidate
+    has a model for each target, and nothing cancels out between them.
+    """
+    weight_Q = judges.weight_Q
+    of_draw = float(np.var(draw_DQ @ weight_Q, ddof=1))
+    parts = [judges.target_Q == target for target in np.unique(judges.target_Q)]
+    alone = sum(float(np.var(draw_DQ[:, part] @ weight_Q[part], ddof=1)) for part in parts)
+    return of_draw, max(of_draw, alone)
 
 
 def _query_variances(gain_Q: Floats, judges: Judges) -> list[tuple[float, int]]:
