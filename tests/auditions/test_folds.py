@@ -52,3 +52,10 @@ def test_queries_with_the_same_words_are_one_group() -> None:
 def test_too_few_different_queries_are_refused() -> None:
     with pytest.raises(DataError, match="there are 7 different ones: give 8 at least"):
         split_queries(np.arange(14) // 2, [None] * 14, 1, 0)
+
+
+def test_queries_of_one_example_or_of_the_same_words_are_one_group() -> None:
+    prompts = ["How many?", "Wie viele?", "how  many", "Combien?", "Where?", "Why?", "Who?"]
+    examples = ["1", "1", "2", "2", None, None, "3"]
+    assert group_queries(prompts, examples).tolist() == [0, 0, 0, 0, 1, 2, 3]
+    assert group_queries(prompts).tolist() == [0, 1, 0, 2, 3, 4, 5]

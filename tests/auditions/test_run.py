@@ -337,6 +337,19 @@ def test_what_would_fool_it_is_said(ask: Ask, tmp_path: Path, audition_data: Pat
     ]
 
 
+def test_repetitions_of_an_example_in_other_words_stay_on_one_side(
+    ask: Ask, tmp_path: Path, audition_data: Path
+) -> None:
+    asked = lines_of(audition_data / "gsm8k.jsonl")
+    twice = [
+        {**_asking(f"Number {place}, in words {way}?"), "example": place} for place in range(len(asked)) for way in "ab"
+    ]
+    write_jsonl(tmp_path / "twice.jsonl", twice)
+    (target,) = ask(query=str(tmp_path / "twice.jsonl"), repeats=3, test={"example_field": "example"}).targets
+    assert target.side_RQ[:, ::2].tolist() == target.side_RQ[:, 1::2].tolist()
+    assert int(target.group_Q.max()) + 1 == len(asked)
+
+
 def test_queries_in_the_pool_that_nobody_may_choose_fool_nobody(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
     queries = audition_data / "gsm8k.jsonl"
     write_jsonl(tmp_path / "pool.jsonl", [*lines_of(audition_data / "pool.jsonl"), *lines_of(queries)])

@@ -6,10 +6,12 @@ subtask each side has its share.
 Legend: Q queries, R repeats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from handpick.data.words import words_of
 from handpick.errors import DataError
@@ -18,10 +20,28 @@ HALVES = 2
 LEAST = 8  # different queries, so that a half has four
 
 
-def group_queries(prompts: Sequence[str]) -> NDArray[np.int64]:
-    """Number the queries by what they ask: those with the same words, in whatever case and spacing, are one group."""
-    numbers: dict[tuple[str, ...] | str, int] = {}
-    keys = (tuple(words_of(prompt)) or prompt for prompt in prompts)
+def group_queries(prompts: Sequence[str], examples: Sequence[str | None] | None = None) -> NDArray[np.int64]:
+    """Number the queries by what they ask: those with the same words, in whatever case and spacing, are one group.
+
+    Args:
+        prompts: of the queries.
+        examples: what each is a repetition of, in other words or another language; those of one are one group too.
+            None, of one or of all: of nothing that is known.
+    """
+    keys: list[Hashable] = [tuple(words_of(prompt)) or prompt for prompt in prompts]
+    number_Q = _number(keys)
+    if examples is not None:
+        label_Q = _number([("alone", place) if each is None else each for place, each in enumerate(examples)])
+        ends = (number_Q, label_Q + number_Q.max() + 1)  # words on one side, examples on the other; a query joins two
+        n = int(ends[1].max()) + 1
+        _, joined = connected_components(coo_array((np.ones(len(keys)), ends), shape=(n, n)), directed=False)
+        number_Q = _number(joined[number_Q].tolist())
+    return number_Q
+
+
+def _number(keys: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Number keys in the order in which they first come."""
+    numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 

@@ -1,6 +1,7 @@
 """The queries of an audition: opened, cut in two again and again, written as a study reads them, and looked through for
 what would fool whoever judges by them."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from handpick.auditions.estimate import Judges
 from handpick.auditions.folds import HALVES, group_queries, split_queries
 from handpick.data.examples import Example, before_answer
+from handpick.data.own_record import record_of
 from handpick.data.pool import Pool
 from handpick.data.words import words_of
 from handpick.errors import DataError
@@ -52,14 +54,23 @@ class TargetQueries:
                 atomic_write(layout.queries(self.half(repeat, side)), b"".join(lines[row] for row in choosing))
 
 
-def open_queries(name: str, pool: Pool, repeats: int, seed: int) -> TargetQueries:
+def open_queries(name: str, pool: Pool, repeats: int, seed: int, example_field: str | None = None) -> TargetQueries:
     """Cut a target's queries.
+
+    Args:
+        name: of the target.
+        pool: the queries.
+        repeats: how often they are cut.
+        seed: of the cuts.
+        example_field: the field that repetitions of one example share, which stay on one side; None: there is none.
 
     Raises:
         DataError: there are too few different ones.
     """
     examples = pool.examples(0, len(pool))
-    group_Q = group_queries([_prompt(example) for example in examples])
+    same = None if example_field is None else [record_of(example).get(example_field) for example in examples]
+    labels = None if same is None else [None if each is None else json.dumps(each, sort_keys=True) for each in same]
+    group_Q = group_queries([_prompt(example) for example in examples], labels)
     try:
         side_RQ = split_queries(group_Q, pool.column("subtask"), repeats, seed)
     except DataError as error:

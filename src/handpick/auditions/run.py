@@ -86,7 +86,8 @@ class PreparedAudition:
             for name, files in self.candidates.targets.items()
         }
         repeats = own.repeats or repeats_of(max(len(pool) for pool in pools.values()))
-        self.targets = [open_queries(name, pool, repeats, run.seed) for name, pool in pools.items()]
+        repeated = own.test.get("example_field")
+        self.targets = [open_queries(name, pool, repeats, run.seed, repeated) for name, pool in pools.items()]
         self._check_answers()
         self.pool = open_data("pool", run.pool, run, DataLayout(self.layout.folder)).pool
         budget = Budget.parse(run.budget)

@@ -109,9 +109,9 @@ class AuditionSettings(BaseModel):
                     f"methods: there is no method {name!r}{suggest(METHODS, name)}; say which with `method:`, or take "
                     f"one of {', '.join(METHODS)}"
                 )
-        if own := [name for name in self.test if name in _OF_THE_AUDITION]:
+        if foreign := [name for name in self.test if name in _OF_THE_AUDITION]:
             raise SettingsError(
-                f"test: {own[0]} is the audition's own, which judges by one metric on all queries: leave it out"
+                f"test: {foreign[0]} is the audition's own, which judges by one metric on all queries: leave it out"
             )
         if self.cost_limit is not None and self.price_per_hour is None:
             raise SettingsError("--cost-limit is in money, which takes --price-per-hour: give that too")
