@@ -146,8 +146,8 @@ def test_what_is_said_of_what_was_held_out() -> None:
     np.testing.assert_allclose(found.rank_correlation_Q, [1, -1, np.nan])
     assert found.is_poor
     assert found.sentence() == (
-        "held-out landmarks are foretold with R² -1.10 and rank correlation 0.00 (medians over 3 queries), worst for "
-        "the query 'bad': -3.00 and -1.00"
+        "held-out landmarks are foretold with R² -1.10 and rank correlation 0.00 (medians over 2 of 3 queries), worst "
+        "for the query 'bad': -3.00 and -1.00"
     )
     assert found.to_json()["queries"]["flat"] == {"r2": None, "rank_correlation": None}  # type: ignore[index]
     assert not measure_held_out(["good"], exact_LQ[:, :1], left_out_LQ[:, :1]).is_poor

@@ -33,9 +33,11 @@ class HeldOutFit:
         if np.isnan(self.rank_correlation_Q).all():
             return "every landmark is as similar to a query as any other: nothing can be said of what is spread"
         worst = int(np.nanargmin(self.rank_correlation_Q))
+        n, known = len(self.query_ids), int((~np.isnan(self.rank_correlation_Q)).sum())
+        of = f"{n:,}" if known == n else f"{known:,} of {n:,}"  # to the others all landmarks are alike
         return (
             f"held-out landmarks are foretold with R² {_median(self.r2_Q):.2f} and rank correlation "
-            f"{_median(self.rank_correlation_Q):.2f} (medians over {len(self.query_ids):,} queries), worst for the "
+            f"{_median(self.rank_correlation_Q):.2f} (medians over {of} queries), worst for the "
             f"query {self.query_ids[worst]!r}: {self.r2_Q[worst]:.2f} and {self.rank_correlation_Q[worst]:.2f}"
         )
 
