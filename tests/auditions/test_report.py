@@ -9,9 +9,9 @@ def line(name: str, gain: float, low: float | None) -> dict[str, object]:
 
 
 ROUNDS = [
-    {"round": {"examples": 8}, "metric": "choice", "kept": ["a", "b"],
+    {"round": {"examples": 8}, "metric": "choice", "kept": ["a", "b"], "failed": {"e": "out of memory"},
      "lines": [line("a", 0.3, -1), line("b", 0.2, None), line("c", 0.1, -1)]},
-    {"round": {"examples": 16}, "metric": "loss", "kept": ["b", "a"],
+    {"round": {"examples": 16}, "metric": "loss", "kept": ["b", "a"], "failed": {},
      "lines": [line("b", 0.5, 0.1), line("a", 0.4, 0.2)]},
 ]  # fmt: skip
 FOUND = {
@@ -26,6 +26,7 @@ def test_every_candidate_of_every_round_is_there() -> None:
         (1, "a", "went on"), (1, "b", "went on"), (1, "c", "dropped"), (2, "b", ""), (2, "a", "taken"),
     ]  # fmt: skip
     assert (found.examples, found.metrics, found.left_out) == ([8, 16], ["choice", "loss"], {"d": "too dear"})
+    assert found.failed == {"e": "out of memory"}
     plot = audition_plot(found)
     assert plot is not None
     assert [row[4] for row in plot.rows] == [0.3, 0.2, 0.1, 0.5, 0.4]

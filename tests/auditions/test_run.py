@@ -28,6 +28,7 @@ from handpick.model import load_tokenizer, padding_id
 from handpick.objectives.next_token import NextToken
 from handpick.selection import Selection
 from handpick.studies import trained
+from handpick.studies.choosing import Chooser, PlannedSelection
 from handpick.studies.trained import single_thread
 from tests.auditions.conftest import Ask
 from tests.conftest import write_jsonl
@@ -238,6 +239,22 @@ def test_time_that_is_over_stops_it_and_what_is_done_is_kept(ask: Ask, monkeypat
     assert not found.is_over
     monkeypatch.setattr(prepared, "_spent", lambda: 0.0)
     assert prepared.run(PROBE).is_over
+
+
+def test_a_candidate_that_failed_is_named_in_the_end(
+    values: dict[str, Any], own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Chooser.choose
+
+    def choose(self: Chooser, choice: PlannedSelection) -> list[str]:
+        if choice.settings is not None and choice.settings.method == "longest":
+            raise MemoryError
+        return real(self, choice)
+
+    monkeypatch.setattr(Chooser, "choose", choose)
+    (remark,) = run_auto(values, AuditionSettings.from_values(own | {"methods": "bm25,longest"}), PROBE).remarks
+    assert "; longest failed and was not judged: out of memory" in remark.said
+    assert remark.warns
 
 
 def test_a_choice_that_takes_more_than_the_limit_leaves_says_so(

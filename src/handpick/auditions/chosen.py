@@ -47,7 +47,7 @@ def run_auto(values: Mapping[str, Any], own: AuditionSettings, seconds: float = 
     else:
         run = _choose_in_turns(prepared)
     over = _overrun(found.seconds + time.monotonic() - began, own)
-    warns = winner is None or bool(found.hazards) or bool(over)
+    warns = winner is None or bool(found.hazards or found.failed or over)
     remark = Remark("audition", _sentence(found, own) + over, warns, {"audition": found.to_json()})
     run = replace(run, remarks=(*run.remarks, remark))
     write_remarks(RunLayout(candidates.any.folder), run.remarks)
@@ -59,6 +59,8 @@ def _sentence(found: Audition, own: AuditionSettings) -> str:
     if found.decision.winner is None:
         then = "drawn at random" if own.if_none == "random" else "chosen by all candidates and a random draw in turns"
         said += f"; so the examples are {then} (--if-none {own.if_none})"
+    for name, why in found.failed.items():
+        said += f"; {name} failed and was not judged: {why}"
     if found.hazards:
         said += f"; look out: {'; '.join(found.hazards)}"
     return said

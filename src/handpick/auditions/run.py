@@ -46,6 +46,11 @@ class Audition:
     is_over: bool = True
     folder: Path = field(default_factory=Path)
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why candidates that could not be measured were judged no further, by name."""
+        return {name: why for each in self.rounds for name, why in each.failed.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return it for machines; an end of an interval that is nowhere is null."""
         found = {

@@ -27,12 +27,14 @@ class AuditionedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Auditioned:
-    """The rounds; ``examples`` and ``metrics`` are those of each."""
+    """The rounds; ``examples`` and ``metrics`` are those of each. ``failed`` says of candidates why they were not
+    judged."""
 
     candidates: list[AuditionedCandidate]
     examples: list[int]
     metrics: list[str]
     left_out: dict[str, str]
+    failed: dict[str, str]
 
 
 def read_audition(remarks: Sequence[Remark]) -> Auditioned | None:
@@ -57,7 +59,8 @@ def read_audition(remarks: Sequence[Remark]) -> Auditioned | None:
         for line in each["lines"]
     ]
     examples, metrics = [each["round"]["examples"] for each in rounds], [each["metric"] for each in rounds]
-    return Auditioned(candidates, examples, metrics, found["left_out"])
+    failed = {name: why for each in rounds for name, why in each["failed"].items()}
+    return Auditioned(candidates, examples, metrics, found["left_out"], failed)
 
 
 def _became(name: str, kept: Sequence[str], winner: str | None, *, is_last: bool) -> str:
