@@ -35,9 +35,10 @@ from handpick.studies import trained
 from handpick.studies.cells import Results
 from handpick.studies.choosing import _content as content
 from handpick.studies.chosen import CellSelections
+from handpick.studies.distances import StudyDistances
 from handpick.studies.distances import _step_of as step_of
 from handpick.studies.opened import StudyInputs
-from handpick.studies.run import plan_steps, run_study
+from handpick.studies.run import Study, plan_steps, run_study
 from handpick.studies.settings import StudySettings
 from handpick.studies.summary import show_results
 from handpick.studies.trained import reason_of, single_thread
@@ -460,6 +461,19 @@ def test_test_records_that_are_left_out_are_counted(
     assert {cell.left_out for cell in results.cells} == {1}
     show_results(results, Console(file=(shown := StringIO()), width=200))
     assert "1 test records of mbpp are not in every metric" in shown.getvalue()
+
+
+def test_choices_that_are_too_large_for_distances_are_counted(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ot")
+    monkeypatch.setattr("handpick.studies.distances.LARGEST", 5)
+    study = Study(ask(baselines=["random"], draws=2))
+    study.chosen.choose_all()
+    StudyDistances(study.opened, study.chosen).measure_all()
+    said = " ".join(capsys.readouterr().err.split())
+    # of 8 examples: bm25's for each target, and two draws for both
+    assert "no distances of 4 choices of more than 5 examples, which take too long" in said
 
 
 def test_distances_are_named_by_all_that_is_measured(ask: Ask, study_data: Path) -> None:

@@ -45,10 +45,15 @@ class StudyDistances:
             log("no distances: POT is not installed (pip install 'handpick[transport]')")
             return
         subsets: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
+        too_large: set[str] = set()
         for place in self._opened.places:
             ids = self._ids(place)
             if ids and len(ids) <= LARGEST:
                 subsets[place.model, place.target][self._subset(place, ids)] = ids
+            elif ids:
+                too_large.add(self._subset(place, ids))
+        if too_large:
+            log(f"no distances of {len(too_large):,} choices of more than {LARGEST:,} examples, which take too long")
         for (model, target), named in subsets.items():
             for method, choice in self._features(model, target).items():
                 folder = self._opened.steps.path(_step_of(choice))
