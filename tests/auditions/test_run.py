@@ -380,6 +380,19 @@ def test_queries_in_the_pool_that_nobody_may_choose_fool_nobody(ask: Ask, tmp_pa
     assert in_pool == [True, False]
 
 
+def test_a_target_that_the_metric_says_nothing_of_is_named(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
+    asked = [{"messages": each["messages"][:-1]} for each in lines_of(audition_data / "mbpp.jsonl")]
+    write_jsonl(tmp_path / "asked.jsonl", asked)
+    (tmp_path / "still.py").write_text(
+        "def same(prompts, completions, records):\n    return [1.0 for _ in completions]\n"
+    )
+    target = {"told": str(audition_data / "gsm8k.jsonl"), "asked": str(tmp_path / "asked.jsonl")}
+    metric = f"{tmp_path}/still.py:same"
+    found = ask(query=None, target=target, methods="bm25", metric=metric, test={"max_new_tokens": 1}).run(PROBE)
+    assert (found.rounds[0].metric, found.rounds[0].queries) == ("loss", 10)
+    assert "asked: no query has a value in loss: the other targets decide" in found.hazards
+
+
 def _asking(what: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": what}, {"role": "assistant", "content": "Yes."}]}
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handpick.auditions.candidates import Candidates
 from handpick.auditions.decision import LOSS, Decision, RoundResult, decide, judge_round
+from handpick.auditions.estimate import Floats
 from handpick.auditions.plan import AuditionPlan, plan_audition
 from handpick.auditions.queries import find_hazards, judges_of, open_queries
 from handpick.auditions.rounds import repeats_of
@@ -161,8 +164,9 @@ class PreparedAudition:
             keep = len(names) if is_last else plan.rounds[number + 1].candidates
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
             still = f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
-            if result.metric != self.own.metric and still not in hazards:
-                hazards.append(still)
+            said = [still] if result.metric != self.own.metric else []
+            said += self._without_say(values.draws[result.metric], result.metric)
+            hazards += [each for each in said if each not in hazards]
             rounds.append(result)
             if is_last or not result.kept:
                 decision = decide(result, values, judges, seconds_of, len(plan.candidates))
@@ -174,6 +178,17 @@ class PreparedAudition:
     def _keep(self, found: Audition) -> Audition:
         write_sealed(self.layout.record, found.to_json())
         return found
+
+    def _without_say(self, draw_DQ: Floats, metric: str) -> list[str]:
+        """Return which targets have no query with a value, so that the others alone decide."""
+        has_Q = np.isfinite(draw_DQ).all(axis=0)
+        ends = np.cumsum([len(target.examples) for target in self.targets])
+        parts = zip(self.targets, np.split(has_Q, ends[:-1]), strict=True)
+        return [
+            f"{target.name}: no query has a value in {metric}: the other targets decide"
+            for target, part in parts
+            if not part.any()
+        ]
 
     def _left_out(self) -> set[int]:
         """Return the pool's rows that repeat an item of the files in ``exclude_overlap``, which nobody may choose."""
