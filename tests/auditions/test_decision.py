@@ -66,6 +66,8 @@ def test_who_costs_the_same_but_for_the_noise_of_a_probe_is_not_cheaper() -> Non
     decision = taken(found, {"best": 57.1, "level": 55.7})
     assert decision.winner == "best"
     assert "costs more" not in decision.why
+    assert taken(found, {"best": 0.57, "level": 0.38}).winner == "best"  # both probes of bm25, on a pool of 2,500
+    assert taken(found, {"best": 49.4, "level": 0.5}).winner == "level"
     cheap = values({"best": losses(1.002, 0), "level": losses(1.001, 0), "third": losses(1, 0)})
     assert taken(cheap, {"best": 1000, "level": 57.1, "third": 55.7}).winner == "level"
 

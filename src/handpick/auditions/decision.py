@@ -17,6 +17,7 @@ from handpick.evaluation.metrics import larger_is_better
 LOSS = "loss"
 _TAIL = 0.05  # that one of the intervals is wrong
 _SAME_COST = 1.25  # times as many seconds: two probes of the same work may differ by it
+_SAME_SECONDS = 5.0  # and by these, however little the work: probes of bm25 in half a second differed by a third
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ def decide(
 
     level = [line for line in clear if line is best or is_as_good(line)]
     least = min(seconds[line.candidate] for line in level)
-    taken = next(line for line in level if seconds[line.candidate] <= _SAME_COST * least)
+    most = max(_SAME_COST * least, least + _SAME_SECONDS)
+    taken = next(line for line in level if seconds[line.candidate] <= most)
     why = f"{taken.candidate} is taken: {_describe_gain(taken.gain, result.metric)} than {draws} ({confidence})"
     if taken is not best:
         more = best.gain.mean - taken.gain.mean
