@@ -12,7 +12,7 @@ import pytest
 import handpick
 from handpick.auditions import plan as module_plan
 from handpick.auditions import run as module
-from handpick.auditions.chosen import run_auto
+from handpick.auditions.chosen import run_auto, take_turns
 from handpick.auditions.decision import Decision
 from handpick.auditions.rounds import plan_rounds
 from handpick.auditions.run import Audition
@@ -208,6 +208,12 @@ def test_where_nobody_wins_it_is_done_what_was_asked(
         assert set(run.selection.ids) <= {*by_words.ids, *by_states.ids, *drawn.ids}
         assert not list((tmp_path / "run" / "audition" / "steps").glob("features-*/features/pool-rds*"))
         assert Selection.open(tmp_path / "run").record(0) == by_words.record(0)
+
+
+def test_who_finds_its_choice_taken_takes_its_next() -> None:
+    found = take_turns([["a", "b", "c", "d"], ["a", "b", "c", "e"], ["x", "b", "y", "z"]], 6)
+    assert found == [(0, 0), (1, 1), (2, 0), (0, 2), (1, 3), (2, 2)]  # a, b, x, c, e, y
+    assert take_turns([["a"], ["a", "b", "c"]], 3) == [(0, 0), (1, 1), (1, 2)]
 
 
 def test_a_limit_leaves_out_the_dearest_by_name(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +118,11 @@ def _choose_in_turns(prepared: PreparedAudition) -> Run:
     made = [run_select(_lent_run(prepared, name, apart)) for name in prepared.plan().candidates]
     made.append(run_select(drawn))
     budget = len(made[-1].selection)
-    picks: dict[str, tuple[Selection, int]] = {}  # by the id: whose, and which of its own
-    for place, turn in enumerate(zip_longest(*(each.selection.ids for each in made))):
-        for each, example_id in zip(made, turn, strict=True):
-            if example_id is not None and len(picks) < budget:
-                picks.setdefault(example_id, (each.selection, place))
-    chosen = list(picks.values())
+    turns = take_turns([each.selection.ids for each in made], budget)
+    chosen = [(made[whose].selection, place) for whose, place in turns]
     last = made[-1]
     selection = Selection(
-        ids=list(picks),
+        ids=[of.ids[place] for of, place in chosen],
         scores=[of.scores[place] for of, place in chosen],
         picked_for=[of.picked_for[place] for of, place in chosen],
         settings=last.settings.model_dump(mode="json", exclude_none=True),
@@ -137,3 +133,25 @@ def _choose_in_turns(prepared: PreparedAudition) -> Run:
     selection.save(folder)
     RunLayout(folder).settings.unlink(missing_ok=True)  # of an earlier run; no settings bring this choice back
     return replace(last, selection=selection, settings=last.settings.model_copy(update={"out": str(folder)}))
+
+
+def take_turns(lists: Sequence[Sequence[str]], budget: int) -> list[tuple[int, int]]:
+    """Return what lists take in turns: at each turn whose, and which place of its list.
+
+    Each takes its first that nobody has taken, so that two that agree do not leave their turns to the others.
+
+    Args:
+        lists: ids, the best first.
+        budget: how many, no more than the lists have together.
+    """
+    taken: set[str] = set()
+    found: list[tuple[int, int]] = []
+    queues = [iter(enumerate(ids)) for ids in lists]
+    for whose in cycle(range(len(lists))):
+        if len(found) == budget:
+            break
+        place = next((place for place, example_id in queues[whose] if example_id not in taken), None)
+        if place is not None:
+            taken.add(lists[whose][place])
+            found.append((whose, place))
+    return found
