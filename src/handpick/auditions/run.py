@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handpick.auditions.candidates import Candidates
 from handpick.auditions.decision import LOSS, Decision, RoundResult, decide, judge_round
 from handpick.auditions.plan import AuditionPlan, plan_audition
-from handpick.auditions.queries import find_hazards, judges_of, open_queries
+from handpick.auditions.queries import can_judge, find_hazards, judges_of, open_queries
 from handpick.auditions.rounds import repeats_of
 from handpick.auditions.settings import AuditionSettings
 from handpick.auditions.values import read_values
@@ -30,6 +32,11 @@ from handpick.store.manifest import contents_of
 from handpick.studies.run import Study
 
 PROBE_SECONDS = 20.0
+_UNDECIDED = Decision(
+    None,
+    "nothing is shown to beat random here: the queries all have one answer, and whatever makes the model always say it "
+    "would look best; give queries with other answers too, or choose by a --method of your own",
+)
 _DECIDES = ("metric", "share", "repeats", "draws", "train", "test")  # of an audition's settings
 
 
@@ -125,7 +132,7 @@ class PreparedAudition:
         began, spent = time.monotonic(), self._spent()
         plan = self.plan(seconds)
         share_parsed(self.layout, parsed_records(self.candidates.any))
-        hazards = find_hazards(self.targets, self.pool)
+        hazards = find_hazards(self.targets, self.pool, self.own.metric)
         for each in hazards:
             log(f"look out: {each}")
         for name, why in plan.left_out.items():
@@ -135,6 +142,9 @@ class PreparedAudition:
         def elapsed() -> float:
             return spent + time.monotonic() - began
 
+        judging_T = np.array(can_judge(self.targets, self.own.metric))
+        if not judging_T.any():
+            return self._keep(Audition(plan, [], _UNDECIDED, hazards, elapsed(), True, self.layout.folder))
         judges, metrics = judges_of(self.targets), self.own.metrics_of(has_answers=True)
         rounds: list[RoundResult] = []
         names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
@@ -150,7 +160,7 @@ class PreparedAudition:
             if elapsed() >= limit and self._is_missing(study):
                 decision = Decision(None, f"nothing is decided: the time was over in round {number + 1}")
                 return self._keep(Audition(plan, rounds, decision, hazards, elapsed(), False, self.layout.folder))
-            values = read_values(study, names, round_, self.targets, metrics)
+            values = read_values(study, names, round_, self.targets, metrics).of_some(judging_T[judges.target_Q])
             keep = len(names) if is_last else plan.rounds[number + 1].candidates
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
             if result.metric != self.own.metric:
