@@ -105,6 +105,7 @@ def main() -> None:
         cells = read_cells(given.model.name)
         for budget in sorted({cell.budget for cell in cells if cell.budget is not None}, reverse=True):
             print("\n".join([f"{budget} chosen:", "", *table(cells, budget), ""]))
+        print("\n".join(["Share of less-rr's own 200:", "", *shares_of_picks(read_choices(given.model.name)), ""]))
 
 
 def choose(given: argparse.Namespace) -> None:
@@ -289,6 +290,15 @@ def list_grid(cells: list[Cell]) -> list[str]:
         total += minutes / 60
         lines.append(f"| {', '.join(methods)} | {budget:,} | {trainings} | {done} | {minutes / 60:.1f} |")
     return [*lines, "", f"{total:.1f} hours of one core in all, choosing not counted"]
+
+
+def shares_of_picks(choices: dict[str, dict[str, list[int]]]) -> list[str]:
+    """Return what part of less-rr's choice every other has chosen too."""
+    lines = ["| method | " + " | ".join(TARGETS) + " |", "|---|" + "---:|" * len(TARGETS)]
+    for method, own in choices.items():
+        shared = [len(set(own[target]) & set(choices["less-rr"][target])) / BUDGET for target in TARGETS]
+        lines.append("| " + " | ".join([method, *(f"{share:.2f}" for share in shared)]) + " |")
+    return lines
 
 
 def describe(losses: dict[tuple[str, str], list[float]], method: str, target: str) -> str:

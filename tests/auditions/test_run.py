@@ -11,6 +11,7 @@ import pytest
 
 import handpick
 from handpick.auditions import plan as module_plan
+from handpick.auditions import queries as module_queries
 from handpick.auditions import run as module
 from handpick.auditions.chosen import run_auto, take_turns
 from handpick.auditions.decision import Decision
@@ -351,7 +352,7 @@ def test_what_would_fool_it_is_said(ask: Ask, tmp_path: Path, audition_data: Pat
     write_jsonl(tmp_path / "q.jsonl", [*asked, _asking("is 0 ODD")])
     write_jsonl(tmp_path / "pool.jsonl", [*pool, asked[3] | {"id": "copy"}])
     prepared = ask(query=str(tmp_path / "q.jsonl"), pool=str(tmp_path / "pool.jsonl"))
-    found = module.find_hazards(prepared.targets, prepared.pool)
+    found = module.find_hazards(prepared.targets, prepared.pool, "loss")
     assert [each.partition(":")[2].strip()[:44] for each in found] == [
         "9 different queries are few to judge by",
         "1 of 10 queries ask what another asks; they ",
@@ -397,6 +398,40 @@ def test_a_target_that_the_metric_says_nothing_of_is_named(ask: Ask, tmp_path: P
     found = ask(query=None, target=target, methods="bm25", metric=metric, test={"max_new_tokens": 1}).run(PROBE)
     assert (found.rounds[0].metric, found.rounds[0].queries) == ("loss", 10)
     assert "asked: no query has a value in loss: the other targets decide" in found.hazards
+
+
+def test_queries_with_one_answer_do_not_judge(ask: Ask, tmp_path: Path, audition_data: Path) -> None:
+    write_jsonl(tmp_path / "same.jsonl", [_asking(f"Is {n} odd?") for n in range(10)])
+    found = ask(query=str(tmp_path / "same.jsonl")).run(PROBE)
+    assert found.is_over
+    assert found.rounds == []
+    assert found.decision.winner is None
+    assert found.decision.why.startswith("nothing is shown to beat random here: the queries all have one answer")
+    target = {"same": str(tmp_path / "same.jsonl"), "gsm8k": str(audition_data / "gsm8k.jsonl")}
+    both = ask(query=None, target=target, methods="bm25", out=str(tmp_path / "both")).run(PROBE)
+    alone = ask(methods="bm25", out=str(tmp_path / "alone")).run(PROBE)
+    assert both.rounds[0].queries == alone.rounds[0].queries == 10
+
+
+@pytest.mark.parametrize(
+    ("metric", "judges"),
+    [("loss", False), ("exact-match:last-number", False), ("choice", False), ("pass@1", True), ("mine.py:f", True)],
+)
+def test_one_answer_fools_the_metrics_that_look_at_it(ask: Ask, tmp_path: Path, metric: str, judges: bool) -> None:
+    write_jsonl(tmp_path / "same.jsonl", [_asking(f"Is {n} odd?") for n in range(10)])
+    assert module_queries.can_judge(ask(query=str(tmp_path / "same.jsonl")).targets, metric) == [judges]
+
+
+@pytest.mark.parametrize("if_none", ["random", "union"])
+def test_if_no_query_can_judge_a_choice_is_made_and_its_report_says_why(
+    values: dict[str, Any], own: dict[str, Any], tmp_path: Path, if_none: str
+) -> None:
+    write_jsonl(tmp_path / "same.jsonl", [_asking(f"Is {n} odd?") for n in range(10)])
+    settings = AuditionSettings.from_values(own | {"if_none": if_none})
+    made = run_auto(values | {"query": str(tmp_path / "same.jsonl")}, settings, PROBE)
+    assert len(made.selection) == 20
+    page = handpick.report(values["out"]).read_text(encoding="utf-8")
+    assert "the queries all have one answer" in page
 
 
 def _asking(what: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 what would fool whoever judges by them."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from handpick.data.own_record import record_of
 from handpick.data.pool import Pool
 from handpick.data.words import words_of
 from handpick.errors import DataError
+from handpick.evaluation.metrics import looks_at_answer
 from handpick.files import atomic_write
 from handpick.layout import AuditionLayout
 from handpick.progress import progress
@@ -38,6 +38,12 @@ class TargetQueries:
     def has_answers(self) -> bool:
         """Whether there is a loss to measure, of one query at least."""
         return any(example.messages[-1].role == "assistant" for example in self.examples)
+
+    @property
+    def only_answer(self) -> str | None:
+        """The answer that all of several queries have; None where they differ, or one has none."""
+        answers = {_answer(example) for example in self.examples}
+        return answers.pop() if len(answers) == 1 < len(self.examples) else None
 
     def half(self, repeat: int, side: int) -> str:
         """Return what a study calls the target where this half is judged, and the other has chosen."""
@@ -85,28 +91,35 @@ def judges_of(targets: Sequence[TargetQueries]) -> Judges:
     return Judges(target_Q, group_Q)
 
 
-def find_hazards(targets: Sequence[TargetQueries], pool: Pool, left_out: Set[int] = frozenset()) -> list[str]:
-    """Return what would fool an audition by these queries, a sentence each.
+def can_judge(targets: Sequence[TargetQueries], metric: str) -> list[bool]:
+    """Return for each target whether its queries can tell what has learnt the task from what says one thing whatever it
+    is asked: not where they all have one answer, and the metric looks at it."""
+    return [target.only_answer is None or not looks_at_answer(metric) for target in targets]
+
+
+def find_hazards(
+    targets: Sequence[TargetQueries], pool: Pool, metric: str, left_out: Set[int] = frozenset()
+) -> list[str]:
+    """Return what would fool an audition by these queries and this metric, a sentence each.
 
     Args:
         targets: whose queries judge.
         pool: what is chosen from.
-        left_out: its rows that nobody may choose.
+        metric: that judges.
+        left_out: rows of the pool that nobody may choose.
     """
     found: list[str] = []
     in_pool = _prompts_in(pool, targets, left_out)
-    for target in targets:
+    for target, judges in zip(targets, can_judge(targets, metric), strict=True):
         n, n_groups = len(target.examples), int(target.group_Q.max()) + 1
         if n_groups < FEW:
             found.append(f"{target.name}: {n_groups} different queries are few to judge by")
         if n_groups < n:
             found.append(f"{target.name}: {n - n_groups:,} of {n:,} queries ask what another asks; they stay together")
-        answers = Counter(_answer(example) for example in target.examples)
-        (answer, most), *_ = answers.most_common(1)
-        if answer is not None and most == n > 1:
+        if target.only_answer is not None and not judges:
             found.append(
-                f"{target.name}: all {n:,} queries have the answer {_shorten(answer)}: whatever makes the model always "
-                "say that looks best, and nothing here can tell it from having learnt the task"
+                f"{target.name}: all {n:,} queries have the answer {_shorten(target.only_answer)}: whatever makes the "
+                "model always say that would look best, so that these queries do not judge"
             )
         repeated = sum(_key(_prompt(example)) in in_pool for example in target.examples)
         if repeated:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handpick.auditions.candidates import Candidates
 from handpick.auditions.decision import LOSS, Decision, RoundResult, decide, judge_round
 from handpick.auditions.estimate import Floats
 from handpick.auditions.plan import AuditionPlan, plan_audition
-from handpick.auditions.queries import find_hazards, judges_of, open_queries
+from handpick.auditions.queries import can_judge, find_hazards, judges_of, open_queries
 from handpick.auditions.rounds import repeats_of
 from handpick.auditions.settings import AuditionSettings
 from handpick.auditions.values import read_values
@@ -34,6 +35,11 @@ from handpick.store.manifest import contents_of
 from handpick.studies.run import Study
 
 PROBE_SECONDS = 20.0
+_UNDECIDED = Decision(
+    None,
+    "nothing is shown to beat random here: the queries all have one answer, and whatever makes the model always say it "
+    "would look best; give queries with other answers too, or choose by a --method of your own",
+)
 _DECIDES = ("metric", "share", "repeats", "draws", "train", "test")  # of an audition's settings
 
 
@@ -135,7 +141,7 @@ class PreparedAudition:
         began, spent = time.monotonic(), self._spent()
         plan = self.plan(seconds)
         share_parsed(self.layout, parsed_records(self.candidates.any))
-        hazards = find_hazards(self.targets, self.pool, self._left_out())
+        hazards = find_hazards(self.targets, self.pool, self.own.metric, self._left_out())
         for each in hazards:
             log(f"look out: {each}")
         for name, why in plan.left_out.items():
@@ -145,6 +151,9 @@ class PreparedAudition:
         def elapsed() -> float:
             return spent + time.monotonic() - began
 
+        judging_T = np.array(can_judge(self.targets, self.own.metric))
+        if not judging_T.any():
+            return self._keep(Audition(plan, [], _UNDECIDED, hazards, elapsed(), True, self.layout.folder))
         judges, metrics = judges_of(self.targets), self.own.metrics_of(has_answers=True)
         rounds: list[RoundResult] = []
         names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
@@ -160,12 +169,12 @@ class PreparedAudition:
             if elapsed() >= limit and self._is_missing(study):
                 decision = Decision(None, f"nothing is decided: the time was over in round {number + 1}")
                 return self._keep(Audition(plan, rounds, decision, hazards, elapsed(), False, self.layout.folder))
-            values = read_values(study, names, round_, self.targets, metrics)
+            values = read_values(study, names, round_, self.targets, metrics).of_some(judging_T[judges.target_Q])
             keep = len(names) if is_last else plan.rounds[number + 1].candidates
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
             still = f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
             said = [still] if result.metric != self.own.metric else []
-            said += self._without_say(values.draws[result.metric], result.metric)
+            said += self._without_say(values.draws[result.metric], result.metric, judging_T)
             hazards += [each for each in said if each not in hazards]
             rounds.append(result)
             if is_last or not result.kept:
@@ -179,15 +188,15 @@ class PreparedAudition:
         write_sealed(self.layout.record, found.to_json())
         return found
 
-    def _without_say(self, draw_DQ: Floats, metric: str) -> list[str]:
-        """Return which targets have no query with a value, so that the others alone decide."""
+    def _without_say(self, draw_DQ: Floats, metric: str, judging_T: NDArray[np.bool_]) -> list[str]:
+        """Return which of the targets that were to judge have no query with a value, so that the others decide."""
         has_Q = np.isfinite(draw_DQ).all(axis=0)
         ends = np.cumsum([len(target.examples) for target in self.targets])
-        parts = zip(self.targets, np.split(has_Q, ends[:-1]), strict=True)
+        parts = zip(self.targets, np.split(has_Q, ends[:-1]), judging_T, strict=True)
         return [
             f"{target.name}: no query has a value in {metric}: the other targets decide"
-            for target, part in parts
-            if not part.any()
+            for target, part, judges in parts
+            if judges and not part.any()
         ]
 
     def _left_out(self) -> set[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handpick.auditions.estimate import Floats
 from handpick.auditions.folds import HALVES
@@ -28,6 +29,14 @@ class RoundValues:
     own: dict[str, dict[str, Floats]]
     draws: dict[str, Floats]
     failed: dict[str, str]
+
+    def of_some(self, judging_Q: NDArray[np.bool_]) -> "RoundValues":
+        """Return the values of some queries; the others have none."""
+
+        def kept(values: dict[str, Floats]) -> dict[str, Floats]:
+            return {name: np.where(judging_Q, each, np.nan) for name, each in values.items()}
+
+        return RoundValues({metric: kept(each) for metric, each in self.own.items()}, kept(self.draws), self.failed)
 
 
 def read_values(

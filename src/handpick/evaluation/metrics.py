@@ -17,6 +17,7 @@ import re
 from handpick.choices import look_up
 from handpick.errors import SettingsError
 
+_OF_ANSWERS = ("loss", "choice-likelihood", "choice", "exact-match", "squad-f1", "squad-em", "rouge-l")
 _OWN = ("loss", "choice-likelihood", "choice-likelihood:sum", "choice-likelihood:mean", "pass@1", "pass@10", "ifeval")
 
 
@@ -34,6 +35,11 @@ def answers_per_prompt(metric: str) -> int | None:
 def is_likelihood(metric: str) -> bool:
     """Return whether a metric looks at likelihoods of given answers, and not at answers of the model's own."""
     return metric == "loss" or metric.partition(":")[0] == "choice-likelihood"
+
+
+def looks_at_answer(metric: str) -> bool:
+    """Return whether a metric holds what the model says against the record's own answer."""
+    return metric.partition(":")[0] in _OF_ANSWERS
 
 
 def check_metric(metric: str) -> None:
