@@ -33,10 +33,10 @@ class RoundValues:
     def of_some(self, judging_Q: NDArray[np.bool_]) -> "RoundValues":
         """Return the values of some queries; the others have none."""
 
-        def kept(values: dict[str, Floats]) -> dict[str, Floats]:
+        def keep(values: dict[str, Floats]) -> dict[str, Floats]:
             return {name: np.where(judging_Q, each, np.nan) for name, each in values.items()}
 
-        return RoundValues({metric: kept(each) for metric, each in self.own.items()}, kept(self.draws), self.failed)
+        return RoundValues({metric: keep(each) for metric, each in self.own.items()}, keep(self.draws), self.failed)
 
 
 def read_values(
