@@ -422,6 +422,18 @@ def test_one_answer_fools_the_metrics_that_look_at_it(ask: Ask, tmp_path: Path, 
     assert module_queries.can_judge(ask(query=str(tmp_path / "same.jsonl")).targets, metric) == [judges]
 
 
+def test_a_metric_that_never_moves_does_not_give_way_to_a_loss_that_one_answer_fools(ask: Ask, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "same.jsonl", [_asking(f"Is {n} odd?") for n in range(10)])
+    (tmp_path / "graded.py").write_text(
+        "def still(prompts, completions, records):\n    return [0.0 for each in completions]\n"
+    )
+    given = {"query": str(tmp_path / "same.jsonl"), "methods": "bm25", "test": {"max_new_tokens": 4}}
+    found = ask(**given, metric=f"{tmp_path}/graded.py:still").run(PROBE)
+    assert found.rounds[-1].metric.endswith("still")
+    assert found.decision.winner is None
+    assert "and there is nothing else to judge by" in found.decision.why
+
+
 @pytest.mark.parametrize("if_none", ["random", "union"])
 def test_if_no_query_can_judge_a_choice_is_made_and_its_report_says_why(
     values: dict[str, Any], own: dict[str, Any], tmp_path: Path, if_none: str

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handpick.auditions.candidates import Candidates
 from handpick.auditions.decision import LOSS, Decision, RoundResult, decide, judge_round
@@ -151,10 +150,10 @@ class PreparedAudition:
         def elapsed() -> float:
             return spent + time.monotonic() - began
 
-        judging_T = np.array(can_judge(self.targets, self.own.metric))
-        if not judging_T.any():
-            return self._keep(Audition(plan, [], _UNDECIDED, hazards, elapsed(), True, self.layout.folder))
         judges, metrics = judges_of(self.targets), self.own.metrics_of(has_answers=True)
+        judging = {metric: np.array(can_judge(self.targets, metric))[judges.target_Q] for metric in metrics}
+        if not judging[self.own.metric].any():
+            return self._keep(Audition(plan, [], _UNDECIDED, hazards, elapsed(), True, self.layout.folder))
         rounds: list[RoundResult] = []
         names, seconds_of = list(plan.candidates), {name: cost.choice for name, cost in plan.candidates.items()}
         decision = Decision(None, "the audition is not over")
@@ -169,12 +168,12 @@ class PreparedAudition:
             if elapsed() >= limit and self._is_missing(study):
                 decision = Decision(None, f"nothing is decided: the time was over in round {number + 1}")
                 return self._keep(Audition(plan, rounds, decision, hazards, elapsed(), False, self.layout.folder))
-            values = read_values(study, names, round_, self.targets, metrics).of_some(judging_T[judges.target_Q])
+            values = read_values(study, names, round_, self.targets, metrics).of_judges(judging)
             keep = len(names) if is_last else plan.rounds[number + 1].candidates
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
             still = f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
             said = [still] if result.metric != self.own.metric else []
-            said += self._without_say(values.draws[result.metric], result.metric, judging_T)
+            said += self._without_say(values.draws[result.metric], result.metric)
             hazards += [each for each in said if each not in hazards]
             rounds.append(result)
             if is_last or not result.kept:
@@ -188,11 +187,11 @@ class PreparedAudition:
         write_sealed(self.layout.record, found.to_json())
         return found
 
-    def _without_say(self, draw_DQ: Floats, metric: str, judging_T: NDArray[np.bool_]) -> list[str]:
+    def _without_say(self, draw_DQ: Floats, metric: str) -> list[str]:
         """Return which of the targets that were to judge have no query with a value, so that the others decide."""
         has_Q = np.isfinite(draw_DQ).all(axis=0)
         ends = np.cumsum([len(target.examples) for target in self.targets])
-        parts = zip(self.targets, np.split(has_Q, ends[:-1]), judging_T, strict=True)
+        parts = zip(self.targets, np.split(has_Q, ends[:-1]), can_judge(self.targets, metric), strict=True)
         return [
             f"{target.name}: no query has a value in {metric}: the other targets decide"
             for target, part, judges in parts

@@ -4,7 +4,7 @@ Legend: Q queries of all targets, one target behind the other; J trained models 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,13 +30,16 @@ class RoundValues:
     draws: dict[str, Floats]
     failed: dict[str, str]
 
-    def of_some(self, judging_Q: NDArray[np.bool_]) -> "RoundValues":
-        """Return the values of some queries; the others have none."""
+    def of_judges(self, judging: Mapping[str, NDArray[np.bool_]]) -> "RoundValues":
+        """Return the values of the queries that judge by each metric, (Q,); the others have none."""
 
-        def keep(values: dict[str, Floats]) -> dict[str, Floats]:
-            return {name: np.where(judging_Q, each, np.nan) for name, each in values.items()}
+        def keep(metric: str, value_Q: Floats) -> Floats:
+            return np.where(judging[metric], value_Q, np.nan)
 
-        return RoundValues({metric: keep(each) for metric, each in self.own.items()}, keep(self.draws), self.failed)
+        own = {
+            metric: {name: keep(metric, each) for name, each in values.items()} for metric, values in self.own.items()
+        }
+        return RoundValues(own, {metric: keep(metric, each) for metric, each in self.draws.items()}, self.failed)
 
 
 def read_values(
