@@ -53,10 +53,13 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     done: list[Record] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for seed, target in product([] if given.tables else given.seeds, given.targets):
-        if not any((each["seed"], each["target"]) == (seed, target) for each in done):
+        if not any(
+            (each["seed"], each["target"], each["draws"]) == (seed, target, AuditionSettings().draws) for each in done
+        ):
             done.append(hold(given, seed, target))
             RESULTS.write_text("\n".join(["[", ",\n".join(map(json.dumps, done)), "]", ""]), encoding="utf-8")
-    print("\n".join(table(done)))
+    for draws in sorted({each["draws"] for each in done}):
+        print("\n".join([f"{draws} draws:", "", *table([each for each in done if each["draws"] == draws]), ""]))
 
 
 def hold(given: argparse.Namespace, seed: int, target: str) -> Record:
@@ -83,7 +86,8 @@ def hold(given: argparse.Namespace, seed: int, target: str) -> Record:
     for cell in run_study(study).cells:
         losses.setdefault(cell.method, []).append(cell.metrics["loss"])
     return {
-        "seed": seed, "target": target, "taken": found.decision.winner, "why": found.decision.why,
+        "seed": seed, "target": target, "draws": AuditionSettings().draws, "taken": found.decision.winner,
+        "why": found.decision.why,
         "losses": losses, "hazards": len(found.hazards), "seconds": round(took, 1),
         "less_rr_seconds": round(found.plan.candidates["less-rr"].choice, 1),
     }  # fmt: skip

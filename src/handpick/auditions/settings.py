@@ -82,7 +82,7 @@ class AuditionSettings(BaseModel):
         description="how often the queries are split in the last round (default: 2 up to 64 queries, else 1)",
     )
     draws: Annotated[int, Flag("draws", "N", HEADING)] = Field(
-        4, ge=2, description="random draws beside them in the last round"
+        8, ge=2, description="random draws beside them in the last round: the fewer, the less is clear"
     )
     train: Annotated[dict[str, Any], NO_FLAG] = Field(
         {}, description="settings that replace those of the trainings (handpick train has them)"
