@@ -38,6 +38,7 @@ from handpick.studies.settings import StudySettings
 RESULTS = Path(__file__).parent / "results" / "auto.json"
 N_POOL, N_QUERIES, N_TESTS, BUDGET, DRAWS = 1_000, 48, 200, 100, 4
 MAX_LENGTH = 384
+OWN = AuditionSettings()
 HELPED, HOPELESS = ("gsm8k", "mbpp", "boolq"), ("like the pool", "one class")
 Record = dict[str, Any]
 
@@ -53,9 +54,7 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     done: list[Record] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for seed, target in product([] if given.tables else given.seeds, given.targets):
-        if not any(
-            (each["seed"], each["target"], each["draws"]) == (seed, target, AuditionSettings().draws) for each in done
-        ):
+        if not any((each["seed"], each["target"], each["draws"]) == (seed, target, OWN.draws) for each in done):
             done.append(hold(given, seed, target))
             RESULTS.write_text("\n".join(["[", ",\n".join(map(json.dumps, done)), "]", ""]), encoding="utf-8")
     for draws in sorted({each["draws"] for each in done}):
@@ -71,7 +70,7 @@ def hold(given: argparse.Namespace, seed: int, target: str) -> Record:
         "pool": str(files["pool"]), "query": str(files["query"]), "model": str(bundled.model_path()), "budget": BUDGET,
         "max_length": MAX_LENGTH, "seed": seed, "out": str(folder / "run"),
     }  # fmt: skip
-    found = PreparedAudition(values, AuditionSettings()).run(5.0)
+    found = PreparedAudition(values, OWN).run(5.0)
     took = time.monotonic() - began
     study = StudySettings.model_validate(
         {
@@ -86,7 +85,7 @@ def hold(given: argparse.Namespace, seed: int, target: str) -> Record:
     for cell in run_study(study).cells:
         losses.setdefault(cell.method, []).append(cell.metrics["loss"])
     return {
-        "seed": seed, "target": target, "draws": AuditionSettings().draws, "taken": found.decision.winner,
+        "seed": seed, "target": target, "draws": OWN.draws, "taken": found.decision.winner,
         "why": found.decision.why,
         "losses": losses, "hazards": len(found.hazards), "seconds": round(took, 1),
         "less_rr_seconds": round(found.plan.candidates["less-rr"].choice, 1),

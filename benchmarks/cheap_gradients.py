@@ -65,14 +65,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "tacs": {"tacs_rate": 2e-5, "tacs_depth": 8},
 }
 BASELINES = (RANDOM, FULL, ZERO_SHOT)
-# what is to be run, what decides first: methods, budget, and targets
-GRID: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
-    ((RANDOM, ZERO_SHOT, "less-rr", "prefilter bm25"), 200, tuple(TARGETS)),
-    (("rds+", "bm25"), 200, tuple(TARGETS)),
-    ((RANDOM, "less-rr", "prefilter bm25", "rds+", "bm25"), 100, tuple(TARGETS)),
-    ((FULL,), N_POOL, tuple(TARGETS)),
-    (("landmarks", "prefilter rds+", "whitened-rds-rr"), 200, tuple(TARGETS)),
-    (("gradient-rr", "tacs"), 200, tuple(TARGETS)),
+# what is to be run on all targets, what decides first: methods and budget
+GRID: list[tuple[tuple[str, ...], int]] = [
+    ((RANDOM, ZERO_SHOT, "less-rr", "prefilter bm25"), 200),
+    (("rds+", "bm25"), 200),
+    ((RANDOM, "less-rr", "prefilter bm25", "rds+", "bm25"), 100),
+    ((FULL,), N_POOL),
+    (("landmarks", "prefilter rds+", "whitened-rds-rr"), 200),
+    (("gradient-rr", "tacs"), 200),
 ]
 # of one core, for a training on 200 with its measuring, on SmolLM2-135M-Instruct; a baseline's serves all targets
 MINUTES = {"gsm8k": 11.0, "boolq": 3.6, "mbpp": 11.0, "xquad": 12.5, RANDOM: 13.0, FULL: 13.0}
@@ -169,13 +169,8 @@ def train(given: argparse.Namespace) -> None:
 
 def measure(given: argparse.Namespace, method: str, targets: list[str]) -> None:
     """Measure a method's cells of some targets."""
-    budget = None if method in (FULL, ZERO_SHOT) else given.budget
-    there = {
-        (cell.target, cell.seed)
-        for cell in read_cells(given.model.name)
-        if (cell.method, cell.budget) == (method, budget)
-    }
-    wanted = range(DRAWS if method == RANDOM else 1 if method == ZERO_SHOT else SEEDS)
+    there = done_of(read_cells(given.model.name), method, given.budget)
+    wanted = seeds_of(method)
     missing = [target for target in targets if any((target, seed) not in there for seed in wanted)]
     if not missing:
         return
@@ -188,7 +183,7 @@ def measure(given: argparse.Namespace, method: str, targets: list[str]) -> None:
         if rows is None:
             print(f"{method} has not chosen for {target} yet: `choose` first")
             return
-        folder = write_choice(given.runs, method, target, rows[:budget])
+        folder = write_choice(given.runs, method, target, rows[: given.budget])
         settings |= {"methods": {method: {"selection": str(folder)}}}
     # a study trains on the full pool once, with its first seed
     for seeds in [[seed] for seed in wanted] if method == FULL else [list(range(SEEDS))]:
@@ -199,6 +194,17 @@ def measure(given: argparse.Namespace, method: str, targets: list[str]) -> None:
         finally:  # also of a run that is stopped by hand
             cells = study.results().cells
             write_cells([cell for cell in cells if cell.status == "done" and (cell.target, cell.seed) not in there])
+
+
+def seeds_of(method: str) -> range:
+    """Return the seeds that a method is to have; a random draw's is its own number."""
+    return range(DRAWS if method == RANDOM else 1 if method == ZERO_SHOT else SEEDS)
+
+
+def done_of(cells: list[Cell], method: str, budget: int) -> set[tuple[str, int]]:
+    """Return the targets and seeds of which a method is measured; what chooses nothing has no budget."""
+    own = None if method in (FULL, ZERO_SHOT) else budget
+    return {(cell.target, cell.seed) for cell in cells if (cell.method, cell.budget) == (method, own)}
 
 
 def settings_of(given: argparse.Namespace, targets: list[str]) -> dict[str, Any]:
@@ -276,16 +282,15 @@ def list_grid(cells: list[Cell]) -> list[str]:
     """Return a line for every part of the grid: its trainings, how many of them are done, and hours of one core."""
     lines = ["| methods | budget | trainings | done | hours of a core |", "|---|---:|---:|---:|---:|"]
     total = 0.0
-    for methods, budget, targets in GRID:
+    for methods, budget in GRID:
         trainings, done, minutes = 0, 0, 0.0
         for method in methods:
             if method == ZERO_SHOT:
                 continue
-            n, own = DRAWS if method == RANDOM else SEEDS, None if method == FULL else budget
-            there = {(c.target, c.seed) for c in cells if (c.method, c.budget) == (method, own)}
-            trainings += n if method in BASELINES else n * len(targets)
+            n, there = len(seeds_of(method)), done_of(cells, method, budget)
+            each = [MINUTES[method]] if method in BASELINES else [MINUTES[target] for target in TARGETS]
+            trainings += n * len(each)
             done += len({seed for _, seed in there}) if method in BASELINES else len(there)
-            each = [MINUTES[method]] if method in BASELINES else [MINUTES[target] for target in targets]
             minutes += n * sum(each) * budget / BUDGET
         total += minutes / 60
         lines.append(f"| {', '.join(methods)} | {budget:,} | {trainings} | {done} | {minutes / 60:.1f} |")

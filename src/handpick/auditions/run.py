@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handpick.auditions.candidates import Candidates
 from handpick.auditions.decision import LOSS, Decision, RoundResult, decide, judge_round
-from handpick.auditions.estimate import Floats
+from handpick.auditions.estimate import Floats, Judges
 from handpick.auditions.plan import AuditionPlan, plan_audition
 from handpick.auditions.queries import can_judge, find_hazards, judges_of, open_queries
 from handpick.auditions.rounds import repeats_of
@@ -173,7 +174,7 @@ class PreparedAudition:
             result = judge_round(round_, values, judges, self.own.metric, len(plan.candidates), keep)
             still = f"{self.own.metric} is the same on every query for every model that was trained: the loss judges"
             said = [still] if result.metric != self.own.metric else []
-            said += self._without_say(values.draws[result.metric], result.metric)
+            said += self._without_say(values.draws[result.metric], judges, result.metric)
             hazards += [each for each in said if each not in hazards]
             rounds.append(result)
             if is_last or not result.kept:
@@ -187,15 +188,13 @@ class PreparedAudition:
         write_sealed(self.layout.record, found.to_json())
         return found
 
-    def _without_say(self, draw_DQ: Floats, metric: str) -> list[str]:
+    def _without_say(self, draw_DQ: Floats, judges: Judges, metric: str) -> list[str]:
         """Return which of the targets that were to judge have no query with a value, so that the others decide."""
-        has_Q = np.isfinite(draw_DQ).all(axis=0)
-        ends = np.cumsum([len(target.examples) for target in self.targets])
-        parts = zip(self.targets, np.split(has_Q, ends[:-1]), can_judge(self.targets, metric), strict=True)
+        has_Q: NDArray[np.bool_] = np.all(np.isfinite(draw_DQ), axis=0)
         return [
             f"{target.name}: no query has a value in {metric}: the other targets decide"
-            for target, part, judges in parts
-            if judges and not part.any()
+            for place, (target, judging) in enumerate(zip(self.targets, can_judge(self.targets, metric), strict=True))
+            if judging and not has_Q[judges.target_Q == place].any()
         ]
 
     def _left_out(self) -> set[int]:
